@@ -1,0 +1,108 @@
+//! What an output depends on, written once and read twice: hashed into the key, and compared to say
+//! why a stage would run again. So the two cannot drift apart.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::Digest;
+
+/// An ordered list of named values.
+///
+/// Floats must be given by [`Manifest::float`], which keeps their bits.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    entries: Vec<(String, String)>,
+}
+
+/// One value that differs between two manifests.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Change {
+    /// Name of the value, such as `ratio` or `input scores`.
+    pub name: String,
+    /// What it was, if it was there.
+    pub old: Option<String>,
+    /// What it is, if it is there.
+    pub new: Option<String>,
+}
+
+impl Manifest {
+    /// Adds a value by its text.
+    pub fn field(&mut self, name: &str, value: impl fmt::Display) -> &mut Self {
+        self.entries.push((name.to_owned(), value.to_string()));
+        self
+    }
+
+    /// Adds a float: its shortest exact decimal form, which names its bits.
+    pub fn float(&mut self, name: &str, value: f64) -> &mut Self {
+        self.field(name, format_args!("{value:?}"))
+    }
+
+    /// Adds the digest of an input artefact or file.
+    pub fn input(&mut self, name: &str, digest: &Digest) -> &mut Self {
+        self.field(&format!("input {name}"), digest)
+    }
+
+    /// The key: blake3 over the entries, lengths before bytes.
+    pub fn key(&self) -> Digest {
+        let mut hasher = blake3::Hasher::new();
+        for (name, value) in &self.entries {
+            for text in [name, value] {
+                hasher.update(&(text.len() as u64).to_le_bytes());
+                hasher.update(text.as_bytes());
+            }
+        }
+        hasher.finalize().into()
+    }
+
+    /// The entries in order.
+    pub fn entries(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.entries.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
+    /// What changed from `old` to `self`, in the order of `self`, removed values last.
+    pub fn changes_since(&self, old: &Manifest) -> Vec<Change> {
+        let find = |manifest: &Manifest, name: &str| {
+            manifest.entries.iter().find(|(other, _)| other == name).map(|(_, value)| value.clone())
+        };
+        let mut changes = Vec::new();
+        for (name, value) in &self.entries {
+            let before = find(old, name);
+            if before.as_ref() != Some(value) {
+                changes.push(Change { name: name.clone(), old: before, new: Some(value.clone()) });
+            }
+        }
+        for (name, value) in &old.entries {
+            if find(self, name).is_none() {
+                changes.push(Change { name: name.clone(), old: Some(value.clone()), new: None });
+            }
+        }
+        changes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_boundary_between_name_and_value_matters() {
+        let mut one = Manifest::default();
+        one.field("ab", "c");
+        let mut two = Manifest::default();
+        two.field("a", "bc");
+        assert_ne!(one.key(), two.key());
+    }
+
+    #[test]
+    fn changes_name_old_and_new() {
+        let mut old = Manifest::default();
+        old.float("ratio", 0.5).field("solver", "greedy");
+        let mut new = Manifest::default();
+        new.float("ratio", 0.3).field("seed", 1);
+        let changes = new.changes_since(&old);
+        assert_eq!(changes[0].old.as_deref(), Some("0.5"));
+        assert_eq!(changes[0].new.as_deref(), Some("0.3"));
+        assert_eq!(changes.iter().map(|c| c.name.as_str()).collect::<Vec<_>>(), ["ratio", "seed", "solver"]);
+    }
+}

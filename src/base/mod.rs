@@ -1,0 +1,15 @@
+//! What everything stands on: ids, digests, manifests, progress, interruption, atomic files.
+
+pub mod digest;
+pub mod files;
+pub mod id;
+pub mod interrupt;
+pub mod manifest;
+pub mod progress;
+pub mod units;
+
+pub use digest::Digest;
+pub use id::{StageId, UnitId};
+pub use interrupt::{Interrupt, Interrupted};
+pub use manifest::Manifest;
+pub use progress::Progress;

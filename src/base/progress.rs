@@ -1,0 +1,20 @@
+//! How long work talks: three calls, so that a stage never knows who listens.
+
+/// Listens to one piece of work.
+pub trait Progress: Sync {
+    /// The work now consists of `total` pieces, called `unit` ("points", "steps", "pictures").
+    fn length(&self, total: u64, unit: &'static str);
+    /// So many pieces are done, counted from the start (a resumed stage begins above zero).
+    fn position(&self, done: u64);
+    /// Something worth a line, or a short state such as `loss 0.123`.
+    fn note(&self, text: &str);
+}
+
+/// Nobody listens.
+pub struct Silent;
+
+impl Progress for Silent {
+    fn length(&self, _total: u64, _unit: &'static str) {}
+    fn position(&self, _done: u64) {}
+    fn note(&self, _text: &str) {}
+}

@@ -1,0 +1,1 @@
+//! Bytes by key: artefacts, their manifests, damage and locks. Knows no stage.

@@ -1,0 +1,1 @@
+//! Retrains a pruned U-Net against its teacher.

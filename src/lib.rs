@@ -1,0 +1,24 @@
+//! `laptop-diff`: compress the U-Nets of Stable Diffusion from one YAML file.
+//!
+//! The modules are listed from the ground up; each imports only modules above it, and
+//! `tests/architecture.rs` fails on an import that goes the other way.
+
+pub mod base;
+pub mod backend;
+pub mod nn;
+pub mod model;
+pub mod sample;
+pub mod data;
+pub mod score;
+pub mod select;
+pub mod prune;
+pub mod distill;
+pub mod metric;
+pub mod stage;
+pub mod cache;
+pub mod config;
+pub mod plan;
+pub mod run;
+pub mod report;
+pub mod ui;
+pub mod cli;

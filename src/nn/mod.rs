@@ -1,0 +1,1 @@
+//! Layers with tested gradients; the CPU kernels stand behind them.

@@ -1,0 +1,1 @@
+//! Applies a plan: a smaller model directory.

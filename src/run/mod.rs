@@ -1,0 +1,1 @@
+//! Executes a plan: states, events, the record of a run.

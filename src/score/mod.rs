@@ -1,0 +1,1 @@
+//! How much each unit of a U-Net matters.

@@ -1,0 +1,1 @@
+//! Which units to remove, given their scores and a budget.

@@ -1,0 +1,47 @@
+//! What stages hand to each other.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::Digest;
+
+/// The kinds of artefact; an input accepts one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum ArtefactKind {
+    /// A diffusers model directory.
+    Model,
+    /// `calibration.safetensors` and `prompts.json`.
+    Calibration,
+    /// `scores.json` and `gram.safetensors`.
+    Scores,
+    /// `plan.json`.
+    Plan,
+    /// `metrics.json`, pictures and per-prompt values.
+    Metrics,
+}
+
+/// A finished artefact in the cache.
+#[derive(Clone, Debug)]
+pub struct Artefact {
+    /// What it is.
+    pub kind: ArtefactKind,
+    /// Its folder.
+    pub path: PathBuf,
+    /// Digest of its files.
+    pub digest: Digest,
+}
+
+impl fmt::Display for ArtefactKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Model => "model",
+            Self::Calibration => "calibration",
+            Self::Scores => "scores",
+            Self::Plan => "plan",
+            Self::Metrics => "metrics",
+        })
+    }
+}

@@ -1,0 +1,147 @@
+//! What a pipeline is made of: one file per `use:` name, each with its parameters beside the code
+//! that reads them, and one row in [`STAGES`].
+
+mod artefact;
+mod error;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use candle_core::Device;
+use serde::Deserializer;
+
+use crate::backend::Random;
+use crate::base::{Interrupt, Manifest, Progress, StageId};
+
+pub use artefact::{Artefact, ArtefactKind};
+pub use error::StageError;
+
+/// A stage with its parameters, as a pipeline file states it.
+pub trait Stage: Send + Sync {
+    /// Its row in [`STAGES`].
+    fn info(&self) -> &'static StageInfo;
+
+    /// Adds every parameter that can change the output's bytes. Inputs, files, seed, device class
+    /// and the stage's name and version are added by the planner.
+    fn describe(&self, manifest: &mut Manifest);
+
+    /// The stages whose artefacts it reads.
+    fn inputs(&self) -> Vec<Input<'_>>;
+
+    /// The files and folders it reads, named by the parameter that gives them. Their contents enter
+    /// the key, their paths do not.
+    fn files(&self) -> Vec<FileInput<'_>> {
+        Vec::new()
+    }
+
+    /// What is wrong with the parameters beyond their types.
+    fn check(&self) -> Result<(), BadValue> {
+        Ok(())
+    }
+
+    /// Fills `context.output`.
+    fn run(&self, context: &Context<'_>) -> Result<(), StageError>;
+}
+
+/// A reference to another stage.
+#[derive(Clone, Debug)]
+pub struct Input<'a> {
+    /// The parameter that holds it: `scores`, or `models.pruned` inside a map.
+    pub name: String,
+    /// The stage it names.
+    pub stage: &'a StageId,
+    /// What that stage must produce.
+    pub kind: ArtefactKind,
+}
+
+/// A path given by a parameter; relative paths count from the pipeline file's folder.
+#[derive(Clone, Debug)]
+pub struct FileInput<'a> {
+    /// The parameter that holds it.
+    pub name: &'static str,
+    /// The path as written.
+    pub path: &'a Path,
+}
+
+/// A parameter whose value cannot be.
+#[derive(Clone, Debug)]
+pub struct BadValue {
+    /// The parameter.
+    pub name: &'static str,
+    /// What was found and what was needed: "`ratio` is 1.5; it must lie above 0 and below 1".
+    pub message: String,
+}
+
+/// What a stage is given to run with.
+pub struct Context<'a> {
+    /// The stage's id in the pipeline.
+    pub id: &'a StageId,
+    /// Input artefacts by the names of [`Stage::inputs`].
+    pub inputs: &'a BTreeMap<String, Artefact>,
+    /// Resolved paths by the names of [`Stage::files`].
+    pub files: &'a BTreeMap<String, PathBuf>,
+    /// An empty folder; what lies in it when `run` returns is the artefact.
+    pub output: &'a Path,
+    /// A folder that outlives a crash and belongs to this key alone: checkpoints go here.
+    pub checkpoint: &'a Path,
+    /// Where tensors live.
+    pub device: &'a Device,
+    /// The stage's random streams.
+    pub random: Random,
+    /// Who listens.
+    pub progress: &'a dyn Progress,
+    /// Whether to stop at the next safe point.
+    pub interrupt: &'a Interrupt,
+}
+
+impl Context<'_> {
+    /// The artefact of an input that [`Stage::inputs`] listed.
+    pub fn input(&self, name: &str) -> &Artefact {
+        self.inputs.get(name).unwrap_or_else(|| panic!("BUG: input `{name}` was not resolved"))
+    }
+
+    /// The path of a file that [`Stage::files`] listed.
+    pub fn file(&self, name: &str) -> &Path {
+        self.files.get(name).unwrap_or_else(|| panic!("BUG: file `{name}` was not resolved"))
+    }
+}
+
+/// One row of [`STAGES`].
+pub struct StageInfo {
+    /// The `use:` name.
+    pub name: &'static str,
+    /// Raised when the same inputs would give other bytes.
+    pub version: u32,
+    /// One line for `laptop-diff list`.
+    pub summary: &'static str,
+    /// What it produces.
+    pub output: ArtefactKind,
+    /// Whether its bytes depend on the pipeline's seed.
+    pub seeded: bool,
+    /// Whether its bytes depend on the device class.
+    pub computes: bool,
+    /// JSON schema of its `with:` block.
+    pub schema: fn(&mut schemars::SchemaGenerator) -> schemars::Schema,
+}
+
+/// Makes [`STAGES`] and [`deserialize`] from one list of parameter types; each module has a `const INFO: StageInfo`.
+macro_rules! stages {
+    ($($module:ident :: $parameters:ident),* $(,)?) => {
+        $(mod $module;)*
+
+        /// Every stage there is, in the order in which a pipeline usually has them.
+        pub const STAGES: &[&StageInfo] = &[$(&$module::INFO),*];
+
+        /// Reads the `with:` block of the stage `name` straight into its type, so that errors keep their line.
+        pub fn deserialize<'de, D: Deserializer<'de>>(name: &str, block: D) -> Result<Box<dyn Stage>, D::Error> {
+            use serde::de::{Deserialize, Error};
+            $(if name == $module::INFO.name {
+                return Ok(Box::new($module::$parameters::deserialize(block)?));
+            })*
+            let known: Vec<_> = STAGES.iter().map(|stage| stage.name).collect();
+            Err(D::Error::custom(format!("no stage is called `{name}`; there are {}", known.join(", "))))
+        }
+    };
+}
+
+stages! {}
