@@ -1,10 +1,13 @@
 //! How a stage fails, sorted by what the user can do about it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use miette::Diagnostic;
 
 use crate::base::Interrupted;
+use crate::model::directory::ModelError;
+use crate::model::weights::WeightsError;
+use crate::select::SelectError;
 
 /// The exit code follows from the variant.
 #[derive(Debug, thiserror::Error, Diagnostic)]
@@ -33,4 +36,40 @@ pub enum StageError {
     #[error(transparent)]
     #[diagnostic(code(stage::tensor))]
     Tensor(#[from] candle_core::Error),
+}
+
+impl StageError {
+    /// The user's pipeline asks for what cannot be.
+    pub(super) fn pipeline(error: impl Diagnostic + Send + Sync + 'static) -> Self {
+        Self::Pipeline(Box::new(error))
+    }
+
+    /// The user's file is missing or wrong.
+    pub(super) fn input(error: impl Diagnostic + Send + Sync + 'static) -> Self {
+        Self::Input(Box::new(error))
+    }
+
+    /// For `map_err`: names the file.
+    pub(super) fn file(path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::File { path, source }
+    }
+}
+
+impl From<ModelError> for StageError {
+    fn from(error: ModelError) -> Self {
+        Self::input(error)
+    }
+}
+
+impl From<WeightsError> for StageError {
+    fn from(error: WeightsError) -> Self {
+        Self::input(error)
+    }
+}
+
+impl From<SelectError> for StageError {
+    fn from(error: SelectError) -> Self {
+        Self::pipeline(error)
+    }
 }
