@@ -45,7 +45,14 @@ impl Ledger {
 }
 
 impl SimpleBackend for Ledger {
-    fn get(&self, shape: Shape, name: &str, _: candle_nn::Init, dtype: DType, device: &Device) -> Result<Tensor> {
+    fn get(
+        &self,
+        shape: Shape,
+        name: &str,
+        _: candle_nn::Init,
+        dtype: DType,
+        device: &Device,
+    ) -> Result<Tensor> {
         let entry = TensorEntry { name: name.to_owned(), shape: shape.dims().to_vec() };
         self.entries.lock().expect("no build panics while it holds the lock").push(entry);
         Tensor::zeros((), dtype, device)?.broadcast_as(shape)

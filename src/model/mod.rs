@@ -5,6 +5,7 @@ mod ledger;
 pub mod unet;
 pub mod weights;
 
-pub use directory::{ModelDirectory, ModelError};
+pub use directory::{ModelDirectory, ModelError, Part};
+pub use ledger::TensorEntry;
 pub use unet::{UNet, UNetConfig};
 pub use weights::Weights;

@@ -15,8 +15,8 @@ use candle_core::{DType, Device, Shape, Tensor};
 use candle_nn::var_builder::{SimpleBackend, VarBuilder};
 use memmap2::Mmap;
 use rayon::prelude::*;
+use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorView};
-use safetensors::{Dtype, View};
 
 pub use error::WeightsError;
 
@@ -128,7 +128,7 @@ impl Weights {
     pub fn check_finite(&self) -> Result<(), WeightsError> {
         self.places.par_iter().try_for_each(|(name, &shard)| {
             let view = self.view(name)?;
-            match header::first_not_finite(view.dtype(), &view.data()) {
+            match header::first_not_finite(view.dtype(), view.data()) {
                 None => Ok(()),
                 Some(index) => {
                     let path = self.shards[shard].path.clone();

@@ -116,7 +116,10 @@ pub enum ConfigError {
     },
     /// Values that contradict one another.
     #[error("the U-Net's config.json contradicts itself: `{key}` is {found}, but {needed}")]
-    #[diagnostic(code(unet::contradiction), help("compare it with the config.json of the model it came from"))]
+    #[diagnostic(
+        code(unet::contradiction),
+        help("compare it with the config.json of the model it came from")
+    )]
     Contradiction {
         /// The key.
         key: &'static str,

@@ -173,7 +173,9 @@ impl Raw {
         let depths = &self.transformer_layers_per_block;
         let down = depths.spread(count).ok_or_else(|| contradiction(key, depths, &one_each))?;
         let mut up = match &self.reverse_transformer_layers_per_block {
-            Some(depths) => depths.spread(count).ok_or_else(|| contradiction(reverse_key, depths, &one_each))?,
+            Some(depths) => {
+                depths.spread(count).ok_or_else(|| contradiction(reverse_key, depths, &one_each))?
+            }
             None if down.iter().any(|depth| matches!(depth, OneOrMany::Many(_))) => {
                 let needed = format!("depths per layer also need `{reverse_key}`");
                 return Err(contradiction(key, depths, &needed));
