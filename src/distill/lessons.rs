@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::{Device, Result, Tensor};
+use candle_core::{Device, Tensor};
 use rand_core::Rng;
 
 use super::error::DistillError;
@@ -22,7 +22,7 @@ use crate::sample::NoiseSchedule;
 pub(super) struct Lesson {
     /// Noisy latents, [batch, channels, height, width].
     pub(super) sample: Tensor,
-    /// [batch], f32.
+    /// [batch], i64.
     pub(super) timestep: Tensor,
     pub(super) conditioning: Conditioning,
     /// The noise or the velocity.
@@ -60,24 +60,22 @@ impl Lessons<'_> {
         let noise: Vec<Tensor> = samples
             .iter()
             .map(|sample| self.random.normal("distill noise", *sample, shape, self.device))
-            .collect::<Result<_>>()?;
+            .collect::<candle_core::Result<_>>()?;
         let noise = Tensor::stack(&noise, 0)?;
         let timesteps = self.schedule.train_timesteps() as u64;
         let timesteps: Vec<i64> = samples
             .iter()
             .map(|sample| below(&mut self.random.stream("distill timestep", *sample), timesteps) as i64)
             .collect();
-        let known = timesteps.iter().map(|timestep| *timestep as f32).collect();
         let timestep = Tensor::from_vec(timesteps, size, self.device)?;
         let sample = self.schedule.add_noise(&fetched.latents, &noise, &timestep)?;
         let target = self.schedule.target(&sample, &noise, &timestep)?;
-        let timestep = Tensor::from_vec(known, size, self.device)?;
         let teacher = predict(self.teacher, &sample, &timestep, &conditioning, &self.paths)?;
         Ok(Lesson { sample, timestep, conditioning, target, teacher })
     }
 
     /// Gives a fraction of the samples the empty prompt.
-    fn drop_text(&self, conditioning: Conditioning, samples: &[u64]) -> Result<Conditioning> {
+    fn drop_text(&self, conditioning: Conditioning, samples: &[u64]) -> candle_core::Result<Conditioning> {
         let Some(empty) = &self.unconditional else { return Ok(conditioning) };
         let fraction = self.parameters.unconditional_fraction;
         let drawn = |sample: &u64| self.random.stream("distill unconditional", *sample).next_u64();
@@ -109,7 +107,7 @@ pub(super) fn predict(
     timestep: &Tensor,
     conditioning: &Conditioning,
     paths: &[String],
-) -> Result<Prediction> {
+) -> candle_core::Result<Prediction> {
     let mut kept: Vec<Option<Tensor>> = vec![None; paths.len()];
     let output = unet.forward_with_taps(sample, timestep, conditioning, &mut |path, tensor| {
         if let Some(index) = paths.iter().position(|wanted| wanted == path) {
@@ -119,24 +117,28 @@ pub(super) fn predict(
     let features = kept.into_iter().zip(paths).map(|(tensor, path)| {
         tensor.ok_or_else(|| candle_core::Error::Msg(format!("the U-Net has no feature map `{path}`")))
     });
-    Ok(Prediction { output, features: features.collect::<Result<_>>()? })
+    Ok(Prediction { output, features: features.collect::<candle_core::Result<_>>()? })
 }
 
 /// The feature maps that student and teacher have in common, in the order of their paths.
 pub(super) fn common_paths(lesson: &Lesson, student: &UNet, teacher: &UNet, taps: FeatureTaps) -> Result<Vec<String>, DistillError> {
+    let wanted = |path: &str| {
+        let is_unit = || student.units().iter().any(|unit| unit.id.as_str() == path);
+        is_stage(path) || (taps == FeatureTaps::Units && is_unit())
+    };
     let shapes = |unet: &UNet| {
         let mut shapes = BTreeMap::new();
         unet.forward_with_taps(&lesson.sample, &lesson.timestep, &lesson.conditioning, &mut |path, tensor| {
-            if taps == FeatureTaps::Units || is_stage(path) {
+            if wanted(path) {
                 shapes.insert(path.to_owned(), tensor.dims().to_vec());
             }
         })?;
         candle_core::Result::Ok(shapes)
     };
-    let (student, teacher) = (shapes(student)?, shapes(teacher)?);
+    let (of_student, of_teacher) = (shapes(student)?, shapes(teacher)?);
     let mut paths = Vec::new();
-    for (path, shape) in student {
-        match teacher.get(&path) {
+    for (path, shape) in of_student {
+        match of_teacher.get(&path) {
             Some(other) if *other == shape => paths.push(path),
             Some(other) => {
                 let reason = format!("`{path}` puts out {shape:?} in the student and {other:?} in the teacher");

@@ -95,3 +95,70 @@ impl Optimiser {
         self.slots.iter().map(|slot| (slot.name.clone(), chosen(slot))).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+
+    /// Numbers from `tests/golden_distill/make.py`: torch 2.11.0, diffusers 0.42.1.
+    #[test]
+    fn three_clipped_steps_are_those_of_torch() -> Result<()> {
+        let a = Var::new(&[0.5f32, -1.0, 2.0], &Device::Cpu)?;
+        let b = Var::new(&[[0.25f32, 3.0]], &Device::Cpu)?;
+        let named = BTreeMap::from([("a".to_owned(), a.clone()), ("b".to_owned(), b.clone())]);
+        let parameters = DistillParameters {
+            learning_rate: 0.1,
+            betas: [0.8, 0.9],
+            epsilon: 1e-6,
+            weight_decay: 0.05,
+            ema_decay: 0.25,
+            ..Default::default()
+        };
+        let optimiser = Optimiser::new(&named, true)?;
+        let gradients = [
+            ([0.1f32, -0.2, 0.3], [[0.05f32, 0.4]]),
+            ([3.0, 1.0, -2.0], [[0.0, 5.0]]),
+            ([-0.3, 0.0, 0.7], [[1.5, -0.25]]),
+        ];
+        let expected_norms = [0.550_000, 6.244_998, 1.700_735];
+        for (step, ((of_a, of_b), expected)) in gradients.into_iter().zip(expected_norms).enumerate() {
+            // The gradient of sum(p c) is c.
+            let product = |p: &Var, c: Result<Tensor>| (p.as_tensor() * c?)?.sum_all();
+            let loss = product(&a, Tensor::new(&of_a, &Device::Cpu))? + product(&b, Tensor::new(&of_b, &Device::Cpu))?;
+            let mut gradients = Gradients::default();
+            gradients.add(&mut loss?.backward()?, optimiser.parameters())?;
+            let norm = gradients.norm()?;
+            assert!((norm - expected).abs() < 1e-5, "{norm} is not {expected}");
+            optimiser.update(&gradients, norm, step as u64, &parameters)?;
+        }
+        let close = |found: &Tensor, expected: &[f32]| -> Result<()> {
+            for (found, expected) in found.flatten_all()?.to_vec1::<f32>()?.into_iter().zip(expected) {
+                // A few roundings of f32 at numbers up to 3.
+                assert!((found - expected).abs() < 2e-6, "{found} is not {expected}");
+            }
+            Ok(())
+        };
+        close(&a, &[0.269_416_51, -0.886_141_6, 1.844_904_1])?;
+        close(&b, &[0.013_192_207, 2.700_589_2])?;
+        let average = optimiser.result();
+        close(&average["a"], &[0.283_105_13, -0.887_449_1, 1.857_179_3])?;
+        close(&average["b"], &[0.033_721_62, 2.723_929_9])
+    }
+
+    #[test]
+    fn a_parameter_without_gradient_stays() -> Result<()> {
+        let a = Var::new(&[0.5f32], &Device::Cpu)?;
+        let unused = Var::new(&[7f32], &Device::Cpu)?;
+        let named = BTreeMap::from([("a".to_owned(), a.clone()), ("b".to_owned(), unused.clone())]);
+        let optimiser = Optimiser::new(&named, true)?;
+        let mut gradients = Gradients::default();
+        gradients.add(&mut a.sqr()?.sum_all()?.backward()?, optimiser.parameters())?;
+        optimiser.update(&gradients, gradients.norm()?, 0, &DistillParameters::default())?;
+        assert_eq!(unused.to_vec1::<f32>()?, [7.0]);
+        assert_eq!(optimiser.result()["b"].to_vec1::<f32>()?, [7.0]);
+        assert_ne!(a.to_vec1::<f32>()?, [0.5]);
+        Ok(())
+    }
+}
