@@ -8,11 +8,13 @@ mod ddim;
 mod dpm_solver_pp_2m;
 mod error;
 mod euler;
+mod generator;
 mod path;
 mod schedule;
 mod spacing;
 
 pub use error::SampleError;
+pub use generator::{Generator, Visit};
 pub use path::{Leg, Path, Weights, integrate};
 pub use schedule::{Level, NoiseSchedule, Prediction};
 pub use spacing::Spacing;
