@@ -4,5 +4,5 @@ pub mod device;
 pub mod memory;
 pub mod random;
 
-pub use device::{DeviceClass, DeviceChoice};
+pub use device::{DeviceChoice, DeviceClass};
 pub use random::Random;
