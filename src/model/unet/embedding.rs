@@ -1,0 +1,111 @@
+//! What a U-Net is told besides the latents: the time, the text, and for SDXL the sizes of the picture.
+
+use candle_core::{DType, Result, Tensor, bail};
+use candle_nn::VarBuilder;
+
+use super::config::UNetConfig;
+use crate::nn::{Linear, silu, timestep_embedding};
+
+/// The text, as the text encoders put it.
+#[derive(Clone, Debug)]
+pub struct Conditioning {
+    /// [b, tokens, cross_attention_dim]
+    pub encoder_hidden_states: Tensor,
+    /// SDXL: the pooled text, [b, projection].
+    pub text_embeds: Option<Tensor>,
+    /// SDXL: original height and width, crop top and left, target height and width, [b, 6].
+    pub time_ids: Option<Tensor>,
+}
+
+/// What every step of a walk reads: the same for all of them, computed once.
+#[derive(Clone, Debug)]
+pub struct Condition {
+    /// The time embedding after its SiLU, [b, time].
+    pub embedding: Tensor,
+    /// [b, tokens, cross_attention_dim]
+    pub encoder_hidden_states: Tensor,
+}
+
+impl Condition {
+    /// The whole batch, `times` times in a row: point 0, point 1, .., point 0, point 1, ...
+    pub fn repeat(&self, times: usize) -> Result<Self> {
+        Ok(Self {
+            embedding: self.embedding.repeat((times, 1))?,
+            encoder_hidden_states: self.encoder_hidden_states.repeat((times, 1, 1))?,
+        })
+    }
+
+    /// The points from `start` to `start + len` of the batch.
+    pub fn narrow(&self, start: usize, len: usize) -> Result<Self> {
+        Ok(Self {
+            embedding: self.embedding.narrow(0, start, len)?,
+            encoder_hidden_states: self.encoder_hidden_states.narrow(0, start, len)?,
+        })
+    }
+}
+
+/// The layers that make a [`Condition`].
+#[derive(Clone, Debug)]
+pub(super) struct Embedding {
+    time_embedding: TwoLayers,
+    add_embedding: Option<TwoLayers>,
+}
+
+impl Embedding {
+    pub(super) fn new(config: &UNetConfig, vb: VarBuilder) -> Result<Self> {
+        let time = config.time_embed_dim;
+        let add =
+            |text_time: &super::TextTime| TwoLayers::new(text_time.input_dim, time, vb.pp("add_embedding"));
+        Ok(Self {
+            time_embedding: TwoLayers::new(config.levels[0].channels, time, vb.pp("time_embedding"))?,
+            add_embedding: config.text_time.as_ref().map(add).transpose()?,
+        })
+    }
+
+    /// timestep [b] of any numeric type.
+    pub(super) fn forward(
+        &self,
+        config: &UNetConfig,
+        timestep: &Tensor,
+        conditioning: &Conditioning,
+        dtype: DType,
+    ) -> Result<Condition> {
+        let sinusoid = |values: &Tensor, dim| {
+            // In f32 whatever the model's type: half precision would round timesteps above 256.
+            let values = values.to_dtype(DType::F32)?;
+            timestep_embedding(&values, dim, config.flip_sin_to_cos, config.freq_shift)?.to_dtype(dtype)
+        };
+        let mut embedding = self.time_embedding.forward(&sinusoid(timestep, config.levels[0].channels)?)?;
+        if let (Some(layers), Some(text_time)) = (&self.add_embedding, &config.text_time) {
+            let (Some(text), Some(ids)) = (&conditioning.text_embeds, &conditioning.time_ids) else {
+                bail!("a U-Net with text_time conditioning needs `text_embeds` and `time_ids`")
+            };
+            let ids = sinusoid(&ids.flatten_all()?, text_time.time_dim)?.reshape((text.dim(0)?, ()))?;
+            let input = Tensor::cat(&[&text.to_dtype(dtype)?, &ids], 1)?; // [b, input_dim]
+            embedding = (embedding + layers.forward(&input)?)?;
+        }
+        Ok(Condition {
+            embedding: silu(&embedding)?,
+            encoder_hidden_states: conditioning.encoder_hidden_states.to_dtype(dtype)?,
+        })
+    }
+}
+
+#[derive(Clone, Debug)]
+struct TwoLayers {
+    linear_1: Linear,
+    linear_2: Linear,
+}
+
+impl TwoLayers {
+    fn new(input: usize, output: usize, vb: VarBuilder) -> Result<Self> {
+        Ok(Self {
+            linear_1: Linear::new(input, output, true, vb.pp("linear_1"))?,
+            linear_2: Linear::new(output, output, true, vb.pp("linear_2"))?,
+        })
+    }
+
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        self.linear_2.forward(&silu(&self.linear_1.forward(x)?)?)
+    }
+}

@@ -1,0 +1,87 @@
+//! Removing units. The pruned U-Net shares its tensors with the one it came from.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use miette::Diagnostic;
+use thiserror::Error;
+
+use super::UNet;
+use super::config::UNetConfig;
+use super::spec::{Kind, flatten};
+use super::step::Step;
+use crate::base::UnitId;
+
+/// A set of units that cannot be removed.
+#[derive(Debug, Error, Diagnostic)]
+pub enum PruneError {
+    /// The U-Net never had such a unit.
+    #[error("the U-Net has no unit `{unit}`")]
+    #[diagnostic(code(unet::unknown_unit), help("`laptop-diff inspect` lists the units of a model"))]
+    UnknownUnit {
+        /// The id.
+        unit: UnitId,
+    },
+}
+
+impl UNetConfig {
+    /// This configuration without more units. What is gone already may be named again.
+    pub fn prune(&self, units: &BTreeSet<UnitId>) -> Result<Self, PruneError> {
+        let all = self.removed_units.union(units).cloned().collect();
+        let removed_units = normalise(self, &all).map_err(|unit| PruneError::UnknownUnit { unit })?;
+        Ok(Self { removed_units, ..self.clone() })
+    }
+}
+
+impl UNet {
+    /// This U-Net without more units. What is gone already may be named again.
+    pub fn prune(&self, units: &BTreeSet<UnitId>) -> Result<Self, PruneError> {
+        let config = self.config.prune(units)?;
+        let inventory = config.inventory();
+        let here: BTreeMap<&str, &Step> = self.steps.iter().map(|step| (step.path(), step)).collect();
+        let steps = inventory
+            .specs()
+            .iter()
+            .map(|spec| {
+                let step = here[spec.path.as_str()];
+                match spec.kind {
+                    Kind::Shortcut { .. } => step.without_branch(),
+                    _ => step.clone(),
+                }
+            })
+            .collect();
+        Ok(Self { config, inventory, steps, embedding: self.embedding.clone(), dtype: self.dtype })
+    }
+}
+
+/// The one way to write a set of removed units: a Transformer2D of which no block is left goes whole, and
+/// one that goes whole is named alone. Fails with the first id that the unpruned U-Net does not have.
+pub(super) fn normalise(config: &UNetConfig, units: &BTreeSet<UnitId>) -> Result<BTreeSet<UnitId>, UnitId> {
+    let specs = flatten(&UNetConfig { removed_units: BTreeSet::new(), ..config.clone() });
+    let mut known = BTreeSet::new();
+    let mut left = units.clone();
+    let mut open: Vec<UnitId> = Vec::new();
+    for spec in &specs {
+        let id = UnitId::from(spec.path.as_str());
+        match spec.kind {
+            Kind::Resnet { .. } => drop(known.insert(id)),
+            Kind::Enter { .. } => open.clear(),
+            Kind::Block { .. } => {
+                known.insert(id.clone());
+                open.push(id);
+            }
+            Kind::Exit { .. } => {
+                let all_gone = !open.is_empty() && open.iter().all(|block| units.contains(block));
+                if all_gone || units.contains(&id) {
+                    left.retain(|unit| !open.contains(unit));
+                    left.insert(id.clone());
+                }
+                known.insert(id);
+            }
+            _ => {}
+        }
+    }
+    match units.iter().find(|id| !known.contains(*id)) {
+        Some(unknown) => Err(unknown.clone()),
+        None => Ok(left),
+    }
+}

@@ -1,0 +1,142 @@
+//! One step of a U-Net: what it does to the state that walks through.
+
+use candle_core::{Result, Tensor, bail};
+use candle_nn::VarBuilder;
+
+use super::config::UNetConfig;
+use super::embedding::Condition;
+use super::spec::{ENTER, Kind, Spec};
+use super::transformer::{Enter, Exit, TransformerBlock};
+use super::walk::State;
+use crate::model::resnet::{ResnetBlock, shortcut};
+use crate::nn::{Conv2d, GroupNorm, upsample_nearest_2x};
+
+/// One step of a U-Net's list. Cheap to clone: tensors are shared.
+#[derive(Clone, Debug)]
+pub struct Step {
+    path: String,
+    op: Op,
+}
+
+#[derive(Clone, Debug)]
+enum Op {
+    ConvIn(Conv2d),
+    PushSkip,
+    Concatenate,
+    Resnet(Box<ResnetBlock>),
+    Shortcut(Conv2d),
+    Enter(Enter),
+    Block(Box<TransformerBlock>),
+    Exit(Exit),
+    Downsample(Conv2d),
+    Upsample(Conv2d),
+    Stage,
+    ConvOut(GroupNorm, Conv2d),
+}
+
+impl Step {
+    /// Reads the weights of one step; `vb` is at the U-Net's root.
+    pub(super) fn new(spec: &Spec, config: &UNetConfig, vb: &VarBuilder) -> Result<Self> {
+        let UNetConfig { norm_num_groups: groups, norm_eps: eps, use_linear_projection: linear, .. } =
+            *config;
+        let outer = config.levels[0].channels;
+        let here = vb.pp(&spec.path);
+        let op = match spec.kind {
+            Kind::ConvIn => Op::ConvIn(Conv2d::new(config.in_channels, outer, 3, 1, 1, here)?),
+            Kind::PushSkip => Op::PushSkip,
+            Kind::Concatenate => Op::Concatenate,
+            Kind::Resnet { inputs, outputs } => {
+                let block =
+                    ResnetBlock::new(inputs, outputs, Some(config.time_embed_dim), groups, eps, here)?;
+                Op::Resnet(Box::new(block))
+            }
+            Kind::Shortcut { inputs, outputs } => Op::Shortcut(shortcut(inputs, outputs, here)?),
+            Kind::Enter { channels } => {
+                let shell = spec.path.trim_end_matches(ENTER);
+                Op::Enter(Enter::new(channels, groups, linear, vb.pp(shell))?)
+            }
+            Kind::Block { channels, heads, context } => {
+                Op::Block(Box::new(TransformerBlock::new(channels, heads, context, here)?))
+            }
+            Kind::Exit { channels } => Op::Exit(Exit::new(channels, linear, here)?),
+            Kind::Downsample { channels } => {
+                Op::Downsample(Conv2d::new(channels, channels, 3, 2, 1, here.pp("conv"))?)
+            }
+            Kind::Upsample { channels } => {
+                Op::Upsample(Conv2d::new(channels, channels, 3, 1, 1, here.pp("conv"))?)
+            }
+            Kind::Stage => Op::Stage,
+            Kind::ConvOut => {
+                let norm = GroupNorm::new(outer, groups, eps, vb.pp("conv_norm_out"))?;
+                Op::ConvOut(norm, Conv2d::new(outer, config.out_channels, 3, 1, 1, here)?)
+            }
+        };
+        Ok(Self { path: spec.path.clone(), op })
+    }
+
+    /// The diffusers module whose output it completes: `down_blocks.1.resnets.0`. The first half of a
+    /// transformer's shell ends in `.proj_in`, and `down_blocks.1.skips.0` is a skip connection.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// The learned shortcut, if the step has one.
+    pub(super) fn shortcut(&self) -> Option<&Conv2d> {
+        match &self.op {
+            Op::Resnet(block) => block.conv_shortcut.as_ref(),
+            Op::Shortcut(conv) => Some(conv),
+            _ => None,
+        }
+    }
+
+    /// The step without its branch.
+    pub(super) fn without_branch(&self) -> Self {
+        let shortcut =
+            self.shortcut().expect("BUG: only a step with a shortcut can lose its branch and stay");
+        Self { path: self.path.clone(), op: Op::Shortcut(shortcut.clone()) }
+    }
+
+    /// Replaces `state` by what comes after this step.
+    pub(super) fn advance(&self, state: &mut State, condition: &Condition) -> Result<()> {
+        let x = &state.hidden;
+        state.hidden = match &self.op {
+            Op::ConvIn(conv) | Op::Shortcut(conv) | Op::Downsample(conv) => conv.forward(x)?,
+            Op::Resnet(block) => block.forward(x, Some(&condition.embedding))?,
+            Op::Block(block) => block.forward(x, &condition.encoder_hidden_states)?,
+            Op::ConvOut(norm, conv) => conv.forward(&norm.forward_silu(x)?)?,
+            Op::Upsample(conv) => conv.forward(&upsample(x, state.skips.last())?)?,
+            Op::Concatenate => match state.skips.pop() {
+                Some(skip) => Tensor::cat(&[x, &skip], 1)?,
+                None => bail!("`{}` has no features to append: was a step left out?", self.path),
+            },
+            Op::Enter(shell) => {
+                let tokens = shell.forward(x)?;
+                state.residual = Some(std::mem::replace(&mut state.hidden, tokens));
+                return Ok(());
+            }
+            Op::Exit(shell) => match state.residual.take() {
+                Some(residual) => shell.forward(x, &residual)?,
+                None => bail!("`{}` closes a shell that was not entered", self.path),
+            },
+            Op::PushSkip => {
+                state.skips.push(x.clone());
+                return Ok(());
+            }
+            Op::Stage => return Ok(()),
+        };
+        Ok(())
+    }
+}
+
+/// Doubles [b, c, h, w], less the last row or column where the features of the way down have an odd
+/// size; that is what nearest interpolation to the odd size gives.
+fn upsample(x: &Tensor, skip: Option<&Tensor>) -> Result<Tensor> {
+    let doubled = upsample_nearest_2x(x)?;
+    let (_, _, height, width) = doubled.dims4()?;
+    match skip.map(Tensor::dims4).transpose()? {
+        Some((_, _, h, w)) if (h, w) != (height, width) => {
+            doubled.narrow(2, 0, h)?.narrow(3, 0, w)?.contiguous()
+        }
+        _ => Ok(doubled),
+    }
+}

@@ -1,0 +1,225 @@
+//! Tensors by name from safetensors files, mapped into memory and read only when asked for.
+//! A file from elsewhere is not trusted: its header is checked against its length, an index of
+//! shards may name only files beside it, and what does not fit is an error that names the tensor.
+
+mod error;
+mod header;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use candle_core::safetensors::Load;
+use candle_core::{DType, Device, Shape, Tensor};
+use candle_nn::var_builder::{SimpleBackend, VarBuilder};
+use memmap2::Mmap;
+use rayon::prelude::*;
+use safetensors::Dtype;
+use safetensors::tensor::{Metadata, TensorView};
+
+pub use error::WeightsError;
+
+use super::ledger::TensorEntry;
+
+/// The weights of one model: a safetensors file or a set of shards. Cheap to clone.
+#[derive(Clone)]
+pub struct Weights {
+    path: Arc<Path>,
+    shards: Arc<[Shard]>,
+    /// The shard that holds each tensor.
+    places: Arc<BTreeMap<String, usize>>,
+}
+
+struct Shard {
+    path: PathBuf,
+    bytes: Mmap,
+    /// Where the tensors begin.
+    data: usize,
+    metadata: Metadata,
+}
+
+impl Weights {
+    /// Opens a `.safetensors` file, or what a model folder holds: `diffusion_pytorch_model.safetensors` or
+    /// `model.safetensors`, whole or as shards with an index, else a variant of it such as `model.fp16.safetensors`.
+    pub fn open(path: &Path) -> Result<Self, WeightsError> {
+        let file = if path.is_dir() { find_in(path)? } else { path.to_owned() };
+        if file.extension().is_some_and(|extension| extension == "json") {
+            return Self::open_index(&file);
+        }
+        let shard = Shard::open(file)?;
+        let places = shard.metadata.tensors().into_keys().map(|name| (name, 0)).collect();
+        Ok(Self { path: path.into(), shards: Arc::new([shard]), places: Arc::new(places) })
+    }
+
+    fn open_index(index: &Path) -> Result<Self, WeightsError> {
+        let folder = index.parent().unwrap_or(Path::new("."));
+        let files = header::read_index(index)?;
+        let mut names: Vec<_> = files.values().collect();
+        names.sort();
+        names.dedup();
+        let shards = names
+            .iter()
+            .map(|name| Shard::open(folder.join(name.as_str())))
+            .collect::<Result<Vec<_>, _>>()?;
+        let mut places = BTreeMap::new();
+        for (tensor, file) in &files {
+            let shard = names.binary_search(&file).expect("every file of the map was collected above");
+            if shards[shard].metadata.info(tensor).is_none() {
+                return Err(WeightsError::Missing { path: shards[shard].path.clone(), name: tensor.clone() });
+            }
+            places.insert(tensor.clone(), shard);
+        }
+        Ok(Self { path: index.into(), shards: shards.into(), places: Arc::new(places) })
+    }
+
+    /// The file or folder they were opened from.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The names of all tensors, sorted.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.places.keys().map(String::as_str)
+    }
+
+    /// Whether there is a tensor of this name.
+    pub fn contains(&self, name: &str) -> bool {
+        self.places.contains_key(name)
+    }
+
+    /// A tensor's shape.
+    pub fn shape(&self, name: &str) -> Result<Vec<usize>, WeightsError> {
+        Ok(self.view(name)?.shape().to_vec())
+    }
+
+    /// A tensor's data type as stored.
+    pub fn dtype(&self, name: &str) -> Result<DType, WeightsError> {
+        let dtype = self.view(name)?.dtype();
+        DType::try_from(dtype).map_err(|_| self.unsupported(name, dtype))
+    }
+
+    /// Reads one tensor in the given type.
+    pub fn tensor(&self, name: &str, dtype: DType, device: &Device) -> Result<Tensor, WeightsError> {
+        let view = self.view(name)?;
+        DType::try_from(view.dtype()).map_err(|_| self.unsupported(name, view.dtype()))?;
+        view.load(device)
+            .and_then(|tensor| tensor.to_dtype(dtype))
+            .map_err(|source| WeightsError::Tensor { name: name.to_owned(), source })
+    }
+
+    /// A tensor's bytes as stored, for writing them elsewhere unchanged.
+    pub fn view(&self, name: &str) -> Result<TensorView<'_>, WeightsError> {
+        let missing = || WeightsError::Missing { path: self.path.to_path_buf(), name: name.to_owned() };
+        self.shards[*self.places.get(name).ok_or_else(missing)?].view(name).ok_or_else(missing)
+    }
+
+    /// Builds layers from these weights.
+    pub fn builder(&self, dtype: DType, device: &Device) -> VarBuilder<'static> {
+        VarBuilder::from_backend(Box::new(self.clone()), dtype, device.clone())
+    }
+
+    /// Fails on the first tensor that is missing or of another shape than `needed`.
+    pub fn check(&self, needed: &[TensorEntry]) -> Result<(), WeightsError> {
+        needed.iter().try_for_each(|entry| self.check_shape(&entry.name, &entry.shape))
+    }
+
+    /// Fails on the first tensor that holds an infinity or what is no number.
+    pub fn check_finite(&self) -> Result<(), WeightsError> {
+        self.places.par_iter().try_for_each(|(name, &shard)| {
+            let view = self.view(name)?;
+            match header::first_not_finite(view.dtype(), view.data()) {
+                None => Ok(()),
+                Some(index) => {
+                    let path = self.shards[shard].path.clone();
+                    Err(WeightsError::NotFinite { path, name: name.clone(), index })
+                }
+            }
+        })
+    }
+
+    fn check_shape(&self, name: &str, needed: &[usize]) -> Result<(), WeightsError> {
+        let found = self.shape(name)?;
+        if found != needed {
+            let (path, name, needed) = (self.path.to_path_buf(), name.to_owned(), needed.to_vec());
+            return Err(WeightsError::Shape { path, name, found, needed });
+        }
+        Ok(())
+    }
+
+    fn unsupported(&self, name: &str, dtype: Dtype) -> WeightsError {
+        WeightsError::Dtype { path: self.path.to_path_buf(), name: name.to_owned(), dtype: dtype.to_string() }
+    }
+}
+
+impl SimpleBackend for Weights {
+    fn get(
+        &self,
+        shape: Shape,
+        name: &str,
+        _: candle_nn::Init,
+        dtype: DType,
+        device: &Device,
+    ) -> candle_core::Result<Tensor> {
+        self.check_shape(name, shape.dims()).map_err(candle_core::Error::wrap)?;
+        self.get_unchecked(name, dtype, device)
+    }
+
+    fn get_unchecked(&self, name: &str, dtype: DType, device: &Device) -> candle_core::Result<Tensor> {
+        self.tensor(name, dtype, device).map_err(candle_core::Error::wrap)
+    }
+
+    fn contains_tensor(&self, name: &str) -> bool {
+        self.contains(name)
+    }
+}
+
+impl Shard {
+    fn open(path: PathBuf) -> Result<Self, WeightsError> {
+        let read = |source| WeightsError::Read { path: path.clone(), source };
+        let file = fs::File::open(&path).map_err(read)?;
+        // SAFETY: the map is read only. Whoever truncates a model's file while it is in use gets a
+        // bus error, as with every program that maps weights; we never write to a file in place.
+        let bytes = unsafe { Mmap::map(&file) }.map_err(read)?;
+        let (data, metadata) = header::parse(&path, &bytes)?;
+        Ok(Self { path, bytes, data, metadata })
+    }
+
+    fn view(&self, name: &str) -> Option<TensorView<'_>> {
+        let info = self.metadata.info(name)?;
+        let (start, end) = info.data_offsets;
+        TensorView::new(info.dtype, info.shape.clone(), &self.bytes[self.data..][start..end]).ok()
+    }
+}
+
+/// The weights file of a model folder. Full precision is preferred, as diffusers prefers it.
+fn find_in(folder: &Path) -> Result<PathBuf, WeightsError> {
+    let read = |source| WeightsError::Read { path: folder.to_owned(), source };
+    let mut names = Vec::new();
+    for entry in fs::read_dir(folder).map_err(read)? {
+        names.push(entry.map_err(read)?.file_name().to_string_lossy().into_owned());
+    }
+    names.sort();
+    let weights = |ending: &str, exact: bool| {
+        names.iter().find(|name| {
+            ["diffusion_pytorch_model", "model"].iter().any(|stem| {
+                name.strip_prefix(stem).is_some_and(|rest| match exact {
+                    true => rest == ending,
+                    // `model-00001-of-00002.safetensors` is a part, `model.fp16.safetensors` a variant.
+                    false => rest.starts_with('.') && (rest.ends_with(ending) || rest.contains(".index.")),
+                })
+            })
+        })
+    };
+    let found = weights(".safetensors", true)
+        .or_else(|| weights(".safetensors.index.json", true))
+        .or_else(|| weights(".safetensors", false));
+    if let Some(name) = found {
+        return Ok(folder.join(name));
+    }
+    let pickle = names.iter().find(|name| header::PICKLE_ENDINGS.iter().any(|ending| name.ends_with(ending)));
+    Err(match pickle {
+        Some(name) => WeightsError::Pickle { path: folder.join(name) },
+        None => WeightsError::NothingFound { folder: folder.to_owned() },
+    })
+}

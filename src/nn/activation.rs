@@ -1,0 +1,32 @@
+//! Pointwise activations: SiLU, GELU by the error function, the "quick" GELU of CLIP, and gated GELU.
+
+use candle_core::{D, Result, Tensor, bail};
+
+/// `x * sigmoid(x)`, any shape.
+pub fn silu(x: &Tensor) -> Result<Tensor> {
+    x.silu()
+}
+
+/// `x * Phi(x)` with the error function, any shape; what diffusers and CLIP call `gelu`.
+pub fn gelu(x: &Tensor) -> Result<Tensor> {
+    x.gelu_erf()
+}
+
+/// `x * sigmoid(1.702 x)`, any shape; the activation of OpenAI's CLIP.
+pub fn quick_gelu(x: &Tensor) -> Result<Tensor> {
+    (x * QUICK)?.silu()? / QUICK
+}
+
+/// Gated GELU: the last dimension holds value and gate, [.., 2n] -> [.., n] = value * gelu(gate).
+pub fn geglu(x: &Tensor) -> Result<Tensor> {
+    let width = x.dim(D::Minus1)?;
+    if !width.is_multiple_of(2) {
+        bail!("geglu: the last dimension of {:?} must be even: value and gate", x.dims())
+    }
+    let value = x.narrow(D::Minus1, 0, width / 2)?;
+    let gate = x.narrow(D::Minus1, width / 2, width / 2)?.contiguous()?;
+    value.mul(&gate.gelu_erf()?)
+}
+
+/// The slope in quick GELU, from the CLIP code.
+const QUICK: f64 = 1.702;

@@ -1,0 +1,76 @@
+//! Two-dimensional convolution.
+
+use candle_core::{Result, Tensor, bail};
+use candle_nn::VarBuilder;
+
+/// A convolution with one square kernel, stride and zero padding.
+#[derive(Clone, Debug)]
+pub struct Conv2d {
+    /// [out, in, kernel, kernel]
+    pub weight: Tensor,
+    /// [out]
+    pub bias: Option<Tensor>,
+    /// Step of the kernel in both directions.
+    pub stride: usize,
+    /// Zeros added on each of the four sides.
+    pub padding: usize,
+}
+
+impl Conv2d {
+    /// Reads `weight` [output, input, kernel, kernel] and `bias` [output].
+    pub fn new(
+        input: usize,
+        output: usize,
+        kernel: usize,
+        stride: usize,
+        padding: usize,
+        vb: VarBuilder,
+    ) -> Result<Self> {
+        let bias = Some(vb.get(output, "bias")?);
+        Ok(Self { bias, ..Self::without_bias(input, output, kernel, stride, padding, vb)? })
+    }
+
+    /// Reads `weight` alone, as CLIP's patch embedding has it.
+    pub fn without_bias(
+        input: usize,
+        output: usize,
+        kernel: usize,
+        stride: usize,
+        padding: usize,
+        vb: VarBuilder,
+    ) -> Result<Self> {
+        let weight = vb.get((output, input, kernel, kernel), "weight")?;
+        Ok(Self { weight, bias: None, stride, padding })
+    }
+
+    /// [batch, in, h, w] -> [batch, out, h', w'] with h' = (h + 2 padding - kernel) / stride + 1.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let (_, channels, height, width) = x.dims4()?;
+        let (_, input, kernel, _) = self.weight.dims4()?;
+        if channels != input {
+            bail!(
+                "conv2d: weight {:?} needs {input} channels, found input {:?}",
+                self.weight.dims(),
+                x.dims()
+            )
+        }
+        if height.min(width) + 2 * self.padding < kernel || self.stride == 0 {
+            bail!(
+                "conv2d: weight {:?} with padding {} and stride {} does not fit input {:?}",
+                self.weight.dims(),
+                self.padding,
+                self.stride,
+                x.dims()
+            )
+        }
+        self.composed(x)
+    }
+
+    fn composed(&self, x: &Tensor) -> Result<Tensor> {
+        let y = x.contiguous()?.conv2d(&self.weight, self.padding, self.stride, 1, 1)?;
+        match &self.bias {
+            Some(bias) => y.broadcast_add(&bias.reshape((1, (), 1, 1))?),
+            None => Ok(y),
+        }
+    }
+}

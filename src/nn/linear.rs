@@ -1,0 +1,46 @@
+//! The affine map over the last dimension.
+
+use candle_core::{D, Result, Tensor, bail};
+use candle_nn::VarBuilder;
+
+/// `x W^T + b`.
+#[derive(Clone, Debug)]
+pub struct Linear {
+    /// [out, in]
+    pub weight: Tensor,
+    /// [out]
+    pub bias: Option<Tensor>,
+}
+
+impl Linear {
+    /// Reads `weight` [output, input] and, where asked, `bias` [output].
+    pub fn new(input: usize, output: usize, bias: bool, vb: VarBuilder) -> Result<Self> {
+        let weight = vb.get((output, input), "weight")?;
+        let bias = if bias { Some(vb.get(output, "bias")?) } else { None };
+        Ok(Self { weight, bias })
+    }
+
+    /// [.., in] -> [.., out].
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let (output, input) = self.weight.dims2()?;
+        if x.rank() == 0 || x.dim(D::Minus1)? != input {
+            bail!(
+                "linear: weight {:?} needs a last dimension of {input}, found {:?}",
+                self.weight.dims(),
+                x.dims()
+            )
+        }
+        let mut dims = x.dims().to_vec();
+        *dims.last_mut().expect("the rank was checked above") = output;
+        self.composed(&x.reshape(((), input))?)?.reshape(dims)
+    }
+
+    /// x [rows, in] -> [rows, out]
+    fn composed(&self, x: &Tensor) -> Result<Tensor> {
+        let y = x.matmul(&self.weight.t()?)?;
+        match &self.bias {
+            Some(bias) => y.broadcast_add(bias),
+            None => Ok(y),
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! Group and layer normalisation, in full precision inside whatever the dtype outside.
+
+use candle_core::{D, Result, Tensor, bail};
+use candle_nn::VarBuilder;
+
+use super::{accumulation_dtype, silu};
+
+/// Normalises each group of channels of each sample over its elements (Wu and He 2018).
+#[derive(Clone, Debug)]
+pub struct GroupNorm {
+    /// [channels]
+    pub weight: Tensor,
+    /// [channels]
+    pub bias: Tensor,
+    /// How many groups the channels fall into.
+    pub groups: usize,
+    /// Added to the variance.
+    pub eps: f64,
+}
+
+impl GroupNorm {
+    /// Reads `weight` and `bias`, both [channels].
+    pub fn new(channels: usize, groups: usize, eps: f64, vb: VarBuilder) -> Result<Self> {
+        if groups == 0 || !channels.is_multiple_of(groups) {
+            bail!("group norm `{}`: {groups} groups do not divide {channels} channels", vb.prefix())
+        }
+        Ok(Self { weight: vb.get(channels, "weight")?, bias: vb.get(channels, "bias")?, groups, eps })
+    }
+
+    /// [batch, channels, ..] -> the same shape.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        self.check(x)?;
+        self.composed(x)
+    }
+
+    /// `silu(forward(x))` in one pass where the device has one.
+    pub fn forward_silu(&self, x: &Tensor) -> Result<Tensor> {
+        self.check(x)?;
+        silu(&self.composed(x)?)
+    }
+
+    fn check(&self, x: &Tensor) -> Result<()> {
+        let channels = self.weight.dim(0)?;
+        if x.rank() < 2 || x.dim(1)? != channels {
+            bail!(
+                "group norm: weight {:?} needs [batch, {channels}, ..], found {:?}",
+                self.weight.dims(),
+                x.dims()
+            )
+        }
+        Ok(())
+    }
+
+    fn composed(&self, x: &Tensor) -> Result<Tensor> {
+        let (batch, channels) = (x.dim(0)?, x.dim(1)?);
+        let wide = x.to_dtype(accumulation_dtype(x.dtype()))?;
+        let normal = standardise(&wide.reshape((batch, self.groups, ()))?, self.eps)?;
+        let normal = normal.reshape((batch, channels, ()))?.to_dtype(x.dtype())?;
+        normal
+            .broadcast_mul(&self.weight.reshape((1, channels, 1))?)?
+            .broadcast_add(&self.bias.reshape((1, channels, 1))?)?
+            .reshape(x.dims())
+    }
+}
+
+/// Normalises the last dimension (Ba et al. 2016).
+#[derive(Clone, Debug)]
+pub struct LayerNorm {
+    /// [size]
+    pub weight: Tensor,
+    /// [size]
+    pub bias: Tensor,
+    /// Added to the variance.
+    pub eps: f64,
+}
+
+impl LayerNorm {
+    /// Reads `weight` and `bias`, both [size].
+    pub fn new(size: usize, eps: f64, vb: VarBuilder) -> Result<Self> {
+        Ok(Self { weight: vb.get(size, "weight")?, bias: vb.get(size, "bias")?, eps })
+    }
+
+    /// [.., size] -> the same shape.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let size = self.weight.dim(0)?;
+        if x.rank() == 0 || x.dim(D::Minus1)? != size {
+            bail!("layer norm: weight {:?} needs [.., {size}], found {:?}", self.weight.dims(), x.dims())
+        }
+        self.composed(x)
+    }
+
+    fn composed(&self, x: &Tensor) -> Result<Tensor> {
+        let wide = x.to_dtype(accumulation_dtype(x.dtype()))?;
+        let normal = standardise(&wide, self.eps)?.to_dtype(x.dtype())?;
+        normal.broadcast_mul(&self.weight)?.broadcast_add(&self.bias)
+    }
+}
+
+/// Zero mean and unit variance over the last dimension.
+fn standardise(x: &Tensor, eps: f64) -> Result<Tensor> {
+    let centred = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
+    let variance = centred.sqr()?.mean_keepdim(D::Minus1)?;
+    centred.broadcast_div(&(variance + eps)?.sqrt()?)
+}

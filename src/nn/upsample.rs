@@ -1,0 +1,12 @@
+//! Nearest-neighbour enlargement by two. candle's own overwrites the gradient of an input that is used
+//! elsewhere too, which every skip connection does.
+
+use candle_core::{Result, Tensor};
+
+/// Repeats each pixel twice in both directions: [batch, channels, h, w] -> [batch, channels, 2h, 2w].
+pub fn upsample_nearest_2x(x: &Tensor) -> Result<Tensor> {
+    let (batch, channels, height, width) = x.dims4()?;
+    x.reshape((batch, channels, height, 1, width, 1))?
+        .broadcast_as((batch, channels, height, 2, width, 2))?
+        .reshape((batch, channels, 2 * height, 2 * width))
+}
