@@ -262,7 +262,7 @@ fn without_position(message: &str) -> String {
 }
 
 fn syntax_help(message: &str) -> &'static str {
-    if message.contains("cannot start any token") {
+    if message.contains("cannot start any token") || message.contains("tab character") {
         "YAML is indented with spaces, never with tabs; text that begins with one of @ ` % needs quotes"
     } else {
         "look at the indentation and at unclosed quotes and brackets, here and in the line above; \

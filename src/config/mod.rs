@@ -9,6 +9,8 @@ pub mod overrides;
 pub mod pipeline;
 mod source;
 mod suggest;
+#[cfg(test)]
+pub(crate) mod testing;
 mod yaml;
 
 pub use error::{ConfigError, Problem};

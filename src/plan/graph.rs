@@ -205,3 +205,84 @@ fn cycle(graph: &DiGraph<Node, String>) -> (Problem, usize, String) {
     let ids: Vec<_> = path.iter().map(|&node| format!("`{}`", graph[node].id)).collect();
     (Problem::Cycle { path: ids.join(" reads ") }, closing.target().index(), closing.weight().clone())
 }
+
+#[cfg(test)]
+mod tests {
+    use miette::Diagnostic;
+
+    use super::*;
+    use crate::config::testing::parse;
+
+    const HEAD: &str = "format: 1\nname: t\nstages:\n";
+
+    fn graph(stages: &str) -> Result<Graph, ConfigError> {
+        Graph::new(&parse(&format!("{HEAD}{stages}")).expect("the pipeline can be read"))
+    }
+
+    #[test]
+    fn runs_in_file_order_where_references_allow() {
+        let graph = graph(
+            "- { id: b, use: select, with: { model: m, after: a } }\n\
+             - { id: m, use: load, with: { model: x } }\n\
+             - { id: a, use: select, with: { model: m } }\n\
+             - { id: e, use: evaluate, with: { models: { one: m, two: m } } }\n",
+        )
+        .expect("the references are right");
+        assert_eq!(graph.order(), [1, 2, 0, 3]);
+        assert_eq!(graph.inputs(0), [("model", 1), ("after", 2)]);
+        assert_eq!(graph.inputs(3), [("models.one", 1), ("models.two", 1)]);
+        assert_eq!(graph.with_ancestors(2), BTreeSet::from([1, 2]));
+        assert_eq!(graph.with_descendants(2), BTreeSet::from([0, 2]));
+
+        let text = serde_json::to_string(&graph).expect("a graph is plain data");
+        let again: Graph = serde_json::from_str(&text).expect("and comes back");
+        assert_eq!((again.order(), again.edges()), (graph.order(), graph.edges()));
+    }
+
+    #[track_caller]
+    fn expect(stages: &str, code: &str, place: (usize, usize), words: &[&str]) {
+        let error = graph(stages).expect_err("the references are wrong");
+        let text = format!("{error}; {}", error.help().map(|help| help.to_string()).unwrap_or_default());
+        assert_eq!(error.code().map(|code| code.to_string()).as_deref(), Some(code));
+        assert_eq!(error.position(), Some(place), "{text}");
+        for word in words {
+            assert!(text.contains(word), "{word:?} is not in {text:?}");
+        }
+    }
+
+    #[test]
+    fn wrong_references_are_underlined() {
+        let load = "- { id: teacher, use: load, with: { model: x } }\n";
+        expect(
+            &format!("{load}- {{ id: p, use: select, with: {{ model: techer }} }}"),
+            "pipeline::unknown_id",
+            (5, 40),
+            &["`model` of `p`", "did you mean `teacher`"],
+        );
+        expect(
+            &format!("{load}- {{ id: p, use: select, with: {{ model: teacher, after: teacher }} }}"),
+            "pipeline::wrong_kind",
+            (5, 56),
+            &["needs a plan artefact", "(use: load) makes a model artefact", "no stage of this pipeline"],
+        );
+        expect(
+            &format!(
+                "{load}- {{ id: e, use: evaluate, with: {{ models: {{ one: teacher, two: tacher }} }} }}"
+            ),
+            "pipeline::unknown_id",
+            (5, 64),
+            &["`models.two` of `e`"],
+        );
+    }
+
+    #[test]
+    fn a_cycle_names_its_path() {
+        let select = |id: &str, after: &str| {
+            format!("- {{ id: {id}, use: select, with: {{ model: m, after: {after} }} }}\n")
+        };
+        let load = "- { id: m, use: load, with: { model: x } }\n";
+        let stages = format!("{load}{}{}{}", select("a", "c"), select("b", "a"), select("c", "b"));
+        expect(&stages, "pipeline::cycle", (6, 50), &["`a` reads `c` reads `b` reads `a`"]);
+        expect(&format!("{load}{}", select("a", "a")), "pipeline::cycle", (5, 50), &["`a` reads `a`"]);
+    }
+}

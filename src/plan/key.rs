@@ -62,3 +62,56 @@ pub fn manifest(
     }
     manifest
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::testing::parse;
+
+    /// The keys of a loading, a seeded and a computing stage.
+    fn keys(text: &str, device: DeviceClass, content: &str) -> Vec<Digest> {
+        let pipeline = parse(text).expect("the pipeline is right");
+        let digest = BTreeMap::from([("model".to_owned(), Digest::of(content.as_bytes()))]);
+        let key = |entry| manifest(entry, pipeline.seed, device, &digest, &digest).key();
+        pipeline.stages.iter().map(key).collect()
+    }
+
+    const TEXT: &str = "\
+format: 1
+name: small
+seed: 1
+stages:
+  - { id: m, use: load, with: { model: nano } }
+  - { id: p, use: select, with: { model: m, ratio: 0.5 } }
+  - { id: e, use: evaluate, with: { models: { model: m } } }
+";
+
+    /// Which of the three keys change when `old` becomes `new`.
+    fn changed(old: &str, new: &str) -> Vec<bool> {
+        assert!(TEXT.contains(old), "{old:?}");
+        let before = keys(TEXT, DeviceClass::Cpu, "x");
+        let after = keys(&TEXT.replace(old, new), DeviceClass::Cpu, "x");
+        before.iter().zip(&after).map(|(a, b)| a != b).collect()
+    }
+
+    #[test]
+    fn what_changes_bytes_changes_the_key() {
+        assert_eq!(changed("ratio: 0.5", "ratio: 0.5000000000000001"), [false, true, false]);
+        assert_eq!(changed("model: nano", "model: nano, dtype: bf16"), [true, false, false]);
+        assert_eq!(changed("seed: 1", "seed: 2"), [false, true, false]);
+        assert_eq!(changed("id: p", "id: q"), [false, true, false]);
+        assert_ne!(keys(TEXT, DeviceClass::Cpu, "x")[0], keys(TEXT, DeviceClass::Cpu, "y")[0]);
+        assert_ne!(keys(TEXT, DeviceClass::Cpu, "x")[2], keys(TEXT, DeviceClass::Cuda, "x")[2]);
+    }
+
+    #[test]
+    fn what_does_not_change_bytes_does_not_change_the_key() {
+        let none = [false; 3];
+        assert_eq!(changed("name: small", "name: other"), none);
+        assert_eq!(changed("model: nano", "model: moved/elsewhere"), none);
+        assert_eq!(changed(", ratio: 0.5", ""), none, "a default written out");
+        assert_eq!(changed("model: m, ratio: 0.5", "ratio: 5.0e-1, model: m"), none, "key order and layout");
+        assert_eq!(changed("id: e", "id: f"), none, "the id of a stage without randomness");
+        assert_eq!(keys(TEXT, DeviceClass::Cpu, "x")[1], keys(TEXT, DeviceClass::Cuda, "x")[1]);
+    }
+}
