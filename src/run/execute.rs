@@ -97,7 +97,8 @@ impl Executor<'_> {
     fn run(mut self) -> Result<RunRecord, RunError> {
         let begun = Instant::now();
         let (graph, options) = (self.job.graph, self.job.options);
-        let order: Vec<_> = graph.order().iter().copied().filter(|index| self.wanted.contains(index)).collect();
+        let order: Vec<_> =
+            graph.order().iter().copied().filter(|index| self.wanted.contains(index)).collect();
         self.tell(&Event::RunStarted {
             format: EVENT_FORMAT,
             name: self.record.name.clone(),
@@ -144,8 +145,9 @@ impl Executor<'_> {
             }),
             _ => {}
         }
-        let mut waiting =
-            |holder: &str| self.tell(&Event::StageWaiting { stage: id.clone(), key, holder: holder.to_owned() });
+        let mut waiting = |holder: &str| {
+            self.tell(&Event::StageWaiting { stage: id.clone(), key, holder: holder.to_owned() })
+        };
         match job.store.begin(&key, force, job.interrupt, &mut waiting)? {
             Begun::Cached(entry) => self.settle(index, State::Cached, &manifest, &entry),
             Begun::Work(work) => {
@@ -181,7 +183,12 @@ impl Executor<'_> {
         self.folder.write(&self.record)?;
         job.store.save_digests();
         let name = entry.stage.info().name.to_owned();
-        self.tell(&Event::StageStarted { stage: id.clone(), name, key: manifest.key(), resumed: work.resumed() });
+        self.tell(&Event::StageStarted {
+            stage: id.clone(),
+            name,
+            key: manifest.key(),
+            resumed: work.resumed(),
+        });
 
         let tee = Tee(&self.folder, job.sink);
         let files = &self.files[&index];
@@ -216,7 +223,13 @@ impl Executor<'_> {
     }
 
     /// A stage has its artefact.
-    fn settle(&mut self, index: usize, state: State, manifest: &Manifest, entry: &Entry) -> Result<(), RunError> {
+    fn settle(
+        &mut self,
+        index: usize,
+        state: State,
+        manifest: &Manifest,
+        entry: &Entry,
+    ) -> Result<(), RunError> {
         let artefact = self.job.store.artefact(entry);
         let stage = &mut self.record.stages[index];
         stage.state.enter(state);

@@ -95,7 +95,7 @@ impl From<ExitCode> for std::process::ExitCode {
 }
 
 fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    std::iter::successors(Some(error), |error| error.source())
+    std::iter::successors(Some(error), |&error| error.source())
 }
 
 /// candle hands on the driver's error as text (`DriverError(CUDA_ERROR_OUT_OF_MEMORY, "out of memory")`).

@@ -46,8 +46,7 @@ impl RunFolder {
         }
         for entry in fs::read_dir(&self.path).map_err(Self::error(&self.path))?.flatten() {
             let name = entry.file_name();
-            let linked =
-                |name: &str| record.stage(name).is_some_and(|stage| stage.artefact.is_some());
+            let linked = |name: &str| record.stage(name).is_some_and(|stage| stage.artefact.is_some());
             let is_ours = || fs::read_link(entry.path()).is_ok_and(|target| target.starts_with(cache));
             if !name.to_str().is_some_and(linked) && is_ours() {
                 fs::remove_file(entry.path()).map_err(Self::error(&entry.path()))?;

@@ -1,10 +1,11 @@
 //! Bars for terminals: one per running stage, with rate and time left; lines above them for the rest.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressState, ProgressStyle};
 
 use super::words;
 use crate::base::StageId;
@@ -14,7 +15,7 @@ use crate::run::{Event, Sink};
 const WITHOUT_LENGTH: &str = "running     {prefix} {spinner} {elapsed} {wide_msg}";
 
 /// A stage that has.
-const WITH_LENGTH: &str = "running     {prefix} [{bar:24}] {pos}/{len} {unit}, {per_sec}, {eta} left {wide_msg}";
+const WITH_LENGTH: &str = "running     {prefix} [{bar:24}] {pos}/{len} {unit}, {pace} {wide_msg}";
 
 /// Draws on stderr.
 pub struct Bars {
@@ -39,7 +40,8 @@ impl Bars {
     }
 
     fn start(&self, stage: &StageId) {
-        let bar = ProgressBar::new_spinner().with_prefix(stage.to_string()).with_style(style(WITHOUT_LENGTH, ""));
+        let bar =
+            ProgressBar::new_spinner().with_prefix(stage.to_string()).with_style(style(WITHOUT_LENGTH, ""));
         let bar = self.all.add(bar);
         bar.enable_steady_tick(Duration::from_millis(200));
         self.running().insert(stage.clone(), bar);
@@ -64,7 +66,9 @@ impl Sink for Bars {
     fn event(&self, event: &Event) {
         match event {
             Event::StageStarted { stage, .. } => return self.start(stage),
-            Event::StageProgress { stage, done, total, unit } => return self.advance(stage, *done, *total, unit),
+            Event::StageProgress { stage, done, total, unit } => {
+                return self.advance(stage, *done, *total, unit);
+            }
             Event::StageNote { stage, text } => {
                 if let Some(bar) = self.running().get(stage) {
                     bar.set_message(text.clone());
@@ -87,7 +91,11 @@ impl Sink for Bars {
 /// A unit is one word of a stage, put into the template as it is.
 fn style(template: &str, unit: &str) -> ProgressStyle {
     let template = template.replace("{unit}", &unit.replace(['{', '}'], ""));
-    ProgressStyle::with_template(&template).expect("the templates are well formed").progress_chars("=> ")
+    let pace = |state: &ProgressState, out: &mut dyn fmt::Write| {
+        let _ = out.write_str(&words::pace(state.per_sec(), state.eta().as_secs_f64()));
+    };
+    let style = ProgressStyle::with_template(&template).expect("the templates are well formed");
+    style.progress_chars("=> ").with_key("pace", pace)
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::words;
-use crate::base::{StageId, units};
+use crate::base::StageId;
 use crate::run::{Event, Sink};
 
 /// Often enough to see that it goes on, seldom enough for a log of a night: 12 lines a minute.
@@ -62,18 +62,18 @@ impl<W> Inner<W> {
                     return None;
                 }
                 running.told = now;
-                let mut text = format!("{done}/{total} {unit}");
-                text += &pace(*done, *total, done.saturating_sub(from), now.duration_since(since));
-                if let Some(note) = running.note.take() {
-                    text = format!("{text}, {note}");
-                }
+                let pace = pace(*done, *total, done.saturating_sub(from), now.duration_since(since));
+                let parts = [Some(format!("{done}/{total} {unit}")), pace, running.note.take()];
+                let text = parts.into_iter().flatten().collect::<Vec<_>>().join(", ");
                 return Some(words::state("running", stage, &text));
             }
             Event::StageNote { stage, text } => {
                 let held = self.running.get_mut(stage).and_then(|running| running.note.replace(text.clone()));
                 // A note waits for the next line of progress; one that another pushes out is told at once,
                 // unless it is the same with other numbers.
-                return held.filter(|held| wording(held) != wording(text)).map(|held| words::state("note", stage, &held));
+                return held
+                    .filter(|held| wording(held) != wording(text))
+                    .map(|held| words::state("note", stage, &held));
             }
             _ => {}
         }
@@ -86,18 +86,11 @@ impl<W> Inner<W> {
     }
 }
 
-/// `, 3.2/s, 41 s left`, as far as it can be known yet.
-fn pace(done: u64, total: u64, since: u64, took: Duration) -> String {
-    if since == 0 || took.is_zero() {
-        return String::new();
-    }
+/// The pace since the first progress, if there is any yet; `since` pieces took `took`.
+fn pace(done: u64, total: u64, since: u64, took: Duration) -> Option<String> {
     let rate = since as f64 / took.as_secs_f64();
-    let left = units::seconds(total.saturating_sub(done) as f64 / rate);
-    if rate >= 1.0 {
-        format!(", {rate:.1}/s, {left} left")
-    } else {
-        format!(", {} each, {left} left", units::seconds(rate.recip()))
-    }
+    let known = since > 0 && rate.is_finite();
+    known.then(|| words::pace(rate, total.saturating_sub(done) as f64 / rate))
 }
 
 /// A note without its numbers.
@@ -141,7 +134,10 @@ mod tests {
         let mut inner = Inner { out: (), running: HashMap::new() };
         let start = Instant::now();
         let (stage, key) = (StageId::from("scores"), Digest::of(b"key"));
-        inner.line(&Event::StageStarted { stage: stage.clone(), name: "score".into(), key, resumed: false }, start);
+        inner.line(
+            &Event::StageStarted { stage: stage.clone(), name: "score".into(), key, resumed: false },
+            start,
+        );
         assert_eq!(inner.line(&note("3 prompts were cut"), start), None);
         let pushed_out = inner.line(&note("loss 0.4"), start).unwrap_or_default();
         assert_eq!(pushed_out, "note        scores: 3 prompts were cut");

@@ -13,7 +13,8 @@ pub(super) fn line(event: &Event) -> Option<String> {
             format!("{name}: {} {}", stages.len(), if stages.len() == 1 { "stage" } else { "stages" })
         }
         Event::DamageFound { stage, path, expected, found } => {
-            let short = |digest: &Option<_>| digest.as_ref().map_or("nothing".to_owned(), crate::base::Digest::short);
+            let short =
+                |digest: &Option<_>| digest.as_ref().map_or("nothing".to_owned(), crate::base::Digest::short);
             let (expected, found) = (short(expected), short(found));
             let what = format!("{}: expected {expected}, found {found}; it is made again", path.display());
             state("damaged", stage, &what)
@@ -29,12 +30,15 @@ pub(super) fn line(event: &Event) -> Option<String> {
             state("running", stage, &format!("key {}{how}", key.short()))
         }
         Event::StageDone { stage, key, seconds, bytes, peak_bytes, .. } => {
-            let peak = peak_bytes.map_or(String::new(), |peak| format!(", peak memory {}", units::bytes(peak)));
+            let peak =
+                peak_bytes.map_or(String::new(), |peak| format!(", peak memory {}", units::bytes(peak)));
             let (took, size) = (units::seconds(*seconds), units::bytes(*bytes));
             state("done", stage, &format!("key {} in {took}, {size}{peak}", key.short()))
         }
         Event::StageFailed { stage, error } => state("failed", stage, error),
-        Event::StageInterrupted { stage } => state("interrupted", stage, "the same command goes on from here"),
+        Event::StageInterrupted { stage } => {
+            state("interrupted", stage, "the same command goes on from here")
+        }
         Event::StageSkipped { stage, because } => state("skipped", stage, &format!("it needs `{because}`")),
         Event::RunDone { code, seconds, ran, cached, failed, folder } => {
             let end = match *code {
@@ -55,12 +59,22 @@ pub(super) fn state(word: &str, stage: &StageId, text: &str) -> String {
     format!("{word:<STATE_WIDTH$} {stage}: {text}")
 }
 
+/// `3.2/s, 41.0 s left`, or `3.2 s each` of something slow.
+pub(super) fn pace(per_second: f64, seconds_left: f64) -> String {
+    let left = units::seconds(seconds_left);
+    match per_second {
+        rate if rate >= 1.0 => format!("{rate:.1}/s, {left} left"),
+        rate if rate > 0.0 => format!("{} each, {left} left", units::seconds(rate.recip())),
+        _ => "rate not known yet".to_owned(),
+    }
+}
+
 /// The stage that an event ends, if it does.
 pub(super) fn ended(event: &Event) -> Option<&StageId> {
     match event {
-        Event::StageDone { stage, .. } | Event::StageFailed { stage, .. } | Event::StageInterrupted { stage } => {
-            Some(stage)
-        }
+        Event::StageDone { stage, .. }
+        | Event::StageFailed { stage, .. }
+        | Event::StageInterrupted { stage } => Some(stage),
         _ => None,
     }
 }
