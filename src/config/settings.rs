@@ -1,0 +1,1 @@
+//! How to run on this machine.
