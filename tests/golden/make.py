@@ -18,6 +18,7 @@ import transformers
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from PIL import Image
 from safetensors.torch import save_file
+from torch.utils.flop_counter import FlopCounterMode
 from transformers import (
     CLIPConfig,
     CLIPImageProcessorPil,
@@ -281,7 +282,25 @@ def tokenizer():
     (folder / "expected.json").write_text(json.dumps({"prompts": PROMPTS, "ids": cases}, ensure_ascii=False) + "\n")
 
 
+@torch.no_grad()
+def macs():
+    """Multiply-accumulates of one sample, counted by torch without computing anything."""
+    counts = {}
+    for name in ["sd-v1-5", "sdxl-base"]:
+        config = json.loads((HERE / f"configs/{name}.json").read_text())
+        with torch.device("meta"):
+            model = UNet2DConditionModel.from_config(config)
+            size = model.config.sample_size
+            states = torch.empty(1, 77, model.config.cross_attention_dim)
+            added = {"text_embeds": torch.empty(1, 1280), "time_ids": torch.empty(1, 6)}
+            with FlopCounterMode(display=False) as counter:
+                model(torch.empty(1, 4, size, size), torch.empty(1), states, added_cond_kwargs=added)
+        counts[name] = counter.get_total_flops() // 2
+    (HERE / "macs.json").write_text(json.dumps(counts, indent=1) + "\n")
+
+
 if __name__ == "__main__":
+    macs()
     unets()
     vae()
     text_encoders()

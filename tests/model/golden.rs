@@ -10,23 +10,24 @@ use safetensors::SafeTensors;
 
 /// Relative L2 to torch. Both sides compute in f32 and sum in another order: a few hundred additions of
 /// rounding 6e-8 through some fifty layers give about 1e-6; any mistake in the arithmetic gives 1e-2 or more.
-pub const TOLERANCE: f64 = 1e-4;
+pub(crate) const TOLERANCE: f64 = 1e-4;
 
 /// All U-Nets there are.
-pub const UNETS: [&str; 5] = ["unet_sd15", "unet_sdxl", "unet_one_resnet", "unet_no_mid", "unet_nested"];
+pub(crate) const UNETS: [&str; 5] =
+    ["unet_sd15", "unet_sdxl", "unet_one_resnet", "unet_no_mid", "unet_nested"];
 
 /// One golden file.
-pub struct Golden {
-    pub config: String,
+pub(crate) struct Golden {
+    pub(crate) config: String,
     tensors: HashMap<String, Tensor>,
 }
 
-pub fn folder() -> PathBuf {
+pub(crate) fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
 }
 
 impl Golden {
-    pub fn open(name: &str) -> Self {
+    pub(crate) fn open(name: &str) -> Self {
         let bytes = std::fs::read(folder().join(format!("{name}.safetensors"))).expect("the file is in git");
         let (_, metadata) = SafeTensors::read_metadata(&bytes).expect("make.py writes whole files");
         let config = metadata.metadata().as_ref().expect("make.py writes the config")["config"].clone();
@@ -35,39 +36,39 @@ impl Golden {
         Self { config, tensors }
     }
 
-    pub fn input(&self, name: &str) -> Tensor {
+    pub(crate) fn input(&self, name: &str) -> Tensor {
         self.tensors[&format!("inputs.{name}")].clone()
     }
 
-    pub fn outputs(&self) -> impl Iterator<Item = (&str, &Tensor)> {
+    pub(crate) fn outputs(&self) -> impl Iterator<Item = (&str, &Tensor)> {
         self.tensors.iter().filter_map(|(name, tensor)| Some((name.strip_prefix("outputs.")?, tensor)))
     }
 
     /// The weights, by their names on disk.
-    pub fn weights(&self) -> HashMap<String, Tensor> {
+    pub(crate) fn weights(&self) -> HashMap<String, Tensor> {
         let named = |(name, tensor): (&String, &Tensor)| {
             Some((name.strip_prefix("weights.")?.to_owned(), tensor.clone()))
         };
         self.tensors.iter().filter_map(named).collect()
     }
 
-    pub fn builder(&self) -> VarBuilder<'static> {
+    pub(crate) fn builder(&self) -> VarBuilder<'static> {
         VarBuilder::from_tensors(self.weights(), DType::F32, &Device::Cpu)
     }
 
     /// Writes the model as a folder of diffusers or transformers.
-    pub fn write_folder(&self, folder: &Path) {
+    pub(crate) fn write_folder(&self, folder: &Path) {
         std::fs::create_dir_all(folder).expect("a temporary folder can be written");
         std::fs::write(folder.join("config.json"), &self.config).expect("a temporary folder can be written");
         candle_core::safetensors::save(&self.weights(), folder.join("model.safetensors")).expect("as above");
     }
 
-    pub fn unet(&self) -> UNet {
+    pub(crate) fn unet(&self) -> UNet {
         UNet::new(self.unet_config(), self.builder()).expect("diffusers wrote every tensor")
     }
 
     /// The U-Net over variables.
-    pub fn trainable_unet(&self) -> Result<(UNet, HashMap<String, Var>)> {
+    pub(crate) fn trainable_unet(&self) -> Result<(UNet, HashMap<String, Var>)> {
         let variables = self
             .weights()
             .into_iter()
@@ -78,11 +79,11 @@ impl Golden {
         Ok((UNet::new(self.unet_config(), vb)?, variables))
     }
 
-    pub fn unet_config(&self) -> UNetConfig {
+    pub(crate) fn unet_config(&self) -> UNetConfig {
         UNetConfig::parse(&self.config).expect("diffusers wrote it")
     }
 
-    pub fn conditioning(&self) -> Conditioning {
+    pub(crate) fn conditioning(&self) -> Conditioning {
         let optional = |name: &str| self.tensors.get(&format!("inputs.{name}")).cloned();
         Conditioning {
             encoder_hidden_states: self.input("encoder_hidden_states"),
@@ -92,12 +93,12 @@ impl Golden {
     }
 
     /// The prediction for the golden input.
-    pub fn predict(&self, unet: &UNet) -> Tensor {
+    pub(crate) fn predict(&self, unet: &UNet) -> Tensor {
         unet.forward(&self.input("sample"), &self.input("timestep"), &self.conditioning())
             .expect("shapes fit")
     }
 
-    pub fn assert_close(&self, name: &str, found: &Tensor) {
+    pub(crate) fn assert_close(&self, name: &str, found: &Tensor) {
         let needed = &self.tensors[&format!("outputs.{name}")];
         assert_eq!(found.dims(), needed.dims(), "shape of {name}");
         let distance = relative_l2(found, needed);
@@ -105,13 +106,13 @@ impl Golden {
     }
 }
 
-pub fn relative_l2(found: &Tensor, needed: &Tensor) -> f64 {
+pub(crate) fn relative_l2(found: &Tensor, needed: &Tensor) -> f64 {
     let norm = |x: &Tensor| -> Result<f64> { x.to_dtype(DType::F64)?.sqr()?.sum_all()?.to_scalar::<f64>() };
     let square = |x: Result<Tensor>| x.and_then(|x| norm(&x)).expect("equal shapes subtract");
     (square(found - needed) / square(Ok(needed.clone()))).sqrt()
 }
 
-pub fn max_difference(a: &Tensor, b: &Tensor) -> f32 {
+pub(crate) fn max_difference(a: &Tensor, b: &Tensor) -> f32 {
     let difference = || -> Result<f32> { (a - b)?.abs()?.max_all()?.to_scalar() };
     difference().expect("equal shapes subtract")
 }
