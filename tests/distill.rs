@@ -12,8 +12,8 @@ use laptop_diff::base::progress::Silent;
 use laptop_diff::base::{Interrupt, Progress, UnitId};
 use laptop_diff::distill::history::{self, HistoryLine};
 use laptop_diff::distill::{
-    Cadence, DistillError, DistillParameters, Distillation, Distilled, FeatureTaps, LatentBatch, LatentFiles, LatentSource,
-    Normalisation,
+    Cadence, DistillError, DistillParameters, Distillation, Distilled, FeatureTaps, LatentBatch, LatentFiles,
+    LatentSource, Normalisation,
 };
 use laptop_diff::model::UNet;
 use laptop_diff::model::unet::{Conditioning, UNetConfig};
@@ -53,7 +53,9 @@ impl Classroom {
             let tensor = random.normal("weight", index as u64, &entry.shape, &CPU)?;
             let tensor = match entry.shape[..] {
                 // Norms start at one, biases are small, the rest keeps the variance.
-                [_] if entry.name.contains("norm") && entry.name.ends_with("weight") => ((tensor * 0.1)? + 1.0)?,
+                [_] if entry.name.contains("norm") && entry.name.ends_with("weight") => {
+                    ((tensor * 0.1)? + 1.0)?
+                }
                 [_] => (tensor * 0.1)?,
                 _ => (tensor * (entry.shape[1..].iter().product::<usize>() as f64).powf(-0.5))?,
             };
@@ -92,7 +94,12 @@ impl Classroom {
     }
 
     /// Retrains a student from the checkpoint in `folder`, if there is one.
-    fn distil(&self, parameters: &DistillParameters, folder: &Path, watch: &Watch) -> Result<Distilled, Box<dyn Error>> {
+    fn distil(
+        &self,
+        parameters: &DistillParameters,
+        folder: &Path,
+        watch: &Watch,
+    ) -> Result<Distilled, Box<dyn Error>> {
         let (student, variables) = self.student(&REMOVED)?;
         self.distil_this(&student, &variables, parameters, folder, watch)
     }
@@ -200,7 +207,9 @@ fn the_loss_falls_and_every_term_is_told() -> Outcome {
         lines.iter().map(pick).sum::<f32>() / lines.len() as f32
     };
     let feature = |line: &HistoryLine| line.features.values().map(|loss| loss.weighted).sum::<f32>();
-    for (name, pick) in [("output", &(|line: &HistoryLine| line.output) as &dyn Fn(&_) -> f32), ("feature", &feature)] {
+    for (name, pick) in
+        [("output", &(|line: &HistoryLine| line.output) as &dyn Fn(&_) -> f32), ("feature", &feature)]
+    {
         let (first, last) = (mean(&lines[..10], pick), mean(&lines[50..], pick));
         assert!(last < 0.6 * first, "{name} loss went from {first} to {last}");
     }
@@ -220,7 +229,8 @@ fn a_student_that_is_the_teacher_loses_nothing() -> Outcome {
     let (student, variables) = classroom.student(&[])?;
     let folder = tempfile::tempdir()?;
     let parameters = DistillParameters { steps: 1, features: FeatureTaps::Units, ..few_steps() };
-    let distilled = classroom.distil_this(&student, &variables, &parameters, folder.path(), &Watch::nothing())?;
+    let distilled =
+        classroom.distil_this(&student, &variables, &parameters, folder.path(), &Watch::nothing())?;
     let line = &history::read(&distilled.history)?[0];
     assert_eq!(line.output, 0.0);
     assert!(line.features.values().all(|loss| loss.plain == 0.0 && loss.weighted == 0.0));
@@ -234,7 +244,8 @@ fn every_normalisation_starts_at_the_plain_sum() -> Outcome {
     let classroom = Classroom::new()?;
     let first_line = |normalisation| -> Result<HistoryLine, Box<dyn Error>> {
         let folder = tempfile::tempdir()?;
-        let parameters = DistillParameters { steps: 1, normalisation, normalisation_batches: 1, ..few_steps() };
+        let parameters =
+            DistillParameters { steps: 1, normalisation, normalisation_batches: 1, ..few_steps() };
         let distilled = classroom.distil(&parameters, folder.path(), &Watch::nothing())?;
         Ok(history::read(&distilled.history)?.remove(0))
     };
@@ -283,7 +294,11 @@ fn a_killed_run_leaves_no_trace() -> Outcome {
             ..Watch::nothing()
         };
         assert_eq!(bytes(&classroom.distil(&parameters, folder.path(), &watch)?)?, expected);
-        assert_eq!(bytes(&classroom.distil(&parameters, copy.path(), &Watch::nothing())?)?, expected, "{killed_at}");
+        assert_eq!(
+            bytes(&classroom.distil(&parameters, copy.path(), &Watch::nothing())?)?,
+            expected,
+            "{killed_at}"
+        );
     }
     Ok(())
 }
@@ -297,7 +312,8 @@ fn copy_as_after_a_crash(from: &Path, to: &Path) {
         if path.ends_with("losses.jsonl") {
             bytes.extend_from_slice(br#"{"step":99,"task":0."#);
         }
-        fs::write(to.join(path.file_name().expect("a file has a name")), bytes).expect("the copy can be written");
+        fs::write(to.join(path.file_name().expect("a file has a name")), bytes)
+            .expect("the copy can be written");
     }
     let unfinished = to.join("distill.unfinished");
     fs::create_dir(&unfinished).expect("the copy can be written");
@@ -309,7 +325,8 @@ fn pieces_of_a_batch_add_up_to_it() -> Outcome {
     let classroom = Classroom::new()?;
     let run = |gradient_accumulation| -> Result<HistoryLine, Box<dyn Error>> {
         let folder = tempfile::tempdir()?;
-        let parameters = DistillParameters { gradient_accumulation, normalisation: Normalisation::None, ..few_steps() };
+        let parameters =
+            DistillParameters { gradient_accumulation, normalisation: Normalisation::None, ..few_steps() };
         let distilled = classroom.distil(&parameters, folder.path(), &Watch::nothing())?;
         Ok(history::read(&distilled.history)?.pop().expect("there are twelve steps"))
     };
@@ -325,7 +342,8 @@ fn a_loss_that_is_no_number_stops_with_its_name() -> Outcome {
     let classroom = Classroom::new()?;
     let folder = tempfile::tempdir()?;
     let parameters = DistillParameters { learning_rate: 1e30, warm_up_steps: 0, ..few_steps() };
-    let error = classroom.distil(&parameters, folder.path(), &Watch::nothing()).expect_err("no number survives that");
+    let error =
+        classroom.distil(&parameters, folder.path(), &Watch::nothing()).expect_err("no number survives that");
     match error.downcast_ref() {
         Some(DistillError::NotFinite { step: 1, term, .. }) => assert_eq!(term, "task loss"),
         _ => panic!("{error}"),
@@ -342,53 +360,11 @@ fn without_an_empty_prompt_the_fraction_must_be_zero() -> Outcome {
     LatentFiles::write(&path, &LatentBatch { latents, conditioning: text(&random, 0, 6)? }, None)?;
     classroom.latents = LatentFiles::open(&path, &classroom.schedule)?;
     let folder = tempfile::tempdir()?;
-    let error = classroom.distil(&few_steps(), folder.path(), &Watch::nothing()).expect_err("there is no empty prompt");
+    let error = classroom
+        .distil(&few_steps(), folder.path(), &Watch::nothing())
+        .expect_err("there is no empty prompt");
     assert!(matches!(error.downcast_ref(), Some(DistillError::NoUnconditional { .. })), "{error}");
     let parameters = DistillParameters { unconditional_fraction: 0.0, steps: 1, ..few_steps() };
     classroom.distil(&parameters, folder.path(), &Watch::nothing())?;
-    Ok(())
-}
-
-#[test]
-fn clean_latents_come_out_of_calibration_points() -> Outcome {
-    for prediction_type in ["epsilon", "v_prediction"] {
-        let classroom = Classroom::with_prediction(prediction_type)?;
-        let rows = [14, 0, 12, 19];
-        let clean = classroom.latents.fetch(&rows, &CPU)?;
-        let noise = Random::new(5, "points").normal("noise", 0, &[4, 4, 8, 8], &CPU)?;
-        let timestep = Tensor::new(&[0i64, 300, 700, 999], &CPU)?;
-        let sample = classroom.schedule.add_noise(&clean.latents, &noise, &timestep)?;
-        let target = classroom.schedule.target(&sample, &noise, &timestep)?;
-        let path = classroom.folder.path().join("calibration.safetensors");
-        let states = clean.conditioning.encoder_hidden_states.clone();
-        let columns = [("sample", sample), ("noise", target), ("timestep", timestep), ("encoder_hidden_states", states)];
-        candle_core::safetensors::save(&columns.into_iter().collect(), &path)?;
-        let points = LatentFiles::open(&path, &classroom.schedule)?;
-        let found = points.fetch(&[3, 1, 0, 2], &CPU)?.latents;
-        let expected = clean.latents.index_select(&Tensor::new(&[3u32, 1, 0, 2], &CPU)?, 0)?;
-        let far = (found - expected)?.abs()?.max_all()?.to_scalar::<f32>()?;
-        // At timestep 999 the rounding of f32 is divided by alpha = 0.07.
-        assert!(far < 2e-5, "{prediction_type}: {far}");
-    }
-    Ok(())
-}
-
-#[test]
-fn wrong_latents_are_refused_by_name() -> Outcome {
-    let classroom = Classroom::new()?;
-    let refusal = |columns: Vec<(&str, Tensor)>| -> Result<String, Box<dyn Error>> {
-        let path = classroom.folder.path().join("wrong.safetensors");
-        candle_core::safetensors::save(&columns.into_iter().collect(), &path)?;
-        Ok(LatentFiles::open(&path, &classroom.schedule).err().expect("it is wrong").to_string())
-    };
-    let zeros = |shape: &[usize]| Tensor::zeros(shape, DType::F32, &CPU);
-    let error = refusal(vec![("latents", zeros(&[3, 4, 8, 8])?), ("encoder_hidden_states", zeros(&[2, 5, 12])?)])?;
-    assert!(error.contains("2 rows") && error.contains('3'), "{error}");
-    let error = refusal(vec![("latents", zeros(&[3, 4, 8])?)])?;
-    assert!(error.contains("latents") && error.contains("[3, 4, 8]"), "{error}");
-    let error = refusal(vec![("latents", zeros(&[3, 4, 8, 8])?)])?;
-    assert!(error.contains("holds only: latents"), "{error}");
-    let empty = tempfile::tempdir()?;
-    assert!(LatentFiles::open(empty.path(), &classroom.schedule).is_err());
     Ok(())
 }

@@ -30,7 +30,13 @@ impl InplaceOp2 for Approach {
         "average"
     }
 
-    fn cpu_fwd(&self, average: &mut CpuStorage, to: &Layout, parameter: &CpuStorage, from: &Layout) -> Result<()> {
+    fn cpu_fwd(
+        &self,
+        average: &mut CpuStorage,
+        to: &Layout,
+        parameter: &CpuStorage,
+        from: &Layout,
+    ) -> Result<()> {
         let (CpuStorage::F32(average), CpuStorage::F32(parameter)) = (average, parameter) else {
             candle_core::bail!("average: both tensors must be f32");
         };

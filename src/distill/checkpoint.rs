@@ -42,8 +42,10 @@ impl State {
 pub(super) fn save(folder: &Path, state: &State, variables: &[(String, Var)]) -> Result<(), DistillError> {
     let path = folder.join(FILE);
     let facts = serde_json::to_string(state).expect("numbers and names serialise");
-    let all = variables.iter().map(|(name, variable)| (name.clone(), variable.as_detached_tensor())).collect();
-    tensors::save(&path, all, Some(HashMap::from([(KEY.to_owned(), facts)]))).map_err(DistillError::file(&path))
+    let all =
+        variables.iter().map(|(name, variable)| (name.clone(), variable.as_detached_tensor())).collect();
+    tensors::save(&path, all, Some(HashMap::from([(KEY.to_owned(), facts)])))
+        .map_err(DistillError::file(&path))
 }
 
 /// Fills `variables` from the checkpoint in `folder`; `None` if there is none.
@@ -65,7 +67,11 @@ pub(super) fn load(folder: &Path, variables: &[(String, Var)]) -> Result<Option<
         return Err(damaged(format!("it has format {}, this program writes {FORMAT}", state.format)));
     }
     if contents.len() != variables.len() {
-        return Err(damaged(format!("it holds {} tensors, this student needs {}", contents.len(), variables.len())));
+        return Err(damaged(format!(
+            "it holds {} tensors, this student needs {}",
+            contents.len(),
+            variables.len()
+        )));
     }
     for (name, variable) in variables {
         let tensor = contents.tensor(name).map_err(|error| damaged(error.to_string()))?;

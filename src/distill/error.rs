@@ -36,7 +36,9 @@ pub enum DistillError {
     #[error("student and teacher do not fit: {reason}")]
     #[diagnostic(
         code(distill::mismatch),
-        help("the student must be this teacher with units removed; check that both stages name the same model")
+        help(
+            "the student must be this teacher with units removed; check that both stages name the same model"
+        )
     )]
     Mismatch {
         /// What differs, with both values.
@@ -54,7 +56,9 @@ pub enum DistillError {
         help: &'static str,
     },
     /// There is no empty prompt to train the unguided side with.
-    #[error("`unconditional-fraction` is {fraction}, but the latents come without the text states of the empty prompt")]
+    #[error(
+        "`unconditional-fraction` is {fraction}, but the latents come without the text states of the empty prompt"
+    )]
     #[diagnostic(
         code(distill::no_unconditional),
         help("add `unconditional_hidden_states` to the latents, or set `unconditional-fraction: 0`")

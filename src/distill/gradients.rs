@@ -10,7 +10,11 @@ pub struct Gradients(Vec<Option<Tensor>>);
 
 impl Gradients {
     /// Adds what `store` holds for `parameters`, which must be the same at each call.
-    pub fn add<'a>(&mut self, store: &mut GradStore, parameters: impl Iterator<Item = &'a Var>) -> Result<()> {
+    pub fn add<'a>(
+        &mut self,
+        store: &mut GradStore,
+        parameters: impl Iterator<Item = &'a Var>,
+    ) -> Result<()> {
         let first = self.0.is_empty();
         for (index, parameter) in parameters.enumerate() {
             let new = store.remove(parameter).map(|gradient| gradient.contiguous()).transpose()?;
@@ -60,7 +64,9 @@ pub fn clip_scale(norm: f64, largest: f64) -> f64 {
 /// Sum of squares of a contiguous f32 tensor on the CPU, in f64 and always in the same order.
 fn sum_of_squares(tensor: &Tensor) -> Result<f64> {
     let (storage, layout) = tensor.storage_and_layout();
-    let (Storage::Cpu(CpuStorage::F32(numbers)), Some((start, end))) = (&*storage, layout.contiguous_offsets()) else {
+    let (Storage::Cpu(CpuStorage::F32(numbers)), Some((start, end))) =
+        (&*storage, layout.contiguous_offsets())
+    else {
         candle_core::bail!("sum of squares: the tensor must be contiguous f32 on the CPU");
     };
     // Eight sums side by side: one alone waits for each addition before the next.

@@ -46,7 +46,10 @@ pub struct HistoryLine {
 
 /// Reads a whole history.
 pub fn read(path: &Path) -> io::Result<Vec<HistoryLine>> {
-    fs::read_to_string(path)?.lines().map(|line| serde_json::from_str(line).map_err(io::Error::from)).collect()
+    fs::read_to_string(path)?
+        .lines()
+        .map(|line| serde_json::from_str(line).map_err(io::Error::from))
+        .collect()
 }
 
 /// The history being written.
@@ -76,7 +79,10 @@ impl History {
         }
         if found != last {
             let reason = format!("the last step in it is {found:?}, but the checkpoint needs {last:?}");
-            return Err(DistillError::Checkpoint { path: folder.to_owned(), reason: format!("{HISTORY_FILE}: {reason}") });
+            return Err(DistillError::Checkpoint {
+                path: folder.to_owned(),
+                reason: format!("{HISTORY_FILE}: {reason}"),
+            });
         }
         files::write_atomic(&path, &text[..kept]).map_err(DistillError::file(&path))?;
         let file = OpenOptions::new().append(true).open(&path).map_err(DistillError::file(&path))?;
@@ -95,7 +101,10 @@ impl History {
 
     /// Returns once all lines are on disk.
     pub(super) fn sync(&mut self) -> Result<(), DistillError> {
-        self.file.flush().and_then(|()| self.file.get_ref().sync_data()).map_err(DistillError::file(&self.path))
+        self.file
+            .flush()
+            .and_then(|()| self.file.get_ref().sync_data())
+            .map_err(DistillError::file(&self.path))
     }
 
     /// Where it lies.
@@ -110,7 +119,15 @@ mod tests {
 
     fn line(step: u64) -> HistoryLine {
         let features = BTreeMap::from([("mid_block".to_owned(), FeatureLoss { plain: 0.1, weighted: 0.3 })]);
-        HistoryLine { step, task: 1.5, output: 0.25, features, total: 2.0, gradient_norm: 1e-7, learning_rate: 5e-5 }
+        HistoryLine {
+            step,
+            task: 1.5,
+            output: 0.25,
+            features,
+            total: 2.0,
+            gradient_norm: 1e-7,
+            learning_rate: 5e-5,
+        }
     }
 
     #[test]

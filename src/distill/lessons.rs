@@ -12,7 +12,7 @@ use rand_core::Rng;
 
 use super::error::DistillError;
 use super::latents::LatentSource;
-use super::losses::Prediction;
+use super::losses::Answer;
 use super::parameters::{DistillParameters, FeatureTaps};
 use crate::backend::Random;
 use crate::model::unet::{Conditioning, UNet};
@@ -27,7 +27,7 @@ pub(super) struct Lesson {
     pub(super) conditioning: Conditioning,
     /// The noise or the velocity.
     pub(super) target: Tensor,
-    pub(super) teacher: Prediction,
+    pub(super) teacher: Answer,
 }
 
 /// Makes lessons.
@@ -79,8 +79,10 @@ impl Lessons<'_> {
         let Some(empty) = &self.unconditional else { return Ok(conditioning) };
         let fraction = self.parameters.unconditional_fraction;
         let drawn = |sample: &u64| self.random.stream("distill unconditional", *sample).next_u64();
-        let dropped: Vec<u8> =
-            samples.iter().map(|sample| u8::from((drawn(sample) as f64) < fraction * 2f64.powi(64))).collect();
+        let dropped: Vec<u8> = samples
+            .iter()
+            .map(|sample| u8::from((drawn(sample) as f64) < fraction * 2f64.powi(64)))
+            .collect();
         if !dropped.contains(&1) {
             return Ok(conditioning);
         }
@@ -95,7 +97,8 @@ impl Lessons<'_> {
             (Some(embeds), Some(empty)) => Some(replace(embeds, empty)?),
             (embeds, _) => embeds.clone(),
         };
-        let encoder_hidden_states = replace(&conditioning.encoder_hidden_states, &empty.encoder_hidden_states)?;
+        let encoder_hidden_states =
+            replace(&conditioning.encoder_hidden_states, &empty.encoder_hidden_states)?;
         Ok(Conditioning { encoder_hidden_states, text_embeds, time_ids: conditioning.time_ids })
     }
 }
@@ -107,7 +110,7 @@ pub(super) fn predict(
     timestep: &Tensor,
     conditioning: &Conditioning,
     paths: &[String],
-) -> candle_core::Result<Prediction> {
+) -> candle_core::Result<Answer> {
     let mut kept: Vec<Option<Tensor>> = vec![None; paths.len()];
     let output = unet.forward_with_taps(sample, timestep, conditioning, &mut |path, tensor| {
         if let Some(index) = paths.iter().position(|wanted| wanted == path) {
@@ -117,22 +120,32 @@ pub(super) fn predict(
     let features = kept.into_iter().zip(paths).map(|(tensor, path)| {
         tensor.ok_or_else(|| candle_core::Error::Msg(format!("the U-Net has no feature map `{path}`")))
     });
-    Ok(Prediction { output, features: features.collect::<candle_core::Result<_>>()? })
+    Ok(Answer { output, features: features.collect::<candle_core::Result<_>>()? })
 }
 
 /// The feature maps that student and teacher have in common, in the order of their paths.
-pub(super) fn common_paths(lesson: &Lesson, student: &UNet, teacher: &UNet, taps: FeatureTaps) -> Result<Vec<String>, DistillError> {
+pub(super) fn common_paths(
+    lesson: &Lesson,
+    student: &UNet,
+    teacher: &UNet,
+    taps: FeatureTaps,
+) -> Result<Vec<String>, DistillError> {
     let wanted = |path: &str| {
         let is_unit = || student.units().iter().any(|unit| unit.id.as_str() == path);
         is_stage(path) || (taps == FeatureTaps::Units && is_unit())
     };
     let shapes = |unet: &UNet| {
         let mut shapes = BTreeMap::new();
-        unet.forward_with_taps(&lesson.sample, &lesson.timestep, &lesson.conditioning, &mut |path, tensor| {
-            if wanted(path) {
-                shapes.insert(path.to_owned(), tensor.dims().to_vec());
-            }
-        })?;
+        unet.forward_with_taps(
+            &lesson.sample,
+            &lesson.timestep,
+            &lesson.conditioning,
+            &mut |path, tensor| {
+                if wanted(path) {
+                    shapes.insert(path.to_owned(), tensor.dims().to_vec());
+                }
+            },
+        )?;
         candle_core::Result::Ok(shapes)
     };
     let (of_student, of_teacher) = (shapes(student)?, shapes(teacher)?);
@@ -141,7 +154,8 @@ pub(super) fn common_paths(lesson: &Lesson, student: &UNet, teacher: &UNet, taps
         match of_teacher.get(&path) {
             Some(other) if *other == shape => paths.push(path),
             Some(other) => {
-                let reason = format!("`{path}` puts out {shape:?} in the student and {other:?} in the teacher");
+                let reason =
+                    format!("`{path}` puts out {shape:?} in the student and {other:?} in the teacher");
                 return Err(DistillError::Mismatch { reason });
             }
             None => {}
@@ -196,7 +210,8 @@ mod tests {
     fn an_epoch_holds_every_row_once() {
         let random = Random::new(7, "retrained");
         let mut order = Order::new(10);
-        let mut epoch = |number: u64| (0..10).map(|i| order.row(number * 10 + i, &random)).collect::<Vec<_>>();
+        let mut epoch =
+            |number: u64| (0..10).map(|i| order.row(number * 10 + i, &random)).collect::<Vec<_>>();
         let (first, second) = (epoch(0), epoch(1));
         assert_ne!(first, second);
         assert_eq!(first, epoch(0), "an epoch can be taken up again");

@@ -8,6 +8,7 @@ use candle_core::{DType, Device, Result, Tensor};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::difference::mean_square_difference;
 use super::parameters::DistillParameters;
 
 /// How the loss of each feature map is weighted by the teacher's map `f`.
@@ -49,7 +50,7 @@ impl Normalisation {
 
 /// A U-Net's answer to one batch.
 #[derive(Clone, Debug)]
-pub struct Prediction {
+pub struct Answer {
     /// Noise or velocity, [batch, channels, height, width].
     pub output: Tensor,
     /// Feature maps in the order of their paths.
@@ -57,7 +58,7 @@ pub struct Prediction {
 }
 
 /// The terms of the loss as one tensor [2 + maps], in the order task, output, features.
-pub fn terms(student: &Prediction, teacher: &Prediction, target: &Tensor) -> Result<Tensor> {
+pub fn terms(student: &Answer, teacher: &Answer, target: &Tensor) -> Result<Tensor> {
     let mut terms = vec![
         mean_square_difference(&student.output, target)?,
         mean_square_difference(&student.output, &teacher.output)?,
@@ -70,18 +71,14 @@ pub fn terms(student: &Prediction, teacher: &Prediction, target: &Tensor) -> Res
 
 /// What each of the [`terms`] is multiplied by before they are added up.
 pub fn term_weights(parameters: &DistillParameters, feature_weights: &[f32]) -> Vec<f32> {
-    let features = feature_weights.iter().map(|weight| (parameters.feature_weight * f64::from(*weight)) as f32);
+    let features =
+        feature_weights.iter().map(|weight| (parameters.feature_weight * f64::from(*weight)) as f32);
     [parameters.task_weight as f32, parameters.output_weight as f32].into_iter().chain(features).collect()
 }
 
 /// The loss, a scalar to be differentiated.
 pub fn total(terms: &Tensor, weights: &[f32], device: &Device) -> Result<Tensor> {
     (terms * Tensor::new(weights, device)?)?.sum_all()
-}
-
-/// mean((a - b)^2) over all elements, a scalar in f32.
-pub fn mean_square_difference(a: &Tensor, b: &Tensor) -> Result<Tensor> {
-    (a.to_dtype(DType::F32)? - b.to_dtype(DType::F32)?)?.sqr()?.mean_all()
 }
 
 /// mean(a^2) over all elements, a scalar in f32.
@@ -102,7 +99,9 @@ mod tests {
         // Raw 1/2 and 1/10: weighted 0.5 + 5 = 5.5, scale 51 / 5.5.
         let weights = Normalisation::InverseNorm.weights(&squares, &losses);
         assert_eq!(weights, [(51.0 / 11.0) as f32, (51.0 / 55.0) as f32]);
-        for normalisation in [Normalisation::None, Normalisation::InverseNorm, Normalisation::InverseSquareNorm] {
+        for normalisation in
+            [Normalisation::None, Normalisation::InverseNorm, Normalisation::InverseSquareNorm]
+        {
             let weights = normalisation.weights(&squares, &losses);
             let sum: f64 = weights.iter().zip(losses).map(|(weight, loss)| f64::from(*weight) * loss).sum();
             assert!((sum - 51.0).abs() < 1e-4, "{normalisation:?}: {sum}");
@@ -122,8 +121,8 @@ mod tests {
     #[test]
     fn terms_on_known_numbers() -> Result<()> {
         let tensor = |numbers: [f32; 2]| Tensor::new(&numbers, &Device::Cpu);
-        let student = Prediction { output: tensor([1.0, 3.0])?, features: vec![tensor([0.0, 2.0])?] };
-        let teacher = Prediction { output: tensor([1.0, 1.0])?, features: vec![tensor([4.0, 2.0])?] };
+        let student = Answer { output: tensor([1.0, 3.0])?, features: vec![tensor([0.0, 2.0])?] };
+        let teacher = Answer { output: tensor([1.0, 1.0])?, features: vec![tensor([4.0, 2.0])?] };
         let terms = terms(&student, &teacher, &tensor([0.0, 0.0])?)?;
         assert_eq!(terms.to_vec1::<f32>()?, [5.0, 2.0, 8.0]);
         let parameters = DistillParameters { output_weight: 10.0, feature_weight: 2.0, ..Default::default() };

@@ -5,9 +5,11 @@
 
 pub mod average;
 mod checkpoint;
+pub mod difference;
 mod error;
 pub mod gradients;
 pub mod history;
+mod latent_files;
 mod latents;
 mod lessons;
 pub mod losses;
@@ -17,7 +19,8 @@ mod tensors;
 mod train;
 
 pub use error::DistillError;
-pub use latents::{LatentBatch, LatentFiles, LatentSource};
+pub use latent_files::LatentFiles;
+pub use latents::{LatentBatch, LatentSource};
 pub use losses::Normalisation;
 pub use parameters::{DistillParameters, FeatureTaps, LearningRateSchedule};
 pub use train::{Cadence, Distillation, Distilled};

@@ -126,7 +126,8 @@ mod tests {
         for (step, ((of_a, of_b), expected)) in gradients.into_iter().zip(expected_norms).enumerate() {
             // The gradient of sum(p c) is c.
             let product = |p: &Var, c: Result<Tensor>| (p.as_tensor() * c?)?.sum_all();
-            let loss = product(&a, Tensor::new(&of_a, &Device::Cpu))? + product(&b, Tensor::new(&of_b, &Device::Cpu))?;
+            let loss = product(&a, Tensor::new(&of_a, &Device::Cpu))?
+                + product(&b, Tensor::new(&of_b, &Device::Cpu))?;
             let mut gradients = Gradients::default();
             gradients.add(&mut loss?.backward()?, optimiser.parameters())?;
             let norm = gradients.norm()?;

@@ -165,7 +165,9 @@ impl DistillParameters {
             ("epsilon", self.epsilon),
             ("gradient-clip", self.gradient_clip),
         ];
-        if let Some((name, value)) = positive.into_iter().find(|(_, value)| !(value.is_finite() && *value > 0.0)) {
+        if let Some((name, value)) =
+            positive.into_iter().find(|(_, value)| !(value.is_finite() && *value > 0.0))
+        {
             return Err((name, format!("`{name}` is {value}; it must lie above 0")));
         }
         let weights = [
@@ -174,7 +176,9 @@ impl DistillParameters {
             ("output-weight", self.output_weight),
             ("feature-weight", self.feature_weight),
         ];
-        if let Some((name, value)) = weights.into_iter().find(|(_, value)| !(value.is_finite() && *value >= 0.0)) {
+        if let Some((name, value)) =
+            weights.into_iter().find(|(_, value)| !(value.is_finite() && *value >= 0.0))
+        {
             return Err((name, format!("`{name}` is {value}; it must be 0 or more")));
         }
         let below_one = [("betas", self.betas[0]), ("betas", self.betas[1]), ("ema-decay", self.ema_decay)];
@@ -183,7 +187,10 @@ impl DistillParameters {
         }
         if !(0.0..=1.0).contains(&self.unconditional_fraction) {
             let found = self.unconditional_fraction;
-            return Err(("unconditional-fraction", format!("`unconditional-fraction` is {found}; it must lie between 0 and 1")));
+            return Err((
+                "unconditional-fraction",
+                format!("`unconditional-fraction` is {found}; it must lie between 0 and 1"),
+            ));
         }
         if !self.batch_size.is_multiple_of(self.gradient_accumulation) {
             let (batch, pieces) = (self.batch_size, self.gradient_accumulation);

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use candle_core::{Device, Tensor, Var};
 
 use super::checkpoint::{self, State};
+use super::difference::mean_square_difference;
 use super::error::DistillError;
 use super::gradients::Gradients;
 use super::history::{FeatureLoss, History, HistoryLine};
@@ -104,7 +105,8 @@ impl Distillation<'_> {
         let (paths, feature_weights): (Vec<_>, Vec<_>) = state.feature_weights.iter().cloned().unzip();
         lessons.paths = paths;
         let mut history = History::open(self.checkpoint, state.step, self.last_line_before(state.step))?;
-        let mut pupil = Pupil { work: self, lessons, feature_weights, optimiser, order: Order::new(self.source.rows()) };
+        let mut pupil =
+            Pupil { work: self, lessons, feature_weights, optimiser, order: Order::new(self.source.rows()) };
         let mut saved = Saved { step: state.step, at: Instant::now() };
         let mut pace = Pace::new(state.step);
         self.progress.position(state.step);
@@ -161,17 +163,22 @@ impl Distillation<'_> {
         lessons.paths = paths;
         let (mut squares, mut plain) = (vec![0.0; lessons.paths.len()], vec![0.0; lessons.paths.len()]);
         for step in 0..self.parameters.normalisation_batches {
+            // Nothing to write yet: measuring begins again.
+            self.interrupt.check()?;
             for piece in 0..self.parameters.gradient_accumulation {
                 let lesson = lessons.lesson(step, piece, &mut order)?;
                 let (sample, timestep) = (&lesson.sample, &lesson.timestep);
                 let student = predict(self.student, sample, timestep, &lesson.conditioning, &lessons.paths)?;
-                for (index, (student, teacher)) in student.features.iter().zip(&lesson.teacher.features).enumerate() {
+                for (index, (student, teacher)) in
+                    student.features.iter().zip(&lesson.teacher.features).enumerate()
+                {
                     squares[index] += f64::from(losses::mean_square(teacher)?.to_scalar::<f32>()?);
-                    plain[index] += f64::from(losses::mean_square_difference(student, teacher)?.to_scalar::<f32>()?);
+                    plain[index] += f64::from(mean_square_difference(student, teacher)?.to_scalar::<f32>()?);
                 }
             }
         }
-        let lessons_seen = (self.parameters.normalisation_batches * self.parameters.gradient_accumulation as u64) as f64;
+        let lessons_seen =
+            (self.parameters.normalisation_batches * self.parameters.gradient_accumulation as u64) as f64;
         squares.iter_mut().chain(&mut plain).for_each(|sum| *sum /= lessons_seen);
         if let Some(index) = squares.iter().zip(&plain).position(|(a, b)| !(a + b).is_finite()) {
             let term = format!("feature loss of {}", lessons.paths[index]);
@@ -240,9 +247,12 @@ impl Pupil<'_> {
     fn line(&self, step: u64, terms: &[f32], weights: &[f32], norm: f64) -> HistoryLine {
         let maps = self.lessons.paths.iter().zip(&self.feature_weights).zip(&terms[2..]);
         let features = maps
-            .map(|((path, weight), plain)| (path.clone(), FeatureLoss { plain: *plain, weighted: weight * plain }))
+            .map(|((path, weight), plain)| {
+                (path.clone(), FeatureLoss { plain: *plain, weighted: weight * plain })
+            })
             .collect();
-        let total: f64 = terms.iter().zip(weights).map(|(term, weight)| f64::from(*term) * f64::from(*weight)).sum();
+        let total: f64 =
+            terms.iter().zip(weights).map(|(term, weight)| f64::from(*term) * f64::from(*weight)).sum();
         HistoryLine {
             step,
             task: terms[0],
