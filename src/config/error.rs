@@ -156,6 +156,12 @@ impl ConfigError {
         Self::spanned(Problem::of_yaml(&error.to_string(), within), source, source.span_at(line, column))
     }
 
+    /// The same place, told otherwise.
+    pub(super) fn map(mut self, tell: impl FnOnce(Problem) -> Problem) -> Self {
+        self.0.problem = tell(self.0.problem);
+        self
+    }
+
     /// What is wrong.
     pub fn problem(&self) -> &Problem {
         &self.0.problem
@@ -164,11 +170,6 @@ impl ConfigError {
     /// Line and column, from 1, where the problem has a place in a file.
     pub fn position(&self) -> Option<(usize, usize)> {
         self.0.source.as_ref().map(|(source, span)| source.line_column(span.offset()))
-    }
-
-    /// Whether a file that a stage reads is missing: the pipeline is right, the world is not.
-    pub fn is_missing_input(&self) -> bool {
-        matches!(self.0.problem, Problem::MissingFile { .. })
     }
 }
 

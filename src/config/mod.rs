@@ -7,6 +7,8 @@ mod document;
 pub mod error;
 pub mod overrides;
 pub mod pipeline;
+pub mod schema;
+pub mod settings;
 mod source;
 mod suggest;
 #[cfg(test)]
@@ -16,4 +18,5 @@ mod yaml;
 pub use error::{ConfigError, Problem};
 pub use overrides::Override;
 pub use pipeline::{Pipeline, StageEntry};
+pub use settings::Settings;
 pub use source::{Place, Source};

@@ -179,7 +179,7 @@ fn check_name(name: &str, what: &'static str) -> Result<(), Problem> {
     if fits { Ok(()) } else { Err(Problem::Name { found: name.to_owned(), what }) }
 }
 
-fn refuse_duplicate_keys(source: &Source) -> Result<(), ConfigError> {
+pub(super) fn refuse_duplicate_keys(source: &Source) -> Result<(), ConfigError> {
     let text = source.text();
     let Some(path) =
         yaml::duplicate_key(text).map_err(|error| ConfigError::of_yaml(&error, source, "the file"))?

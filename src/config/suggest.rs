@@ -2,14 +2,14 @@
 
 /// The closest of `known` to `found`, if it is close enough to be a slip of the hand: at most one
 /// edit in three letters.
-pub fn closest<'a>(found: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub(super) fn closest<'a>(found: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let (distance, name) =
         known.into_iter().map(|name| (edits(found, name), name)).min_by_key(|(d, _)| *d)?;
     (distance <= found.chars().count().max(3) / 3).then_some(name)
 }
 
 /// ``did you mean `ratio`? there are `scores`, `ratio` and `solver` ``.
-pub fn help(found: &str, known: &[String]) -> String {
+pub(super) fn help(found: &str, known: &[String]) -> String {
     let there = match known {
         [] => "there are none".to_owned(),
         names => format!("there {} {}", if names.len() == 1 { "is" } else { "are" }, list(names)),
@@ -21,7 +21,7 @@ pub fn help(found: &str, known: &[String]) -> String {
 }
 
 /// `` `a`, `b` and `c` ``.
-pub fn list(names: &[String]) -> String {
+pub(super) fn list(names: &[String]) -> String {
     match names {
         [] => String::new(),
         [only] => format!("`{only}`"),

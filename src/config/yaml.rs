@@ -27,13 +27,13 @@ macro_rules! pass_scalars {
 }
 
 /// Line and column, from 1, of the value at `path`, or of its key. `None` where there is no such place.
-pub fn locate(text: &str, path: &[String], at_key: bool) -> Option<(usize, usize)> {
+pub(super) fn locate(text: &str, path: &[String], at_key: bool) -> Option<(usize, usize)> {
     let error = Walk { path, at_key }.deserialize(serde_yaml::Deserializer::from_str(text)).err()?;
     position(&error)
 }
 
 /// Line and column, from 1, that an error of the reader names.
-pub fn position(error: &serde_yaml::Error) -> Option<(usize, usize)> {
+pub(super) fn position(error: &serde_yaml::Error) -> Option<(usize, usize)> {
     error.location().map(|at| (at.line(), at.column()))
 }
 
@@ -130,7 +130,7 @@ impl Visitor<'_> for Key<'_> {
 }
 
 /// The path of the first key that its mapping holds twice. Text that is not YAML gives its error.
-pub fn duplicate_key(text: &str) -> Result<Option<Vec<String>>, serde_yaml::Error> {
+pub(super) fn duplicate_key(text: &str) -> Result<Option<Vec<String>>, serde_yaml::Error> {
     let search = Search::default();
     match Unique(&search).deserialize(serde_yaml::Deserializer::from_str(text)) {
         Err(error) => search.duplicate.take().map_or(Err(error), |path| Ok(Some(path))),
@@ -139,7 +139,7 @@ pub fn duplicate_key(text: &str) -> Result<Option<Vec<String>>, serde_yaml::Erro
 }
 
 /// Line and column of the second key at `path`, for a path that [`duplicate_key`] gave.
-pub fn locate_duplicate(text: &str) -> Option<(usize, usize)> {
+pub(super) fn locate_duplicate(text: &str) -> Option<(usize, usize)> {
     let search = Search::default();
     position(&Unique(&search).deserialize(serde_yaml::Deserializer::from_str(text)).err()?)
 }
