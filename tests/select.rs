@@ -126,11 +126,23 @@ fn sdxl(seed: u64) -> Scores {
         (640, &[1920, 1280, 960]),
         (320, &[960, 640, 640]),
     ];
-    let depths: [(u64, &[usize]); 7] =
-        [(0, &[]), (640, &[2, 2]), (1280, &[10, 10]), (1280, &[10]), (1280, &[10, 10, 10]), (640, &[2, 2, 2]), (0, &[])];
+    let depths: [(u64, &[usize]); 7] = [
+        (0, &[]),
+        (640, &[2, 2]),
+        (1280, &[10, 10]),
+        (1280, &[10]),
+        (1280, &[10, 10, 10]),
+        (640, &[2, 2, 2]),
+        (0, &[]),
+    ];
     for (level, ((output, inputs), (width, depths))) in widths.iter().zip(depths).enumerate() {
         for (place, &input) in inputs.iter().enumerate() {
-            units.push(unit(format!("{level}.resnets.{place}"), UnitKind::Resnet, resnet(input, *output), None));
+            units.push(unit(
+                format!("{level}.resnets.{place}"),
+                UnitKind::Resnet,
+                resnet(input, *output),
+                None,
+            ));
         }
         for (place, &depth) in depths.iter().enumerate() {
             let block = if width == 640 { 10_005_120 } else { 34_755_840 };
@@ -170,18 +182,26 @@ fn all_ratios_of_sdxl_are_solved_exactly_and_quickly() -> miette::Result<()> {
         let front = Front::of(&problem);
         let seconds = start.elapsed().as_secs_f64();
         let points: Vec<_> = front.points().collect();
-        // About 20 ms on an idle core; the slack is for a loaded machine and for debug builds.
-        assert!(seconds < if cfg!(debug_assertions) { 5.0 } else { 0.25 }, "{} points in {seconds} s", points.len());
-        println!("{} points in {:.1} ms", points.len(), seconds * 1e3);
+        // Under 1 ms on an idle core; issue 5 asks for 50.
+        assert!(seconds < 0.05, "{} points in {seconds} s", points.len());
 
-        // The certificate: the bound lies below every point, and reaches it where the front is convex.
-        let mut reached = 0;
-        for &(weight, loss) in points.iter().step_by(1 + points.len() / 500) {
-            let bound = lower_bound(&problem, weight);
-            assert!(bound <= loss * (1.0 + 1e-12), "{bound} above {loss}");
-            reached += usize::from(bound >= loss * 0.99);
+        // The certificate: the bound lies below every point, and meets each corner of the lower convex hull.
+        let mut corners: Vec<(u64, f64)> = Vec::new();
+        for &(weight, loss) in points.iter().rev() {
+            assert!(lower_bound(&problem, weight) <= loss * (1.0 + 1e-12));
+            let rise = |from: (u64, f64), to: (u64, f64)| (to.1 - from.1) / (to.0 - from.0) as f64;
+            while let [.., before, last] = corners[..]
+                && rise(before, last) >= rise(last, (weight, loss))
+            {
+                corners.pop();
+            }
+            corners.push((weight, loss));
         }
-        assert!(reached > 400, "the bound is within 1 % at {reached} points only");
+        assert!(corners.len() > 50, "only {} corners", corners.len());
+        for (weight, loss) in corners {
+            let bound = lower_bound(&problem, weight);
+            assert!((bound - loss).abs() <= 1e-9 * loss, "{bound} is not {loss}");
+        }
     }
     Ok(())
 }
@@ -197,14 +217,13 @@ fn a_plan_says_what_it_reaches_and_survives_the_disk() -> miette::Result<()> {
     assert!(plan.ratio_reached >= 0.5 && plan.ratio_reached < 0.51);
     assert_eq!(plan.removed_parameters, scores.parameters(&plan.removed()));
     assert!(plan.predicted.bound <= plan.predicted.objective);
-    assert!(plan.predicted.bound > 0.99 * plan.predicted.objective);
     assert_eq!(plan.predicted.gram, Some(plan.removed.len() as f64));
     assert_eq!(plan.baselines.len(), 22);
     for baseline in &plan.baselines {
         assert!(baseline.removed_parameters * 2 >= scores.unet_parameters, "{}", baseline.name);
     }
     assert!(plan.front.windows(2).all(|pair| pair[0].ratio < pair[1].ratio && pair[0].loss < pair[1].loss));
-    assert!(plan.front.last().is_some_and(|point| (point.ratio - 0.902).abs() < 1e-3));
+    assert!(plan.front.last().is_some_and(|point| (point.ratio - 0.983).abs() < 1e-3));
     let folder = tempfile::tempdir().expect("a folder");
     plan.save(folder.path()).expect("written");
     assert_eq!(Plan::open(folder.path()).expect("read"), plan);
@@ -215,14 +234,15 @@ fn a_plan_says_what_it_reaches_and_survives_the_disk() -> miette::Result<()> {
 fn what_cannot_be_is_an_error_that_says_what_can() {
     let scores = sdxl(0);
     let random = Random::new(1, "selection");
-    let make = |criterion, ratio| Plan::make(&scores, &Request { criterion, solver: SOLVERS[0], ratio }, &random);
-    // method.md: at most 90.2 % of SDXL can go.
-    match make("output-loss", 0.95) {
+    let make =
+        |criterion, ratio| Plan::make(&scores, &Request { criterion, solver: SOLVERS[0], ratio }, &random);
+    // What stays is 44 M: convolutions in and out, embeddings, samplers, shortcuts.
+    match make("output-loss", 0.99) {
         Err(SelectError::RatioUnreachable { reachable, .. }) => {
-            assert!((reachable - 0.902).abs() < 1e-3, "{reachable}");
+            assert!(reachable == 0.982, "{reachable}");
             assert!(make("output-loss", reachable).is_ok());
         }
-        other => panic!("{other:?}"),
+        other => panic!("{:?}", other.map(|plan| plan.ratio_reached)),
     }
     assert!(matches!(make("taylor", 0.5), Err(SelectError::UnknownCriterion { .. })));
     assert!(matches!(solver("simplex"), Err(SelectError::UnknownSolver { .. })));

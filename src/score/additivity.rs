@@ -3,9 +3,18 @@
 //! Zhang et al. 2024 (LAPTOP-Diff) rest one-shot selection on additivity, so it is measured on every
 //! model, never assumed.
 
+use std::collections::BTreeSet;
+
+use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 
+use super::{Gram, Points, ScoreError, Work, joint_losses};
+use crate::backend::Random;
 use crate::base::UnitId;
+use crate::model::unet::{PruneError, UNet};
+
+/// Shares of the parameters that the random sets reach in turn: from where losses surely add to where a model is mostly gone.
+const RATIOS: [f64; 7] = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7];
 
 /// The measurement: sets, and how well each surrogate did on them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -53,6 +62,48 @@ impl Additivity {
         let gram = Agreement::between(&column(|set| set.gram), &joint);
         Self { sets, additive, gram }
     }
+}
+
+/// Measures `count` random sets, at ratios from 0.1 to 0.7 in turn, against what `gram` says of them.
+pub fn measure(
+    unet: &UNet,
+    points: &Points,
+    gram: &Gram,
+    count: usize,
+    random: &Random,
+    work: &Work<'_>,
+) -> Result<Additivity, ScoreError> {
+    let sets: Vec<_> =
+        (0..count).map(|index| draw(unet, index, random)).collect::<Result<_, PruneError>>()?;
+    let losses = joint_losses(unet, points, &sets, work)?;
+    let measured = sets.into_iter().zip(losses).map(|(set, joint)| {
+        let gone = unet.units().iter().filter(|unit| set.contains(&unit.id));
+        MeasuredSet {
+            ratio: gone.map(|unit| unit.parameters).sum::<u64>() as f64 / unet.parameters() as f64,
+            joint,
+            additive: gram.additive(&set),
+            gram: gram.joint(&set),
+            removed: set.into_iter().collect(),
+        }
+    });
+    Ok(Additivity::of(measured.collect()))
+}
+
+/// Units in random order until the ratio is reached or nothing is left; a Transformer2D without blocks goes whole.
+fn draw(unet: &UNet, index: usize, random: &Random) -> Result<BTreeSet<UnitId>, PruneError> {
+    let needed = RATIOS[index % RATIOS.len()] * unet.parameters() as f64;
+    let parents: BTreeSet<_> = unet.units().iter().filter_map(|unit| unit.parent.as_ref()).collect();
+    let mut leaves: Vec<_> = unet.units().iter().filter(|unit| !parents.contains(&unit.id)).collect();
+    leaves.shuffle(&mut random.stream("additivity", index as u64));
+    let mut gone = 0.0;
+    let set = leaves.iter().take_while(|unit| {
+        let more = gone < needed;
+        gone += unit.parameters as f64;
+        more
+    });
+    let set = set.map(|unit| unit.id.clone()).collect();
+    let before = &unet.config().removed_units;
+    Ok(unet.config().prune(&set)?.removed_units.difference(before).cloned().collect())
 }
 
 impl Agreement {

@@ -45,11 +45,15 @@ impl Gram {
         rows.iter().flat_map(|&row| rows.iter().map(move |&column| self.at(row, column))).sum()
     }
 
+    /// The sum of the diagonal over `removed`: the joint loss if effects were orthogonal, which is what additivity says.
+    pub fn additive(&self, removed: &BTreeSet<UnitId>) -> f64 {
+        (0..self.units.len()).filter(|&row| removed.contains(&self.units[row])).map(|row| self.at(row, row)).sum()
+    }
+
     /// Reads `gram` [units, units] f64; `units` name the rows.
     pub fn open(path: &Path, units: Vec<UnitId>) -> io::Result<Self> {
-        let invalid = |text: String| {
-            io::Error::new(io::ErrorKind::InvalidData, format!("{}: {text}", path.display()))
-        };
+        let invalid =
+            |text: String| io::Error::new(io::ErrorKind::InvalidData, format!("{}: {text}", path.display()));
         let bytes = std::fs::read(path)?;
         let tensors = SafeTensors::deserialize(&bytes).map_err(|error| invalid(error.to_string()))?;
         let view = tensors.tensor(TENSOR).map_err(|error| invalid(error.to_string()))?;
@@ -65,8 +69,10 @@ impl Gram {
     pub fn save(&self, path: &Path) -> io::Result<()> {
         let bytes: Vec<u8> = self.values.iter().flat_map(|value| value.to_le_bytes()).collect();
         let shape = vec![self.units.len(), self.units.len()];
-        let view = TensorView::new(Dtype::F64, shape, &bytes).expect("the shape was checked when it was made");
-        let file = safetensors::serialize([(TENSOR, view)], Some(HashMap::new())).map_err(io::Error::other)?;
+        let view =
+            TensorView::new(Dtype::F64, shape, &bytes).expect("the shape was checked when it was made");
+        let file =
+            safetensors::serialize([(TENSOR, view)], Some(HashMap::new())).map_err(io::Error::other)?;
         files::write_atomic(path, &file)
     }
 }

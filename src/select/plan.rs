@@ -152,8 +152,9 @@ fn in_walk_order(scores: &Scores, removed: &BTreeSet<UnitId>) -> Vec<UnitId> {
 fn front(problem: &Problem) -> Vec<FrontPoint> {
     let front = Front::of(problem);
     let points: Vec<_> = front.points().collect();
-    let mut places: Vec<_> =
-        (0..=FRONT_STEPS).map_while(|step| front.cheapest((problem.total * step).div_ceil(FRONT_STEPS))).collect();
+    let mut places: Vec<_> = (0..=FRONT_STEPS)
+        .map_while(|step| front.cheapest((problem.total * step).div_ceil(FRONT_STEPS)))
+        .collect();
     places.push(0);
     places.dedup();
     let point = |place: usize| {

@@ -108,6 +108,8 @@ impl Problem {
 impl Group {
     /// The weight that goes when everything goes.
     pub fn available(&self) -> u64 {
-        self.whole.as_ref().map_or_else(|| self.items.iter().map(|item| item.weight).sum(), |item| item.weight)
+        self.whole
+            .as_ref()
+            .map_or_else(|| self.items.iter().map(|item| item.weight).sum(), |item| item.weight)
     }
 }
