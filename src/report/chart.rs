@@ -5,23 +5,23 @@ use plotters::coord::Shift;
 use plotters::prelude::*;
 
 /// One named set of points.
-pub struct Series {
+pub(super) struct Series {
     /// Legend text.
-    pub name: String,
+    pub(super) name: String,
     /// Points (x, y).
-    pub points: Vec<(f64, f64)>,
+    pub(super) points: Vec<(f64, f64)>,
     /// Joined by a line, or single marks.
-    pub line: bool,
+    pub(super) line: bool,
 }
 
 /// A plot's words and scales.
-pub struct Chart<'a> {
+pub(super) struct Chart<'a> {
     /// Text under the x axis.
-    pub x: &'a str,
+    pub(super) x: &'a str,
     /// Text beside the y axis.
-    pub y: &'a str,
+    pub(super) y: &'a str,
     /// Whether y is logarithmic; points at or below zero are then left out.
-    pub log: bool,
+    pub(super) log: bool,
 }
 
 // Okabe and Ito's palette, which people with colour-blindness can tell apart; line styles and the
@@ -40,7 +40,7 @@ const SIZE: (u32, u32) = (620, 330);
 type DrawError<'a> = DrawingAreaErrorKind<<SVGBackend<'a> as DrawingBackend>::ErrorType>;
 
 /// The plot as an `<svg>` element, or nothing when there is no point to draw.
-pub fn draw(chart: &Chart<'_>, series: &[Series]) -> Option<String> {
+pub(super) fn draw(chart: &Chart<'_>, series: &[Series]) -> Option<String> {
     let shown = |&&(x, y): &&(f64, f64)| x.is_finite() && y.is_finite() && (!chart.log || y > 0.0);
     let series: Vec<Series> = series
         .iter()

@@ -76,10 +76,10 @@ pub(super) fn scores(scores: &Scores, plan: Option<&Plan>) -> Markup {
 }
 
 fn additivity(additivity: &Additivity) -> Markup {
-    let points = |predicted: fn(&crate::score::RandomSet) -> Option<f64>| {
-        additivity.sets.iter().filter_map(|set| Some((set.joint.log10(), predicted(set)?.log10()))).collect()
+    let points = |predicted: fn(&crate::score::MeasuredSet) -> f64| {
+        additivity.sets.iter().filter_map(|set| Some((set.joint.log10(), predicted(set).log10()))).collect()
     };
-    let additive: Vec<(f64, f64)> = points(|set| Some(set.additive));
+    let additive: Vec<(f64, f64)> = points(|set| set.additive);
     let diagonal = additive.iter().flat_map(|(x, y)| [*x, *y]).map(|v| (v, v)).collect::<Vec<_>>();
     html! {
         h3 { "Is the loss additive?" }

@@ -6,17 +6,17 @@ use maud::{Markup, html};
 use crate::base::units;
 
 /// One unit to draw.
-pub struct UnitBar {
+pub(super) struct UnitBar {
     /// Its diffusers path.
-    pub id: String,
+    pub(super) id: String,
     /// Its score; bars are logarithmic, so a score of zero draws none.
-    pub score: f64,
+    pub(super) score: f64,
     /// Parameters of the branch.
-    pub parameters: u64,
+    pub(super) parameters: u64,
     /// Whether the plan removes it.
-    pub removed: bool,
+    pub(super) removed: bool,
     /// Whether it is a ResNet (else some part of a transformer).
-    pub resnet: bool,
+    pub(super) resnet: bool,
 }
 
 const PITCH: f64 = 22.0;
@@ -26,7 +26,7 @@ const TOP: f64 = 14.0;
 const LABELS: f64 = 46.0;
 
 /// An SVG of all units, wide as needed; the page scrolls it.
-pub fn draw(bars: &[UnitBar], criterion: &str) -> Markup {
+pub(super) fn draw(bars: &[UnitBar], criterion: &str) -> Markup {
     let positive = || bars.iter().map(|bar| bar.score).filter(|score| *score > 0.0);
     let low = positive().fold(f64::INFINITY, f64::min).log10().floor();
     let high = positive().fold(f64::NEG_INFINITY, f64::max).log10().ceil();

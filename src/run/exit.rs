@@ -74,7 +74,7 @@ impl ExitCode {
             _ if chain(error).any(is_out_of_memory) => Self::Memory,
             _ if chain(error).any(|e| e.downcast_ref().is_some_and(is_full)) => Self::File,
             StageError::File { path, .. } if is_input(path) => Self::File,
-            StageError::File { .. } | StageError::Tensor(_) => Self::Stage,
+            StageError::File { .. } | StageError::Tensor(_) | StageError::Work(_) => Self::Stage,
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::model::directory::{ModelDirectory, Part};
 /// `with:` of `use: load`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct Load {
+pub(super) struct Load {
     /// A diffusers model directory, or a bare U-Net directory (config.json and weights) where no later stage needs more.
     model: PathBuf,
     /// What later stages compute this model in. Default `f32`; weights on disk keep their own type.

@@ -28,7 +28,7 @@ impl Computation {
         files::write_json(&path, &self).map_err(StageError::file(&path))
     }
 
-    fn open(folder: &Path) -> Result<Self, StageError> {
+    pub(super) fn open(folder: &Path) -> Result<Self, StageError> {
         let path = folder.join(FILE);
         files::read_json(&path).map_err(StageError::file(&path))
     }

@@ -11,7 +11,7 @@ use crate::select::{Plan, Request, solver};
 /// `with:` of `use: select`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct Select {
+pub(super) struct Select {
     /// The stage with the scores.
     scores: StageId,
     /// The share of the U-Net's parameters that must go at least; above 0 and below 1.
