@@ -9,8 +9,11 @@ use candle_nn::VarBuilder;
 use miette::Diagnostic;
 use thiserror::Error;
 
+use super::clip::{ClipConfig, ClipModel, ClipPreprocess, ClipTextModel, TextConfig};
 use super::ledger;
+use super::tokenizer::{ClipTokenizer, TokenizerError};
 use super::unet::{ConfigError, UNet, UNetConfig};
+use super::vae::{AutoencoderKl, VaeConfig};
 use super::weights::{Weights, WeightsError};
 use crate::base::files::read_json;
 
@@ -59,6 +62,19 @@ pub enum ModelError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Weights(#[from] WeightsError),
+    /// A configuration of a model that we cannot build.
+    #[error("{}: {reason}", path.display())]
+    #[diagnostic(code(model::unsupported), help("Stable Diffusion 1.x, 2.x and SDXL are supported"))]
+    Unsupported {
+        /// The file.
+        path: PathBuf,
+        /// What it has and what was needed.
+        reason: String,
+    },
+    /// The tokenizer.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Tokenizer(#[from] TokenizerError),
     /// Memory or device trouble.
     #[error("cannot build the model: {0}")]
     #[diagnostic(code(model::build), help("if memory is short, use a smaller dtype or another device"))]
@@ -129,6 +145,17 @@ pub struct ModelDirectory {
     bare: bool,
 }
 
+/// What scores pictures against prompts.
+#[derive(Clone, Debug)]
+pub struct Scorer {
+    /// Both towers.
+    pub model: ClipModel,
+    /// How it wants its pictures.
+    pub preprocess: ClipPreprocess,
+    /// How it reads its prompts.
+    pub tokenizer: ClipTokenizer,
+}
+
 impl ModelDirectory {
     /// Looks what kind of folder it is; reads no weights.
     pub fn open(path: &Path) -> Result<Self, ModelError> {
@@ -191,6 +218,50 @@ impl ModelDirectory {
             variables.iter().map(|(name, variable)| (name.clone(), variable.as_tensor().clone())).collect();
         let unet = UNet::new(config, VarBuilder::from_tensors(tensors, DType::F32, device))?;
         Ok((unet, variables))
+    }
+
+    /// The autoencoder; in f32 where it would overflow in f16.
+    pub fn vae(&self, dtype: DType, device: &Device) -> Result<AutoencoderKl, ModelError> {
+        let folder = self.folder(Part::Vae)?;
+        let path = folder.join("config.json");
+        let config: VaeConfig = read_json(&path)?;
+        config.check().map_err(|reason| ModelError::Unsupported { path, reason })?;
+        let dtype = config.compute_dtype(dtype);
+        ledger::load(&Weights::open(&folder)?, dtype, device, |vb| AutoencoderKl::new(&config, vb))
+    }
+
+    /// A text encoder: [`Part::TextEncoder`] or [`Part::TextEncoder2`].
+    pub fn text_encoder(
+        &self,
+        part: Part,
+        dtype: DType,
+        device: &Device,
+    ) -> Result<ClipTextModel, ModelError> {
+        let folder = self.folder(part)?;
+        let config: TextConfig = read_json(&folder.join("config.json"))?;
+        ledger::load(&Weights::open(&folder)?, dtype, device, |vb| ClipTextModel::new(&config, vb))
+    }
+
+    /// A tokenizer: [`Part::Tokenizer`] or [`Part::Tokenizer2`].
+    pub fn tokenizer(&self, part: Part) -> Result<ClipTokenizer, ModelError> {
+        Ok(ClipTokenizer::open(&self.folder(part)?)?)
+    }
+
+    /// The folder as a scorer: a `CLIPModel` with its tokenizer at the top.
+    pub fn scorer(&self, dtype: DType, device: &Device) -> Result<Scorer, ModelError> {
+        let config: ClipConfig = read_json(&self.path.join("config.json"))?;
+        let preprocess = self.path.join("preprocessor_config.json");
+        Ok(Scorer {
+            model: ledger::load(&Weights::open(&self.path)?, dtype, device, |vb| {
+                ClipModel::new(&config, vb)
+            })?,
+            preprocess: if preprocess.is_file() {
+                read_json(&preprocess)?
+            } else {
+                ClipPreprocess::default()
+            },
+            tokenizer: ClipTokenizer::open(&self.path)?,
+        })
     }
 
     /// The scheduler's `scheduler_config.json`.

@@ -1,11 +1,15 @@
 //! Models as they lie on disk and as lists of steps: U-Nets, text encoders, autoencoders.
 
+pub mod clip;
 pub mod directory;
 mod ledger;
+mod resnet;
+pub mod tokenizer;
 pub mod unet;
+pub mod vae;
 pub mod weights;
 
-pub use directory::{ModelDirectory, ModelError, Part};
+pub use directory::{ModelDirectory, ModelError, Part, Scorer};
 pub use ledger::TensorEntry;
 pub use unet::{UNet, UNetConfig};
 pub use weights::Weights;

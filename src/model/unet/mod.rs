@@ -9,7 +9,6 @@ mod embedding;
 mod inventory;
 mod prune;
 mod raw;
-mod resnet;
 mod spec;
 mod step;
 mod transformer;

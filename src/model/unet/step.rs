@@ -5,10 +5,10 @@ use candle_nn::VarBuilder;
 
 use super::config::UNetConfig;
 use super::embedding::Condition;
-use super::resnet::{ResnetBlock, shortcut};
 use super::spec::{ENTER, Kind, Spec};
 use super::transformer::{Enter, Exit, TransformerBlock};
 use super::walk::State;
+use crate::model::resnet::{ResnetBlock, shortcut};
 use crate::nn::{Conv2d, GroupNorm, upsample_nearest_2x};
 
 /// One step of a U-Net's list. Cheap to clone: tensors are shared.
@@ -46,7 +46,8 @@ impl Step {
             Kind::PushSkip => Op::PushSkip,
             Kind::Concatenate => Op::Concatenate,
             Kind::Resnet { inputs, outputs } => {
-                let block = ResnetBlock::new(inputs, outputs, config.time_embed_dim, groups, eps, here)?;
+                let block =
+                    ResnetBlock::new(inputs, outputs, Some(config.time_embed_dim), groups, eps, here)?;
                 Op::Resnet(Box::new(block))
             }
             Kind::Shortcut { inputs, outputs } => Op::Shortcut(shortcut(inputs, outputs, here)?),
@@ -100,7 +101,7 @@ impl Step {
         let x = &state.hidden;
         state.hidden = match &self.op {
             Op::ConvIn(conv) | Op::Shortcut(conv) | Op::Downsample(conv) => conv.forward(x)?,
-            Op::Resnet(block) => block.forward(x, &condition.embedding)?,
+            Op::Resnet(block) => block.forward(x, Some(&condition.embedding))?,
             Op::Block(block) => block.forward(x, &condition.encoder_hidden_states)?,
             Op::ConvOut(norm, conv) => conv.forward(&norm.forward_silu(x)?)?,
             Op::Upsample(conv) => conv.forward(&upsample(x, state.skips.last())?)?,

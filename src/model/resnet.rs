@@ -1,4 +1,4 @@
-//! The ResNet of Stable Diffusion: two normed convolutions with the time embedding between them.
+//! The ResNet of Stable Diffusion: two normed convolutions, in a U-Net with the time embedding between them.
 
 use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
@@ -10,7 +10,8 @@ use crate::nn::{Conv2d, GroupNorm, Linear};
 pub(super) struct ResnetBlock {
     norm1: GroupNorm,
     conv1: Conv2d,
-    time_emb_proj: Linear,
+    /// Absent in an autoencoder, which knows no time.
+    time_emb_proj: Option<Linear>,
     norm2: GroupNorm,
     conv2: Conv2d,
     pub(super) conv_shortcut: Option<Conv2d>,
@@ -20,7 +21,7 @@ impl ResnetBlock {
     pub(super) fn new(
         inputs: usize,
         outputs: usize,
-        time: usize,
+        time: Option<usize>,
         groups: usize,
         eps: f64,
         vb: VarBuilder,
@@ -28,7 +29,10 @@ impl ResnetBlock {
         Ok(Self {
             norm1: GroupNorm::new(inputs, groups, eps, vb.pp("norm1"))?,
             conv1: Conv2d::new(inputs, outputs, 3, 1, 1, vb.pp("conv1"))?,
-            time_emb_proj: Linear::new(time, outputs, true, vb.pp("time_emb_proj"))?,
+            time_emb_proj: match time {
+                Some(time) => Some(Linear::new(time, outputs, true, vb.pp("time_emb_proj"))?),
+                None => None,
+            },
             norm2: GroupNorm::new(outputs, groups, eps, vb.pp("norm2"))?,
             conv2: Conv2d::new(outputs, outputs, 3, 1, 1, vb.pp("conv2"))?,
             conv_shortcut: match inputs == outputs {
@@ -39,9 +43,12 @@ impl ResnetBlock {
     }
 
     /// x [b, inputs, h, w], embedding [b, time] after its SiLU -> [b, outputs, h, w].
-    pub(super) fn forward(&self, x: &Tensor, embedding: &Tensor) -> Result<Tensor> {
-        let time = self.time_emb_proj.forward(embedding)?.unsqueeze(2)?.unsqueeze(3)?; // [b, outputs, 1, 1]
-        let hidden = self.conv1.forward(&self.norm1.forward_silu(x)?)?.broadcast_add(&time)?;
+    pub(super) fn forward(&self, x: &Tensor, embedding: Option<&Tensor>) -> Result<Tensor> {
+        let mut hidden = self.conv1.forward(&self.norm1.forward_silu(x)?)?;
+        if let (Some(proj), Some(embedding)) = (&self.time_emb_proj, embedding) {
+            let time = proj.forward(embedding)?.unsqueeze(2)?.unsqueeze(3)?; // [b, outputs, 1, 1]
+            hidden = hidden.broadcast_add(&time)?;
+        }
         let hidden = self.conv2.forward(&self.norm2.forward_silu(&hidden)?)?;
         match &self.conv_shortcut {
             Some(shortcut) => shortcut.forward(x)? + hidden,

@@ -1,0 +1,332 @@
+//! Calibration points: noisy latents with their timestep and text, on which models are compared.
+//!
+//! A user may bring the file himself, so it is checked as hostile input: every message names the tensor.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::path::Path;
+
+use candle_core::{DType, Device, Tensor};
+
+use super::DataError;
+use crate::base::files;
+use crate::model::unet::Conditioning;
+
+/// The file of the points in a calibration artefact.
+pub const FILE: &str = "calibration.safetensors";
+/// The file of the points' prompts in a calibration artefact: a JSON list.
+pub const PROMPTS_FILE: &str = "prompts.json";
+
+/// N points; all floats are f32.
+#[derive(Clone, Debug)]
+pub struct Calibration {
+    /// Noisy latents, [N, channels, h, w].
+    pub sample: Tensor,
+    /// The noise in them: `sample = alpha * x0 + sigma * noise`, [N, channels, h, w]. For a model that predicts
+    /// velocity, `NoiseSchedule::target` gives what it should have said.
+    pub noise: Tensor,
+    /// [N] i64.
+    pub timestep: Tensor,
+    /// [N, tokens, d].
+    pub encoder_hidden_states: Tensor,
+    /// SDXL: the pooled text, [N, p].
+    pub text_embeds: Option<Tensor>,
+    /// SDXL: sizes and crops, [N, 6].
+    pub time_ids: Option<Tensor>,
+}
+
+/// A calibration artefact: points, and the prompt that each came from.
+#[derive(Clone, Debug)]
+pub struct Points {
+    /// The points.
+    pub calibration: Calibration,
+    /// Their prompts, one per point; empty where the user brought the points without.
+    pub prompts: Vec<String>,
+}
+
+impl Calibration {
+    /// Reads and checks a file.
+    pub fn load(path: &Path, device: &Device) -> Result<Self, DataError> {
+        // Told apart from damage: a missing file is the commoner mistake.
+        std::fs::metadata(path).map_err(|source| DataError::File { path: path.to_owned(), source })?;
+        let mut tensors = candle_core::safetensors::load(path, device)
+            .map_err(|source| DataError::Damaged { path: path.to_owned(), source })?;
+        let mut float = |tensor: &'static str| match tensors.remove(tensor) {
+            None => Ok(None),
+            Some(found) if found.dtype().is_float() => found.to_dtype(DType::F32).map(Some).map_err(DataError::from),
+            Some(found) => Err(wrong_dtype(path, tensor, &found, "f32, f16 or bf16")),
+        };
+        let missing = |tensor| DataError::MissingTensor { path: path.to_owned(), tensor };
+        let calibration = Self {
+            sample: float("sample")?.ok_or_else(|| missing("sample"))?,
+            noise: float("noise")?.ok_or_else(|| missing("noise"))?,
+            encoder_hidden_states: float("encoder_hidden_states")?
+                .ok_or_else(|| missing("encoder_hidden_states"))?,
+            text_embeds: float("text_embeds")?,
+            time_ids: float("time_ids")?,
+            timestep: tensors.remove("timestep").ok_or_else(|| missing("timestep"))?,
+        };
+        calibration.check(path)?;
+        Ok(calibration)
+    }
+
+    /// Writes the file, whole or not at all; the same points give the same bytes.
+    pub fn save(&self, path: &Path) -> Result<(), DataError> {
+        let tensors: HashMap<&str, Tensor> = self
+            .named()
+            .into_iter()
+            .chain([("timestep", &self.timestep)])
+            .map(|(name, tensor)| Ok((name, tensor.to_device(&Device::Cpu)?.contiguous()?)))
+            .collect::<candle_core::Result<_>>()?;
+        let bytes = safetensors::serialize(&tensors, None)
+            .map_err(|error| candle_core::Error::Msg(format!("cannot write safetensors: {error}")))?;
+        files::write_atomic(path, &bytes).map_err(|source| DataError::File { path: path.to_owned(), source })
+    }
+
+    /// The number of points, never 0.
+    pub fn len(&self) -> usize {
+        self.timestep.elem_count()
+    }
+
+    /// Whether there is no point: never, see [`Self::check`].
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The points of a range.
+    pub fn batch(&self, range: Range<usize>) -> candle_core::Result<Self> {
+        self.map(|tensor| tensor.narrow(0, range.start, range.len()))
+    }
+
+    /// All points of `parts`, in their order.
+    pub fn cat(parts: &[Self]) -> candle_core::Result<Self> {
+        let optional = |pick: fn(&Self) -> Option<&Tensor>| -> candle_core::Result<Option<Tensor>> {
+            let tensors: Option<Vec<&Tensor>> = parts.iter().map(pick).collect();
+            tensors.map(|tensors| Tensor::cat(&tensors, 0)).transpose()
+        };
+        let every = |pick: fn(&Self) -> &Tensor| Tensor::cat(&parts.iter().map(pick).collect::<Vec<_>>(), 0);
+        Ok(Self {
+            sample: every(|part| &part.sample)?,
+            noise: every(|part| &part.noise)?,
+            timestep: every(|part| &part.timestep)?,
+            encoder_hidden_states: every(|part| &part.encoder_hidden_states)?,
+            text_embeds: optional(|part| part.text_embeds.as_ref())?,
+            time_ids: optional(|part| part.time_ids.as_ref())?,
+        })
+    }
+
+    /// What the U-Net is told besides latents and timestep.
+    pub fn conditioning(&self) -> Conditioning {
+        Conditioning {
+            encoder_hidden_states: self.encoder_hidden_states.clone(),
+            text_embeds: self.text_embeds.clone(),
+            time_ids: self.time_ids.clone(),
+        }
+    }
+
+    /// Checks shapes, types and values; `place` is named in errors.
+    pub fn check(&self, place: &Path) -> Result<(), DataError> {
+        let wrong = |tensor, found: &Tensor, needed: String| DataError::Shape {
+            place: place.to_owned(),
+            tensor,
+            found: found.dims().to_vec(),
+            needed,
+        };
+        let &[n, channels, height, width] = self.sample.dims() else {
+            return Err(wrong("sample", &self.sample, "[points, channels, height, width]".to_owned()));
+        };
+        if n * channels * height * width == 0 {
+            return Err(wrong("sample", &self.sample, "at least one point".to_owned()));
+        }
+        if self.noise.dims() != self.sample.dims() {
+            return Err(wrong("noise", &self.noise, format!("that of `sample`, {:?}", self.sample.dims())));
+        }
+        if self.timestep.dims() != [n] {
+            return Err(wrong("timestep", &self.timestep, format!("[{n}], as `sample` has {n} points")));
+        }
+        if !matches!(self.encoder_hidden_states.dims(), &[m, tokens, d] if m == n && tokens * d > 0) {
+            return Err(wrong("encoder_hidden_states", &self.encoder_hidden_states, format!("[{n}, tokens, d]")));
+        }
+        match (&self.text_embeds, &self.time_ids) {
+            (None, None) => {}
+            (None, Some(_)) => return Err(missing(place, "text_embeds")),
+            (Some(_), None) => return Err(missing(place, "time_ids")),
+            (Some(texts), Some(ids)) => {
+                if !matches!(texts.dims(), &[m, p] if m == n && p > 0) {
+                    return Err(wrong("text_embeds", texts, format!("[{n}, p]")));
+                }
+                if ids.dims() != [n, 6] {
+                    return Err(wrong("time_ids", ids, format!("[{n}, 6]")));
+                }
+            }
+        }
+        self.check_values(place, n)
+    }
+
+    fn check_values(&self, place: &Path, n: usize) -> Result<(), DataError> {
+        if self.timestep.dtype() != DType::I64 {
+            return Err(wrong_dtype(place, "timestep", &self.timestep, "i64"));
+        }
+        let bad = |tensor, found: String, point| DataError::BadValue { place: place.to_owned(), tensor, found, point };
+        for (point, timestep) in self.timestep.to_vec1::<i64>()?.into_iter().enumerate() {
+            if timestep < 0 {
+                return Err(bad("timestep", timestep.to_string(), point));
+            }
+        }
+        for (name, tensor) in self.named() {
+            let values = tensor.flatten_all()?.to_vec1::<f32>()?;
+            if let Some(index) = values.iter().position(|value| !value.is_finite()) {
+                return Err(bad(name, values[index].to_string(), index * n / values.len()));
+            }
+        }
+        Ok(())
+    }
+
+    /// The float tensors with their names in the file.
+    fn named(&self) -> Vec<(&'static str, &Tensor)> {
+        let optional = [("text_embeds", &self.text_embeds), ("time_ids", &self.time_ids)];
+        [
+            ("sample", &self.sample),
+            ("noise", &self.noise),
+            ("encoder_hidden_states", &self.encoder_hidden_states),
+        ]
+        .into_iter()
+        .chain(optional.into_iter().filter_map(|(name, tensor)| Some((name, tensor.as_ref()?))))
+        .collect()
+    }
+
+    fn map(&self, f: impl Fn(&Tensor) -> candle_core::Result<Tensor>) -> candle_core::Result<Self> {
+        Ok(Self {
+            sample: f(&self.sample)?,
+            noise: f(&self.noise)?,
+            timestep: f(&self.timestep)?,
+            encoder_hidden_states: f(&self.encoder_hidden_states)?,
+            text_embeds: self.text_embeds.as_ref().map(&f).transpose()?,
+            time_ids: self.time_ids.as_ref().map(&f).transpose()?,
+        })
+    }
+}
+
+impl Points {
+    /// Reads a calibration artefact.
+    pub fn load(folder: &Path, device: &Device) -> Result<Self, DataError> {
+        let calibration = Calibration::load(&folder.join(FILE), device)?;
+        let path = folder.join(PROMPTS_FILE);
+        let prompts = files::read_json(&path).map_err(|source| DataError::File { path, source })?;
+        Ok(Self { calibration, prompts })
+    }
+
+    /// Writes a calibration artefact.
+    pub fn save(&self, folder: &Path) -> Result<(), DataError> {
+        self.calibration.save(&folder.join(FILE))?;
+        let path = folder.join(PROMPTS_FILE);
+        files::write_json(&path, &self.prompts).map_err(|source| DataError::File { path, source })
+    }
+}
+
+fn missing(place: &Path, tensor: &'static str) -> DataError {
+    DataError::MissingTensor { path: place.to_owned(), tensor }
+}
+
+fn wrong_dtype(place: &Path, tensor: &'static str, found: &Tensor, needed: &'static str) -> DataError {
+    DataError::Dtype { place: place.to_owned(), tensor, found: found.dtype().as_str(), needed }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn points(n: usize) -> candle_core::Result<Calibration> {
+        let tensor = |dims: &[usize]| {
+            let count = dims.iter().product::<usize>();
+            Tensor::from_vec((0..count).map(|i| i as f32 / 7.0).collect(), dims, &Device::Cpu)
+        };
+        Ok(Calibration {
+            sample: tensor(&[n, 4, 2, 2])?,
+            noise: tensor(&[n, 4, 2, 2])?,
+            timestep: Tensor::arange(0i64, n as i64, &Device::Cpu)?,
+            encoder_hidden_states: tensor(&[n, 3, 5])?,
+            text_embeds: Some(tensor(&[n, 2])?),
+            time_ids: Some(tensor(&[n, 6])?),
+        })
+    }
+
+    #[test]
+    fn what_is_saved_is_loaded() -> Result<(), DataError> {
+        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        let saved = Points { calibration: points(3)?, prompts: ["a", "b", "c"].map(str::to_owned).to_vec() };
+        saved.save(folder.path())?;
+        let first = std::fs::read(folder.path().join(FILE)).expect("just written");
+        saved.save(folder.path())?;
+        assert_eq!(first, std::fs::read(folder.path().join(FILE)).expect("just written"));
+
+        let loaded = Points::load(folder.path(), &Device::Cpu)?;
+        assert_eq!(loaded.prompts, saved.prompts);
+        assert_eq!(loaded.calibration.len(), 3);
+        for ((name, ours), (_, theirs)) in loaded.calibration.named().iter().zip(saved.calibration.named()) {
+            let (ours, theirs) = (ours.flatten_all()?, theirs.flatten_all()?);
+            assert_eq!(ours.to_vec1::<f32>()?, theirs.to_vec1::<f32>()?, "{name}");
+        }
+        let middle = loaded.calibration.batch(1..2)?;
+        assert_eq!(middle.timestep.to_vec1::<i64>()?, [1]);
+        let again = Calibration::cat(&[middle.clone(), middle])?;
+        again.check(Path::new("two points"))?;
+        assert_eq!(again.len(), 2);
+        Ok(())
+    }
+
+    #[test]
+    fn hostile_points_are_named() -> candle_core::Result<()> {
+        let change = |f: &dyn Fn(&mut Calibration) -> candle_core::Result<()>| -> candle_core::Result<String> {
+            let mut calibration = points(2)?;
+            f(&mut calibration)?;
+            let error = calibration.check(Path::new("points")).expect_err("the points are bad");
+            Ok(error.to_string())
+        };
+        let nan = change(&|c| {
+            c.noise = Tensor::cat(&[c.noise.narrow(0, 0, 1)?, (c.noise.narrow(0, 1, 1)? * f64::NAN)?], 0)?;
+            Ok(())
+        })?;
+        assert_eq!(nan, "points: `noise` holds NaN at point 1");
+        let shape = change(&|c| {
+            c.noise = c.noise.narrow(0, 0, 1)?;
+            Ok(())
+        })?;
+        assert!(shape.contains("`noise` has shape [1, 4, 2, 2]") && shape.contains("[2, 4, 2, 2]"), "{shape}");
+        let half = change(&|c| {
+            c.time_ids = None;
+            Ok(())
+        })?;
+        assert!(half.contains("time_ids"), "{half}");
+        let negative = change(&|c| {
+            c.timestep = Tensor::new(&[3i64, -1], &Device::Cpu)?;
+            Ok(())
+        })?;
+        assert!(negative.contains("`timestep` holds -1 at point 1"), "{negative}");
+        let float = change(&|c| {
+            c.timestep = c.timestep.to_dtype(DType::F32)?;
+            Ok(())
+        })?;
+        assert!(float.contains("i64 is needed"), "{float}");
+        Ok(())
+    }
+
+    #[test]
+    fn hostile_files_are_errors() -> Result<(), DataError> {
+        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        let path = folder.path().join(FILE);
+        let load = || Calibration::load(&path, &Device::Cpu).expect_err("the file is bad");
+        assert!(matches!(load(), DataError::File { .. }));
+        points(2)?.save(&path)?;
+        let whole = std::fs::read(&path).expect("just written");
+        std::fs::write(&path, &whole[..whole.len() - 9]).expect("ours");
+        assert!(matches!(load(), DataError::Damaged { .. }));
+        // A header that claims eight exabytes.
+        std::fs::write(&path, [0xff; 64]).expect("ours");
+        assert!(matches!(load(), DataError::Damaged { .. }));
+        let lonely = HashMap::from([("sample", Tensor::zeros((1, 4, 2, 2), DType::F32, &Device::Cpu)?)]);
+        candle_core::safetensors::save(&lonely, &path)?;
+        assert!(matches!(load(), DataError::MissingTensor { tensor: "noise", .. }));
+        Ok(())
+    }
+}

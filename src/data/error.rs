@@ -1,0 +1,137 @@
+//! What can be wrong with prompts, pictures and calibration files.
+
+use std::path::PathBuf;
+
+use miette::Diagnostic;
+
+use crate::base::Interrupted;
+use crate::model::ModelError;
+use crate::model::tokenizer::TokenizerError;
+use crate::sample::SampleError;
+
+/// Data that cannot be used.
+#[derive(Debug, thiserror::Error, Diagnostic)]
+pub enum DataError {
+    /// A file could not be read or written.
+    #[error("{}: {source}", path.display())]
+    #[diagnostic(code(data::file))]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// No prompt in a prompt file.
+    #[error("{} holds no prompt", path.display())]
+    #[diagnostic(code(data::no_prompts), help("write one prompt per line"))]
+    NoPrompts {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A text file that is not UTF-8.
+    #[error("{}: line {line} is not UTF-8", path.display())]
+    #[diagnostic(code(data::not_text), help("save the file as UTF-8"))]
+    NotText {
+        /// The file.
+        path: PathBuf,
+        /// Its first bad line, from 1.
+        line: usize,
+    },
+    /// A calibration file that is not safetensors, or is cut off.
+    #[error("{} cannot be read as safetensors: {source}", path.display())]
+    #[diagnostic(code(data::damaged), help("make or copy it again"))]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: candle_core::Error,
+    },
+    /// A tensor that a calibration file needs.
+    #[error("{} has no tensor `{tensor}`", path.display())]
+    #[diagnostic(
+        code(data::missing_tensor),
+        help(
+            "a calibration file holds sample, noise, timestep and encoder_hidden_states; for SDXL also text_embeds and time_ids"
+        )
+    )]
+    MissingTensor {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        tensor: &'static str,
+    },
+    /// A tensor of the wrong shape.
+    #[error("{}: `{tensor}` has shape {found:?}; {needed} is needed", place.display())]
+    #[diagnostic(code(data::shape))]
+    Shape {
+        /// The file, or where the tensor came from.
+        place: PathBuf,
+        /// The tensor.
+        tensor: &'static str,
+        /// Its shape.
+        found: Vec<usize>,
+        /// The shape it should have.
+        needed: String,
+    },
+    /// A tensor of the wrong type.
+    #[error("{}: `{tensor}` is of type {found}; {needed} is needed", place.display())]
+    #[diagnostic(code(data::dtype))]
+    Dtype {
+        /// The file, or where the tensor came from.
+        place: PathBuf,
+        /// The tensor.
+        tensor: &'static str,
+        /// Its type.
+        found: &'static str,
+        /// The type it should have.
+        needed: &'static str,
+    },
+    /// A NaN, an infinity, or a timestep below zero.
+    #[error("{}: `{tensor}` holds {found} at point {point}", place.display())]
+    #[diagnostic(code(data::bad_value), help("leave the point out, or make the file again"))]
+    BadValue {
+        /// The file, or where the tensor came from.
+        place: PathBuf,
+        /// The tensor.
+        tensor: &'static str,
+        /// The value.
+        found: String,
+        /// The first point that has one.
+        point: usize,
+    },
+    /// No picture in a folder.
+    #[error("{} holds no PNG or JPEG picture", path.display())]
+    #[diagnostic(code(data::no_pictures), help("put pictures there, each with its caption in a .txt file of the same name"))]
+    NoPictures {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A picture that cannot be decoded or written.
+    #[error("{}: {source}", path.display())]
+    #[diagnostic(code(data::picture))]
+    Picture {
+        /// The file.
+        path: PathBuf,
+        /// What the decoder says.
+        source: image::ImageError,
+    },
+    /// Asked to stop; what is done lies in the checkpoint folder.
+    #[error(transparent)]
+    Interrupted(#[from] Interrupted),
+    /// A part of the model could not be loaded.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Model(#[from] ModelError),
+    /// A prompt could not be encoded.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Tokenizer(#[from] TokenizerError),
+    /// The schedule or the sampler.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Sample(#[from] SampleError),
+    /// A tensor operation failed.
+    #[error(transparent)]
+    #[diagnostic(code(data::tensor))]
+    Tensor(#[from] candle_core::Error),
+}

@@ -1,0 +1,98 @@
+//! CLIP's text tower: what Stable Diffusion reads prompts with.
+
+use candle_core::{Result, Tensor, bail};
+use candle_nn::VarBuilder;
+
+use super::config::TextConfig;
+use super::encoder::{Layer, Shape};
+use crate::nn::{LayerNorm, Linear};
+
+/// A `CLIPTextModel`, or a `CLIPTextModelWithProjection` where the weights have the projection.
+#[derive(Clone, Debug)]
+pub struct ClipTextModel {
+    token_embedding: Tensor,
+    position_embedding: Tensor,
+    layers: Vec<Layer>,
+    final_layer_norm: LayerNorm,
+    text_projection: Option<Linear>,
+    eos_token_id: u32,
+}
+
+/// What a text encoder says of texts.
+#[derive(Clone, Debug)]
+pub struct TextOutput {
+    /// The states after the last norm, [n, context, hidden]: what SD 1.x and 2.x condition on.
+    pub last_hidden_state: Tensor,
+    /// The states before the last layer, not normed, [n, context, hidden]: what SDXL conditions on.
+    pub penultimate_hidden_state: Tensor,
+    /// The last state at each text's end, [n, hidden].
+    pub pooled: Tensor,
+    /// `pooled`, projected, [n, projection]: SDXL's `text_embeds`.
+    pub text_embeds: Option<Tensor>,
+}
+
+impl ClipTextModel {
+    /// Reads the weights; `vb` is at the root.
+    pub fn new(config: &TextConfig, vb: VarBuilder) -> Result<Self> {
+        // transformers 5 writes a bare text model without the prefix that all older files have.
+        let bare = vb.contains_tensor("embeddings.token_embedding.weight");
+        let tower = if bare { vb.clone() } else { vb.pp("text_model") };
+        let hidden = config.hidden_size;
+        let shape = Shape {
+            hidden,
+            intermediate: config.intermediate_size,
+            layers: config.num_hidden_layers,
+            heads: config.num_attention_heads,
+            activation: config.hidden_act,
+            eps: config.layer_norm_eps,
+            causal: true,
+        };
+        let embeddings = tower.pp("embeddings");
+        let positions = (config.max_position_embeddings, hidden);
+        Ok(Self {
+            token_embedding: embeddings.get((config.vocab_size, hidden), "token_embedding.weight")?,
+            position_embedding: embeddings.get(positions, "position_embedding.weight")?,
+            layers: Layer::stack(shape, &tower)?,
+            final_layer_norm: LayerNorm::new(hidden, config.layer_norm_eps, tower.pp("final_layer_norm"))?,
+            text_projection: match vb.contains_tensor("text_projection.weight") {
+                true => Some(Linear::new(hidden, config.projection_dim, false, vb.pp("text_projection"))?),
+                false => None,
+            },
+            eos_token_id: config.eos_token_id,
+        })
+    }
+
+    /// Token ids [n, length] u32, at most as long as the context.
+    pub fn forward(&self, ids: &Tensor) -> Result<TextOutput> {
+        let (n, length) = ids.dims2()?;
+        let (vocabulary, hidden) = self.token_embedding.dims2()?;
+        let rows = ids.to_vec2::<u32>()?;
+        if let Some(id) = rows.iter().flatten().find(|&&id| id as usize >= vocabulary) {
+            bail!("token {id} is not among the text encoder's {vocabulary}: is it this model's tokenizer?")
+        }
+        let flat = ids.flatten_all()?.to_device(self.token_embedding.device())?;
+        let tokens = self.token_embedding.index_select(&flat, 0)?.reshape((n, length, hidden))?;
+        let mut x = tokens.broadcast_add(&self.position_embedding.narrow(0, 0, length)?)?;
+        let mut penultimate_hidden_state = x.clone();
+        for layer in &self.layers {
+            penultimate_hidden_state = std::mem::replace(&mut x, penultimate_hidden_state);
+            x = layer.forward(&penultimate_hidden_state)?;
+        }
+        let last_hidden_state = self.final_layer_norm.forward(&x)?;
+        let ends: Vec<u32> =
+            rows.iter().enumerate().map(|(row, ids)| (row * length + self.end(ids)) as u32).collect();
+        let ends = Tensor::from_vec(ends, n, last_hidden_state.device())?;
+        let pooled = last_hidden_state.flatten_to(1)?.index_select(&ends, 0)?;
+        let text_embeds = self.text_projection.as_ref().map(|proj| proj.forward(&pooled)).transpose()?;
+        Ok(TextOutput { last_hidden_state, penultimate_hidden_state, pooled, text_embeds })
+    }
+
+    /// Where a text ends: its first end token; in models that misname it, its first greatest id.
+    fn end(&self, ids: &[u32]) -> usize {
+        let end = match self.eos_token_id {
+            2 => ids.iter().copied().max().unwrap_or(0),
+            id => id,
+        };
+        ids.iter().position(|&id| id == end).unwrap_or(0)
+    }
+}

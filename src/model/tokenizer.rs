@@ -1,0 +1,168 @@
+//! CLIP's tokenizer: byte-pair encoding of lowercase words, always the full context long.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use candle_core::{Device, Tensor};
+use miette::Diagnostic;
+use serde_json::Value;
+use thiserror::Error;
+use tokenizers::models::bpe::BPE;
+use tokenizers::normalizers::replace::ReplacePattern;
+use tokenizers::normalizers::{Lowercase, NFC, Replace, Sequence as Normalizers};
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+use tokenizers::pre_tokenizers::sequence::Sequence as PreTokenizers;
+use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
+use tokenizers::{AddedToken, NormalizerWrapper, PreTokenizerWrapper, SplitDelimiterBehavior, Tokenizer};
+
+/// Contractions, words, single digits, runs of other signs: the words of OpenAI's CLIP.
+const WORDS: &str =
+    r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
+/// Tokens of a prompt, with begin and end, when the folder does not say.
+const CONTEXT: usize = 77;
+
+/// A tokenizer that cannot be read, or a prompt that it cannot take.
+#[derive(Debug, Error, Diagnostic)]
+pub enum TokenizerError {
+    /// No vocabulary in the folder.
+    #[error("{} holds no tokenizer", path.display())]
+    #[diagnostic(code(tokenizer::missing), help("expected vocab.json with merges.txt, or tokenizer.json"))]
+    Missing {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A vocabulary that cannot be parsed.
+    #[error("cannot read the tokenizer in {}: {reason}", path.display())]
+    #[diagnostic(code(tokenizer::read), help("copy the tokenizer's folder from the model again"))]
+    Read {
+        /// The folder.
+        path: PathBuf,
+        /// What does not fit.
+        reason: String,
+    },
+    /// A prompt that was refused.
+    #[error("cannot encode the prompt `{prompt}`: {reason}")]
+    #[diagnostic(code(tokenizer::encode), help("the vocabulary lacks its bytes; is it CLIP's?"))]
+    Encode {
+        /// The prompt.
+        prompt: String,
+        /// What does not fit.
+        reason: String,
+    },
+    /// Memory trouble.
+    #[error(transparent)]
+    Tensor(#[from] candle_core::Error),
+}
+
+/// Prompts as token ids.
+#[derive(Clone, Debug)]
+pub struct Tokens {
+    /// [prompts, context] u32, on the CPU.
+    pub ids: Tensor,
+    /// The prompts that were too long: their index, and how many tokens were cut off.
+    pub truncated: Vec<(usize, usize)>,
+}
+
+/// CLIP's tokenizer.
+#[derive(Clone, Debug)]
+pub struct ClipTokenizer {
+    tokenizer: Tokenizer,
+    begin: u32,
+    end: u32,
+    pad: u32,
+    context: usize,
+}
+
+impl ClipTokenizer {
+    /// Reads a tokenizer's folder: `vocab.json` and `merges.txt`, or `tokenizer.json`, with what
+    /// `special_tokens_map.json` and `tokenizer_config.json` say of padding and length.
+    pub fn open(path: &Path) -> Result<Self, TokenizerError> {
+        let unreadable = |reason: String| TokenizerError::Read { path: path.to_owned(), reason };
+        let (vocab, merges, whole) =
+            (path.join("vocab.json"), path.join("merges.txt"), path.join("tokenizer.json"));
+        let config = optional_json(&path.join("tokenizer_config.json")).map_err(unreadable)?;
+        let special = optional_json(&path.join("special_tokens_map.json")).map_err(unreadable)?;
+        // An entry is the token, or an object that holds it.
+        let token = |key: &str, default: &str| {
+            let entry = [&special, &config].into_iter().map(|file| &file[key]).find(|entry| !entry.is_null());
+            let text = entry.and_then(|entry| entry.as_str().or_else(|| entry["content"].as_str()));
+            text.unwrap_or(default).to_owned()
+        };
+        let (begin, end) = (token("bos_token", "<|startoftext|>"), token("eos_token", "<|endoftext|>"));
+        let pad = token("pad_token", &end);
+        let mut tokenizer = if vocab.is_file() && merges.is_file() {
+            from_vocabulary(&vocab, &merges, &token("unk_token", "<|endoftext|>"))
+        } else if whole.is_file() {
+            Tokenizer::from_file(&whole)
+        } else {
+            return Err(TokenizerError::Missing { path: path.to_owned() });
+        }
+        .map_err(|error| unreadable(error.to_string()))?;
+        tokenizer
+            .add_special_tokens([&begin, &end, &pad].map(|token| AddedToken::from(token.as_str(), true)))
+            .map_err(|error| unreadable(error.to_string()))?;
+        let id = |token: &str| {
+            tokenizer
+                .token_to_id(token)
+                .ok_or_else(|| unreadable(format!("`{token}` is not in the vocabulary")))
+        };
+        let (begin, end, pad) = (id(&begin)?, id(&end)?, id(&pad)?);
+        let context = match config["model_max_length"].as_u64() {
+            // Longer contexts are how transformers writes "unknown".
+            Some(length @ 3..=4096) => length as usize,
+            _ => CONTEXT,
+        };
+        Ok(Self { tokenizer, begin, end, pad, context })
+    }
+
+    /// The prompts' ids: begin, at most `context - 2` tokens, end, padding.
+    pub fn encode(&self, prompts: &[&str]) -> Result<Tokens, TokenizerError> {
+        let mut truncated = Vec::new();
+        let mut ids = Vec::with_capacity(prompts.len() * self.context);
+        for (index, &prompt) in prompts.iter().enumerate() {
+            let encoding = self.tokenizer.encode_fast(prompt, false).map_err(|error| {
+                TokenizerError::Encode { prompt: prompt.to_owned(), reason: error.to_string() }
+            })?;
+            let tokens = encoding.get_ids();
+            let kept = tokens.len().min(self.context - 2);
+            if kept < tokens.len() {
+                truncated.push((index, tokens.len() - kept));
+            }
+            ids.push(self.begin);
+            ids.extend(&tokens[..kept]);
+            ids.push(self.end);
+            ids.resize((index + 1) * self.context, self.pad);
+        }
+        let ids = Tensor::from_vec(ids, (prompts.len(), self.context), &Device::Cpu)?;
+        Ok(Tokens { ids, truncated })
+    }
+}
+
+/// CLIP's rules around the folder's byte-pair encoding.
+fn from_vocabulary(vocab: &Path, merges: &Path, unknown: &str) -> tokenizers::Result<Tokenizer> {
+    let model = BPE::from_file(&vocab.to_string_lossy(), &merges.to_string_lossy())
+        .unk_token(unknown.to_owned())
+        .end_of_word_suffix("</w>".to_owned())
+        .build()?;
+    let mut tokenizer = Tokenizer::new(model);
+    tokenizer.with_normalizer(Some(Normalizers::new(vec![
+        NormalizerWrapper::NFC(NFC),
+        Replace::new(ReplacePattern::Regex(r"\s+".to_owned()), " ")?.into(),
+        Lowercase.into(),
+    ])))?;
+    let words = Split::new(SplitPattern::Regex(WORDS.to_owned()), SplitDelimiterBehavior::Removed, true)?;
+    let bytes = ByteLevel::new(false, true, true);
+    tokenizer.with_pre_tokenizer(Some(PreTokenizers::new(vec![
+        PreTokenizerWrapper::Split(words),
+        PreTokenizerWrapper::ByteLevel(bytes),
+    ])));
+    Ok(tokenizer)
+}
+
+fn optional_json(path: &Path) -> Result<Value, String> {
+    if !path.is_file() {
+        return Ok(Value::Null);
+    }
+    let text = fs::read(path).map_err(|error| error.to_string())?;
+    serde_json::from_slice(&text).map_err(|error| format!("{}: {error}", path.display()))
+}

@@ -1,0 +1,276 @@
+//! The autoencoder between pictures and latents (diffusers' `AutoencoderKL`), each half a list of layers.
+
+use candle_core::{DType, Result, Tensor};
+use candle_nn::VarBuilder;
+use serde::Deserialize;
+
+use super::resnet::ResnetBlock;
+use crate::nn::{Conv2d, GroupNorm, Linear, attention, upsample_nearest_2x};
+
+/// Epsilon of every norm; diffusers fixes it.
+const EPS: f64 = 1e-6;
+
+/// `config.json` of an autoencoder. Unknown keys are ignored; a key that would change the arithmetic is
+/// refused by [`VaeConfig::check`].
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default)]
+pub struct VaeConfig {
+    /// Channels of the pictures that it reads.
+    pub in_channels: usize,
+    /// Channels of the pictures that it draws.
+    pub out_channels: usize,
+    /// Channels of each resolution, the outermost first.
+    pub block_out_channels: Vec<usize>,
+    /// ResNets of each resolution on the way in; on the way out there is one more.
+    pub layers_per_block: usize,
+    /// Channels of the latents.
+    pub latent_channels: usize,
+    /// Groups of every norm.
+    pub norm_num_groups: usize,
+    /// Brings latents to unit variance.
+    pub scaling_factor: f64,
+    /// Whether half precision overflows in it.
+    pub force_upcast: bool,
+    /// Whether a 1x1 convolution follows the way in.
+    pub use_quant_conv: bool,
+    /// Whether a 1x1 convolution begins the way out.
+    pub use_post_quant_conv: bool,
+    /// Whether attention lies in the middle of each half.
+    pub mid_block_add_attention: bool,
+    act_fn: String,
+    shift_factor: Option<f64>,
+    latents_mean: Option<Vec<f64>>,
+}
+
+impl Default for VaeConfig {
+    fn default() -> Self {
+        Self {
+            in_channels: 3,
+            out_channels: 3,
+            block_out_channels: vec![64],
+            layers_per_block: 1,
+            latent_channels: 4,
+            norm_num_groups: 32,
+            scaling_factor: 0.18215,
+            force_upcast: true,
+            use_quant_conv: true,
+            use_post_quant_conv: true,
+            mid_block_add_attention: true,
+            act_fn: "silu".to_owned(),
+            shift_factor: None,
+            latents_mean: None,
+        }
+    }
+}
+
+impl VaeConfig {
+    /// What is wrong with it, in words.
+    pub fn check(&self) -> std::result::Result<(), String> {
+        let groups = self.norm_num_groups;
+        let bounded = |size: usize| (1..=1 << 16).contains(&size);
+        let divides = |channels: &usize| groups > 0 && bounded(*channels) && channels.is_multiple_of(groups);
+        let sizes = [self.in_channels, self.out_channels, self.latent_channels, self.layers_per_block];
+        match () {
+            () if self.shift_factor.is_some_and(|shift| shift != 0.0) => {
+                Err("`shift_factor` is set; only autoencoders without a shift are supported".to_owned())
+            }
+            () if self.latents_mean.is_some() => {
+                Err("`latents_mean` is set; only autoencoders with a `scaling_factor` alone are supported"
+                    .to_owned())
+            }
+            () if self.act_fn != "silu" => {
+                Err(format!("`act_fn` is {}; only silu is supported", self.act_fn))
+            }
+            () if !sizes.into_iter().all(bounded) || self.block_out_channels.len() > 16 => {
+                Err(format!("channels and layers {sizes:?} are out of all measure"))
+            }
+            () if self.block_out_channels.is_empty() || !self.block_out_channels.iter().all(divides) => {
+                Err(format!(
+                    "`norm_num_groups` is {groups}; it must divide each of `block_out_channels` {:?}",
+                    self.block_out_channels
+                ))
+            }
+            () => Ok(()),
+        }
+    }
+
+    /// The type to compute in: f16 overflows where `force_upcast` says so, as in diffusers.
+    pub fn compute_dtype(&self, asked: DType) -> DType {
+        if self.force_upcast && asked == DType::F16 { DType::F32 } else { asked }
+    }
+}
+
+/// Turns pictures into latents and back.
+#[derive(Clone, Debug)]
+pub struct AutoencoderKl {
+    config: VaeConfig,
+    encoder: Vec<Layer>,
+    decoder: Vec<Layer>,
+    dtype: DType,
+}
+
+#[derive(Clone, Debug)]
+enum Layer {
+    Conv(Conv2d),
+    Resnet(Box<ResnetBlock>),
+    Attention(AttentionBlock),
+    Downsample(Conv2d),
+    Upsample(Conv2d),
+    Out(GroupNorm, Conv2d),
+}
+
+impl AutoencoderKl {
+    /// Reads the weights; names are those of diffusers.
+    pub fn new(config: &VaeConfig, vb: VarBuilder) -> Result<Self> {
+        let dtype = vb.dtype();
+        Ok(Self {
+            encoder: encoder(config, &vb)?,
+            decoder: decoder(config, &vb)?,
+            config: config.clone(),
+            dtype,
+        })
+    }
+
+    /// Its configuration.
+    pub fn config(&self) -> &VaeConfig {
+        &self.config
+    }
+
+    /// How many pixels a latent's side stands for.
+    pub fn downscale(&self) -> usize {
+        1 << (self.config.block_out_channels.len() - 1)
+    }
+
+    /// Pictures [b, 3, h, w] in -1..1 -> latents [b, 4, h/8, w/8] of about unit variance. The mean of
+    /// the posterior is taken: calibration and training want no second source of noise.
+    pub fn encode(&self, pictures: &Tensor) -> Result<Tensor> {
+        let moments = walk(&self.encoder, &pictures.to_dtype(self.dtype)?)?;
+        moments.narrow(1, 0, self.config.latent_channels)?.contiguous()? * self.config.scaling_factor
+    }
+
+    /// Latents [b, 4, h, w] of about unit variance -> pictures [b, 3, 8h, 8w], about -1..1, not clamped.
+    pub fn decode(&self, latents: &Tensor) -> Result<Tensor> {
+        walk(&self.decoder, &(latents.to_dtype(self.dtype)? / self.config.scaling_factor)?)
+    }
+}
+
+fn walk(layers: &[Layer], x: &Tensor) -> Result<Tensor> {
+    layers.iter().try_fold(x.clone(), |x, layer| match layer {
+        Layer::Conv(conv) => conv.forward(&x),
+        Layer::Resnet(block) => block.forward(&x, None),
+        Layer::Attention(block) => block.forward(&x),
+        // One zero row and column at the end alone, unlike in a U-Net.
+        Layer::Downsample(conv) => conv.forward(&x.pad_with_zeros(2, 0, 1)?.pad_with_zeros(3, 0, 1)?),
+        Layer::Upsample(conv) => conv.forward(&upsample_nearest_2x(&x)?),
+        Layer::Out(norm, conv) => conv.forward(&norm.forward_silu(&x)?),
+    })
+}
+
+fn encoder(config: &VaeConfig, root: &VarBuilder) -> Result<Vec<Layer>> {
+    let vb = root.pp("encoder");
+    let widths = &config.block_out_channels;
+    let (outer, inner) = (widths[0], widths[widths.len() - 1]);
+    let moments = 2 * config.latent_channels;
+    let mut layers = vec![Layer::Conv(Conv2d::new(config.in_channels, outer, 3, 1, 1, vb.pp("conv_in"))?)];
+    let mut inputs = outer;
+    for (level, &outputs) in widths.iter().enumerate() {
+        let vb = vb.pp("down_blocks").pp(level);
+        for layer in 0..config.layers_per_block {
+            layers.push(resnet(config, inputs, outputs, vb.pp("resnets").pp(layer))?);
+            inputs = outputs;
+        }
+        if level + 1 < widths.len() {
+            let conv = Conv2d::new(outputs, outputs, 3, 2, 0, vb.pp("downsamplers.0.conv"))?;
+            layers.push(Layer::Downsample(conv));
+        }
+    }
+    layers.extend(mid(config, inner, vb.pp("mid_block"))?);
+    layers.push(out(config, inner, moments, &vb)?);
+    if config.use_quant_conv {
+        layers.push(Layer::Conv(Conv2d::new(moments, moments, 1, 1, 0, root.pp("quant_conv"))?));
+    }
+    Ok(layers)
+}
+
+fn decoder(config: &VaeConfig, root: &VarBuilder) -> Result<Vec<Layer>> {
+    let vb = root.pp("decoder");
+    let widths = &config.block_out_channels;
+    let (outer, inner) = (widths[0], widths[widths.len() - 1]);
+    let latent = config.latent_channels;
+    let mut layers = Vec::new();
+    if config.use_post_quant_conv {
+        layers.push(Layer::Conv(Conv2d::new(latent, latent, 1, 1, 0, root.pp("post_quant_conv"))?));
+    }
+    layers.push(Layer::Conv(Conv2d::new(latent, inner, 3, 1, 1, vb.pp("conv_in"))?));
+    layers.extend(mid(config, inner, vb.pp("mid_block"))?);
+    let mut inputs = inner;
+    for (level, &outputs) in widths.iter().rev().enumerate() {
+        let vb = vb.pp("up_blocks").pp(level);
+        for layer in 0..=config.layers_per_block {
+            layers.push(resnet(config, inputs, outputs, vb.pp("resnets").pp(layer))?);
+            inputs = outputs;
+        }
+        if level + 1 < widths.len() {
+            let conv = Conv2d::new(outputs, outputs, 3, 1, 1, vb.pp("upsamplers.0.conv"))?;
+            layers.push(Layer::Upsample(conv));
+        }
+    }
+    layers.push(out(config, outer, config.out_channels, &vb)?);
+    Ok(layers)
+}
+
+fn resnet(config: &VaeConfig, inputs: usize, outputs: usize, vb: VarBuilder) -> Result<Layer> {
+    let block = ResnetBlock::new(inputs, outputs, None, config.norm_num_groups, EPS, vb)?;
+    Ok(Layer::Resnet(Box::new(block)))
+}
+
+fn mid(config: &VaeConfig, channels: usize, vb: VarBuilder) -> Result<Vec<Layer>> {
+    let mut layers = vec![resnet(config, channels, channels, vb.pp("resnets.0"))?];
+    if config.mid_block_add_attention {
+        let block = AttentionBlock::new(channels, config.norm_num_groups, vb.pp("attentions.0"))?;
+        layers.push(Layer::Attention(block));
+    }
+    layers.push(resnet(config, channels, channels, vb.pp("resnets.1"))?);
+    Ok(layers)
+}
+
+fn out(config: &VaeConfig, inputs: usize, outputs: usize, vb: &VarBuilder) -> Result<Layer> {
+    let norm = GroupNorm::new(inputs, config.norm_num_groups, EPS, vb.pp("conv_norm_out"))?;
+    Ok(Layer::Out(norm, Conv2d::new(inputs, outputs, 3, 1, 1, vb.pp("conv_out"))?))
+}
+
+/// Self-attention of pixels, one head.
+#[derive(Clone, Debug)]
+struct AttentionBlock {
+    group_norm: GroupNorm,
+    to_q: Linear,
+    to_k: Linear,
+    to_v: Linear,
+    to_out: Linear,
+}
+
+impl AttentionBlock {
+    fn new(channels: usize, groups: usize, vb: VarBuilder) -> Result<Self> {
+        // Files from before diffusers 0.16, Stable Diffusion 1.5 among them, have the older names.
+        let names = match vb.contains_tensor("query.weight") {
+            true => ["query", "key", "value", "proj_attn"],
+            false => ["to_q", "to_k", "to_v", "to_out.0"],
+        };
+        let linear = |name| Linear::new(channels, channels, true, vb.pp(name));
+        Ok(Self {
+            group_norm: GroupNorm::new(channels, groups, EPS, vb.pp("group_norm"))?,
+            to_q: linear(names[0])?,
+            to_k: linear(names[1])?,
+            to_v: linear(names[2])?,
+            to_out: linear(names[3])?,
+        })
+    }
+
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let tokens = self.group_norm.forward(x)?.flatten_from(2)?.transpose(1, 2)?.contiguous()?; // [b, h*w, c]
+        let (q, k, v) =
+            (self.to_q.forward(&tokens)?, self.to_k.forward(&tokens)?, self.to_v.forward(&tokens)?);
+        let tokens = self.to_out.forward(&attention(&q, &k, &v, 1, false)?)?;
+        x + tokens.transpose(1, 2)?.contiguous()?.reshape(x.shape())?
+    }
+}

@@ -1,0 +1,87 @@
+//! A U-Net with a sampler: noise and text to latents, with classifier-free guidance (Ho & Salimans 2022).
+
+use candle_core::{DType, Tensor};
+
+use super::{NoiseSchedule, Path, SampleError, Sampler, integrate};
+use crate::model::unet::{Conditioning, UNet};
+
+/// Everything that decides what latents come from given noise and text.
+#[derive(Clone, Copy)]
+pub struct Generator<'a> {
+    /// The model.
+    pub unet: &'a UNet,
+    /// What the model was trained with.
+    pub schedule: &'a NoiseSchedule,
+    /// The sampler.
+    pub sampler: &'a dyn Sampler,
+    /// Evaluations of the U-Net per picture.
+    pub steps: usize,
+    /// How far to go beyond the unconditional prediction; up to 1 there is no guidance and half the work.
+    pub guidance_scale: f64,
+}
+
+/// The latents before one evaluation of the U-Net.
+pub struct Visit<'a> {
+    /// The step, from 0.
+    pub step: usize,
+    /// The timestep the U-Net is told; not whole for Euler with `linspace`.
+    pub timestep: f64,
+    /// What the U-Net is fed, [b, c, h, w] f32, of about unit variance.
+    pub latents: &'a Tensor,
+}
+
+impl Generator<'_> {
+    /// Brings standard normal `noise` [b, c, h, w] to clean latents, all samples of the batch together.
+    ///
+    /// `conditioning` holds b texts; `unconditional` as many, and is not read without guidance. `observe` may stop the
+    /// walk by an error, such as [`crate::base::Interrupted`].
+    pub fn run<E: From<SampleError> + From<candle_core::Error>>(
+        &self,
+        noise: &Tensor,
+        conditioning: &Conditioning,
+        unconditional: Option<&Conditioning>,
+        observe: &mut dyn FnMut(Visit<'_>) -> Result<(), E>,
+    ) -> Result<Tensor, E> {
+        let path = Path::new(self.sampler, self.schedule, self.steps)?;
+        let unconditional = unconditional.filter(|_| self.guidance_scale > 1.0);
+        let both = unconditional.map(|texts| concatenate(texts, conditioning)).transpose()?;
+        let mut predict = |latents: &Tensor, timestep: f64| -> Result<Tensor, E> {
+            let prediction = match &both {
+                None => self.predict(latents, timestep, conditioning)?,
+                Some(both) => {
+                    let doubled = Tensor::cat(&[latents, latents], 0)?;
+                    let halves = self.predict(&doubled, timestep, both)?.chunk(2, 0)?;
+                    let (without, with) = (&halves[0], &halves[1]);
+                    (without + ((with - without)? * self.guidance_scale)?)?
+                }
+            };
+            Ok(prediction)
+        };
+        let mut observe =
+            |step: usize, latents: &Tensor| observe(Visit { step, timestep: path.legs[step].timestep, latents });
+        let noise = noise.to_dtype(DType::F32)?;
+        integrate(self.sampler, &path, self.schedule.prediction(), &noise, &mut predict, &mut observe)
+    }
+
+    /// One forward pass; in f32 outside, whatever the model computes in.
+    fn predict(&self, latents: &Tensor, timestep: f64, texts: &Conditioning) -> candle_core::Result<Tensor> {
+        let timesteps = Tensor::full(timestep as f32, latents.dim(0)?, latents.device())?;
+        self.unet.forward(latents, &timesteps, texts)?.to_dtype(DType::F32)
+    }
+}
+
+/// The samples of `first`, then those of `second`.
+fn concatenate(first: &Conditioning, second: &Conditioning) -> candle_core::Result<Conditioning> {
+    let pair = |a: &Option<Tensor>, b: &Option<Tensor>| match (a, b) {
+        (Some(a), Some(b)) => Tensor::cat(&[a, b], 0).map(Some),
+        _ => Ok(None),
+    };
+    Ok(Conditioning {
+        encoder_hidden_states: Tensor::cat(
+            &[&first.encoder_hidden_states, &second.encoder_hidden_states],
+            0,
+        )?,
+        text_embeds: pair(&first.text_embeds, &second.text_embeds)?,
+        time_ids: pair(&first.time_ids, &second.time_ids)?,
+    })
+}

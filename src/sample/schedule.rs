@@ -1,0 +1,332 @@
+//! The noise schedule: how much of a training sample is signal and how much is noise at each timestep.
+//! Ho et al. 2020 (DDPM) for the products of alphas; `scaled_linear` is latent diffusion's.
+
+use std::path::Path;
+
+use candle_core::{DType, Tensor};
+use serde::{Deserialize, Serialize};
+
+use super::{SampleError, Spacing};
+use crate::base::files;
+
+/// What a model was trained with, from its `scheduler_config.json`.
+#[derive(Clone, Debug)]
+pub struct NoiseSchedule {
+    alphas_cumprod: Vec<f64>,
+    prediction: Prediction,
+    spacing: Option<Spacing>,
+    steps_offset: usize,
+    set_alpha_to_one: bool,
+}
+
+/// What the U-Net's output means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Prediction {
+    /// The noise.
+    Epsilon,
+    /// The velocity `alpha * noise - sigma * x0` (Salimans & Ho 2022).
+    VPrediction,
+}
+
+/// Amplitudes at one noise level: `x = alpha * x0 + sigma * noise`, with alpha² + sigma² = 1.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Level {
+    /// Amplitude of the clean latents.
+    pub alpha: f64,
+    /// Amplitude of the noise.
+    pub sigma: f64,
+}
+
+/// The keys of `scheduler_config.json` that matter here; the defaults are those of diffusers' classes.
+#[derive(Deserialize)]
+#[serde(default)]
+struct Config {
+    num_train_timesteps: usize,
+    beta_start: f64,
+    beta_end: f64,
+    beta_schedule: String,
+    prediction_type: String,
+    timestep_spacing: Option<Spacing>,
+    steps_offset: usize,
+    set_alpha_to_one: bool,
+    trained_betas: Option<Vec<f64>>,
+    rescale_betas_zero_snr: bool,
+    thresholding: bool,
+    clip_sample: bool,
+    use_karras_sigmas: Option<bool>,
+    final_sigmas_type: Option<String>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            num_train_timesteps: 1000,
+            beta_start: 0.0001,
+            beta_end: 0.02,
+            beta_schedule: "linear".to_owned(),
+            prediction_type: "epsilon".to_owned(),
+            timestep_spacing: None,
+            steps_offset: 0,
+            set_alpha_to_one: true,
+            trained_betas: None,
+            rescale_betas_zero_snr: false,
+            thresholding: false,
+            // diffusers' DDIM would clip by default, which is meant for pixels; every latent model says false.
+            clip_sample: false,
+            use_karras_sigmas: None,
+            final_sigmas_type: None,
+        }
+    }
+}
+
+impl NoiseSchedule {
+    /// Reads `scheduler_config.json`, whichever scheduler class it names: the class is a choice of the
+    /// sampler, the betas and the prediction type belong to the model.
+    pub fn open(path: &Path) -> Result<Self, SampleError> {
+        let config: serde_json::Value = files::read_json(path)
+            .map_err(|source| SampleError::ConfigFile { path: path.to_owned(), source })?;
+        Self::from_config(&config)
+    }
+
+    /// The schedule of a parsed `scheduler_config.json`.
+    pub fn from_config(config: &serde_json::Value) -> Result<Self, SampleError> {
+        let config = Config::deserialize(config)?;
+        config.refuse_unsupported()?;
+        let prediction = match config.prediction_type.as_str() {
+            "epsilon" => Prediction::Epsilon,
+            "v_prediction" => Prediction::VPrediction,
+            other => return Err(unsupported("prediction_type", other, "it must be `epsilon` or `v_prediction`")),
+        };
+        let alphas_cumprod = config
+            .betas()?
+            .into_iter()
+            .scan(1.0, |product, beta| {
+                *product *= 1.0 - beta;
+                Some(*product)
+            })
+            .collect();
+        Ok(Self {
+            alphas_cumprod,
+            prediction,
+            spacing: config.timestep_spacing,
+            steps_offset: config.steps_offset,
+            set_alpha_to_one: config.set_alpha_to_one,
+        })
+    }
+
+    /// Number of timesteps the model was trained with.
+    pub fn train_timesteps(&self) -> usize {
+        self.alphas_cumprod.len()
+    }
+
+    /// The product of (1 - beta) up to each timestep: the signal's share of the variance.
+    pub fn alphas_cumprod(&self) -> &[f64] {
+        &self.alphas_cumprod
+    }
+
+    /// What the U-Net predicts.
+    pub fn prediction(&self) -> Prediction {
+        self.prediction
+    }
+
+    /// The config's spacing, or the sampler's own default where the config has none.
+    pub(super) fn spacing_or(&self, default: Spacing) -> Spacing {
+        self.spacing.unwrap_or(default)
+    }
+
+    /// The config's `steps_offset`.
+    pub(super) fn steps_offset(&self) -> usize {
+        self.steps_offset
+    }
+
+    /// The level DDIM ends on: no noise, or that of timestep 0 (`set_alpha_to_one: false`, as in SD v1.5).
+    pub(super) fn final_level(&self) -> Level {
+        if self.set_alpha_to_one { Level::CLEAN } else { self.level(0.0) }
+    }
+
+    /// The level at a timestep; between two of them sigma/alpha is interpolated, as diffusers does for Euler.
+    pub fn level(&self, timestep: f64) -> Level {
+        let last = self.alphas_cumprod.len() - 1;
+        let timestep = timestep.clamp(0.0, last as f64);
+        let below = timestep.floor() as usize;
+        let fraction = timestep - below as f64;
+        let ratio = |index: usize| (1.0 / self.alphas_cumprod[index.min(last)] - 1.0).sqrt();
+        Level::from_ratio(ratio(below) * (1.0 - fraction) + ratio(below + 1) * fraction)
+    }
+
+    /// `alpha * latents + sigma * noise` at each sample's own timestep.
+    /// `latents` and `noise`: [b, c, h, w]; `timestep`: [b] i64.
+    pub fn add_noise(&self, latents: &Tensor, noise: &Tensor, timestep: &Tensor) -> Result<Tensor, SampleError> {
+        let (alpha, sigma) = self.amplitudes(timestep, latents)?;
+        Ok((latents.broadcast_mul(&alpha)? + noise.broadcast_mul(&sigma)?)?)
+    }
+
+    /// The noise in `sample` if its clean latents are `latents`: the inverse of [`Self::add_noise`].
+    pub fn noise_in(&self, sample: &Tensor, latents: &Tensor, timestep: &Tensor) -> Result<Tensor, SampleError> {
+        let (alpha, sigma) = self.amplitudes(timestep, sample)?;
+        Ok((sample - latents.broadcast_mul(&alpha)?)?.broadcast_div(&sigma)?)
+    }
+
+    /// What the U-Net should have predicted for `sample`, given the noise in it: the noise or the velocity.
+    pub fn target(&self, sample: &Tensor, noise: &Tensor, timestep: &Tensor) -> Result<Tensor, SampleError> {
+        if self.prediction == Prediction::Epsilon {
+            return Ok(noise.clone());
+        }
+        // alpha * noise - sigma * x0 with x0 = (sample - sigma * noise) / alpha, and alpha² + sigma² = 1.
+        let (alpha, sigma) = self.amplitudes(timestep, sample)?;
+        Ok((noise - sample.broadcast_mul(&sigma)?)?.broadcast_div(&alpha)?)
+    }
+
+    /// Alpha and sigma of each timestep as [b, 1, 1, 1], of the dtype and on the device of `like`.
+    fn amplitudes(&self, timestep: &Tensor, like: &Tensor) -> Result<(Tensor, Tensor), SampleError> {
+        let last = self.alphas_cumprod.len() - 1;
+        let timesteps = timestep.to_dtype(DType::I64)?.to_vec1::<i64>()?;
+        let levels: Vec<Level> = timesteps
+            .into_iter()
+            .map(|found| match usize::try_from(found) {
+                Ok(index) if index <= last => Ok(self.level(index as f64)),
+                _ => Err(SampleError::Timestep { found, last }),
+            })
+            .collect::<Result<_, _>>()?;
+        let column = |pick: fn(&Level) -> f64| -> candle_core::Result<Tensor> {
+            let values: Vec<f32> = levels.iter().map(|level| pick(level) as f32).collect();
+            Tensor::from_vec(values, (levels.len(), 1, 1, 1), like.device())?.to_dtype(like.dtype())
+        };
+        Ok((column(|level| level.alpha)?, column(|level| level.sigma)?))
+    }
+}
+
+impl Level {
+    /// No noise at all.
+    pub const CLEAN: Self = Self { alpha: 1.0, sigma: 0.0 };
+
+    /// The level where sigma / alpha is `ratio`: what k-diffusion and diffusers' Euler call sigma.
+    pub fn from_ratio(ratio: f64) -> Self {
+        let alpha = 1.0 / (1.0 + ratio * ratio).sqrt();
+        Self { alpha, sigma: ratio * alpha }
+    }
+
+    /// The DPM-Solver papers' lambda, half the logarithm of the signal-to-noise ratio.
+    pub fn lambda(&self) -> f64 {
+        (self.alpha / self.sigma).ln()
+    }
+}
+
+impl Config {
+    fn betas(&self) -> Result<Vec<f64>, SampleError> {
+        let (count, start, end) = (self.num_train_timesteps, self.beta_start, self.beta_end);
+        if count < 2 {
+            return Err(unsupported("num_train_timesteps", count, "it must be at least 2"));
+        }
+        if !(start > 0.0 && start <= end && end < 1.0) {
+            let found = format!("{start} with `beta_end` {end}");
+            return Err(unsupported("beta_start", found, "0 < beta_start <= beta_end < 1 must hold"));
+        }
+        let line = |from: f64, to: f64| {
+            (0..count).map(move |index| from + (to - from) * index as f64 / (count - 1) as f64)
+        };
+        match self.beta_schedule.as_str() {
+            "linear" => Ok(line(start, end).collect()),
+            "scaled_linear" => Ok(line(start.sqrt(), end.sqrt()).map(|root| root * root).collect()),
+            other => Err(unsupported("beta_schedule", other, "it must be `linear` or `scaled_linear`")),
+        }
+    }
+
+    fn refuse_unsupported(&self) -> Result<(), SampleError> {
+        let switches = [
+            ("trained_betas", self.trained_betas.is_some()),
+            ("rescale_betas_zero_snr", self.rescale_betas_zero_snr),
+            ("thresholding", self.thresholding),
+            ("clip_sample", self.clip_sample),
+            ("use_karras_sigmas", self.use_karras_sigmas == Some(true)),
+        ];
+        if let Some((key, _)) = switches.into_iter().find(|(_, on)| *on) {
+            return Err(unsupported(key, "set", "it must be false or null"));
+        }
+        match self.final_sigmas_type.as_deref() {
+            None | Some("zero") => Ok(()),
+            Some(other) => Err(unsupported("final_sigmas_type", other, "it must be `zero`")),
+        }
+    }
+}
+
+fn unsupported(key: &'static str, found: impl ToString, needed: &'static str) -> SampleError {
+    SampleError::Unsupported { key, found: found.to_string(), needed }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+    use serde_json::json;
+
+    use super::*;
+
+    fn schedule(prediction_type: &str) -> Result<NoiseSchedule, SampleError> {
+        NoiseSchedule::from_config(&json!({
+            "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear",
+            "prediction_type": prediction_type,
+        }))
+    }
+
+    #[test]
+    fn stable_diffusion_keeps_half_a_percent_of_the_signal() -> Result<(), SampleError> {
+        let schedule = schedule("epsilon")?;
+        assert_eq!(schedule.train_timesteps(), 1000);
+        // The well-known ends of SD's alphas_cumprod, 0.99915 and 0.0047.
+        assert!((schedule.alphas_cumprod()[0] - 0.99915).abs() < 1e-7);
+        assert!((schedule.alphas_cumprod()[999] - 0.0047).abs() < 5e-5);
+        let level = schedule.level(500.0);
+        assert!((level.alpha.powi(2) - schedule.alphas_cumprod()[500]).abs() < 1e-12);
+        Ok(())
+    }
+
+    #[test]
+    fn noise_goes_in_and_comes_out() -> Result<(), SampleError> {
+        let schedule = schedule("v_prediction")?;
+        let latents = Tensor::new(&[[[[1f32, -2.0]]], [[[0.5, 3.0]]]], &Device::Cpu)?;
+        let noise = Tensor::new(&[[[[0.3f32, 1.0]]], [[[-1.0, 0.0]]]], &Device::Cpu)?;
+        let timestep = Tensor::new(&[10i64, 900], &Device::Cpu)?;
+        let sample = schedule.add_noise(&latents, &noise, &timestep)?;
+        let far = |a: &Tensor, b: &Tensor| (a - b)?.abs()?.max_all()?.to_scalar::<f32>();
+        assert!(far(&schedule.noise_in(&sample, &latents, &timestep)?, &noise)? < 1e-5);
+
+        let velocity = schedule.target(&sample, &noise, &timestep)?;
+        for (row, t) in [10.0, 900.0].into_iter().enumerate() {
+            let Level { alpha, sigma } = schedule.level(t);
+            let expected = ((noise.get(row)? * alpha)? - (latents.get(row)? * sigma)?)?;
+            assert!(far(&velocity.get(row)?, &expected)? < 1e-5);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn what_is_not_supported_is_named() {
+        for (config, key) in [
+            (json!({"prediction_type": "sample"}), "prediction_type"),
+            (json!({"beta_schedule": "squaredcos_cap_v2"}), "beta_schedule"),
+            (json!({"rescale_betas_zero_snr": true}), "rescale_betas_zero_snr"),
+            (json!({"use_karras_sigmas": true}), "use_karras_sigmas"),
+            (json!({"clip_sample": true}), "clip_sample"),
+            (json!({"trained_betas": [0.1, 0.2]}), "trained_betas"),
+            (json!({"final_sigmas_type": "sigma_min"}), "final_sigmas_type"),
+            (json!({"num_train_timesteps": 0}), "num_train_timesteps"),
+            (json!({"beta_start": 0.5, "beta_end": 0.1}), "beta_start"),
+            (json!({"beta_start": "a"}), "invalid type"),
+        ] {
+            let error = NoiseSchedule::from_config(&config).expect_err("the config is not supported");
+            assert!(error.to_string().contains(key), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_timestep_outside_is_an_error() -> Result<(), SampleError> {
+        let zeros = Tensor::zeros((1, 1, 1, 1), DType::F32, &Device::Cpu)?;
+        for found in [-1i64, 1000] {
+            let timestep = Tensor::new(&[found], &Device::Cpu)?;
+            let error = schedule("epsilon")?.add_noise(&zeros, &zeros, &timestep).expect_err("out of range");
+            assert!(matches!(error, SampleError::Timestep { last: 999, .. }));
+        }
+        Ok(())
+    }
+}
