@@ -2,19 +2,26 @@
 
 use candle_core::{D, Result, Tensor, bail};
 
+use super::cpu;
+use super::cpu::activation::{Activation, Geglu};
+
 /// `x * sigmoid(x)`, any shape.
 pub fn silu(x: &Tensor) -> Result<Tensor> {
-    x.silu()
+    if cpu::serves(&[x]) { x.contiguous()?.apply_op1(Activation::Swish { slope: 1.0 }) } else { x.silu() }
 }
 
 /// `x * Phi(x)` with the error function, any shape; what diffusers and CLIP call `gelu`.
 pub fn gelu(x: &Tensor) -> Result<Tensor> {
-    x.gelu_erf()
+    if cpu::serves(&[x]) { x.contiguous()?.apply_op1(Activation::Gelu) } else { x.gelu_erf() }
 }
 
 /// `x * sigmoid(1.702 x)`, any shape; the activation of OpenAI's CLIP.
 pub fn quick_gelu(x: &Tensor) -> Result<Tensor> {
-    (x * QUICK)?.silu()? / QUICK
+    if cpu::serves(&[x]) {
+        x.contiguous()?.apply_op1(Activation::Swish { slope: QUICK as f32 })
+    } else {
+        (x * QUICK)?.silu()? / QUICK
+    }
 }
 
 /// Gated GELU: the last dimension holds value and gate, [.., 2n] -> [.., n] = value * gelu(gate).
@@ -22,6 +29,9 @@ pub fn geglu(x: &Tensor) -> Result<Tensor> {
     let width = x.dim(D::Minus1)?;
     if !width.is_multiple_of(2) {
         bail!("geglu: the last dimension of {:?} must be even: value and gate", x.dims())
+    }
+    if cpu::serves(&[x]) {
+        return x.contiguous()?.apply_op1(Geglu);
     }
     let value = x.narrow(D::Minus1, 0, width / 2)?;
     let gate = x.narrow(D::Minus1, width / 2, width / 2)?.contiguous()?;

@@ -2,6 +2,7 @@
 
 use candle_core::{Result, Tensor, bail};
 
+use super::cpu;
 use super::{accumulation_dtype, softmax_last};
 
 /// `softmax(q k^T / sqrt(d)) v` for each head.
@@ -24,6 +25,10 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, heads: usize, causal: bool)
     }
     if causal && n != m {
         bail!("attention: causal needs as many queries as keys, found {:?} and {:?}", q.dims(), k.dims())
+    }
+    if cpu::serves(&[q, k, v]) {
+        let op = cpu::attention::Attention { heads, causal };
+        return q.contiguous()?.apply_op3(&k.contiguous()?, &v.contiguous()?, op);
     }
     composed(q, k, v, heads, causal)
 }

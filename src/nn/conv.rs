@@ -3,6 +3,9 @@
 use candle_core::{Result, Tensor, bail};
 use candle_nn::VarBuilder;
 
+use super::cpu;
+use super::or_zeros;
+
 /// A convolution with one square kernel, stride and zero padding.
 #[derive(Clone, Debug)]
 pub struct Conv2d {
@@ -63,11 +66,31 @@ impl Conv2d {
                 x.dims()
             )
         }
-        self.composed(x)
+        if cpu::serves(&[x, &self.weight]) {
+            let op = cpu::conv::Conv2d { stride: self.stride, padding: self.padding };
+            let bias = or_zeros(&self.bias, &self.weight)?;
+            x.contiguous()?.apply_op3(&self.weight.contiguous()?, &bias, op)
+        } else {
+            self.composed(x)
+        }
     }
 
     fn composed(&self, x: &Tensor) -> Result<Tensor> {
-        let y = x.contiguous()?.conv2d(&self.weight, self.padding, self.stride, 1, 1)?;
+        let (_, _, height, width) = x.dims4()?;
+        let kernel = self.weight.dim(2)?;
+        // What the last step leaves over. candle's backward takes the height's for the width's too, so
+        // where they differ it is given the padded part that the kernel does reach.
+        let left = |size: usize| (size + 2 * self.padding - kernel) % self.stride;
+        let y = if left(height) == left(width) {
+            x.contiguous()?.conv2d(&self.weight, self.padding, self.stride, 1, 1)?
+        } else {
+            let reach = |x: &Tensor, dim: usize, size: usize| {
+                let length = size + 2 * self.padding - left(size);
+                x.pad_with_zeros(dim, self.padding, self.padding)?.narrow(dim, 0, length)
+            };
+            let x = reach(&reach(x, 2, height)?, 3, width)?;
+            x.contiguous()?.conv2d(&self.weight, 0, self.stride, 1, 1)?
+        };
         match &self.bias {
             Some(bias) => y.broadcast_add(&bias.reshape((1, (), 1, 1))?),
             None => Ok(y),

@@ -3,6 +3,9 @@
 use candle_core::{D, Result, Tensor, bail};
 use candle_nn::VarBuilder;
 
+use super::cpu;
+use super::or_zeros;
+
 /// `x W^T + b`.
 #[derive(Clone, Debug)]
 pub struct Linear {
@@ -32,7 +35,14 @@ impl Linear {
         }
         let mut dims = x.dims().to_vec();
         *dims.last_mut().expect("the rank was checked above") = output;
-        self.composed(&x.reshape(((), input))?)?.reshape(dims)
+        let rows = x.reshape(((), input))?;
+        let y = if cpu::serves(&[x, &self.weight]) {
+            let bias = or_zeros(&self.bias, &self.weight)?;
+            rows.contiguous()?.apply_op3(&self.weight.contiguous()?, &bias, cpu::linear::Linear)?
+        } else {
+            self.composed(&rows)?
+        };
+        y.reshape(dims)
     }
 
     /// x [rows, in] -> [rows, out]

@@ -2,12 +2,13 @@
 //!
 //! candle's own fused layers cut the graph without a word (layer norm, softmax) or give wrong gradients
 //! (nearest upsampling), so no module above this one calls them. Every layer here has two paths and
-//! chooses by device and dtype: f32 on the CPU runs a fused kernel with its own backward,
+//! chooses by device and dtype: f32 on the CPU runs a fused kernel with its own backward (`cpu`),
 //! anything else is composed from candle operations whose gradients are right.
 
 mod activation;
 mod attention;
 mod conv;
+mod cpu;
 mod embedding;
 mod linear;
 mod norm;
@@ -32,6 +33,14 @@ fn accumulation_dtype(dtype: DType) -> DType {
     }
 }
 
+/// The bias of a layer, or zeros that nobody differentiates.
+fn or_zeros(bias: &Option<Tensor>, weight: &Tensor) -> Result<Tensor> {
+    match bias {
+        Some(bias) => bias.contiguous(),
+        None => Tensor::zeros(weight.dim(0)?, weight.dtype(), weight.device()),
+    }
+}
+
 /// Softmax over the last dimension from operations that differentiate. The maximum is only a shift,
 /// so it is detached and costs nothing in backward.
 fn softmax_last(x: &Tensor) -> Result<Tensor> {
@@ -39,3 +48,6 @@ fn softmax_last(x: &Tensor) -> Result<Tensor> {
     let exp = x.broadcast_sub(&x.detach().max_keepdim(last)?)?.exp()?;
     exp.broadcast_div(&exp.sum_keepdim(last)?)
 }
+
+#[cfg(test)]
+mod tests;

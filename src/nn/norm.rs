@@ -3,6 +3,7 @@
 use candle_core::{D, Result, Tensor, bail};
 use candle_nn::VarBuilder;
 
+use super::cpu;
 use super::{accumulation_dtype, silu};
 
 /// Normalises each group of channels of each sample over its elements (Wu and He 2018).
@@ -29,17 +30,15 @@ impl GroupNorm {
 
     /// [batch, channels, ..] -> the same shape.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        self.check(x)?;
-        self.composed(x)
+        self.apply(x, false)
     }
 
     /// `silu(forward(x))` in one pass where the device has one.
     pub fn forward_silu(&self, x: &Tensor) -> Result<Tensor> {
-        self.check(x)?;
-        silu(&self.composed(x)?)
+        self.apply(x, true)
     }
 
-    fn check(&self, x: &Tensor) -> Result<()> {
+    fn apply(&self, x: &Tensor, with_silu: bool) -> Result<Tensor> {
         let channels = self.weight.dim(0)?;
         if x.rank() < 2 || x.dim(1)? != channels {
             bail!(
@@ -48,7 +47,13 @@ impl GroupNorm {
                 x.dims()
             )
         }
-        Ok(())
+        if cpu::serves(&[x, &self.weight, &self.bias]) {
+            let op =
+                cpu::group_norm::GroupNorm { groups: self.groups, eps: self.eps as f32, silu: with_silu };
+            return x.contiguous()?.apply_op3(&self.weight.contiguous()?, &self.bias.contiguous()?, op);
+        }
+        let y = self.composed(x)?;
+        if with_silu { silu(&y) } else { Ok(y) }
     }
 
     fn composed(&self, x: &Tensor) -> Result<Tensor> {
@@ -85,6 +90,10 @@ impl LayerNorm {
         let size = self.weight.dim(0)?;
         if x.rank() == 0 || x.dim(D::Minus1)? != size {
             bail!("layer norm: weight {:?} needs [.., {size}], found {:?}", self.weight.dims(), x.dims())
+        }
+        if cpu::serves(&[x, &self.weight, &self.bias]) {
+            let op = cpu::layer_norm::LayerNorm { eps: self.eps as f32 };
+            return x.contiguous()?.apply_op3(&self.weight.contiguous()?, &self.bias.contiguous()?, op);
         }
         self.composed(x)
     }

@@ -2,6 +2,8 @@
 
 use candle_core::{Result, Tensor, Var, bail};
 
+use super::cpu;
+
 /// The numbers of an AdamW step. The defaults are torch's, but for the learning rate, which BK-SDM
 /// (Kim et al. 2024) trains with.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -45,12 +47,29 @@ impl AdamW {
                 )
             }
         }
+        if cpu::serves(&[parameter, gradient, first, second]) {
+            return self.fused(step, gradient_scale).apply(parameter, gradient, first, second);
+        }
         self.composed(parameter, gradient, moments, step, gradient_scale)
     }
 
     /// `(1 - beta1^t, 1 - beta2^t)`
     fn corrections(&self, step: u64) -> (f64, f64) {
         (1.0 - self.beta1.powf(step as f64), 1.0 - self.beta2.powf(step as f64))
+    }
+
+    fn fused(&self, step: u64, gradient_scale: f64) -> cpu::adamw::Step {
+        let (correction1, correction2) = self.corrections(step);
+        cpu::adamw::Step {
+            gradient_scale: gradient_scale as f32,
+            beta1: self.beta1 as f32,
+            beta2: self.beta2 as f32,
+            rest: ((1.0 - self.beta1) as f32, (1.0 - self.beta2) as f32),
+            keep: (1.0 - self.learning_rate * self.weight_decay) as f32,
+            rate: (self.learning_rate / correction1) as f32,
+            root_correction: correction2.sqrt().recip() as f32,
+            eps: self.eps as f32,
+        }
     }
 
     fn composed(
@@ -70,5 +89,48 @@ impl AdamW {
         parameter.set(&(kept - (move_by * self.learning_rate)?)?)?;
         first.set(&m)?;
         second.set(&v)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{DType, Device};
+
+    use super::*;
+
+    const SETTINGS: AdamW =
+        AdamW { learning_rate: 0.1, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 1e-2 };
+
+    /// Three steps of torch 2.11.0's `AdamW` with these settings, gradients (0.5, -1, i, 0) (i + 1).
+    const START: [f32; 4] = [1.0, -2.0, 0.5, 0.0];
+    const AFTER: [f64; 4] = [0.704_981_15, -1.701_984_2, 0.345_374_17, 0.0];
+
+    #[test]
+    fn agrees_with_torch_on_both_paths() -> Result<()> {
+        for dtype in [DType::F32, DType::F64] {
+            let parameter = Var::from_tensor(&Tensor::new(&START, &Device::Cpu)?.to_dtype(dtype)?)?;
+            let (first, second) =
+                (Var::from_tensor(&parameter.zeros_like()?)?, Var::from_tensor(&parameter.zeros_like()?)?);
+            for i in 0..3u32 {
+                let gradient = Tensor::new(&[0.5f32, -1.0, i as f32, 0.0], &Device::Cpu)?.to_dtype(dtype)?;
+                // Half of the factor in the gradient, half by the scale that clipping uses.
+                let gradient = (gradient * (2.0 * f64::from(i + 1)))?;
+                SETTINGS.step(&parameter, &gradient, (&first, &second), u64::from(i + 1), 0.5)?;
+            }
+            for (found, wanted) in parameter.to_dtype(DType::F64)?.to_vec1::<f64>()?.iter().zip(AFTER) {
+                assert!((found - wanted).abs() < 1e-6, "{dtype:?}: {found}, needed {wanted}");
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_gradient_of_another_shape_is_refused() -> Result<()> {
+        let parameter = Var::zeros(3, DType::F32, &Device::Cpu)?;
+        let gradient = Tensor::zeros(4, DType::F32, &Device::Cpu)?;
+        let moments = (&Var::zeros(3, DType::F32, &Device::Cpu)?, &Var::zeros(3, DType::F32, &Device::Cpu)?);
+        let error = SETTINGS.step(&parameter, &gradient, moments, 1, 1.0).expect_err("shapes differ");
+        assert!(error.to_string().contains("gradient [4]"), "{error}");
+        Ok(())
     }
 }

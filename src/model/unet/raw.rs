@@ -127,7 +127,8 @@ const MOST_LAYERS: usize = 1 << 8;
 impl Raw {
     /// Parses and translates. The removed units are returned as written, to be checked against the shape.
     pub(super) fn resolve(text: &str) -> Result<(UNetConfig, BTreeSet<UnitId>), ConfigError> {
-        let value: Value = serde_json::from_str(text)?;
+        // By way of a map, because serde would also take a list for a struct.
+        let value = Value::Object(serde_json::from_str(text)?);
         check_fixed(&value)?;
         let raw: Self = serde_json::from_value(value)?;
         let sample_size = match &raw.sample_size {

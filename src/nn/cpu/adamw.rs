@@ -1,0 +1,91 @@
+//! One pass over parameter, gradient and both moments, in place.
+
+use std::cell::RefCell;
+
+use candle_core::{CpuStorage, InplaceOp1, Layout, Result, Tensor, bail};
+use rayon::prelude::*;
+
+use super::elements;
+use super::simd::widest;
+
+/// The numbers of one step, ready to use.
+#[derive(Clone, Copy)]
+pub(in crate::nn) struct Step {
+    /// Multiplies the gradient.
+    pub(in crate::nn) gradient_scale: f32,
+    pub(in crate::nn) beta1: f32,
+    pub(in crate::nn) beta2: f32,
+    /// `1 - beta1` and `1 - beta2`, subtracted in f64: in f32 the second loses five digits.
+    pub(in crate::nn) rest: (f32, f32),
+    /// `1 - learning_rate * weight_decay`
+    pub(in crate::nn) keep: f32,
+    /// `learning_rate / (1 - beta1^t)`
+    pub(in crate::nn) rate: f32,
+    /// `1 / sqrt(1 - beta2^t)`
+    pub(in crate::nn) root_correction: f32,
+    pub(in crate::nn) eps: f32,
+}
+
+/// Elements of one task.
+const TASK_ELEMENTS: usize = 1 << 14;
+
+impl Step {
+    /// Moves `parameter` and both moments, all contiguous f32 on the CPU.
+    pub(in crate::nn) fn apply(
+        &self,
+        parameter: &Tensor,
+        g: &Tensor,
+        first: &Tensor,
+        second: &Tensor,
+    ) -> Result<()> {
+        let g = g.contiguous()?;
+        let g = elements(&g)?;
+        // Each closure holds the lock of its tensor, so the innermost sees all three at once.
+        modify(parameter, |parameter| {
+            modify(first, |first| {
+                modify(second, |second| Ok(self.apply_slices(parameter, &g, first, second)))
+            })
+        })
+    }
+
+    fn apply_slices(&self, parameter: &mut [f32], g: &[f32], first: &mut [f32], second: &mut [f32]) {
+        let moments = first.par_chunks_mut(TASK_ELEMENTS).zip(second.par_chunks_mut(TASK_ELEMENTS));
+        let tasks = parameter.par_chunks_mut(TASK_ELEMENTS).zip(g.par_chunks(TASK_ELEMENTS));
+        tasks.zip(moments).for_each(|((parameter, g), (first, second))| {
+            let moments = first.iter_mut().zip(second);
+            let elements = parameter.iter_mut().zip(g).zip(moments);
+            widest(
+                #[inline(always)]
+                || {
+                    elements.for_each(|((parameter, g), (m, v))| {
+                        let g = g * self.gradient_scale;
+                        *m = self.beta1 * *m + self.rest.0 * g;
+                        *v = self.beta2 * *v + self.rest.1 * (g * g);
+                        let root = v.sqrt() * self.root_correction + self.eps;
+                        *parameter = *parameter * self.keep - self.rate * (*m / root);
+                    })
+                },
+            );
+        });
+    }
+}
+
+/// Lends the elements of a tensor for writing.
+fn modify(tensor: &Tensor, work: impl FnOnce(&mut [f32]) -> Result<()>) -> Result<()> {
+    tensor.inplace_op1(&Modify(RefCell::new(Some(work))))
+}
+
+struct Modify<F>(RefCell<Option<F>>);
+
+impl<F: FnOnce(&mut [f32]) -> Result<()>> InplaceOp1 for Modify<F> {
+    fn name(&self) -> &'static str {
+        "adamw"
+    }
+
+    fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> Result<()> {
+        match (storage, layout.contiguous_offsets(), self.0.take()) {
+            (CpuStorage::F32(data), Some((start, end)), Some(work)) => work(&mut data[start..end]),
+            _ => bail!("adamw: {:?} is not contiguous f32", layout.shape()),
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! The columns of a convolution: each output pixel's receptive field, laid out so that the
+//! convolution becomes a matrix product, and the way back for gradients.
+
+use std::ops::Range;
+
+/// The sizes of one convolution.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Geometry {
+    pub(super) batch: usize,
+    pub(super) input: usize,
+    pub(super) height: usize,
+    pub(super) width: usize,
+    pub(super) output: usize,
+    pub(super) kernel: usize,
+    pub(super) stride: usize,
+    pub(super) padding: usize,
+    pub(super) out_height: usize,
+    pub(super) out_width: usize,
+}
+
+impl Geometry {
+    /// Elements of one input channel.
+    pub(super) fn plane(&self) -> usize {
+        self.height * self.width
+    }
+
+    /// Elements of one output channel.
+    pub(super) fn pixels(&self) -> usize {
+        self.out_height * self.out_width
+    }
+
+    /// Elements of the kernel per channel.
+    pub(super) fn taps(&self) -> usize {
+        self.kernel * self.kernel
+    }
+
+    /// Elements of one receptive field, the inner size of the product.
+    pub(super) fn depth(&self) -> usize {
+        self.input * self.taps()
+    }
+
+    /// Multiply-adds of the whole convolution.
+    pub(super) fn macs(&self) -> usize {
+        self.batch * self.output * self.pixels() * self.depth()
+    }
+
+    /// Whether the columns of an image are the image.
+    pub(super) fn is_pointwise(&self) -> bool {
+        self.kernel == 1 && self.stride == 1 && self.padding == 0
+    }
+
+    /// Whether columns are the plane shifted: the case of every 3x3 layer that keeps the size.
+    fn keeps_size(&self) -> bool {
+        self.stride == 1 && self.out_width == self.width && self.out_height == self.height
+    }
+
+    /// The outputs along one side of `size` whose source for kernel offset `tap` lies inside, out of `count`.
+    fn inside(&self, tap: usize, size: usize, count: usize) -> Range<usize> {
+        let first = self.padding.saturating_sub(tap).div_ceil(self.stride);
+        let end = (size + self.padding).saturating_sub(tap).div_ceil(self.stride).min(count);
+        first.min(end)..end
+    }
+
+    /// Channel and kernel offsets (y, x) of a row of the columns.
+    fn row(&self, row: usize) -> (usize, usize, usize) {
+        let tap = row % self.taps();
+        (row / self.taps(), tap / self.kernel, tap % self.kernel)
+    }
+
+    /// How far a size-keeping column is shifted against its plane, in elements.
+    fn shift(&self, y: usize, x: usize) -> isize {
+        (y as isize - self.padding as isize) * self.width as isize + x as isize - self.padding as isize
+    }
+
+    /// Writes the columns of the output rows `rows` of one image: `planes` [channels, h, w] becomes
+    /// [channels * taps, rows * out_width], its rows `stride` apart.
+    pub(super) fn gather(&self, planes: &[f32], rows: Range<usize>, columns: &mut [f32], stride: usize) {
+        let (channels, length) = (planes.len() / self.plane(), rows.len() * self.out_width);
+        for (index, column) in columns.chunks_mut(stride).take(channels * self.taps()).enumerate() {
+            let (channel, y, x) = self.row(index);
+            let plane = &planes[channel * self.plane()..][..self.plane()];
+            let column = &mut column[..length];
+            if self.keeps_size() {
+                let shift = self.shift(y, x) + (rows.start * self.width) as isize;
+                let (from, to) = overlap(shift, length, plane.len());
+                column[..from].fill(0.0);
+                column[to..].fill(0.0);
+                if from < to {
+                    column[from..to].copy_from_slice(&plane[(from as isize + shift) as usize..][..to - from]);
+                }
+                self.clear_edges(column, x);
+            } else {
+                self.gather_strided(plane, rows.clone(), (y, x), column);
+            }
+        }
+    }
+
+    fn gather_strided(&self, plane: &[f32], rows: Range<usize>, (y, x): (usize, usize), column: &mut [f32]) {
+        let inside_y = self.inside(y, self.height, self.out_height);
+        let inside_x = self.inside(x, self.width, self.out_width);
+        for (out_y, line) in rows.zip(column.chunks_mut(self.out_width)) {
+            line.fill(0.0);
+            if inside_y.contains(&out_y) && !inside_x.is_empty() {
+                let source = &plane[(out_y * self.stride + y - self.padding) * self.width..][..self.width];
+                let source = source[inside_x.start * self.stride + x - self.padding..].iter();
+                line[inside_x.clone()]
+                    .iter_mut()
+                    .zip(source.step_by(self.stride))
+                    .for_each(|(to, from)| *to = *from);
+            }
+        }
+    }
+
+    /// Adds the columns of one whole image back to the pixels they came from; the inverse direction
+    /// of [`Self::gather`]. The columns are spent.
+    pub(super) fn scatter(&self, columns: &mut [f32], stride: usize, planes: &mut [f32]) {
+        let channels = planes.len() / self.plane();
+        for (index, column) in columns.chunks_mut(stride).take(channels * self.taps()).enumerate() {
+            let (channel, y, x) = self.row(index);
+            let plane = &mut planes[channel * self.plane()..][..self.plane()];
+            let column = &mut column[..self.pixels()];
+            if self.keeps_size() {
+                self.clear_edges(column, x);
+                let shift = self.shift(y, x);
+                let (from, to) = overlap(shift, column.len(), plane.len());
+                if from < to {
+                    let plane = &mut plane[(from as isize + shift) as usize..][..to - from];
+                    plane.iter_mut().zip(&column[from..to]).for_each(|(sum, term)| *sum += term);
+                }
+            } else {
+                self.scatter_strided(column, (y, x), plane);
+            }
+        }
+    }
+
+    fn scatter_strided(&self, column: &[f32], (y, x): (usize, usize), plane: &mut [f32]) {
+        let inside_x = self.inside(x, self.width, self.out_width);
+        if inside_x.is_empty() {
+            return;
+        }
+        for out_y in self.inside(y, self.height, self.out_height) {
+            let line = &column[out_y * self.out_width..][..self.out_width][inside_x.clone()];
+            let target = &mut plane[(out_y * self.stride + y - self.padding) * self.width..][..self.width];
+            let target = target[inside_x.start * self.stride + x - self.padding..].iter_mut();
+            target.step_by(self.stride).zip(line).for_each(|(sum, term)| *sum += term);
+        }
+    }
+
+    /// A shifted plane wraps around at the ends of its lines: those elements stand for the padding.
+    fn clear_edges(&self, column: &mut [f32], x: usize) {
+        let left = self.padding.saturating_sub(x).min(self.width);
+        let right = self.width - x.saturating_sub(self.padding).min(self.width);
+        for line in column.chunks_mut(self.width) {
+            line[..left].fill(0.0);
+            line[right..].fill(0.0);
+        }
+    }
+}
+
+/// The positions `i` below `length` for which `i + shift` lies in `0..size`.
+fn overlap(shift: isize, length: usize, size: usize) -> (usize, usize) {
+    let from = (-shift).clamp(0, length as isize);
+    let to = (size as isize - shift).clamp(from, length as isize);
+    (from as usize, to as usize)
+}

@@ -1,0 +1,138 @@
+//! Matrix products on slices: a checked serial one, and a parallel one whose bytes do not depend on
+//! the number of threads, because it is cut into serial ones by shape.
+
+use rayon::prelude::*;
+
+/// A matrix in a slice: element (i, j) lies at `i * row + j * column`.
+#[derive(Clone, Copy)]
+pub(super) struct Matrix<'a> {
+    pub(super) data: &'a [f32],
+    pub(super) row: usize,
+    pub(super) column: usize,
+}
+
+impl<'a> Matrix<'a> {
+    /// Rows of `width` elements, one after the other.
+    pub(super) fn rows(data: &'a [f32], width: usize) -> Self {
+        Self { data, row: width, column: 1 }
+    }
+
+    /// The same elements with rows and columns exchanged.
+    pub(super) fn transposed(self) -> Self {
+        Self { data: self.data, row: self.column, column: self.row }
+    }
+
+    /// The matrix from element (row, column) on.
+    pub(super) fn from(self, row: usize, column: usize) -> Self {
+        Self { data: &self.data[row * self.row + column * self.column..], ..self }
+    }
+
+    fn holds(&self, rows: usize, columns: usize) -> bool {
+        self.data.len() > (rows - 1) * self.row + (columns - 1) * self.column
+    }
+}
+
+/// What happens to the elements of the destination.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Write {
+    /// They are overwritten.
+    Set,
+    /// The product is added to them.
+    Add,
+}
+
+/// `out (+)= scale * a b` on this thread: a [m, k], b [k, n], and out [m, n] in rows `stride` apart.
+pub(super) fn product(
+    [m, n, k]: [usize; 3],
+    a: Matrix,
+    b: Matrix,
+    out: &mut [f32],
+    stride: usize,
+    write: Write,
+    scale: f32,
+) {
+    if m == 0 || n == 0 {
+        return;
+    }
+    assert!(
+        n <= stride && out.len() >= (m - 1) * stride + n && (k == 0 || (a.holds(m, k) && b.holds(k, n))),
+        "BUG: a product of {m} x {k} and {k} x {n} leaves its slices"
+    );
+    // SAFETY: the assertion holds all elements of a, b and out inside their slices, out is borrowed
+    // for this call alone, and its rows do not overlap.
+    unsafe {
+        gemm::gemm(
+            m,
+            n,
+            k,
+            out.as_mut_ptr(),
+            1,
+            stride as isize,
+            write == Write::Add,
+            a.data.as_ptr(),
+            a.column as isize,
+            a.row as isize,
+            b.data.as_ptr(),
+            b.column as isize,
+            b.row as isize,
+            1.0,
+            scale,
+            false,
+            false,
+            false,
+            gemm::Parallelism::None,
+        )
+    }
+}
+
+/// Rows or columns of the destination in one serial product: enough for packing to pay.
+const BLOCK: usize = 128;
+/// Tasks that keep the cores of a workstation busy; fewer are cut further.
+pub(super) const TASKS: usize = 8;
+/// Multiply-adds below which a second thread costs more than it brings.
+pub(super) const SERIAL: usize = 1 << 18;
+
+/// `out += a b` over all cores: a [m, k], b [k, n], out [m, n] contiguous.
+///
+/// Cut by rows where there are enough of them. A short and wide or a small product over a long k is
+/// cut by columns and by k, its parts added in order.
+pub(super) fn parallel_product([m, n, k]: [usize; 3], a: Matrix, b: Matrix, out: &mut [f32]) {
+    if m * n * k <= SERIAL {
+        return product([m, n, k], a, b, out, n, Write::Add, 1.0);
+    }
+    if m.div_ceil(BLOCK) >= TASKS {
+        out.par_chunks_mut(BLOCK * n).enumerate().for_each(|(block, out)| {
+            let shape = [out.len() / n, n, k];
+            product(shape, a.from(block * BLOCK, 0), b, out, n, Write::Add, 1.0);
+        });
+        return;
+    }
+    let blocks = n.div_ceil(BLOCK);
+    let segments = TASKS.div_ceil(blocks).min(k.div_ceil(2 * BLOCK));
+    let depth = k.div_ceil(segments);
+    let parts: Vec<Vec<f32>> = (0..blocks * segments)
+        .into_par_iter()
+        .map(|task| {
+            let (column, start) = (task / segments * BLOCK, (task % segments * depth).min(k));
+            let shape = [m, BLOCK.min(n - column), depth.min(k - start)];
+            let mut part = vec![0.0; m * shape[1]];
+            let (a, b) = if shape[2] == 0 { (a, b) } else { (a.from(0, start), b.from(start, column)) };
+            product(shape, a, b, &mut part, shape[1], Write::Set, 1.0);
+            part
+        })
+        .collect();
+    add_parts(&parts, segments, BLOCK, out, n);
+}
+
+/// Adds parts to `out` (rows of `n`): part `i` covers the columns from `i / segments * width` on, and
+/// the parts of one range of columns are added in their order.
+pub(super) fn add_parts(parts: &[Vec<f32>], segments: usize, width: usize, out: &mut [f32], n: usize) {
+    out.par_chunks_mut(n).with_min_len(16).enumerate().for_each(|(row, out)| {
+        for (columns, parts) in out.chunks_mut(width).zip(parts.chunks(segments)) {
+            for part in parts {
+                let part = &part[row * columns.len()..][..columns.len()];
+                columns.iter_mut().zip(part).for_each(|(sum, term)| *sum += term);
+            }
+        }
+    });
+}

@@ -1,0 +1,61 @@
+//! `x W^T + b` and its gradients as three matrix products.
+
+use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
+
+use super::gemm::{Matrix, parallel_product};
+use super::reduce::sum_of_rows;
+use super::{elements, for_tracked, operand};
+
+/// Operands: x [rows, in], weight [out, in], bias [out].
+pub(in crate::nn) struct Linear;
+
+const NAME: &str = "linear";
+
+impl CustomOp3 for Linear {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        x_layout: &Layout,
+        weight: &CpuStorage,
+        weight_layout: &Layout,
+        bias: &CpuStorage,
+        bias_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let ((rows, input), (output, _)) = (x_layout.shape().dims2()?, weight_layout.shape().dims2()?);
+        let x = Matrix::rows(operand(NAME, x, x_layout)?, input);
+        let weight = Matrix::rows(operand(NAME, weight, weight_layout)?, input);
+        let mut y = operand(NAME, bias, bias_layout)?.repeat(rows);
+        parallel_product([rows, output, input], x, weight.transposed(), &mut y);
+        Ok((CpuStorage::F32(y), (rows, output).into()))
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        weight: &Tensor,
+        bias: &Tensor,
+        _: &Tensor,
+        gradient: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let gradient = gradient.contiguous()?;
+        let ((rows, input), output) = (x.dims2()?, weight.dim(0)?);
+        let (x_data, weight_data, g) = (elements(x)?, elements(weight)?, elements(&gradient)?);
+        let g_matrix = Matrix::rows(&g, output);
+        let x_gradient = for_tracked(x, || {
+            let mut out = vec![0.0; rows * input];
+            parallel_product([rows, input, output], g_matrix, Matrix::rows(&weight_data, input), &mut out);
+            out
+        })?;
+        let weight_gradient = for_tracked(weight, || {
+            let mut out = vec![0.0; output * input];
+            let x = Matrix::rows(&x_data, input);
+            parallel_product([output, input, rows], g_matrix.transposed(), x, &mut out);
+            out
+        })?;
+        Ok((x_gradient, weight_gradient, for_tracked(bias, || sum_of_rows(&g, output))?))
+    }
+}

@@ -1,0 +1,90 @@
+//! Fused f32 kernels for the CPU, each a candle custom operation with its own backward.
+//!
+//! Three rules hold in every kernel. Work is cut by shape alone, never by the number of threads, and
+//! partial sums are added in a fixed order, so any number of threads gives the same bytes. Nothing is
+//! computed for an operand that is not tracked. Buffers that a kernel needs only while it runs come
+//! from [`scratch`], one set per thread.
+
+pub(super) mod activation;
+pub(super) mod adamw;
+pub(super) mod attention;
+mod columns;
+pub(super) mod conv;
+mod gemm;
+pub(super) mod group_norm;
+pub(super) mod layer_norm;
+pub(super) mod linear;
+mod math;
+mod reduce;
+mod simd;
+pub(super) mod upsample;
+
+use std::cell::RefCell;
+use std::ops::{Deref, Range};
+
+use candle_core::{CpuStorage, DType, Layout, Result, Storage, Tensor, bail};
+
+/// Whether the kernels of this module serve these operands.
+pub(super) fn serves(tensors: &[&Tensor]) -> bool {
+    tensors.iter().all(|tensor| tensor.device().is_cpu() && tensor.dtype() == DType::F32)
+}
+
+/// The elements of a forward operand, which the layers hand over contiguous.
+fn operand<'a>(op: &str, storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
+    match (storage, layout.contiguous_offsets()) {
+        (CpuStorage::F32(data), Some((start, end))) => Ok(&data[start..end]),
+        (CpuStorage::F32(_), None) => bail!("{op}: operand {:?} is not contiguous", layout.shape()),
+        _ => bail!("{op}: operand {:?} is not f32", layout.shape()),
+    }
+}
+
+/// The elements of a tensor, locked for reading.
+struct Elements<Guard> {
+    storage: Guard,
+    range: Range<usize>,
+}
+
+/// Locks a contiguous f32 tensor on the CPU for reading. The type of candle's lock has no public name.
+fn elements(tensor: &Tensor) -> Result<Elements<impl Deref<Target = Storage>>> {
+    let (storage, layout) = tensor.storage_and_layout();
+    match (&*storage, layout.contiguous_offsets()) {
+        (Storage::Cpu(CpuStorage::F32(_)), Some((start, end))) => Ok(Elements { storage, range: start..end }),
+        _ => bail!("the CPU kernels need contiguous f32, found {:?} {:?}", tensor.dtype(), tensor.layout()),
+    }
+}
+
+impl<Guard: Deref<Target = Storage>> Deref for Elements<Guard> {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        match &*self.storage {
+            Storage::Cpu(CpuStorage::F32(data)) => &data[self.range.clone()],
+            _ => unreachable!("BUG: the storage was checked when it was locked"),
+        }
+    }
+}
+
+/// The gradient of an operand, computed only if somebody will ask for it.
+fn for_tracked(operand: &Tensor, gradient: impl FnOnce() -> Vec<f32>) -> Result<Option<Tensor>> {
+    if operand.track_op() {
+        Tensor::from_vec(gradient(), operand.shape(), operand.device()).map(Some)
+    } else {
+        Ok(None)
+    }
+}
+
+/// Lends one of this thread's buffers, `length` elements holding whatever was left in it.
+///
+/// The buffer is taken out while it is lent, so a nested call gets another one.
+fn scratch<R>(length: usize, work: impl FnOnce(&mut [f32]) -> R) -> R {
+    thread_local! {
+        static BUFFERS: RefCell<Vec<Vec<f32>>> = const { RefCell::new(Vec::new()) };
+    }
+    let mut buffer = BUFFERS.with_borrow_mut(Vec::pop).unwrap_or_default();
+    if buffer.len() < length {
+        buffer.resize(length, 0.0);
+    }
+    let result = work(&mut buffer[..length]);
+    BUFFERS.with_borrow_mut(|buffers| buffers.push(buffer));
+    result
+}

@@ -1,0 +1,136 @@
+//! Configurations alone: parameters and units of published U-Nets, and values that we must refuse.
+
+use std::collections::BTreeMap;
+
+use laptop_diff::model::unet::{ConfigError, Inventory, UNetConfig, UnitKind};
+
+use crate::golden::{Golden, folder};
+
+fn inventory(name: &str) -> Inventory {
+    UNetConfig::read(&folder().join(format!("configs/{name}.json")))
+        .expect("a published configuration")
+        .inventory()
+}
+
+/// As diffusers counts them.
+#[test]
+fn published_unets_have_their_number_of_parameters() {
+    for (name, parameters) in [
+        ("sd-v1-5", 859_520_964),
+        ("bk-sdm-base", 579_384_964),
+        ("bk-sdm-small", 482_346_884),
+        ("bk-sdm-tiny", 323_384_964),
+        ("sdxl-base", 2_567_463_684),
+        ("ssd-1b", 1_331_334_404),
+        ("segmind-vega", 745_225_604),
+        ("koala-1b", 1_161_184_324),
+        ("koala-700m", 782_822_724),
+    ] {
+        assert_eq!(inventory(name).parameters(), parameters, "{name}");
+    }
+}
+
+#[test]
+fn published_unets_have_their_units() {
+    for (name, resnets, plain, transformers, blocks) in
+        [("sd-v1-5", 22, 8, 16, 0), ("sdxl-base", 17, 6, 11, 70)]
+    {
+        let inventory = inventory(name);
+        let count = |kind| inventory.units().iter().filter(|unit| unit.kind == kind).count();
+        assert_eq!(count(UnitKind::Resnet), resnets, "{name}");
+        assert_eq!(count(UnitKind::Transformer), transformers, "{name}");
+        assert_eq!(count(UnitKind::Block), blocks, "{name}");
+        let without_shortcut = inventory
+            .units()
+            .iter()
+            .filter(|unit| unit.kind == UnitKind::Resnet && !unit.has_shortcut)
+            .count();
+        assert_eq!(without_shortcut, plain, "{name}");
+    }
+    let sdxl = inventory("sdxl-base");
+    let of_size =
+        |size| sdxl.units().iter().filter(|u| u.kind == UnitKind::Block && u.parameters == size).count();
+    assert_eq!((of_size(34_755_840), of_size(10_005_120)), (60, 10));
+}
+
+/// What removing all of them leaves: with the transformers and plain ResNets alone, and with every unit.
+#[test]
+fn units_hold_most_parameters() {
+    for (name, plain, all) in [("sd-v1-5", 0.507, 0.909), ("sdxl-base", 0.902, 0.983)] {
+        let inventory = inventory(name);
+        let share = |with_shortcuts: bool| {
+            let units = inventory.units().iter().filter(|unit| unit.parent.is_none());
+            let counted = units.filter(|unit| with_shortcuts || !unit.has_shortcut);
+            counted.map(|unit| unit.parameters).sum::<u64>() as f64 / inventory.parameters() as f64
+        };
+        let (found_plain, found_all) = (share(false), share(true));
+        assert!((found_plain - plain).abs() < 5e-4, "{name}: {found_plain}");
+        assert!((found_all - all).abs() < 5e-4, "{name}: {found_all}");
+    }
+}
+
+/// As torch counts them for diffusers.
+#[test]
+fn published_unets_have_their_number_of_multiply_accumulates() {
+    let text = std::fs::read(folder().join("macs.json")).expect("the file is in git");
+    let counts: BTreeMap<String, u64> = serde_json::from_slice(&text).expect("make.py wrote it");
+    for (name, macs) in counts {
+        let side = if name == "sd-v1-5" { 64 } else { 128 };
+        assert_eq!(inventory(&name).macs(side, side), macs, "{name}");
+    }
+}
+
+#[test]
+fn the_inventory_is_what_diffusers_wrote() {
+    for name in crate::golden::UNETS {
+        let golden = Golden::open(name);
+        let mut weights = golden.weights();
+        for entry in golden.unet_config().inventory().tensors() {
+            let tensor =
+                weights.remove(&entry.name).unwrap_or_else(|| panic!("{name}: {} is extra", entry.name));
+            assert_eq!(tensor.dims(), entry.shape, "{name}: {}", entry.name);
+        }
+        assert!(weights.is_empty(), "{name}: {:?} are not asked for", weights.keys());
+    }
+}
+
+#[test]
+fn unsupported_values_name_their_key() {
+    for (key, value) in [
+        ("act_fn", r#""gelu""#),
+        ("class_embed_type", r#""timestep""#),
+        ("only_cross_attention", "[false, true, false, false]"),
+        ("encoder_hid_dim", "1024"),
+        ("time_cond_proj_dim", "256"),
+        ("addition_embed_type", r#""image""#),
+        ("mid_block_type", r#""UNetMidBlock2DSimpleCrossAttn""#),
+        ("down_block_types", r#"["AttnDownBlock2D", "DownBlock2D", "DownBlock2D", "DownBlock2D"]"#),
+    ] {
+        let error = UNetConfig::parse(&format!("{{\"{key}\": {value}}}")).expect_err("it is not supported");
+        assert!(
+            matches!(error, ConfigError::Unsupported { key: found, .. } if found == key),
+            "{key}: {error}"
+        );
+    }
+}
+
+#[test]
+fn contradictions_name_their_key() {
+    for (key, value) in [
+        ("block_out_channels", "[]"),
+        ("block_out_channels", "[320, 640, 1280, 99999999999]"),
+        ("layers_per_block", "[1, 2]"),
+        ("layers_per_block", "0"),
+        ("norm_num_groups", "7"),
+        ("attention_head_dim", "0"),
+        ("sample_size", "[0, 0]"),
+        ("transformer_layers_per_block", "[[1, 1], 1, 1, 1]"),
+        ("addition_embed_type", r#""text_time""#),
+    ] {
+        let error = UNetConfig::parse(&format!("{{\"{key}\": {value}}}")).expect_err("it contradicts");
+        assert!(matches!(error, ConfigError::Contradiction { .. }), "{key}: {error}");
+    }
+    let error = UNetConfig::parse(r#"{"removed_units": ["nothing"]}"#).expect_err("no such unit");
+    assert!(matches!(&error, ConfigError::UnknownUnit { unit } if unit.as_str() == "nothing"), "{error}");
+    assert!(matches!(UNetConfig::parse("[1]"), Err(ConfigError::Parse(_))));
+}

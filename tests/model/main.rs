@@ -1,0 +1,9 @@
+//! Models against diffusers and transformers: golden numbers, laws of pruning, hostile files.
+
+mod clip;
+mod config;
+mod golden;
+mod hostile;
+mod pruning;
+mod unet;
+mod vae;

@@ -1,0 +1,94 @@
+//! The U-Net against diffusers: predictions, stages, gradients, and states that walk together.
+
+use candle_core::{Device, Result, Tensor};
+use laptop_diff::model::unet::{State, UnitKind};
+
+use crate::golden::{Golden, UNETS, max_difference};
+
+#[test]
+fn predictions_and_stages_are_those_of_diffusers() -> Result<()> {
+    for name in UNETS {
+        let golden = Golden::open(name);
+        let unet = golden.unet();
+        let mut seen = vec!["sample".to_owned()];
+        let prediction = unet.forward_with_taps(
+            &golden.input("sample"),
+            &golden.input("timestep"),
+            &golden.conditioning(),
+            &mut |path, features| {
+                if golden.outputs().any(|(output, _)| output == path) {
+                    golden.assert_close(path, features);
+                    seen.push(path.to_owned());
+                }
+            },
+        )?;
+        golden.assert_close("sample", &prediction);
+        assert_eq!(seen.len(), golden.outputs().count(), "{name}: {seen:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn every_tensor_of_every_configuration_is_asked_for_and_gets_a_gradient() -> Result<()> {
+    for name in UNETS {
+        let golden = Golden::open(name);
+        let (unet, variables) = golden.trainable_unet()?;
+        let asked: Vec<_> = unet.inventory().tensors().map(|entry| entry.name.clone()).collect();
+        assert_eq!(asked.len(), variables.len(), "{name}");
+        let gradients = golden.predict(&unet).sqr()?.mean_all()?.backward()?;
+        for path in asked {
+            let gradient =
+                gradients.get(&variables[&path]).unwrap_or_else(|| panic!("{name}: {path} has none"));
+            let sum = gradient.abs()?.sum_all()?.to_scalar::<f32>()?;
+            assert!(sum.is_finite() && sum > 0.0, "{name}: the gradient of {path} sums to {sum}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn steps_have_one_path_each() {
+    for name in UNETS {
+        let unet = Golden::open(name).unet();
+        let mut paths: Vec<_> = unet.steps().iter().map(|step| step.path()).collect();
+        paths.sort();
+        paths.dedup();
+        assert_eq!(paths.len(), unet.steps().len(), "{name}");
+    }
+}
+
+/// A batch is computed row by row, so walking together changes rounding at most.
+#[test]
+fn states_that_walk_together_arrive_as_if_alone() -> Result<()> {
+    let golden = Golden::open("unet_sdxl");
+    let unet = golden.unet();
+    let condition = unet.condition(&golden.input("timestep"), &golden.conditioning())?;
+    // In the middle of a block's shell on the way up, where every part of the state is in use.
+    let inside =
+        unet.units().iter().rfind(|unit| unit.kind == UnitKind::Block).expect("SDXL has blocks").steps.start;
+    let mut state = unet.begin(&golden.input("sample"))?;
+    for index in 0..inside {
+        unet.advance(index, &mut state, &condition)?;
+    }
+    assert!(state.residual.is_some() && !state.skips.is_empty());
+    let mut together = State::cat(&[state.narrow(1, 1)?, state])?;
+    let condition = condition.repeat(2)?.narrow(1, 3)?;
+    for index in inside..unet.steps().len() {
+        unet.advance(index, &mut together, &condition)?;
+    }
+    golden.assert_close("sample", &together.narrow(1, 2)?.hidden);
+    let (first, third) = (together.narrow(0, 1)?.hidden, together.narrow(2, 1)?.hidden);
+    assert!(max_difference(&first, &third) < 1e-5);
+    Ok(())
+}
+
+#[test]
+fn text_time_without_sizes_is_an_error() -> Result<()> {
+    let golden = Golden::open("unet_sdxl");
+    let mut conditioning = golden.conditioning();
+    conditioning.time_ids = None;
+    let timestep = Tensor::zeros(2, candle_core::DType::F32, &Device::Cpu)?;
+    let error = golden.unet().condition(&timestep, &conditioning).expect_err("sizes are missing").to_string();
+    assert!(error.contains("time_ids"), "{error}");
+    Ok(())
+}
