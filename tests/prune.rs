@@ -9,10 +9,10 @@ use std::process::Command;
 use candle_core::{DType, Device, Tensor};
 use laptop_diff::backend::Random;
 use laptop_diff::base::UnitId;
+use laptop_diff::data::Calibration;
 use laptop_diff::model::ModelDirectory;
 use laptop_diff::model::unet::UNet;
 use laptop_diff::prune::{ApplyError, apply};
-use laptop_diff::score::Points;
 use laptop_diff::select::{Plan, Predicted};
 use rand::seq::IndexedRandom;
 use small_unets::{configs, ids, points};
@@ -40,8 +40,8 @@ fn open(folder: &Path) -> miette::Result<(ModelDirectory, UNet)> {
     Ok((model, unet))
 }
 
-fn predict(unet: &UNet, points: &Points) -> Tensor {
-    unet.forward(&points.sample, &points.timestep, &points.conditioning).expect("a forward pass")
+fn predict(unet: &UNet, points: &Calibration) -> Tensor {
+    unet.forward(&points.sample, &points.timestep, &points.conditioning()).expect("a forward pass")
 }
 
 /// A third of the units: with luck of every kind, and some Transformer2D with all of its blocks.
@@ -142,11 +142,11 @@ fn diffusers_loads_a_pruned_folder_and_predicts_the_same() -> miette::Result<()>
         let mut tensors = HashMap::from([
             ("sample", points.sample.clone()),
             ("timestep", points.timestep.clone()),
-            ("encoder_hidden_states", points.conditioning.encoder_hidden_states.clone()),
+            ("encoder_hidden_states", points.encoder_hidden_states.clone()),
             ("prediction", predict(&pruned, &points)),
         ]);
-        tensors.extend(points.conditioning.text_embeds.clone().map(|tensor| ("text_embeds", tensor)));
-        tensors.extend(points.conditioning.time_ids.clone().map(|tensor| ("time_ids", tensor)));
+        tensors.extend(points.text_embeds.clone().map(|tensor| ("text_embeds", tensor)));
+        tensors.extend(points.time_ids.clone().map(|tensor| ("time_ids", tensor)));
         let file = folder.path().join("expected.safetensors");
         candle_core::safetensors::save(&tensors, &file).expect("written");
         run(&["run".as_ref(), pruned_at.as_ref(), file.as_ref()]);

@@ -9,10 +9,11 @@ use candle_core::Tensor;
 use laptop_diff::backend::Random;
 use laptop_diff::base::progress::Silent;
 use laptop_diff::base::{Interrupt, Progress, UnitId};
+use laptop_diff::data::Calibration;
 use laptop_diff::model::unet::UNet;
 use laptop_diff::model::weights::Weights;
 use laptop_diff::score::{
-    CRITERIA, Limits, Points, ScoreError, Scores, Work, additivity, joint_losses, score, traverse,
+    CRITERIA, Limits, ScoreError, Scores, Work, additivity, joint_losses, score, traverse,
 };
 use rand::seq::IndexedRandom;
 use small_unets::{configs, ids, points, unet};
@@ -35,9 +36,9 @@ fn mean_product(a: &[f64], b: &[f64]) -> f64 {
 }
 
 /// The plain way: remove, run, subtract.
-fn effect(unet: &UNet, points: &Points, set: &BTreeSet<UnitId>) -> Vec<f64> {
+fn effect(unet: &UNet, points: &Calibration, set: &BTreeSet<UnitId>) -> Vec<f64> {
     let run = |unet: &UNet| {
-        let prediction = unet.forward(&points.sample, &points.timestep, &points.conditioning);
+        let prediction = unet.forward(&points.sample, &points.timestep, &points.conditioning());
         doubles(&prediction.expect("a forward pass"))
     };
     let pruned = unet.prune(set).expect("known units");
@@ -60,7 +61,7 @@ fn the_walk_agrees_with_removing_and_running_whatever_the_chunks() -> miette::Re
         let effects: Vec<_> =
             ids(&unet).into_iter().map(|id| effect(&unet, &points, &BTreeSet::from([id]))).collect();
         let prediction =
-            unet.forward(&points.sample, &points.timestep, &points.conditioning).expect("a pass");
+            unet.forward(&points.sample, &points.timestep, &points.conditioning()).expect("a pass");
         let prediction = doubles(&prediction);
         let rounding = ROUNDING * mean_product(&prediction, &prediction).sqrt();
         for (batch, variants) in [(8, 64), (2, 64), (1, 5), (3, 1)] {
@@ -95,7 +96,7 @@ fn joint_losses_agree_with_removing_and_running() -> miette::Result<()> {
             (0..12).map(|size| ids(&unet).sample(&mut stream, size * 2).cloned().collect()).collect();
         sets.push(ids(&unet).into_iter().collect());
         let prediction =
-            unet.forward(&points.sample, &points.timestep, &points.conditioning).expect("a pass");
+            unet.forward(&points.sample, &points.timestep, &points.conditioning()).expect("a pass");
         let prediction = doubles(&prediction);
         let rounding = ROUNDING * mean_product(&prediction, &prediction).sqrt();
         for (batch, variants) in [(8, 64), (2, 4)] {

@@ -7,8 +7,8 @@ use candle_core::{DType, Device, Result, Tensor};
 use candle_nn::VarBuilder;
 use laptop_diff::backend::Random;
 use laptop_diff::base::UnitId;
-use laptop_diff::model::unet::{Conditioning, UNet, UNetConfig};
-use laptop_diff::score::Points;
+use laptop_diff::data::Calibration;
+use laptop_diff::model::unet::{UNet, UNetConfig};
 use serde_json::{Value, json};
 
 /// Names and `config.json` of small relatives of SD v1.5, of SDXL, and of models pruned by hand.
@@ -85,21 +85,20 @@ pub fn save(config: &Value, seed: u64, folder: &Path) -> miette::Result<()> {
 }
 
 /// Random points for a U-Net.
-pub fn points(config: &UNetConfig, count: usize, seed: u64) -> Result<Points> {
+pub fn points(config: &UNetConfig, count: usize, seed: u64) -> Result<Calibration> {
     let random = Random::new(seed, "points");
     let normal = |name: &str, shape: &[usize]| random.normal(name, 0, shape, &Device::Cpu);
     let (height, width) = config.sample_size;
     let text = config.levels.iter().map(|level| level.cross_attention_dim).max().unwrap_or(1);
     let timestep: Vec<i64> = (0..count as i64).map(|point| (point * 389 + 7) % 1000).collect();
     let pooled = config.text_time.as_ref().map(|text_time| text_time.input_dim - 6 * text_time.time_dim);
-    Ok(Points {
+    Ok(Calibration {
         sample: normal("sample", &[count, config.in_channels, height, width])?,
         timestep: Tensor::new(timestep, &Device::Cpu)?,
-        conditioning: Conditioning {
-            encoder_hidden_states: normal("text", &[count, 7, text])?,
-            text_embeds: pooled.map(|size| normal("pooled", &[count, size])).transpose()?,
-            time_ids: pooled.map(|_| normal("sizes", &[count, 6])?.affine(20.0, 64.0)).transpose()?,
-        },
+        noise: normal("noise", &[count, config.in_channels, height, width])?,
+        encoder_hidden_states: normal("text", &[count, 7, text])?,
+        text_embeds: pooled.map(|size| normal("pooled", &[count, size])).transpose()?,
+        time_ids: pooled.map(|_| normal("sizes", &[count, 6])?.affine(20.0, 64.0)).transpose()?,
     })
 }
 
