@@ -8,9 +8,10 @@ use std::collections::BTreeSet;
 use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 
-use super::{Gram, Points, ScoreError, Work, joint_losses};
+use super::{Gram, ScoreError, Work, joint_losses};
 use crate::backend::Random;
 use crate::base::UnitId;
+use crate::data::Calibration;
 use crate::model::unet::{PruneError, UNet};
 
 /// Shares of the parameters that the random sets reach in turn: from where losses surely add to where a model is mostly gone.
@@ -67,7 +68,7 @@ impl Additivity {
 /// Measures `count` random sets, at ratios from 0.1 to 0.7 in turn, against what `gram` says of them.
 pub fn measure(
     unet: &UNet,
-    points: &Points,
+    points: &Calibration,
     gram: &Gram,
     count: usize,
     random: &Random,

@@ -47,7 +47,10 @@ impl Gram {
 
     /// The sum of the diagonal over `removed`: the joint loss if effects were orthogonal, which is what additivity says.
     pub fn additive(&self, removed: &BTreeSet<UnitId>) -> f64 {
-        (0..self.units.len()).filter(|&row| removed.contains(&self.units[row])).map(|row| self.at(row, row)).sum()
+        (0..self.units.len())
+            .filter(|&row| removed.contains(&self.units[row]))
+            .map(|row| self.at(row, row))
+            .sum()
     }
 
     /// Reads `gram` [units, units] f64; `units` name the rows.

@@ -6,7 +6,6 @@ mod checkpoint;
 pub mod gram;
 mod magnitude;
 mod output_loss;
-mod points;
 mod random;
 pub mod table;
 mod traversal;
@@ -18,12 +17,12 @@ use miette::Diagnostic;
 
 use crate::backend::Random;
 use crate::base::{Interrupted, UnitId};
-use crate::model::unet::{PruneError, UNet};
+use crate::data::Calibration;
+use crate::model::unet::{PruneError, UNet, Unit};
 use crate::model::weights::{Weights, WeightsError};
 
 pub use additivity::{Additivity, Agreement, MeasuredSet};
 pub use gram::Gram;
-pub use points::Points;
 pub use table::{CriterionInfo, Scores, UnitScores};
 pub use traversal::{Limits, Traversal, Work, joint_losses, traverse};
 
@@ -79,7 +78,7 @@ pub fn criterion(name: &str) -> Result<&'static dyn Criterion, ScoreError> {
 pub fn score(
     unet: &UNet,
     weights: &Weights,
-    points: &Points,
+    points: &Calibration,
     criteria: &[&dyn Criterion],
     random: &Random,
     work: &Work<'_>,
@@ -89,7 +88,7 @@ pub fn score(
         false => None,
     };
     let evidence = Evidence { unet, weights, random, traversal };
-    let unit = |unit: &crate::model::unet::Unit| UnitScores {
+    let unit = |unit: &Unit| UnitScores {
         id: unit.id.clone(),
         kind: unit.kind,
         parameters: unit.parameters,

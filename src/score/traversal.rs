@@ -8,8 +8,9 @@ use rayon::prelude::*;
 
 use super::checkpoint::Sums;
 use super::walk::{Observer, Variant, walk};
-use super::{Gram, Points, ScoreError};
+use super::{Gram, ScoreError};
 use crate::base::{Interrupt, Progress, UnitId};
+use crate::data::Calibration;
 use crate::model::unet::UNet;
 
 const GRAM: &str = "gram";
@@ -55,7 +56,7 @@ pub struct Traversal {
 }
 
 /// Removes each unit of `unet` alone.
-pub fn traverse(unet: &UNet, points: &Points, work: &Work<'_>) -> Result<Traversal, ScoreError> {
+pub fn traverse(unet: &UNet, points: &Calibration, work: &Work<'_>) -> Result<Traversal, ScoreError> {
     let variants: Vec<_> = unet.units().iter().map(Variant::without).collect();
     let units: Vec<_> = unet.units().iter().map(|unit| unit.id.clone()).collect();
     let path = Sums::path(work.checkpoint, "traversal", &format!("{units:?}"));
@@ -70,7 +71,7 @@ pub fn traverse(unet: &UNet, points: &Points, work: &Work<'_>) -> Result<Travers
 /// The measured joint loss `E mean((e_R - e)^2)` of each set `R` of units.
 pub fn joint_losses(
     unet: &UNet,
-    points: &Points,
+    points: &Calibration,
     sets: &[BTreeSet<UnitId>],
     work: &Work<'_>,
 ) -> Result<Vec<f64>, ScoreError> {
@@ -87,10 +88,10 @@ pub fn joint_losses(
 
 /// Sums `measure` over batches of points, from where the checkpoint stands.
 fn in_batches(
-    points: &Points,
+    points: &Calibration,
     work: &Work<'_>,
     path: &Path,
-    measure: impl Fn(&Points) -> Result<Vec<(&'static str, Vec<f64>)>, ScoreError>,
+    measure: impl Fn(&Calibration) -> Result<Vec<(&'static str, Vec<f64>)>, ScoreError>,
 ) -> Result<Sums, ScoreError> {
     let failed = |source| ScoreError::Checkpoint { path: path.to_owned(), source };
     if points.is_empty() {
@@ -102,7 +103,7 @@ fn in_batches(
     while sums.points < points.len() {
         work.interrupt.check()?;
         let end = points.len().min(sums.points + work.limits.points.max(1));
-        let batch = points.narrow(sums.points..end)?;
+        let batch = points.batch(sums.points..end)?;
         let measured = measure(&batch)?;
         sums.add(batch.len(), measured);
         sums.save(path).map_err(failed)?;
@@ -114,7 +115,7 @@ fn in_batches(
 /// Walks once for each chunk of variants.
 fn walk_in_chunks(
     unet: &UNet,
-    batch: &Points,
+    batch: &Calibration,
     variants: &[Variant<'_>],
     work: &Work<'_>,
     observer: &mut impl Chunked,

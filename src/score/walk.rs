@@ -12,8 +12,9 @@ use std::collections::BTreeSet;
 
 use candle_core::{DType, Tensor};
 
-use super::{Points, ScoreError};
+use super::ScoreError;
 use crate::base::{Interrupt, UnitId};
+use crate::data::Calibration;
 use crate::model::unet::{PruneError, State, UNet, Unit};
 
 /// A U-Net without some units.
@@ -76,12 +77,12 @@ impl Walker<'_> {
 /// Walks `unet` once over `points`, with `variants` beside it.
 pub fn walk(
     unet: &UNet,
-    points: &Points,
+    points: &Calibration,
     variants: &[Variant<'_>],
     interrupt: &Interrupt,
     observer: &mut dyn Observer,
 ) -> Result<(), ScoreError> {
-    let condition = unet.condition(&points.timestep, &points.conditioning)?;
+    let condition = unet.condition(&points.timestep, &points.conditioning())?;
     let mut teacher = unet.begin(&points.sample)?;
     let mut walkers: Vec<_> =
         variants.iter().map(|variant| Walker { ahead: &variant.removed, state: None, step: 0 }).collect();
