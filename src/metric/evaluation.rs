@@ -257,7 +257,7 @@ impl Outcome {
     /// Writes `metrics.json`, `timings.json` and `values.json`.
     pub fn write(&self, folder: &Path) -> Result<(), MetricError> {
         record::write(&folder.join("metrics.json"), &self.metrics)?;
-        record::write(&folder.join("timings.json"), &self.timings)?;
+        record::write(&folder.join(super::TIMINGS_FILE), &self.timings)?;
         record::write(&folder.join("values.json"), &self.values)
     }
 }

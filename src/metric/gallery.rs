@@ -91,7 +91,7 @@ impl Gallery<'_> {
 }
 
 /// Where a picture lies.
-pub(super) fn picture_path(folder: &Path, index: usize) -> PathBuf {
+pub fn picture_path(folder: &Path, index: usize) -> PathBuf {
     folder.join(format!("{index:03}.png"))
 }
 

@@ -17,6 +17,7 @@ mod output_loss;
 mod parameters;
 mod peak_memory;
 mod pick_score;
+mod read;
 mod record;
 
 use serde::{Deserialize, Serialize};
@@ -25,9 +26,12 @@ pub use bootstrap::{Interval, bootstrap};
 pub use error::MetricError;
 pub use evaluation::{Candidate, Evaluation, Outcome};
 pub use exam::{Exam, Subject};
-pub use gallery::Gallery;
+pub use gallery::{Gallery, picture_path};
 pub use judge::Judge;
 pub use record::{Baseline, Measurement, Metrics, ModelMetrics, ModelValues, Values};
+
+/// Time and memory, which differ from run to run. The name is hidden because a cache takes no digest of hidden files.
+pub const TIMINGS_FILE: &str = ".timings.json";
 
 /// One way to measure a model.
 pub trait Metric: Sync {

@@ -9,7 +9,7 @@ use super::{Better, MetricError, Statistic};
 use crate::base::files;
 
 /// The version of the three files.
-const FORMAT: u32 = 1;
+pub(super) const FORMAT: u32 = 1;
 
 /// `metrics.json`, and `timings.json` for the metrics that are not the same bytes in every run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -180,6 +180,12 @@ impl NoiseSchedule {
         Ok((sample - latents.broadcast_mul(&alpha)?)?.broadcast_div(&sigma)?)
     }
 
+    /// The clean latents in `sample` if its noise is `noise`: the other inverse of [`Self::add_noise`].
+    pub fn latents_in(&self, sample: &Tensor, noise: &Tensor, timestep: &Tensor) -> Result<Tensor, SampleError> {
+        let (alpha, sigma) = self.amplitudes(timestep, sample)?;
+        Ok((sample - noise.broadcast_mul(&sigma)?)?.broadcast_div(&alpha)?)
+    }
+
     /// What the U-Net should have predicted for `sample`, given the noise in it: the noise or the velocity.
     pub fn target(&self, sample: &Tensor, noise: &Tensor, timestep: &Tensor) -> Result<Tensor, SampleError> {
         if self.prediction == Prediction::Epsilon {

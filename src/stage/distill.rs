@@ -9,9 +9,10 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::model::{Model, link_tree};
+use super::score::points;
 use super::{ArtefactKind, BadValue, Context, Input, Stage, StageError, StageInfo};
 use crate::base::{Manifest, StageId, files};
-use crate::data::{self, Encoder};
+use crate::data::{Calibration, Encoder};
 use crate::distill::history::HISTORY_FILE;
 use crate::distill::{Cadence, DistillError, DistillParameters, Distillation, LatentBatch, LatentSource};
 use crate::model::{ModelDirectory, Part};
@@ -68,7 +69,7 @@ impl Stage for Distill {
         let teacher = Model::open(context.input("teacher"))?;
         let student = Model::open(context.input("student"))?;
         let schedule = NoiseSchedule::from_config(&teacher.directory.scheduler_config()?)?;
-        let source = CleanLatents::open(&context.input("data").path, &teacher, &schedule, context.device)?;
+        let source = CleanLatents::new(&points(context, "data")?, &teacher, &schedule, context.device)?;
         let teacher = teacher.unet(context.device)?;
         let (pupil, variables) = student.directory.unet_trainable(context.device)?;
         let distilled = Distillation {
@@ -129,14 +130,12 @@ struct CleanLatents {
 }
 
 impl CleanLatents {
-    fn open(
-        folder: &Path,
+    fn new(
+        points: &Calibration,
         teacher: &Model,
         schedule: &NoiseSchedule,
         device: &Device,
     ) -> Result<Self, StageError> {
-        let points = data::Points::load(folder, device)?.calibration;
-        points.check(folder)?;
         Ok(Self {
             latents: schedule.latents_in(&points.sample, &points.noise, &points.timestep)?,
             conditioning: points.conditioning(),

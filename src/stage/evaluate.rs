@@ -11,7 +11,7 @@ use super::named::Named;
 use super::score::points;
 use super::{ArtefactKind, BadValue, Context, FileInput, Input, Stage, StageError, StageInfo};
 use crate::base::{Manifest, StageId, UnitId};
-use crate::data::{self, Encoder, prompts};
+use crate::data::{Encoder, prompts};
 use crate::metric::{self, Baseline, Candidate, Evaluation, Metric};
 use crate::model::ModelDirectory;
 use crate::sample::{self, NoiseSchedule};
@@ -183,7 +183,7 @@ impl Stage for Evaluate {
             None => None,
         };
         let held_out = match &self.points {
-            Some(_) => Some(data::Points::load(&context.input("points").path, device)?.calibration),
+            Some(_) => Some(points(context, "points")?),
             None => None,
         };
         let loaders: Vec<_> = models.iter().map(|(_, model)| || model.directory.unet(model.dtype, device)).collect();

@@ -6,8 +6,8 @@ use serde::Deserialize;
 use super::model::Model;
 use super::{ArtefactKind, BadValue, Context, Input, Stage, StageError, StageInfo};
 use crate::base::{Manifest, StageId};
-use crate::data;
-use crate::score::{self, Criterion, Limits, Points, Work, additivity, criterion};
+use crate::data::{self, Calibration};
+use crate::score::{self, Criterion, Limits, Work, additivity, criterion};
 
 /// `with:` of `use: score`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -119,14 +119,10 @@ impl Score {
     }
 }
 
-/// The points of a calibration input, as scoring reads them.
-pub(super) fn points(context: &Context<'_>, input: &str) -> Result<Points, StageError> {
+/// The points of a calibration input.
+pub(super) fn points(context: &Context<'_>, input: &str) -> Result<Calibration, StageError> {
     let folder = &context.input(input).path;
     let calibration = data::Points::load(folder, context.device)?.calibration;
     calibration.check(folder)?;
-    Ok(Points {
-        conditioning: calibration.conditioning(),
-        sample: calibration.sample,
-        timestep: calibration.timestep,
-    })
+    Ok(calibration)
 }
