@@ -32,7 +32,8 @@ pub enum DeviceClass {
 impl DeviceChoice {
     /// The class of device that this is here, without opening it: that takes longer than a cached run.
     pub fn class(self) -> DeviceClass {
-        let driver = || std::fs::read_dir("/proc/driver/nvidia/gpus").is_ok_and(|mut gpus| gpus.next().is_some());
+        let driver =
+            || std::fs::read_dir("/proc/driver/nvidia/gpus").is_ok_and(|mut gpus| gpus.next().is_some());
         match self {
             Self::Cpu => DeviceClass::Cpu,
             Self::Cuda(_) => DeviceClass::Cuda,

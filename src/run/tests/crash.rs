@@ -54,10 +54,8 @@ fn halts_in_the_sixth_step() {
     }));
 }
 
-#[test]
-fn a_killed_run_goes_on_where_it_was() {
-    let sandbox = Sandbox::new();
-    let mut child = start("halts_in_the_sixth_step", &sandbox, |_| {});
+/// Waits until a victim stands in the middle of its sixth step.
+fn await_sixth_step(sandbox: &Sandbox) {
     let work = sandbox.folder.join("cache/v1/work");
     let half = || fs::read_dir(&work).ok()?.flatten().find(|entry| entry.path().join("output/half").exists());
     let begun = Instant::now();
@@ -65,6 +63,41 @@ fn a_killed_run_goes_on_where_it_was() {
         assert!(begun.elapsed() < Duration::from_secs(30), "the victim does not come to its sixth step");
         std::thread::sleep(Duration::from_millis(10));
     }
+}
+
+#[test]
+#[ignore = "needs to be started by `sigterm_is_a_wish_to_stop`"]
+fn stops_when_it_is_asked() {
+    let sandbox = Sandbox { interrupt: crate::run::signals::listen(), ..victim() };
+    let ran = sandbox.run(&counting(|step, context| {
+        if step == 5 {
+            write(&context.output.join("half"), "written");
+            while !context.interrupt.asked() {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        }
+        Ok(context.interrupt.check()?)
+    }));
+    assert_eq!(ran.exit_code(), 130);
+}
+
+#[test]
+fn sigterm_is_a_wish_to_stop() {
+    let sandbox = Sandbox::new();
+    let mut child = start("stops_when_it_is_asked", &sandbox, |_| {});
+    await_sixth_step(&sandbox);
+    // SAFETY: the child is ours and not waited for yet, so its number is its own.
+    assert_eq!(unsafe { libc::kill(child.id() as libc::pid_t, libc::SIGTERM) }, 0);
+    assert!(child.wait().expect("it is ours").success());
+    let record = RunRecord::read(&sandbox.run_folder()).expect("the record is whole");
+    assert_eq!(record.stages[1].state, State::Interrupted);
+}
+
+#[test]
+fn a_killed_run_goes_on_where_it_was() {
+    let sandbox = Sandbox::new();
+    let mut child = start("halts_in_the_sixth_step", &sandbox, |_| {});
+    await_sixth_step(&sandbox);
     child.kill().expect("it sleeps");
     assert_eq!(child.wait().expect("it is ours").signal(), Some(libc::SIGKILL));
     let cut_off = RunRecord::read(&sandbox.run_folder()).expect("the record is whole");

@@ -137,7 +137,7 @@ struct Sandbox {
     seed: u64,
     device: DeviceChoice,
     options: Options,
-    interrupt: Interrupt,
+    interrupt: Arc<Interrupt>,
 }
 
 /// How a run in a sandbox ended.
@@ -163,7 +163,7 @@ impl Sandbox {
             seed: 42,
             device: DeviceChoice::Cpu,
             options: Options::default(),
-            interrupt: Interrupt::default(),
+            interrupt: Arc::default(),
         }
     }
 
