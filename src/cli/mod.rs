@@ -1,6 +1,108 @@
-//! The command line: one file per command.
+//! The command line: one file per command. Data goes to stdout, talk to stderr.
 
-/// Runs the program.
-pub fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+mod error;
+mod graph;
+mod inspect;
+mod list;
+mod options;
+mod output;
+mod plan;
+mod report;
+mod run;
+mod schema;
+
+use std::panic;
+use std::process::ExitCode as ProcessExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::run::ExitCode;
+use error::CliError;
+
+/// What is added to `--help` of the whole program: the exit codes, from the one place that defines them.
+fn exit_codes() -> String {
+    let mut text = String::from("Exit codes:\n");
+    for code in ExitCode::ALL {
+        text.push_str(&format!("  {:>3}  {}\n", code.number(), code.meaning()));
+    }
+    text
+}
+
+/// Compress the U-Nets of Stable Diffusion: prune layers in one shot, retrain by distillation, measure, report.
+#[derive(Parser)]
+#[command(name = "laptop-diff", version, after_help = exit_codes(), max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Run(run::Run),
+    Plan(plan::PlanCommand),
+    Graph(graph::GraphCommand),
+    Report(report::Report),
+    Inspect(inspect::Inspect),
+    List(list::List),
+    Schema(schema::Schema),
+}
+
+/// Runs the program; the exit codes are those of [`ExitCode`].
+#[expect(clippy::print_stderr, reason = "this is where errors reach the user")]
+pub fn main() -> ProcessExitCode {
+    panic::set_hook(Box::new(|info| {
+        eprintln!("BUG: {info}");
+        eprintln!("This is a mistake in laptop-diff. Please report it with the command and the lines above.");
+    }));
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version come this way too, and are no error.
+            let code = if error.use_stderr() { ExitCode::Arguments } else { ExitCode::Done };
+            return match error.print() {
+                Ok(()) => code.into(),
+                Err(_) => ExitCode::File.into(),
+            };
+        }
+    };
+    match panic::catch_unwind(|| dispatch(cli.command)) {
+        Ok(Ok(code)) => code,
+        Ok(Err(error)) => {
+            let code = error.exit_code();
+            if code != ExitCode::Interrupted {
+                eprintln!("{:?}", miette::Report::new(error));
+            }
+            code.into()
+        }
+        Err(_) => ExitCode::Bug.into(),
+    }
+}
+
+fn dispatch(command: Command) -> Result<ProcessExitCode, CliError> {
+    match command {
+        Command::Run(run) => run.execute()?,
+        Command::Plan(plan) => return plan.execute(),
+        Command::Graph(graph) => graph.execute()?,
+        Command::Report(report) => report.execute()?,
+        Command::Inspect(inspect) => inspect.execute()?,
+        Command::List(list) => list.execute()?,
+        Command::Schema(schema) => schema.execute()?,
+    }
+    Ok(ExitCode::Done.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_arguments_are_consistent_and_every_command_shows_an_example() {
+        let mut command = super::Cli::command();
+        command.build();
+        command.clone().debug_assert();
+        for one in command.get_subcommands().filter(|one| one.get_name() != "help") {
+            let help = one.clone().render_long_help().to_string();
+            assert!(help.contains("Example"), "{}:\n{help}", one.get_name());
+        }
+    }
 }

@@ -1,0 +1,61 @@
+//! Whatever a command can fail with, and the exit code that follows.
+
+use std::io;
+use std::path::PathBuf;
+
+use miette::Diagnostic;
+
+use crate::cache::CacheError;
+use crate::config::{ConfigError, Problem};
+use crate::model::ModelError;
+use crate::plan::PlanError;
+use crate::report::ReportError;
+use crate::run::{ExitCode, RunError};
+
+/// An error with its way to the user.
+#[derive(Debug, thiserror::Error, Diagnostic)]
+pub(super) enum CliError {
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Cache(#[from] CacheError),
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Plan(#[from] PlanError),
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Run(#[from] RunError),
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Model(#[from] ModelError),
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Report(#[from] ReportError),
+    #[error("{}: {source}", path.display())]
+    #[diagnostic(code(cli::file))]
+    File { path: PathBuf, source: io::Error },
+    #[error("cannot start {threads} threads: {source}")]
+    #[diagnostic(code(cli::threads), help("lower the setting `threads`"))]
+    Threads { threads: usize, source: rayon::ThreadPoolBuildError },
+}
+
+impl CliError {
+    pub(super) fn exit_code(&self) -> ExitCode {
+        let of_config = |error: &ConfigError| match error.problem() {
+            Problem::MissingFile { .. } => ExitCode::File,
+            Problem::Override { .. } => ExitCode::Arguments,
+            _ => ExitCode::Pipeline,
+        };
+        match self {
+            Self::Config(error) | Self::Plan(PlanError::Config(error)) => of_config(error),
+            Self::Cache(error) | Self::Plan(PlanError::Cache(error)) => error.into(),
+            Self::Run(error) => error.exit_code(),
+            Self::Plan(PlanError::Input { .. }) | Self::Model(_) | Self::Report(_) | Self::File { .. } => {
+                ExitCode::File
+            }
+            Self::Threads { .. } => ExitCode::Pipeline,
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! `laptop-diff inspect`: units, parameters and MACs of a U-Net. Reads configurations and headers, no weights.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde::Serialize;
+
+use super::error::CliError;
+use super::output::{print, print_json, table};
+use crate::base::{UnitId, units};
+use crate::model::ModelDirectory;
+use crate::model::unet::UnitKind;
+
+/// List the removable units of a model's U-Net with their parameters and multiply-accumulates
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  laptop-diff inspect examples/nano-sd
+  laptop-diff inspect runs/nano50/student --json")]
+pub(super) struct Inspect {
+    /// A diffusers model directory, or a U-Net's
+    model: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Inspection {
+    parameters: u64,
+    macs: u64,
+    sample_size: (usize, usize),
+    dtypes: Vec<String>,
+    removed_units: Vec<UnitId>,
+    units: Vec<Row>,
+}
+
+#[derive(Serialize)]
+struct Row {
+    id: UnitId,
+    kind: UnitKind,
+    parameters: u64,
+    macs: u64,
+    has_shortcut: bool,
+}
+
+impl Inspect {
+    pub(super) fn execute(self) -> Result<(), CliError> {
+        let directory = ModelDirectory::open(&self.model)?;
+        let (config, weights) = (directory.unet_config()?, directory.unet_weights()?);
+        let inventory = config.inventory();
+        weights.check(inventory.tensors()).map_err(crate::model::ModelError::from)?;
+        let (height, width) = config.sample_size;
+        let mut dtypes: Vec<_> =
+            weights.names().filter_map(|name| weights.dtype(name).ok()).map(|dtype| dtype.as_str().to_owned()).collect();
+        dtypes.sort();
+        dtypes.dedup();
+        let inspection = Inspection {
+            parameters: inventory.parameters(),
+            macs: inventory.macs(height, width),
+            sample_size: (height, width),
+            dtypes,
+            removed_units: config.removed_units.iter().cloned().collect(),
+            units: inventory
+                .units()
+                .iter()
+                .map(|unit| Row {
+                    id: unit.id.clone(),
+                    kind: unit.kind,
+                    parameters: unit.parameters,
+                    macs: unit.macs,
+                    has_shortcut: unit.has_shortcut,
+                })
+                .collect(),
+        };
+        if self.json { print_json(&inspection) } else { print(&shown(&inspection)) }
+    }
+}
+
+fn shown(inspection: &Inspection) -> String {
+    let share = |part: u64, whole: u64| format!("{:.1} %", 100.0 * part as f64 / whole as f64);
+    let head = ["unit", "kind", "parameters", "", "MACs", "", "without it"];
+    let mut rows = vec![head.map(str::to_owned).to_vec()];
+    for unit in &inspection.units {
+        rows.push(vec![
+            unit.id.to_string(),
+            format!("{:?}", unit.kind).to_lowercase(),
+            units::count(unit.parameters),
+            share(unit.parameters, inspection.parameters),
+            units::count(unit.macs),
+            share(unit.macs, inspection.macs),
+            if unit.has_shortcut { "its shortcut stays" } else { "the identity" }.to_owned(),
+        ]);
+    }
+    let (height, width) = inspection.sample_size;
+    let mut text = table(&rows, &[2, 3, 4, 5]);
+    text.push_str(&format!(
+        "\n{} units; U-Net {} parameters ({}), {} MACs at {height}x{width}, weights {}\n",
+        inspection.units.len(),
+        inspection.parameters,
+        units::count(inspection.parameters),
+        units::count(inspection.macs),
+        inspection.dtypes.join(", "),
+    ));
+    if !inspection.removed_units.is_empty() {
+        text.push_str(&format!("{} units are removed already\n", inspection.removed_units.len()));
+    }
+    text
+}

@@ -1,0 +1,64 @@
+//! Flags that several commands share: the pipeline file with its overrides, and the strongest layer of settings.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::error::CliError;
+use crate::backend::DeviceChoice;
+use crate::config::settings::Layer;
+use crate::config::{Override, Pipeline, Settings};
+use crate::plan::Graph;
+
+/// Which pipeline.
+#[derive(Args)]
+pub(super) struct PipelineArguments {
+    /// The pipeline file
+    file: PathBuf,
+    /// Give one value of the file: ID.PARAMETER=VALUE, or seed=VALUE; may be repeated
+    #[arg(long = "set", value_name = "ID.PARAMETER=VALUE")]
+    set: Vec<String>,
+}
+
+impl PipelineArguments {
+    /// Reads the file and resolves its references.
+    pub(super) fn read(&self) -> Result<(Pipeline, Graph), CliError> {
+        let overrides: Vec<Override> = self.set.iter().map(|text| text.parse()).collect::<Result<_, _>>()?;
+        let pipeline = Pipeline::read(&self.file, &overrides)?;
+        let graph = Graph::new(&pipeline)?;
+        Ok((pipeline, graph))
+    }
+}
+
+/// How to run on this machine; see the built-in settings file for the weaker layers.
+#[derive(Args)]
+pub(super) struct SettingsArguments {
+    /// Where artefacts are kept
+    #[arg(long, value_name = "FOLDER")]
+    cache: Option<PathBuf>,
+    /// Where the folders of runs are put
+    #[arg(long, value_name = "FOLDER")]
+    runs: Option<PathBuf>,
+    /// Where to compute: auto, cpu or cuda:N
+    #[arg(long)]
+    device: Option<DeviceChoice>,
+    /// How many CPU threads to compute with
+    #[arg(long)]
+    threads: Option<NonZeroUsize>,
+}
+
+impl SettingsArguments {
+    /// All layers put together, with the threads set.
+    pub(super) fn load(&self) -> Result<Settings, CliError> {
+        let Self { cache, runs, device, threads } = self;
+        let (cache, runs) = (cache.clone(), runs.clone());
+        let settings = Settings::load(Layer { cache, runs, device: *device, threads: *threads })?;
+        if let Some(threads) = settings.threads {
+            let threads = threads.get();
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
+            pool.map_err(|source| CliError::Threads { threads, source })?;
+        }
+        Ok(settings)
+    }
+}

@@ -1,0 +1,41 @@
+//! Data on stdout. A reader that has seen enough (`| head`) is no error.
+
+use std::io::{self, Write};
+
+use super::error::CliError;
+
+/// Writes `text` to stdout.
+pub(super) fn print(text: &str) -> Result<(), CliError> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(CliError::File { path: "stdout".into(), source: error })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Writes `value` to stdout as indented JSON.
+pub(super) fn print_json(value: &impl serde::Serialize) -> Result<(), CliError> {
+    let text = serde_json::to_string_pretty(value).expect("BUG: a command's data is not JSON");
+    print(&format!("{text}\n"))
+}
+
+/// Columns aligned by spaces; those whose number is in `right` to the right.
+pub(super) fn table(rows: &[Vec<String>], right: &[usize]) -> String {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |column: usize| {
+        rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let mut text = String::new();
+    for row in rows {
+        let cells = row.iter().enumerate().map(|(column, cell)| match right.contains(&column) {
+            true => format!("{cell:>width$}", width = widths[column]),
+            false => format!("{cell:<width$}", width = widths[column]),
+        });
+        text.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
+        text.push('\n');
+    }
+    text
+}

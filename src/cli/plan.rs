@@ -1,0 +1,72 @@
+//! `laptop-diff plan`: what would run, and why. Changes nothing.
+
+use std::process::ExitCode as ProcessExitCode;
+
+use clap::Args;
+
+use super::error::CliError;
+use super::options::{PipelineArguments, SettingsArguments};
+use super::output::{print, print_json, table};
+use crate::base::units;
+use crate::cache::Store;
+use crate::plan::{Forecast, Outcome, explain};
+use crate::run::ExitCode;
+
+/// With `--exit-code`: something would run. Beside the codes of a run, so that it is not taken for one of them.
+const WOULD_RUN: u8 = 8;
+
+/// Say what a run would do with each stage, and why
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  laptop-diff plan pipelines/nano50.yaml
+  laptop-diff plan pipelines/nano50.yaml --set selection.ratio=0.3
+  laptop-diff plan pipelines/nano50.yaml --exit-code   # 8 if something would run, 0 if not")]
+pub(super) struct PlanCommand {
+    #[command(flatten)]
+    pipeline: PipelineArguments,
+    /// Exit with 8 if something would run
+    #[arg(long)]
+    exit_code: bool,
+    /// Print the forecast as JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    settings: SettingsArguments,
+}
+
+impl PlanCommand {
+    pub(super) fn execute(self) -> Result<ProcessExitCode, CliError> {
+        let (pipeline, graph) = self.pipeline.read()?;
+        let settings = self.settings.load()?;
+        let store = Store::open(&settings.cache)?;
+        let forecasts = explain(&pipeline, &graph, settings.device.class(), &store)?;
+        if self.json { print_json(&forecasts)? } else { print(&shown(&forecasts))? }
+        let cached = forecasts.iter().all(|forecast| forecast.outcome.is_cached());
+        Ok(if cached || !self.exit_code { ExitCode::Done.into() } else { WOULD_RUN.into() })
+    }
+}
+
+fn shown(forecasts: &[Forecast]) -> String {
+    let mut rows = Vec::new();
+    for forecast in forecasts {
+        let (word, first, reasons) = match &forecast.outcome {
+            Outcome::Cached { key, seconds } => {
+                ("cached", format!("{}, saves {}", key.short(), units::seconds(*seconds)), &[][..])
+            }
+            Outcome::Runs { reasons, .. } => ("runs", String::new(), &reasons[..]),
+            Outcome::Waits { inputs, reasons } => {
+                let inputs: Vec<_> = inputs.iter().map(|id| format!("`{id}`")).collect();
+                ("waits", format!("for {}", inputs.join(", ")), &reasons[..])
+            }
+        };
+        let mut notes: Vec<String> = (!first.is_empty()).then_some(first).into_iter().collect();
+        notes.extend(reasons.iter().map(|reason| reason.to_string()));
+        let mut row = vec![forecast.id.to_string(), forecast.stage.clone(), word.to_owned()];
+        let mut notes = notes.into_iter();
+        row.extend(notes.next());
+        rows.push(row);
+        rows.extend(notes.map(|note| vec![String::new(), String::new(), String::new(), note]));
+    }
+    table(&rows, &[])
+}
