@@ -174,17 +174,19 @@ proptest! {
         passes(linear(rows, input, output))?;
     }
 
+    // Norms need three elements: of two, close to each other, the gradient is a difference of rounding
+    // size times up to 1 / sqrt(eps), and f32 leaves only four digits of it.
     #[test]
     fn group_norm_on_any_shape(
         (batch, groups, per_group) in (1usize..5, 1usize..4, 1usize..4),
-        (height, width) in (1usize..7, 2usize..7),
+        (height, width) in (1usize..7, 3usize..7),
         silu: bool,
     ) {
         passes(group_norm(batch, groups, per_group, &[height, width], silu))?;
     }
 
     #[test]
-    fn layer_norm_on_any_shape((rows, size) in (1usize..40, 2usize..40)) {
+    fn layer_norm_on_any_shape((rows, size) in (1usize..40, 3usize..40)) {
         passes(layer_norm(rows, size))?;
     }
 

@@ -43,7 +43,10 @@ impl Step {
         // Each closure holds the lock of its tensor, so the innermost sees all three at once.
         modify(parameter, |parameter| {
             modify(first, |first| {
-                modify(second, |second| Ok(self.apply_slices(parameter, &g, first, second)))
+                modify(second, |second| {
+                    self.apply_slices(parameter, &g, first, second);
+                    Ok(())
+                })
             })
         })
     }

@@ -113,6 +113,7 @@ impl Geometry {
 
     /// Adds the columns of one whole image back to the pixels they came from; the inverse direction
     /// of [`Self::gather`]. The columns are spent.
+    #[inline(always)]
     pub(super) fn scatter(&self, columns: &mut [f32], stride: usize, planes: &mut [f32]) {
         let channels = planes.len() / self.plane();
         for (index, column) in columns.chunks_mut(stride).take(channels * self.taps()).enumerate() {

@@ -10,6 +10,7 @@ pub(super) mod adamw;
 pub(super) mod attention;
 mod columns;
 pub(super) mod conv;
+mod conv_gradient;
 mod gemm;
 pub(super) mod group_norm;
 pub(super) mod layer_norm;
