@@ -1,0 +1,276 @@
+//! Calibration points and evaluations of the small Stable Diffusion in `examples/nano-sd`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use candle_core::{DType, Device, Tensor};
+use laptop_diff::backend::Random;
+use laptop_diff::base::{Interrupt, progress::Silent};
+use laptop_diff::data::{Calibration, Captioned, DataError, Encoder, Points, Trajectories, pictures};
+use laptop_diff::metric::{self, Candidate, Evaluation, METRICS, Metric, MetricError, Outcome, picture_path};
+use laptop_diff::model::unet::{Conditioning, UNet};
+use laptop_diff::model::vae::AutoencoderKl;
+use laptop_diff::model::{ModelDirectory, ModelError, Scorer};
+use laptop_diff::sample::{self, Generator, NoiseSchedule};
+
+type Fallible = Result<(), Box<dyn std::error::Error>>;
+
+/// What all tests here start from.
+struct Nano {
+    directory: ModelDirectory,
+    unet: UNet,
+    schedule: NoiseSchedule,
+    encoder: Encoder,
+    vae: AutoencoderKl,
+    scorer: Scorer,
+    random: Random,
+}
+
+impl Nano {
+    fn open() -> Result<Self, Box<dyn std::error::Error>> {
+        let directory = ModelDirectory::open(&folder())?;
+        Ok(Self {
+            unet: directory.unet(DType::F32, &Device::Cpu)?,
+            schedule: NoiseSchedule::from_config(&directory.scheduler_config()?)?,
+            encoder: Encoder::open(&directory, DType::F32, &Device::Cpu)?,
+            vae: directory.vae(DType::F32, &Device::Cpu)?,
+            scorer: ModelDirectory::open(&folder().join("scorer"))?.scorer(DType::F32, &Device::Cpu)?,
+            random: Random::new(1, "test"),
+            directory,
+        })
+    }
+
+    fn generator(&self, guidance_scale: f64) -> Generator<'_> {
+        let (unet, schedule, sampler) = (&self.unet, &self.schedule, sample::SAMPLERS[0]);
+        Generator { unet, schedule, sampler, steps: 4, guidance_scale }
+    }
+
+    fn without(&self, unit: &str) -> Result<UNet, ModelError> {
+        Ok(self.unet.prune(&BTreeSet::from([unit.into()])).expect("nano-sd has the unit"))
+    }
+}
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/nano-sd")
+}
+
+fn prompts(count: usize) -> Result<Vec<String>, DataError> {
+    let mut prompts = laptop_diff::data::prompts::read(&folder().join("prompts/evaluation.txt"))?;
+    prompts.truncate(count);
+    Ok(prompts)
+}
+
+fn distance(a: &Tensor, b: &Tensor) -> candle_core::Result<f32> {
+    (a - b)?.abs()?.max_all()?.to_scalar()
+}
+
+#[test]
+fn guidance_of_one_is_none_and_batches_do_not_matter() -> Fallible {
+    let nano = Nano::open()?;
+    let texts = nano.encoder.encode(&prompts(2)?)?;
+    let nothing = nano.encoder.unconditional(2)?;
+    let noise = nano.random.normal("initial noise", 0, &[2, 4, 16, 16], &Device::Cpu)?;
+    let run = |scale: f64, noise: &Tensor, texts: &Conditioning, nothing: Option<&Conditioning>| {
+        nano.generator(scale).run::<sample::SampleError>(noise, texts, nothing, &mut |_| Ok(()))
+    };
+    let plain = run(1.0, &noise, &texts, None)?;
+    assert_eq!(distance(&run(1.0, &noise, &texts, Some(&nothing))?, &plain)?, 0.0);
+    let guided = run(4.0, &noise, &texts, Some(&nothing))?;
+    assert!(distance(&guided, &plain)? > 0.01);
+
+    let second = |tensor: &Tensor| tensor.narrow(0, 1, 1);
+    let alone = Conditioning {
+        encoder_hidden_states: second(&texts.encoder_hidden_states)?,
+        text_embeds: None,
+        time_ids: None,
+    };
+    let single = run(4.0, &second(&noise)?, &alone, Some(&nano.encoder.unconditional(1)?))?;
+    // Sums of another order: f32 rounding through four guided steps.
+    assert!(distance(&single, &second(&guided)?)? < 1e-3);
+    Ok(())
+}
+
+#[test]
+fn points_lie_on_trajectories_and_survive_an_interruption() -> Fallible {
+    let nano = Nano::open()?;
+    let prompts = prompts(3)?;
+    let trajectories = Trajectories {
+        generator: nano.generator(2.0),
+        encoder: &nano.encoder,
+        prompts: &prompts,
+        samples: 7,
+        per_trajectory: 2,
+        batch: 2,
+        random: &nano.random,
+    };
+    let (whole, cut) = (tempfile::tempdir()?, tempfile::tempdir()?);
+    let points = trajectories.points(whole.path(), &Silent, &Interrupt::default())?;
+    assert_eq!(points.calibration.len(), 7);
+    // Two points a trajectory, the prompts in turn.
+    let expected = [0, 0, 1, 1, 2, 2, 0].map(|prompt: usize| prompts[prompt].clone());
+    assert_eq!(points.prompts, expected);
+
+    // All points of one trajectory lead to the same clean latents: those that it ends in.
+    let Calibration { sample, noise, timestep, .. } = &points.calibration;
+    let clean = nano.schedule.latents_in(sample, noise, timestep)?;
+    assert!(distance(&clean.get(0)?, &clean.get(1)?)? < 1e-4);
+    assert!(distance(&clean.get(0)?, &clean.get(2)?)? > 0.1);
+
+    let interrupt = Interrupt::default();
+    interrupt.ask();
+    let stopped = trajectories.points(cut.path(), &Silent, &interrupt);
+    assert!(matches!(stopped, Err(DataError::Interrupted(_))));
+    // As if it had been cut off after the first batch.
+    let name = "trajectories-000000.safetensors";
+    std::fs::copy(whole.path().join(name), cut.path().join(name))?;
+    let resumed = trajectories.points(cut.path(), &Silent, &Interrupt::default())?;
+    let (one, two) = (tempfile::tempdir()?, tempfile::tempdir()?);
+    points.save(one.path())?;
+    resumed.save(two.path())?;
+    for file in ["calibration.safetensors", "prompts.json"] {
+        assert_eq!(std::fs::read(one.path().join(file))?, std::fs::read(two.path().join(file))?, "{file}");
+    }
+    Ok(())
+}
+
+#[test]
+fn points_come_from_pictures_too() -> Fallible {
+    let nano = Nano::open()?;
+    let interrupt = Interrupt::default();
+    let captioned = Captioned::from_pictures(
+        &folder().join("pictures"),
+        (64, 64),
+        &nano.vae,
+        &nano.encoder,
+        8,
+        &Silent,
+        &interrupt,
+    )?;
+    assert_eq!(captioned.latents.dims()[1..], [4, 16, 16]);
+    // The autoencoder brings back what it was given: pictures and latents are in the scale it expects.
+    let first = pictures::list(&folder().join("pictures"))?.swap_remove(0);
+    let picture = pictures::to_tensor(&pictures::read(&first.path)?, &Device::Cpu)?;
+    let back = nano.vae.decode(&captioned.latents.narrow(0, 0, 1)?)?.get(0)?;
+    let off = (back - picture)?.abs()?.mean_all()?.to_scalar::<f32>()?;
+    assert!(off < 0.1, "pictures come back {off} away, of a range of 2");
+    let Points { calibration, prompts } = captioned.points(&nano.schedule, 5, &nano.random)?;
+    assert_eq!((calibration.len(), prompts[0].as_str()), (5, first.caption.as_str()));
+    Ok(())
+}
+
+/// The teacher, the teacher under another name, and a pruned teacher.
+fn evaluate(
+    nano: &Nano,
+    metrics: &[&'static dyn Metric],
+    output: &Path,
+    checkpoint: &Path,
+) -> Result<Outcome, MetricError> {
+    let prompts = prompts(6)?;
+    let conditioning = nano.encoder.encode(&prompts)?;
+    let unconditional = nano.encoder.unconditional(prompts.len())?;
+    let words = |list: &[&str]| list.iter().map(|&word| word.to_owned()).collect();
+    let points = Captioned {
+        latents: nano.random.normal("latents", 0, &[6, 4, 16, 16], &Device::Cpu)?,
+        conditioning: conditioning.clone(),
+        captions: prompts.clone(),
+    }
+    .points(&nano.schedule, 4, &nano.random)?;
+    Evaluation {
+        models: &[
+            Candidate { name: "pruned", load: &|| nano.without("up_blocks.1.attentions.1") },
+            Candidate { name: "teacher", load: &|| nano.directory.unet(DType::F32, &Device::Cpu) },
+            Candidate { name: "same", load: &|| Ok(nano.unet.clone()) },
+        ],
+        teacher: "teacher",
+        metrics,
+        schedule: &nano.schedule,
+        sampler: sample::find("dpm-solver++-2m")?,
+        steps: 4,
+        guidance_scale: 3.0,
+        vae: Some(&nano.vae),
+        scorer: Some(&nano.scorer),
+        prompts: &prompts,
+        conditioning: &conditioning,
+        unconditional: Some(&unconditional),
+        captions: &[],
+        attributes: &BTreeMap::from([(
+            "shape".to_owned(),
+            words(&["circle", "square", "triangle", "star", "cross", "ring", "heart", "moon"]),
+        )]),
+        points: Some(&points.calibration),
+        batch: 4,
+        random: &nano.random,
+    }
+    .run(output, checkpoint, &Silent, &Interrupt::default())
+}
+
+#[test]
+fn an_evaluation_tells_models_apart_and_resumes() -> Fallible {
+    let nano = Nano::open()?;
+    let lasting: Vec<&'static dyn Metric> =
+        METRICS.iter().copied().filter(|metric| metric.reproducible()).collect();
+    let (output, checkpoint) = (tempfile::tempdir()?, tempfile::tempdir()?);
+    let outcome = evaluate(&nano, &lasting, output.path(), checkpoint.path())?;
+    let get =
+        |model: &str, metric: &str| outcome.metrics.get(model, metric).expect("it was measured").clone();
+
+    for metric in &lasting {
+        let (teacher, same) = (get("teacher", metric.name()), get("same", metric.name()));
+        assert_eq!(teacher.value, same.value, "{}", metric.name());
+        assert_eq!(teacher.of_teacher, None);
+        if teacher.value != 0.0 {
+            assert_eq!(same.of_teacher, Some(100.0), "{}", metric.name());
+        }
+    }
+    assert_eq!(get("teacher", "output-loss").value, 0.0);
+    assert!(get("pruned", "output-loss").value > 0.0);
+    assert!(get("pruned", "parameters").of_teacher < Some(100.0));
+    assert!(get("pruned", "macs").of_teacher < Some(100.0));
+    // The same cosine in two units.
+    let ratio = get("teacher", "pick-score").value / get("teacher", "clip-score").value;
+    assert!((ratio - nano.scorer.model.logit_scale() / 100.0).abs() < 1e-9);
+    let order: Vec<_> = outcome.metrics.models.iter().map(|model| model.model.as_str()).collect();
+    assert_eq!(order, ["pruned", "teacher", "same"]);
+
+    // As if it had been cut off while the pruned model drew its second batch.
+    let (again, kept) = (tempfile::tempdir()?, checkpoint.path().join("images/pruned"));
+    std::fs::remove_file(picture_path(&kept, 5))?;
+    std::fs::remove_dir_all(checkpoint.path().join("images/same"))?;
+    let resumed = evaluate(&nano, &lasting, again.path(), checkpoint.path())?;
+    assert_eq!((&resumed.metrics, &resumed.values), (&outcome.metrics, &outcome.values));
+    for model in order {
+        for index in 0..6 {
+            let read = |root: &Path| std::fs::read(picture_path(&root.join("images").join(model), index));
+            assert_eq!(read(output.path())?, read(again.path())?, "{model} {index}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn time_and_memory_are_kept_apart() -> Fallible {
+    let nano = Nano::open()?;
+    let (output, checkpoint) = (tempfile::tempdir()?, tempfile::tempdir()?);
+    let metrics = [metric::find("latency")?, metric::find("parameters")?];
+    let outcome = evaluate(&nano, &metrics, output.path(), checkpoint.path())?;
+    assert!(outcome.metrics.get("teacher", "latency").is_none());
+    let latency = outcome.timings.get("teacher", "latency").expect("it was measured");
+    assert!(latency.value > 0.0 && latency.count >= 3);
+    assert!(outcome.values.models.iter().all(|model| !model.values.contains_key("latency")));
+    Ok(())
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_forward_pass_needs_more_memory_than_its_weights() -> Fallible {
+    let nano = Nano::open()?;
+    let (output, checkpoint) = (tempfile::tempdir()?, tempfile::tempdir()?);
+    let outcome = match evaluate(&nano, &[metric::find("peak-memory")?], output.path(), checkpoint.path()) {
+        // A container may forbid it; then the metric must say so.
+        Err(MetricError::Unavailable { metric: "peak-memory", .. }) => return Ok(()),
+        outcome => outcome?,
+    };
+    let peak = outcome.timings.get("teacher", "peak-memory").expect("it was measured").value;
+    assert!(peak >= (4 * nano.unet.parameters()) as f64, "{peak}");
+    Ok(())
+}
