@@ -1,0 +1,108 @@
+//! How retraining fails, and what to do about it.
+
+use std::io;
+use std::path::PathBuf;
+
+use miette::Diagnostic;
+
+use crate::base::Interrupted;
+use crate::sample::SampleError;
+
+/// A failure of retraining.
+#[derive(Debug, thiserror::Error, Diagnostic)]
+pub enum DistillError {
+    /// A loss or the gradient norm became infinite or no number.
+    #[error("{term} is {value} at step {step} of {steps}")]
+    #[diagnostic(
+        code(distill::not_finite),
+        help(
+            "the weights before this step were sound: lower `learning-rate` (now {learning_rate:e}), lengthen `warm-up-steps`, \
+             or lower `gradient-clip`; at step 0 look for broken weights or latents instead, with `laptop-diff inspect`"
+        )
+    )]
+    NotFinite {
+        /// The step, counted from 0.
+        step: u64,
+        /// All steps.
+        steps: u64,
+        /// `task loss`, `output loss`, `feature loss of mid_block`, `gradient norm`.
+        term: String,
+        /// What it was.
+        value: f32,
+        /// The learning rate of that step.
+        learning_rate: f64,
+    },
+    /// Student and teacher cannot be compared.
+    #[error("student and teacher do not fit: {reason}")]
+    #[diagnostic(
+        code(distill::mismatch),
+        help(
+            "the student must be this teacher with units removed; check that both stages name the same model"
+        )
+    )]
+    Mismatch {
+        /// What differs, with both values.
+        reason: String,
+    },
+    /// The latents cannot be used.
+    #[error("{}: {reason}", path.display())]
+    #[diagnostic(code(distill::latents), help("{help}"))]
+    Latents {
+        /// The file or folder.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+        /// What would be right.
+        help: &'static str,
+    },
+    /// There is no empty prompt to train the unguided side with.
+    #[error(
+        "`unconditional-fraction` is {fraction}, but the latents come without the text states of the empty prompt"
+    )]
+    #[diagnostic(
+        code(distill::no_unconditional),
+        help("add `unconditional_hidden_states` to the latents, or set `unconditional-fraction: 0`")
+    )]
+    NoUnconditional {
+        /// The fraction asked for.
+        fraction: f64,
+    },
+    /// A checkpoint does not belong to this work or is damaged.
+    #[error("{}: {reason}", path.display())]
+    #[diagnostic(code(distill::checkpoint), help("delete `{}` to begin this stage again", path.display()))]
+    Checkpoint {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A file could not be read or written.
+    #[error("{}: {source}", path.display())]
+    #[diagnostic(code(distill::file))]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// Asked to stop; the checkpoint is written.
+    #[error(transparent)]
+    #[diagnostic(code(distill::interrupted))]
+    Interrupted(#[from] Interrupted),
+    /// The noise schedule refused a timestep.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Schedule(#[from] SampleError),
+    /// A tensor operation failed.
+    #[error(transparent)]
+    #[diagnostic(code(distill::tensor))]
+    Tensor(#[from] candle_core::Error),
+}
+
+impl DistillError {
+    /// For `map_err`: what happened to the file at `path`.
+    pub(super) fn file(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::File { path, source }
+    }
+}

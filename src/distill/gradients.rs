@@ -1,0 +1,110 @@
+//! The gradients of one step: gathered by parameter, added up over the pieces of a batch, measured for clipping.
+
+use candle_core::backprop::GradStore;
+use candle_core::{CpuStorage, DType, Result, Storage, Tensor, Var};
+use rayon::prelude::*;
+
+/// One gradient per parameter, in the parameters' order; `None` where the loss does not depend on it.
+#[derive(Default)]
+pub struct Gradients(Vec<Option<Tensor>>);
+
+impl Gradients {
+    /// Adds what `store` holds for `parameters`, which must be the same at each call.
+    pub fn add<'a>(
+        &mut self,
+        store: &mut GradStore,
+        parameters: impl Iterator<Item = &'a Var>,
+    ) -> Result<()> {
+        let first = self.0.is_empty();
+        for (index, parameter) in parameters.enumerate() {
+            let new = store.remove(parameter).map(|gradient| gradient.contiguous()).transpose()?;
+            if first {
+                self.0.push(new);
+            } else if let Some(new) = new {
+                let sum = match &self.0[index] {
+                    Some(sum) => (sum + new)?,
+                    None => new,
+                };
+                self.0[index] = Some(sum);
+            }
+        }
+        Ok(())
+    }
+
+    /// The L2 norm of all gradients together.
+    pub fn norm(&self) -> Result<f64> {
+        let squares: Vec<Tensor> = self.0.iter().flatten().map(Tensor::detach).collect();
+        let on_host = |tensor: &Tensor| tensor.device().is_cpu() && tensor.dtype() == DType::F32;
+        let sums = if squares.iter().all(on_host) {
+            squares.par_iter().map(sum_of_squares).collect::<Result<Vec<f64>>>()?
+        } else if squares.is_empty() {
+            Vec::new()
+        } else {
+            let sums: Vec<Tensor> = squares
+                .iter()
+                .map(|gradient| gradient.to_dtype(DType::F32)?.sqr()?.sum_all())
+                .collect::<Result<_>>()?;
+            // One transfer for all of them: each one waits for the device.
+            Tensor::stack(&sums, 0)?.to_dtype(DType::F64)?.to_vec1()?
+        };
+        Ok(sums.iter().sum::<f64>().sqrt())
+    }
+
+    /// The gradients in the parameters' order.
+    pub fn iter(&self) -> impl Iterator<Item = Option<&Tensor>> {
+        self.0.iter().map(Option::as_ref)
+    }
+}
+
+/// What the gradients are multiplied by so that their norm does not exceed `largest`; torch's `clip_grad_norm_`.
+pub fn clip_scale(norm: f64, largest: f64) -> f64 {
+    (largest / (norm + 1e-6)).min(1.0)
+}
+
+/// Sum of squares of a contiguous f32 tensor on the CPU, in f64 and always in the same order.
+fn sum_of_squares(tensor: &Tensor) -> Result<f64> {
+    let (storage, layout) = tensor.storage_and_layout();
+    let (Storage::Cpu(CpuStorage::F32(numbers)), Some((start, end))) =
+        (&*storage, layout.contiguous_offsets())
+    else {
+        candle_core::bail!("sum of squares: the tensor must be contiguous f32 on the CPU");
+    };
+    // Eight sums side by side: one alone waits for each addition before the next.
+    let mut sums = [0f64; 8];
+    let chunks = numbers[start..end].chunks_exact(8);
+    let rest: f64 = chunks.remainder().iter().map(|x| f64::from(*x).powi(2)).sum();
+    for chunk in chunks {
+        for (sum, x) in sums.iter_mut().zip(chunk) {
+            *sum += f64::from(*x) * f64::from(*x);
+        }
+    }
+    Ok(sums.iter().sum::<f64>() + rest)
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+
+    #[test]
+    fn norm_and_clip_on_known_numbers() -> Result<()> {
+        let a = Var::new(&[3f32; 9], &Device::Cpu)?;
+        let b = Var::new(&[[1f32, 2.0], [3.0, 4.0]], &Device::Cpu)?;
+        let unused = Var::new(&[1f32], &Device::Cpu)?;
+        // d/da sum(a^2) = 2a = 6; d/db of the sum of its transpose's squares = 2b.
+        let loss = || a.sqr()?.sum_all()? + b.t()?.sqr()?.sum_all()?;
+        let mut gradients = Gradients::default();
+        gradients.add(&mut loss()?.backward()?, [&a, &b, &unused].into_iter())?;
+        let norm = gradients.norm()?;
+        assert!((norm - (9f64 * 36.0 + 4.0 * 30.0).sqrt()).abs() < 1e-6, "{norm}");
+        assert!(gradients.iter().last().is_some_and(|gradient| gradient.is_none()));
+
+        gradients.add(&mut loss()?.backward()?, [&a, &b, &unused].into_iter())?;
+        assert!((gradients.norm()? - 2.0 * norm).abs() < 1e-6);
+
+        assert_eq!(clip_scale(0.5, 1.0), 1.0);
+        assert!((clip_scale(4.0, 1.0) - 0.25).abs() < 1e-6);
+        Ok(())
+    }
+}

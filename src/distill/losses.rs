@@ -1,0 +1,133 @@
+//! What the student is trained to: `L = L_task + l_out L_out + l_feat sum_l a_l L_l`, all means over elements, in f32.
+//!
+//! Task, output and feature terms are those of BK-SDM (Kim et al. 2024). That the weights `a_l` should follow the
+//! L2 norms of the teacher's feature maps, so that a few numerically large maps do not drown the rest, is the idea
+//! of LAPTOP-Diff (Zhang et al. 2024); the two formulas for it and their common scale are ours.
+
+use candle_core::{DType, Device, Result, Tensor};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::difference::mean_square_difference;
+use super::parameters::DistillParameters;
+
+/// How the loss of each feature map is weighted by the teacher's map `f`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Normalisation {
+    /// Not at all: large maps count most.
+    None,
+    /// By 1 / sqrt(mean(f^2)).
+    InverseNorm,
+    /// By 1 / mean(f^2): every map's error counts relative to its own power.
+    #[default]
+    InverseSquareNorm,
+}
+
+impl Normalisation {
+    /// The weights `a_l`, given for each map the teacher's mean square and the student's loss at the start.
+    ///
+    /// They are scaled so that the weighted sum of the starting losses equals the plain sum, or, where nothing
+    /// is to be lost yet (the student is the teacher), so that their mean is 1.
+    pub fn weights(self, mean_squares: &[f64], losses: &[f64]) -> Vec<f32> {
+        // A dead map would get all the weight there is; at 1e-8 of the largest power it is noise anyway.
+        let floor = mean_squares.iter().fold(0.0, |a: f64, b| a.max(*b)) * 1e-8;
+        let raw: Vec<f64> = mean_squares
+            .iter()
+            .map(|square| square.max(floor).max(f64::MIN_POSITIVE))
+            .map(|square| match self {
+                Self::None => 1.0,
+                Self::InverseNorm => square.sqrt().recip(),
+                Self::InverseSquareNorm => square.recip(),
+            })
+            .collect();
+        let plain: f64 = losses.iter().sum();
+        let weighted: f64 = raw.iter().zip(losses).map(|(weight, loss)| weight * loss).sum();
+        let scale = if plain > 0.0 { plain / weighted } else { raw.len() as f64 / raw.iter().sum::<f64>() };
+        raw.iter().map(|weight| (weight * scale) as f32).collect()
+    }
+}
+
+/// A U-Net's answer to one batch.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// Noise or velocity, [batch, channels, height, width].
+    pub output: Tensor,
+    /// Feature maps in the order of their paths.
+    pub features: Vec<Tensor>,
+}
+
+/// The terms of the loss as one tensor [2 + maps], in the order task, output, features.
+pub fn terms(student: &Answer, teacher: &Answer, target: &Tensor) -> Result<Tensor> {
+    let mut terms = vec![
+        mean_square_difference(&student.output, target)?,
+        mean_square_difference(&student.output, &teacher.output)?,
+    ];
+    for (student, teacher) in student.features.iter().zip(&teacher.features) {
+        terms.push(mean_square_difference(student, teacher)?);
+    }
+    Tensor::stack(&terms, 0)
+}
+
+/// What each of the [`terms`] is multiplied by before they are added up.
+pub fn term_weights(parameters: &DistillParameters, feature_weights: &[f32]) -> Vec<f32> {
+    let features =
+        feature_weights.iter().map(|weight| (parameters.feature_weight * f64::from(*weight)) as f32);
+    [parameters.task_weight as f32, parameters.output_weight as f32].into_iter().chain(features).collect()
+}
+
+/// The loss, a scalar to be differentiated.
+pub fn total(terms: &Tensor, weights: &[f32], device: &Device) -> Result<Tensor> {
+    (terms * Tensor::new(weights, device)?)?.sum_all()
+}
+
+/// mean(a^2) over all elements, a scalar in f32.
+pub fn mean_square(a: &Tensor) -> Result<Tensor> {
+    a.to_dtype(DType::F32)?.sqr()?.mean_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_weighted_sum_starts_at_the_plain_sum() {
+        let (squares, losses) = ([4.0, 100.0], [1.0, 50.0]);
+        assert_eq!(Normalisation::None.weights(&squares, &losses), [1.0, 1.0]);
+        // Raw 1/4 and 1/100: weighted 0.25 + 0.5 = 0.75, plain 51, scale 68.
+        assert_eq!(Normalisation::InverseSquareNorm.weights(&squares, &losses), [17.0, 0.68]);
+        // Raw 1/2 and 1/10: weighted 0.5 + 5 = 5.5, scale 51 / 5.5.
+        let weights = Normalisation::InverseNorm.weights(&squares, &losses);
+        assert_eq!(weights, [(51.0 / 11.0) as f32, (51.0 / 55.0) as f32]);
+        for normalisation in
+            [Normalisation::None, Normalisation::InverseNorm, Normalisation::InverseSquareNorm]
+        {
+            let weights = normalisation.weights(&squares, &losses);
+            let sum: f64 = weights.iter().zip(losses).map(|(weight, loss)| f64::from(*weight) * loss).sum();
+            assert!((sum - 51.0).abs() < 1e-4, "{normalisation:?}: {sum}");
+        }
+    }
+
+    #[test]
+    fn no_loss_and_dead_maps_leave_finite_weights() {
+        let weights = Normalisation::InverseSquareNorm.weights(&[1.0, 4.0], &[0.0, 0.0]);
+        assert_eq!(weights, [1.6, 0.4]);
+        for squares in [[0.0, 1.0], [0.0, 0.0]] {
+            let weights = Normalisation::InverseSquareNorm.weights(&squares, &[0.5, 0.5]);
+            assert!(weights.iter().all(|weight| weight.is_finite()), "{weights:?}");
+        }
+    }
+
+    #[test]
+    fn terms_on_known_numbers() -> Result<()> {
+        let tensor = |numbers: [f32; 2]| Tensor::new(&numbers, &Device::Cpu);
+        let student = Answer { output: tensor([1.0, 3.0])?, features: vec![tensor([0.0, 2.0])?] };
+        let teacher = Answer { output: tensor([1.0, 1.0])?, features: vec![tensor([4.0, 2.0])?] };
+        let terms = terms(&student, &teacher, &tensor([0.0, 0.0])?)?;
+        assert_eq!(terms.to_vec1::<f32>()?, [5.0, 2.0, 8.0]);
+        let parameters = DistillParameters { output_weight: 10.0, feature_weight: 2.0, ..Default::default() };
+        let weights = term_weights(&parameters, &[0.5]);
+        assert_eq!(total(&terms, &weights, &Device::Cpu)?.to_scalar::<f32>()?, 33.0);
+        Ok(())
+    }
+}

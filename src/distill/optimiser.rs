@@ -1,0 +1,165 @@
+//! The student's weights with everything that moves along with them: AdamW's moments and the moving average.
+
+use std::collections::BTreeMap;
+
+use candle_core::{DType, Result, Tensor, Var, bail};
+
+use super::average;
+use super::gradients::{Gradients, clip_scale};
+use super::parameters::DistillParameters;
+use crate::nn::optim::AdamW;
+
+/// All trainable tensors in the order of their names.
+pub(super) struct Optimiser {
+    slots: Vec<Slot>,
+}
+
+struct Slot {
+    name: String,
+    parameter: Var,
+    first_moment: Var,
+    second_moment: Var,
+    average: Option<Var>,
+}
+
+impl Optimiser {
+    /// Starts with moments of zero; `averaged` keeps a moving average too.
+    pub(super) fn new(parameters: &BTreeMap<String, Var>, averaged: bool) -> Result<Self> {
+        let slots = parameters.iter().map(|(name, parameter)| {
+            if parameter.dtype() != DType::F32 {
+                bail!("`{name}` is {:?}; the optimiser needs its weights in f32", parameter.dtype())
+            }
+            let zeros = || Var::zeros(parameter.shape(), DType::F32, parameter.device());
+            Ok(Slot {
+                name: name.clone(),
+                parameter: parameter.clone(),
+                first_moment: zeros()?,
+                second_moment: zeros()?,
+                average: averaged.then(zeros).transpose()?,
+            })
+        });
+        Ok(Self { slots: slots.collect::<Result<_>>()? })
+    }
+
+    /// The trainable tensors.
+    pub(super) fn parameters(&self) -> impl Iterator<Item = &Var> {
+        self.slots.iter().map(|slot| &slot.parameter)
+    }
+
+    /// One update with gradients of this `norm`; `step` counts from 0.
+    pub(super) fn update(
+        &self,
+        gradients: &Gradients,
+        norm: f64,
+        step: u64,
+        parameters: &DistillParameters,
+    ) -> Result<()> {
+        let adamw = AdamW {
+            learning_rate: parameters.learning_rate_at(step),
+            beta1: parameters.betas[0],
+            beta2: parameters.betas[1],
+            eps: parameters.epsilon,
+            weight_decay: parameters.weight_decay,
+        };
+        let scale = clip_scale(norm, parameters.gradient_clip);
+        let decay = average::decay_at(step, parameters.ema_decay);
+        for (slot, gradient) in self.slots.iter().zip(gradients.iter()) {
+            if let Some(gradient) = gradient {
+                let moments = (&slot.first_moment, &slot.second_moment);
+                adamw.step(&slot.parameter, gradient, moments, step + 1, scale)?;
+            }
+            if let Some(average) = &slot.average {
+                average::update(average, &slot.parameter, decay)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Everything that a checkpoint must hold, by name.
+    pub(super) fn variables(&self) -> Vec<(String, Var)> {
+        let mut all = Vec::new();
+        for Slot { name, parameter, first_moment, second_moment, average } in &self.slots {
+            all.push((format!("parameter.{name}"), parameter.clone()));
+            all.push((format!("first_moment.{name}"), first_moment.clone()));
+            all.push((format!("second_moment.{name}"), second_moment.clone()));
+            if let Some(average) = average {
+                all.push((format!("average.{name}"), average.clone()));
+            }
+        }
+        all
+    }
+
+    /// What retraining puts out: the average where there is one, else the weights.
+    pub(super) fn result(&self) -> BTreeMap<String, Tensor> {
+        let chosen = |slot: &Slot| slot.average.as_ref().unwrap_or(&slot.parameter).as_detached_tensor();
+        self.slots.iter().map(|slot| (slot.name.clone(), chosen(slot))).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+
+    /// Numbers from `tests/golden_distill/make.py`: torch 2.11.0, diffusers 0.42.1.
+    #[test]
+    fn three_clipped_steps_are_those_of_torch() -> Result<()> {
+        let a = Var::new(&[0.5f32, -1.0, 2.0], &Device::Cpu)?;
+        let b = Var::new(&[[0.25f32, 3.0]], &Device::Cpu)?;
+        let named = BTreeMap::from([("a".to_owned(), a.clone()), ("b".to_owned(), b.clone())]);
+        let parameters = DistillParameters {
+            learning_rate: 0.1,
+            betas: [0.8, 0.9],
+            epsilon: 1e-6,
+            weight_decay: 0.05,
+            ema_decay: 0.25,
+            ..Default::default()
+        };
+        let optimiser = Optimiser::new(&named, true)?;
+        let gradients = [
+            ([0.1f32, -0.2, 0.3], [[0.05f32, 0.4]]),
+            ([3.0, 1.0, -2.0], [[0.0, 5.0]]),
+            ([-0.3, 0.0, 0.7], [[1.5, -0.25]]),
+        ];
+        let expected_norms = [0.550_000, 6.244_998, 1.700_735];
+        for (step, ((of_a, of_b), expected)) in gradients.into_iter().zip(expected_norms).enumerate() {
+            // The gradient of sum(p c) is c.
+            let product = |p: &Var, c: Result<Tensor>| (p.as_tensor() * c?)?.sum_all();
+            let loss = product(&a, Tensor::new(&of_a, &Device::Cpu))?
+                + product(&b, Tensor::new(&of_b, &Device::Cpu))?;
+            let mut gradients = Gradients::default();
+            gradients.add(&mut loss?.backward()?, optimiser.parameters())?;
+            let norm = gradients.norm()?;
+            assert!((norm - expected).abs() < 1e-5, "{norm} is not {expected}");
+            optimiser.update(&gradients, norm, step as u64, &parameters)?;
+        }
+        let close = |found: &Tensor, expected: &[f32]| -> Result<()> {
+            for (found, expected) in found.flatten_all()?.to_vec1::<f32>()?.into_iter().zip(expected) {
+                // A few roundings of f32 at numbers up to 3.
+                assert!((found - expected).abs() < 2e-6, "{found} is not {expected}");
+            }
+            Ok(())
+        };
+        close(&a, &[0.269_416_51, -0.886_141_6, 1.844_904_1])?;
+        close(&b, &[0.013_192_207, 2.700_589_2])?;
+        let average = optimiser.result();
+        close(&average["a"], &[0.283_105_13, -0.887_449_1, 1.857_179_3])?;
+        close(&average["b"], &[0.033_721_62, 2.723_929_9])
+    }
+
+    #[test]
+    fn a_parameter_without_gradient_stays() -> Result<()> {
+        let a = Var::new(&[0.5f32], &Device::Cpu)?;
+        let unused = Var::new(&[7f32], &Device::Cpu)?;
+        let named = BTreeMap::from([("a".to_owned(), a.clone()), ("b".to_owned(), unused.clone())]);
+        let optimiser = Optimiser::new(&named, true)?;
+        let mut gradients = Gradients::default();
+        gradients.add(&mut a.sqr()?.sum_all()?.backward()?, optimiser.parameters())?;
+        optimiser.update(&gradients, gradients.norm()?, 0, &DistillParameters::default())?;
+        assert_eq!(unused.to_vec1::<f32>()?, [7.0]);
+        assert_eq!(optimiser.result()["b"].to_vec1::<f32>()?, [7.0]);
+        assert_ne!(a.to_vec1::<f32>()?, [0.5]);
+        Ok(())
+    }
+}

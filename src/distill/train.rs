@@ -1,0 +1,324 @@
+//! The training loop: lessons in, retrained weights out, stoppable and resumable at every step.
+//!
+//! After a step nothing is left but the optimiser's tensors, so a checkpoint of those and the step's number is all
+//! there is to resume from; on the CPU the resumed run gives the same bytes as an undisturbed one.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use candle_core::{Device, Tensor, Var};
+
+use super::checkpoint::{self, State};
+use super::difference::mean_square_difference;
+use super::error::DistillError;
+use super::gradients::Gradients;
+use super::history::{FeatureLoss, History, HistoryLine};
+use super::latents::LatentSource;
+use super::lessons::{Lessons, Order, common_paths, predict};
+use super::losses;
+use super::optimiser::Optimiser;
+use super::parameters::DistillParameters;
+use crate::backend::Random;
+use crate::base::{Interrupt, Progress};
+use crate::model::unet::UNet;
+use crate::sample::NoiseSchedule;
+
+/// candle walks the graph recursively; 20,000 operations in a row overflowed a 2 MiB stack (candle 0.11.1, 2026-11).
+const STACK_BYTES: usize = 256 << 20;
+
+/// The least time between two notes about the loss.
+const NOTE_EVERY: Duration = Duration::from_millis(500);
+
+/// One retraining.
+pub struct Distillation<'a> {
+    /// The unpruned U-Net, on plain tensors: no graph is kept for it.
+    pub teacher: &'a UNet,
+    /// The pruned U-Net, on `variables`.
+    pub student: &'a UNet,
+    /// The student's weights by name, f32; they are changed in place.
+    pub variables: &'a BTreeMap<String, Var>,
+    /// The teacher's noise schedule; its prediction type decides what the task loss compares with.
+    pub schedule: &'a NoiseSchedule,
+    /// Clean latents with their text.
+    pub source: &'a dyn LatentSource,
+    /// The numbers.
+    pub parameters: &'a DistillParameters,
+    /// Where all tensors live.
+    pub device: &'a Device,
+    /// The stage's random streams.
+    pub random: &'a Random,
+    /// A folder that outlives a crash: checkpoint and history.
+    pub checkpoint: &'a Path,
+    /// When a checkpoint is written. Changes no result.
+    pub cadence: Cadence,
+    /// Who listens.
+    pub progress: &'a dyn Progress,
+    /// Whether to stop after the step at hand.
+    pub interrupt: &'a Interrupt,
+}
+
+/// When a checkpoint is written, beside the one at the end and the one on a wish to stop.
+#[derive(Clone, Copy, Debug)]
+pub struct Cadence {
+    /// After so many steps.
+    pub steps: Option<u64>,
+    /// After so many seconds.
+    pub seconds: f64,
+}
+
+impl Default for Cadence {
+    /// Every five minutes: the most that a crash can cost.
+    fn default() -> Self {
+        Self { steps: None, seconds: 300.0 }
+    }
+}
+
+/// What a retraining leaves.
+#[derive(Debug)]
+pub struct Distilled {
+    /// The moving average of the weights, or the last weights where there is no average.
+    pub weights: BTreeMap<String, Tensor>,
+    /// `losses.jsonl` in the checkpoint folder.
+    pub history: PathBuf,
+}
+
+impl Distillation<'_> {
+    /// Trains to the last step, from the checkpoint if there is one.
+    pub fn run(&self) -> Result<Distilled, DistillError> {
+        std::thread::scope(|scope| {
+            let thread = std::thread::Builder::new().name("distill".to_owned()).stack_size(STACK_BYTES);
+            let work = thread.spawn_scoped(scope, || self.train()).map_err(candle_core::Error::from)?;
+            work.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+
+    fn train(&self) -> Result<Distilled, DistillError> {
+        let steps = self.parameters.steps;
+        self.progress.length(steps, "steps");
+        let optimiser = Optimiser::new(self.variables, self.parameters.ema_decay > 0.0)?;
+        let mut lessons = self.lessons()?;
+        let state = match checkpoint::load(self.checkpoint, &optimiser.variables())? {
+            Some(state) => state,
+            None => State::new(0, self.feature_weights(&mut lessons)?),
+        };
+        let (paths, feature_weights): (Vec<_>, Vec<_>) = state.feature_weights.iter().cloned().unzip();
+        lessons.paths = paths;
+        let mut history = History::open(self.checkpoint, state.step, self.last_line_before(state.step))?;
+        let mut pupil =
+            Pupil { work: self, lessons, feature_weights, optimiser, order: Order::new(self.source.rows()) };
+        let mut saved = Saved { step: state.step, at: Instant::now() };
+        let mut pace = Pace::new(state.step);
+        self.progress.position(state.step);
+        for step in state.step..steps {
+            if self.interrupt.asked() {
+                pupil.save(step, &mut history, &mut saved)?;
+                self.interrupt.check()?;
+            }
+            let line = pupil.step(step)?;
+            if self.writes_line(step) {
+                history.push(&line)?;
+            }
+            let done = step + 1;
+            self.progress.position(done);
+            if let Some(rate) = pace.rate(done) {
+                self.progress.note(&format!("loss {:.4} ({rate:.1} steps/s)", line.total));
+            }
+            if done == steps || self.cadence.is_due(done, &saved) {
+                pupil.save(done, &mut history, &mut saved)?;
+            }
+        }
+        history.sync()?;
+        Ok(Distilled { weights: pupil.optimiser.result(), history: history.path().to_owned() })
+    }
+
+    fn lessons(&self) -> Result<Lessons<'_>, DistillError> {
+        let fraction = self.parameters.unconditional_fraction;
+        let unconditional = match self.source.unconditional(self.device)? {
+            _ if fraction == 0.0 => None,
+            None => return Err(DistillError::NoUnconditional { fraction }),
+            known => known,
+        };
+        Ok(Lessons {
+            teacher: self.teacher,
+            source: self.source,
+            schedule: self.schedule,
+            parameters: self.parameters,
+            random: self.random,
+            device: self.device,
+            unconditional,
+            paths: Vec::new(),
+        })
+    }
+
+    /// The weights `a_l` by path, measured on the first batches with the student as it came.
+    fn feature_weights(&self, lessons: &mut Lessons<'_>) -> Result<Vec<(String, f32)>, DistillError> {
+        let mut order = Order::new(self.source.rows());
+        let first = lessons.lesson(0, 0, &mut order)?;
+        let paths = common_paths(&first, self.student, self.teacher, self.parameters.features)?;
+        if paths.is_empty() && self.parameters.feature_weight > 0.0 {
+            let reason = "they have no feature map in common".to_owned();
+            return Err(DistillError::Mismatch { reason });
+        }
+        lessons.paths = paths;
+        let (mut squares, mut plain) = (vec![0.0; lessons.paths.len()], vec![0.0; lessons.paths.len()]);
+        for step in 0..self.parameters.normalisation_batches {
+            // Nothing to write yet: measuring begins again.
+            self.interrupt.check()?;
+            for piece in 0..self.parameters.gradient_accumulation {
+                let lesson = lessons.lesson(step, piece, &mut order)?;
+                let (sample, timestep) = (&lesson.sample, &lesson.timestep);
+                let student = predict(self.student, sample, timestep, &lesson.conditioning, &lessons.paths)?;
+                for (index, (student, teacher)) in
+                    student.features.iter().zip(&lesson.teacher.features).enumerate()
+                {
+                    squares[index] += f64::from(losses::mean_square(teacher)?.to_scalar::<f32>()?);
+                    plain[index] += f64::from(mean_square_difference(student, teacher)?.to_scalar::<f32>()?);
+                }
+            }
+        }
+        let lessons_seen =
+            (self.parameters.normalisation_batches * self.parameters.gradient_accumulation as u64) as f64;
+        squares.iter_mut().chain(&mut plain).for_each(|sum| *sum /= lessons_seen);
+        if let Some(index) = squares.iter().zip(&plain).position(|(a, b)| !(a + b).is_finite()) {
+            let term = format!("feature loss of {}", lessons.paths[index]);
+            return Err(self.not_finite(0, term, plain[index] as f32));
+        }
+        let weights = self.parameters.normalisation.weights(&squares, &plain);
+        Ok(lessons.paths.iter().cloned().zip(weights).collect())
+    }
+
+    fn writes_line(&self, step: u64) -> bool {
+        step.is_multiple_of(self.parameters.history_every) || step + 1 == self.parameters.steps
+    }
+
+    fn last_line_before(&self, step: u64) -> Option<u64> {
+        (0..step).rev().find(|step| self.writes_line(*step))
+    }
+
+    fn not_finite(&self, step: u64, term: String, value: f32) -> DistillError {
+        let DistillParameters { steps, .. } = *self.parameters;
+        let learning_rate = self.parameters.learning_rate_at(step);
+        DistillError::NotFinite { step, steps, term, value, learning_rate }
+    }
+}
+
+/// The student at work.
+struct Pupil<'a> {
+    work: &'a Distillation<'a>,
+    lessons: Lessons<'a>,
+    /// `a_l` in the order of the lessons' paths.
+    feature_weights: Vec<f32>,
+    optimiser: Optimiser,
+    order: Order,
+}
+
+impl Pupil<'_> {
+    /// One update; nothing is changed when a term is not finite.
+    fn step(&mut self, step: u64) -> Result<HistoryLine, DistillError> {
+        let (work, parameters) = (self.work, self.work.parameters);
+        let weights = losses::term_weights(parameters, &self.feature_weights);
+        let pieces = parameters.gradient_accumulation;
+        let shares: Vec<f32> = weights.iter().map(|weight| weight / pieces as f32).collect();
+        let mut terms = vec![0f32; weights.len()];
+        let mut gradients = Gradients::default();
+        for piece in 0..pieces {
+            let lesson = self.lessons.lesson(step, piece, &mut self.order)?;
+            let (sample, timestep) = (&lesson.sample, &lesson.timestep);
+            let student = predict(work.student, sample, timestep, &lesson.conditioning, &self.lessons.paths)?;
+            let measured = losses::terms(&student, &lesson.teacher, &lesson.target)?;
+            for (index, value) in measured.to_vec1::<f32>()?.into_iter().enumerate() {
+                if !value.is_finite() {
+                    return Err(work.not_finite(step, self.term(index), value));
+                }
+                terms[index] += value / pieces as f32;
+            }
+            let mut store = losses::total(&measured, &shares, work.device)?.backward()?;
+            gradients.add(&mut store, self.optimiser.parameters())?;
+        }
+        let norm = gradients.norm()?;
+        if !norm.is_finite() {
+            return Err(work.not_finite(step, "gradient norm".to_owned(), norm as f32));
+        }
+        self.optimiser.update(&gradients, norm, step, parameters)?;
+        Ok(self.line(step, &terms, &weights, norm))
+    }
+
+    fn line(&self, step: u64, terms: &[f32], weights: &[f32], norm: f64) -> HistoryLine {
+        let maps = self.lessons.paths.iter().zip(&self.feature_weights).zip(&terms[2..]);
+        let features = maps
+            .map(|((path, weight), plain)| {
+                (path.clone(), FeatureLoss { plain: *plain, weighted: weight * plain })
+            })
+            .collect();
+        let total: f64 =
+            terms.iter().zip(weights).map(|(term, weight)| f64::from(*term) * f64::from(*weight)).sum();
+        HistoryLine {
+            step,
+            task: terms[0],
+            output: terms[1],
+            features,
+            total: total as f32,
+            gradient_norm: norm as f32,
+            learning_rate: self.work.parameters.learning_rate_at(step),
+        }
+    }
+
+    /// The name of one of the terms.
+    fn term(&self, index: usize) -> String {
+        match index {
+            0 => "task loss".to_owned(),
+            1 => "output loss".to_owned(),
+            _ => format!("feature loss of {}", self.lessons.paths[index - 2]),
+        }
+    }
+
+    /// Writes a checkpoint unless the last one is of this very step. The history goes first: a checkpoint may never
+    /// be ahead of it.
+    fn save(&self, step: u64, history: &mut History, saved: &mut Saved) -> Result<(), DistillError> {
+        if saved.step == step && step > 0 {
+            return Ok(());
+        }
+        history.sync()?;
+        let weights = self.lessons.paths.iter().cloned().zip(self.feature_weights.iter().copied()).collect();
+        checkpoint::save(self.work.checkpoint, &State::new(step, weights), &self.optimiser.variables())?;
+        *saved = Saved { step, at: Instant::now() };
+        Ok(())
+    }
+}
+
+/// The last checkpoint.
+struct Saved {
+    step: u64,
+    at: Instant,
+}
+
+impl Cadence {
+    fn is_due(&self, step: u64, saved: &Saved) -> bool {
+        let by_steps = self.steps.is_some_and(|steps| step - saved.step >= steps);
+        by_steps || saved.at.elapsed().as_secs_f64() >= self.seconds
+    }
+}
+
+/// Steps per second since the last note.
+struct Pace {
+    step: u64,
+    at: Instant,
+}
+
+impl Pace {
+    fn new(step: u64) -> Self {
+        Self { step, at: Instant::now() }
+    }
+
+    /// The rate, when it is time for a note.
+    fn rate(&mut self, step: u64) -> Option<f64> {
+        let elapsed = self.at.elapsed();
+        if elapsed < NOTE_EVERY {
+            return None;
+        }
+        let rate = (step - self.step) as f64 / elapsed.as_secs_f64();
+        *self = Self::new(step);
+        Some(rate)
+    }
+}

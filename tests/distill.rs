@@ -1,0 +1,370 @@
+//! Retraining small random U-Nets: it learns, it stops and goes on without a trace, it refuses what cannot be.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::error::Error;
+use std::fs;
+use std::path::Path;
+
+use candle_core::{DType, Device, Tensor, Var};
+use candle_nn::VarBuilder;
+use laptop_diff::backend::Random;
+use laptop_diff::base::progress::Silent;
+use laptop_diff::base::{Interrupt, Progress, UnitId};
+use laptop_diff::distill::history::{self, HistoryLine};
+use laptop_diff::distill::{
+    Cadence, DistillError, DistillParameters, Distillation, Distilled, FeatureTaps, LatentBatch, LatentFiles,
+    LatentSource, Normalisation,
+};
+use laptop_diff::model::UNet;
+use laptop_diff::model::unet::{Conditioning, UNetConfig};
+use laptop_diff::sample::NoiseSchedule;
+
+type Outcome = Result<(), Box<dyn Error>>;
+
+const CPU: Device = Device::Cpu;
+
+/// A teacher, its schedule, and 20 rows of latents on disk.
+struct Classroom {
+    folder: tempfile::TempDir,
+    teacher: UNet,
+    weights: BTreeMap<String, Tensor>,
+    schedule: NoiseSchedule,
+    latents: LatentFiles,
+}
+
+impl Classroom {
+    fn new() -> Result<Self, Box<dyn Error>> {
+        Self::with_prediction("epsilon")
+    }
+
+    fn with_prediction(prediction_type: &str) -> Result<Self, Box<dyn Error>> {
+        let config = UNetConfig::parse(
+            &serde_json::json!({
+                "sample_size": 8, "in_channels": 4, "out_channels": 4, "block_out_channels": [8, 16],
+                "down_block_types": ["CrossAttnDownBlock2D", "DownBlock2D"],
+                "up_block_types": ["UpBlock2D", "CrossAttnUpBlock2D"],
+                "layers_per_block": 2, "cross_attention_dim": 12, "attention_head_dim": 2, "norm_num_groups": 4,
+            })
+            .to_string(),
+        )?;
+        let random = Random::new(1, "classroom");
+        let mut weights = BTreeMap::new();
+        for (index, entry) in config.inventory().tensors().enumerate() {
+            let tensor = random.normal("weight", index as u64, &entry.shape, &CPU)?;
+            let tensor = match entry.shape[..] {
+                // Norms start at one, biases are small, the rest keeps the variance.
+                [_] if entry.name.contains("norm") && entry.name.ends_with("weight") => {
+                    ((tensor * 0.1)? + 1.0)?
+                }
+                [_] => (tensor * 0.1)?,
+                _ => (tensor * (entry.shape[1..].iter().product::<usize>() as f64).powf(-0.5))?,
+            };
+            weights.insert(entry.name.clone(), tensor);
+        }
+        let tensors = weights.clone().into_iter().collect();
+        let teacher = UNet::new(config, VarBuilder::from_tensors(tensors, DType::F32, &CPU))?;
+        let schedule = NoiseSchedule::from_config(&serde_json::json!({
+            "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear",
+            "prediction_type": prediction_type,
+        }))?;
+        let folder = tempfile::tempdir()?;
+        // Two shards, so that rows are found across files.
+        for (shard, rows) in [(0, 13), (1, 7)] {
+            let batch = LatentBatch {
+                latents: random.normal("latents", shard, &[rows, 4, 8, 8], &CPU)?,
+                conditioning: text(&random, shard, rows)?,
+            };
+            let empty = text(&random, 2, 1)?;
+            LatentFiles::write(&folder.path().join(format!("{shard}.safetensors")), &batch, Some(&empty))?;
+        }
+        let latents = LatentFiles::open(folder.path(), &schedule)?;
+        Ok(Self { folder, teacher, weights, schedule, latents })
+    }
+
+    /// The teacher without `removed`, on variables of its own.
+    fn student(&self, removed: &[&str]) -> Result<(UNet, BTreeMap<String, Var>), Box<dyn Error>> {
+        let removed: BTreeSet<UnitId> = removed.iter().map(|id| UnitId::from(*id)).collect();
+        let config = self.teacher.config().prune(&removed)?;
+        let mut variables = BTreeMap::new();
+        for entry in config.inventory().tensors() {
+            variables.insert(entry.name.clone(), Var::from_tensor(&self.weights[&entry.name].copy()?)?);
+        }
+        let tensors = variables.iter().map(|(name, var)| (name.clone(), var.as_tensor().clone())).collect();
+        Ok((UNet::new(config, VarBuilder::from_tensors(tensors, DType::F32, &CPU))?, variables))
+    }
+
+    /// Retrains a student from the checkpoint in `folder`, if there is one.
+    fn distil(
+        &self,
+        parameters: &DistillParameters,
+        folder: &Path,
+        watch: &Watch,
+    ) -> Result<Distilled, Box<dyn Error>> {
+        let (student, variables) = self.student(&REMOVED)?;
+        self.distil_this(&student, &variables, parameters, folder, watch)
+    }
+
+    fn distil_this(
+        &self,
+        student: &UNet,
+        variables: &BTreeMap<String, Var>,
+        parameters: &DistillParameters,
+        folder: &Path,
+        watch: &Watch,
+    ) -> Result<Distilled, Box<dyn Error>> {
+        let distillation = Distillation {
+            teacher: &self.teacher,
+            student,
+            variables,
+            schedule: &self.schedule,
+            source: &self.latents,
+            parameters,
+            device: &CPU,
+            random: &Random::new(42, "retrained"),
+            checkpoint: folder,
+            cadence: watch.cadence,
+            progress: watch,
+            interrupt: &watch.interrupt,
+        };
+        Ok(distillation.run()?)
+    }
+}
+
+const REMOVED: [&str; 2] = ["down_blocks.0.attentions.1", "up_blocks.0.resnets.1"];
+
+fn text(random: &Random, index: u64, rows: usize) -> Result<Conditioning, Box<dyn Error>> {
+    let encoder_hidden_states = random.normal("text", index, &[rows, 5, 12], &CPU)?;
+    Ok(Conditioning { encoder_hidden_states, text_embeds: None, time_ids: None })
+}
+
+fn few_steps() -> DistillParameters {
+    DistillParameters {
+        steps: 12,
+        batch_size: 4,
+        learning_rate: 2e-3,
+        warm_up_steps: 3,
+        normalisation_batches: 2,
+        ..Default::default()
+    }
+}
+
+/// Asks for a stop after one step, or copies the checkpoint folder as a power cut would leave it.
+struct Watch {
+    interrupt: Interrupt,
+    stop_at: Option<u64>,
+    copy_at: Option<(u64, Box<dyn Fn() + Sync>)>,
+    cadence: Cadence,
+}
+
+impl Watch {
+    fn nothing() -> Self {
+        let cadence = Cadence { steps: None, seconds: f64::INFINITY };
+        Self { interrupt: Interrupt::default(), stop_at: None, copy_at: None, cadence }
+    }
+}
+
+impl Progress for Watch {
+    fn length(&self, total: u64, unit: &'static str) {
+        Silent.length(total, unit);
+    }
+
+    fn position(&self, done: u64) {
+        if self.stop_at == Some(done) {
+            self.interrupt.ask();
+        }
+        if let Some((at, copy)) = &self.copy_at
+            && *at == done
+        {
+            copy();
+        }
+    }
+
+    fn note(&self, text: &str) {
+        Silent.note(text);
+    }
+}
+
+/// The bytes of weights and history.
+fn bytes(distilled: &Distilled) -> Result<(Vec<(String, Vec<u32>)>, String), Box<dyn Error>> {
+    let mut weights = Vec::new();
+    for (name, tensor) in &distilled.weights {
+        let numbers: Vec<f32> = tensor.flatten_all()?.to_vec1()?;
+        weights.push((name.clone(), numbers.into_iter().map(f32::to_bits).collect()));
+    }
+    Ok((weights, fs::read_to_string(&distilled.history)?))
+}
+
+#[test]
+fn the_loss_falls_and_every_term_is_told() -> Outcome {
+    let classroom = Classroom::new()?;
+    let folder = tempfile::tempdir()?;
+    // Without the task: a random teacher predicts no noise, so learning to do so leads away from it.
+    let parameters = DistillParameters { steps: 60, task_weight: 0.0, ema_decay: 0.0, ..few_steps() };
+    let distilled = classroom.distil(&parameters, folder.path(), &Watch::nothing())?;
+    let lines = history::read(&distilled.history)?;
+    assert_eq!(lines.iter().map(|line| line.step).collect::<Vec<_>>(), (0..60).collect::<Vec<_>>());
+    let mean = |lines: &[HistoryLine], pick: &dyn Fn(&HistoryLine) -> f32| {
+        lines.iter().map(pick).sum::<f32>() / lines.len() as f32
+    };
+    let feature = |line: &HistoryLine| line.features.values().map(|loss| loss.weighted).sum::<f32>();
+    for (name, pick) in
+        [("output", &(|line: &HistoryLine| line.output) as &dyn Fn(&_) -> f32), ("feature", &feature)]
+    {
+        let (first, last) = (mean(&lines[..10], pick), mean(&lines[50..], pick));
+        assert!(last < 0.6 * first, "{name} loss went from {first} to {last}");
+    }
+    let paths: Vec<_> = lines[0].features.keys().map(String::as_str).collect();
+    assert_eq!(paths, ["down_blocks.0", "down_blocks.1", "mid_block", "up_blocks.0", "up_blocks.1"]);
+    for line in &lines {
+        let sum = line.output + feature(line);
+        assert!((line.total - sum).abs() < 1e-4 * sum, "step {}: {} is not {sum}", line.step, line.total);
+    }
+    assert!(lines[0].learning_rate < lines[2].learning_rate);
+    Ok(())
+}
+
+#[test]
+fn a_student_that_is_the_teacher_loses_nothing() -> Outcome {
+    let classroom = Classroom::with_prediction("v_prediction")?;
+    let (student, variables) = classroom.student(&[])?;
+    let folder = tempfile::tempdir()?;
+    let parameters = DistillParameters { steps: 1, features: FeatureTaps::Units, ..few_steps() };
+    let distilled =
+        classroom.distil_this(&student, &variables, &parameters, folder.path(), &Watch::nothing())?;
+    let line = &history::read(&distilled.history)?[0];
+    assert_eq!(line.output, 0.0);
+    assert!(line.features.values().all(|loss| loss.plain == 0.0 && loss.weighted == 0.0));
+    assert!(line.features.contains_key("mid_block.attentions.0"), "{:?}", line.features.keys());
+    assert!(line.task > 0.0);
+    Ok(())
+}
+
+#[test]
+fn every_normalisation_starts_at_the_plain_sum() -> Outcome {
+    let classroom = Classroom::new()?;
+    let first_line = |normalisation| -> Result<HistoryLine, Box<dyn Error>> {
+        let folder = tempfile::tempdir()?;
+        let parameters =
+            DistillParameters { steps: 1, normalisation, normalisation_batches: 1, ..few_steps() };
+        let distilled = classroom.distil(&parameters, folder.path(), &Watch::nothing())?;
+        Ok(history::read(&distilled.history)?.remove(0))
+    };
+    let plain = first_line(Normalisation::None)?;
+    let sum = |line: &HistoryLine| line.features.values().map(|loss| loss.weighted).sum::<f32>();
+    for normalisation in [Normalisation::InverseNorm, Normalisation::InverseSquareNorm] {
+        let line = first_line(normalisation)?;
+        assert!((sum(&line) - sum(&plain)).abs() < 1e-5 * sum(&plain), "{normalisation:?}");
+        assert_ne!(line.features, plain.features, "{normalisation:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn an_interrupted_run_leaves_no_trace() -> Outcome {
+    let classroom = Classroom::new()?;
+    let undisturbed = tempfile::tempdir()?;
+    let expected = bytes(&classroom.distil(&few_steps(), undisturbed.path(), &Watch::nothing())?)?;
+
+    let folder = tempfile::tempdir()?;
+    // Twice at the same place: a run may be stopped before it did anything.
+    for stop_at in [0, 1, 1, 5, 11] {
+        let watch = Watch { stop_at: Some(stop_at), ..Watch::nothing() };
+        let error = classroom.distil(&few_steps(), folder.path(), &watch).expect_err("it was asked to stop");
+        assert!(matches!(error.downcast_ref(), Some(DistillError::Interrupted(_))), "{error}");
+    }
+    assert_eq!(bytes(&classroom.distil(&few_steps(), folder.path(), &Watch::nothing())?)?, expected);
+    // And once more when all is done.
+    assert_eq!(bytes(&classroom.distil(&few_steps(), folder.path(), &Watch::nothing())?)?, expected);
+    Ok(())
+}
+
+#[test]
+fn a_killed_run_leaves_no_trace() -> Outcome {
+    let classroom = Classroom::new()?;
+    let undisturbed = tempfile::tempdir()?;
+    let parameters = DistillParameters { history_every: 2, gradient_accumulation: 2, ..few_steps() };
+    let expected = bytes(&classroom.distil(&parameters, undisturbed.path(), &Watch::nothing())?)?;
+
+    for killed_at in [1, 4, 8] {
+        let (folder, copy) = (tempfile::tempdir()?, tempfile::tempdir()?);
+        let (from, to) = (folder.path().to_owned(), copy.path().to_owned());
+        let watch = Watch {
+            cadence: Cadence { steps: Some(3), seconds: f64::INFINITY },
+            copy_at: Some((killed_at, Box::new(move || copy_as_after_a_crash(&from, &to)))),
+            ..Watch::nothing()
+        };
+        assert_eq!(bytes(&classroom.distil(&parameters, folder.path(), &watch)?)?, expected);
+        assert_eq!(
+            bytes(&classroom.distil(&parameters, copy.path(), &Watch::nothing())?)?,
+            expected,
+            "{killed_at}"
+        );
+    }
+    Ok(())
+}
+
+/// Copies the files, with half a line at the end of the history and half a checkpoint in the making.
+fn copy_as_after_a_crash(from: &Path, to: &Path) {
+    let entries = fs::read_dir(from).expect("the checkpoint folder is there");
+    for entry in entries {
+        let path = entry.expect("the folder can be read").path();
+        let mut bytes = fs::read(&path).expect("the file can be read");
+        if path.ends_with("losses.jsonl") {
+            bytes.extend_from_slice(br#"{"step":99,"task":0."#);
+        }
+        fs::write(to.join(path.file_name().expect("a file has a name")), bytes)
+            .expect("the copy can be written");
+    }
+    let unfinished = to.join("distill.unfinished");
+    fs::create_dir(&unfinished).expect("the copy can be written");
+    fs::write(unfinished.join(".tmp123"), b"half").expect("the copy can be written");
+}
+
+#[test]
+fn pieces_of_a_batch_add_up_to_it() -> Outcome {
+    let classroom = Classroom::new()?;
+    let run = |gradient_accumulation| -> Result<HistoryLine, Box<dyn Error>> {
+        let folder = tempfile::tempdir()?;
+        let parameters =
+            DistillParameters { gradient_accumulation, normalisation: Normalisation::None, ..few_steps() };
+        let distilled = classroom.distil(&parameters, folder.path(), &Watch::nothing())?;
+        Ok(history::read(&distilled.history)?.pop().expect("there are twelve steps"))
+    };
+    let (whole, pieces) = (run(1)?, run(2)?);
+    // The same numbers are drawn; sums are taken in another order, twelve steps long.
+    assert!((whole.total - pieces.total).abs() < 1e-3 * whole.total, "{} and {}", whole.total, pieces.total);
+    assert!((whole.gradient_norm - pieces.gradient_norm).abs() < 1e-2 * whole.gradient_norm);
+    Ok(())
+}
+
+#[test]
+fn a_loss_that_is_no_number_stops_with_its_name() -> Outcome {
+    let classroom = Classroom::new()?;
+    let folder = tempfile::tempdir()?;
+    let parameters = DistillParameters { learning_rate: 1e30, warm_up_steps: 0, ..few_steps() };
+    let error =
+        classroom.distil(&parameters, folder.path(), &Watch::nothing()).expect_err("no number survives that");
+    match error.downcast_ref() {
+        Some(DistillError::NotFinite { step: 1, term, .. }) => assert_eq!(term, "task loss"),
+        _ => panic!("{error}"),
+    }
+    Ok(())
+}
+
+#[test]
+fn without_an_empty_prompt_the_fraction_must_be_zero() -> Outcome {
+    let mut classroom = Classroom::new()?;
+    let path = classroom.folder.path().join("alone.safetensors");
+    let random = Random::new(3, "alone");
+    let latents = random.normal("latents", 0, &[6, 4, 8, 8], &CPU)?;
+    LatentFiles::write(&path, &LatentBatch { latents, conditioning: text(&random, 0, 6)? }, None)?;
+    classroom.latents = LatentFiles::open(&path, &classroom.schedule)?;
+    let folder = tempfile::tempdir()?;
+    let error = classroom
+        .distil(&few_steps(), folder.path(), &Watch::nothing())
+        .expect_err("there is no empty prompt");
+    assert!(matches!(error.downcast_ref(), Some(DistillError::NoUnconditional { .. })), "{error}");
+    let parameters = DistillParameters { unconditional_fraction: 0.0, steps: 1, ..few_steps() };
+    classroom.distil(&parameters, folder.path(), &Watch::nothing())?;
+    Ok(())
+}
