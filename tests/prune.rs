@@ -124,10 +124,14 @@ fn other_parts_come_along_and_single_file_checkpoints_do_not() -> miette::Result
 #[ignore = "needs diffusers: LAPTOP_DIFF_TEST_PYTHON names a python that has it"]
 fn diffusers_loads_a_pruned_folder_and_predicts_the_same() -> miette::Result<()> {
     let python = std::env::var("LAPTOP_DIFF_TEST_PYTHON").expect("LAPTOP_DIFF_TEST_PYTHON is set");
+    // diffusers keeps copies of the modules that it runs; ours must be the one just written.
+    let modules = tempfile::tempdir().expect("a folder");
     let run = |arguments: &[&std::ffi::OsStr]| {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/diffusers/check.py");
-        let output = Command::new(&python).arg(script).args(arguments).env("HF_HUB_OFFLINE", "1").output();
-        let output = output.expect("python starts");
+        let mut command = Command::new(&python);
+        command.arg(script).args(arguments);
+        command.env("HF_HUB_OFFLINE", "1").env("HF_MODULES_CACHE", modules.path());
+        let output = command.output().expect("python starts");
         let text = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{}\n{text}", String::from_utf8_lossy(&output.stdout));
     };

@@ -72,7 +72,7 @@ def run(folder, file):
     expected = tensors["prediction"]
     added = {name: tensors[name] for name in ("text_embeds", "time_ids") if name in tensors} or None
     pipeline = DiffusionPipeline.from_pretrained(folder, trust_remote_code=True)
-    alone = AutoModel.from_pretrained(Path(folder) / "unet", trust_remote_code=True)
+    alone = AutoModel.from_pretrained(f"{folder}/unet", trust_remote_code=True)
     stored = load_file(Path(folder) / "unet" / "diffusion_pytorch_model.safetensors")
     for how, unet in (("pipeline", pipeline.unet), ("alone", alone)):
         assert set(unet.state_dict()) == set(stored), f"{how}: names differ from those on disk"
