@@ -3,22 +3,22 @@
 //! The modules are listed from the ground up; each imports only modules above it, and
 //! `tests/architecture.rs` fails on an import that goes the other way.
 
-pub mod base;
 pub mod backend;
-pub mod nn;
-pub mod model;
-pub mod sample;
+pub mod base;
+pub mod cache;
+pub mod cli;
+pub mod config;
 pub mod data;
-pub mod score;
-pub mod select;
-pub mod prune;
 pub mod distill;
 pub mod metric;
-pub mod stage;
-pub mod cache;
-pub mod config;
+pub mod model;
+pub mod nn;
 pub mod plan;
-pub mod run;
+pub mod prune;
 pub mod report;
+pub mod run;
+pub mod sample;
+pub mod score;
+pub mod select;
+pub mod stage;
 pub mod ui;
-pub mod cli;

@@ -30,7 +30,10 @@ fn samplers_follow_diffusers() -> std::result::Result<(), Box<dyn std::error::Er
                 let timesteps: Vec<f32> = path.legs.iter().map(|leg| leg.timestep as f32).collect();
                 let expected_timesteps = expected[&format!("{name}.timesteps")].to_vec1::<f32>()?;
                 for (ours, theirs) in timesteps.iter().zip(&expected_timesteps) {
-                    assert!((ours - theirs).abs() < 1e-3, "{name}: {timesteps:?}, not {expected_timesteps:?}");
+                    assert!(
+                        (ours - theirs).abs() < 1e-3,
+                        "{name}: {timesteps:?}, not {expected_timesteps:?}"
+                    );
                 }
                 assert_eq!(timesteps.len(), expected_timesteps.len(), "{name}");
 
@@ -40,14 +43,17 @@ fn samplers_follow_diffusers() -> std::result::Result<(), Box<dyn std::error::Er
                     &path,
                     schedule.prediction(),
                     &expected["noise"],
-                    &mut |latents, timestep| -> Result<Tensor> { (latents * 0.3)? + (timestep / 100.0).sin() },
+                    &mut |latents, timestep| -> Result<Tensor> {
+                        (latents * 0.3)? + (timestep / 100.0).sin()
+                    },
                     &mut |_, latents| {
                         inputs.push(latents.clone());
                         Ok(())
                     },
                 )?;
                 inputs.push(last);
-                let far = relative_distance(&Tensor::stack(&inputs, 0)?, &expected[&format!("{name}.inputs")])?;
+                let far =
+                    relative_distance(&Tensor::stack(&inputs, 0)?, &expected[&format!("{name}.inputs")])?;
                 assert!(far < TOLERANCE, "{name} is off by {far}");
                 compared += 1;
             }

@@ -30,6 +30,18 @@ pub enum DeviceClass {
 }
 
 impl DeviceChoice {
+    /// The class of device that this is here, without opening it: that takes longer than a cached run.
+    pub fn class(self) -> DeviceClass {
+        let driver =
+            || std::fs::read_dir("/proc/driver/nvidia/gpus").is_ok_and(|mut gpus| gpus.next().is_some());
+        match self {
+            Self::Cpu => DeviceClass::Cpu,
+            Self::Cuda(_) => DeviceClass::Cuda,
+            Self::Auto if cfg!(feature = "cuda") && driver() => DeviceClass::Cuda,
+            Self::Auto => DeviceClass::Cpu,
+        }
+    }
+
     /// Opens the device. Fails when a CUDA device was asked for by index and is not to be had.
     pub fn open(self) -> candle_core::Result<Device> {
         match self {

@@ -5,6 +5,12 @@ pub fn peak_bytes() -> Option<u64> {
     status_line("VmHWM:")
 }
 
+/// Lets [`peak_bytes`] count anew from what is resident now; where the system cannot, it goes on counting.
+pub fn reset_peak() {
+    // proc(5): writing 5 to clear_refs resets the peak resident set.
+    let _ = std::fs::write("/proc/self/clear_refs", "5");
+}
+
 /// Resident set of this process now, in bytes; `None` where the system does not say.
 pub fn resident_bytes() -> Option<u64> {
     status_line("VmRSS:")

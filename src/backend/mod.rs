@@ -1,8 +1,10 @@
 //! The only place that knows which device we run on: devices, random numbers, memory.
 
 pub mod device;
+pub mod dtype;
 pub mod memory;
 pub mod random;
 
-pub use device::{DeviceClass, DeviceChoice};
+pub use device::{DeviceChoice, DeviceClass};
+pub use dtype::Dtype;
 pub use random::Random;

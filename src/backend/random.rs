@@ -22,7 +22,9 @@ impl Random {
 
     /// The stream for one purpose and index.
     pub fn stream(&self, purpose: &str, index: u64) -> ChaCha8Rng {
-        ChaCha8Rng::from_seed(*blake3::hash(format!("{}\0{purpose}\0{index}", self.name).as_bytes()).as_bytes())
+        ChaCha8Rng::from_seed(
+            *blake3::hash(format!("{}\0{purpose}\0{index}", self.name).as_bytes()).as_bytes(),
+        )
     }
 
     /// Standard normal numbers of the given shape, f32.

@@ -1,4 +1,4 @@
-//! Files that are whole or absent: written beside their place, synced, then renamed.
+//! Files that are whole or absent: written beside their place, then renamed.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -11,13 +11,48 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
 
 /// Like [`write_atomic`], for bytes that are made while writing.
 pub fn write_atomic_with(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    fs::create_dir_all(folder)?;
-    let mut file = tempfile::Builder::new().prefix(".writing-").tempfile_in(folder)?;
+    let mut file = beside(path)?;
     write(file.as_file_mut())?;
     file.as_file().sync_all()?;
     file.persist(path)?;
     Ok(())
+}
+
+/// Like [`write_atomic`] without the sync, which can take longer than a whole cached run: whole after
+/// the death of this process, not after that of the machine. For what can be made again.
+pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = beside(path)?;
+    file.write_all(bytes)?;
+    file.persist(path)?;
+    Ok(())
+}
+
+/// Makes `link` a symbolic link to `target`, in one step where it was a link before.
+pub fn replace_link(target: &Path, link: &Path) -> io::Result<()> {
+    if fs::read_link(link).is_ok_and(|now| now == target) {
+        return Ok(());
+    }
+    let name = link.file_name().unwrap_or_default().to_string_lossy();
+    let beside = link.with_file_name(format!(".linking-{name}-{}", std::process::id()));
+    let _ = fs::remove_file(&beside);
+    std::os::unix::fs::symlink(target, &beside)?;
+    fs::rename(&beside, link).inspect_err(|_| drop(fs::remove_file(&beside)))
+}
+
+/// Removes a folder with all that is in it; an absent one is fine.
+pub fn remove_folder(path: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Whether the error says that the disk, or the user's share of it, is used up.
+pub fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
+    )
 }
 
 /// Writes `value` as indented JSON, with a newline at the end.
@@ -32,4 +67,44 @@ pub fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> io::Result<T> {
     let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
     let text = fs::read(path).map_err(named)?;
     serde_json::from_slice(&text).map_err(|error| named(error.into()))
+}
+
+fn beside(path: &Path) -> io::Result<tempfile::NamedTempFile> {
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    fs::create_dir_all(folder)?;
+    tempfile::Builder::new().prefix(".writing-").tempfile_in(folder)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_write_leaves_the_old_file_and_nothing_beside_it() -> io::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join("run.json");
+        write_atomic(&path, b"old")?;
+        let failed = write_atomic_with(&path, |file| {
+            file.write_all(b"ne")?;
+            Err(io::ErrorKind::StorageFull.into())
+        });
+        assert!(failed.is_err_and(|error| is_full(&error)));
+        assert_eq!(fs::read(&path)?, b"old");
+        assert_eq!(fs::read_dir(folder.path())?.count(), 1);
+        Ok(())
+    }
+
+    #[test]
+    fn a_link_is_replaced_but_never_a_folder() -> io::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let link = folder.path().join("scores");
+        replace_link(Path::new("/a"), &link)?;
+        replace_link(Path::new("/b"), &link)?;
+        assert_eq!(fs::read_link(&link)?, Path::new("/b"));
+        let taken = folder.path().join("taken");
+        fs::create_dir(&taken)?;
+        assert!(replace_link(Path::new("/a"), &taken).is_err());
+        assert_eq!(fs::read_dir(folder.path())?.count(), 2);
+        Ok(())
+    }
 }

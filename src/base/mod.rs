@@ -1,9 +1,11 @@
-//! What everything stands on: ids, digests, manifests, progress, interruption, atomic files.
+//! What everything stands on: ids, digests, manifests, progress, interruption, time, locks, atomic files.
 
+pub mod clock;
 pub mod digest;
 pub mod files;
 pub mod id;
 pub mod interrupt;
+pub mod lock;
 pub mod manifest;
 pub mod progress;
 pub mod units;

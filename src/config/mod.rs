@@ -1,1 +1,22 @@
 //! What to do (the pipeline file, strict) and how to run it here (settings, layered).
+//!
+//! A pipeline decides every byte of a result; a setting never changes one. So the two are read by
+//! different code and only the first enters a key.
+
+mod document;
+pub mod error;
+pub mod overrides;
+pub mod pipeline;
+pub mod schema;
+pub mod settings;
+mod source;
+mod suggest;
+#[cfg(test)]
+pub(crate) mod testing;
+mod yaml;
+
+pub use error::{ConfigError, Problem};
+pub use overrides::Override;
+pub use pipeline::{Pipeline, StageEntry};
+pub use settings::Settings;
+pub use source::{Place, Source};

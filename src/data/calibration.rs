@@ -53,7 +53,9 @@ impl Calibration {
             .map_err(|source| DataError::Damaged { path: path.to_owned(), source })?;
         let mut float = |tensor: &'static str| match tensors.remove(tensor) {
             None => Ok(None),
-            Some(found) if found.dtype().is_float() => found.to_dtype(DType::F32).map(Some).map_err(DataError::from),
+            Some(found) if found.dtype().is_float() => {
+                found.to_dtype(DType::F32).map(Some).map_err(DataError::from)
+            }
             Some(found) => Err(wrong_dtype(path, tensor, &found, "f32, f16 or bf16")),
         };
         let missing = |tensor| DataError::MissingTensor { path: path.to_owned(), tensor };
@@ -145,7 +147,11 @@ impl Calibration {
             return Err(wrong("timestep", &self.timestep, format!("[{n}], as `sample` has {n} points")));
         }
         if !matches!(self.encoder_hidden_states.dims(), &[m, tokens, d] if m == n && tokens * d > 0) {
-            return Err(wrong("encoder_hidden_states", &self.encoder_hidden_states, format!("[{n}, tokens, d]")));
+            return Err(wrong(
+                "encoder_hidden_states",
+                &self.encoder_hidden_states,
+                format!("[{n}, tokens, d]"),
+            ));
         }
         match (&self.text_embeds, &self.time_ids) {
             (None, None) => {}
@@ -167,7 +173,12 @@ impl Calibration {
         if self.timestep.dtype() != DType::I64 {
             return Err(wrong_dtype(place, "timestep", &self.timestep, "i64"));
         }
-        let bad = |tensor, found: String, point| DataError::BadValue { place: place.to_owned(), tensor, found, point };
+        let bad = |tensor, found: String, point| DataError::BadValue {
+            place: place.to_owned(),
+            tensor,
+            found,
+            point,
+        };
         for (point, timestep) in self.timestep.to_vec1::<i64>()?.into_iter().enumerate() {
             if timestep < 0 {
                 return Err(bad("timestep", timestep.to_string(), point));
@@ -277,12 +288,13 @@ mod tests {
 
     #[test]
     fn hostile_points_are_named() -> candle_core::Result<()> {
-        let change = |f: &dyn Fn(&mut Calibration) -> candle_core::Result<()>| -> candle_core::Result<String> {
-            let mut calibration = points(2)?;
-            f(&mut calibration)?;
-            let error = calibration.check(Path::new("points")).expect_err("the points are bad");
-            Ok(error.to_string())
-        };
+        let change =
+            |f: &dyn Fn(&mut Calibration) -> candle_core::Result<()>| -> candle_core::Result<String> {
+                let mut calibration = points(2)?;
+                f(&mut calibration)?;
+                let error = calibration.check(Path::new("points")).expect_err("the points are bad");
+                Ok(error.to_string())
+            };
         let nan = change(&|c| {
             c.noise = Tensor::cat(&[c.noise.narrow(0, 0, 1)?, (c.noise.narrow(0, 1, 1)? * f64::NAN)?], 0)?;
             Ok(())
@@ -292,7 +304,10 @@ mod tests {
             c.noise = c.noise.narrow(0, 0, 1)?;
             Ok(())
         })?;
-        assert!(shape.contains("`noise` has shape [1, 4, 2, 2]") && shape.contains("[2, 4, 2, 2]"), "{shape}");
+        assert!(
+            shape.contains("`noise` has shape [1, 4, 2, 2]") && shape.contains("[2, 4, 2, 2]"),
+            "{shape}"
+        );
         let half = change(&|c| {
             c.time_ids = None;
             Ok(())

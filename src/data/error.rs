@@ -101,7 +101,10 @@ pub enum DataError {
     },
     /// No picture in a folder.
     #[error("{} holds no PNG or JPEG picture", path.display())]
-    #[diagnostic(code(data::no_pictures), help("put pictures there, each with its caption in a .txt file of the same name"))]
+    #[diagnostic(
+        code(data::no_pictures),
+        help("put pictures there, each with its caption in a .txt file of the same name")
+    )]
     NoPictures {
         /// The folder.
         path: PathBuf,

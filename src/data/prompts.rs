@@ -7,12 +7,8 @@ use super::DataError;
 
 /// The prompts of a file. Blank lines are skipped; a file without a prompt is an error.
 pub fn read(path: &Path) -> Result<Vec<String>, DataError> {
-    let prompts: Vec<String> = read_text(path)?
-        .lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty())
-        .map(str::to_owned)
-        .collect();
+    let prompts: Vec<String> =
+        read_text(path)?.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect();
     if prompts.is_empty() {
         return Err(DataError::NoPrompts { path: path.to_owned() });
     }

@@ -19,6 +19,7 @@ mod tensors;
 mod train;
 
 pub use error::DistillError;
+pub use history::HistoryLine;
 pub use latent_files::LatentFiles;
 pub use latents::{LatentBatch, LatentSource};
 pub use losses::Normalisation;

@@ -120,8 +120,8 @@ impl Weights {
     }
 
     /// Fails on the first tensor that is missing or of another shape than `needed`.
-    pub fn check(&self, needed: &[TensorEntry]) -> Result<(), WeightsError> {
-        needed.iter().try_for_each(|entry| self.check_shape(&entry.name, &entry.shape))
+    pub fn check<'e>(&self, needed: impl IntoIterator<Item = &'e TensorEntry>) -> Result<(), WeightsError> {
+        needed.into_iter().try_for_each(|entry| self.check_shape(&entry.name, &entry.shape))
     }
 
     /// Fails on the first tensor that holds an infinity or what is no number.

@@ -9,7 +9,10 @@ use miette::Diagnostic;
 pub enum SampleError {
     /// `scheduler_config.json` could not be read.
     #[error("{}: {source}", path.display())]
-    #[diagnostic(code(sample::config_file), help("a diffusers model directory has it as `scheduler/scheduler_config.json`"))]
+    #[diagnostic(
+        code(sample::config_file),
+        help("a diffusers model directory has it as `scheduler/scheduler_config.json`")
+    )]
     ConfigFile {
         /// The file.
         path: PathBuf,
@@ -24,7 +27,9 @@ pub enum SampleError {
     #[error("scheduler config: `{key}` is {found}; {needed}")]
     #[diagnostic(
         code(sample::unsupported),
-        help("the schedules of SD v1.x, v2.x and SDXL are supported; edit `scheduler_config.json` if the key is a leftover")
+        help(
+            "the schedules of SD v1.x, v2.x and SDXL are supported; edit `scheduler_config.json` if the key is a leftover"
+        )
     )]
     Unsupported {
         /// The key.
@@ -35,7 +40,9 @@ pub enum SampleError {
         needed: &'static str,
     },
     /// The number of steps does not fit the schedule.
-    #[error("{sampler} was asked for {steps} steps, but from its timesteps of 0 to {last} that many cannot be chosen")]
+    #[error(
+        "{sampler} was asked for {steps} steps, but from its timesteps of 0 to {last} that many cannot be chosen"
+    )]
     #[diagnostic(code(sample::steps), help("20 to 50 steps are usual"))]
     Steps {
         /// The sampler.

@@ -57,8 +57,9 @@ impl Generator<'_> {
             };
             Ok(prediction)
         };
-        let mut observe =
-            |step: usize, latents: &Tensor| observe(Visit { step, timestep: path.legs[step].timestep, latents });
+        let mut observe = |step: usize, latents: &Tensor| {
+            observe(Visit { step, timestep: path.legs[step].timestep, latents })
+        };
         let noise = noise.to_dtype(DType::F32)?;
         integrate(self.sampler, &path, self.schedule.prediction(), &noise, &mut predict, &mut observe)
     }

@@ -135,7 +135,9 @@ mod tests {
                     }
                 };
                 let found =
-                    integrate(sampler, &path, schedule.prediction(), &noise, &mut predict, &mut |_, _| Ok(()))?;
+                    integrate(sampler, &path, schedule.prediction(), &noise, &mut predict, &mut |_, _| {
+                        Ok(())
+                    })?;
                 let far = (found - &target)?.abs()?.max_all()?.to_scalar::<f32>()?;
                 // Division by the smallest alpha, about 0.006 here, magnifies f32 rounding.
                 assert!(far < 1e-4, "{} {prediction}: {far}", sampler.name());
@@ -146,7 +148,8 @@ mod tests {
 
     #[test]
     fn too_many_steps_are_an_error() -> std::result::Result<(), SampleError> {
-        let schedule = NoiseSchedule::from_config(&json!({ "steps_offset": 1, "timestep_spacing": "leading" }))?;
+        let schedule =
+            NoiseSchedule::from_config(&json!({ "steps_offset": 1, "timestep_spacing": "leading" }))?;
         for &sampler in SAMPLERS {
             assert!(Path::new(sampler, &schedule, 0).is_err());
             assert!(Path::new(sampler, &schedule, 1000).is_err());

@@ -96,7 +96,9 @@ impl NoiseSchedule {
         let prediction = match config.prediction_type.as_str() {
             "epsilon" => Prediction::Epsilon,
             "v_prediction" => Prediction::VPrediction,
-            other => return Err(unsupported("prediction_type", other, "it must be `epsilon` or `v_prediction`")),
+            other => {
+                return Err(unsupported("prediction_type", other, "it must be `epsilon` or `v_prediction`"));
+            }
         };
         let alphas_cumprod = config
             .betas()?
@@ -157,15 +159,31 @@ impl NoiseSchedule {
 
     /// `alpha * latents + sigma * noise` at each sample's own timestep.
     /// `latents` and `noise`: [b, c, h, w]; `timestep`: [b] i64.
-    pub fn add_noise(&self, latents: &Tensor, noise: &Tensor, timestep: &Tensor) -> Result<Tensor, SampleError> {
+    pub fn add_noise(
+        &self,
+        latents: &Tensor,
+        noise: &Tensor,
+        timestep: &Tensor,
+    ) -> Result<Tensor, SampleError> {
         let (alpha, sigma) = self.amplitudes(timestep, latents)?;
         Ok((latents.broadcast_mul(&alpha)? + noise.broadcast_mul(&sigma)?)?)
     }
 
     /// The noise in `sample` if its clean latents are `latents`: the inverse of [`Self::add_noise`].
-    pub fn noise_in(&self, sample: &Tensor, latents: &Tensor, timestep: &Tensor) -> Result<Tensor, SampleError> {
+    pub fn noise_in(
+        &self,
+        sample: &Tensor,
+        latents: &Tensor,
+        timestep: &Tensor,
+    ) -> Result<Tensor, SampleError> {
         let (alpha, sigma) = self.amplitudes(timestep, sample)?;
         Ok((sample - latents.broadcast_mul(&alpha)?)?.broadcast_div(&sigma)?)
+    }
+
+    /// The clean latents in `sample` if its noise is `noise`: the other inverse of [`Self::add_noise`].
+    pub fn latents_in(&self, sample: &Tensor, noise: &Tensor, timestep: &Tensor) -> Result<Tensor, SampleError> {
+        let (alpha, sigma) = self.amplitudes(timestep, sample)?;
+        Ok((sample - noise.broadcast_mul(&sigma)?)?.broadcast_div(&alpha)?)
     }
 
     /// What the U-Net should have predicted for `sample`, given the noise in it: the noise or the velocity.

@@ -25,7 +25,9 @@ impl Spacing {
             // numpy gives the start, 0, for one point.
             Self::Linspace if count == 1 => 0.0,
             // As numpy: multiples of a rounded stride, which must not end an ulp too high.
-            Self::Linspace => ((count - 1 - index) as f64 * ((total - 1.0) / (number - 1.0))).min(total - 1.0),
+            Self::Linspace => {
+                ((count - 1 - index) as f64 * ((total - 1.0) / (number - 1.0))).min(total - 1.0)
+            }
         };
         (0..count).map(timestep).collect()
     }

@@ -1,1 +1,115 @@
-//! Which units to remove, given their scores and a budget.
+//! From scores to a plan: which units go, so that a given share of the U-Net's parameters goes.
+
+pub mod bound;
+pub mod front;
+mod greedy;
+mod greedy_per_parameter;
+mod knapsack;
+pub mod plan;
+pub mod problem;
+mod random;
+mod removal;
+
+use std::collections::BTreeSet;
+
+use miette::Diagnostic;
+
+use crate::backend::Random;
+use crate::base::UnitId;
+
+pub use front::Front;
+pub use plan::{Baseline, FrontPoint, Plan, Predicted, Request};
+pub use problem::{Group, Item, Problem};
+
+/// A way to choose the units.
+pub trait Solver: Sync {
+    /// What a pipeline file calls it.
+    fn name(&self) -> &'static str;
+
+    /// One line for `laptop-diff list`.
+    fn summary(&self) -> &'static str;
+
+    /// Units whose weight reaches `needed`, which [`Problem::needed`] found reachable. A Transformer2D
+    /// that goes entirely is named by itself, without its blocks.
+    fn solve(&self, problem: &Problem, needed: u64, random: &Random) -> BTreeSet<UnitId>;
+}
+
+/// Every solver there is; the first is the default.
+pub const SOLVERS: &[&dyn Solver] =
+    &[&knapsack::Knapsack, &greedy::Greedy, &greedy_per_parameter::GreedyPerParameter, &random::RandomOrder];
+
+/// The solver of this name.
+pub fn solver(name: &str) -> Result<&'static dyn Solver, SelectError> {
+    SOLVERS.iter().copied().find(|solver| solver.name() == name).ok_or_else(|| SelectError::UnknownSolver {
+        name: name.to_owned(),
+        known: SOLVERS.iter().map(|solver| solver.name()).collect::<Vec<_>>().join(", "),
+    })
+}
+
+/// Why there is no plan.
+#[derive(Debug, thiserror::Error, Diagnostic)]
+pub enum SelectError {
+    /// More is asked for than the units hold.
+    #[error("a ratio of {ratio} asks to remove {needed} parameters, but the units hold {available}")]
+    #[diagnostic(
+        code(select::ratio_unreachable),
+        help("ask for a ratio above 0 and up to {reachable:.3}, the largest that this U-Net allows")
+    )]
+    RatioUnreachable {
+        /// The ratio asked for.
+        ratio: f64,
+        /// The weight that it means.
+        needed: u64,
+        /// The weight that all units hold.
+        available: u64,
+        /// The largest reachable ratio, rounded down.
+        reachable: f64,
+    },
+    /// The scores do not hold the criterion.
+    #[error("the scores hold no `{name}`; they hold {known}")]
+    #[diagnostic(
+        code(select::unknown_criterion),
+        help("name one of them, or add `{name}` to the criteria of the score stage")
+    )]
+    UnknownCriterion {
+        /// The criterion asked for.
+        name: String,
+        /// The criteria there are.
+        known: String,
+    },
+    /// No such solver.
+    #[error("no solver is called `{name}`; there are {known}")]
+    #[diagnostic(code(select::unknown_solver), help("`laptop-diff list` says what each does"))]
+    UnknownSolver {
+        /// The solver asked for.
+        name: String,
+        /// The solvers there are.
+        known: String,
+    },
+    /// A score that is no number.
+    #[error("the `{criterion}` of `{unit}` is {loss}; it must be a finite number")]
+    #[diagnostic(
+        code(select::not_finite),
+        help("the U-Net without `{unit}` overflows: score it in f32 or bf16, and check its weights")
+    )]
+    NotFinite {
+        /// The unit.
+        unit: UnitId,
+        /// The criterion.
+        criterion: String,
+        /// The value found.
+        loss: f64,
+    },
+    /// A block whose Transformer2D was not scored.
+    #[error("`{unit}` belongs to `{parent}`, which has no score of its own")]
+    #[diagnostic(
+        code(select::orphan),
+        help("score the whole of `{parent}` too: its last block cannot go without it")
+    )]
+    Orphan {
+        /// The block.
+        unit: UnitId,
+        /// Its Transformer2D.
+        parent: UnitId,
+    },
+}

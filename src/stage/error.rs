@@ -1,10 +1,19 @@
 //! How a stage fails, sorted by what the user can do about it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use miette::Diagnostic;
 
 use crate::base::Interrupted;
+use crate::data::DataError;
+use crate::distill::DistillError;
+use crate::metric::MetricError;
+use crate::model::ModelError;
+use crate::model::weights::WeightsError;
+use crate::prune::ApplyError;
+use crate::sample::SampleError;
+use crate::score::ScoreError;
+use crate::select::SelectError;
 
 /// The exit code follows from the variant.
 #[derive(Debug, thiserror::Error, Diagnostic)]
@@ -17,6 +26,10 @@ pub enum StageError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Input(Box<dyn Diagnostic + Send + Sync>),
+    /// The work itself failed (exit code 6).
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Work(Box<dyn Diagnostic + Send + Sync>),
     /// Asked to stop; the checkpoint is written (exit code 130).
     #[error(transparent)]
     Interrupted(#[from] Interrupted),
@@ -33,4 +46,68 @@ pub enum StageError {
     #[error(transparent)]
     #[diagnostic(code(stage::tensor))]
     Tensor(#[from] candle_core::Error),
+}
+
+impl StageError {
+    /// The user's pipeline asks for what cannot be.
+    pub(super) fn pipeline(error: impl Diagnostic + Send + Sync + 'static) -> Self {
+        Self::Pipeline(Box::new(error))
+    }
+
+    /// The user's file is missing or wrong.
+    pub(super) fn input(error: impl Diagnostic + Send + Sync + 'static) -> Self {
+        Self::Input(Box::new(error))
+    }
+
+    /// What was asked for could be asked, but did not work out.
+    pub(super) fn work(error: impl Diagnostic + Send + Sync + 'static) -> Self {
+        Self::Work(Box::new(error))
+    }
+
+    /// For `map_err`: names the file.
+    pub(super) fn file(path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::File { path, source }
+    }
+}
+
+/// How each module's errors sort into the variants.
+macro_rules! sort {
+    ($($error:ty => $variant:ident),* $(,)?) => {
+        $(impl From<$error> for StageError {
+            fn from(error: $error) -> Self {
+                Self::$variant(error)
+            }
+        })*
+    };
+}
+
+sort! {
+    ModelError => input,
+    WeightsError => input,
+    ApplyError => input,
+    SampleError => input,
+    SelectError => pipeline,
+}
+
+/// As above, but a wish to stop stays one.
+macro_rules! sort_interruptible {
+    ($($error:ident => $variant:ident),* $(,)?) => {
+        $(impl From<$error> for StageError {
+            fn from(error: $error) -> Self {
+                match error {
+                    $error::Interrupted(interrupted) => Self::Interrupted(interrupted),
+                    $error::Tensor(error) => Self::Tensor(error),
+                    other => Self::$variant(other),
+                }
+            }
+        })*
+    };
+}
+
+sort_interruptible! {
+    DataError => input,
+    ScoreError => work,
+    DistillError => work,
+    MetricError => work,
 }

@@ -3,6 +3,8 @@
 
 mod artefact;
 mod error;
+mod model;
+mod named;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -15,6 +17,7 @@ use crate::base::{Interrupt, Manifest, Progress, StageId};
 
 pub use artefact::{Artefact, ArtefactKind};
 pub use error::StageError;
+pub use evaluate::SELECTED;
 
 /// A stage with its parameters, as a pipeline file states it.
 pub trait Stage: Send + Sync {
@@ -144,4 +147,12 @@ macro_rules! stages {
     };
 }
 
-stages! {}
+stages! {
+    load::Load,
+    calibrate::Calibrate,
+    score::Score,
+    select::Select,
+    prune::Prune,
+    distill::Distill,
+    evaluate::Evaluate,
+}

@@ -1,1 +1,42 @@
 //! Readers of events: bars, plain lines, JSON. The only place that prints while work goes on.
+//!
+//! Talk goes to stderr, so that stdout is free for data; JSON is data.
+
+mod bars;
+mod json;
+mod plain;
+mod words;
+
+use std::io::IsTerminal;
+
+use crate::run::Sink;
+
+pub use bars::Bars;
+pub use json::Json;
+pub use plain::Plain;
+
+/// How a run is shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Style {
+    /// Bars on a terminal, else plain lines.
+    #[default]
+    Auto,
+    /// Bars, redrawn in place.
+    Bars,
+    /// Lines, for logs.
+    Plain,
+    /// One event a line on stdout.
+    Json,
+}
+
+impl Style {
+    /// The reader of this style, on the streams of this process.
+    pub fn open(self) -> Box<dyn Sink> {
+        match self {
+            Self::Auto if std::io::stderr().is_terminal() => Self::Bars.open(),
+            Self::Auto | Self::Plain => Box::new(Plain::new(std::io::stderr())),
+            Self::Bars => Box::new(Bars::new()),
+            Self::Json => Box::new(Json::new(std::io::stdout())),
+        }
+    }
+}

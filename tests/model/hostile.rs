@@ -162,8 +162,8 @@ fn a_wrong_shape_names_the_tensor_and_both_shapes() {
     fs::write(sandbox.path().join("unet/config.json"), config).expect("a temporary folder can be written");
     let directory = ModelDirectory::open(sandbox.path()).expect("it has a U-Net");
     for error in [
-        directory.unet(DType::F32, &Device::Cpu).err().expect("shapes differ").to_string(),
-        directory.unet_trainable(&Device::Cpu).err().expect("shapes differ").to_string(),
+        directory.unet(DType::F32, &Device::Cpu).expect_err("shapes differ").to_string(),
+        directory.unet_trainable(&Device::Cpu).expect_err("shapes differ").to_string(),
     ] {
         assert!(
             error.contains("attn2.to_k.weight") && error.contains("[16, 12]") && error.contains("[16, 24]"),

@@ -12,8 +12,8 @@ use serde_json::Value;
 pub struct ClipPreprocess {
     size: Value,
     crop_size: Value,
-    image_mean: [f32; 3],
-    image_std: [f32; 3],
+    image_mean: [f64; 3],
+    image_std: [f64; 3],
 }
 
 impl Default for ClipPreprocess {
@@ -38,9 +38,9 @@ impl ClipPreprocess {
         let mut values = vec![0f32; 3 * (width * height) as usize];
         for (pixel, colours) in picture.pixels().enumerate() {
             for colour in 0..3 {
-                let value = f32::from(colours.0[colour]) / 255.0;
+                let value = f64::from(colours.0[colour]) / 255.0;
                 let place = colour * (width * height) as usize + pixel;
-                values[place] = (value - self.image_mean[colour]) / self.image_std[colour];
+                values[place] = ((value - self.image_mean[colour]) / self.image_std[colour]) as f32;
             }
         }
         Tensor::from_vec(values, (3, height as usize, width as usize), &Device::Cpu)

@@ -1,0 +1,74 @@
+//! What the cache knows of one key, and how it can turn out to be wrong.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::Tree;
+use crate::base::{Digest, Manifest};
+use crate::stage::ArtefactKind;
+
+/// The record of a finished stage, in `entries/KEY.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Hash of the manifest.
+    pub key: Digest,
+    /// What the artefact depends on.
+    pub manifest: Manifest,
+    /// Digest of the artefact's files.
+    pub digest: Digest,
+    /// The files.
+    pub files: Tree,
+    /// How it was made.
+    pub made: Made,
+}
+
+/// How an artefact was made: for the record, never for a key.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Made {
+    /// What it is.
+    pub kind: ArtefactKind,
+    /// How long the stage ran; of a resumed one, the attempt that finished it.
+    pub seconds: f64,
+    /// Peak memory of the process while the stage ran, where the system says.
+    pub peak_bytes: Option<u64>,
+    /// When it was finished.
+    pub finished: String,
+    /// The version of this program.
+    pub program: String,
+}
+
+/// Bytes in the cache that are not those that were put there.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Damage {
+    /// The file; or the artefact's folder where all of it is gone.
+    pub path: PathBuf,
+    /// What it held.
+    pub expected: Option<Digest>,
+    /// What it holds now.
+    pub found: Option<Digest>,
+}
+
+impl Entry {
+    /// Whether the entry's own parts fit together.
+    pub(super) fn is_sound(&self, key: &Digest) -> bool {
+        self.key == *key && self.manifest.key() == *key && self.files.digest() == self.digest
+    }
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = self.path.display();
+        match (&self.expected, &self.found) {
+            (Some(expected), Some(found)) => {
+                write!(f, "{path} is damaged: expected {}, found {}", expected.short(), found.short())
+            }
+            (Some(expected), None) => write!(f, "{path} is gone: expected {}", expected.short()),
+            (None, Some(found)) => {
+                write!(f, "{path} is not part of the artefact: expected nothing, found {}", found.short())
+            }
+            (None, None) => write!(f, "{path} is damaged: it is no entry of this cache"),
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! How the cache fails.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use miette::Diagnostic;
+
+use crate::base::Interrupted;
+use crate::base::files::is_full;
+
+/// A cache that cannot be used. Damage is no error: it is reported and made good.
+#[derive(Debug, thiserror::Error, Diagnostic)]
+pub enum CacheError {
+    /// The folder was written by a program that knows more than this one (exit code 4).
+    #[error(
+        "the cache {} has format `{found}`, made by a newer laptop-diff; this one reads format {known}",
+        root.display()
+    )]
+    #[diagnostic(
+        code(cache::newer_format),
+        help("update laptop-diff, or give it another folder with `--cache FOLDER`")
+    )]
+    NewerFormat {
+        /// The cache folder.
+        root: PathBuf,
+        /// What its `version` file says.
+        found: String,
+        /// The format that this program writes.
+        known: u32,
+    },
+    /// No space is left, or the user's quota is used up (exit code 4).
+    #[error("the disk is full: could not write {}", path.display())]
+    #[diagnostic(
+        code(cache::full),
+        help(
+            "free space there, or move the cache with `--cache FOLDER`; the same command then goes on from here"
+        )
+    )]
+    Full {
+        /// What was being written.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A file or folder of the cache could not be read or written (exit code 4).
+    #[error("could not use the cache: {}: {source}", path.display())]
+    #[diagnostic(code(cache::file), help("the cache folder must be readable and writable for this user"))]
+    File {
+        /// Which one.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// Asked to stop while waiting for another process (exit code 130).
+    #[error(transparent)]
+    Interrupted(#[from] Interrupted),
+}
+
+impl CacheError {
+    /// Sorts an error of the file system; `path` is what was being read or written.
+    pub(super) fn of(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| match source.kind() {
+            io::ErrorKind::Interrupted => Self::Interrupted(Interrupted),
+            _ if is_full(&source) => Self::Full { path, source },
+            _ => Self::File { path, source },
+        }
+    }
+}

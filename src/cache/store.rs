@@ -1,0 +1,230 @@
+//! The cache folder: looking up, and beginning what is not there.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::memo::Memo;
+use super::{CacheError, Damage, Entry, Work};
+use crate::base::lock::FileLock;
+use crate::base::{Digest, Interrupt, Manifest, StageId, files};
+use crate::stage::Artefact;
+
+/// The format of everything below `v1`. History: 1, the first.
+const FORMAT: u32 = 1;
+
+/// Tells backup programs that all of this can be made again (<https://bford.info/cachedir/>).
+const CACHEDIR_TAG: &str = "Signature: 8a477f597d28d172789f06886806bc55\n";
+
+/// A cache folder. Opening it and looking things up writes nothing.
+pub struct Store {
+    root: PathBuf,
+    pub(super) memo: Memo,
+}
+
+/// What [`Store::lookup`] found.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Lookup {
+    /// The key is not known.
+    Absent,
+    /// The artefact is there, with the bytes that it was given.
+    Whole(Entry),
+    /// The key is known, but its bytes are not what they were.
+    Damaged(Damage),
+}
+
+/// What [`Store::begin`] found once it held the key's lock.
+pub enum Begun<'a> {
+    /// Another process has finished it meanwhile.
+    Cached(Entry),
+    /// It is ours to make.
+    Work(Work<'a>),
+}
+
+/// The manifest that a stage had when it was last looked up in a run.
+#[derive(PartialEq, Serialize, Deserialize)]
+struct Last {
+    pipeline: String,
+    stage: StageId,
+    manifest: Manifest,
+}
+
+impl Store {
+    /// Opens the cache at `root`, which need not exist yet.
+    pub fn open(root: &Path) -> Result<Self, CacheError> {
+        let root = std::path::absolute(root).map_err(CacheError::of(root))?;
+        let version = root.join("version");
+        match fs::read_to_string(&version) {
+            Ok(found) if found.trim() == FORMAT.to_string() => {}
+            Ok(found) => {
+                let found = found.trim().chars().take(20).collect();
+                return Err(CacheError::NewerFormat { root, found, known: FORMAT });
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(CacheError::of(&version)(error)),
+        }
+        let memo = Memo::new(root.join(format!("v{FORMAT}/memo")));
+        Ok(Self { root, memo })
+    }
+
+    /// The cache folder.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Looks a key up and checks the artefact's bytes; changes nothing.
+    pub fn lookup(&self, key: &Digest) -> Result<Lookup, CacheError> {
+        let path = self.entry_file(key);
+        let text = match fs::read(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Lookup::Absent),
+            text => text.map_err(CacheError::of(&path))?,
+        };
+        let Some(entry) = serde_json::from_slice(&text).ok().filter(|entry: &Entry| entry.is_sound(key))
+        else {
+            return Ok(Lookup::Damaged(Damage { path, expected: None, found: None }));
+        };
+        Ok(match self.damage(&entry)? {
+            None => Lookup::Whole(entry),
+            Some(damage) => Lookup::Damaged(damage),
+        })
+    }
+
+    /// Takes the key's lock, and looks it up again: the process that held the lock may have finished it.
+    /// `waiting` is told who that is. With `force`, a finished artefact and a checkpoint are passed over.
+    pub fn begin(
+        &self,
+        key: &Digest,
+        force: bool,
+        interrupt: &Interrupt,
+        waiting: &mut dyn FnMut(&str),
+    ) -> Result<Begun<'_>, CacheError> {
+        self.prepare()?;
+        let lock = self.lock(&format!("key-{key}"), interrupt, waiting)?;
+        match self.lookup(key)? {
+            Lookup::Whole(entry) if !force => return Ok(Begun::Cached(entry)),
+            Lookup::Damaged(_) => self.discard(key, interrupt)?,
+            _ => {}
+        }
+        Ok(Begun::Work(Work::open(self, *key, lock, force)?))
+    }
+
+    /// The artefact of an entry, as stages take it.
+    pub fn artefact(&self, entry: &Entry) -> Artefact {
+        Artefact { kind: entry.made.kind, path: self.artefact_folder(&entry.digest), digest: entry.digest }
+    }
+
+    /// Digest of a file or folder outside of the cache, taken only if it is not known yet. Of a folder,
+    /// hidden files do not count.
+    pub fn digest_of(&self, path: &Path) -> io::Result<Digest> {
+        Ok(self.memo.tree(path)?.digest())
+    }
+
+    /// Keeps the digests taken since, so that the next command need not take them again.
+    pub fn save_digests(&self) {
+        self.memo.save();
+    }
+
+    /// The manifest that this stage had in the last run of this pipeline.
+    pub fn last_manifest(&self, pipeline: &str, stage: &StageId) -> Option<Manifest> {
+        let last: Last = files::read_json(&self.last_file(pipeline, stage)).ok()?;
+        Some(last.manifest)
+    }
+
+    /// Keeps a stage's manifest, for the explanation of the next run. It is only talk, so nothing fails for it.
+    pub fn remember(&self, pipeline: &str, stage: &StageId, manifest: &Manifest) {
+        if self.last_manifest(pipeline, stage).as_ref() == Some(manifest) {
+            return;
+        }
+        let last = Last { pipeline: pipeline.to_owned(), stage: stage.clone(), manifest: manifest.clone() };
+        if let Ok(bytes) = serde_json::to_vec(&last) {
+            let _ = files::replace(&self.last_file(pipeline, stage), &bytes);
+        }
+    }
+
+    /// Where the work on a key lies while it is unfinished.
+    pub(super) fn work_folder(&self, key: &Digest) -> PathBuf {
+        self.place("work").join(key.to_string())
+    }
+
+    pub(super) fn artefact_folder(&self, digest: &Digest) -> PathBuf {
+        self.place("artefacts").join(digest.to_string())
+    }
+
+    pub(super) fn entry_file(&self, key: &Digest) -> PathBuf {
+        self.place("entries").join(format!("{key}.json"))
+    }
+
+    pub(super) fn lock(
+        &self,
+        name: &str,
+        interrupt: &Interrupt,
+        waiting: &mut dyn FnMut(&str),
+    ) -> Result<FileLock, CacheError> {
+        let path = self.place("locks").join(name);
+        FileLock::acquire(&path, interrupt, waiting).map_err(CacheError::of(&path))
+    }
+
+    /// What is wrong with an entry's artefact.
+    pub(super) fn damage(&self, entry: &Entry) -> Result<Option<Damage>, CacheError> {
+        let folder = self.artefact_folder(&entry.digest);
+        if !folder.is_dir() {
+            return Ok(Some(Damage { path: folder, expected: Some(entry.digest), found: None }));
+        }
+        match self.memo.tree(&folder) {
+            Ok(found) => Ok(entry.files.first_difference(&found).map(|(path, expected, found)| Damage {
+                path: folder.join(path),
+                expected,
+                found,
+            })),
+            // A broken link, or a file that the disk no longer gives back.
+            Err(_) => Ok(Some(Damage { path: folder, expected: Some(entry.digest), found: None })),
+        }
+    }
+
+    /// Takes a damaged artefact out of the way, unless another process has mended it meanwhile.
+    fn discard(&self, key: &Digest, interrupt: &Interrupt) -> Result<(), CacheError> {
+        let path = self.entry_file(key);
+        let entry: Option<Entry> = files::read_json(&path).ok();
+        fs::remove_file(&path).map_err(CacheError::of(&path))?;
+        if let Some(entry) = entry.filter(|entry| entry.is_sound(key)) {
+            let _lock = self.lock(&format!("artefact-{}", entry.digest), interrupt, &mut |_| {})?;
+            if self.damage(&entry)?.is_some() {
+                self.remove_artefact(&entry.digest)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes an artefact in one step, as far as readers can see.
+    pub(super) fn remove_artefact(&self, digest: &Digest) -> Result<(), CacheError> {
+        let folder = self.artefact_folder(digest);
+        let aside = self.place("work").join(format!("removed-{digest}"));
+        files::remove_folder(&aside).map_err(CacheError::of(&aside))?;
+        match fs::create_dir_all(self.place("work")).and_then(|()| fs::rename(&folder, &aside)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            renamed => renamed.map_err(CacheError::of(&folder))?,
+        }
+        files::remove_folder(&aside).map_err(CacheError::of(&aside))
+    }
+
+    fn prepare(&self) -> Result<(), CacheError> {
+        let version = self.root.join("version");
+        if !version.exists() {
+            files::write_atomic(&self.root.join("CACHEDIR.TAG"), CACHEDIR_TAG.as_bytes())
+                .and_then(|()| files::write_atomic(&version, format!("{FORMAT}\n").as_bytes()))
+                .map_err(CacheError::of(&version))?;
+        }
+        Ok(())
+    }
+
+    fn last_file(&self, pipeline: &str, stage: &StageId) -> PathBuf {
+        let name = Digest::of(format!("{pipeline}\0{stage}").as_bytes());
+        self.place("last").join(format!("{name}.json"))
+    }
+
+    fn place(&self, name: &str) -> PathBuf {
+        self.root.join(format!("v{FORMAT}")).join(name)
+    }
+}

@@ -1,0 +1,252 @@
+//! What the cache promises, each as a test of that name.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::*;
+use crate::base::{Digest, Interrupt, Manifest, clock};
+use crate::stage::ArtefactKind;
+
+struct Sandbox {
+    folder: tempfile::TempDir,
+}
+
+impl Sandbox {
+    fn new() -> Self {
+        Self { folder: tempfile::tempdir().expect("a temporary folder") }
+    }
+
+    fn root(&self) -> PathBuf {
+        self.folder.path().join("cache")
+    }
+
+    fn store(&self) -> Store {
+        Store::open(&self.root()).expect("a cache of this format")
+    }
+
+    /// All files below the cache but locks and memos, by path.
+    fn files(&self) -> Vec<String> {
+        let tree = Tree::read(&self.root(), &mut |_, _, _| Ok(Digest::of(b"")));
+        let paths = tree.map(|tree| tree.files().iter().map(|f| f.path.clone()).collect::<Vec<_>>());
+        let mut paths = paths.unwrap_or_default();
+        paths.retain(|path| !path.starts_with("v1/locks") && !path.starts_with("v1/memo"));
+        paths
+    }
+}
+
+fn manifest(name: &str) -> Manifest {
+    let mut manifest = Manifest::default();
+    manifest.field("stage", name);
+    manifest
+}
+
+fn made() -> Made {
+    Made {
+        kind: ArtefactKind::Plan,
+        seconds: 1.5,
+        peak_bytes: None,
+        finished: clock::now(),
+        program: "0.1.0".to_owned(),
+    }
+}
+
+fn begin<'a>(store: &'a Store, manifest: &Manifest) -> Begun<'a> {
+    let mut nobody = |holder: &str| panic!("nobody holds the lock, yet it is {holder}");
+    store.begin(&manifest.key(), false, &Interrupt::default(), &mut nobody).expect("the cache works")
+}
+
+fn work<'a>(store: &'a Store, manifest: &Manifest) -> Work<'a> {
+    match begin(store, manifest) {
+        Begun::Work(work) => work,
+        Begun::Cached(_) => panic!("it is not in the cache yet"),
+    }
+}
+
+/// Makes an artefact with one file `plan.json`.
+fn make(store: &Store, manifest: &Manifest, text: &str) -> Entry {
+    let work = work(store, manifest);
+    fs::write(work.output().join("plan.json"), text).expect("the output folder is there");
+    work.commit(manifest, made()).expect("the disk has space")
+}
+
+fn path(store: &Store, entry: &Entry) -> PathBuf {
+    store.artefact(entry).path.join("plan.json")
+}
+
+#[test]
+fn opening_and_looking_up_write_nothing() {
+    let sandbox = Sandbox::new();
+    let store = sandbox.store();
+    assert_eq!(store.lookup(&Digest::of(b"key")).expect("absent is no error"), Lookup::Absent);
+    assert!(!sandbox.root().exists());
+}
+
+#[test]
+fn a_commit_is_found_by_another_process() {
+    let sandbox = Sandbox::new();
+    let entry = make(&sandbox.store(), &manifest("select"), "{}");
+    let store = sandbox.store();
+    assert_eq!(store.lookup(&entry.key).expect("readable"), Lookup::Whole(entry.clone()));
+    assert!(matches!(begin(&store, &manifest("select")), Begun::Cached(found) if found == entry));
+    assert_eq!(fs::read_to_string(path(&store, &entry)).expect("the file is there"), "{}");
+}
+
+#[test]
+fn an_attempt_leaves_its_checkpoint_and_nothing_else() {
+    let sandbox = Sandbox::new();
+    let store = sandbox.store();
+    let first = work(&store, &manifest("distill"));
+    assert!(!first.resumed());
+    fs::write(first.output().join("half"), "written").expect("writable");
+    fs::write(first.checkpoint().join("step"), "100").expect("writable");
+    // As SIGKILL would have it: no destructor runs, but the system drops the lock.
+    let folder = first.checkpoint();
+    std::mem::forget(first);
+    let lock = sandbox.root().join("v1/locks").join(format!("key-{}", manifest("distill").key()));
+    fs::remove_file(lock).expect("stands in for the death of its holder");
+
+    let second = work(&store, &manifest("distill"));
+    assert!(second.resumed());
+    assert_eq!(fs::read_to_string(folder.join("step")).expect("kept"), "100");
+    assert_eq!(fs::read_dir(second.output()).expect("there").count(), 0);
+    drop(second);
+    assert!(folder.join("step").exists());
+    let third = work(&store, &manifest("distill"));
+    third.commit(&manifest("distill"), made()).expect("the disk has space");
+    assert!(!folder.exists());
+}
+
+#[test]
+fn force_passes_over_entry_and_checkpoint() {
+    let sandbox = Sandbox::new();
+    let store = sandbox.store();
+    let entry = make(&store, &manifest("score"), "old");
+    let Ok(Begun::Work(forced)) = store.begin(&entry.key, true, &Interrupt::default(), &mut |_| {}) else {
+        panic!("a forced stage is made again");
+    };
+    fs::write(forced.output().join("plan.json"), "new").expect("writable");
+    let newer = forced.commit(&manifest("score"), made()).expect("the disk has space");
+    assert_ne!(newer.digest, entry.digest);
+    assert_eq!(store.lookup(&entry.key).expect("readable"), Lookup::Whole(newer));
+}
+
+#[test]
+fn equal_bytes_lie_in_one_folder() {
+    let sandbox = Sandbox::new();
+    let store = sandbox.store();
+    let one = make(&store, &manifest("one"), "same");
+    let two = make(&store, &manifest("two"), "same");
+    assert_eq!(path(&store, &one), path(&store, &two));
+    assert_eq!(sandbox.files().iter().filter(|path| path.ends_with("plan.json")).count(), 1);
+}
+
+/// Checks that `damage` is noticed with these digests, and that the key can then be made again.
+fn is_noticed(damage: impl FnOnce(&Path), expected: Option<&str>, found: Option<&str>) {
+    let sandbox = Sandbox::new();
+    let entry = make(&sandbox.store(), &manifest("select"), "good");
+    damage(&path(&sandbox.store(), &entry));
+    let store = sandbox.store();
+    let Ok(Lookup::Damaged(report)) = store.lookup(&entry.key) else {
+        panic!("damage was not noticed");
+    };
+    let digest = |text: Option<&str>| text.map(|text| Digest::of(text.as_bytes()));
+    assert_eq!((report.expected, report.found), (digest(expected), digest(found)), "{report}");
+    assert_eq!(make(&store, &manifest("select"), "good").digest, entry.digest);
+    assert!(matches!(store.lookup(&entry.key), Ok(Lookup::Whole(_))));
+}
+
+#[test]
+fn changed_bytes_are_noticed_and_made_again() {
+    is_noticed(|file| fs::write(file, "evil").expect("writable"), Some("good"), Some("evil"));
+}
+
+#[test]
+fn a_lost_file_is_noticed_and_made_again() {
+    is_noticed(|file| fs::remove_file(file).expect("there"), Some("good"), None);
+}
+
+#[test]
+fn a_file_too_many_is_noticed_and_made_again() {
+    is_noticed(|file| fs::write(file.with_file_name("x"), "new").expect("writable"), None, Some("new"));
+}
+
+#[test]
+fn a_damaged_entry_is_noticed_and_made_again() {
+    let sandbox = Sandbox::new();
+    let store = sandbox.store();
+    let entry = make(&store, &manifest("select"), "good");
+    let file = store.entry_file(&entry.key);
+    let text = fs::read_to_string(&file).expect("there");
+    for damaged in [text[..text.len() / 2].to_owned(), text.replace("select", "prune")] {
+        fs::write(&file, damaged).expect("writable");
+        assert!(matches!(store.lookup(&entry.key), Ok(Lookup::Damaged(damage)) if damage.path == file));
+        assert_eq!(make(&store, &manifest("select"), "good").digest, entry.digest);
+    }
+}
+
+#[test]
+fn a_newer_cache_is_refused_and_left_alone() {
+    let sandbox = Sandbox::new();
+    fs::create_dir(sandbox.root()).expect("writable");
+    fs::write(sandbox.root().join("version"), "2\n").expect("writable");
+    let error = Store::open(&sandbox.root()).err().expect("format 2 is not known");
+    assert!(matches!(&error, CacheError::NewerFormat { found, .. } if found == "2"), "{error}");
+    assert_eq!(sandbox.files(), ["version"]);
+}
+
+#[test]
+fn a_key_is_made_once_by_many() {
+    let sandbox = Sandbox::new();
+    let (made_by, waited) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let manifest = manifest("score");
+    std::thread::scope(|scope| {
+        for _ in 0..6 {
+            scope.spawn(|| {
+                let store = sandbox.store();
+                let mut waiting = |_: &str| {
+                    waited.fetch_add(1, Ordering::Relaxed);
+                };
+                match store.begin(&manifest.key(), false, &Interrupt::default(), &mut waiting) {
+                    Ok(Begun::Work(work)) => {
+                        made_by.fetch_add(1, Ordering::Relaxed);
+                        std::thread::sleep(std::time::Duration::from_millis(100));
+                        fs::write(work.output().join("scores.json"), "{}").expect("writable");
+                        work.commit(&manifest, made()).expect("the disk has space");
+                    }
+                    Ok(Begun::Cached(_)) => {}
+                    Err(error) => panic!("{error}"),
+                }
+            });
+        }
+    });
+    assert_eq!(made_by.into_inner(), 1);
+    assert!(waited.into_inner() >= 1);
+}
+
+#[test]
+fn a_file_shared_by_a_link_keeps_its_time() {
+    let sandbox = Sandbox::new();
+    let theirs = sandbox.folder.path().join("vae.safetensors");
+    fs::write(&theirs, "weights").expect("writable");
+    let time = fs::metadata(&theirs).and_then(|m| m.modified()).expect("has a time");
+    let store = sandbox.store();
+    let work = work(&store, &manifest("prune"));
+    fs::hard_link(&theirs, work.output().join("linked")).expect("one file system");
+    std::os::unix::fs::symlink(&theirs, work.output().join("pointed")).expect("links work");
+    let entry = work.commit(&manifest("prune"), made()).expect("the disk has space");
+    assert_eq!(entry.files.files().len(), 2);
+    assert_eq!(fs::metadata(&theirs).and_then(|m| m.modified()).expect("has a time"), time);
+    assert!(matches!(store.lookup(&entry.key), Ok(Lookup::Whole(_))));
+}
+
+#[test]
+fn the_last_manifest_is_kept_per_pipeline_and_stage() {
+    let sandbox = Sandbox::new();
+    let store = sandbox.store();
+    store.remember("nano50", &"scores".into(), &manifest("old"));
+    store.remember("nano50", &"scores".into(), &manifest("new"));
+    store.remember("nano30", &"scores".into(), &manifest("other"));
+    assert_eq!(store.last_manifest("nano50", &"scores".into()), Some(manifest("new")));
+    assert_eq!(store.last_manifest("nano50", &"points".into()), None);
+}

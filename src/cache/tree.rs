@@ -1,0 +1,166 @@
+//! A folder as the list of its files with their digests; its own digest follows from that list.
+
+use std::fs::{self, Metadata};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::{Digest, Manifest};
+
+/// The files of a folder in order of their paths, or a single file under the path ``.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Tree {
+    files: Vec<TreeFile>,
+}
+
+/// One file of a [`Tree`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TreeFile {
+    /// Path inside the folder, with `/`.
+    pub path: String,
+    /// Its size.
+    pub bytes: u64,
+    /// Digest of its bytes.
+    pub digest: Digest,
+}
+
+impl Tree {
+    /// Lists `root` and takes each file's digest from `digest`.
+    pub(super) fn read(
+        root: &Path,
+        digest: &mut dyn FnMut(&str, &Path, &Metadata) -> io::Result<Digest>,
+    ) -> io::Result<Self> {
+        let mut found = Vec::new();
+        list(root, "", &mut Vec::new(), &mut found)?;
+        found.sort_by(|one, two| one.0.cmp(&two.0));
+        let files = found.into_iter().map(|(path, place, metadata)| {
+            let digest = digest(&path, &place, &metadata).map_err(|error| named(&place, error))?;
+            Ok(TreeFile { path, bytes: metadata.len(), digest })
+        });
+        Ok(Self { files: files.collect::<io::Result<_>>()? })
+    }
+
+    /// The digest of the whole: of a single file, that of its bytes; of a folder, that of its names and
+    /// digests. Times, permissions and empty folders do not enter.
+    pub fn digest(&self) -> Digest {
+        if let [TreeFile { path, digest, .. }] = &self.files[..]
+            && path.is_empty()
+        {
+            return *digest;
+        }
+        let mut manifest = Manifest::default();
+        for file in &self.files {
+            manifest.field(&file.path, file.digest);
+        }
+        manifest.key()
+    }
+
+    /// The files in order of their paths.
+    pub fn files(&self) -> &[TreeFile] {
+        &self.files
+    }
+
+    /// The size of all files together.
+    pub fn bytes(&self) -> u64 {
+        self.files.iter().map(|file| file.bytes).sum()
+    }
+
+    /// The first file that is missing, other or new in `found`: its path, what it should be and what it is.
+    pub(super) fn first_difference(&self, found: &Tree) -> Option<(String, Option<Digest>, Option<Digest>)> {
+        let of = |tree: &Tree, path: &str| tree.files.iter().find(|f| f.path == path).map(|f| f.digest);
+        let paths = self.files.iter().chain(&found.files).map(|file| &file.path);
+        paths
+            .map(|path| (path.clone(), of(self, path), of(found, path)))
+            .find(|(_, expected, found)| expected != found)
+    }
+}
+
+/// Links are followed, because the hub's folders consist of them. Hidden files belong to tools (`.git`,
+/// `.DS_Store`, download locks), not to the data.
+fn list(
+    place: &Path,
+    name: &str,
+    above: &mut Vec<PathBuf>,
+    found: &mut Vec<(String, PathBuf, Metadata)>,
+) -> io::Result<()> {
+    let metadata = fs::metadata(place).map_err(|error| named(place, error))?;
+    if metadata.is_file() {
+        found.push((name.to_owned(), place.to_owned(), metadata));
+        return Ok(());
+    }
+    if !metadata.is_dir() {
+        return Err(named(place, io::Error::other("neither a file nor a folder")));
+    }
+    let real = fs::canonicalize(place)?;
+    if above.contains(&real) {
+        return Err(named(place, io::Error::other("a link to a folder that it lies in")));
+    }
+    above.push(real);
+    for entry in fs::read_dir(place).map_err(|error| named(place, error))? {
+        let entry = entry?;
+        let file_name = entry.file_name();
+        let Some(text) = file_name.to_str() else {
+            return Err(named(&entry.path(), io::Error::other("its name is not UTF-8")));
+        };
+        if text.starts_with('.') {
+            continue;
+        }
+        let inner = if name.is_empty() { text.to_owned() } else { format!("{name}/{text}") };
+        list(&entry.path(), &inner, above, found)?;
+    }
+    above.pop();
+    Ok(())
+}
+
+fn named(path: &Path, error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tree(path: &Path) -> io::Result<Tree> {
+        Tree::read(path, &mut |_, place, _| Digest::of_file(place))
+    }
+
+    #[test]
+    fn a_digest_is_of_names_and_bytes_alone() -> io::Result<()> {
+        let one = tempfile::tempdir()?;
+        let two = tempfile::tempdir()?;
+        for folder in [&one, &two] {
+            fs::create_dir(folder.path().join("unet"))?;
+            fs::write(folder.path().join("unet/config.json"), "{}")?;
+            fs::write(folder.path().join("model_index.json"), "[]")?;
+        }
+        fs::write(two.path().join(".DS_Store"), "tool")?;
+        fs::create_dir(two.path().join("empty"))?;
+        let expected = tree(one.path())?;
+        assert_eq!(expected.digest(), tree(two.path())?.digest());
+        assert_eq!(expected.bytes(), 4);
+
+        fs::rename(two.path().join("model_index.json"), two.path().join("index.json"))?;
+        let renamed = tree(two.path())?;
+        assert_ne!(expected.digest(), renamed.digest());
+        let difference = expected.first_difference(&renamed).map(|(path, ..)| path);
+        assert_eq!(difference.as_deref(), Some("model_index.json"));
+        Ok(())
+    }
+
+    #[test]
+    fn links_are_followed_and_a_circle_is_an_error() -> io::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let blob = folder.path().join("blob");
+        fs::write(&blob, "weights")?;
+        let snapshot = folder.path().join("snapshot");
+        fs::create_dir(&snapshot)?;
+        std::os::unix::fs::symlink("../blob", snapshot.join("model.safetensors"))?;
+        assert_eq!(tree(&snapshot)?.files()[0].digest, Digest::of(b"weights"));
+        assert_eq!(tree(&blob)?.digest(), Digest::of(b"weights"));
+        std::os::unix::fs::symlink(".", snapshot.join("again"))?;
+        assert!(tree(&snapshot).is_err_and(|error| error.to_string().contains("a link to a folder")));
+        Ok(())
+    }
+}

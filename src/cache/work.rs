@@ -1,0 +1,132 @@
+//! One attempt at a key: a folder to write into, and the steps by which it becomes an artefact.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File, Metadata};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use super::memo::TICK_NANOSECONDS;
+use super::{CacheError, Entry, Made, Store, Tree};
+use crate::base::lock::FileLock;
+use crate::base::{Digest, Interrupt, Manifest, files};
+
+/// The right to make one key's artefact, held against all other processes until it is dropped.
+///
+/// `output/` begins empty; `checkpoint/` holds what earlier attempts left. Dropping it without
+/// [`Work::commit`] clears the output and keeps the checkpoint.
+pub struct Work<'a> {
+    store: &'a Store,
+    key: Digest,
+    folder: PathBuf,
+    resumed: bool,
+    _lock: FileLock,
+}
+
+impl<'a> Work<'a> {
+    pub(super) fn open(
+        store: &'a Store,
+        key: Digest,
+        lock: FileLock,
+        from_nothing: bool,
+    ) -> Result<Self, CacheError> {
+        let folder = store.work_folder(&key);
+        let mut work = Self { store, key, resumed: false, _lock: lock, folder };
+        let stale = if from_nothing { work.folder.clone() } else { work.output() };
+        files::remove_folder(&stale).map_err(CacheError::of(&stale))?;
+        for fresh in [work.output(), work.checkpoint()] {
+            fs::create_dir_all(&fresh).map_err(CacheError::of(&fresh))?;
+        }
+        work.resumed = !is_empty(&work.checkpoint());
+        Ok(work)
+    }
+
+    /// The folder that becomes the artefact.
+    pub fn output(&self) -> PathBuf {
+        self.folder.join("output")
+    }
+
+    /// The folder that outlives a crash.
+    pub fn checkpoint(&self) -> PathBuf {
+        self.folder.join("checkpoint")
+    }
+
+    /// Whether an earlier attempt left a checkpoint.
+    pub fn resumed(&self) -> bool {
+        self.resumed
+    }
+
+    /// Makes the output the artefact of this key: synced to the disk, put in place under its digest,
+    /// and only then entered. `manifest` is the one whose hash is the key.
+    pub fn commit(self, manifest: &Manifest, made: Made) -> Result<Entry, CacheError> {
+        assert_eq!(manifest.key(), self.key, "BUG: the manifest is not that of the key");
+        let output = self.output();
+        let files = settle(&output).map_err(CacheError::of(&output))?;
+        let entry = Entry { key: self.key, manifest: manifest.clone(), digest: files.digest(), files, made };
+        self.put_in_place(&entry)?;
+        let path = self.store.entry_file(&self.key);
+        files::write_json(&path, &entry).map_err(CacheError::of(&path))?;
+        // The checkpoint has served; were it to stay, only its space would be lost.
+        let _ = files::remove_folder(&self.checkpoint());
+        Ok(entry)
+    }
+
+    /// Moves the output to where its digest says; where equal bytes lie there already, they stay.
+    fn put_in_place(&self, entry: &Entry) -> Result<(), CacheError> {
+        let (store, output) = (self.store, self.output());
+        let folder = store.artefact_folder(&entry.digest);
+        // The lock is held by others for a moment only, so nobody needs to hear of it or to interrupt it.
+        let _lock = store.lock(&format!("artefact-{}", entry.digest), &Interrupt::default(), &mut |_| {})?;
+        if folder.exists() {
+            if store.damage(entry)?.is_none() {
+                return Ok(());
+            }
+            store.remove_artefact(&entry.digest)?;
+        }
+        let artefacts = folder.parent().expect("an artefact lies in a folder");
+        fs::create_dir_all(artefacts)
+            .and_then(|()| fs::rename(&output, &folder))
+            .and_then(|()| File::open(artefacts)?.sync_all())
+            .and_then(|()| store.memo.know(&folder, &entry.files))
+            .map_err(CacheError::of(&folder))
+    }
+}
+
+impl Drop for Work<'_> {
+    fn drop(&mut self) {
+        // Best effort: what stays is cleared by the next attempt at this key.
+        let _ = files::remove_folder(&self.output());
+        if is_empty(&self.checkpoint()) {
+            let _ = files::remove_folder(&self.folder);
+        }
+    }
+}
+
+/// Hashes a finished folder and syncs it to the disk.
+///
+/// Its files are dated back a little more than a tick, so that the memo may trust their digests at once;
+/// an edit from now on gives another time. Files that others share by a link are left as they are.
+fn settle(output: &Path) -> io::Result<Tree> {
+    let here = fs::canonicalize(output)?;
+    let past = SystemTime::now() - Duration::from_nanos(TICK_NANOSECONDS as u64 + 1_000_000_000);
+    let mut folders = BTreeSet::from([here.clone()]);
+    let tree = Tree::read(&here, &mut |_, place, metadata: &Metadata| {
+        if fs::canonicalize(place)? == place {
+            let file = File::open(place)?;
+            if metadata.nlink() == 1 {
+                file.set_modified(past)?;
+            }
+            file.sync_all()?;
+            folders
+                .extend(place.ancestors().skip(1).take_while(|p| p.starts_with(&here)).map(Path::to_owned));
+        }
+        Digest::of_file(place)
+    })?;
+    folders.iter().try_for_each(|folder| File::open(folder)?.sync_all())?;
+    Ok(tree)
+}
+
+fn is_empty(folder: &Path) -> bool {
+    fs::read_dir(folder).map_or(true, |mut entries| entries.next().is_none())
+}

@@ -1,0 +1,259 @@
+//! The grammar of a pipeline file, from YAML straight into types, so that no error loses its line.
+//!
+//! Two steps of it cannot be derived: `with` is read into the type that `use` names, and an
+//! unknown key is answered with the known ones.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::Deserializer;
+use serde::de::value::MapDeserializer;
+use serde::de::{DeserializeSeed, Error, MapAccess, SeqAccess, Visitor};
+
+use super::error::{ConfigError, Problem};
+use super::pipeline::{FORMAT, StageEntry};
+use super::source::{Place, Source};
+use crate::stage::{self, STAGES, Stage};
+
+/// The `sweep:` block: dotted parameters, each with its values.
+pub(super) type Sweep = Vec<(String, Vec<serde_yaml::Value>)>;
+
+/// What the file says, before anything is checked that needs more than one place of it.
+pub(super) struct Document {
+    pub(super) name: String,
+    pub(super) seed: u64,
+    pub(super) stages: Vec<StageEntry>,
+    pub(super) sweep: Option<Sweep>,
+}
+
+/// The names that `use:` knows. A trait, so that the grammar is tested with small stages of its own.
+pub(super) trait Vocabulary {
+    fn names() -> Vec<String>;
+    fn deserialize<'de, D: Deserializer<'de>>(name: &str, block: D) -> Result<Box<dyn Stage>, D::Error>;
+}
+
+/// The real stages.
+pub(super) struct Stages;
+
+impl Vocabulary for Stages {
+    fn names() -> Vec<String> {
+        STAGES.iter().map(|info| info.name.to_owned()).collect()
+    }
+
+    fn deserialize<'de, D: Deserializer<'de>>(name: &str, block: D) -> Result<Box<dyn Stage>, D::Error> {
+        stage::deserialize(name, block)
+    }
+}
+
+/// Reads a whole file.
+pub(super) fn read<V: Vocabulary>(source: &Source) -> Result<Document, ConfigError> {
+    let trace = Trace::<V>::default();
+    let deserializer = serde_yaml::Deserializer::from_str(source.text());
+    deserializer.deserialize_map(Whole(&trace)).map_err(|error| match trace.problem.take() {
+        Some((problem, place)) => ConfigError::at(problem, source, &place),
+        None => ConfigError::of_yaml(&error, source, &trace.within.borrow()),
+    })
+}
+
+/// What serde's error type cannot carry: the problem as a type, and the words for where we are.
+struct Trace<V> {
+    problem: RefCell<Option<(Problem, Place)>>,
+    within: RefCell<String>,
+    vocabulary: PhantomData<V>,
+}
+
+impl<V> Default for Trace<V> {
+    fn default() -> Self {
+        let within = RefCell::new("the pipeline".to_owned());
+        Self { problem: RefCell::default(), within, vocabulary: PhantomData }
+    }
+}
+
+impl<V> Trace<V> {
+    fn fail<E: Error>(&self, problem: Problem, place: Place) -> E {
+        let error = E::custom(&problem);
+        self.problem.replace(Some((problem, place)));
+        error
+    }
+
+    fn unknown_key<E: Error>(&self, key: &str, known: &[&str], place: Place) -> E {
+        let known = known.iter().map(|&name| name.to_owned()).collect();
+        let problem =
+            Problem::UnknownKey { key: key.to_owned(), within: self.within.borrow().clone(), known };
+        self.fail(problem, place.key())
+    }
+}
+
+struct Whole<'a, V>(&'a Trace<V>);
+
+impl<'de, V: Vocabulary> Visitor<'de> for Whole<'_, V> {
+    type Value = Document;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a mapping with the keys `format`, `name`, `seed` and `stages`")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Document, A::Error> {
+        let Self(trace) = self;
+        let (mut format, mut name, mut seed, mut stages, mut sweep) = (None, None, None, None, None);
+        while let Some(key) = map.next_key::<String>()? {
+            match key.as_str() {
+                "format" => {
+                    let found: u64 = map.next_value()?;
+                    if found != FORMAT {
+                        let problem = Problem::Format { found, known: FORMAT };
+                        return Err(trace.fail(problem, Place::value(["format"])));
+                    }
+                    format = Some(found);
+                }
+                "name" => name = Some(map.next_value()?),
+                "seed" => seed = Some(map.next_value()?),
+                "stages" => stages = Some(map.next_value_seed(List(trace))?),
+                "sweep" => sweep = Some(map.next_value_seed(Axes)?),
+                _ => {
+                    let known = ["format", "name", "seed", "stages", "sweep"];
+                    return Err(trace.unknown_key(&key, &known, Place::value([&key])));
+                }
+            }
+        }
+        format.ok_or_else(|| A::Error::missing_field("format"))?;
+        Ok(Document {
+            name: name.ok_or_else(|| A::Error::missing_field("name"))?,
+            seed: seed.unwrap_or(0),
+            stages: stages.ok_or_else(|| A::Error::missing_field("stages"))?,
+            sweep,
+        })
+    }
+}
+
+struct List<'a, V>(&'a Trace<V>);
+
+impl<'de, V: Vocabulary> DeserializeSeed<'de> for List<'_, V> {
+    type Value = Vec<StageEntry>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_seq(self)
+    }
+}
+
+impl<'de, V: Vocabulary> Visitor<'de> for List<'_, V> {
+    type Value = Vec<StageEntry>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of stages, each beginning with `- id: ...`")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+        let mut stages = Vec::new();
+        while let Some(entry) = list.next_element_seed(Entry { trace: self.0, index: stages.len() })? {
+            stages.push(entry);
+        }
+        self.0.within.replace("the pipeline".to_owned());
+        Ok(stages)
+    }
+}
+
+struct Entry<'a, V> {
+    trace: &'a Trace<V>,
+    index: usize,
+}
+
+impl<'de, V: Vocabulary> DeserializeSeed<'de> for Entry<'_, V> {
+    type Value = StageEntry;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<StageEntry, D::Error> {
+        self.trace.within.replace(format!("stage {}", self.index + 1));
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<V> Entry<'_, V> {
+    fn place(&self, key: &str) -> Place {
+        Place::value(["stages", &self.index.to_string(), key])
+    }
+}
+
+impl<'de, V: Vocabulary> Visitor<'de> for Entry<'_, V> {
+    type Value = StageEntry;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a stage with the keys `id`, `use` and `with`")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<StageEntry, A::Error> {
+        let trace = self.trace;
+        let (mut id, mut name, mut stage) = (None::<String>, None::<String>, None);
+        while let Some(key) = map.next_key::<String>()? {
+            match (key.as_str(), &name) {
+                ("id", _) => {
+                    let found: String = map.next_value()?;
+                    trace.within.replace(format!("stage `{found}`"));
+                    id = Some(found);
+                }
+                ("use", _) => {
+                    let found: String = map.next_value()?;
+                    let known = V::names();
+                    if !known.contains(&found) {
+                        let problem = Problem::UnknownStage { name: found, known };
+                        return Err(trace.fail(problem, self.place("use")));
+                    }
+                    name = Some(found);
+                }
+                ("with", Some(name)) => {
+                    let within = id.as_ref().map_or("a stage".to_owned(), |id| format!("stage `{id}`"));
+                    trace.within.replace(format!("{within} (use: {name})"));
+                    stage = Some(map.next_value_seed(With::<V>(name, PhantomData))?);
+                }
+                ("with", None) => return Err(trace.fail(Problem::WithBeforeUse, self.place("with").key())),
+                _ => return Err(trace.unknown_key(&key, &["id", "use", "with"], self.place(&key))),
+            }
+        }
+        let id = id.ok_or_else(|| A::Error::missing_field("id"))?;
+        let name = name.ok_or_else(|| A::Error::missing_field("use"))?;
+        let stage = match stage {
+            Some(stage) => stage,
+            // Without a `with:` every parameter has its default, or is missing here.
+            None => V::deserialize(&name, MapDeserializer::new(std::iter::empty::<((), ())>()))?,
+        };
+        Ok(StageEntry { id: id.into(), stage })
+    }
+}
+
+/// A `with:` block, for the stage of this name.
+struct With<'a, V>(&'a str, PhantomData<V>);
+
+impl<'de, V: Vocabulary> DeserializeSeed<'de> for With<'_, V> {
+    type Value = Box<dyn Stage>;
+
+    fn deserialize<D: Deserializer<'de>>(self, block: D) -> Result<Self::Value, D::Error> {
+        V::deserialize(self.0, block)
+    }
+}
+
+/// `sweep:`, in the order of the file.
+struct Axes;
+
+impl<'de> DeserializeSeed<'de> for Axes {
+    type Value = Sweep;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Sweep, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Axes {
+    type Value = Sweep;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a mapping of parameters to lists: `selection.ratio: [0.3, 0.5]`")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Sweep, A::Error> {
+        let mut axes = Vec::new();
+        while let Some(axis) = map.next_entry()? {
+            axes.push(axis);
+        }
+        Ok(axes)
+    }
+}

@@ -1,0 +1,281 @@
+//! What can be wrong with a pipeline or a settings file. Every error underlines its place.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use miette::{Diagnostic, LabeledSpan, SourceCode, SourceSpan};
+
+use super::source::{Place, Source};
+use super::{suggest, yaml};
+use crate::stage::ArtefactKind;
+
+/// A problem and where it stands.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", self.0.problem)]
+pub struct ConfigError(Box<Located>);
+
+#[derive(Debug)]
+struct Located {
+    problem: Problem,
+    source: Option<(Source, SourceSpan)>,
+}
+
+/// What is wrong.
+#[derive(Debug, thiserror::Error, Diagnostic)]
+#[expect(missing_docs, reason = "the messages say what each field holds")]
+pub enum Problem {
+    #[error("{}: {error}", path.display())]
+    #[diagnostic(code(pipeline::unreadable), help("the first argument is the path of a pipeline file"))]
+    Unreadable { path: PathBuf, error: std::io::Error },
+
+    #[error("this is not YAML: {message}")]
+    #[diagnostic(code(pipeline::syntax), help("{}", syntax_help(message)))]
+    Syntax { message: String },
+
+    #[error("the key `{key}` is given twice")]
+    #[diagnostic(code(pipeline::duplicate_key), help("keep one; the first stands in line {first_line}"))]
+    DuplicateKey { key: String, first_line: usize },
+
+    #[error("unknown key `{key}` in {within}")]
+    #[diagnostic(code(pipeline::unknown_key), help("{}", suggest::help(key, known)))]
+    UnknownKey { key: String, within: String, known: Vec<String> },
+
+    #[error("{within} needs the key `{key}`")]
+    #[diagnostic(code(pipeline::missing_key), help("add `{key}: ...` here"))]
+    MissingKey { key: String, within: String },
+
+    #[error("{within}: `{found}` is not a value that is known here")]
+    #[diagnostic(code(pipeline::unknown_value), help("{}", suggest::help(found, known)))]
+    UnknownValue { found: String, within: String, known: Vec<String> },
+
+    #[error("{within}: found {found} where {needed} is needed")]
+    #[diagnostic(code(pipeline::wrong_type))]
+    WrongType { found: String, needed: String, within: String },
+
+    #[error("{within}: {message}")]
+    #[diagnostic(code(pipeline::bad_value))]
+    BadValue { message: String, within: String },
+
+    #[error("format {found} is not one that this program reads; it reads format {known}")]
+    #[diagnostic(code(pipeline::format), help("write `format: {known}`, or use a newer laptop-diff"))]
+    Format { found: u64, known: u64 },
+
+    #[error("`{found}` cannot be a {what}")]
+    #[diagnostic(
+        code(pipeline::name),
+        help(
+            "it becomes a folder's name: ASCII letters, digits, `-` and `_`, a letter or digit first, at most 64"
+        )
+    )]
+    Name { found: String, what: &'static str },
+
+    #[error("the pipeline has no stages")]
+    #[diagnostic(code(pipeline::empty), help("`laptop-diff list stages` shows what a stage can do"))]
+    NoStages,
+
+    #[error("two stages have the id `{id}`")]
+    #[diagnostic(
+        code(pipeline::duplicate_id),
+        help("the first stands in line {first_line}; ids must differ")
+    )]
+    DuplicateId { id: String, first_line: usize },
+
+    #[error("no stage is called `{name}`")]
+    #[diagnostic(code(pipeline::unknown_stage), help("{}", suggest::help(name, known)))]
+    UnknownStage { name: String, known: Vec<String> },
+
+    #[error("`with` stands before `use`")]
+    #[diagnostic(
+        code(pipeline::with_before_use),
+        help("put the line `use: ...` first: it says how to read `with`")
+    )]
+    WithBeforeUse,
+
+    #[error("`{parameter}` of `{stage}` names the stage `{found}`, which is not there")]
+    #[diagnostic(code(pipeline::unknown_id), help("{}", suggest::help(found, known)))]
+    UnknownId { stage: String, parameter: String, found: String, known: Vec<String> },
+
+    #[error(
+        "`{parameter}` of `{stage}` needs a {needed} artefact, but `{found}` (use: {name}) makes a {made} artefact"
+    )]
+    #[diagnostic(code(pipeline::wrong_kind), help("{}", kind_help(needed, fitting)))]
+    WrongKind {
+        stage: String,
+        parameter: String,
+        needed: ArtefactKind,
+        found: String,
+        name: String,
+        made: ArtefactKind,
+        fitting: Vec<String>,
+    },
+
+    #[error("the stages wait for each other in a circle: {path}")]
+    #[diagnostic(code(pipeline::cycle), help("one of these references must name an earlier stage"))]
+    Cycle { path: String },
+
+    #[error("`{parameter}` of `{stage}`: there is no {}", path.display())]
+    #[diagnostic(code(pipeline::missing_file), help("paths count from the folder of the pipeline file, {}", folder.display()))]
+    MissingFile { stage: String, parameter: String, path: PathBuf, folder: PathBuf },
+
+    #[error("`sweep` is not carried out yet: this version runs one value per parameter")]
+    #[diagnostic(
+        code(pipeline::sweep_not_yet),
+        help("remove the block and give each value by hand: --set {example}")
+    )]
+    SweepNotYet { example: String },
+
+    #[error("`--set {given}`: {message}")]
+    #[diagnostic(code(pipeline::set), help("{help}"))]
+    Override { given: String, message: String, help: String },
+
+    #[error("unknown setting `{key}` in {layer}")]
+    #[diagnostic(code(settings::unknown_key), help("{}", suggest::help(key, known)))]
+    UnknownSetting { key: String, layer: String, known: Vec<String> },
+
+    #[error("{layer}: {message}")]
+    #[diagnostic(
+        code(settings::bad_value),
+        help("`laptop-diff list settings` shows every setting with its default")
+    )]
+    BadSetting { message: String, layer: String },
+}
+
+impl ConfigError {
+    /// `problem` at `place` of `source`.
+    pub fn at(problem: Problem, source: &Source, place: &Place) -> Self {
+        Self::spanned(problem, source, source.span(place))
+    }
+
+    pub(super) fn spanned(problem: Problem, source: &Source, span: SourceSpan) -> Self {
+        Self(Box::new(Located { problem, source: Some((source.clone(), span)) }))
+    }
+
+    /// What the YAML reader found wrong, read while it was within `within`.
+    pub(super) fn of_yaml(error: &serde_yaml::Error, source: &Source, within: &str) -> Self {
+        let (line, column) = yaml::position(error).unwrap_or((1, 1));
+        Self::spanned(Problem::of_yaml(&error.to_string(), within), source, source.span_at(line, column))
+    }
+
+    /// The same place, told otherwise.
+    pub(super) fn map(mut self, tell: impl FnOnce(Problem) -> Problem) -> Self {
+        self.0.problem = tell(self.0.problem);
+        self
+    }
+
+    /// What is wrong.
+    pub fn problem(&self) -> &Problem {
+        &self.0.problem
+    }
+
+    /// Line and column, from 1, where the problem has a place in a file.
+    pub fn position(&self) -> Option<(usize, usize)> {
+        self.0.source.as_ref().map(|(source, span)| source.line_column(span.offset()))
+    }
+}
+
+impl From<Problem> for ConfigError {
+    fn from(problem: Problem) -> Self {
+        Self(Box::new(Located { problem, source: None }))
+    }
+}
+
+impl Diagnostic for ConfigError {
+    fn code<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
+        self.0.problem.code()
+    }
+
+    fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
+        self.0.problem.help()
+    }
+
+    fn source_code(&self) -> Option<&dyn SourceCode> {
+        self.0.source.as_ref().map(|(source, _)| source as &dyn SourceCode)
+    }
+
+    fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
+        let (_, span) = self.0.source.as_ref()?;
+        Some(Box::new(std::iter::once(LabeledSpan::new_with_span(Some("here".to_owned()), *span))))
+    }
+}
+
+impl Problem {
+    /// Sorts a message of serde or of the YAML reader: `path: message at line 3 column 4`.
+    pub(super) fn of_yaml(message: &str, within: &str) -> Self {
+        let message = without_position(message);
+        let (path, message) = match message.split_once(": ") {
+            Some((path, rest)) if !path.contains([' ', '`']) => (path, rest),
+            _ => ("", message.as_str()),
+        };
+        let parameter = path.split_once(".with.").map(|(_, parameter)| parameter);
+        let within = parameter.map_or(within.to_owned(), |parameter| format!("`{parameter}` of {within}"));
+        let names = |text: &str| text.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>();
+        let (subject, rest) = message.split_once(", expected ").unwrap_or((message, ""));
+        let named = |prefix| subject.strip_prefix(prefix).and_then(|text| names(text).into_iter().next());
+        if let Some(key) = named("unknown field ") {
+            return Self::UnknownKey { key, within, known: names(rest) };
+        }
+        if let Some(found) = named("unknown variant ") {
+            return Self::UnknownValue { found, within, known: names(rest) };
+        }
+        if let Some(key) = named("missing field ") {
+            return Self::MissingKey { key, within };
+        }
+        let typed =
+            subject.strip_prefix("invalid type: ").or_else(|| subject.strip_prefix("invalid value: "));
+        match typed {
+            Some(found) => Self::WrongType { found: plain(found), needed: plain(rest), within },
+            None if path.is_empty() => Self::Syntax { message: message.to_owned() },
+            None => Self::BadValue { message: message.to_owned(), within },
+        }
+    }
+}
+
+/// serde's names of types in words of YAML.
+fn plain(name: &str) -> String {
+    match name {
+        "f64" | "f32" => "a number".to_owned(),
+        "u64" | "u32" | "usize" | "u8" | "u16" => "a whole number, 0 or above".to_owned(),
+        "i64" | "i32" | "isize" => "a whole number".to_owned(),
+        "string" | "a string" | "path string" => "text".to_owned(),
+        "boolean" | "a boolean" => "true or false".to_owned(),
+        "sequence" | "a sequence" => "a list".to_owned(),
+        "map" | "a map" => "a mapping".to_owned(),
+        "unit value" => "nothing".to_owned(),
+        _ if name.starts_with("struct ") => "a mapping".to_owned(),
+        _ => name
+            .strip_prefix("string ")
+            .or_else(|| name.strip_prefix("integer "))
+            .or_else(|| name.strip_prefix("floating point "))
+            .unwrap_or(name)
+            .to_owned(),
+    }
+}
+
+/// The message without ` at line 3 column 4`, which the snippet shows better.
+fn without_position(message: &str) -> String {
+    let mut text = message.to_owned();
+    while let Some(start) = text.find(" at line ") {
+        let tail = &text[start + " at line ".len()..];
+        let end = tail.find(|c: char| !c.is_ascii_digit() && !" column".contains(c)).unwrap_or(tail.len());
+        text.replace_range(start..start + " at line ".len() + end, "");
+    }
+    text
+}
+
+fn syntax_help(message: &str) -> &'static str {
+    if message.contains("cannot start any token") || message.contains("tab character") {
+        "YAML is indented with spaces, never with tabs; text that begins with one of @ ` % needs quotes"
+    } else {
+        "look at the indentation and at unclosed quotes and brackets, here and in the line above; \
+         text that holds `: ` or ` #` needs quotes"
+    }
+}
+
+fn kind_help(needed: &ArtefactKind, fitting: &[String]) -> String {
+    match fitting {
+        [] => format!(
+            "no stage of this pipeline makes a {needed} artefact; `laptop-diff list stages` shows which can"
+        ),
+        names => format!("a {needed} artefact is made by {}", suggest::list(names)),
+    }
+}

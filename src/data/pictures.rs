@@ -1,0 +1,151 @@
+//! Pictures as files and as tensors.
+
+use std::fs::File;
+use std::io::BufReader;
+use std::path::{Path, PathBuf};
+
+use candle_core::{DType, Device, Tensor};
+use image::imageops::{self, FilterType};
+use image::{ImageFormat, ImageReader, RgbImage};
+
+use super::{DataError, prompts};
+use crate::base::files;
+
+/// A picture file and its caption.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CaptionedFile {
+    /// The picture.
+    pub path: PathBuf,
+    /// The text of the `.txt` file of the same name.
+    pub caption: String,
+}
+
+/// The PNG and JPEG files of a folder in the order of their names, each with its caption.
+pub fn list(folder: &Path) -> Result<Vec<CaptionedFile>, DataError> {
+    let unreadable = |source| DataError::File { path: folder.to_owned(), source };
+    let mut paths = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(unreadable)? {
+        let path = entry.map_err(unreadable)?.path();
+        let extension = path.extension().and_then(|extension| extension.to_str()).map(str::to_lowercase);
+        if matches!(extension.as_deref(), Some("png" | "jpg" | "jpeg")) {
+            paths.push(path);
+        }
+    }
+    if paths.is_empty() {
+        return Err(DataError::NoPictures { path: folder.to_owned() });
+    }
+    paths.sort();
+    let captioned = |path: PathBuf| {
+        let caption = prompts::read_text(&path.with_extension("txt"))?.trim().to_owned();
+        Ok(CaptionedFile { path, caption })
+    };
+    paths.into_iter().map(captioned).collect()
+}
+
+/// Decodes a PNG or JPEG file, whatever its name says. The decoder's limits hold (512 MiB), so a small file cannot
+/// claim a huge picture.
+pub fn read(path: &Path) -> Result<RgbImage, DataError> {
+    let unreadable = |source| DataError::File { path: path.to_owned(), source };
+    let file = BufReader::new(File::open(path).map_err(unreadable)?);
+    let reader = ImageReader::new(file).with_guessed_format().map_err(unreadable)?;
+    let picture = reader.decode().map_err(|source| DataError::Picture { path: path.to_owned(), source })?;
+    Ok(picture.to_rgb8())
+}
+
+/// Writes a PNG, whole or not at all.
+pub fn write(path: &Path, picture: &RgbImage) -> Result<(), DataError> {
+    let mut bytes = std::io::Cursor::new(Vec::new());
+    picture
+        .write_to(&mut bytes, ImageFormat::Png)
+        .map_err(|source| DataError::Picture { path: path.to_owned(), source })?;
+    files::write_atomic(path, bytes.get_ref())
+        .map_err(|source| DataError::File { path: path.to_owned(), source })
+}
+
+/// The middle of a picture, `height` x `width`, scaled so that nothing is left over on the shorter side.
+pub fn fit(picture: &RgbImage, height: usize, width: usize) -> RgbImage {
+    let (target_width, target_height) = (width as u32, height as u32);
+    if picture.dimensions() == (target_width, target_height) {
+        return picture.clone();
+    }
+    let scale = f64::max(
+        f64::from(target_width) / f64::from(picture.width()),
+        f64::from(target_height) / f64::from(picture.height()),
+    );
+    let side = |length: u32, at_least: u32| ((f64::from(length) * scale).round() as u32).max(at_least);
+    let (scaled_width, scaled_height) =
+        (side(picture.width(), target_width), side(picture.height(), target_height));
+    let scaled = imageops::resize(picture, scaled_width, scaled_height, FilterType::Lanczos3);
+    let (left, top) = ((scaled_width - target_width) / 2, (scaled_height - target_height) / 2);
+    imageops::crop_imm(&scaled, left, top, target_width, target_height).to_image()
+}
+
+/// A picture as [3, h, w] in -1..1.
+pub fn to_tensor(picture: &RgbImage, device: &Device) -> candle_core::Result<Tensor> {
+    let (width, height) = picture.dimensions();
+    let values: Vec<f32> = picture.as_raw().iter().map(|&value| f32::from(value) / 127.5 - 1.0).collect();
+    Tensor::from_vec(values, (height as usize, width as usize, 3), device)?.permute((2, 0, 1))?.contiguous()
+}
+
+/// A tensor [3, h, w] as a picture: -1..1 becomes 0..255, what lies outside is cut off, NaN is black.
+pub fn from_tensor(tensor: &Tensor) -> candle_core::Result<RgbImage> {
+    let (colours, height, width) = tensor.dims3()?;
+    if colours != 3 {
+        candle_core::bail!("a picture has 3 colours, not {colours}")
+    }
+    let values = tensor.to_dtype(DType::F32)?.permute((1, 2, 0))?.flatten_all()?.to_vec1::<f32>()?;
+    // `as u8` saturates, and turns NaN into 0.
+    let bytes = values.into_iter().map(|value| ((value + 1.0) * 127.5).round() as u8).collect();
+    Ok(RgbImage::from_raw(width as u32, height as u32, bytes).expect("three bytes per pixel were made"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn checkers(width: u32, height: u32) -> RgbImage {
+        RgbImage::from_fn(width, height, |x, y| image::Rgb([(40 * x) as u8, (40 * y) as u8, 255]))
+    }
+
+    #[test]
+    fn a_picture_survives_file_and_tensor() -> Result<(), DataError> {
+        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        let path = folder.path().join("b.png");
+        let picture = checkers(5, 3);
+        write(&path, &picture)?;
+        std::fs::write(path.with_extension("txt"), " a caption\n").expect("ours");
+        let read = read(&path)?;
+        assert_eq!(read, picture);
+        let tensor = to_tensor(&read, &Device::Cpu)?;
+        assert_eq!(tensor.dims(), [3, 3, 5]);
+        assert_eq!(from_tensor(&tensor)?, picture);
+        assert_eq!(list(folder.path())?, [CaptionedFile { path, caption: "a caption".to_owned() }]);
+        Ok(())
+    }
+
+    #[test]
+    fn what_lies_outside_is_cut_off() -> candle_core::Result<()> {
+        let tensor = Tensor::new(&[[[-7f32]], [[f32::NAN]], [[9.0]]], &Device::Cpu)?;
+        assert_eq!(from_tensor(&tensor)?.get_pixel(0, 0).0, [0, 0, 255]);
+        Ok(())
+    }
+
+    #[test]
+    fn fitting_keeps_the_middle() {
+        assert_eq!(fit(&checkers(6, 4), 4, 6), checkers(6, 4));
+        let wide = fit(&checkers(12, 4), 4, 4);
+        assert_eq!(wide.get_pixel(0, 0).0[0], 160);
+        assert_eq!(fit(&checkers(1, 100), 8, 8).dimensions(), (8, 8));
+    }
+
+    #[test]
+    fn hostile_folders_are_errors() {
+        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        assert!(matches!(list(folder.path()), Err(DataError::NoPictures { .. })));
+        let path = folder.path().join("a.png");
+        std::fs::write(&path, b"\x89PNG\r\n\x1a\nnot a picture").expect("ours");
+        assert!(matches!(read(&path), Err(DataError::Picture { .. })));
+        let no_caption = list(folder.path()).expect_err("there is no a.txt");
+        assert!(no_caption.to_string().contains("a.txt"), "{no_caption}");
+    }
+}

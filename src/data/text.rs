@@ -1,0 +1,145 @@
+//! Prompts to what a U-Net is conditioned on, with the tokenizers and text encoders of a model directory.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use candle_core::{DType, Device, Tensor};
+
+use super::DataError;
+use crate::base::files;
+use crate::model::clip::ClipTextModel;
+use crate::model::tokenizer::ClipTokenizer;
+use crate::model::unet::Conditioning;
+use crate::model::vae::VaeConfig;
+use crate::model::{ModelDirectory, Part};
+
+/// Prompts that go through a text encoder together; more would only hold more memory.
+const BATCH: usize = 16;
+
+/// The text side of a model.
+pub struct Encoder {
+    towers: Vec<Tower>,
+    /// SDXL: height and width of the pictures, which its U-Net is told.
+    sizes: Option<(usize, usize)>,
+    /// SDXL: whether no text is zeros, rather than the encoding of "".
+    zeros_for_empty: bool,
+    device: Device,
+}
+
+struct Tower {
+    tokenizer: ClipTokenizer,
+    model: ClipTextModel,
+}
+
+/// What one tower says of a few prompts.
+struct Encoded {
+    states: Tensor,
+    text_embeds: Option<Tensor>,
+}
+
+impl Encoder {
+    /// Loads the text encoder, or both of SDXL's.
+    pub fn open(directory: &ModelDirectory, dtype: DType, device: &Device) -> Result<Self, DataError> {
+        let tower = |tokenizer, encoder| -> Result<Tower, DataError> {
+            Ok(Tower {
+                tokenizer: directory.tokenizer(tokenizer)?,
+                model: directory.text_encoder(encoder, dtype, device)?,
+            })
+        };
+        let mut towers = vec![tower(Part::Tokenizer, Part::TextEncoder)?];
+        if directory.has(Part::TextEncoder2) {
+            towers.push(tower(Part::Tokenizer2, Part::TextEncoder2)?);
+        }
+        let two = towers.len() == 2;
+        Ok(Self {
+            towers,
+            sizes: if two { Some(picture_size(directory)?) } else { None },
+            zeros_for_empty: two && zeros_for_empty(directory.path())?,
+            device: device.clone(),
+        })
+    }
+
+    /// The conditioning of each prompt. Each different prompt is encoded once.
+    pub fn encode(&self, prompts: &[impl AsRef<str>]) -> Result<Conditioning, DataError> {
+        let mut different: Vec<&str> = Vec::new();
+        let mut place_of = HashMap::new();
+        let places: Vec<u32> = prompts
+            .iter()
+            .map(|prompt| {
+                *place_of.entry(prompt.as_ref()).or_insert_with(|| {
+                    different.push(prompt.as_ref());
+                    (different.len() - 1) as u32
+                })
+            })
+            .collect();
+        let parts: Vec<Encoded> =
+            different.chunks(BATCH).map(|batch| self.encode_batch(batch)).collect::<Result<_, _>>()?;
+        let places = Tensor::new(places, &self.device)?;
+        let states: Vec<&Tensor> = parts.iter().map(|part| &part.states).collect();
+        let text_embeds: Option<Vec<&Tensor>> = parts.iter().map(|part| part.text_embeds.as_ref()).collect();
+        let gather = |tensors: Vec<&Tensor>| Tensor::cat(&tensors, 0)?.index_select(&places, 0);
+        Ok(Conditioning {
+            encoder_hidden_states: gather(states)?,
+            text_embeds: text_embeds.map(gather).transpose()?,
+            time_ids: self.time_ids(prompts.len())?,
+        })
+    }
+
+    /// What guidance goes away from: no text, `count` times.
+    pub fn unconditional(&self, count: usize) -> Result<Conditioning, DataError> {
+        let empty = self.encode(&vec![""; count])?;
+        if !self.zeros_for_empty {
+            return Ok(empty);
+        }
+        Ok(Conditioning {
+            encoder_hidden_states: empty.encoder_hidden_states.zeros_like()?,
+            text_embeds: empty.text_embeds.map(|texts| texts.zeros_like()).transpose()?,
+            time_ids: empty.time_ids,
+        })
+    }
+
+    /// SD 1.x and 2.x read the last states; SDXL the last but one of both towers side by side, and the second's
+    /// projected text.
+    fn encode_batch(&self, prompts: &[&str]) -> Result<Encoded, DataError> {
+        let mut outputs = Vec::with_capacity(self.towers.len());
+        for tower in &self.towers {
+            let ids = tower.tokenizer.encode(prompts)?.ids;
+            outputs.push(tower.model.forward(&ids)?);
+        }
+        match outputs.as_slice() {
+            [only] => Ok(Encoded { states: only.last_hidden_state.clone(), text_embeds: None }),
+            several => {
+                let states: Vec<_> = several.iter().map(|output| &output.penultimate_hidden_state).collect();
+                let last = several.last().and_then(|output| output.text_embeds.clone());
+                Ok(Encoded { states: Tensor::cat(&states, 2)?, text_embeds: last })
+            }
+        }
+    }
+
+    /// Original size, no crop, target size: SDXL's defaults in diffusers.
+    fn time_ids(&self, count: usize) -> candle_core::Result<Option<Tensor>> {
+        let Some((height, width)) = self.sizes else { return Ok(None) };
+        let (height, width) = (height as f32, width as f32);
+        let row = Tensor::new(&[[height, width, 0.0, 0.0, height, width]], &self.device)?;
+        row.repeat((count, 1)).map(Some)
+    }
+}
+
+/// Height and width of the pictures a model draws by default: its latents' size times the autoencoder's factor.
+fn picture_size(directory: &ModelDirectory) -> Result<(usize, usize), DataError> {
+    let path = directory.folder(Part::Vae)?.join("config.json");
+    let vae: VaeConfig = files::read_json(&path).map_err(|source| DataError::File { path, source })?;
+    let (height, width) = directory.unet_config()?.sample_size;
+    let factor = 1 << vae.block_out_channels.len().saturating_sub(1);
+    Ok((height * factor, width * factor))
+}
+
+/// `force_zeros_for_empty_prompt` of SDXL's pipeline, true where the index does not say.
+fn zeros_for_empty(directory: &Path) -> Result<bool, DataError> {
+    let path = directory.join("model_index.json");
+    let index: serde_json::Value = match files::read_json(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(true),
+        read => read.map_err(|source| DataError::File { path, source })?,
+    };
+    Ok(index["force_zeros_for_empty_prompt"].as_bool().unwrap_or(true))
+}

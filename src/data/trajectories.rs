@@ -1,0 +1,153 @@
+//! Calibration points on the teacher's own sampling trajectories: the inputs that the U-Net meets in use.
+//!
+//! No pictures are needed. A trajectory ends in clean latents x0; for its latents x_t before some step, `noise` is
+//! what lies between them, `(x_t - alpha x0) / sigma`: the noise that x_t would have been made with in training, had
+//! x0 been the picture. It is not the teacher's prediction, which would make every task loss zero by definition.
+//! Guidance shapes the trajectory; the points carry the text alone, as in training.
+
+use std::path::{Path, PathBuf};
+
+use candle_core::{DType, Tensor};
+
+use super::{Calibration, DataError, Encoder, Points, spread};
+use crate::backend::Random;
+use crate::base::{Interrupt, Progress};
+use crate::model::unet::Conditioning;
+use crate::sample::{self, Generator};
+
+/// How points are taken.
+pub struct Trajectories<'a> {
+    /// The teacher with its sampler.
+    pub generator: Generator<'a>,
+    /// The teacher's text side.
+    pub encoder: &'a Encoder,
+    /// The prompts, taken in turn.
+    pub prompts: &'a [String],
+    /// The number of points.
+    pub samples: usize,
+    /// Points per trajectory, at most its steps: more make the points cheaper and more alike.
+    pub per_trajectory: usize,
+    /// Trajectories that are walked together.
+    pub batch: usize,
+    /// Streams for the initial noise.
+    pub random: &'a Random,
+}
+
+impl Trajectories<'_> {
+    /// Walks the trajectories. Each finished batch is kept in `checkpoint`, so that a second call goes on.
+    pub fn points(
+        &self,
+        checkpoint: &Path,
+        progress: &dyn Progress,
+        interrupt: &Interrupt,
+    ) -> Result<Points, DataError> {
+        let per_trajectory = self.per_trajectory.clamp(1, self.generator.steps);
+        let trajectories: Vec<usize> = (0..self.samples.div_ceil(per_trajectory)).collect();
+        let device = self.encoder.unconditional(1)?.encoder_hidden_states.device().clone();
+        progress.length(trajectories.len() as u64, "trajectories");
+        let mut parts = Vec::new();
+        let mut done = 0;
+        for batch in trajectories.chunks(self.batch.max(1)) {
+            let path = part_path(checkpoint, batch[0]);
+            if !path.is_file() {
+                self.walk(batch, per_trajectory, interrupt)?.save(&path)?;
+            }
+            // What was just written is read back too, so that a resumed run cannot differ.
+            parts.push(Calibration::load(&path, &device)?);
+            done += batch.len();
+            progress.position(done as u64);
+        }
+        let prompt = |point: usize| self.prompts[point / per_trajectory % self.prompts.len()].clone();
+        Ok(Points {
+            calibration: Calibration::cat(&parts)?.batch(0..self.samples)?,
+            prompts: (0..self.samples).map(prompt).collect(),
+        })
+    }
+
+    /// The points of a batch of trajectories, trajectory by trajectory, noisiest first.
+    fn walk(
+        &self,
+        batch: &[usize],
+        per_trajectory: usize,
+        interrupt: &Interrupt,
+    ) -> Result<Calibration, DataError> {
+        let Generator { unet, schedule, sampler, steps, .. } = self.generator;
+        let prompts: Vec<&str> =
+            batch.iter().map(|&one| self.prompts[one % self.prompts.len()].as_str()).collect();
+        let conditioning = self.encoder.encode(&prompts)?;
+        let unconditional = self.encoder.unconditional(batch.len())?;
+        let (height, width) = unet.config().sample_size;
+        let shape = [1, unet.config().in_channels, height, width];
+        let device = conditioning.encoder_hidden_states.device();
+        let noise: Vec<Tensor> = batch
+            .iter()
+            .map(|&one| self.random.normal("initial noise", one as u64, &shape, device))
+            .collect::<candle_core::Result<_>>()?;
+
+        let wanted: Vec<Vec<usize>> = batch.iter().map(|&one| steps_of(one, per_trajectory, steps)).collect();
+        // Seen by step, but wanted by trajectory: (trajectory, step, latents).
+        let mut seen: Vec<(usize, usize, Tensor)> = Vec::new();
+        let clean = self.generator.run(
+            &Tensor::cat(&noise, 0)?,
+            &conditioning,
+            Some(&unconditional),
+            &mut |visit| -> Result<(), DataError> {
+                interrupt.check()?;
+                for (row, steps) in wanted.iter().enumerate() {
+                    if steps.contains(&visit.step) {
+                        seen.push((row, visit.step, visit.latents.narrow(0, row, 1)?.copy()?));
+                    }
+                }
+                Ok(())
+            },
+        )?;
+        seen.sort_by_key(|&(row, step, _)| (row, step));
+
+        let legs = sample::Path::new(sampler, schedule, steps)?.legs;
+        // Whole timesteps are what the file holds; Euler's `linspace` ones move by half at most.
+        let timesteps: Vec<i64> =
+            seen.iter().map(|&(_, step, _)| legs[step].timestep.round() as i64).collect();
+        let rows: Vec<u32> = seen.iter().map(|&(row, ..)| row as u32).collect();
+        let (timestep, rows) = (Tensor::new(timesteps, device)?, Tensor::new(rows, device)?);
+        let sample = Tensor::cat(&seen.into_iter().map(|(.., latents)| latents).collect::<Vec<_>>(), 0)?;
+        let noise = schedule.noise_in(&sample, &clean.index_select(&rows, 0)?, &timestep)?;
+        let gather = |tensor: &Tensor| tensor.to_dtype(DType::F32)?.index_select(&rows, 0);
+        let Conditioning { encoder_hidden_states, text_embeds, time_ids } = &conditioning;
+        Ok(Calibration {
+            encoder_hidden_states: gather(encoder_hidden_states)?,
+            text_embeds: text_embeds.as_ref().map(gather).transpose()?,
+            time_ids: time_ids.as_ref().map(gather).transpose()?,
+            sample,
+            noise,
+            timestep,
+        })
+    }
+}
+
+/// The steps of a trajectory at which points are taken: one in each of `count` equal parts, at a place in the part
+/// that covers it evenly from trajectory to trajectory.
+fn steps_of(trajectory: usize, count: usize, steps: usize) -> Vec<usize> {
+    let place = spread(trajectory, 0.5);
+    (0..count).map(|part| ((part as f64 + place) * steps as f64 / count as f64) as usize).collect()
+}
+
+fn part_path(checkpoint: &Path, first: usize) -> PathBuf {
+    checkpoint.join(format!("trajectories-{first:06}.safetensors"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn points_cover_the_steps() {
+        let mut visits = [0; 20];
+        for trajectory in 0..40 {
+            let steps = steps_of(trajectory, 4, 20);
+            assert!(steps.windows(2).all(|pair| pair[0] < pair[1]), "{steps:?}");
+            steps.into_iter().for_each(|step| visits[step] += 1);
+        }
+        assert!(visits.iter().all(|&count| (6..=10).contains(&count)), "{visits:?}");
+        assert_eq!(steps_of(3, 5, 5), [0, 1, 2, 3, 4]);
+    }
+}

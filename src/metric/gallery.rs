@@ -1,0 +1,105 @@
+//! The pictures that a model draws of the prompts, the same noise for every model.
+//!
+//! Pictures are kept as PNG and judged as 8-bit pictures, as any tool would see them; so what is found in the folder
+//! after an interruption is as good as new.
+
+use std::path::{Path, PathBuf};
+
+use candle_core::{Device, Tensor};
+use image::RgbImage;
+
+use super::MetricError;
+use crate::backend::Random;
+use crate::base::Interrupt;
+use crate::data::pictures;
+use crate::model::unet::Conditioning;
+use crate::model::vae::AutoencoderKl;
+use crate::sample::{Generator, Visit};
+
+/// What all models' pictures have in common.
+pub struct Gallery<'a> {
+    /// Turns latents into pictures.
+    pub vae: &'a AutoencoderKl,
+    /// The prompts, encoded.
+    pub conditioning: &'a Conditioning,
+    /// As many times no text.
+    pub unconditional: Option<&'a Conditioning>,
+    /// Channels, height and width of the latents.
+    pub latent: [usize; 3],
+    /// Pictures that are drawn together.
+    pub batch: usize,
+    /// Stream `initial noise`, one index per prompt.
+    pub random: &'a Random,
+}
+
+impl Gallery<'_> {
+    /// One picture per prompt, `000.png` and on in `folder`; those that are there already are not drawn again.
+    /// `drawn` is told after each batch how many there are.
+    pub fn draw(
+        &self,
+        generator: &Generator<'_>,
+        folder: &Path,
+        interrupt: &Interrupt,
+        drawn: &mut dyn FnMut(usize),
+    ) -> Result<Vec<RgbImage>, MetricError> {
+        let count = self.conditioning.encoder_hidden_states.dim(0)?;
+        let mut all = Vec::with_capacity(count);
+        let indices: Vec<usize> = (0..count).collect();
+        for batch in indices.chunks(self.batch.max(1)) {
+            let paths: Vec<PathBuf> = batch.iter().map(|&index| picture_path(folder, index)).collect();
+            if !paths.iter().all(|path| path.is_file()) {
+                let pictures = self.draw_batch(generator, batch, interrupt)?;
+                for (path, picture) in paths.iter().zip(&pictures) {
+                    pictures::write(path, picture)?;
+                }
+                all.extend(pictures);
+            } else {
+                for path in &paths {
+                    all.push(pictures::read(path)?);
+                }
+            }
+            drawn(all.len());
+        }
+        Ok(all)
+    }
+
+    fn draw_batch(
+        &self,
+        generator: &Generator<'_>,
+        batch: &[usize],
+        interrupt: &Interrupt,
+    ) -> Result<Vec<RgbImage>, MetricError> {
+        let part = |texts: &Conditioning| narrow(texts, batch[0], batch.len());
+        let conditioning = part(self.conditioning)?;
+        let unconditional = self.unconditional.map(part).transpose()?;
+        let device = conditioning.encoder_hidden_states.device();
+        let noise = self.noise(batch, device)?;
+        let mut stop = |_: Visit<'_>| -> Result<(), MetricError> { Ok(interrupt.check()?) };
+        let latents = generator.run(&noise, &conditioning, unconditional.as_ref(), &mut stop)?;
+        let pictures = self.vae.decode(&latents)?.to_device(&Device::Cpu)?;
+        (0..batch.len()).map(|row| Ok(pictures::from_tensor(&pictures.get(row)?)?)).collect()
+    }
+
+    /// The initial noise of some prompts: a function of the prompt's index, not of the batch.
+    fn noise(&self, batch: &[usize], device: &Device) -> candle_core::Result<Tensor> {
+        let [channels, height, width] = self.latent;
+        let one = |&index: &usize| {
+            self.random.normal("initial noise", index as u64, &[1, channels, height, width], device)
+        };
+        Tensor::cat(&batch.iter().map(one).collect::<candle_core::Result<Vec<_>>>()?, 0)
+    }
+}
+
+/// Where a picture lies.
+pub fn picture_path(folder: &Path, index: usize) -> PathBuf {
+    folder.join(format!("{index:03}.png"))
+}
+
+fn narrow(texts: &Conditioning, start: usize, count: usize) -> candle_core::Result<Conditioning> {
+    let part = |tensor: &Tensor| tensor.narrow(0, start, count);
+    Ok(Conditioning {
+        encoder_hidden_states: part(&texts.encoder_hidden_states)?,
+        text_embeds: texts.text_embeds.as_ref().map(part).transpose()?,
+        time_ids: texts.time_ids.as_ref().map(part).transpose()?,
+    })
+}

@@ -1,0 +1,156 @@
+//! What an evaluation leaves: `metrics.json`, `timings.json`, `values.json`.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Better, MetricError, Statistic};
+use crate::base::files;
+
+/// The version of the three files.
+pub(super) const FORMAT: u32 = 1;
+
+/// `metrics.json`, and `timings.json` for the metrics that are not the same bytes in every run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Metrics {
+    /// Version of the file.
+    pub format: u32,
+    /// The model that `of_teacher` refers to.
+    pub teacher: String,
+    /// Number of prompts.
+    pub prompts: usize,
+    /// The models, in the order of the pipeline.
+    pub models: Vec<ModelMetrics>,
+    /// Joint output losses of other ways to choose what is removed, at the same ratio.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub baselines: Vec<Baseline>,
+}
+
+/// One model's measurements.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ModelMetrics {
+    /// The model's name in the pipeline.
+    pub model: String,
+    /// By metric.
+    pub metrics: BTreeMap<String, Measurement>,
+}
+
+/// One metric of one model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Measurement {
+    /// The statistic over all values.
+    pub value: f64,
+    /// Which statistic.
+    pub statistic: Statistic,
+    /// How many values.
+    pub count: usize,
+    /// Lower end of the 95 % bootstrap interval; none for a single value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub low: Option<f64>,
+    /// Its upper end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub high: Option<f64>,
+    /// Unit of the value; empty for a bare number.
+    pub unit: String,
+    /// Which direction is good.
+    pub better: Better,
+    /// Percent of the teacher's value; none for the teacher itself and where the teacher's is 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub of_teacher: Option<f64>,
+    /// Lower end of its interval, from resamples of prompts that both models share.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub of_teacher_low: Option<f64>,
+    /// Its upper end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub of_teacher_high: Option<f64>,
+}
+
+/// Another way to choose what is removed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Baseline {
+    /// Its name in the plan: `greedy`, `random-3`.
+    pub name: String,
+    /// Measured joint output loss.
+    pub joint_loss: f64,
+    /// Parameters that it removes.
+    pub removed_parameters: u64,
+}
+
+/// `values.json`: every single value behind [`Metrics`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Values {
+    /// Version of the file.
+    pub format: u32,
+    /// The prompts, in the order of the values and of the pictures.
+    pub prompts: Vec<String>,
+    /// The models, in the order of the pipeline.
+    pub models: Vec<ModelValues>,
+}
+
+/// One model's values.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ModelValues {
+    /// The model's name in the pipeline.
+    pub model: String,
+    /// By metric: one value per prompt, except `output-loss`, which has one per held-out point.
+    pub values: BTreeMap<String, Vec<f64>>,
+}
+
+impl Metrics {
+    /// Nothing measured yet.
+    pub fn new(teacher: &str, prompts: usize) -> Self {
+        let (models, baselines) = (Vec::new(), Vec::new());
+        Self { format: FORMAT, teacher: teacher.to_owned(), prompts, models, baselines }
+    }
+
+    /// The measurement of a metric for a model.
+    pub fn get(&self, model: &str, metric: &str) -> Option<&Measurement> {
+        self.models.iter().find(|one| one.model == model)?.metrics.get(metric)
+    }
+}
+
+impl Values {
+    /// No values yet.
+    pub fn new(prompts: &[String]) -> Self {
+        Self { format: FORMAT, prompts: prompts.to_vec(), models: Vec::new() }
+    }
+}
+
+/// Writes one of the files.
+pub(super) fn write(path: &Path, value: &impl Serialize) -> Result<(), MetricError> {
+    files::write_json(path, value).map_err(|source| MetricError::File { path: path.to_owned(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_file_leaves_out_what_there_is_not() -> serde_json::Result<()> {
+        let measurement = Measurement {
+            value: 42.0,
+            statistic: Statistic::Mean,
+            count: 1,
+            low: None,
+            high: None,
+            unit: "parameters".to_owned(),
+            better: Better::Lower,
+            of_teacher: Some(50.0),
+            of_teacher_low: None,
+            of_teacher_high: None,
+        };
+        let metrics = BTreeMap::from([("parameters".to_owned(), measurement)]);
+        let mut file = Metrics::new("teacher", 3);
+        file.models.push(ModelMetrics { model: "pruned".to_owned(), metrics });
+        let text = serde_json::to_string(&file)?;
+        assert_eq!(
+            text,
+            r#"{"format":1,"teacher":"teacher","prompts":3,"models":[{"model":"pruned","metrics":{"parameters":{"value":42.0,"statistic":"mean","count":1,"unit":"parameters","better":"lower","of_teacher":50.0}}}]}"#
+        );
+        assert_eq!(serde_json::from_str::<Metrics>(&text)?, file);
+        assert_eq!(file.get("pruned", "parameters").map(|found| found.value), Some(42.0));
+        assert!(file.get("pruned", "macs").is_none());
+        Ok(())
+    }
+}

@@ -1,0 +1,117 @@
+//! THE table of what enters a stage's key. Nothing else decides whether a stage runs again.
+//!
+//! | value | enters | because |
+//! |---|---|---|
+//! | the layout of keys | always | a change of this table must not find old artefacts |
+//! | stage name and version | always | other code, other bytes |
+//! | parameters that can change bytes ([`Stage::describe`]) | always | dtype is one of them |
+//! | digest of each input artefact, by parameter | always | contents decide, not which stage made them |
+//! | digest of each file or folder, by parameter | always | contents decide, not where they lie |
+//! | pipeline seed and stage id | if the stage is seeded | both name its random streams |
+//! | device class (`cpu`, `cuda`) | if the stage computes | kernels round differently |
+//!
+//! What must never enter, and what would go wrong:
+//!
+//! | value | accident |
+//! |---|---|
+//! | a path, a modification time, a host or user name | moving or cloning a project runs everything again |
+//! | device index, thread count, memory budget | the next free GPU, or a bigger machine, misses the cache |
+//! | other stages, their order, the pipeline's name | adding a stage runs the others again |
+//! | comments, layout and key order of the file | tidying a file costs a night |
+//! | a default written out | stating what holds anyway runs it again |
+//!
+//! A setting ([`crate::config::Settings`]) must therefore never change an artefact's bytes.
+
+use std::collections::BTreeMap;
+
+use crate::backend::DeviceClass;
+use crate::base::{Digest, Manifest};
+use crate::config::StageEntry;
+#[expect(unused_imports, reason = "the table above links to it")]
+use crate::stage::Stage;
+
+/// Raised when the table changes.
+const LAYOUT: u32 = 1;
+
+/// Everything the bytes of one stage's artefact depend on; its key is [`Manifest::key`].
+///
+/// `inputs` are digests of artefacts by the names of [`Stage::inputs`], `files` digests of files and
+/// folders by the names of [`Stage::files`].
+pub fn manifest(
+    entry: &StageEntry,
+    seed: u64,
+    device: DeviceClass,
+    inputs: &BTreeMap<String, Digest>,
+    files: &BTreeMap<String, Digest>,
+) -> Manifest {
+    let info = entry.stage.info();
+    let mut manifest = Manifest::default();
+    manifest.field("key layout", LAYOUT).field("stage", format_args!("{}@{}", info.name, info.version));
+    entry.stage.describe(&mut manifest);
+    for (name, digest) in inputs {
+        manifest.input(name, digest);
+    }
+    for (name, digest) in files {
+        manifest.field(&format!("file {name}"), digest);
+    }
+    if info.seeded {
+        manifest.field("seed", seed).field("id", &entry.id);
+    }
+    if info.computes {
+        manifest.field("device class", device);
+    }
+    manifest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::testing::parse;
+
+    /// The keys of a loading, a seeded and a computing stage.
+    fn keys(text: &str, device: DeviceClass, content: &str) -> Vec<Digest> {
+        let pipeline = parse(text).expect("the pipeline is right");
+        let digest = BTreeMap::from([("model".to_owned(), Digest::of(content.as_bytes()))]);
+        let key = |entry| manifest(entry, pipeline.seed, device, &digest, &digest).key();
+        pipeline.stages.iter().map(key).collect()
+    }
+
+    const TEXT: &str = "\
+format: 1
+name: small
+seed: 1
+stages:
+  - { id: m, use: load, with: { model: nano } }
+  - { id: p, use: select, with: { model: m, ratio: 0.5 } }
+  - { id: e, use: evaluate, with: { models: { model: m } } }
+";
+
+    /// Which of the three keys change when `old` becomes `new`.
+    fn changed(old: &str, new: &str) -> Vec<bool> {
+        assert!(TEXT.contains(old), "{old:?}");
+        let before = keys(TEXT, DeviceClass::Cpu, "x");
+        let after = keys(&TEXT.replace(old, new), DeviceClass::Cpu, "x");
+        before.iter().zip(&after).map(|(a, b)| a != b).collect()
+    }
+
+    #[test]
+    fn what_changes_bytes_changes_the_key() {
+        assert_eq!(changed("ratio: 0.5", "ratio: 0.5000000000000001"), [false, true, false]);
+        assert_eq!(changed("model: nano", "model: nano, dtype: bf16"), [true, false, false]);
+        assert_eq!(changed("seed: 1", "seed: 2"), [false, true, false]);
+        assert_eq!(changed("id: p", "id: q"), [false, true, false]);
+        assert_ne!(keys(TEXT, DeviceClass::Cpu, "x")[0], keys(TEXT, DeviceClass::Cpu, "y")[0]);
+        assert_ne!(keys(TEXT, DeviceClass::Cpu, "x")[2], keys(TEXT, DeviceClass::Cuda, "x")[2]);
+    }
+
+    #[test]
+    fn what_does_not_change_bytes_does_not_change_the_key() {
+        let none = [false; 3];
+        assert_eq!(changed("name: small", "name: other"), none);
+        assert_eq!(changed("model: nano", "model: moved/elsewhere"), none);
+        assert_eq!(changed(", ratio: 0.5", ""), none, "a default written out");
+        assert_eq!(changed("model: m, ratio: 0.5", "ratio: 5.0e-1, model: m"), none, "key order and layout");
+        assert_eq!(changed("id: e", "id: f"), none, "the id of a stage without randomness");
+        assert_eq!(keys(TEXT, DeviceClass::Cpu, "x")[1], keys(TEXT, DeviceClass::Cuda, "x")[1]);
+    }
+}

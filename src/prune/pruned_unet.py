@@ -1,0 +1,68 @@
+"""The U-Net of a pruned Stable Diffusion model, for diffusers (written against 0.42).
+
+`config.json` beside this file lists the removed units by module path in `removed_units`. The stock
+network is built from the config, then each removed module gives way to what remains of it: nothing,
+or the 1x1 shortcut of a ResNet whose width changes. What is kept has its original name.
+
+    DiffusionPipeline.from_pretrained(folder, trust_remote_code=True)
+    AutoModel.from_pretrained(folder + "/unet", trust_remote_code=True)
+"""
+
+import inspect
+
+from torch import nn
+
+from diffusers import UNet2DConditionModel
+from diffusers.models.resnet import ResnetBlock2D
+from diffusers.models.transformers.transformer_2d import Transformer2DModel, Transformer2DModelOutput
+
+
+class RemovedResnet(nn.Module):
+    """A ResNet without its residual branch."""
+
+    def __init__(self, resnet):
+        super().__init__()
+        self.conv_shortcut = resnet.conv_shortcut
+
+    def forward(self, hidden_states, *args, **kwargs):
+        return hidden_states if self.conv_shortcut is None else self.conv_shortcut(hidden_states)
+
+
+class RemovedBlock(nn.Module):
+    """A transformer block that is gone."""
+
+    def forward(self, hidden_states, *args, **kwargs):
+        return hidden_states
+
+
+class RemovedTransformer(nn.Module):
+    """A Transformer2D that is gone with its blocks and its projections."""
+
+    def forward(self, hidden_states, *args, return_dict=True, **kwargs):
+        return Transformer2DModelOutput(sample=hidden_states) if return_dict else (hidden_states,)
+
+
+class PrunedUNet2DConditionModel(UNet2DConditionModel):
+    """`UNet2DConditionModel` without the modules that `removed_units` names."""
+
+    def __init__(self, *args, removed_units=(), **kwargs):
+        super().__init__(*args, **kwargs)
+        for path in removed_units:
+            parent, _, name = path.rpartition(".")
+            removed = self.get_submodule(path)
+            if isinstance(removed, ResnetBlock2D):
+                remains = RemovedResnet(removed)
+            elif isinstance(removed, Transformer2DModel):
+                remains = RemovedTransformer()
+            else:
+                remains = RemovedBlock()
+            setattr(self.get_submodule(parent), name, remains)
+        self.register_to_config(removed_units=list(removed_units))
+
+    # diffusers reads the names that a config may have from this signature.
+    __init__.__signature__ = inspect.Signature(
+        [
+            *inspect.signature(UNet2DConditionModel.__init__).parameters.values(),
+            inspect.Parameter("removed_units", inspect.Parameter.KEYWORD_ONLY, default=()),
+        ]
+    )

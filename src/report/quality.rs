@@ -1,0 +1,168 @@
+//! The parts of the page about what came out: measurements, pictures, and whether the selection was a good one.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use maud::{Markup, html};
+
+use super::folder::Measured;
+use crate::base::units;
+use crate::metric::{Baseline, Better, Measurement, Metrics};
+use crate::stage::SELECTED;
+
+/// Rows of the picture grid: enough to judge by eye, few enough for a page of a few megabytes.
+const ROWS: usize = 12;
+
+/// Everything of one evaluation.
+pub(super) fn measured(stage: &str, measured: &Measured) -> Markup {
+    html! {
+        h2 { "Evaluation: " code { (stage) } }
+        (table(&measured.metrics))
+        @if let Some(timings) = &measured.timings {
+            h3 { "Time and memory on this machine" }
+            (table(timings))
+        }
+        @if !measured.metrics.baselines.is_empty() { (baselines(&measured.metrics.baselines)) }
+        (pictures(measured))
+    }
+}
+
+fn table(metrics: &Metrics) -> Markup {
+    let names: Vec<&str> = match metrics.models.first() {
+        Some(model) => model.metrics.keys().map(String::as_str).collect(),
+        None => Vec::new(),
+    };
+    html! {
+        table {
+            caption {
+                "Mean over " (metrics.prompts) " prompts with its 95 % bootstrap interval, and below it the share of "
+                code { (metrics.teacher) } "."
+            }
+            tr {
+                th { "metric" }
+                @for model in &metrics.models { th class="number" { (model.model) } }
+            }
+            @for name in names {
+                tr {
+                    td { (name) (direction(metrics, name)) }
+                    @for model in &metrics.models {
+                        td class="number" {
+                            @if let Some(measurement) = model.metrics.get(name) { (cell(measurement)) }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn direction(metrics: &Metrics, name: &str) -> Markup {
+    let better = metrics.models.iter().find_map(|model| model.metrics.get(name)).map(|found| found.better);
+    html! {
+        span class="soft" {
+            @match better {
+                Some(Better::Higher) => { " ↑ higher is better" }
+                Some(Better::Lower) => { " ↓ lower is better" }
+                Some(Better::None) | None => {}
+            }
+        }
+    }
+}
+
+fn cell(measurement: &Measurement) -> Markup {
+    html! {
+        (value(measurement.value, &measurement.unit))
+        @if let (Some(low), Some(high)) = (measurement.low, measurement.high) {
+            span class="soft" { " [" (value(low, "")) ", " (value(high, "")) "]" }
+        }
+        @if let Some(share) = measurement.of_teacher {
+            br;
+            b { (format!("{share:.1} %")) }
+            @if let (Some(low), Some(high)) = (measurement.of_teacher_low, measurement.of_teacher_high) {
+                span class="soft" { (format!(" [{low:.1}, {high:.1}]")) }
+            }
+        }
+    }
+}
+
+fn value(value: f64, unit: &str) -> String {
+    match unit {
+        "B" | "bytes" => units::bytes(value as u64),
+        "s" => units::seconds(value),
+        _ if value.abs() >= 1e4 => format!("{} {unit}", units::count(value as u64)).trim_end().to_owned(),
+        _ if value != 0.0 && value.abs() < 1e-2 => format!("{value:.3e} {unit}").trim_end().to_owned(),
+        _ => format!("{value:.4} {unit}").trim_end().to_owned(),
+    }
+}
+
+/// The selection against other ways to remove as much.
+fn baselines(all: &[Baseline]) -> Markup {
+    let random: Vec<f64> =
+        all.iter().filter(|one| one.name.starts_with("random-")).map(|one| one.joint_loss).collect();
+    let best = random.iter().copied().fold(f64::INFINITY, f64::min);
+    let mut rows: Vec<(String, f64, u64)> = all
+        .iter()
+        .filter(|one| !one.name.starts_with("random-") || one.joint_loss == best)
+        .map(|one| {
+            let of = if one.name.starts_with("random-") { format!("best of {} random sets", random.len()) } else { one.name.clone() };
+            (of, one.joint_loss, one.removed_parameters)
+        })
+        .collect();
+    rows.sort_by(|a, b| a.1.total_cmp(&b.1));
+    let selected = all.iter().find(|one| one.name == SELECTED).map(|one| one.joint_loss);
+    let largest = rows.iter().map(|row| row.1).fold(f64::MIN_POSITIVE, f64::max);
+    html! {
+        h3 { "Was the selection a good one?" }
+        p {
+            "The joint output loss of removing everything at once, measured on held-out points, before any retraining; "
+            "every set removes at least the same share of parameters."
+        }
+        table {
+            tr { th { "selection" } th class="number" { "joint loss" } th class="number" { "against the selected" } th { } th class="number" { "parameters removed" } }
+            @for (name, loss, removed) in &rows {
+                tr class=[(name == SELECTED).then_some("chosen")] {
+                    td { (name) }
+                    td class="number" { (format!("{loss:.4e}")) }
+                    td class="number" { @if let Some(selected) = selected { (format!("× {:.2}", loss / selected)) } }
+                    td {
+                        svg width="220" height="14" role="img" aria-label=(format!("{:.0} % of the largest", 100.0 * loss / largest)) {
+                            rect x="0" y="2" height="10" width=(format!("{:.1}", 220.0 * loss / largest)) fill=(if name == SELECTED { "var(--two)" } else { "var(--one)" }) {}
+                        }
+                    }
+                    td class="number" { (units::count(*removed)) }
+                }
+            }
+        }
+    }
+}
+
+/// The same prompts and the same noise, model by model.
+fn pictures(measured: &Measured) -> Markup {
+    let models: Vec<&str> = measured.metrics.models.iter().map(|model| model.model.as_str()).collect();
+    // Spread over the prompts, so that the grid is no pick of the first ones.
+    let count = measured.values.prompts.len();
+    let rows: Vec<usize> = (0..count.min(ROWS)).map(|row| row * count / count.min(ROWS)).collect();
+    let picture = |model: &str, index: usize| {
+        measured.picture(model, index).map(|png| format!("data:image/png;base64,{}", BASE64.encode(png)))
+    };
+    html! {
+        @if models.iter().any(|model| measured.picture(model, 0).is_some()) {
+            h3 { "Pictures" }
+            p { "Each row has one prompt and one initial noise." }
+            table class="pictures" {
+                tr { th {} @for model in &models { th { (model) } } }
+                @for index in rows {
+                    tr {
+                        td { (measured.values.prompts[index]) }
+                        @for model in &models {
+                            td {
+                                @if let Some(source) = picture(model, index) {
+                                    img src=(source) alt=(format!("{model}: {}", measured.values.prompts[index]));
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

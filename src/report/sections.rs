@@ -1,0 +1,169 @@
+//! The parts of the page that show how units were scored and chosen, and how the student was retrained.
+
+use std::collections::BTreeMap;
+
+use maud::{Markup, PreEscaped, html};
+
+use super::chart::{self, Chart, Series};
+use super::unet::{self, UnitBar};
+use crate::base::units;
+use crate::distill::HistoryLine;
+use crate::model::unet::UnitKind;
+use crate::score::{Additivity, Scores};
+use crate::select::Plan;
+
+/// Long curves are thinned to about so many points: more than a plot has pixels for.
+const CURVE_POINTS: usize = 300;
+
+/// A plot in its frame, or a word that there is nothing to plot.
+pub(super) fn plot(chart: &Chart<'_>, series: &[Series]) -> Markup {
+    match chart::draw(chart, series) {
+        Some(svg) => html! { div class="plot" { (PreEscaped(svg)) } },
+        None => html! { p class="soft" { "Nothing to plot." } },
+    }
+}
+
+/// The scores along the U-Net, with what the plan removes.
+pub(super) fn scores(scores: &Scores, plan: Option<&Plan>) -> Markup {
+    let criterion = plan.map(|plan| plan.criterion.as_str()).or(scores.criteria.first().map(String::as_str));
+    let removed = |id: &str| plan.is_some_and(|plan| plan.removed.iter().any(|unit| unit.as_str() == id));
+    let bars = |criterion: &str| -> Vec<UnitBar> {
+        let bar = |unit: &crate::score::UnitScores| UnitBar {
+            id: unit.id.to_string(),
+            score: unit.scores.get(criterion).copied().unwrap_or(0.0),
+            parameters: unit.parameters,
+            removed: removed(unit.id.as_str()) || unit.parent.as_ref().is_some_and(|p| removed(p.as_str())),
+            resnet: unit.kind == UnitKind::Resnet,
+        };
+        scores.units.iter().map(bar).collect()
+    };
+    html! {
+        h2 id="scores" { "Scores along the U-Net" }
+        @if let Some(criterion) = criterion {
+            p {
+                "Each bar is one unit's " code { (criterion) } " over " (scores.points)
+                " calibration points, logarithmic; the box below it has the area of its parameters."
+                span class="key resnet" {} "ResNet" span class="key transformer" {} "transformer"
+                span class="key removed" {} "removed (hollow, crossed)"
+            }
+            figure class="wide" { (unet::draw(&bars(criterion), criterion)) }
+        }
+        details {
+            summary { "All " (scores.units.len()) " units as a table" }
+            table {
+                tr {
+                    th { "unit" } th class="number" { "parameters" } th class="number" { "MACs" }
+                    @for criterion in &scores.criteria { th class="number" { (criterion) } }
+                    th { "removed" }
+                }
+                @for unit in &scores.units {
+                    tr {
+                        td class="mono" { (unit.id) }
+                        td class="number" { (units::count(unit.parameters)) }
+                        td class="number" { (units::count(unit.macs)) }
+                        @for criterion in &scores.criteria {
+                            td class="number" {
+                                @if let Some(score) = unit.scores.get(criterion) { (format!("{score:.3e}")) }
+                            }
+                        }
+                        td { @if removed(unit.id.as_str()) { "✕" } }
+                    }
+                }
+            }
+        }
+        @if let Some(additivity) = &scores.additivity { (self::additivity(additivity)) }
+    }
+}
+
+fn additivity(additivity: &Additivity) -> Markup {
+    let points = |predicted: fn(&crate::score::MeasuredSet) -> f64| {
+        additivity.sets.iter().filter_map(|set| Some((set.joint.log10(), predicted(set).log10()))).collect()
+    };
+    let additive: Vec<(f64, f64)> = points(|set| set.additive);
+    let diagonal = additive.iter().flat_map(|(x, y)| [*x, *y]).map(|v| (v, v)).collect::<Vec<_>>();
+    html! {
+        h3 { "Is the loss additive?" }
+        p {
+            "Random sets of units were removed together, and the measured joint loss is held against what the single losses predict."
+        }
+        (plot(
+            &Chart { x: "measured joint loss (log10)", y: "predicted (log10)", log: false },
+            &[
+                Series { name: "equal".into(), points: diagonal, line: true },
+                Series { name: "sum of single losses".into(), points: additive, line: false },
+                Series { name: "Gram matrix".into(), points: points(|set| set.gram), line: false },
+            ],
+        ))
+    }
+}
+
+/// What was asked and reached, and the front of all ratios.
+pub(super) fn plan(plan: &Plan) -> Markup {
+    let front = plan.front.iter().map(|point| (point.ratio, point.loss)).collect();
+    let chosen = vec![(plan.ratio_reached, plan.predicted.objective)];
+    html! {
+        h2 id="selection" { "Selection" }
+        p {
+            (plan.removed.len()) " units with " (units::count(plan.removed_parameters)) " of "
+            (units::count(plan.unet_parameters)) " parameters go: "
+            (format!("{:.1} %", 100.0 * plan.ratio_reached)) ", of which "
+            (format!("{:.1} %", 100.0 * plan.ratio_asked)) " was asked. Chosen by " code { (plan.solver) }
+            " over " code { (plan.criterion) } "; its objective is " (format!("{:.4e}", plan.predicted.objective))
+            " and no selection of this ratio can lie below " (format!("{:.4e}", plan.predicted.bound)) "."
+        }
+        (plot(
+            &Chart { x: "share of parameters removed", y: "sum of scores", log: true },
+            &[
+                Series { name: "exact optimum for each ratio".into(), points: front, line: true },
+                Series { name: "this plan".into(), points: chosen, line: false },
+            ],
+        ))
+    }
+}
+
+/// The curves of retraining: every term, plain and weighted.
+pub(super) fn losses(stage: &str, lines: &[HistoryLine]) -> Markup {
+    let curve = |name: &str, pick: &dyn Fn(&HistoryLine) -> f64| Series {
+        name: name.to_owned(),
+        points: thinned(lines.iter().map(|line| (line.step as f64, pick(line))).collect()),
+        line: true,
+    };
+    let mut maps: BTreeMap<&str, ()> = BTreeMap::new();
+    lines.iter().flat_map(|line| line.features.keys()).for_each(|path| {
+        maps.insert(path, ());
+    });
+    let features = |weighted: bool| -> Vec<Series> {
+        let pick = |path: &str, line: &HistoryLine| {
+            let loss = line.features.get(path);
+            loss.map_or(f64::NAN, |loss| f64::from(if weighted { loss.weighted } else { loss.plain }))
+        };
+        maps.keys().map(|path| curve(path, &|line| pick(path, line))).collect()
+    };
+    html! {
+        h2 { "Retraining: " code { (stage) } }
+        p {
+            "Means over elements, at each step before its update. A plain feature loss is large where the teacher's features are large; "
+            "normalisation gives each map a say of its own."
+        }
+        (plot(
+            &Chart { x: "step", y: "loss", log: true },
+            &[
+                curve("task", &|line| f64::from(line.task)),
+                curve("output", &|line| f64::from(line.output)),
+                curve("total, weighted", &|line| f64::from(line.total)),
+            ],
+        ))
+        (plot(&Chart { x: "step", y: "feature loss, plain", log: true }, &features(false)))
+        (plot(&Chart { x: "step", y: "feature loss, weighted", log: true }, &features(true)))
+    }
+}
+
+/// Means of equal runs of points, so that a long noisy curve stays readable.
+fn thinned(points: Vec<(f64, f64)>) -> Vec<(f64, f64)> {
+    let run = points.len().div_ceil(CURVE_POINTS).max(1);
+    let mean = |chunk: &[(f64, f64)]| {
+        let n = chunk.len() as f64;
+        (chunk.iter().map(|p| p.0).sum::<f64>() / n, chunk.iter().map(|p| p.1).sum::<f64>() / n)
+    };
+    points.chunks(run).map(mean).collect()
+}

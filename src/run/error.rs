@@ -1,0 +1,140 @@
+//! How a run ends when it does not end well.
+
+use std::error::Error;
+use std::io;
+use std::path::PathBuf;
+
+use miette::Diagnostic;
+
+use super::ExitCode;
+use crate::backend::DeviceChoice;
+use crate::base::{Interrupted, StageId};
+use crate::cache::CacheError;
+use crate::config::{ConfigError, Problem};
+use crate::stage::StageError;
+
+/// A run that did not come to its end; [`RunError::exit_code`] says why to a shell.
+#[derive(Debug, thiserror::Error, Diagnostic)]
+pub enum RunError {
+    /// `--until` or `--force` names no stage (exit code 2).
+    #[error("`{flag} {found}` names no stage of this pipeline")]
+    #[diagnostic(code(run::unknown_stage), help("its stages are {known}"))]
+    UnknownStage {
+        /// The flag.
+        flag: &'static str,
+        /// What it was given.
+        found: StageId,
+        /// The ids there are.
+        known: String,
+    },
+    /// The pipeline cannot be run (exit code 3, or 4 for a file that is not there).
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Config(#[from] ConfigError),
+    /// A file that the pipeline names cannot be read (exit code 4).
+    #[error("stage `{stage}` cannot read its `{parameter}`: {source}")]
+    #[diagnostic(code(run::unreadable_input), help("check {} and its permissions", path.display()))]
+    Input {
+        /// The stage.
+        stage: StageId,
+        /// The parameter that names the file.
+        parameter: String,
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The device cannot be used (exit code 3).
+    #[error("the device `{asked}` cannot be used: {source}")]
+    #[diagnostic(code(run::device), help("`--device cpu` works everywhere"))]
+    Device {
+        /// What was asked for.
+        asked: DeviceChoice,
+        /// What the driver says.
+        source: candle_core::Error,
+    },
+    /// The cache cannot be used (exit code 4).
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Cache(#[from] CacheError),
+    /// The run folder cannot be written (exit code 4).
+    #[error("could not write the run folder: {}: {source}", path.display())]
+    #[diagnostic(code(run::folder), help("the folder must be writable, and its disk must not be full"))]
+    Folder {
+        /// What was being written.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A stage gave an error (the exit code is that of its cause).
+    #[error("stage `{stage}` failed")]
+    #[diagnostic(code(run::stage))]
+    Stage {
+        /// The stage.
+        stage: StageId,
+        /// By its cause.
+        code: ExitCode,
+        /// The cause.
+        #[source]
+        #[diagnostic_source]
+        source: StageError,
+    },
+    /// A stage panicked (exit code 1).
+    #[error("BUG: stage `{stage}` panicked: {message}")]
+    #[diagnostic(code(run::bug), help("please report this, with the pipeline file and the lines above"))]
+    Bug {
+        /// The stage.
+        stage: StageId,
+        /// What it said.
+        message: String,
+    },
+    /// Asked to stop (exit code 130).
+    #[error(transparent)]
+    #[diagnostic(code(run::interrupted))]
+    Interrupted(#[from] Interrupted),
+    /// With `--keep-going`, more than one stage failed (exit code of the first).
+    #[error("{} stages failed", errors.len())]
+    #[diagnostic(code(run::several))]
+    Several {
+        /// Their errors, in order.
+        #[related]
+        errors: Vec<RunError>,
+    },
+}
+
+impl RunError {
+    /// The exit code.
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::UnknownStage { .. } => ExitCode::Arguments,
+            Self::Config(error) if matches!(error.problem(), Problem::MissingFile { .. }) => ExitCode::File,
+            Self::Config(_) | Self::Device { .. } => ExitCode::Pipeline,
+            Self::Input { .. } | Self::Folder { .. } => ExitCode::File,
+            Self::Cache(error) => error.into(),
+            Self::Stage { code, .. } => *code,
+            Self::Bug { .. } => ExitCode::Bug,
+            Self::Interrupted(_) => ExitCode::Interrupted,
+            Self::Several { errors } => errors.first().map_or(ExitCode::Bug, Self::exit_code),
+        }
+    }
+
+    /// Whether it is a wish to stop, wherever that was noticed.
+    pub(super) fn is_interruption(&self) -> bool {
+        self.exit_code() == ExitCode::Interrupted
+    }
+
+    /// The error and its causes in one line.
+    pub(super) fn line(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            // An error that shows its cause in its own words is not told twice.
+            let words = error.to_string();
+            if !text.ends_with(&words) {
+                text = format!("{text}: {words}");
+            }
+            cause = error.source();
+        }
+        text
+    }
+}

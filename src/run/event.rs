@@ -1,0 +1,174 @@
+//! What a run tells while it goes on. The executor emits; the log in the run folder, the bars, the plain
+//! lines and `--json` read. On disk and on a pipe each event is one line of JSON, with the time beside it.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::{Digest, StageId, clock};
+
+/// The format of events as JSON. History: 1, the first. A new kind of event or a new field does not raise it.
+pub const EVENT_FORMAT: u32 = 1;
+
+/// Listens to a run. It is called from several threads.
+pub trait Sink: Sync {
+    /// Something happened.
+    fn event(&self, event: &Event);
+}
+
+/// One event and when it happened.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Stamped<E> {
+    /// When, as `2026-08-01T12:00:00Z`.
+    pub at: String,
+    /// What.
+    pub event: E,
+}
+
+/// Something that happened in a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+pub enum Event {
+    /// The first event of every run.
+    RunStarted {
+        /// [`EVENT_FORMAT`].
+        format: u32,
+        /// The pipeline's name.
+        name: String,
+        /// The version of this program.
+        program: String,
+        /// The stages of this run, in order.
+        stages: Vec<StageId>,
+    },
+    /// Bytes in the cache are not what they were; they will be made again.
+    DamageFound {
+        /// The stage whose artefact it is.
+        stage: StageId,
+        /// The file.
+        path: PathBuf,
+        /// What it held.
+        expected: Option<Digest>,
+        /// What it holds.
+        found: Option<Digest>,
+    },
+    /// Another process is at work on the same key, and this one waits for it.
+    StageWaiting {
+        /// The stage.
+        stage: StageId,
+        /// Its key.
+        key: Digest,
+        /// Who is at work: `process 12 on host`.
+        holder: String,
+    },
+    /// The artefact was there.
+    StageCached {
+        /// The stage.
+        stage: StageId,
+        /// Its key.
+        key: Digest,
+        /// Digest of the artefact.
+        digest: Digest,
+        /// How long it took to make.
+        seconds: f64,
+    },
+    /// The stage is at work.
+    StageStarted {
+        /// The stage.
+        stage: StageId,
+        /// Its `use:` name.
+        name: String,
+        /// Its key.
+        key: Digest,
+        /// Whether it goes on from a checkpoint.
+        resumed: bool,
+    },
+    /// So much is done.
+    StageProgress {
+        /// The stage.
+        stage: StageId,
+        /// Pieces done, counted from the beginning of the stage.
+        done: u64,
+        /// Pieces in all.
+        total: u64,
+        /// What a piece is: `points`, `steps`.
+        unit: String,
+    },
+    /// The stage has something to say.
+    StageNote {
+        /// The stage.
+        stage: StageId,
+        /// What it says.
+        text: String,
+    },
+    /// The artefact is made and in the cache.
+    StageDone {
+        /// The stage.
+        stage: StageId,
+        /// Its key.
+        key: Digest,
+        /// Digest of the artefact.
+        digest: Digest,
+        /// How long it took.
+        seconds: f64,
+        /// Size of the artefact.
+        bytes: u64,
+        /// Peak memory of the process while it ran, where the system says.
+        peak_bytes: Option<u64>,
+    },
+    /// The stage gave an error.
+    StageFailed {
+        /// The stage.
+        stage: StageId,
+        /// The error, with its causes.
+        error: String,
+    },
+    /// The stage stopped when it was asked to; the same command goes on from its checkpoint.
+    StageInterrupted {
+        /// The stage.
+        stage: StageId,
+    },
+    /// The stage cannot run.
+    StageSkipped {
+        /// The stage.
+        stage: StageId,
+        /// The input that did not come about.
+        because: StageId,
+    },
+    /// The last event of every run that was not killed.
+    RunDone {
+        /// The exit code.
+        code: u8,
+        /// How long it took.
+        seconds: f64,
+        /// How many stages ran.
+        ran: usize,
+        /// How many were cached.
+        cached: usize,
+        /// How many failed.
+        failed: usize,
+        /// The run folder.
+        folder: PathBuf,
+    },
+}
+
+impl Event {
+    /// The event as one line of JSON without its end, stamped with the time now.
+    pub fn line(&self) -> String {
+        let stamped = Stamped { at: clock::now(), event: self };
+        serde_json::to_string(&stamped).expect("events hold only what JSON can say")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_reads_back_from_its_line() -> serde_json::Result<()> {
+        let event = Event::StageProgress { stage: "scores".into(), done: 3, total: 8, unit: "points".into() };
+        let line = event.line();
+        assert!(line.contains(r#""event":{"type":"stage-progress","stage":"scores","done":3"#), "{line}");
+        assert_eq!(serde_json::from_str::<Stamped<Event>>(&line)?.event, event);
+        Ok(())
+    }
+}

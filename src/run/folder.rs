@@ -1,0 +1,72 @@
+//! The run folder: the record, the log of events, and a link per stage to its artefact.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use super::{Event, RunError, RunRecord, Sink};
+use crate::base::files;
+
+/// `runs/NAME/`.
+pub(super) struct RunFolder {
+    path: PathBuf,
+    log: File,
+}
+
+impl RunFolder {
+    pub(super) fn open(path: &Path) -> Result<Self, RunError> {
+        let open = || {
+            fs::create_dir_all(path)?;
+            let path = fs::canonicalize(path)?;
+            let log = File::options().create(true).append(true).open(path.join("events.jsonl"))?;
+            Ok(Self { path, log })
+        };
+        open().map_err(RunFolder::error(path))
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Writes `run.json`. A cached run has a tenth of a second in all, so it is not synced to the disk.
+    pub(super) fn write(&self, record: &RunRecord) -> Result<(), RunError> {
+        let path = self.path.join("run.json");
+        let write = || files::replace(&path, &serde_json::to_vec_pretty(record)?);
+        write().map_err(Self::error(&path))
+    }
+
+    /// Makes the links say what the record says: one per stage that has its artefact, and no old ones.
+    /// Only links into the cache are ever removed.
+    pub(super) fn link(&self, record: &RunRecord, cache: &Path) -> Result<(), RunError> {
+        for stage in &record.stages {
+            if let Some(artefact) = &stage.artefact {
+                let link = self.path.join(stage.id.as_str());
+                files::replace_link(&artefact.path, &link).map_err(Self::error(&link))?;
+            }
+        }
+        for entry in fs::read_dir(&self.path).map_err(Self::error(&self.path))?.flatten() {
+            let name = entry.file_name();
+            let linked = |name: &str| record.stage(name).is_some_and(|stage| stage.artefact.is_some());
+            let is_ours = || fs::read_link(entry.path()).is_ok_and(|target| target.starts_with(cache));
+            if !name.to_str().is_some_and(linked) && is_ours() {
+                fs::remove_file(entry.path()).map_err(Self::error(&entry.path()))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn error(path: &Path) -> impl FnOnce(io::Error) -> RunError {
+        let path = path.to_owned();
+        move |source| RunError::Folder { path, source }
+    }
+}
+
+/// The log holds everything but progress, which is worth nothing afterwards. One write per line, in
+/// append mode, keeps the lines whole when two runs share a folder. A full disk is noticed elsewhere.
+impl Sink for RunFolder {
+    fn event(&self, event: &Event) {
+        if !matches!(event, Event::StageProgress { .. }) {
+            let _ = (&self.log).write_all(format!("{}\n", event.line()).as_bytes());
+        }
+    }
+}

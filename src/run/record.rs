@@ -1,0 +1,158 @@
+//! What stays of a run: `run.json`, enough to write a report from and to do it all again.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::State;
+use crate::backend::{DeviceChoice, DeviceClass};
+use crate::base::{Digest, Manifest, StageId, clock, files};
+use crate::cache::Entry;
+use crate::config::Pipeline;
+use crate::plan::Graph;
+use crate::stage::Artefact;
+
+/// The format of `run.json`. History: 1, the first.
+pub const RECORD_FORMAT: u32 = 1;
+
+/// A run, in `runs/NAME/run.json`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RunRecord {
+    /// [`RECORD_FORMAT`].
+    pub format: u32,
+    /// The pipeline's name.
+    pub name: String,
+    /// The version of this program.
+    pub program: String,
+    /// The pipeline file.
+    pub file: PathBuf,
+    /// Its text, with what `--set` changed.
+    pub pipeline: String,
+    /// Its stages and their references.
+    pub graph: Graph,
+    /// The root of all random numbers.
+    pub seed: u64,
+    /// Where it ran.
+    pub device: DeviceRecord,
+    /// When it began.
+    pub started: String,
+    /// When it ended; absent while it goes on, and after it was killed.
+    pub finished: Option<String>,
+    /// How long it took.
+    pub seconds: Option<f64>,
+    /// How it ended, by the numbers of [`super::ExitCode`].
+    pub exit_code: Option<u8>,
+    /// The stages in the file's order, as in `graph`.
+    pub stages: Vec<StageRecord>,
+}
+
+/// Where a run ran.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DeviceRecord {
+    /// What was asked for.
+    pub asked: DeviceChoice,
+    /// What that is here.
+    pub class: DeviceClass,
+}
+
+/// One stage of a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StageRecord {
+    /// Its id.
+    pub id: StageId,
+    /// Its `use:` name.
+    pub stage: String,
+    /// That stage's version.
+    pub version: u32,
+    /// How far it came.
+    pub state: State,
+    /// Its key, once its inputs were there.
+    pub key: Option<Digest>,
+    /// What its key is the hash of.
+    pub manifest: Option<Manifest>,
+    /// Its artefact, once that was there.
+    pub artefact: Option<ArtefactRecord>,
+    /// Why it failed, or which input it lacked.
+    pub error: Option<String>,
+}
+
+/// A stage's artefact, and how it was made, be it in this run or in an earlier one.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ArtefactRecord {
+    /// Digest of its files.
+    pub digest: Digest,
+    /// Its folder in the cache.
+    pub path: PathBuf,
+    /// Its size.
+    pub bytes: u64,
+    /// How long it took to make.
+    pub seconds: f64,
+    /// Peak memory of the process while it was made, where the system says.
+    pub peak_bytes: Option<u64>,
+    /// When it was made.
+    pub finished: String,
+    /// The version of the program that made it.
+    pub program: String,
+}
+
+impl RunRecord {
+    /// The record of a run that begins now.
+    pub(super) fn new(pipeline: &Pipeline, graph: &Graph, device: DeviceRecord) -> Self {
+        let stages = pipeline.stages.iter().map(|entry| StageRecord {
+            id: entry.id.clone(),
+            stage: entry.stage.info().name.to_owned(),
+            version: entry.stage.info().version,
+            state: State::Waiting,
+            key: None,
+            manifest: None,
+            artefact: None,
+            error: None,
+        });
+        Self {
+            format: RECORD_FORMAT,
+            name: pipeline.name.clone(),
+            program: env!("CARGO_PKG_VERSION").to_owned(),
+            file: pipeline.path.clone(),
+            pipeline: pipeline.text().to_owned(),
+            graph: graph.clone(),
+            seed: pipeline.seed,
+            device,
+            started: clock::now(),
+            finished: None,
+            seconds: None,
+            exit_code: None,
+            stages: stages.collect(),
+        }
+    }
+
+    /// Reads the record of a run folder.
+    pub fn read(folder: &Path) -> std::io::Result<Self> {
+        files::read_json(&folder.join("run.json"))
+    }
+
+    /// The stage with this id.
+    pub fn stage(&self, id: &str) -> Option<&StageRecord> {
+        self.stages.iter().find(|stage| stage.id.as_str() == id)
+    }
+
+    /// How many stages are in a state.
+    pub fn count(&self, state: State) -> usize {
+        self.stages.iter().filter(|stage| stage.state == state).count()
+    }
+}
+
+impl ArtefactRecord {
+    /// What the cache says of an artefact.
+    pub(super) fn new(entry: &Entry, artefact: &Artefact) -> Self {
+        let made = entry.made.clone();
+        Self {
+            digest: entry.digest,
+            path: artefact.path.clone(),
+            bytes: entry.files.bytes(),
+            seconds: made.seconds,
+            peak_bytes: made.peak_bytes,
+            finished: made.finished,
+            program: made.program,
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! A stage's progress as events, no more of them than a reader can use.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::{Event, Sink};
+use crate::base::{Progress, StageId};
+
+/// Bars look smooth at ten pictures a second; a step of a small model takes less than that.
+const PROGRESS_EVERY: Duration = Duration::from_millis(100);
+
+/// A note that only brings an earlier one up to date (`loss 0.12`, then `loss 0.11`) is told this often.
+const NOTE_EVERY: Duration = Duration::from_secs(1);
+
+/// Listens to one stage.
+pub(super) struct Reporter<'a> {
+    stage: &'a StageId,
+    sink: &'a dyn Sink,
+    seen: Mutex<Seen>,
+}
+
+#[derive(Default)]
+struct Seen {
+    total: u64,
+    unit: &'static str,
+    position: Option<Instant>,
+    note: Option<(String, Instant)>,
+}
+
+impl<'a> Reporter<'a> {
+    pub(super) fn new(stage: &'a StageId, sink: &'a dyn Sink) -> Self {
+        Self { stage, sink, seen: Mutex::default() }
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Progress for Reporter<'_> {
+    fn length(&self, total: u64, unit: &'static str) {
+        *self.seen() = Seen { total, unit, ..Seen::default() };
+    }
+
+    fn position(&self, done: u64) {
+        let mut seen = self.seen();
+        let recent = seen.position.is_some_and(|last| last.elapsed() < PROGRESS_EVERY);
+        if recent && done < seen.total {
+            return;
+        }
+        seen.position = Some(Instant::now());
+        let (total, unit) = (seen.total, seen.unit.to_owned());
+        drop(seen);
+        self.sink.event(&Event::StageProgress { stage: self.stage.clone(), done, total, unit });
+    }
+
+    fn note(&self, text: &str) {
+        let mut seen = self.seen();
+        let recent =
+            |(last, at): &(String, Instant)| topic(last).eq(topic(text)) && at.elapsed() < NOTE_EVERY;
+        if seen.note.as_ref().is_some_and(recent) {
+            return;
+        }
+        seen.note = Some((text.to_owned(), Instant::now()));
+        drop(seen);
+        self.sink.event(&Event::StageNote { stage: self.stage.clone(), text: text.to_owned() });
+    }
+}
+
+/// What a note is about: its words without its numbers.
+fn topic(text: &str) -> impl Iterator<Item = &str> {
+    text.split_whitespace().filter(|word| !word.contains(|letter: char| letter.is_ascii_digit()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Default)]
+    struct Told(Mutex<Vec<Event>>);
+
+    impl Sink for Told {
+        fn event(&self, event: &Event) {
+            self.0.lock().expect("no test panics while it holds this").push(event.clone());
+        }
+    }
+
+    #[test]
+    fn many_steps_are_few_events_but_the_last_one_is_told() {
+        let (told, stage) = (Told::default(), StageId::from("retrained"));
+        let reporter = Reporter::new(&stage, &told);
+        reporter.length(10_000, "steps");
+        for step in 1..=10_000 {
+            reporter.position(step);
+        }
+        let events = told.0.into_inner().expect("nobody panicked");
+        assert!(events.len() < 100, "{} events", events.len());
+        assert!(matches!(events.last(), Some(Event::StageProgress { done: 10_000, total: 10_000, .. })));
+    }
+
+    #[test]
+    fn a_note_is_dropped_only_for_a_newer_one_of_its_kind() {
+        let (told, stage) = (Told::default(), StageId::from("retrained"));
+        let reporter = Reporter::new(&stage, &told);
+        for text in ["loss 0.3", "loss 0.2", "3 prompts were cut at 77 tokens", "loss 0.1"] {
+            reporter.note(text);
+        }
+        let texts: Vec<_> = told.0.into_inner().expect("nobody panicked");
+        let texts = texts.iter().map(|event| match event {
+            Event::StageNote { text, .. } => text.as_str(),
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(texts.collect::<Vec<_>>(), ["loss 0.3", "3 prompts were cut at 77 tokens", "loss 0.1"]);
+    }
+}

@@ -1,0 +1,76 @@
+//! The states of a stage within a run.
+//!
+//! ```text
+//!           ┌── cached                 its key was found, and its bytes are those that were put there
+//!           ├── skipped                an input failed or was skipped
+//! waiting ──┤
+//!           │             ┌── done         its artefact is in the cache
+//!           └── running ──┼── failed       it gave an error, or panicked
+//!                         └── interrupted  it was asked to stop; its checkpoint is written
+//! ```
+//!
+//! A stage leaves `waiting` only when all of its inputs are `cached` or `done`, for only then is its key
+//! known; but it is `skipped` as soon as one of them cannot come to that, and `failed` when its files
+//! cannot be read. In the record of a run that is over, `waiting` means that the run ended before its
+//! turn, and `running` that the process was killed in the middle of it.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// Where a stage stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum State {
+    /// Its turn has not come.
+    #[default]
+    Waiting,
+    /// Its artefact was there already.
+    Cached,
+    /// It is at work, and holds the lock of its key.
+    Running,
+    /// It ran, and its artefact is in the cache.
+    Done,
+    /// It ran, and gave an error.
+    Failed,
+    /// It ran, and stopped when it was asked to.
+    Interrupted,
+    /// It cannot run, because an input of it did not come about.
+    Skipped,
+}
+
+impl State {
+    /// Whether its artefact can be read.
+    pub fn has_artefact(self) -> bool {
+        matches!(self, Self::Cached | Self::Done)
+    }
+
+    /// Whether the drawing above has an arrow to `next`.
+    fn leads_to(self, next: Self) -> bool {
+        match self {
+            Self::Waiting => matches!(next, Self::Cached | Self::Running | Self::Skipped | Self::Failed),
+            Self::Running => matches!(next, Self::Done | Self::Failed | Self::Interrupted),
+            _ => false,
+        }
+    }
+
+    /// Goes on to `next`.
+    pub(super) fn enter(&mut self, next: Self) {
+        assert!(self.leads_to(next), "BUG: a stage went from {self} to {next}");
+        *self = next;
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Waiting => "waiting",
+            Self::Cached => "cached",
+            Self::Running => "running",
+            Self::Done => "done",
+            Self::Failed => "failed",
+            Self::Interrupted => "interrupted",
+            Self::Skipped => "skipped",
+        })
+    }
+}

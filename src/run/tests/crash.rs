@@ -1,0 +1,226 @@
+//! Runs that are cut off, by SIGKILL, by a wish to stop, by a full disk, and caches that were damaged.
+
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::*;
+use crate::cache::{Begun, CacheError, Lookup, Made};
+
+const FOLDER: &str = "LAPTOP_DIFF_TEST_FOLDER";
+
+/// Counts to ten in its checkpoint, and halts where `halt` says so.
+fn counting(halt: impl Fn(u32, &Context<'_>) -> Result<(), StageError> + Send + Sync + 'static) -> [Fake; 2] {
+    let count = fake("count", &["first"]).act(move |context| {
+        let file = context.checkpoint.join("steps");
+        let mut steps = fs::read_to_string(&file).unwrap_or_default();
+        context.progress.length(10, "steps");
+        for step in steps.len() as u32..10 {
+            halt(step, context)?;
+            steps.push('x');
+            crate::base::files::write_atomic(&file, steps.as_bytes())
+                .map_err(|source| StageError::File { path: file.clone(), source })?;
+            context.progress.position(u64::from(step) + 1);
+        }
+        put(context, &steps)
+    });
+    [fake("first", &[]), count]
+}
+
+/// Starts this test program again for one ignored test, with a sandbox's folder.
+fn start(test: &str, sandbox: &Sandbox, prepare: impl FnOnce(&mut Command)) -> Child {
+    let mut command = Command::new(std::env::current_exe().expect("a test runs from a file"));
+    command
+        .args(["--exact", "--ignored", &format!("run::tests::crash::{test}")])
+        .env(FOLDER, &sandbox.folder);
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    prepare(&mut command);
+    command.spawn().expect("a program that runs can be started")
+}
+
+fn victim() -> Sandbox {
+    Sandbox::at(std::env::var_os(FOLDER).expect("only `start` runs this").into())
+}
+
+#[test]
+#[ignore = "needs to be started by `a_killed_run_goes_on_where_it_was`"]
+fn halts_in_the_sixth_step() {
+    victim().run(&counting(|step, context| {
+        if step == 5 {
+            write(&context.output.join("half"), "written");
+            std::thread::sleep(Duration::from_secs(60));
+        }
+        Ok(())
+    }));
+}
+
+/// Waits until a victim stands in the middle of its sixth step.
+fn await_sixth_step(sandbox: &Sandbox) {
+    let work = sandbox.folder.join("cache/v1/work");
+    let half = || fs::read_dir(&work).ok()?.flatten().find(|entry| entry.path().join("output/half").exists());
+    let begun = Instant::now();
+    while half().is_none() {
+        assert!(begun.elapsed() < Duration::from_secs(30), "the victim does not come to its sixth step");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+#[ignore = "needs to be started by `sigterm_is_a_wish_to_stop`"]
+fn stops_when_it_is_asked() {
+    let sandbox = Sandbox { interrupt: crate::run::signals::listen(), ..victim() };
+    let ran = sandbox.run(&counting(|step, context| {
+        if step == 5 {
+            write(&context.output.join("half"), "written");
+            while !context.interrupt.asked() {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        }
+        Ok(context.interrupt.check()?)
+    }));
+    assert_eq!(ran.exit_code(), 130);
+}
+
+#[test]
+fn sigterm_is_a_wish_to_stop() {
+    let sandbox = Sandbox::new();
+    let mut child = start("stops_when_it_is_asked", &sandbox, |_| {});
+    await_sixth_step(&sandbox);
+    // SAFETY: the child is ours and not waited for yet, so its number is its own.
+    assert_eq!(unsafe { libc::kill(child.id() as libc::pid_t, libc::SIGTERM) }, 0);
+    assert!(child.wait().expect("it is ours").success());
+    let record = RunRecord::read(&sandbox.run_folder()).expect("the record is whole");
+    assert_eq!(record.stages[1].state, State::Interrupted);
+}
+
+#[test]
+fn a_killed_run_goes_on_where_it_was() {
+    let sandbox = Sandbox::new();
+    let mut child = start("halts_in_the_sixth_step", &sandbox, |_| {});
+    await_sixth_step(&sandbox);
+    child.kill().expect("it sleeps");
+    assert_eq!(child.wait().expect("it is ours").signal(), Some(libc::SIGKILL));
+    let cut_off = RunRecord::read(&sandbox.run_folder()).expect("the record is whole");
+    assert_eq!(cut_off.stages[1].state, State::Running);
+
+    let ran = sandbox.run(&counting(|step, _| {
+        assert!(step >= 5, "step {step} was done before");
+        Ok(())
+    }));
+    assert_eq!((ran.are(State::Cached), ran.are(State::Done)), (vec!["first"], vec!["count"]));
+    assert!(ran.events.iter().any(|event| matches!(event, Event::StageStarted { resumed: true, .. })));
+    let undisturbed = Sandbox::new().run(&counting(|_, _| Ok(())));
+    let digest = |ran: &Ran| ran.record.stages[1].artefact.as_ref().map(|artefact| artefact.digest);
+    assert_eq!(digest(&ran), digest(&undisturbed));
+}
+
+#[test]
+fn an_interrupted_run_goes_on_where_it_was() {
+    let sandbox = Sandbox::new();
+    let ran = sandbox.run(&counting(|step, context| {
+        if step == 5 {
+            context.interrupt.ask();
+        }
+        Ok(context.interrupt.check()?)
+    }));
+    assert_eq!(ran.exit_code(), 130);
+    assert_eq!((ran.are(State::Done), ran.are(State::Interrupted)), (vec!["first"], vec!["count"]));
+    assert!(ran.events.contains(&Event::StageInterrupted { stage: "count".into() }));
+
+    let again = Sandbox::at(sandbox.folder.clone()).run(&counting(|step, _| {
+        assert!(step >= 5, "step {step} was done before");
+        Ok(())
+    }));
+    assert_eq!(again.are(State::Done), ["count"]);
+    assert_eq!(fs::read_dir(sandbox.folder.join("cache/v1/work")).expect("there").count(), 0);
+}
+
+#[test]
+fn a_stop_between_stages_leaves_the_next_one_waiting() {
+    let sandbox = Sandbox::new();
+    let stages = [
+        fake("a", &[]).act(|context| {
+            context.interrupt.ask();
+            put(context, "a")
+        }),
+        fake("b", &["a"]),
+    ];
+    let ran = sandbox.run(&stages);
+    assert_eq!(ran.exit_code(), 130);
+    assert_eq!((ran.are(State::Done), ran.are(State::Waiting)), (vec!["a"], vec!["b"]));
+}
+
+#[test]
+fn damage_is_told_and_made_again() {
+    let sandbox = Sandbox::new();
+    let stages = [fake("a", &[]), fake("b", &["a"])];
+    sandbox.run(&stages);
+    write(&sandbox.run_folder().join("a/plan.json"), "evil");
+    let ran = sandbox.run(&stages);
+    assert_eq!((ran.are(State::Done), ran.are(State::Cached)), (vec!["a"], vec!["b"]));
+    let told = ran.events.iter().find_map(|event| match event {
+        Event::DamageFound { stage, path, .. } => Some((stage.as_str(), path.ends_with("plan.json"))),
+        _ => None,
+    });
+    assert_eq!(told, Some(("a", true)));
+    assert_eq!(sandbox.text("a"), "value of a;");
+}
+
+#[test]
+fn a_full_disk_is_told_and_enters_nothing() {
+    let sandbox = Sandbox::new();
+    let full = fake("a", &[]).act(|context| {
+        let path = context.output.join("plan.json");
+        std::os::unix::fs::symlink("/dev/full", &path).expect("links work");
+        fs::write(&path, "too much").map_err(|source| StageError::File { path, source })
+    });
+    let ran = sandbox.run(&[full]);
+    assert_eq!(ran.exit_code(), 4);
+    assert_eq!(entries(&sandbox), 0);
+    assert_eq!(fs::read_dir(sandbox.folder.join("cache/v1/work")).expect("there").count(), 0);
+    assert_eq!(sandbox.run(&[fake("a", &[])]).exit_code(), 0);
+}
+
+#[test]
+#[ignore = "needs to be started by `a_file_that_may_not_grow_enters_nothing`"]
+fn writes_more_than_it_may() {
+    let (sandbox, large) = (victim(), "x".repeat(1 << 20));
+    let ran = sandbox.run(&[fake("a", &[]).act(move |context| put(context, &large))]);
+    assert_eq!(ran.exit_code(), 4);
+    assert!(matches!(ran.error(), RunError::Stage { .. }));
+
+    // The same in the last step of all, the writing of the entry: its manifest is too large.
+    let (store, mut manifest) = (sandbox.store(), Manifest::default());
+    manifest.field("value", "x".repeat(1 << 20));
+    let Ok(Begun::Work(work)) = store.begin(&manifest.key(), false, &Interrupt::default(), &mut |_| {})
+    else {
+        panic!("nobody has made it");
+    };
+    write(&work.output().join("plan.json"), "small");
+    let (kind, finished, program) = (ArtefactKind::Plan, String::new(), String::new());
+    let made = Made { kind, seconds: 0.0, peak_bytes: None, finished, program };
+    assert!(matches!(work.commit(&manifest, made), Err(CacheError::Full { .. })));
+    assert!(matches!(store.lookup(&manifest.key()), Ok(Lookup::Absent)));
+}
+
+#[test]
+fn a_file_that_may_not_grow_enters_nothing() {
+    let sandbox = Sandbox::new();
+    // As with a full disk the write fails half-way, here because no file may grow beyond 64 kB.
+    let limit = || {
+        let limit = libc::rlimit { rlim_cur: 1 << 16, rlim_max: 1 << 16 };
+        // SAFETY: both calls are async-signal-safe, and `limit` lives through the first.
+        let result = unsafe {
+            libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+            libc::setrlimit(libc::RLIMIT_FSIZE, &limit)
+        };
+        if result == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+    };
+    // SAFETY: the closure only makes the two calls above, which are allowed between fork and exec.
+    let mut child = start("writes_more_than_it_may", &sandbox, |command| unsafe {
+        command.pre_exec(limit);
+    });
+    assert!(child.wait().expect("it is ours").success());
+    assert_eq!(entries(&sandbox), 0);
+    assert_eq!(sandbox.run(&[fake("a", &[])]).exit_code(), 0);
+}

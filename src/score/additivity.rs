@@ -1,0 +1,170 @@
+//! Whether losses add: random sets of units, their measured joint loss, and what the surrogates said.
+//!
+//! Zhang et al. 2024 (LAPTOP-Diff) rest one-shot selection on additivity, so it is measured on every
+//! model, never assumed.
+
+use std::collections::BTreeSet;
+
+use rand::seq::SliceRandom;
+use serde::{Deserialize, Serialize};
+
+use super::{Gram, ScoreError, Work, joint_losses};
+use crate::backend::Random;
+use crate::base::UnitId;
+use crate::data::Calibration;
+use crate::model::unet::{PruneError, UNet};
+
+/// Shares of the parameters that the random sets reach in turn: from where losses surely add to where a model is mostly gone.
+const RATIOS: [f64; 7] = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7];
+
+/// The measurement: sets, and how well each surrogate did on them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Additivity {
+    /// The sets that were tried.
+    pub sets: Vec<MeasuredSet>,
+    /// How the sum of output losses fared.
+    pub additive: Agreement,
+    /// How `1' G 1` fared.
+    pub gram: Agreement,
+}
+
+/// One random set.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MeasuredSet {
+    /// Its units.
+    pub removed: Vec<UnitId>,
+    /// Parameters of the set over parameters of the U-Net.
+    pub ratio: f64,
+    /// The measured joint loss.
+    pub joint: f64,
+    /// The sum of the units' output losses.
+    pub additive: f64,
+    /// `1' G 1` over the set.
+    pub gram: f64,
+}
+
+/// How a prediction agrees with what was measured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Agreement {
+    /// Squared Pearson correlation: the share of the measured variance that a straight line through the predictions explains.
+    pub r2: f64,
+    /// Spearman's rank correlation: whether the order is right, which is all that selection needs.
+    pub spearman: f64,
+    /// Slope of the least-squares line `measured = slope * predicted` through the origin; 1 means that losses add.
+    pub slope: f64,
+}
+
+impl Additivity {
+    /// Compares both surrogates with the measured losses.
+    pub fn of(sets: Vec<MeasuredSet>) -> Self {
+        let column = |get: fn(&MeasuredSet) -> f64| sets.iter().map(get).collect::<Vec<_>>();
+        let joint = column(|set| set.joint);
+        let additive = Agreement::between(&column(|set| set.additive), &joint);
+        let gram = Agreement::between(&column(|set| set.gram), &joint);
+        Self { sets, additive, gram }
+    }
+}
+
+/// Measures `count` random sets, at ratios from 0.1 to 0.7 in turn, against what `gram` says of them.
+pub fn measure(
+    unet: &UNet,
+    points: &Calibration,
+    gram: &Gram,
+    count: usize,
+    random: &Random,
+    work: &Work<'_>,
+) -> Result<Additivity, ScoreError> {
+    let sets: Vec<_> =
+        (0..count).map(|index| draw(unet, index, random)).collect::<Result<_, PruneError>>()?;
+    let losses = joint_losses(unet, points, &sets, work)?;
+    let measured = sets.into_iter().zip(losses).map(|(set, joint)| {
+        let gone = unet.units().iter().filter(|unit| set.contains(&unit.id));
+        MeasuredSet {
+            ratio: gone.map(|unit| unit.parameters).sum::<u64>() as f64 / unet.parameters() as f64,
+            joint,
+            additive: gram.additive(&set),
+            gram: gram.joint(&set),
+            removed: set.into_iter().collect(),
+        }
+    });
+    Ok(Additivity::of(measured.collect()))
+}
+
+/// Units in random order until the ratio is reached or nothing is left; a Transformer2D without blocks goes whole.
+fn draw(unet: &UNet, index: usize, random: &Random) -> Result<BTreeSet<UnitId>, PruneError> {
+    let needed = RATIOS[index % RATIOS.len()] * unet.parameters() as f64;
+    let parents: BTreeSet<_> = unet.units().iter().filter_map(|unit| unit.parent.as_ref()).collect();
+    let mut leaves: Vec<_> = unet.units().iter().filter(|unit| !parents.contains(&unit.id)).collect();
+    leaves.shuffle(&mut random.stream("additivity", index as u64));
+    let mut gone = 0.0;
+    let set = leaves.iter().take_while(|unit| {
+        let more = gone < needed;
+        gone += unit.parameters as f64;
+        more
+    });
+    let set = set.map(|unit| unit.id.clone()).collect();
+    let before = &unet.config().removed_units;
+    Ok(unet.config().prune(&set)?.removed_units.difference(before).cloned().collect())
+}
+
+impl Agreement {
+    /// Compares predictions with measurements, pair by pair. Zero where nothing varies.
+    pub fn between(predicted: &[f64], measured: &[f64]) -> Self {
+        let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+        let square = dot(predicted, predicted);
+        Self {
+            r2: pearson(predicted, measured).powi(2),
+            spearman: pearson(&ranks(predicted), &ranks(measured)),
+            slope: if square > 0.0 { dot(predicted, measured) / square } else { 0.0 },
+        }
+    }
+}
+
+fn pearson(a: &[f64], b: &[f64]) -> f64 {
+    let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
+    let (mean_a, mean_b) = (mean(a), mean(b));
+    let (mut ab, mut aa, mut bb) = (0.0, 0.0, 0.0);
+    for (a, b) in a.iter().zip(b) {
+        let (a, b) = (a - mean_a, b - mean_b);
+        ab += a * b;
+        aa += a * a;
+        bb += b * b;
+    }
+    if aa > 0.0 && bb > 0.0 { ab / (aa * bb).sqrt() } else { 0.0 }
+}
+
+/// Ranks from zero; equal values share the mean of their ranks.
+fn ranks(values: &[f64]) -> Vec<f64> {
+    let mut order: Vec<_> = (0..values.len()).collect();
+    order.sort_by(|&a, &b| values[a].total_cmp(&values[b]));
+    let mut ranks = vec![0.0; values.len()];
+    for run in order.chunk_by(|&a, &b| values[a] == values[b]) {
+        let first = order.partition_point(|&other| values[other] < values[run[0]]);
+        for &place in run {
+            ranks[place] = first as f64 + (run.len() - 1) as f64 / 2.0;
+        }
+    }
+    ranks
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_perfect_prediction_agrees_and_a_monotone_one_keeps_the_order() {
+        let measured = [1.0, 2.0, 4.0, 8.0];
+        let same = Agreement::between(&measured, &measured);
+        assert_eq!((same.slope, same.spearman), (1.0, 1.0));
+        assert!((same.r2 - 1.0).abs() < 1e-12);
+        let squared = measured.map(|value| value * value);
+        let bent = Agreement::between(&squared, &measured);
+        assert_eq!(bent.spearman, 1.0);
+        assert!(bent.r2 < 0.99 && bent.slope < 0.2);
+    }
+
+    #[test]
+    fn equal_values_share_a_rank() {
+        assert_eq!(ranks(&[3.0, 1.0, 3.0, 0.0]), [2.5, 1.0, 2.5, 0.0]);
+    }
+}

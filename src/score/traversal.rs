@@ -1,0 +1,214 @@
+//! Walks over all calibration points in pieces that fit into memory, resumable after each.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use candle_core::{D, DType, Tensor};
+use rayon::prelude::*;
+
+use super::checkpoint::Sums;
+use super::walk::{Observer, Variant, walk};
+use super::{Gram, ScoreError};
+use crate::base::{Interrupt, Progress, UnitId};
+use crate::data::Calibration;
+use crate::model::unet::UNet;
+
+const GRAM: &str = "gram";
+const INFLUENCE: &str = "influence";
+const LOSSES: &str = "losses";
+
+/// How much walks at once. It decides about memory and speed; results depend on it by rounding alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Calibration points in a batch.
+    pub points: usize,
+    /// Variants beside the teacher.
+    pub variants: usize,
+}
+
+impl Default for Limits {
+    /// A batch large enough to keep two cores or a GPU busy, and as many variants as a small U-Net has.
+    fn default() -> Self {
+        Self { points: 8, variants: 64 }
+    }
+}
+
+/// What a long measurement runs with.
+#[derive(Clone, Copy)]
+pub struct Work<'a> {
+    /// How much at once.
+    pub limits: Limits,
+    /// A folder that outlives a crash.
+    pub checkpoint: &'a Path,
+    /// Who listens.
+    pub progress: &'a dyn Progress,
+    /// Whether to stop.
+    pub interrupt: &'a Interrupt,
+}
+
+/// What one traversal says about each unit.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Traversal {
+    /// `E mean(d_i d_j)`; its diagonal is the output loss.
+    pub gram: Gram,
+    /// `1 - E cos` between what stands at a unit's output with and without it.
+    pub influence: Vec<f64>,
+}
+
+/// Removes each unit of `unet` alone.
+pub fn traverse(unet: &UNet, points: &Calibration, work: &Work<'_>) -> Result<Traversal, ScoreError> {
+    let variants: Vec<_> = unet.units().iter().map(Variant::without).collect();
+    let units: Vec<_> = unet.units().iter().map(|unit| unit.id.clone()).collect();
+    let path = Sums::path(work.checkpoint, "traversal", &format!("{units:?}"));
+    let sums = in_batches(points, work, &path, |batch| {
+        let mut effects = Effects { differences: Vec::new(), influence: vec![0.0; units.len()], first: 0 };
+        walk_in_chunks(unet, batch, &variants, work, &mut effects)?;
+        Ok(vec![(GRAM, effects.gram(batch.len())), (INFLUENCE, effects.influence)])
+    })?;
+    Ok(Traversal { gram: Gram::new(units, sums.means(GRAM)), influence: sums.means(INFLUENCE) })
+}
+
+/// The measured joint loss `E mean((e_R - e)^2)` of each set `R` of units.
+pub fn joint_losses(
+    unet: &UNet,
+    points: &Calibration,
+    sets: &[BTreeSet<UnitId>],
+    work: &Work<'_>,
+) -> Result<Vec<f64>, ScoreError> {
+    let variants: Vec<_> =
+        sets.iter().map(|set| Variant::without_all(unet, set)).collect::<Result<_, _>>()?;
+    let path = Sums::path(work.checkpoint, "joint", &format!("{sets:?}"));
+    let sums = in_batches(points, work, &path, |batch| {
+        let mut losses = Losses { sums: Vec::new() };
+        walk_in_chunks(unet, batch, &variants, work, &mut losses)?;
+        Ok(vec![(LOSSES, losses.sums)])
+    })?;
+    Ok(sums.means(LOSSES))
+}
+
+/// Sums `measure` over batches of points, from where the checkpoint stands.
+fn in_batches(
+    points: &Calibration,
+    work: &Work<'_>,
+    path: &Path,
+    measure: impl Fn(&Calibration) -> Result<Vec<(&'static str, Vec<f64>)>, ScoreError>,
+) -> Result<Sums, ScoreError> {
+    let failed = |source| ScoreError::Checkpoint { path: path.to_owned(), source };
+    if points.is_empty() {
+        return Err(ScoreError::NoPoints);
+    }
+    let mut sums = Sums::resume(path).map_err(failed)?;
+    work.progress.length(points.len() as u64, "points");
+    work.progress.position(sums.points as u64);
+    while sums.points < points.len() {
+        work.interrupt.check()?;
+        let end = points.len().min(sums.points + work.limits.points.max(1));
+        let batch = points.batch(sums.points..end)?;
+        let measured = measure(&batch)?;
+        sums.add(batch.len(), measured);
+        sums.save(path).map_err(failed)?;
+        work.progress.position(sums.points as u64);
+    }
+    Ok(sums)
+}
+
+/// Walks once for each chunk of variants.
+fn walk_in_chunks(
+    unet: &UNet,
+    batch: &Calibration,
+    variants: &[Variant<'_>],
+    work: &Work<'_>,
+    observer: &mut impl Chunked,
+) -> Result<(), ScoreError> {
+    for (number, chunk) in variants.chunks(work.limits.variants.max(1)).enumerate() {
+        observer.begin(number * work.limits.variants.max(1));
+        walk(unet, batch, chunk, work.interrupt, observer)?;
+    }
+    Ok(())
+}
+
+/// An observer that is told where in the list of all variants a chunk begins.
+trait Chunked: Observer {
+    fn begin(&mut self, _first: usize) {}
+}
+
+/// Keeps every unit's effect on a batch.
+struct Effects {
+    /// Per variant, over points and elements.
+    differences: Vec<Vec<f32>>,
+    /// Per variant, summed over the batch.
+    influence: Vec<f64>,
+    first: usize,
+}
+
+impl Effects {
+    /// `mean(d_i d_j)`, summed over the batch.
+    fn gram(&self, points: usize) -> Vec<f64> {
+        let rows = &self.differences;
+        let elements = (rows.first().map_or(0, Vec::len) / points) as f64;
+        let lower: Vec<Vec<f64>> = (0..rows.len())
+            .into_par_iter()
+            .map(|row| rows[..=row].iter().map(|other| dot(&rows[row], other) / elements).collect())
+            .collect();
+        let at = |row: usize, column: usize| lower[row.max(column)][row.min(column)];
+        (0..rows.len()).flat_map(|row| (0..rows.len()).map(move |column| at(row, column))).collect()
+    }
+}
+
+impl Chunked for Effects {
+    fn begin(&mut self, first: usize) {
+        self.first = first;
+    }
+}
+
+impl Observer for Effects {
+    fn bypassed(&mut self, variant: usize, without: &Tensor, with: &Tensor) -> candle_core::Result<()> {
+        self.influence[self.first + variant] += with.dim(0)? as f64 * (1.0 - mean_cosine(without, with)?);
+        Ok(())
+    }
+
+    fn finished(&mut self, _variant: usize, difference: &Tensor) -> candle_core::Result<()> {
+        self.differences.push(difference.flatten_all()?.to_vec1()?);
+        Ok(())
+    }
+}
+
+/// Keeps the loss alone.
+struct Losses {
+    /// Per variant, `mean(d^2)` summed over the batch.
+    sums: Vec<f64>,
+}
+
+impl Chunked for Losses {}
+
+impl Observer for Losses {
+    fn finished(&mut self, _variant: usize, difference: &Tensor) -> candle_core::Result<()> {
+        let points = difference.dim(0)?;
+        let difference: Vec<f32> = difference.flatten_all()?.to_vec1()?;
+        self.sums.push(dot(&difference, &difference) * points as f64 / difference.len() as f64);
+        Ok(())
+    }
+}
+
+/// The mean over positions of the cosine over channels.
+fn mean_cosine(one: &Tensor, two: &Tensor) -> candle_core::Result<f64> {
+    let channels = if one.rank() == 4 { D::Minus(3) } else { D::Minus1 };
+    let (one, two) = (one.to_dtype(DType::F32)?, two.to_dtype(DType::F32)?);
+    let dot = |a: &Tensor, b: &Tensor| a.mul(b)?.sum(channels);
+    let lengths = dot(&one, &one)?.mul(&dot(&two, &two)?)?.sqrt()?;
+    let cosine = dot(&one, &two)?.div(&lengths.maximum(f64::from(f32::MIN_POSITIVE))?)?;
+    Ok(f64::from(cosine.mean_all()?.to_scalar::<f32>()?))
+}
+
+/// In double precision and in an order that does not depend on threads.
+fn dot(a: &[f32], b: &[f32]) -> f64 {
+    let mut lanes = [0.0; 8];
+    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<8>(), b.as_chunks::<8>());
+    for (a, b) in a.iter().zip(b) {
+        for lane in 0..8 {
+            lanes[lane] += f64::from(a[lane]) * f64::from(b[lane]);
+        }
+    }
+    let rest: f64 = a_rest.iter().zip(b_rest).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum();
+    lanes.iter().sum::<f64>() + rest
+}

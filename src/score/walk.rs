@@ -1,0 +1,116 @@
+//! One traversal instead of one forward pass per variant.
+//!
+//! Up to its first removed unit a variant equals the teacher. So the U-Net is walked once: the teacher's
+//! state goes from step to step, and at its first removed unit a variant leaves it with a state of its
+//! own. For single units that is about half of the work of `n + 1` passes, and each weight is touched once.
+//!
+//! A variant's state begins as a clone of the teacher's, which shares all tensors: the skips from
+//! before they parted are never copied, and the condition is the same object for all. That is why
+//! variants walk side by side, each a batch of points, and not as one large batch.
+
+use std::collections::BTreeSet;
+
+use candle_core::{DType, Tensor};
+
+use super::ScoreError;
+use crate::base::{Interrupt, UnitId};
+use crate::data::Calibration;
+use crate::model::unet::{PruneError, State, UNet, Unit};
+
+/// A U-Net without some units.
+#[derive(Clone, Debug)]
+pub struct Variant<'a> {
+    /// In walk order, none inside another.
+    removed: Vec<&'a Unit>,
+}
+
+/// Sees what a walk brings to light. Variants are numbered as they were given.
+pub trait Observer {
+    /// A variant removed its first unit: what then stands where the unit's output stood in the teacher.
+    /// Pixels [b, c, h, w] or tokens [b, n, c].
+    fn bypassed(&mut self, _variant: usize, _without: &Tensor, _with: &Tensor) -> candle_core::Result<()> {
+        Ok(())
+    }
+
+    /// A variant arrived: its prediction less the teacher's, [b, c, h, w] in f32.
+    fn finished(&mut self, variant: usize, difference: &Tensor) -> candle_core::Result<()>;
+}
+
+impl<'a> Variant<'a> {
+    /// `unet` without this one unit.
+    pub fn without(unit: &'a Unit) -> Self {
+        Self { removed: vec![unit] }
+    }
+
+    /// `unet` without these units. A Transformer2D that loses its last block goes whole.
+    pub fn without_all(unet: &'a UNet, units: &BTreeSet<UnitId>) -> Result<Self, PruneError> {
+        let gone = unet.config().prune(units)?.removed_units;
+        Ok(Self { removed: unet.units().iter().filter(|unit| gone.contains(&unit.id)).collect() })
+    }
+}
+
+/// A variant on its way.
+struct Walker<'a> {
+    /// What it has yet to remove.
+    ahead: &'a [&'a Unit],
+    /// Its own state, once it has left the teacher.
+    state: Option<State>,
+    /// The step that it takes next; later than the teacher's inside of a removed unit.
+    step: usize,
+}
+
+impl Walker<'_> {
+    /// Removes the unit that begins at `step`, if that is one of its own. Says whether it left the teacher there.
+    fn bypass(&mut self, unet: &UNet, step: usize, teacher: &State) -> candle_core::Result<bool> {
+        let Some((unit, ahead)) = self.ahead.split_first().filter(|(unit, _)| unit.steps.start == step)
+        else {
+            return Ok(false);
+        };
+        let leaves = self.state.is_none();
+        unet.bypass(unit, self.state.get_or_insert_with(|| teacher.clone()))?;
+        self.step = unit.steps.end;
+        self.ahead = ahead;
+        Ok(leaves)
+    }
+}
+
+/// Walks `unet` once over `points`, with `variants` beside it.
+pub fn walk(
+    unet: &UNet,
+    points: &Calibration,
+    variants: &[Variant<'_>],
+    interrupt: &Interrupt,
+    observer: &mut dyn Observer,
+) -> Result<(), ScoreError> {
+    let condition = unet.condition(&points.timestep, &points.conditioning())?;
+    let mut teacher = unet.begin(&points.sample)?;
+    let mut walkers: Vec<_> =
+        variants.iter().map(|variant| Walker { ahead: &variant.removed, state: None, step: 0 }).collect();
+    // Variants between their first removed unit's first step and its last.
+    let mut leaving = Vec::new();
+    for step in 0..unet.steps().len() {
+        interrupt.check()?;
+        for (variant, walker) in walkers.iter_mut().enumerate() {
+            if walker.bypass(unet, step, &teacher)? {
+                leaving.push(variant);
+            }
+            if let Some(state) = walker.state.as_mut().filter(|_| walker.step == step) {
+                unet.advance(step, state, &condition)?;
+                walker.step += 1;
+            }
+        }
+        unet.advance(step, &mut teacher, &condition)?;
+        for variant in leaving.extract_if(.., |variant| walkers[*variant].step == step + 1) {
+            if let Some(state) = &walkers[variant].state {
+                observer.bypassed(variant, &state.hidden, &teacher.hidden)?;
+            }
+        }
+    }
+    let prediction = teacher.hidden.to_dtype(DType::F32)?;
+    for (variant, walker) in walkers.into_iter().enumerate() {
+        // Without anything removed a variant is the teacher.
+        let hidden = walker.state.map_or_else(|| prediction.clone(), |state| state.hidden);
+        observer.finished(variant, &hidden.to_dtype(DType::F32)?.sub(&prediction)?)?;
+    }
+    Ok(())
+}

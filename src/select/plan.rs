@@ -1,0 +1,193 @@
+//! `plan.json`: what goes, what that is predicted to cost, and the selections it must be compared with.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::bound::lower_bound;
+use super::random::draw;
+use super::{Front, Problem, SelectError, Solver, solver};
+use crate::backend::Random;
+use crate::base::{UnitId, files};
+use crate::score::Scores;
+
+/// The version of `plan.json` that this program writes and reads.
+pub const FORMAT: u32 = 1;
+/// The name of the file, in a plan's folder and in a pruned model's.
+pub const FILE: &str = "plan.json";
+const OUTPUT_LOSS: &str = "output-loss";
+const MAGNITUDE: &str = "magnitude";
+/// Enough for a spread; each costs `evaluate` one pass over its points.
+const RANDOM_BASELINES: u64 = 20;
+/// The front in the file has one point for each half per cent of the U-Net; the exact front can have many thousands.
+const FRONT_STEPS: u64 = 200;
+
+/// What is asked for.
+pub struct Request<'a> {
+    /// Whose scores are to be summed.
+    pub criterion: &'a str,
+    /// How the units are chosen.
+    pub solver: &'static dyn Solver,
+    /// The share of the U-Net's parameters that must go at least.
+    pub ratio: f64,
+}
+
+/// A selection.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// Version of the file's layout.
+    pub format: u32,
+    /// Whose scores were summed.
+    pub criterion: String,
+    /// How the units were chosen.
+    pub solver: String,
+    /// The share of parameters that was to go at least.
+    pub ratio_asked: f64,
+    /// The share that goes.
+    pub ratio_reached: f64,
+    /// The units that go; a Transformer2D that goes entirely is named by itself.
+    pub removed: Vec<UnitId>,
+    /// Their parameters.
+    pub removed_parameters: u64,
+    /// Parameters of the whole U-Net before.
+    pub unet_parameters: u64,
+    /// What it is predicted to cost.
+    pub predicted: Predicted,
+    /// The exact optimum for each half per cent of the U-Net, by the same criterion, lightest first.
+    pub front: Vec<FrontPoint>,
+    /// Other selections of the same ratio, for `evaluate` to measure beside this one.
+    pub baselines: Vec<Baseline>,
+}
+
+/// Predictions of a plan's loss.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Predicted {
+    /// The summed scores of the plan's criterion: what the solver was to make small.
+    pub objective: f64,
+    /// No selection of this ratio can have a smaller objective.
+    pub bound: f64,
+    /// The sum of output losses, where they were scored.
+    pub additive: Option<f64>,
+    /// `1' G 1` over the removed units, where the Gram matrix is known.
+    pub gram: Option<f64>,
+}
+
+/// A point of the Pareto front.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FrontPoint {
+    /// Parameters that go.
+    pub removed_parameters: u64,
+    /// Their share of the U-Net.
+    pub ratio: f64,
+    /// The least summed score at which so many can go.
+    pub loss: f64,
+}
+
+/// Another selection of the same ratio.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Baseline {
+    /// `greedy`, `magnitude-knapsack`, `random-7`.
+    pub name: String,
+    /// The units that go.
+    pub removed: Vec<UnitId>,
+    /// Their parameters.
+    pub removed_parameters: u64,
+}
+
+impl Plan {
+    /// Chooses the units that `request` asks for.
+    pub fn make(scores: &Scores, request: &Request<'_>, random: &Random) -> Result<Self, SelectError> {
+        let problem = Problem::of_parameters(scores, request.criterion)?;
+        let needed = problem.needed(request.ratio)?;
+        let removed = request.solver.solve(&problem, needed, random);
+        let (objective, removed_parameters) = problem.cost(&removed);
+        Ok(Self {
+            format: FORMAT,
+            criterion: request.criterion.to_owned(),
+            solver: request.solver.name().to_owned(),
+            ratio_asked: request.ratio,
+            ratio_reached: removed_parameters as f64 / problem.total as f64,
+            removed_parameters,
+            unet_parameters: problem.total,
+            predicted: Predicted {
+                objective,
+                bound: lower_bound(&problem, needed),
+                additive: scores.additive(&removed, OUTPUT_LOSS),
+                gram: scores.gram.as_ref().map(|gram| gram.joint(&removed)),
+            },
+            front: front(&problem),
+            baselines: baselines(scores, &problem, needed, request, random)?,
+            removed: in_walk_order(scores, &removed),
+        })
+    }
+
+    /// Reads `plan.json` from an artefact's folder.
+    pub fn open(folder: &Path) -> io::Result<Self> {
+        let path = folder.join(FILE);
+        let plan: Self = files::read_json(&path)?;
+        if plan.format != FORMAT {
+            let text = format!("{}: format {}; this program reads {FORMAT}", path.display(), plan.format);
+            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+        }
+        Ok(plan)
+    }
+
+    /// Writes `plan.json` into `folder`.
+    pub fn save(&self, folder: &Path) -> io::Result<()> {
+        files::write_json(&folder.join(FILE), self)
+    }
+
+    /// The removed units as a set.
+    pub fn removed(&self) -> BTreeSet<UnitId> {
+        self.removed.iter().cloned().collect()
+    }
+}
+
+fn in_walk_order(scores: &Scores, removed: &BTreeSet<UnitId>) -> Vec<UnitId> {
+    scores.units.iter().map(|unit| &unit.id).filter(|id| removed.contains(*id)).cloned().collect()
+}
+
+fn front(problem: &Problem) -> Vec<FrontPoint> {
+    let front = Front::of(problem);
+    let points: Vec<_> = front.points().collect();
+    let mut places: Vec<_> = (0..=FRONT_STEPS)
+        .map_while(|step| front.cheapest((problem.total * step).div_ceil(FRONT_STEPS)))
+        .collect();
+    places.push(0);
+    places.dedup();
+    let point = |place: usize| {
+        let (removed_parameters, loss) = points[place];
+        FrontPoint { removed_parameters, ratio: removed_parameters as f64 / problem.total as f64, loss }
+    };
+    places.into_iter().map(point).collect()
+}
+
+fn baselines(
+    scores: &Scores,
+    problem: &Problem,
+    needed: u64,
+    request: &Request<'_>,
+    random: &Random,
+) -> Result<Vec<Baseline>, SelectError> {
+    let baseline = |name: String, removed: BTreeSet<UnitId>| Baseline {
+        name,
+        removed: in_walk_order(scores, &removed),
+        removed_parameters: scores.parameters(&removed),
+    };
+    let mut baselines = Vec::new();
+    if request.solver.name() != "greedy" {
+        baselines.push(baseline("greedy".into(), solver("greedy")?.solve(problem, needed, random)));
+    }
+    if request.criterion != MAGNITUDE && scores.criteria.iter().any(|name| name == MAGNITUDE) {
+        let by_magnitude = Problem::of_parameters(scores, MAGNITUDE)?;
+        let removed = solver("knapsack")?.solve(&by_magnitude, needed, random);
+        baselines.push(baseline(format!("{MAGNITUDE}-knapsack"), removed));
+    }
+    baselines.extend(
+        (1..=RANDOM_BASELINES)
+            .map(|index| baseline(format!("random-{index}"), draw(problem, needed, random, index))),
+    );
+    Ok(baselines)
+}

@@ -1,0 +1,198 @@
+//! `calibrate`: the points on which units are scored and models compared.
+
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::model::Model;
+use super::{ArtefactKind, BadValue, Context, FileInput, Input, Stage, StageError, StageInfo};
+use crate::base::{Manifest, StageId};
+use crate::data::{Calibration, Captioned, Encoder, Points, Trajectories, prompts};
+use crate::sample::{self, Generator, NoiseSchedule};
+
+/// `with:` of `use: calibrate`. Points come from `prompts`, from `pictures` or from a `file`: give one of the three.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct Calibrate {
+    /// The stage with the teacher. Not needed with `file`.
+    model: Option<StageId>,
+    /// A text file, one prompt a line: points are taken along the teacher's own sampling trajectories.
+    prompts: Option<PathBuf>,
+    /// A folder of PNG or JPEG pictures, each with its caption in a text file of the same name: points are their latents with noise.
+    pictures: Option<PathBuf>,
+    /// A ready `calibration.safetensors`.
+    file: Option<PathBuf>,
+    /// The number of points. Default 256.
+    #[serde(default = "default_samples")]
+    samples: usize,
+    /// Points taken along one trajectory: more are cheaper and more alike. Default 1.
+    #[serde(default = "one")]
+    points_per_trajectory: usize,
+    /// The sampler of the trajectories (`laptop-diff list samplers`). Default `ddim`.
+    #[serde(default = "default_sampler")]
+    sampler: String,
+    /// Evaluations of the U-Net per trajectory. Default 25, BK-SDM's protocol.
+    #[serde(default = "default_steps")]
+    steps: usize,
+    /// Guidance of the trajectories; up to 1 there is none, at half the cost. Default 7.5, Stable Diffusion's.
+    #[serde(default = "default_guidance_scale")]
+    guidance_scale: f64,
+    /// Trajectories walked, or pictures encoded, together: as memory allows. Default 16.
+    #[serde(default = "default_batch")]
+    batch: usize,
+}
+
+fn default_samples() -> usize {
+    256
+}
+
+fn one() -> usize {
+    1
+}
+
+fn default_sampler() -> String {
+    "ddim".to_owned()
+}
+
+fn default_steps() -> usize {
+    25
+}
+
+fn default_guidance_scale() -> f64 {
+    7.5
+}
+
+fn default_batch() -> usize {
+    16
+}
+
+pub(super) const INFO: StageInfo = StageInfo {
+    name: "calibrate",
+    version: 1,
+    summary: "takes calibration points from the teacher's trajectories, from pictures, or from a file",
+    output: ArtefactKind::Calibration,
+    seeded: true,
+    computes: true,
+    schema: |generator| Calibrate::json_schema(generator),
+};
+
+impl Stage for Calibrate {
+    fn info(&self) -> &'static StageInfo {
+        &INFO
+    }
+
+    fn describe(&self, manifest: &mut Manifest) {
+        manifest
+            .field("samples", self.samples)
+            .field("points-per-trajectory", self.points_per_trajectory)
+            .field("sampler", &self.sampler)
+            .field("steps", self.steps)
+            .float("guidance-scale", self.guidance_scale)
+            .field("batch", self.batch);
+    }
+
+    fn inputs(&self) -> Vec<Input<'_>> {
+        let input = |stage| Input { name: "model".to_owned(), stage, kind: ArtefactKind::Model };
+        self.model.iter().map(input).collect()
+    }
+
+    fn files(&self) -> Vec<FileInput<'_>> {
+        let sources = [("prompts", &self.prompts), ("pictures", &self.pictures), ("file", &self.file)];
+        sources.into_iter().filter_map(|(name, path)| Some(FileInput { name, path: path.as_ref()? })).collect()
+    }
+
+    fn check(&self) -> Result<(), BadValue> {
+        let bad = |name, message: String| Err(BadValue { name, message });
+        let given: Vec<_> = self.files().iter().map(|file| file.name).collect();
+        match (given.as_slice(), &self.model) {
+            ([], _) => return bad("samples", "points come from nowhere; give `prompts`, `pictures` or `file`".into()),
+            (["prompts" | "pictures"], None) => {
+                return bad(given[0], format!("`{}` needs `model`, the stage with the teacher", given[0]));
+            }
+            ([_], _) => {}
+            ([first, second, ..], _) => {
+                return bad(second, format!("`{first}` and `{second}` exclude each other; give one"));
+            }
+        }
+        for (name, value) in [
+            ("samples", self.samples),
+            ("points-per-trajectory", self.points_per_trajectory),
+            ("steps", self.steps),
+            ("batch", self.batch),
+        ] {
+            if value == 0 {
+                return bad(name, format!("`{name}` is 0; it must be at least 1"));
+            }
+        }
+        if !self.guidance_scale.is_finite() {
+            return bad("guidance-scale", format!("`guidance-scale` is {}", self.guidance_scale));
+        }
+        sample::find(&self.sampler)
+            .map(drop)
+            .map_err(|error| BadValue { name: "sampler", message: error.to_string() })
+    }
+
+    fn run(&self, context: &Context<'_>) -> Result<(), StageError> {
+        let points = if self.file.is_some() {
+            let calibration = Calibration::load(context.file("file"), context.device)?;
+            calibration.check(context.file("file"))?;
+            Points { calibration, prompts: Vec::new() }
+        } else {
+            let model = Model::open(context.input("model"))?;
+            let schedule = NoiseSchedule::from_config(&model.directory.scheduler_config()?)?;
+            let encoder = Encoder::open(&model.directory, model.dtype, context.device)?;
+            if self.prompts.is_some() {
+                self.along_trajectories(context, &model, &schedule, &encoder)?
+            } else {
+                self.from_pictures(context, &model, &schedule, &encoder)?
+            }
+        };
+        Ok(points.save(context.output)?)
+    }
+}
+
+impl Calibrate {
+    fn along_trajectories(
+        &self,
+        context: &Context<'_>,
+        model: &Model,
+        schedule: &NoiseSchedule,
+        encoder: &Encoder,
+    ) -> Result<Points, StageError> {
+        let unet = model.unet(context.device)?;
+        let prompts = prompts::read(context.file("prompts"))?;
+        let trajectories = Trajectories {
+            generator: Generator {
+                unet: &unet,
+                schedule,
+                sampler: sample::find(&self.sampler)?,
+                steps: self.steps,
+                guidance_scale: self.guidance_scale,
+            },
+            encoder,
+            prompts: &prompts,
+            samples: self.samples,
+            per_trajectory: self.points_per_trajectory,
+            batch: self.batch,
+            random: &context.random,
+        };
+        Ok(trajectories.points(context.checkpoint, context.progress, context.interrupt)?)
+    }
+
+    fn from_pictures(
+        &self,
+        context: &Context<'_>,
+        model: &Model,
+        schedule: &NoiseSchedule,
+        encoder: &Encoder,
+    ) -> Result<Points, StageError> {
+        let vae = model.directory.vae(model.dtype, context.device)?;
+        let (height, width) = model.directory.unet_config()?.sample_size;
+        let size = (height * vae.downscale(), width * vae.downscale());
+        let folder = context.file("pictures");
+        let (progress, interrupt) = (context.progress, context.interrupt);
+        let captioned = Captioned::from_pictures(folder, size, &vae, encoder, self.batch, progress, interrupt)?;
+        Ok(captioned.points(schedule, self.samples, &context.random)?)
+    }
+}

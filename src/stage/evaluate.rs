@@ -1,0 +1,266 @@
+//! `evaluate`: what the models are worth, side by side, and whether the selection was a good one.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::model::Model;
+use super::named::Named;
+use super::score::points;
+use super::{ArtefactKind, BadValue, Context, FileInput, Input, Stage, StageError, StageInfo};
+use crate::base::{Manifest, StageId, UnitId};
+use crate::data::{Encoder, prompts};
+use crate::metric::{self, Baseline, Candidate, Evaluation, Metric};
+use crate::model::ModelDirectory;
+use crate::sample::{self, NoiseSchedule};
+use crate::score::{Limits, Work, joint_losses};
+use crate::select::Plan;
+
+/// `with:` of `use: evaluate`.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct Evaluate {
+    /// The models, each by a name of its own: `{ teacher: teacher, pruned: student }`.
+    models: Named,
+    /// The name of the model that the others are held against. Default `teacher`.
+    #[serde(default = "default_teacher")]
+    teacher: String,
+    /// What is measured (`laptop-diff list metrics`).
+    metrics: Vec<String>,
+    /// A text file, one prompt a line: what is drawn.
+    prompts: PathBuf,
+    /// How many of the prompts are drawn. Default 200.
+    #[serde(default = "default_pictures")]
+    pictures: usize,
+    /// A CLIPModel directory, for the metrics that compare pictures with texts.
+    scorer: Option<PathBuf>,
+    /// For `attribute-accuracy`: a text file with everything a picture might show, one caption a line. Default: the prompts.
+    captions: Option<PathBuf>,
+    /// For `attribute-accuracy`: the words of each attribute, `{ colour: [red, blue], shape: [circle, square] }`.
+    #[serde(default)]
+    attributes: BTreeMap<String, Vec<String>>,
+    /// A stage with held-out calibration points, for `output-loss` and for measuring `plan`.
+    points: Option<StageId>,
+    /// A stage with a plan: its joint loss and that of its baselines are measured on `points`.
+    plan: Option<StageId>,
+    /// The sampler (`laptop-diff list samplers`). Default `dpm-solver++-2m`.
+    #[serde(default = "default_sampler")]
+    sampler: String,
+    /// Evaluations of the U-Net per picture. Default 25, BK-SDM's protocol.
+    #[serde(default = "default_steps")]
+    steps: usize,
+    /// Guidance; up to 1 there is none, at half the cost. Default 7.5, Stable Diffusion's.
+    #[serde(default = "default_guidance_scale")]
+    guidance_scale: f64,
+    /// Pictures drawn together: as memory allows. Default 16.
+    #[serde(default = "default_batch")]
+    batch: usize,
+}
+
+fn default_teacher() -> String {
+    "teacher".to_owned()
+}
+
+fn default_pictures() -> usize {
+    200
+}
+
+fn default_sampler() -> String {
+    "dpm-solver++-2m".to_owned()
+}
+
+fn default_steps() -> usize {
+    25
+}
+
+fn default_guidance_scale() -> f64 {
+    7.5
+}
+
+fn default_batch() -> usize {
+    16
+}
+
+pub(super) const INFO: StageInfo = StageInfo {
+    name: "evaluate",
+    version: 1,
+    summary: "draws pictures with every model and measures quality, fidelity, size and speed",
+    output: ArtefactKind::Metrics,
+    seeded: true,
+    computes: true,
+    schema: |generator| Evaluate::json_schema(generator),
+};
+
+impl Stage for Evaluate {
+    fn info(&self) -> &'static StageInfo {
+        &INFO
+    }
+
+    fn describe(&self, manifest: &mut Manifest) {
+        for (name, _) in self.models.iter() {
+            manifest.field("model", name);
+        }
+        manifest
+            .field("teacher", &self.teacher)
+            .field("metrics", self.metrics.join(" "))
+            .field("pictures", self.pictures)
+            .field("sampler", &self.sampler)
+            .field("steps", self.steps)
+            .float("guidance-scale", self.guidance_scale)
+            .field("batch", self.batch);
+        for (attribute, words) in &self.attributes {
+            manifest.field(&format!("attributes.{attribute}"), words.join(" "));
+        }
+    }
+
+    fn inputs(&self) -> Vec<Input<'_>> {
+        let mut inputs: Vec<Input<'_>> = Vec::new();
+        for (name, stage) in self.models.iter() {
+            inputs.push(Input { name: format!("models.{name}"), stage, kind: ArtefactKind::Model });
+        }
+        for (name, stage, kind) in
+            [("points", &self.points, ArtefactKind::Calibration), ("plan", &self.plan, ArtefactKind::Plan)]
+        {
+            inputs.extend(stage.iter().map(|stage| Input { name: name.to_owned(), stage, kind }));
+        }
+        inputs
+    }
+
+    fn files(&self) -> Vec<FileInput<'_>> {
+        let prompts = FileInput { name: "prompts", path: &self.prompts };
+        let others = [("scorer", &self.scorer), ("captions", &self.captions)];
+        let others = others.into_iter().filter_map(|(name, path)| Some(FileInput { name, path: path.as_ref()? }));
+        std::iter::once(prompts).chain(others).collect()
+    }
+
+    fn check(&self) -> Result<(), BadValue> {
+        let bad = |name, message: String| Err(BadValue { name, message });
+        for (name, value) in [("pictures", self.pictures), ("steps", self.steps), ("batch", self.batch)] {
+            if value == 0 {
+                return bad(name, format!("`{name}` is 0; it must be at least 1"));
+            }
+        }
+        if !self.models.iter().any(|(name, _)| name == self.teacher) {
+            let names: Vec<_> = self.models.iter().map(|(name, _)| name).collect();
+            return bad("models", format!("no model is called `{}`; there are {}", self.teacher, names.join(", ")));
+        }
+        if self.plan.is_some() && self.points.is_none() {
+            return bad("plan", "`plan` is measured on held-out points; give `points` too".to_owned());
+        }
+        self.metrics()?;
+        sample::find(&self.sampler)
+            .map(drop)
+            .map_err(|error| BadValue { name: "sampler", message: error.to_string() })
+    }
+
+    fn run(&self, context: &Context<'_>) -> Result<(), StageError> {
+        let models: Vec<(&str, Model)> = self
+            .models
+            .iter()
+            .map(|(name, _)| Ok((name, Model::open(context.input(&format!("models.{name}")))?)))
+            .collect::<Result<_, StageError>>()?;
+        let teacher = models.iter().find(|(name, _)| *name == self.teacher).map(|(_, model)| model);
+        let teacher = teacher.expect("`check` found the teacher among the models");
+        let device = context.device;
+
+        let mut prompts = prompts::read(context.file("prompts"))?;
+        prompts.truncate(self.pictures);
+        let captions = match &self.captions {
+            Some(_) => prompts::read(context.file("captions"))?,
+            None => Vec::new(),
+        };
+        let encoder = Encoder::open(&teacher.directory, teacher.dtype, device)?;
+        let conditioning = encoder.encode(&prompts)?;
+        let unconditional = encoder.unconditional(prompts.len())?;
+        let schedule = NoiseSchedule::from_config(&teacher.directory.scheduler_config()?)?;
+        let vae = teacher.directory.vae(teacher.dtype, device)?;
+        let scorer = match &self.scorer {
+            Some(_) => {
+                Some(ModelDirectory::open(context.file("scorer"))?.scorer(candle_core::DType::F32, device)?)
+            }
+            None => None,
+        };
+        let held_out = match &self.points {
+            Some(_) => Some(points(context, "points")?),
+            None => None,
+        };
+        let loaders: Vec<_> = models.iter().map(|(_, model)| || model.directory.unet(model.dtype, device)).collect();
+        let candidates: Vec<Candidate<'_>> = models
+            .iter()
+            .zip(&loaders)
+            .map(|((name, _), load)| Candidate { name, load })
+            .collect();
+        let metrics = self.metrics().expect("`check` found every metric");
+        let evaluation = Evaluation {
+            models: &candidates,
+            teacher: &self.teacher,
+            metrics: &metrics,
+            schedule: &schedule,
+            sampler: sample::find(&self.sampler)?,
+            steps: self.steps,
+            guidance_scale: self.guidance_scale,
+            vae: Some(&vae),
+            scorer: scorer.as_ref(),
+            prompts: &prompts,
+            conditioning: &conditioning,
+            unconditional: Some(&unconditional),
+            captions: &captions,
+            attributes: &self.attributes,
+            points: held_out.as_ref(),
+            batch: self.batch,
+            random: &context.random,
+        };
+        let mut outcome =
+            evaluation.run(context.output, context.checkpoint, context.progress, context.interrupt)?;
+        if self.plan.is_some() {
+            outcome.metrics.baselines = self.baselines(context, teacher)?;
+        }
+        Ok(outcome.write(context.output)?)
+    }
+}
+
+impl Evaluate {
+    fn metrics(&self) -> Result<Vec<&'static dyn Metric>, BadValue> {
+        let find = |name: &String| {
+            metric::find(name).map_err(|error| {
+                let known: Vec<_> = metric::METRICS.iter().map(|metric| metric.name()).collect();
+                BadValue { name: "metrics", message: format!("{error}; there are {}", known.join(", ")) }
+            })
+        };
+        self.metrics.iter().map(find).collect()
+    }
+
+    /// The measured joint loss of the plan, then of each of its baselines.
+    fn baselines(&self, context: &Context<'_>, teacher: &Model) -> Result<Vec<Baseline>, StageError> {
+        let folder = &context.input("plan").path;
+        let plan = Plan::open(folder).map_err(StageError::file(folder))?;
+        let mut baselines =
+            vec![Baseline { name: SELECTED.to_owned(), joint_loss: 0.0, removed_parameters: plan.removed_parameters }];
+        let mut sets: Vec<BTreeSet<UnitId>> = vec![plan.removed()];
+        for other in plan.baselines {
+            sets.push(other.removed.into_iter().collect());
+            baselines.push(Baseline {
+                name: other.name,
+                joint_loss: 0.0,
+                removed_parameters: other.removed_parameters,
+            });
+        }
+        let work = Work {
+            limits: Limits::default(),
+            checkpoint: context.checkpoint,
+            progress: context.progress,
+            interrupt: context.interrupt,
+        };
+        let losses =
+            joint_losses(&teacher.unet(context.device)?, &points(context, "points")?, &sets, &work)?;
+        for (baseline, loss) in baselines.iter_mut().zip(losses) {
+            baseline.joint_loss = loss;
+        }
+        Ok(baselines)
+    }
+}
+
+/// The name of the plan itself among the measured baselines.
+pub const SELECTED: &str = "selected";

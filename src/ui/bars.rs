@@ -1,0 +1,177 @@
+//! Bars for terminals: one per running stage, with rate and time left; lines above them for the rest.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use indicatif::{MultiProgress, ProgressBar, ProgressState, ProgressStyle};
+
+use super::words;
+use crate::base::StageId;
+use crate::run::{Event, Sink};
+
+/// A stage that has not said how long it is.
+const WITHOUT_LENGTH: &str = "running     {prefix} {spinner} {elapsed} {wide_msg}";
+
+/// A stage that has.
+const WITH_LENGTH: &str = "running     {prefix} [{bar:24}] {pos}/{len} {unit}, {pace} {wide_msg}";
+
+/// Draws on stderr.
+pub struct Bars {
+    all: MultiProgress,
+    running: Mutex<HashMap<StageId, ProgressBar>>,
+}
+
+impl Default for Bars {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Bars {
+    /// Bars on stderr.
+    pub fn new() -> Self {
+        Self { all: MultiProgress::new(), running: Mutex::default() }
+    }
+
+    fn running(&self) -> MutexGuard<'_, HashMap<StageId, ProgressBar>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn start(&self, stage: &StageId) {
+        let bar =
+            ProgressBar::new_spinner().with_prefix(stage.to_string()).with_style(style(WITHOUT_LENGTH, ""));
+        let bar = self.all.add(bar);
+        bar.enable_steady_tick(Duration::from_millis(200));
+        self.running().insert(stage.clone(), bar);
+    }
+
+    fn advance(&self, stage: &StageId, done: u64, total: u64, unit: &str) {
+        let running = self.running();
+        let Some(bar) = running.get(stage) else { return };
+        if bar.length() == Some(total) {
+            bar.set_position(done);
+            return;
+        }
+        bar.set_style(style(WITH_LENGTH, unit));
+        bar.set_length(total);
+        // A resumed stage begins above zero; its rate counts from there.
+        bar.set_position(done);
+        bar.reset_eta();
+    }
+}
+
+impl Sink for Bars {
+    fn event(&self, event: &Event) {
+        match event {
+            Event::StageStarted { stage, .. } => return self.start(stage),
+            Event::StageProgress { stage, done, total, unit } => {
+                return self.advance(stage, *done, *total, unit);
+            }
+            Event::StageNote { stage, text } => {
+                if let Some(bar) = self.running().get(stage) {
+                    bar.set_message(text.clone());
+                }
+                return;
+            }
+            _ => {}
+        }
+        if let Some(bar) = words::ended(event).and_then(|stage| self.running().remove(stage)) {
+            bar.finish_and_clear();
+            self.all.remove(&bar);
+        }
+        if let Some(line) = words::line(event) {
+            // A terminal that has gone away is no reason to stop the work.
+            let _ = self.all.println(line);
+        }
+    }
+}
+
+/// A unit is one word of a stage, put into the template as it is.
+fn style(template: &str, unit: &str) -> ProgressStyle {
+    let template = template.replace("{unit}", &unit.replace(['{', '}'], ""));
+    let pace = |state: &ProgressState, out: &mut dyn fmt::Write| {
+        let _ = out.write_str(&words::pace(state.per_sec(), state.eta().as_secs_f64()));
+    };
+    let style = ProgressStyle::with_template(&template).expect("the templates are well formed");
+    style.progress_chars("=> ").with_key("pace", pace)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::Digest;
+    use indicatif::{ProgressDrawTarget, TermLike};
+    use std::io;
+    use std::sync::Arc;
+
+    /// Remembers all that was drawn, one picture after the other.
+    #[derive(Clone, Debug, Default)]
+    struct Terminal(Arc<Mutex<String>>);
+
+    impl Terminal {
+        fn take(&self) -> String {
+            std::mem::take(&mut self.0.lock().expect("no test panics while it holds this"))
+        }
+    }
+
+    impl TermLike for Terminal {
+        fn width(&self) -> u16 {
+            100
+        }
+        fn move_cursor_up(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+        fn move_cursor_down(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+        fn move_cursor_right(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+        fn move_cursor_left(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+        fn write_line(&self, text: &str) -> io::Result<()> {
+            self.write_str(&format!("{text}\n"))
+        }
+        fn write_str(&self, text: &str) -> io::Result<()> {
+            self.0.lock().expect("no test panics while it holds this").push_str(text);
+            Ok(())
+        }
+        fn clear_line(&self) -> io::Result<()> {
+            Ok(())
+        }
+        fn flush(&self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_bar_shows_rate_and_time_left_and_goes_when_its_stage_ends() {
+        let terminal = Terminal::default();
+        let bars = Bars::new();
+        bars.all.set_draw_target(ProgressDrawTarget::term_like(Box::new(terminal.clone())));
+        let (stage, key, digest) = (StageId::from("scores"), Digest::of(b"key"), Digest::of(b"files"));
+        bars.event(&Event::StageCached { stage: "points".into(), key, digest, seconds: 41.0 });
+        let cached = format!("cached      points: key {}, saves 41.0 s", key.short());
+        assert!(terminal.take().contains(&cached));
+
+        bars.event(&Event::StageStarted { stage: stage.clone(), name: "score".into(), key, resumed: false });
+        let progress =
+            |done| Event::StageProgress { stage: stage.clone(), done, total: 256, unit: "points".into() };
+        bars.event(&progress(1));
+        bars.event(&progress(128));
+        bars.event(&Event::StageNote { stage: stage.clone(), text: "down_blocks.0".into() });
+        bars.running().values().for_each(ProgressBar::tick);
+        let shown = terminal.take();
+        for part in ["running     scores [===========", " 128/256 points, ", "/s, ", " left down_blocks.0"] {
+            assert!(shown.contains(part), "`{part}` is not in {shown}");
+        }
+
+        bars.event(&Event::StageDone { stage, key, digest, seconds: 2.0, bytes: 10, peak_bytes: None });
+        let last = terminal.take();
+        assert!(last.contains("done        scores: key"), "{last}");
+        assert!(bars.running().is_empty());
+    }
+}

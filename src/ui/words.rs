@@ -1,0 +1,80 @@
+//! The words for events, shared by bars and plain lines. A word says the state, never a colour alone.
+
+use crate::base::{StageId, units};
+use crate::run::{Event, ExitCode};
+
+/// Wide enough for `interrupted`.
+const STATE_WIDTH: usize = 11;
+
+/// The line for an event; progress and notes have none, since each reader shows them in its own way.
+pub(super) fn line(event: &Event) -> Option<String> {
+    Some(match event {
+        Event::RunStarted { name, stages, .. } => {
+            format!("{name}: {} {}", stages.len(), if stages.len() == 1 { "stage" } else { "stages" })
+        }
+        Event::DamageFound { stage, path, expected, found } => {
+            let short =
+                |digest: &Option<_>| digest.as_ref().map_or("nothing".to_owned(), crate::base::Digest::short);
+            let (expected, found) = (short(expected), short(found));
+            let what = format!("{}: expected {expected}, found {found}; it is made again", path.display());
+            state("damaged", stage, &what)
+        }
+        Event::StageWaiting { stage, key, holder } => {
+            state("waiting", stage, &format!("for {holder}, which makes key {}", key.short()))
+        }
+        Event::StageCached { stage, key, seconds, .. } => {
+            state("cached", stage, &format!("key {}, saves {}", key.short(), units::seconds(*seconds)))
+        }
+        Event::StageStarted { stage, key, resumed, .. } => {
+            let how = if *resumed { ", goes on from its checkpoint" } else { "" };
+            state("running", stage, &format!("key {}{how}", key.short()))
+        }
+        Event::StageDone { stage, key, seconds, bytes, peak_bytes, .. } => {
+            let peak =
+                peak_bytes.map_or(String::new(), |peak| format!(", peak memory {}", units::bytes(peak)));
+            let (took, size) = (units::seconds(*seconds), units::bytes(*bytes));
+            state("done", stage, &format!("key {} in {took}, {size}{peak}", key.short()))
+        }
+        Event::StageFailed { stage, error } => state("failed", stage, error),
+        Event::StageInterrupted { stage } => {
+            state("interrupted", stage, "the same command goes on from here")
+        }
+        Event::StageSkipped { stage, because } => state("skipped", stage, &format!("it needs `{because}`")),
+        Event::RunDone { code, seconds, ran, cached, failed, folder } => {
+            let end = match *code {
+                code if code == ExitCode::Done.number() => "done",
+                code if code == ExitCode::Interrupted.number() => "interrupted",
+                _ => "failed",
+            };
+            let failed = if *failed == 0 { String::new() } else { format!(", {failed} failed") };
+            let (took, folder) = (units::seconds(*seconds), folder.display());
+            format!("{end} in {took}: {ran} ran, {cached} cached{failed}; see {folder}")
+        }
+        Event::StageProgress { .. } | Event::StageNote { .. } => return None,
+    })
+}
+
+/// `running     scores: text`.
+pub(super) fn state(word: &str, stage: &StageId, text: &str) -> String {
+    format!("{word:<STATE_WIDTH$} {stage}: {text}")
+}
+
+/// `3.2/s, 41.0 s left`, or `3.2 s each` of something slow.
+pub(super) fn pace(per_second: f64, seconds_left: f64) -> String {
+    let left = units::seconds(seconds_left);
+    match per_second {
+        rate if rate >= 1.0 => format!("{rate:.1}/s, {left} left"),
+        rate if rate > 0.0 => format!("{} each, {left} left", units::seconds(rate.recip())),
+        _ => "rate not known yet".to_owned(),
+    }
+}
+
+/// The stage that an event ends, if it does.
+pub(super) fn ended(event: &Event) -> Option<&StageId> {
+    match event {
+        Event::StageDone { stage, .. }
+        | Event::StageFailed { stage, .. }
+        | Event::StageInterrupted { stage } => Some(stage),
+        _ => None,
+    }
+}

@@ -1,0 +1,155 @@
+//! Pruned directories: our own reading of them, and the real diffusers'.
+
+mod small_unets;
+
+use std::collections::{BTreeSet, HashMap};
+use std::path::Path;
+use std::process::Command;
+
+use candle_core::{DType, Device, Tensor};
+use laptop_diff::backend::Random;
+use laptop_diff::base::UnitId;
+use laptop_diff::data::Calibration;
+use laptop_diff::model::ModelDirectory;
+use laptop_diff::model::unet::UNet;
+use laptop_diff::prune::{ApplyError, apply};
+use laptop_diff::select::{Plan, Predicted};
+use rand::seq::IndexedRandom;
+use small_unets::{configs, ids, points};
+
+fn plan(unet: &UNet, removed: BTreeSet<UnitId>) -> Plan {
+    let gone = unet.units().iter().filter(|unit| removed.contains(&unit.id));
+    Plan {
+        format: 1,
+        criterion: "random".into(),
+        solver: "random".into(),
+        ratio_asked: 0.5,
+        ratio_reached: 0.5,
+        removed_parameters: gone.map(|unit| unit.parameters).sum(),
+        unet_parameters: unet.parameters(),
+        predicted: Predicted { objective: 0.0, bound: 0.0, additive: None, gram: None },
+        front: Vec::new(),
+        baselines: Vec::new(),
+        removed: removed.into_iter().collect(),
+    }
+}
+
+fn open(folder: &Path) -> miette::Result<(ModelDirectory, UNet)> {
+    let model = ModelDirectory::open(folder)?;
+    let unet = model.unet(DType::F32, &Device::Cpu)?;
+    Ok((model, unet))
+}
+
+fn predict(unet: &UNet, points: &Calibration) -> Tensor {
+    unet.forward(&points.sample, &points.timestep, &points.conditioning()).expect("a forward pass")
+}
+
+/// A third of the units: with luck of every kind, and some Transformer2D with all of its blocks.
+fn some_units(unet: &UNet, seed: u64) -> BTreeSet<UnitId> {
+    let mut stream = Random::new(seed, "units").stream("some", 0);
+    let ids = ids(unet);
+    ids.sample(&mut stream, ids.len() / 3).cloned().collect()
+}
+
+#[test]
+fn a_pruned_folder_reads_as_the_pruned_network() -> miette::Result<()> {
+    for (name, config) in configs() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (teacher_at, pruned_at) = (folder.path().join("teacher"), folder.path().join("pruned"));
+        small_unets::save(&config, 1, &teacher_at)?;
+        let (model, teacher) = open(&teacher_at)?;
+        let removed = some_units(&teacher, 2);
+        apply(&model, &plan(&teacher, removed.clone()), &pruned_at)?;
+        let (_, pruned) = open(&pruned_at)?;
+        let expected = teacher.prune(&removed)?;
+        assert_eq!(pruned.config(), expected.config(), "{name}");
+        assert!(pruned.parameters() < teacher.parameters());
+        let points = points(teacher.config(), 2, 3).expect("points");
+        let off = predict(&pruned, &points).sub(&predict(&expected, &points)).expect("one shape");
+        let off: f32 = off.abs().and_then(|off| off.max_all()?.to_scalar()).expect("a number");
+        assert_eq!(off, 0.0, "{name}: the same weights give the same bits");
+        let file = std::fs::metadata(pruned_at.join("diffusion_pytorch_model.safetensors")).expect("written");
+        let header = 120 * pruned.config().inventory().tensors().count() as u64;
+        assert!(file.len() < 4 * pruned.parameters() + header, "removed tensors are gone from the file");
+    }
+    Ok(())
+}
+
+#[test]
+fn other_parts_come_along_and_single_file_checkpoints_do_not() -> miette::Result<()> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (teacher_at, pruned_at) = (folder.path().join("teacher"), folder.path().join("pruned"));
+    let (_, config) = configs().swap_remove(0);
+    small_unets::save(&config, 1, &teacher_at.join("unet"))?;
+    let index =
+        r#"{"_class_name": "StableDiffusionPipeline", "unet": ["diffusers", "UNet2DConditionModel"]}"#;
+    for (file, text) in [
+        ("model_index.json", index),
+        ("vae/config.json", "{}"),
+        ("text_encoder/deep/er.txt", "deep"),
+        (".git/HEAD", "ref"),
+        ("everything.safetensors", "large"),
+        ("LICENSE.md", "openrail"),
+    ] {
+        let path = teacher_at.join(file);
+        std::fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
+        std::fs::write(path, text).expect("written");
+    }
+    let (model, teacher) = open(&teacher_at)?;
+    let removed = BTreeSet::from(["mid_block.attentions.0".into()]);
+    apply(&model, &plan(&teacher, removed), &pruned_at)?;
+    for file in
+        ["vae/config.json", "text_encoder/deep/er.txt", "LICENSE.md", "plan.json", "unet/pruned_unet.py"]
+    {
+        assert!(pruned_at.join(file).is_file(), "{file} is missing");
+    }
+    for file in [".git", "everything.safetensors", "unet/plan.json"] {
+        assert!(!pruned_at.join(file).exists(), "{file} came along");
+    }
+    let index = std::fs::read_to_string(pruned_at.join("model_index.json")).expect("written");
+    assert!(index.contains("pruned_unet") && index.contains("StableDiffusionPipeline"));
+
+    // A pruned model is a teacher like any other, and plans must fit.
+    let (model, student) = open(&pruned_at)?;
+    let more = BTreeSet::from(["down_blocks.0.resnets.1".into()]);
+    let twice_at = folder.path().join("twice");
+    apply(&model, &plan(&student, more), &twice_at)?;
+    assert_eq!(open(&twice_at)?.1.config().removed_units.len(), 2);
+    let wrong = plan(&student, BTreeSet::from(["down_blocks.9.resnets.0".into()]));
+    assert!(matches!(apply(&model, &wrong, &folder.path().join("wrong")), Err(ApplyError::Units(_))));
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs diffusers: LAPTOP_DIFF_TEST_PYTHON names a python that has it"]
+fn diffusers_loads_a_pruned_folder_and_predicts_the_same() -> miette::Result<()> {
+    let python = std::env::var("LAPTOP_DIFF_TEST_PYTHON").expect("LAPTOP_DIFF_TEST_PYTHON is set");
+    let run = |arguments: &[&std::ffi::OsStr]| {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/diffusers/check.py");
+        let output = Command::new(&python).arg(script).args(arguments).env("HF_HUB_OFFLINE", "1").output();
+        let output = output.expect("python starts");
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{}\n{text}", String::from_utf8_lossy(&output.stdout));
+    };
+    for family in ["sd15", "sdxl"] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (teacher_at, pruned_at) = (folder.path().join("teacher"), folder.path().join("pruned"));
+        run(&["make".as_ref(), teacher_at.as_ref(), family.as_ref()]);
+        let (model, teacher) = open(&teacher_at)?;
+        apply(&model, &plan(&teacher, some_units(&teacher, 4)), &pruned_at)?;
+        let (_, pruned) = open(&pruned_at)?;
+        let points = points(pruned.config(), 2, 5).expect("points");
+        let mut tensors = HashMap::from([
+            ("sample", points.sample.clone()),
+            ("timestep", points.timestep.clone()),
+            ("encoder_hidden_states", points.encoder_hidden_states.clone()),
+            ("prediction", predict(&pruned, &points)),
+        ]);
+        tensors.extend(points.text_embeds.clone().map(|tensor| ("text_embeds", tensor)));
+        tensors.extend(points.time_ids.clone().map(|tensor| ("time_ids", tensor)));
+        let file = folder.path().join("expected.safetensors");
+        candle_core::safetensors::save(&tensors, &file).expect("written");
+        run(&["run".as_ref(), pruned_at.as_ref(), file.as_ref()]);
+    }
+    Ok(())
+}

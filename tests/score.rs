@@ -1,0 +1,189 @@
+//! The walk against removing and running, whatever the chunks; resuming; every criterion.
+
+mod small_unets;
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use candle_core::Tensor;
+use laptop_diff::backend::Random;
+use laptop_diff::base::progress::Silent;
+use laptop_diff::base::{Interrupt, Progress, UnitId};
+use laptop_diff::data::Calibration;
+use laptop_diff::model::unet::UNet;
+use laptop_diff::model::weights::Weights;
+use laptop_diff::score::{
+    CRITERIA, Limits, ScoreError, Scores, Work, additivity, joint_losses, score, traverse,
+};
+use rand::seq::IndexedRandom;
+use small_unets::{configs, ids, points, unet};
+
+/// Rounding of a prediction in f32, relative to its root mean square: some ten roundings of 2^-24 that
+/// add up along a few dozen layers. Batches of another size may sum in another order.
+const ROUNDING: f64 = 1e-6;
+
+fn work<'a>(points: usize, variants: usize, checkpoint: &'a Path, interrupt: &'a Interrupt) -> Work<'a> {
+    Work { limits: Limits { points, variants }, checkpoint, progress: &Silent, interrupt }
+}
+
+fn doubles(tensor: &Tensor) -> Vec<f64> {
+    let values: Vec<f32> = tensor.flatten_all().and_then(|flat| flat.to_vec1()).expect("f32 on the CPU");
+    values.into_iter().map(f64::from).collect()
+}
+
+fn mean_product(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>() / a.len() as f64
+}
+
+/// The plain way: remove, run, subtract.
+fn effect(unet: &UNet, points: &Calibration, set: &BTreeSet<UnitId>) -> Vec<f64> {
+    let run = |unet: &UNet| {
+        let prediction = unet.forward(&points.sample, &points.timestep, &points.conditioning());
+        doubles(&prediction.expect("a forward pass"))
+    };
+    let pruned = unet.prune(set).expect("known units");
+    run(&pruned).iter().zip(run(unet)).map(|(without, with)| without - with).collect()
+}
+
+/// A loss of root mean square `r`, from effects each wrong by `rounding`, is wrong by at most `2 r rounding + rounding^2`.
+/// Where that is below 1e-5 of the loss, 1e-5 is the bound.
+fn assert_agrees(found: f64, expected: f64, rounding: f64, what: &str) {
+    let bound = (2.0 * expected.sqrt() * rounding + rounding * rounding).max(1e-5 * expected);
+    assert!((found - expected).abs() <= bound, "{what}: {found} instead of {expected}, bound {bound}");
+}
+
+#[test]
+fn the_walk_agrees_with_removing_and_running_whatever_the_chunks() -> miette::Result<()> {
+    let interrupt = Interrupt::default();
+    for (name, config) in configs() {
+        let unet = unet(&config, 1)?;
+        let points = points(unet.config(), 3, 2).expect("points");
+        let effects: Vec<_> =
+            ids(&unet).into_iter().map(|id| effect(&unet, &points, &BTreeSet::from([id]))).collect();
+        let prediction =
+            unet.forward(&points.sample, &points.timestep, &points.conditioning()).expect("a pass");
+        let prediction = doubles(&prediction);
+        let rounding = ROUNDING * mean_product(&prediction, &prediction).sqrt();
+        for (batch, variants) in [(8, 64), (2, 64), (1, 5), (3, 1)] {
+            let folder = tempfile::tempdir().expect("a folder");
+            let found = traverse(&unet, &points, &work(batch, variants, folder.path(), &interrupt))?;
+            for (row, a) in effects.iter().enumerate() {
+                let unit = &unet.units()[row].id;
+                let loss = mean_product(a, a);
+                assert!(loss > 0.0, "{name}: removing {unit} changes nothing");
+                let what = format!("{name} {unit} in batches of {batch} and chunks of {variants}");
+                assert_agrees(found.gram.at(row, row), loss, rounding, &what);
+                for (column, b) in effects.iter().enumerate() {
+                    let bound = (loss.sqrt() + mean_product(b, b).sqrt()) * rounding + 1e-5 * loss;
+                    let off = (found.gram.at(row, column) - mean_product(a, b)).abs();
+                    assert!(off <= bound, "{what}: Gram entry {column} is off by {off}, bound {bound}");
+                    assert_eq!(found.gram.at(row, column), found.gram.at(column, row));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn joint_losses_agree_with_removing_and_running() -> miette::Result<()> {
+    let interrupt = Interrupt::default();
+    for (name, config) in configs() {
+        let unet = unet(&config, 3)?;
+        let points = points(unet.config(), 3, 4).expect("points");
+        let mut stream = Random::new(1, "sets").stream(name, 0);
+        let mut sets: Vec<BTreeSet<UnitId>> =
+            (0..12).map(|size| ids(&unet).sample(&mut stream, size * 2).cloned().collect()).collect();
+        sets.push(ids(&unet).into_iter().collect());
+        let prediction =
+            unet.forward(&points.sample, &points.timestep, &points.conditioning()).expect("a pass");
+        let prediction = doubles(&prediction);
+        let rounding = ROUNDING * mean_product(&prediction, &prediction).sqrt();
+        for (batch, variants) in [(8, 64), (2, 4)] {
+            let folder = tempfile::tempdir().expect("a folder");
+            let found =
+                joint_losses(&unet, &points, &sets, &work(batch, variants, folder.path(), &interrupt))?;
+            assert_eq!(found[0], 0.0, "removing nothing costs nothing");
+            for (set, found) in sets.iter().zip(found) {
+                let d = effect(&unet, &points, set);
+                assert_agrees(found, mean_product(&d, &d), rounding, &format!("{name} without {set:?}"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Asks for a stop once so many points are done.
+struct StopAt<'a>(u64, &'a Interrupt);
+
+impl Progress for StopAt<'_> {
+    fn length(&self, _total: u64, _unit: &'static str) {}
+    fn position(&self, done: u64) {
+        if done == self.0 {
+            self.1.ask();
+        }
+    }
+    fn note(&self, _text: &str) {}
+}
+
+#[test]
+fn what_was_interrupted_goes_on_to_the_same_bits() -> miette::Result<()> {
+    let (_, config) = configs().swap_remove(1);
+    let unet = unet(&config, 5)?;
+    let points = points(unet.config(), 5, 6).expect("points");
+    let calm = Interrupt::default();
+    let whole = tempfile::tempdir().expect("a folder");
+    let expected = traverse(&unet, &points, &work(2, 7, whole.path(), &calm))?;
+    let folder = tempfile::tempdir().expect("a folder");
+    for stop in [2, 4] {
+        let interrupt = Interrupt::default();
+        let progress = StopAt(stop, &interrupt);
+        let work = Work { progress: &progress, ..work(2, 7, folder.path(), &interrupt) };
+        assert!(matches!(traverse(&unet, &points, &work), Err(ScoreError::Interrupted(_))));
+    }
+    assert_eq!(traverse(&unet, &points, &work(2, 7, folder.path(), &calm))?, expected);
+    Ok(())
+}
+
+#[test]
+fn every_criterion_gives_every_unit_a_number_and_the_file_keeps_them() -> miette::Result<()> {
+    let (_, config) = configs().swap_remove(1);
+    let folder = tempfile::tempdir().expect("a folder");
+    small_unets::save(&config, 7, folder.path())?;
+    let weights = Weights::open(folder.path())?;
+    let unet = unet(&config, 7)?;
+    let points = points(unet.config(), 2, 8).expect("points");
+    let interrupt = Interrupt::default();
+    let work = work(8, 64, folder.path(), &interrupt);
+    let random = Random::new(1, "scores");
+    let mut scores = score(&unet, &weights, &points, CRITERIA, &random, &work)?;
+    assert_eq!(scores.criteria, ["output-loss", "magnitude", "block-influence", "random"]);
+    for unit in &scores.units {
+        assert_eq!(unit.scores.len(), CRITERIA.len());
+        let influence = unit.scores["block-influence"];
+        assert!(influence > 0.0 && influence < 2.0, "{}: {influence}", unit.id);
+        // Normal weights of deviation n^-0.5 have the mean absolute value 0.8 n^-0.5; here n lies between 12 and 432.
+        let magnitude = unit.scores["magnitude"];
+        assert!(magnitude > 0.02 && magnitude < 0.3, "{}: {magnitude}", unit.id);
+    }
+    let gram = scores.gram.as_ref().expect("output loss traverses");
+    let sets = additivity::measure(&unet, &points, gram, 14, &random, &work)?;
+    assert_eq!(sets.sets.len(), 14);
+    for (place, set) in sets.sets.iter().enumerate() {
+        assert!(set.ratio >= 0.1 + 0.1 * (place % 7) as f64 - 1e-9, "set {place} reaches {}", set.ratio);
+        assert!(set.joint > 0.0 && set.additive > 0.0 && set.gram >= 0.0);
+    }
+    scores.additivity = Some(sets);
+    scores.save(folder.path()).expect("written");
+    let read = Scores::open(folder.path()).expect("read");
+    assert_eq!(read.gram, scores.gram);
+    for (read, unit) in read.units.iter().zip(&scores.units) {
+        assert_eq!((&read.id, read.kind, &read.parent), (&unit.id, unit.kind, &unit.parent));
+        for (name, value) in &unit.scores {
+            // serde_json reads decimals to within a unit in the last place.
+            assert!((read.scores[name] - value).abs() <= f64::EPSILON * value.abs());
+        }
+    }
+    assert_eq!(read.additivity.map(|found| found.sets.len()), Some(14));
+    Ok(())
+}

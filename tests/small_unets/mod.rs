@@ -1,0 +1,108 @@
+//! Small U-Nets of every family with random weights, for tests that need one that runs.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use candle_core::{DType, Device, Result, Tensor};
+use candle_nn::VarBuilder;
+use laptop_diff::backend::Random;
+use laptop_diff::base::UnitId;
+use laptop_diff::data::Calibration;
+use laptop_diff::model::unet::{UNet, UNetConfig};
+use serde_json::{Value, json};
+
+/// Names and `config.json` of small relatives of SD v1.5, of SDXL, and of models pruned by hand.
+pub fn configs() -> Vec<(&'static str, Value)> {
+    let sd15 = json!({
+        "_class_name": "UNet2DConditionModel",
+        "sample_size": 8,
+        "block_out_channels": [16, 32],
+        "down_block_types": ["CrossAttnDownBlock2D", "DownBlock2D"],
+        "up_block_types": ["UpBlock2D", "CrossAttnUpBlock2D"],
+        "layers_per_block": 2,
+        "attention_head_dim": 2,
+        "cross_attention_dim": 12,
+        "norm_num_groups": 4,
+    });
+    let sdxl = json!({
+        "_class_name": "UNet2DConditionModel",
+        "sample_size": 8,
+        "block_out_channels": [16, 32],
+        "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D"],
+        "up_block_types": ["CrossAttnUpBlock2D", "UpBlock2D"],
+        "layers_per_block": 2,
+        "transformer_layers_per_block": [1, 3],
+        "attention_head_dim": [2, 4],
+        "cross_attention_dim": 12,
+        "norm_num_groups": 4,
+        "use_linear_projection": true,
+        "addition_embed_type": "text_time",
+        "addition_time_embed_dim": 8,
+        "projection_class_embeddings_input_dim": 58,
+    });
+    let mut without_mid = sdxl.clone();
+    without_mid["mid_block_type"] = Value::Null;
+    let mut pruned = sdxl.clone();
+    pruned["removed_units"] =
+        json!(["down_blocks.1.attentions.0.transformer_blocks.1", "up_blocks.1.resnets.0"]);
+    vec![("sd15", sd15), ("sdxl", sdxl), ("without-mid", without_mid), ("pruned", pruned)]
+}
+
+/// Random weights by name, of a size that keeps features near one.
+pub fn weights(config: &UNetConfig, seed: u64) -> Result<HashMap<String, Tensor>> {
+    let random = Random::new(seed, "weights");
+    let inventory = config.inventory();
+    let tensors = inventory.tensors().map(|entry| {
+        let noise = random.normal(&entry.name, 0, &entry.shape, &Device::Cpu)?;
+        let tensor = match entry.shape.as_slice() {
+            [_] if entry.name.ends_with("bias") => (noise * 0.1)?,
+            [_] => ((noise * 0.1)? + 1.0)?,
+            [_, inputs @ ..] => (noise * (inputs.iter().product::<usize>() as f64).powf(-0.5))?,
+            [] => noise,
+        };
+        Ok((entry.name.clone(), tensor))
+    });
+    tensors.collect()
+}
+
+/// The U-Net of a configuration with random weights.
+pub fn unet(config: &Value, seed: u64) -> miette::Result<UNet> {
+    let config = UNetConfig::parse(&config.to_string())?;
+    let tensors = weights(&config, seed).map_err(|error| miette::miette!("{error}"))?;
+    let vb = VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu);
+    UNet::new(config, vb).map_err(|error| miette::miette!("{error}"))
+}
+
+/// Writes a bare U-Net's folder.
+pub fn save(config: &Value, seed: u64, folder: &Path) -> miette::Result<()> {
+    let shape = UNetConfig::parse(&config.to_string())?;
+    std::fs::create_dir_all(folder).expect("a folder");
+    std::fs::write(folder.join("config.json"), config.to_string()).expect("written");
+    let tensors = weights(&shape, seed).expect("weights");
+    candle_core::safetensors::save(&tensors, folder.join("diffusion_pytorch_model.safetensors"))
+        .expect("written");
+    Ok(())
+}
+
+/// Random points for a U-Net.
+pub fn points(config: &UNetConfig, count: usize, seed: u64) -> Result<Calibration> {
+    let random = Random::new(seed, "points");
+    let normal = |name: &str, shape: &[usize]| random.normal(name, 0, shape, &Device::Cpu);
+    let (height, width) = config.sample_size;
+    let text = config.levels.iter().map(|level| level.cross_attention_dim).max().unwrap_or(1);
+    let timestep: Vec<i64> = (0..count as i64).map(|point| (point * 389 + 7) % 1000).collect();
+    let pooled = config.text_time.as_ref().map(|text_time| text_time.input_dim - 6 * text_time.time_dim);
+    Ok(Calibration {
+        sample: normal("sample", &[count, config.in_channels, height, width])?,
+        timestep: Tensor::new(timestep, &Device::Cpu)?,
+        noise: normal("noise", &[count, config.in_channels, height, width])?,
+        encoder_hidden_states: normal("text", &[count, 7, text])?,
+        text_embeds: pooled.map(|size| normal("pooled", &[count, size])).transpose()?,
+        time_ids: pooled.map(|_| normal("sizes", &[count, 6])?.affine(20.0, 64.0)).transpose()?,
+    })
+}
+
+/// Every unit's id.
+pub fn ids(unet: &UNet) -> Vec<UnitId> {
+    unet.units().iter().map(|unit| unit.id.clone()).collect()
+}
