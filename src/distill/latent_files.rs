@@ -13,7 +13,7 @@ use super::error::DistillError;
 use super::latents::{LatentBatch, LatentSource};
 use super::tensors;
 use crate::model::unet::Conditioning;
-use crate::sample::{NoiseSchedule, Prediction};
+use crate::sample::{Level, NoiseSchedule};
 
 /// Rows in memory-mapped safetensors files: one file, or a folder of shards in the order of their names.
 ///
@@ -158,24 +158,20 @@ impl LatentFiles {
             .unwrap_or_else(|| panic!("BUG: `{name}` was there when the file was opened")))
     }
 
-    /// x0 out of x = alpha x0 + sigma noise, or out of the velocity alpha noise - sigma x0.
+    /// x0 out of x = alpha x0 + sigma noise.
     fn without_noise(&self, rows: &[usize], device: &Device) -> Result<Tensor, DistillError> {
         let sample = self.needed("sample", rows, device)?;
-        let target = self.needed("noise", rows, device)?;
+        let noise = self.needed("noise", rows, device)?;
         let timesteps =
             self.needed("timestep", rows, &Device::Cpu)?.to_dtype(DType::F64)?.to_vec1::<f64>()?;
-        let (mut of_sample, mut of_target) = (Vec::new(), Vec::new());
-        for timestep in timesteps {
-            let level = self.schedule.level(timestep);
-            let (sample, target) = match self.schedule.prediction() {
-                Prediction::Epsilon => (1.0 / level.alpha, -level.sigma / level.alpha),
-                Prediction::VPrediction => (level.alpha, -level.sigma),
-            };
-            of_sample.push(sample as f32);
-            of_target.push(target as f32);
-        }
-        let column = |numbers: Vec<f32>| Tensor::from_vec(numbers, (rows.len(), 1, 1, 1), device);
-        Ok((sample.broadcast_mul(&column(of_sample)?)? + target.broadcast_mul(&column(of_target)?)?)?)
+        let levels: Vec<Level> =
+            timesteps.into_iter().map(|timestep| self.schedule.level(timestep)).collect();
+        let column = |of: fn(&Level) -> f64| {
+            let numbers = levels.iter().map(|level| of(level) as f32).collect();
+            Tensor::from_vec(numbers, (rows.len(), 1, 1, 1), device)
+        };
+        let noise = noise.broadcast_mul(&column(|level| level.sigma)?)?;
+        Ok((sample - noise)?.broadcast_div(&column(|level| level.alpha)?)?)
     }
 }
 
@@ -289,10 +285,9 @@ mod tests {
 
     const CPU: Device = Device::Cpu;
 
-    fn schedule(prediction_type: &str) -> Result<NoiseSchedule, Box<dyn Error>> {
+    fn schedule() -> Result<NoiseSchedule, Box<dyn Error>> {
         Ok(NoiseSchedule::from_config(&serde_json::json!({
             "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear",
-            "prediction_type": prediction_type,
         }))?)
     }
 
@@ -332,7 +327,7 @@ mod tests {
         fill(usize::MAX)?;
         assert_eq!(made, [0..4, 4..8, 8..10]);
 
-        let files = LatentFiles::open(folder.path(), &schedule("epsilon")?)?;
+        let files = LatentFiles::open(folder.path(), &schedule()?)?;
         assert_eq!(files.rows(), 10);
         let (found, expected) = (files.fetch(&[9, 0, 4], &CPU)?, batch(0..10)?);
         let pick = |tensor: &Tensor| tensor.index_select(&Tensor::new(&[9u32, 0, 4], &CPU)?, 0);
@@ -348,33 +343,30 @@ mod tests {
 
     #[test]
     fn clean_latents_come_out_of_calibration_points() -> Result<(), Box<dyn Error>> {
-        for prediction_type in ["epsilon", "v_prediction"] {
-            let schedule = schedule(prediction_type)?;
-            let clean = batch(0..4)?;
-            let noise = Random::new(5, "points").normal("noise", 0, &[4, 4, 8, 8], &CPU)?;
-            let timestep = Tensor::new(&[0i64, 300, 700, 999], &CPU)?;
-            let sample = schedule.add_noise(&clean.latents, &noise, &timestep)?;
-            let columns = BTreeMap::from([
-                ("noise", schedule.target(&sample, &noise, &timestep)?),
-                ("sample", sample),
-                ("timestep", timestep),
-                ("encoder_hidden_states", clean.conditioning.encoder_hidden_states),
-            ]);
-            let folder = tempfile::tempdir()?;
-            let path = folder.path().join("calibration.safetensors");
-            candle_core::safetensors::save(&columns.into_iter().collect(), &path)?;
-            let found = LatentFiles::open(&path, &schedule)?.fetch(&[0, 1, 2, 3], &CPU)?.latents;
-            // At timestep 999 the rounding of f32 is divided by alpha = 0.07.
-            let far = furthest(&found, &clean.latents)?;
-            assert!(far < 2e-5, "{prediction_type}: {far}");
-        }
+        let schedule = schedule()?;
+        let clean = batch(0..4)?;
+        let noise = Random::new(5, "points").normal("noise", 0, &[4, 4, 8, 8], &CPU)?;
+        let timestep = Tensor::new(&[0i64, 300, 700, 999], &CPU)?;
+        let columns = BTreeMap::from([
+            ("sample", schedule.add_noise(&clean.latents, &noise, &timestep)?),
+            ("noise", noise),
+            ("timestep", timestep),
+            ("encoder_hidden_states", clean.conditioning.encoder_hidden_states),
+        ]);
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join("calibration.safetensors");
+        candle_core::safetensors::save(&columns.into_iter().collect(), &path)?;
+        let found = LatentFiles::open(&path, &schedule)?.fetch(&[0, 1, 2, 3], &CPU)?.latents;
+        // At timestep 999 the rounding of f32 is divided by alpha = 0.07.
+        let far = furthest(&found, &clean.latents)?;
+        assert!(far < 2e-5, "{far}");
         Ok(())
     }
 
     #[test]
     fn wrong_files_are_refused_by_name() -> Result<(), Box<dyn Error>> {
         let folder = tempfile::tempdir()?;
-        let schedule = schedule("epsilon")?;
+        let schedule = schedule()?;
         let refusal = |columns: Vec<(&str, Tensor)>| -> Result<String, Box<dyn Error>> {
             let path = folder.path().join("wrong.safetensors");
             candle_core::safetensors::save(&columns.into_iter().collect(), &path)?;
