@@ -22,3 +22,20 @@ fn status_line(name: &str) -> Option<u64> {
     let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kibibytes * 1024)
 }
+
+/// Lets freed memory stay with the process. Tensors come and go at every step, and by default glibc gives each one back
+/// and asks for fresh, zeroed pages again: around one convolution at batch 200 that cost 108 ms instead of 4 ms
+/// (two cores of an EPYC, 2026-11). Call it before the first thread starts.
+pub fn keep_freed() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    for (option, value) in [
+        (libc::M_MMAP_MAX, 0),
+        (libc::M_TRIM_THRESHOLD, i32::MAX),
+        (libc::M_TOP_PAD, 64 << 20),
+        // One arena for each core, not eight: freed tensors are found again whichever thread asks.
+        (libc::M_ARENA_MAX, 2),
+    ] {
+        // SAFETY: mallopt only sets numbers inside the allocator, and no other thread runs yet.
+        let _ = unsafe { libc::mallopt(option, value) };
+    }
+}
