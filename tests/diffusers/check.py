@@ -28,7 +28,8 @@ def text_parts(folder, kind):
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "vocab.json").write_text(json.dumps({word: i for i, word in enumerate(words)}))
     (folder / "merges.txt").write_text("#version: 0.2\n")
-    tokenizer = CLIPTokenizer(vocab=str(folder / "vocab.json"), merges=str(folder / "merges.txt"))
+    files = dict(vocab=str(folder / "vocab.json"), merges=str(folder / "merges.txt"))
+    tokenizer = CLIPTokenizer(**files, model_max_length=77)
     return kind(config), tokenizer
 
 
@@ -54,7 +55,7 @@ def make(folder, family):
         unet = UNet2DConditionModel(
             **shared, down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
             up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"), transformer_layers_per_block=(1, 3),
-            attention_head_dim=(2, 4), cross_attention_dim=22, use_linear_projection=True,
+            attention_head_dim=(2, 4), cross_attention_dim=24, use_linear_projection=True,
             addition_embed_type="text_time", addition_time_embed_dim=8, projection_class_embeddings_input_dim=58,
         )
         text_encoder, tokenizer = text_parts(words, CLIPTextModel)
