@@ -51,8 +51,11 @@ impl Inspect {
         let inventory = config.inventory();
         weights.check(inventory.tensors()).map_err(crate::model::ModelError::from)?;
         let (height, width) = config.sample_size;
-        let mut dtypes: Vec<_> =
-            weights.names().filter_map(|name| weights.dtype(name).ok()).map(|dtype| dtype.as_str().to_owned()).collect();
+        let mut dtypes: Vec<_> = weights
+            .names()
+            .filter_map(|name| weights.dtype(name).ok())
+            .map(|dtype| dtype.as_str().to_owned())
+            .collect();
         dtypes.sort();
         dtypes.dedup();
         let inspection = Inspection {

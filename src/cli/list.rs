@@ -55,7 +55,8 @@ impl List {
 fn entries() -> Vec<Entry> {
     let entry = |table| move |(name, summary)| Entry { table, name, summary };
     let stages = STAGES.iter().map(|stage| (stage.name, stage.summary)).map(entry(Table::Stages));
-    let criteria = CRITERIA.iter().map(|one| (one.info().name, one.info().summary)).map(entry(Table::Criteria));
+    let criteria =
+        CRITERIA.iter().map(|one| (one.info().name, one.info().summary)).map(entry(Table::Criteria));
     let solvers = SOLVERS.iter().map(|one| (one.name(), one.summary())).map(entry(Table::Solvers));
     let metrics = METRICS.iter().map(|one| (one.name(), one.summary())).map(entry(Table::Metrics));
     let samplers = SAMPLERS.iter().map(|one| (one.name(), one.summary())).map(entry(Table::Samplers));
@@ -67,7 +68,8 @@ fn shown(entries: &[Entry]) -> String {
     let mut last = None;
     for entry in entries {
         if last.replace(entry.table) != Some(entry.table) {
-            let name = entry.table.to_possible_value().map_or(String::new(), |value| value.get_name().to_owned());
+            let name =
+                entry.table.to_possible_value().map_or(String::new(), |value| value.get_name().to_owned());
             if !rows.is_empty() {
                 rows.push(Vec::new());
             }

@@ -41,7 +41,11 @@ impl PlanCommand {
         let settings = self.settings.load()?;
         let store = Store::open(&settings.cache)?;
         let forecasts = explain(&pipeline, &graph, settings.device.class(), &store)?;
-        if self.json { print_json(&forecasts)? } else { print(&shown(&forecasts))? }
+        if self.json {
+            print_json(&forecasts)?
+        } else {
+            print(&shown(&forecasts))?
+        }
         let cached = forecasts.iter().all(|forecast| forecast.outcome.is_cached());
         Ok(if cached || !self.exit_code { ExitCode::Done.into() } else { WOULD_RUN.into() })
     }

@@ -133,10 +133,7 @@ pub enum Problem {
     UnknownSetting { key: String, layer: String, known: Vec<String> },
 
     #[error("{layer}: {message}")]
-    #[diagnostic(
-        code(settings::bad_value),
-        help("`laptop-diff list settings` shows every setting with its default")
-    )]
+    #[diagnostic(code(settings::bad_value), help("`laptop-diff schema settings` describes every setting"))]
     BadSetting { message: String, layer: String },
 }
 

@@ -63,14 +63,15 @@ pub struct Distillation<'a> {
 pub struct Cadence {
     /// After so many steps.
     pub steps: Option<u64>,
-    /// After so many seconds.
+    /// After so many seconds, but never so often that writing takes more than a twentieth of the time: the
+    /// checkpoint of an SDXL student has 20 GB.
     pub seconds: f64,
 }
 
 impl Default for Cadence {
-    /// Every five minutes: the most that a crash can cost.
+    /// Every ten seconds: the most that a crash can cost while checkpoints are small.
     fn default() -> Self {
-        Self { steps: None, seconds: 300.0 }
+        Self { steps: None, seconds: 10.0 }
     }
 }
 
@@ -107,7 +108,7 @@ impl Distillation<'_> {
         let mut history = History::open(self.checkpoint, state.step, self.last_line_before(state.step))?;
         let mut pupil =
             Pupil { work: self, lessons, feature_weights, optimiser, order: Order::new(self.source.rows()) };
-        let mut saved = Saved { step: state.step, at: Instant::now() };
+        let mut saved = Saved { step: state.step, at: Instant::now(), took: Duration::ZERO };
         let mut pace = Pace::new(state.step);
         self.progress.position(state.step);
         for step in state.step..steps {
@@ -279,10 +280,11 @@ impl Pupil<'_> {
         if saved.step == step && step > 0 {
             return Ok(());
         }
+        let begun = Instant::now();
         history.sync()?;
         let weights = self.lessons.paths.iter().cloned().zip(self.feature_weights.iter().copied()).collect();
         checkpoint::save(self.work.checkpoint, &State::new(step, weights), &self.optimiser.variables())?;
-        *saved = Saved { step, at: Instant::now() };
+        *saved = Saved { step, at: Instant::now(), took: begun.elapsed() };
         Ok(())
     }
 }
@@ -291,12 +293,13 @@ impl Pupil<'_> {
 struct Saved {
     step: u64,
     at: Instant,
+    took: Duration,
 }
 
 impl Cadence {
     fn is_due(&self, step: u64, saved: &Saved) -> bool {
         let by_steps = self.steps.is_some_and(|steps| step - saved.step >= steps);
-        by_steps || saved.at.elapsed().as_secs_f64() >= self.seconds
+        by_steps || saved.at.elapsed().as_secs_f64() >= self.seconds.max(20.0 * saved.took.as_secs_f64())
     }
 }
 

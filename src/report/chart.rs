@@ -1,7 +1,7 @@
 //! Line and scatter plots as inline SVG.
 
-use plotters::coord::ranged1d::{AsRangedCoord, ValueFormatter};
 use plotters::coord::Shift;
+use plotters::coord::ranged1d::{AsRangedCoord, ValueFormatter};
 use plotters::prelude::*;
 
 /// One named set of points.
@@ -44,7 +44,11 @@ pub(super) fn draw(chart: &Chart<'_>, series: &[Series]) -> Option<String> {
     let shown = |&&(x, y): &&(f64, f64)| x.is_finite() && y.is_finite() && (!chart.log || y > 0.0);
     let series: Vec<Series> = series
         .iter()
-        .map(|s| Series { name: s.name.clone(), points: s.points.iter().filter(shown).copied().collect(), line: s.line })
+        .map(|s| Series {
+            name: s.name.clone(),
+            points: s.points.iter().filter(shown).copied().collect(),
+            line: s.line,
+        })
         .filter(|s| !s.points.is_empty())
         .collect();
     let all = || series.iter().flat_map(|s| &s.points);
@@ -83,8 +87,11 @@ where
     Y: AsRangedCoord<Value = f64>,
     Y::CoordDescType: Ranged<ValueType = f64> + ValueFormatter<f64>,
 {
-    let mut context =
-        ChartBuilder::on(area).margin(10).x_label_area_size(38).y_label_area_size(64).build_cartesian_2d(x, y)?;
+    let mut context = ChartBuilder::on(area)
+        .margin(10)
+        .x_label_area_size(38)
+        .y_label_area_size(64)
+        .build_cartesian_2d(x, y)?;
     context
         .configure_mesh()
         .x_desc(chart.x)

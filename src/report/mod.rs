@@ -25,7 +25,10 @@ use folder::Folder;
 pub enum ReportError {
     /// A folder that is no run's.
     #[error("{} is no run folder: {source}", path.display())]
-    #[diagnostic(code(report::no_run), help("name a folder such as runs/nano50, which `laptop-diff run` made"))]
+    #[diagnostic(
+        code(report::no_run),
+        help("name a folder such as runs/nano50, which `laptop-diff run` made")
+    )]
     NoRun {
         /// The folder.
         path: PathBuf,
@@ -34,7 +37,10 @@ pub enum ReportError {
     },
     /// An artefact of the run.
     #[error("cannot show {}: {source}", path.display())]
-    #[diagnostic(code(report::artefact), help("run the pipeline again: what is damaged or gone is made anew"))]
+    #[diagnostic(
+        code(report::artefact),
+        help("run the pipeline again: what is damaged or gone is made anew")
+    )]
     Artefact {
         /// The file or folder.
         path: PathBuf,

@@ -59,7 +59,8 @@ fn run(folder: &Folder) -> Markup {
 
 /// The handful of numbers that one wants to see first.
 fn cards(folder: &Folder) -> Markup {
-    let card = |name: &str, value: String| html! { div class="card" { span class="soft" { (name) } b { (value) } } };
+    let card =
+        |name: &str, value: String| html! { div class="card" { span class="soft" { (name) } b { (value) } } };
     html! {
         div class="cards" {
             @if let Some(plan) = folder.plan() {

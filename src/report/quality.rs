@@ -103,7 +103,11 @@ fn baselines(all: &[Baseline]) -> Markup {
         .iter()
         .filter(|one| !one.name.starts_with("random-") || one.joint_loss == best)
         .map(|one| {
-            let of = if one.name.starts_with("random-") { format!("best of {} random sets", random.len()) } else { one.name.clone() };
+            let of = if one.name.starts_with("random-") {
+                format!("best of {} random sets", random.len())
+            } else {
+                one.name.clone()
+            };
             (of, one.joint_loss, one.removed_parameters)
         })
         .collect();

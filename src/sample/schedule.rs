@@ -181,7 +181,12 @@ impl NoiseSchedule {
     }
 
     /// The clean latents in `sample` if its noise is `noise`: the other inverse of [`Self::add_noise`].
-    pub fn latents_in(&self, sample: &Tensor, noise: &Tensor, timestep: &Tensor) -> Result<Tensor, SampleError> {
+    pub fn latents_in(
+        &self,
+        sample: &Tensor,
+        noise: &Tensor,
+        timestep: &Tensor,
+    ) -> Result<Tensor, SampleError> {
         let (alpha, sigma) = self.amplitudes(timestep, sample)?;
         Ok((sample - noise.broadcast_mul(&sigma)?)?.broadcast_div(&alpha)?)
     }
