@@ -5,22 +5,31 @@ mod small_unets;
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use candle_core::Tensor;
+use candle_core::{DType, Device, Tensor};
+use candle_nn::VarBuilder;
 use laptop_diff::backend::Random;
 use laptop_diff::base::progress::Silent;
 use laptop_diff::base::{Interrupt, Progress, UnitId};
 use laptop_diff::data::Calibration;
-use laptop_diff::model::unet::UNet;
+use laptop_diff::model::unet::{UNet, UNetConfig};
 use laptop_diff::model::weights::Weights;
 use laptop_diff::score::{
     CRITERIA, Limits, ScoreError, Scores, Work, additivity, joint_losses, score, traverse,
 };
 use rand::seq::IndexedRandom;
-use small_unets::{configs, ids, points, unet};
+use small_unets::{configs, ids, points, weights};
 
 /// Rounding of a prediction in f32, relative to its root mean square: some ten roundings of 2^-24 that
 /// add up along a few dozen layers. Batches of another size may sum in another order.
 const ROUNDING: f64 = 1e-6;
+
+/// The U-Net of a configuration with random weights.
+fn unet(config: &serde_json::Value, seed: u64) -> miette::Result<UNet> {
+    let config = UNetConfig::parse(&config.to_string())?;
+    let tensors = weights(&config, seed).expect("weights");
+    let vb = VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu);
+    Ok(UNet::new(config, vb).expect("the weights fit"))
+}
 
 fn work<'a>(points: usize, variants: usize, checkpoint: &'a Path, interrupt: &'a Interrupt) -> Work<'a> {
     Work { limits: Limits { points, variants }, checkpoint, progress: &Silent, interrupt }
@@ -150,13 +159,13 @@ fn every_criterion_gives_every_unit_a_number_and_the_file_keeps_them() -> miette
     let (_, config) = configs().swap_remove(1);
     let folder = tempfile::tempdir().expect("a folder");
     small_unets::save(&config, 7, folder.path())?;
-    let weights = Weights::open(folder.path())?;
+    let stored = Weights::open(folder.path())?;
     let unet = unet(&config, 7)?;
     let points = points(unet.config(), 2, 8).expect("points");
     let interrupt = Interrupt::default();
     let work = work(8, 64, folder.path(), &interrupt);
     let random = Random::new(1, "scores");
-    let mut scores = score(&unet, &weights, &points, CRITERIA, &random, &work)?;
+    let mut scores = score(&unet, &stored, &points, CRITERIA, &random, &work)?;
     assert_eq!(scores.criteria, ["output-loss", "magnitude", "block-influence", "random"]);
     for unit in &scores.units {
         assert_eq!(unit.scores.len(), CRITERIA.len());

@@ -3,8 +3,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use candle_core::{DType, Device, Result, Tensor};
-use candle_nn::VarBuilder;
+use candle_core::{Device, Result, Tensor};
 use laptop_diff::backend::Random;
 use laptop_diff::base::UnitId;
 use laptop_diff::data::Calibration;
@@ -12,7 +11,7 @@ use laptop_diff::model::unet::{UNet, UNetConfig};
 use serde_json::{Value, json};
 
 /// Names and `config.json` of small relatives of SD v1.5, of SDXL, and of models pruned by hand.
-pub fn configs() -> Vec<(&'static str, Value)> {
+pub(crate) fn configs() -> Vec<(&'static str, Value)> {
     let sd15 = json!({
         "_class_name": "UNet2DConditionModel",
         "sample_size": 8,
@@ -49,7 +48,7 @@ pub fn configs() -> Vec<(&'static str, Value)> {
 }
 
 /// Random weights by name, of a size that keeps features near one.
-pub fn weights(config: &UNetConfig, seed: u64) -> Result<HashMap<String, Tensor>> {
+pub(crate) fn weights(config: &UNetConfig, seed: u64) -> Result<HashMap<String, Tensor>> {
     let random = Random::new(seed, "weights");
     let inventory = config.inventory();
     let tensors = inventory.tensors().map(|entry| {
@@ -65,16 +64,8 @@ pub fn weights(config: &UNetConfig, seed: u64) -> Result<HashMap<String, Tensor>
     tensors.collect()
 }
 
-/// The U-Net of a configuration with random weights.
-pub fn unet(config: &Value, seed: u64) -> miette::Result<UNet> {
-    let config = UNetConfig::parse(&config.to_string())?;
-    let tensors = weights(&config, seed).map_err(|error| miette::miette!("{error}"))?;
-    let vb = VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu);
-    UNet::new(config, vb).map_err(|error| miette::miette!("{error}"))
-}
-
 /// Writes a bare U-Net's folder.
-pub fn save(config: &Value, seed: u64, folder: &Path) -> miette::Result<()> {
+pub(crate) fn save(config: &Value, seed: u64, folder: &Path) -> miette::Result<()> {
     let shape = UNetConfig::parse(&config.to_string())?;
     std::fs::create_dir_all(folder).expect("a folder");
     std::fs::write(folder.join("config.json"), config.to_string()).expect("written");
@@ -85,7 +76,7 @@ pub fn save(config: &Value, seed: u64, folder: &Path) -> miette::Result<()> {
 }
 
 /// Random points for a U-Net.
-pub fn points(config: &UNetConfig, count: usize, seed: u64) -> Result<Calibration> {
+pub(crate) fn points(config: &UNetConfig, count: usize, seed: u64) -> Result<Calibration> {
     let random = Random::new(seed, "points");
     let normal = |name: &str, shape: &[usize]| random.normal(name, 0, shape, &Device::Cpu);
     let (height, width) = config.sample_size;
@@ -103,6 +94,6 @@ pub fn points(config: &UNetConfig, count: usize, seed: u64) -> Result<Calibratio
 }
 
 /// Every unit's id.
-pub fn ids(unet: &UNet) -> Vec<UnitId> {
+pub(crate) fn ids(unet: &UNet) -> Vec<UnitId> {
     unet.units().iter().map(|unit| unit.id.clone()).collect()
 }
