@@ -13,7 +13,7 @@ use laptop_diff::base::{Interrupt, Progress, UnitId};
 use laptop_diff::distill::history::{self, HistoryLine};
 use laptop_diff::distill::{
     Cadence, DistillError, DistillParameters, Distillation, Distilled, FeatureTaps, LatentBatch, LatentFiles,
-    LatentSource, Normalisation,
+    Normalisation,
 };
 use laptop_diff::model::UNet;
 use laptop_diff::model::unet::{Conditioning, UNetConfig};
@@ -184,12 +184,14 @@ impl Progress for Watch {
     }
 }
 
-/// The bytes of weights and history.
-fn bytes(distilled: &Distilled) -> Result<(Vec<(String, Vec<u32>)>, String), Box<dyn Error>> {
-    let mut weights = Vec::new();
+/// The weights' bits and the history's text.
+type Bytes = (BTreeMap<String, Vec<u32>>, String);
+
+fn bytes(distilled: &Distilled) -> Result<Bytes, Box<dyn Error>> {
+    let mut weights = BTreeMap::new();
     for (name, tensor) in &distilled.weights {
         let numbers: Vec<f32> = tensor.flatten_all()?.to_vec1()?;
-        weights.push((name.clone(), numbers.into_iter().map(f32::to_bits).collect()));
+        weights.insert(name.clone(), numbers.into_iter().map(f32::to_bits).collect());
     }
     Ok((weights, fs::read_to_string(&distilled.history)?))
 }

@@ -1,7 +1,7 @@
 //! mean((a - b)^2) in one pass over both tensors, with its gradient in one more.
 //!
-//! Composed of candle's operations it makes and drops some eight tensors of the size of a feature map per map and
-//! step, each a fresh mapping of memory; here it makes one, the gradient.
+//! Composed of candle's operations it makes and drops several tensors of the size of a feature map per map and step,
+//! each a fresh mapping of memory; here it makes one, the gradient.
 
 use candle_core::{CpuStorage, CustomOp2, DType, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;

@@ -13,7 +13,7 @@ use super::error::DistillError;
 use super::latents::{LatentBatch, LatentSource};
 use super::tensors;
 use crate::model::unet::Conditioning;
-use crate::sample::{Level, NoiseSchedule};
+use crate::sample::NoiseSchedule;
 
 /// Rows in memory-mapped safetensors files: one file, or a folder of shards in the order of their names.
 ///
@@ -67,7 +67,7 @@ impl LatentFiles {
         }
         let mut all: Option<Self> = None;
         for file in &files {
-            let (shard, columns, unconditional) = open_shard(file)?;
+            let Opened { shard, columns, unconditional } = open_shard(file)?;
             match &mut all {
                 None => {
                     let schedule = schedule.clone();
@@ -162,16 +162,7 @@ impl LatentFiles {
     fn without_noise(&self, rows: &[usize], device: &Device) -> Result<Tensor, DistillError> {
         let sample = self.needed("sample", rows, device)?;
         let noise = self.needed("noise", rows, device)?;
-        let timesteps =
-            self.needed("timestep", rows, &Device::Cpu)?.to_dtype(DType::F64)?.to_vec1::<f64>()?;
-        let levels: Vec<Level> =
-            timesteps.into_iter().map(|timestep| self.schedule.level(timestep)).collect();
-        let column = |of: fn(&Level) -> f64| {
-            let numbers = levels.iter().map(|level| of(level) as f32).collect();
-            Tensor::from_vec(numbers, (rows.len(), 1, 1, 1), device)
-        };
-        let noise = noise.broadcast_mul(&column(|level| level.sigma)?)?;
-        Ok((sample - noise)?.broadcast_div(&column(|level| level.alpha)?)?)
+        Ok(self.schedule.latents_in(&sample, &noise, &self.needed("timestep", rows, device)?)?)
     }
 }
 
@@ -205,7 +196,14 @@ impl LatentSource for LatentFiles {
     }
 }
 
-fn open_shard(path: &Path) -> Result<(Shard, BTreeMap<String, Column>, Option<Conditioning>), DistillError> {
+/// What one file holds.
+struct Opened {
+    shard: Shard,
+    columns: BTreeMap<String, Column>,
+    unconditional: Option<Conditioning>,
+}
+
+fn open_shard(path: &Path) -> Result<Opened, DistillError> {
     let file = File::open(path).map_err(DistillError::file(path))?;
     // SAFETY: a data file that somebody changes while it is read gives wrong rows under any way of reading it.
     let bytes = unsafe { Mmap::map(&file) }.map_err(DistillError::file(path))?;
@@ -252,7 +250,7 @@ fn open_shard(path: &Path) -> Result<(Shard, BTreeMap<String, Column>, Option<Co
     };
     let rows = rows.expect("at least two columns are there");
     drop(contents);
-    Ok((Shard { bytes, rows, starts }, columns, unconditional))
+    Ok(Opened { shard: Shard { bytes, rows, starts }, columns, unconditional })
 }
 
 fn dtype(dtype: Dtype) -> Option<DType> {

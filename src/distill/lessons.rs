@@ -2,8 +2,8 @@
 //!
 //! Everything follows from the index of the sample (step times batch size plus place in the batch): each draw is a
 //! stream of its own. So a resumed run needs no generator state, and cutting a batch into pieces draws the same
-//! numbers. Lessons are fresh at every step: a fixed pool of noisy points would save the teacher's pass, a quarter
-//! of a step, and show the student far fewer points.
+//! numbers. Lessons are fresh at every step: a fixed pool of noisy points would save the teacher's pass (one of
+//! four, if a backward pass counts twice) and show the student far fewer points.
 
 use std::collections::BTreeMap;
 
