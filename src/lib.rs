@@ -1,24 +1,42 @@
 //! `laptop-diff`: compress the U-Nets of Stable Diffusion from one YAML file.
 //!
 //! The modules are listed from the ground up; each imports only modules above it, and
-//! `tests/architecture.rs` fails on an import that goes the other way.
+//! `tests/architecture.rs` fails on an import that goes the other way. The empty lines keep rustfmt from sorting them.
+
+pub mod base;
 
 pub mod backend;
-pub mod base;
-pub mod cache;
-pub mod cli;
-pub mod config;
-pub mod data;
-pub mod distill;
-pub mod metric;
-pub mod model;
+
 pub mod nn;
-pub mod plan;
-pub mod prune;
-pub mod report;
-pub mod run;
+
+pub mod model;
+
 pub mod sample;
+
+pub mod data;
+
 pub mod score;
+
 pub mod select;
+
+pub mod prune;
+
+pub mod distill;
+
+pub mod metric;
+
 pub mod stage;
+
+pub mod cache;
+
+pub mod config;
+
+pub mod plan;
+
+pub mod run;
+
+pub mod report;
+
 pub mod ui;
+
+pub mod cli;

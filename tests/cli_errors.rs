@@ -63,16 +63,16 @@ fn a_wrong_pipeline_is_underlined_and_leaves_no_cache() {
             "ratio: 0.5",
             "rato: 0.5",
             3,
-            &["pipeline::unknown_key", "small.yaml:16:52", "did you mean `ratio`", "`solver`"],
+            &["pipeline::unknown_key", "small.yaml:16:51", "did you mean `ratio`", "`solver`"],
         ),
         (
             "ratio: 0.5",
             "ratio: 0.5, ratio: 0.4",
             3,
-            &["pipeline::duplicate_key", "small.yaml:16:64", "`ratio`"],
+            &["pipeline::duplicate_key", "small.yaml:16:63", "`ratio`"],
         ),
-        ("ratio: 0.5", "ratio: 1.5", 3, &["pipeline::bad_value", "small.yaml:16:59", "above 0 and below 1"]),
-        ("ratio: 0.5", "ratio: half", 3, &["pipeline::wrong_type", "small.yaml:16:59", "a number"]),
+        ("ratio: 0.5", "ratio: 1.5", 3, &["pipeline::bad_value", "small.yaml:16:58", "above 0 and below 1"]),
+        ("ratio: 0.5", "ratio: half", 3, &["pipeline::wrong_type", "small.yaml:16:58", "a number"]),
         ("ratio: 0.5", "ratio: 0.5, solver: knapsak", 3, &["pipeline::bad_value", "knapsack"]),
         (
             "scores: scores",
@@ -203,7 +203,7 @@ fn expect_bad_model(damage: impl FnOnce(&Path), words: &[&str]) {
 fn damaged_weights_are_refused() {
     expect_bad_model(
         |model| change(&model.join(WEIGHTS), |bytes| bytes.truncate(bytes.len() / 2)),
-        &[WEIGHTS, "truncated"],
+        &[WEIGHTS, "cut short"],
     );
     expect_bad_model(
         |model| {
@@ -219,7 +219,7 @@ fn damaged_weights_are_refused() {
                 bytes[last..].copy_from_slice(&0x7e00_u16.to_le_bytes());
             })
         },
-        &["NaN"],
+        &["not finite"],
     );
 }
 

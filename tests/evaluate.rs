@@ -54,7 +54,7 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/nano-sd")
 }
 
-fn prompts(count: usize) -> Result<Vec<String>, DataError> {
+fn prompts(count: usize) -> Result<Vec<String>, Box<DataError>> {
     let mut prompts = laptop_diff::data::prompts::read(&folder().join("prompts/evaluation.txt"))?;
     prompts.truncate(count);
     Ok(prompts)
@@ -165,7 +165,7 @@ fn evaluate(
     output: &Path,
     checkpoint: &Path,
 ) -> Result<Outcome, MetricError> {
-    let prompts = prompts(6)?;
+    let prompts = prompts(6).map_err(|error| *error)?;
     let conditioning = nano.encoder.encode(&prompts)?;
     let unconditional = nano.encoder.unconditional(prompts.len())?;
     let words = |list: &[&str]| list.iter().map(|&word| word.to_owned()).collect();

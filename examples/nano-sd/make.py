@@ -13,8 +13,6 @@ Stages: world, scorer, vae, latents, unet, save, check. Long stages keep checkpo
 
 import argparse
 import json
-import math
-import shutil
 import time
 from pathlib import Path
 
@@ -23,8 +21,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as multiprocessing
 import torch.nn.functional as F
-from diffusers import (AutoencoderKL, DDIMScheduler, DPMSolverMultistepScheduler, StableDiffusionPipeline,
-                       UNet2DConditionModel)
+from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
 from PIL import Image
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPTextConfig, CLIPTextModel, CLIPTokenizer
@@ -79,7 +76,7 @@ def new_vae():
 
 def new_unet():
     return UNet2DConditionModel(
-        sample_size=16, in_channels=4, out_channels=4, layers_per_block=2, block_out_channels=(32, 48, 80, 128),
+        sample_size=16, in_channels=4, out_channels=4, layers_per_block=2, block_out_channels=(32, 48, 80, 48),
         norm_num_groups=8, attention_head_dim=4, cross_attention_dim=64,
     )
 
@@ -202,10 +199,13 @@ def stage_world(options):
     tokenizer = write_tokenizer(HERE / "tokenizer", CAPTIONS)
     for caption in (CAPTIONS[0], CAPTIONS[-1]):
         assert len(tokenizer(caption).input_ids) == len(caption.split()) + 2 <= WORDS
-    _, calibration, evaluation = split()
+    training, calibration, evaluation = split()
+    distilling = np.setdiff1d(training, calibration)
+    np.random.default_rng(SEED).shuffle(distilling)
     prompts = HERE / "prompts"
     prompts.mkdir(exist_ok=True)
-    for name, chosen in (("calibration", calibration), ("evaluation", evaluation), ("world", range(len(CAPTIONS)))):
+    for name, chosen in (("calibration", calibration), ("training", distilling[:512]), ("evaluation", evaluation),
+                         ("world", range(len(CAPTIONS)))):
         (prompts / f"{name}.txt").write_text("".join(CAPTIONS[i] + "\n" for i in chosen))
 
     rng = np.random.default_rng(SEED)
@@ -349,6 +349,7 @@ def stage_save(options):
         vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet, scheduler=new_scheduler(),
         safety_checker=None, feature_extractor=None, requires_safety_checker=False,
     ).save_pretrained(HERE)
+    forget_origin(HERE / "vae" / "config.json")
     scorer.save_pretrained(HERE / "scorer")
     half = [0.5, 0.5, 0.5]
     CLIPImageProcessor(size={"shortest_edge": SIZE}, crop_size={"height": SIZE, "width": SIZE},
@@ -359,6 +360,13 @@ def stage_save(options):
             (folder / name).write_bytes(content)
 
 
+def forget_origin(path):
+    """Drops the folder of this machine that diffusers notes in a configuration."""
+    settings = json.loads(path.read_text())
+    settings.pop("_name_or_path", None)
+    path.write_text(json.dumps(settings, indent=2) + "\n")
+
+
 def main():
     from check import stage_check
     stages = {"world": stage_world, "scorer": stage_scorer, "vae": stage_vae, "latents": stage_latents,
@@ -367,8 +375,8 @@ def main():
     parser.add_argument("stages", nargs="*", help=f"which of: {' '.join(stages)} (default: all)")
     parser.add_argument("--scratch", type=Path, required=True, help="folder for pictures and checkpoints")
     parser.add_argument("--workers", type=int, default=2, help="processes that train together, one core each")
-    parser.add_argument("--scorer-steps", type=int, default=2500)
-    parser.add_argument("--vae-steps", type=int, default=2500)
+    parser.add_argument("--scorer-steps", type=int, default=4000)
+    parser.add_argument("--vae-steps", type=int, default=2200)
     parser.add_argument("--unet-steps", type=int, default=5000)
     parser.add_argument("--unet-rate", type=float, default=1e-3)
     parser.add_argument("--batch", type=int, default=24, help="pictures per worker and step of the U-Net")

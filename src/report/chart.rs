@@ -120,7 +120,12 @@ where
     if series.len() > 1 {
         context
             .configure_series_labels()
-            .position(SeriesLabelPosition::UpperRight)
+            // Losses fall to the right and predictions rise: the free corner differs.
+            .position(if chart.log {
+                SeriesLabelPosition::UpperRight
+            } else {
+                SeriesLabelPosition::LowerRight
+            })
             .background_style(WHITE.mix(0.85))
             .border_style(BLACK.mix(0.2))
             .label_font(("sans-serif", 12))

@@ -77,7 +77,7 @@ pub(super) fn scores(scores: &Scores, plan: Option<&Plan>) -> Markup {
 
 fn additivity(additivity: &Additivity) -> Markup {
     let points = |predicted: fn(&crate::score::MeasuredSet) -> f64| {
-        additivity.sets.iter().filter_map(|set| Some((set.joint.log10(), predicted(set).log10()))).collect()
+        additivity.sets.iter().map(|set| (set.joint.log10(), predicted(set).log10())).collect()
     };
     let additive: Vec<(f64, f64)> = points(|set| set.additive);
     let diagonal = additive.iter().flat_map(|(x, y)| [*x, *y]).map(|v| (v, v)).collect::<Vec<_>>();

@@ -145,7 +145,7 @@ impl Stage for Calibrate {
             if self.prompts.is_some() {
                 self.along_trajectories(context, &model, &schedule, &encoder)?
             } else {
-                self.from_pictures(context, &model, &schedule, &encoder)?
+                self.noised_pictures(context, &model, &schedule, &encoder)?
             }
         };
         Ok(points.save(context.output)?)
@@ -180,7 +180,7 @@ impl Calibrate {
         Ok(trajectories.points(context.checkpoint, context.progress, context.interrupt)?)
     }
 
-    fn from_pictures(
+    fn noised_pictures(
         &self,
         context: &Context<'_>,
         model: &Model,

@@ -1,32 +1,32 @@
 //! A sandbox for tests that run the real program: a folder of its own, no settings from outside.
 
-#![expect(dead_code, reason = "each test file uses its part of this module")]
+#![cfg_attr(test, allow(dead_code, clippy::allow_attributes, reason = "each test file uses its part of this module"))]
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
 /// The repository.
-pub fn root() -> &'static Path {
+pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
 /// A folder with a cache, a runs folder and pipeline files.
-pub struct Sandbox {
+pub(crate) struct Sandbox {
     folder: tempfile::TempDir,
 }
 
 impl Sandbox {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { folder: tempfile::tempdir().expect("a temporary folder") }
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
     /// Writes a file; `{nano}` becomes the small model's folder.
-    pub fn write(&self, name: &str, text: &str) -> PathBuf {
+    pub(crate) fn write(&self, name: &str, text: &str) -> PathBuf {
         let path = self.path(name);
         fs::create_dir_all(path.parent().expect("a file has a folder")).expect("a writable folder");
         let nano = root().join("examples/nano-sd");
@@ -35,7 +35,7 @@ impl Sandbox {
     }
 
     /// The program with `arguments`, in the sandbox, with nothing of the user's settings.
-    pub fn command(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_laptop-diff"));
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("LAPTOP_DIFF_") {
@@ -55,18 +55,18 @@ impl Sandbox {
     }
 
     /// Runs the program to its end.
-    pub fn run(&self, arguments: &[&str]) -> Output {
+    pub(crate) fn run(&self, arguments: &[&str]) -> Output {
         self.command(arguments).output().expect("the program starts")
     }
 
     /// Starts the program and does not wait.
-    pub fn start(&self, arguments: &[&str]) -> Child {
+    pub(crate) fn start(&self, arguments: &[&str]) -> Child {
         let mut command = self.command(arguments);
         command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the program starts")
     }
 
     /// The artefact digests of a finished run, by stage id.
-    pub fn digests(&self, name: &str) -> Vec<(String, String)> {
+    pub(crate) fn digests(&self, name: &str) -> Vec<(String, String)> {
         let text = fs::read(self.path("runs").join(name).join("run.json")).expect("run.json");
         let record: serde_json::Value = serde_json::from_slice(&text).expect("run.json is JSON");
         let stages = record["stages"].as_array().expect("stages");
@@ -80,7 +80,7 @@ impl Sandbox {
 
 /// Fails with what the program printed unless it ended with `code`.
 #[track_caller]
-pub fn expect_code(output: &Output, code: i32) {
+pub(crate) fn expect_code(output: &Output, code: i32) {
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert_eq!(output.status.code(), Some(code), "stdout:\n{out}\nstderr:\n{err}");
 }
