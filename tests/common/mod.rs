@@ -1,6 +1,9 @@
 //! A sandbox for tests that run the real program: a folder of its own, no settings from outside.
 
-#![cfg_attr(test, allow(dead_code, clippy::allow_attributes, reason = "each test file uses its part of this module"))]
+#![cfg_attr(
+    test,
+    allow(dead_code, clippy::allow_attributes, reason = "each test file uses its part of this module")
+)]
 
 use std::fs;
 use std::path::{Path, PathBuf};

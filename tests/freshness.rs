@@ -1,0 +1,88 @@
+//! A parameter that can change the bytes enters the key: for every property of every stage's schema there is either an
+//! input or a file, which the planner adds, or another value here that must change what the stage describes.
+
+use std::collections::BTreeSet;
+
+use laptop_diff::base::{Digest, Manifest};
+use laptop_diff::stage::{self, STAGES, Stage};
+use serde_yaml::{Mapping, Value};
+
+/// By stage: the least `with:` block that has every input and file, then another value for each other parameter.
+const KNOBS: &[(&str, &str, &str)] = &[
+    ("load", "{ model: m }", "{ dtype: bf16 }"),
+    (
+        "calibrate",
+        "{ model: m, prompts: p, pictures: p, file: f }",
+        "{ samples: 3, points-per-trajectory: 2, sampler: euler, steps: 3, guidance-scale: 1, batch: 3 }",
+    ),
+    (
+        "score",
+        "{ model: m, calibration: c }",
+        "{ criteria: [random], additivity-sets: 3, batch: 3, variants: 3 }",
+    ),
+    ("select", "{ scores: s, ratio: 0.5 }", "{ ratio: 0.25, solver: greedy, criterion: magnitude }"),
+    ("prune", "{ model: m, plan: p }", "{}"),
+    ("distill", "{ teacher: t, student: s, data: d }", "{ training: { steps: 3 } }"),
+    (
+        "evaluate",
+        "{ models: { teacher: t }, metrics: [macs], prompts: p, scorer: s, captions: c, points: h, plan: p }",
+        "{ models: { other: t }, teacher: other, metrics: [parameters], pictures: 3, attributes: { shape: [ring] }, \
+           sampler: euler, steps: 3, guidance-scale: 1, batch: 3 }",
+    ),
+];
+
+fn mapping(text: &str) -> Mapping {
+    serde_yaml::from_str(text).expect("the table is YAML")
+}
+
+fn parse(name: &str, block: &Mapping) -> Box<dyn Stage> {
+    stage::deserialize(name, Value::Mapping(block.clone())).expect("the table holds right blocks")
+}
+
+fn key(stage: &dyn Stage) -> Digest {
+    let mut manifest = Manifest::default();
+    stage.describe(&mut manifest);
+    manifest.key()
+}
+
+#[test]
+fn every_parameter_enters_the_key() {
+    for info in STAGES {
+        let (_, least, others) = KNOBS
+            .iter()
+            .find(|(name, ..)| *name == info.name)
+            .unwrap_or_else(|| panic!("add `{}`", info.name));
+        let (least, others) = (mapping(least), mapping(others));
+        let stage = parse(info.name, &least);
+        let mut covered: BTreeSet<String> = BTreeSet::new();
+        covered.extend(stage.inputs().into_iter().map(|input| input.name));
+        covered.extend(stage.files().into_iter().map(|file| file.name.to_owned()));
+        for (parameter, value) in &others {
+            let mut changed = least.clone();
+            changed.insert(parameter.clone(), value.clone());
+            let name = parameter.as_str().expect("parameters are text").to_owned();
+            assert_ne!(key(&*parse(info.name, &changed)), key(&*stage), "`{name}` of `{}`", info.name);
+            covered.insert(name);
+        }
+        let schema = (info.schema)(&mut schemars::SchemaGenerator::default());
+        let properties =
+            schema.get("properties").and_then(|one| one.as_object()).expect("stages have parameters");
+        for name in properties.keys() {
+            assert!(covered.contains(name), "`{name}` of `{}` has no other value in this test", info.name);
+        }
+    }
+}
+
+#[test]
+fn stating_a_default_changes_nothing() {
+    for (name, least, default) in [
+        ("load", "{ model: m }", "{ model: m, dtype: f32 }"),
+        (
+            "select",
+            "{ scores: s, ratio: 0.5 }",
+            "{ ratio: 5e-1, solver: knapsack, scores: s, criterion: output-loss }",
+        ),
+    ] {
+        assert_eq!(key(&*parse(name, &mapping(least))), key(&*parse(name, &mapping(default))), "{name}");
+    }
+}
