@@ -25,7 +25,7 @@ pub struct Calibration {
     /// The noise in them: `sample = alpha * x0 + sigma * noise`, [N, channels, h, w]. For a model that predicts
     /// velocity, `NoiseSchedule::target` gives what it should have said.
     pub noise: Tensor,
-    /// [N] i64.
+    /// `[N]` i64.
     pub timestep: Tensor,
     /// [N, tokens, d].
     pub encoder_hidden_states: Tensor,

@@ -19,7 +19,7 @@ use crate::sample::NoiseSchedule;
 ///
 /// A file holds `latents` [N, c, h, w] and `encoder_hidden_states` [N, tokens, d], for SDXL also `text_embeds`
 /// [N, p] and `time_ids` [N, 6]; the first file may hold `unconditional_hidden_states` [tokens, d] and
-/// `unconditional_text_embeds` [p]. Instead of `latents`, a calibration file's `sample`, `noise` and `timestep` will
+/// `unconditional_text_embeds` `[p]`. Instead of `latents`, a calibration file's `sample`, `noise` and `timestep` will
 /// do: the noise is taken out again.
 pub struct LatentFiles {
     shards: Vec<Shard>,

@@ -11,7 +11,7 @@ use super::or_zeros;
 pub struct Conv2d {
     /// [out, in, kernel, kernel]
     pub weight: Tensor,
-    /// [out]
+    /// `[out]`
     pub bias: Option<Tensor>,
     /// Step of the kernel in both directions.
     pub stride: usize,
@@ -20,7 +20,7 @@ pub struct Conv2d {
 }
 
 impl Conv2d {
-    /// Reads `weight` [output, input, kernel, kernel] and `bias` [output].
+    /// Reads `weight` [output, input, kernel, kernel] and `bias` `[output]`.
     pub fn new(
         input: usize,
         output: usize,

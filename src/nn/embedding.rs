@@ -6,7 +6,7 @@ use candle_core::{DType, Result, Tensor};
 /// The longest period of the sinusoids.
 const MAX_PERIOD: f32 = 10_000.0;
 
-/// Embeds each number of `timestep` [n] as `dim` sines and cosines -> [n, dim], always in f32.
+/// Embeds each number of `timestep` `[n]` as `dim` sines and cosines -> [n, dim], always in f32.
 ///
 /// Half precisions round timesteps above 256, so models cast the *result*. The sines come first
 /// unless `flip_sin_to_cos`; an odd `dim` ends with a zero.

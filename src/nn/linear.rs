@@ -11,12 +11,12 @@ use super::or_zeros;
 pub struct Linear {
     /// [out, in]
     pub weight: Tensor,
-    /// [out]
+    /// `[out]`
     pub bias: Option<Tensor>,
 }
 
 impl Linear {
-    /// Reads `weight` [output, input] and, where asked, `bias` [output].
+    /// Reads `weight` [output, input] and, where asked, `bias` `[output]`.
     pub fn new(input: usize, output: usize, bias: bool, vb: VarBuilder) -> Result<Self> {
         let weight = vb.get((output, input), "weight")?;
         let bias = if bias { Some(vb.get(output, "bias")?) } else { None };

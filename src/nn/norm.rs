@@ -9,9 +9,9 @@ use super::{accumulation_dtype, silu};
 /// Normalises each group of channels of each sample over its elements (Wu and He 2018).
 #[derive(Clone, Debug)]
 pub struct GroupNorm {
-    /// [channels]
+    /// `[channels]`
     pub weight: Tensor,
-    /// [channels]
+    /// `[channels]`
     pub bias: Tensor,
     /// How many groups the channels fall into.
     pub groups: usize,
@@ -20,7 +20,7 @@ pub struct GroupNorm {
 }
 
 impl GroupNorm {
-    /// Reads `weight` and `bias`, both [channels].
+    /// Reads `weight` and `bias`, both `[channels]`.
     pub fn new(channels: usize, groups: usize, eps: f64, vb: VarBuilder) -> Result<Self> {
         if groups == 0 || !channels.is_multiple_of(groups) {
             bail!("group norm `{}`: {groups} groups do not divide {channels} channels", vb.prefix())
@@ -71,16 +71,16 @@ impl GroupNorm {
 /// Normalises the last dimension (Ba et al. 2016).
 #[derive(Clone, Debug)]
 pub struct LayerNorm {
-    /// [size]
+    /// `[size]`
     pub weight: Tensor,
-    /// [size]
+    /// `[size]`
     pub bias: Tensor,
     /// Added to the variance.
     pub eps: f64,
 }
 
 impl LayerNorm {
-    /// Reads `weight` and `bias`, both [size].
+    /// Reads `weight` and `bias`, both `[size]`.
     pub fn new(size: usize, eps: f64, vb: VarBuilder) -> Result<Self> {
         Ok(Self { weight: vb.get(size, "weight")?, bias: vb.get(size, "bias")?, eps })
     }

@@ -158,7 +158,7 @@ impl NoiseSchedule {
     }
 
     /// `alpha * latents + sigma * noise` at each sample's own timestep.
-    /// `latents` and `noise`: [b, c, h, w]; `timestep`: [b] i64.
+    /// `latents` and `noise`: [b, c, h, w]; `timestep`: `[b]` i64.
     pub fn add_noise(
         &self,
         latents: &Tensor,

@@ -1,6 +1,6 @@
 //! The U-Net as one list of steps.
 //!
-//! A configuration is flattened once ([`spec`]) into named steps over one small [`State`]. The forward pass,
+//! A configuration is flattened once (`spec`) into named steps over one small [`State`]. The forward pass,
 //! removing units, scoring many variants at once, feature taps, counting: each is a walk over that
 //! list, and there is no other forward pass.
 

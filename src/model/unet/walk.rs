@@ -50,7 +50,7 @@ impl State {
 }
 
 impl UNet {
-    /// What the steps need to know besides the latents. `timestep` [b] may be of any numeric type.
+    /// What the steps need to know besides the latents. `timestep` `[b]` may be of any numeric type.
     pub fn condition(&self, timestep: &Tensor, conditioning: &Conditioning) -> Result<Condition> {
         self.embedding.forward(&self.config, timestep, conditioning, self.dtype)
     }
