@@ -42,6 +42,9 @@ fn parse(name: &str, block: &Mapping) -> Box<dyn Stage> {
 fn key(stage: &dyn Stage) -> Digest {
     let mut manifest = Manifest::default();
     stage.describe(&mut manifest);
+    // A change is told by its name, so each name stands once.
+    let names: Vec<&str> = manifest.entries().map(|(name, _)| name).collect();
+    assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), names.len(), "{names:?}");
     manifest.key()
 }
 

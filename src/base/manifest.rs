@@ -27,7 +27,7 @@ pub struct Change {
 }
 
 impl Manifest {
-    /// Adds a value by its text.
+    /// Adds a value by its text. Each name stands once, so that a change can be told by its name.
     pub fn field(&mut self, name: &str, value: impl fmt::Display) -> &mut Self {
         self.entries.push((name.to_owned(), value.to_string()));
         self

@@ -99,10 +99,9 @@ impl Stage for Evaluate {
     }
 
     fn describe(&self, manifest: &mut Manifest) {
-        for (name, _) in self.models.iter() {
-            manifest.field("model", name);
-        }
+        let names: Vec<_> = self.models.iter().map(|(name, _)| name).collect();
         manifest
+            .field("models", names.join(" "))
             .field("teacher", &self.teacher)
             .field("metrics", self.metrics.join(" "))
             .field("pictures", self.pictures)
