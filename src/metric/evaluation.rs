@@ -277,7 +277,7 @@ fn summarise(metric: &dyn Metric, own: &[f64], teacher: Option<&[f64]>, random: 
     // Prompt by prompt for quality; two models' timings have nothing to do with each other.
     let paired = teacher.filter(|values| metric.reproducible() && values.len() == own.len());
     let ratio = paired.and_then(|values| {
-        bootstrap(own.len(), stream(), |indices| 100.0 * pick(own, indices) / pick(values, indices))
+        bootstrap(own.len(), stream(), |indices| 100.0 * (pick(own, indices) / pick(values, indices)))
     });
     Measurement {
         value,
@@ -287,7 +287,7 @@ fn summarise(metric: &dyn Metric, own: &[f64], teacher: Option<&[f64]>, random: 
         high: interval.map(|interval| interval.high),
         unit: metric.unit().to_owned(),
         better: metric.better(),
-        of_teacher: teacher.map(|values| 100.0 * value / statistic.of(values)),
+        of_teacher: teacher.map(|values| 100.0 * (value / statistic.of(values))),
         of_teacher_low: ratio.map(|interval| interval.low),
         of_teacher_high: ratio.map(|interval| interval.high),
     }
