@@ -33,13 +33,13 @@ pub(super) struct Calibrate {
     #[serde(default = "default_sampler")]
     sampler: String,
     /// Evaluations of the U-Net per trajectory. Default 25, BK-SDM's protocol.
-    #[serde(default = "default_steps")]
+    #[serde(default = "super::defaults::steps")]
     steps: usize,
     /// Guidance of the trajectories; up to 1 there is none, at half the cost. Default 7.5, Stable Diffusion's.
-    #[serde(default = "default_guidance_scale")]
+    #[serde(default = "super::defaults::guidance_scale")]
     guidance_scale: f64,
     /// Trajectories walked, or pictures encoded, together: as memory allows. Default 16.
-    #[serde(default = "default_batch")]
+    #[serde(default = "super::defaults::batch")]
     batch: usize,
 }
 
@@ -53,18 +53,6 @@ fn one() -> usize {
 
 fn default_sampler() -> String {
     "ddim".to_owned()
-}
-
-fn default_steps() -> usize {
-    25
-}
-
-fn default_guidance_scale() -> f64 {
-    7.5
-}
-
-fn default_batch() -> usize {
-    16
 }
 
 pub(super) const INFO: StageInfo = StageInfo {

@@ -49,13 +49,13 @@ pub(super) struct Evaluate {
     #[serde(default = "default_sampler")]
     sampler: String,
     /// Evaluations of the U-Net per picture. Default 25, BK-SDM's protocol.
-    #[serde(default = "default_steps")]
+    #[serde(default = "super::defaults::steps")]
     steps: usize,
     /// Guidance; up to 1 there is none, at half the cost. Default 7.5, Stable Diffusion's.
-    #[serde(default = "default_guidance_scale")]
+    #[serde(default = "super::defaults::guidance_scale")]
     guidance_scale: f64,
     /// Pictures drawn together: as memory allows. Default 16.
-    #[serde(default = "default_batch")]
+    #[serde(default = "super::defaults::batch")]
     batch: usize,
 }
 
@@ -69,18 +69,6 @@ fn default_pictures() -> usize {
 
 fn default_sampler() -> String {
     "dpm-solver++-2m".to_owned()
-}
-
-fn default_steps() -> usize {
-    25
-}
-
-fn default_guidance_scale() -> f64 {
-    7.5
-}
-
-fn default_batch() -> usize {
-    16
 }
 
 pub(super) const INFO: StageInfo = StageInfo {
