@@ -27,7 +27,7 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, heads: usize, causal: bool)
         bail!("attention: causal needs as many queries as keys, found {:?} and {:?}", q.dims(), k.dims())
     }
     if cpu::serves(&[q, k, v]) {
-        let op = cpu::attention::Attention { heads, causal };
+        let op = cpu::attention::Attention::new(heads, causal);
         return q.contiguous()?.apply_op3(&k.contiguous()?, &v.contiguous()?, op);
     }
     composed(q, k, v, heads, causal)

@@ -1,5 +1,9 @@
-//! Attention by blocks of queries: the scores of a block live in one buffer per thread, and backward
-//! makes them again (Rabe and Staats 2021), so memory grows with n + m and not with n x m.
+//! Attention that never holds all scores: blocks of queries meet blocks of keys, and a running maximum and sum for
+//! each query keep the softmax exact (Dao et al. 2022, FlashAttention, algorithms 1 and 4). Forward leaves the
+//! logarithms of the sums, from which backward makes the weights again, so memory grows with n + m and not with n x m.
+
+use std::ops::Range;
+use std::sync::OnceLock;
 
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
@@ -12,12 +16,15 @@ use super::{elements, for_tracked, operand, scratch};
 
 /// Operands: q [batch, n, heads*d], k and v [batch, m, heads*d].
 pub(in crate::nn) struct Attention {
-    pub(in crate::nn) heads: usize,
-    pub(in crate::nn) causal: bool,
+    heads: usize,
+    causal: bool,
+    /// log(sum(exp(scores))) of each query, [batch, heads, n].
+    log_sums: OnceLock<Vec<f32>>,
 }
 
-/// Elements of one block of scores: with its operands it stays in a second-level cache.
-const SCORE_ELEMENTS: usize = 1 << 15;
+/// Queries and keys of one block: its scores stay in a second-level cache.
+const QUERIES: usize = 256;
+const KEYS: usize = 256;
 
 struct Geometry {
     heads: usize,
@@ -31,6 +38,10 @@ struct Geometry {
 }
 
 impl Attention {
+    pub(in crate::nn) fn new(heads: usize, causal: bool) -> Self {
+        Self { heads, causal, log_sums: OnceLock::new() }
+    }
+
     fn geometry(&self, q: &Shape, k: &Shape) -> Result<Geometry> {
         let ((_, queries, width), (_, keys, _)) = (q.dims3()?, k.dims3()?);
         Ok(Geometry { heads: self.heads, causal: self.causal, queries, keys, width, dim: width / self.heads })
@@ -52,11 +63,12 @@ impl CustomOp3 for Attention {
         v_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         let geometry = self.geometry(q_layout.shape(), k_layout.shape())?;
-        let out = geometry.attend(
+        let (out, log_sums) = geometry.attend(
             operand(self.name(), q, q_layout)?,
             operand(self.name(), k, k_layout)?,
             operand(self.name(), v, v_layout)?,
         );
+        self.log_sums.set(log_sums).expect("BUG: an operation ran twice");
         Ok((CpuStorage::F32(out), q_layout.shape().clone()))
     }
 
@@ -70,12 +82,15 @@ impl CustomOp3 for Attention {
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let geometry = self.geometry(q.shape(), k.shape())?;
         let gradient = gradient.contiguous()?;
+        let (k_data, v_data) = (elements(k)?, elements(v)?);
         let inputs = Inputs {
             q: &elements(q)?,
-            k: &elements(k)?,
-            v: &elements(v)?,
+            k: &k_data,
+            keys: &geometry.transpose(&k_data),
+            values: &geometry.transpose(&v_data),
             out: &elements(out)?,
             gradient: &elements(&gradient)?,
+            log_sums: self.log_sums.get().expect("BUG: backward ran before forward"),
         };
         let wanted = [q.track_op(), k.track_op(), v.track_op()];
         let heads: Vec<[Vec<f32>; 3]> = (0..q.dim(0)? * self.heads)
@@ -90,74 +105,148 @@ impl CustomOp3 for Attention {
     }
 }
 
-/// What backward reads; all in the layout of the operands.
+/// What backward reads, in the layout of the operands unless said otherwise.
 struct Inputs<'a> {
     q: &'a [f32],
     k: &'a [f32],
-    v: &'a [f32],
+    /// k and v as [batch, heads * d, m].
+    keys: &'a [f32],
+    values: &'a [f32],
     out: &'a [f32],
     gradient: &'a [f32],
+    log_sums: &'a [f32],
 }
 
 impl Geometry {
-    /// Queries of one block.
-    fn rows(&self) -> usize {
-        (SCORE_ELEMENTS / self.keys).clamp(16, 256).min(self.queries)
-    }
-
-    /// Keys that a block of queries ending before `end` can see.
+    /// Keys that the queries before `end` can see.
     fn seen(&self, end: usize) -> usize {
         if self.causal { end } else { self.keys }
     }
 
-    /// One head of one sample out of [batch, length, width].
+    /// One head of one sample out of [batch, length, heads * d] -> [length, d].
     fn head<'a>(&self, data: &'a [f32], length: usize, batch: usize, head: usize) -> Matrix<'a> {
         Matrix::rows(data, self.width).from(batch * length, head * self.dim)
     }
 
-    fn attend(&self, q: &[f32], k: &[f32], v: &[f32]) -> Vec<f32> {
-        let (rows, width) = (self.rows(), self.width);
-        let mut out = vec![0.0; q.len()];
-        let samples = out.par_chunks_mut(self.queries * width).enumerate();
-        let blocks = samples.flat_map(|(batch, out)| {
-            out.par_chunks_mut(rows * width).enumerate().map(move |(block, out)| (batch, block * rows, out))
-        });
-        blocks.for_each(|(batch, start, out)| {
-            let count = out.len() / width;
-            scratch(count * self.keys, |scores| {
-                for head in 0..self.heads {
-                    let k = self.head(k, self.keys, batch, head);
-                    let seen = self.weights(self.head(q, self.queries, batch, head), k, start, count, scores);
-                    let v = self.head(v, self.keys, batch, head);
-                    let weights = Matrix::rows(scores, seen);
-                    let out = &mut out[head * self.dim..];
-                    product([count, self.dim, seen], weights, v, out, width, Write::Set, 1.0);
+    /// One head of one sample out of [batch, heads * d, m] -> [d, m].
+    fn transposed_head<'a>(&self, data: &'a [f32], batch: usize, head: usize) -> Matrix<'a> {
+        Matrix::rows(data, self.keys).from(batch * self.width + head * self.dim, 0)
+    }
+
+    /// [batch, m, heads * d] -> [batch, heads * d, m]: products of many blocks then read rows.
+    fn transpose(&self, data: &[f32]) -> Vec<f32> {
+        const ROWS: usize = 16;
+        let mut out = vec![0.0; data.len()];
+        out.par_chunks_mut(ROWS * self.keys).enumerate().for_each(|(task, out)| {
+            let (batch, first) = (task * ROWS / self.width, task * ROWS % self.width);
+            let rows = out.len() / self.keys;
+            for key in 0..self.keys {
+                for row in 0..rows {
+                    let at = first + row;
+                    let (batch, at) = (batch + at / self.width, at % self.width);
+                    out[row * self.keys + key] = data[(batch * self.keys + key) * self.width + at];
                 }
-            });
+            }
         });
         out
     }
 
-    /// Attention weights of the queries `start..start + count` -> `weights` [count, seen]; returns `seen`.
-    fn weights(&self, q: Matrix, k: Matrix, start: usize, count: usize, weights: &mut [f32]) -> usize {
-        let seen = self.seen(start + count);
-        let scale = (self.dim as f32).sqrt().recip();
-        let shape = [count, seen, self.dim];
-        product(shape, q.from(start, 0), k.transposed(), weights, seen, Write::Set, scale);
-        widest(
-            #[inline(always)]
-            || {
-                for (query, row) in weights.chunks_exact_mut(seen).take(count).enumerate() {
-                    let (row, hidden) = row.split_at_mut(if self.causal { start + query + 1 } else { seen });
-                    hidden.fill(0.0);
-                    let most = max(row);
-                    row.iter_mut().for_each(|score| *score = exp(*score - most));
-                    let share = 1.0 / sum(row);
-                    row.iter_mut().for_each(|weight| *weight *= share);
-                }
-            },
-        );
-        seen
+    /// The outputs, and the logarithms of the sums.
+    fn attend(&self, q: &[f32], k: &[f32], v: &[f32]) -> (Vec<f32>, Vec<f32>) {
+        let (width, rows) = (self.width, QUERIES.min(self.queries));
+        let keys = self.transpose(k);
+        let (mut out, mut log_sums) = (vec![0.0; q.len()], vec![0.0; q.len() / self.dim]);
+        for (batch, out) in out.chunks_mut(self.queries * width).enumerate() {
+            let log_sums = &mut log_sums[batch * self.heads * self.queries..][..self.heads * self.queries];
+            out.par_chunks_mut(rows * width)
+                .enumerate()
+                .map(|(block, out)| {
+                    let (start, count) = (block * rows, out.len() / width);
+                    let heads: Vec<(Vec<f32>, Vec<f32>)> = (0..self.heads)
+                        .into_par_iter()
+                        .map(|head| {
+                            let q = self.head(q, self.queries, batch, head);
+                            let v = self.head(v, self.keys, batch, head);
+                            self.attend_block(q, self.transposed_head(&keys, batch, head), v, start, count)
+                        })
+                        .collect();
+                    for (row, out) in out.chunks_exact_mut(width).enumerate() {
+                        for (out, (head, _)) in out.chunks_exact_mut(self.dim).zip(&heads) {
+                            out.copy_from_slice(&head[row * self.dim..][..self.dim]);
+                        }
+                    }
+                    (start, heads)
+                })
+                .collect::<Vec<_>>()
+                .into_iter()
+                .for_each(|(start, heads)| {
+                    for (log_sums, (_, of_block)) in log_sums.chunks_mut(self.queries).zip(heads) {
+                        log_sums[start..][..of_block.len()].copy_from_slice(&of_block);
+                    }
+                });
+        }
+        (out, log_sums)
+    }
+
+    /// The queries `start..start + count` of one head: outputs [count, d] and logarithms of sums [count].
+    fn attend_block(
+        &self,
+        q: Matrix,
+        k: Matrix,
+        v: Matrix,
+        start: usize,
+        count: usize,
+    ) -> (Vec<f32>, Vec<f32>) {
+        let d = self.dim;
+        let (mut out, mut most, mut total) =
+            (vec![0.0; count * d], vec![f32::NEG_INFINITY; count], vec![0.0; count]);
+        scratch(count * KEYS, |scores| {
+            let seen = self.seen(start + count);
+            for first in (0..seen).step_by(KEYS) {
+                let keys = KEYS.min(seen - first);
+                self.scores(q, k, start, count, first..first + keys, scores);
+                widest(
+                    #[inline(always)]
+                    || {
+                        for (query, row) in scores.chunks_exact_mut(keys).take(count).enumerate() {
+                            let highest = max(row).max(most[query]);
+                            let shrink = exp(most[query] - highest);
+                            row.iter_mut().for_each(|score| *score = exp(*score - highest));
+                            total[query] = total[query] * shrink + sum(row);
+                            most[query] = highest;
+                            out[query * d..][..d].iter_mut().for_each(|out| *out *= shrink);
+                        }
+                    },
+                );
+                let weights = Matrix::rows(scores, keys);
+                product([count, d, keys], weights, v.from(first, 0), &mut out, d, Write::Add, 1.0);
+            }
+        });
+        for (out, total) in out.chunks_exact_mut(d).zip(&total) {
+            out.iter_mut().for_each(|out| *out /= total);
+        }
+        let log_sums = most.iter().zip(&total).map(|(most, total)| most + total.ln()).collect();
+        (out, log_sums)
+    }
+
+    /// `q k^T / sqrt(d)` of some queries and keys -> [count, keys]; what a query may not see is -infinity.
+    fn scores(
+        &self,
+        q: Matrix,
+        k: Matrix,
+        start: usize,
+        count: usize,
+        keys: Range<usize>,
+        scores: &mut [f32],
+    ) {
+        let (shape, scale) = ([count, keys.len(), self.dim], (self.dim as f32).sqrt().recip());
+        product(shape, q.from(start, 0), k.from(0, keys.start), scores, keys.len(), Write::Set, scale);
+        if self.causal && keys.end > start + 1 {
+            for (query, row) in scores.chunks_exact_mut(keys.len()).take(count).enumerate() {
+                let hidden = (start + query + 1).clamp(keys.start, keys.end) - keys.start;
+                row[hidden..].fill(f32::NEG_INFINITY);
+            }
+        }
     }
 
     /// Gradients of q, k and v for one head of one sample, each [length, d]; empty where not wanted.
@@ -171,42 +260,62 @@ impl Geometry {
         let [dq, dk, dv] = &mut gradients;
         let of_queries = |data| self.head(data, self.queries, batch, head);
         let (q, out, g) = (of_queries(inputs.q), of_queries(inputs.out), of_queries(inputs.gradient));
-        let (k, v) =
-            (self.head(inputs.k, self.keys, batch, head), self.head(inputs.v, self.keys, batch, head));
-        let (rows, scale) = (self.rows(), (d as f32).sqrt().recip());
-        scratch(2 * rows * self.keys, |buffer| {
-            let (weights, slopes) = buffer.split_at_mut(rows * self.keys);
+        let k = self.head(inputs.k, self.keys, batch, head);
+        let keys_of = |data| self.transposed_head(data, batch, head);
+        let (keys, values) = (keys_of(inputs.keys), keys_of(inputs.values));
+        let log_sums = &inputs.log_sums[index * self.queries..][..self.queries];
+        let (rows, scale) = (QUERIES.min(self.queries), (d as f32).sqrt().recip());
+        scratch(rows * (2 * KEYS + 1), |buffer| {
+            let (common, buffer) = buffer.split_at_mut(rows);
+            let (weights, slopes) = buffer.split_at_mut(rows * KEYS);
             for start in (0..self.queries).step_by(rows) {
                 let count = rows.min(self.queries - start);
-                let seen = self.weights(q, k, start, count, weights);
-                let (g, out) = (g.from(start, 0), out.from(start, 0));
-                if wanted[2] {
-                    let weights = Matrix::rows(weights, seen).transposed();
-                    product([seen, d, count], weights, g, dv, d, Write::Add, 1.0);
+                let (q_block, g, out) = (q.from(start, 0), g.from(start, 0), out.from(start, 0));
+                for (query, common) in common.iter_mut().take(count).enumerate() {
+                    let line = query * self.width..query * self.width + d;
+                    *common = dot(&g.data[line.clone()], &out.data[line]);
                 }
-                if !wanted[0] && !wanted[1] {
-                    continue;
-                }
-                product([count, seen, d], g, v.transposed(), slopes, seen, Write::Set, 1.0);
-                widest(
-                    #[inline(always)]
-                    || {
-                        let lines = slopes.chunks_exact_mut(seen).zip(weights.chunks_exact(seen)).take(count);
-                        for (query, (slopes, weights)) in lines.enumerate() {
-                            let line = query * self.width..query * self.width + d;
-                            let common = dot(&g.data[line.clone()], &out.data[line]);
-                            let pairs = slopes.iter_mut().zip(weights);
-                            pairs.for_each(|(slope, weight)| *slope = weight * (*slope - common));
-                        }
-                    },
-                );
-                let slopes = Matrix::rows(slopes, seen);
-                if wanted[0] {
-                    product([count, d, seen], slopes, k, &mut dq[start * d..], d, Write::Set, scale);
-                }
-                if wanted[1] {
-                    let q = q.from(start, 0);
-                    product([seen, d, count], slopes.transposed(), q, dk, d, Write::Add, scale);
+                let seen = self.seen(start + count);
+                for first in (0..seen).step_by(KEYS) {
+                    let block = first..(first + KEYS).min(seen);
+                    let len = block.len();
+                    self.scores(q, keys, start, count, block, weights);
+                    let log_sums = &log_sums[start..];
+                    widest(
+                        #[inline(always)]
+                        || {
+                            for (row, log_sum) in weights.chunks_exact_mut(len).zip(log_sums).take(count) {
+                                row.iter_mut().for_each(|score| *score = exp(*score - log_sum));
+                            }
+                        },
+                    );
+                    if wanted[2] {
+                        let weights = Matrix::rows(weights, len).transposed();
+                        product([len, d, count], weights, g, &mut dv[first * d..], d, Write::Add, 1.0);
+                    }
+                    if !wanted[0] && !wanted[1] {
+                        continue;
+                    }
+                    product([count, len, d], g, values.from(0, first), slopes, len, Write::Set, 1.0);
+                    widest(
+                        #[inline(always)]
+                        || {
+                            let lines = slopes.chunks_exact_mut(len).zip(weights.chunks_exact(len));
+                            for ((slopes, weights), common) in lines.zip(&*common).take(count) {
+                                let pairs = slopes.iter_mut().zip(weights);
+                                pairs.for_each(|(slope, weight)| *slope = weight * (*slope - common));
+                            }
+                        },
+                    );
+                    let slopes = Matrix::rows(slopes, len);
+                    if wanted[0] {
+                        let dq = &mut dq[start * d..];
+                        product([count, d, len], slopes, k.from(first, 0), dq, d, Write::Add, scale);
+                    }
+                    if wanted[1] {
+                        let dk = &mut dk[first * d..];
+                        product([len, d, count], slopes.transposed(), q_block, dk, d, Write::Add, scale);
+                    }
                 }
             }
         });

@@ -12,16 +12,16 @@ pub(super) fn exp(x: f32) -> f32 {
     let x = if x < -87.3 { -87.3 } else { x };
     let x = if x > 88.3 { 88.3 } else { x };
     // Adding 1.5 * 2^23 leaves round(x / ln 2) in the low mantissa bits.
-    let shifted = x * LOG2_E + 12_582_912.0;
+    let shifted = x.mul_add(LOG2_E, 12_582_912.0);
     let n = shifted - 12_582_912.0;
     // ln 2 in two parts, the first short enough for n * LN2_HIGH to be exact.
-    let r = x - n * 0.693_359_4 + n * 2.121_944_4e-4;
-    let p = 1.381_459_9e-3;
-    let p = p * r + 8.368_717e-3;
-    let p = p * r + 4.166_839e-2;
-    let p = p * r + 0.166_665_21;
-    let p = p * r + 0.499_999_94;
-    let mantissa = p * (r * r) + r + 1.0;
+    let r = n.mul_add(2.121_944_4e-4, n.mul_add(-0.693_359_4, x));
+    let p = 1.381_459_9e-3f32;
+    let p = p.mul_add(r, 8.368_717e-3);
+    let p = p.mul_add(r, 4.166_839e-2);
+    let p = p.mul_add(r, 0.166_665_21);
+    let p = p.mul_add(r, 0.499_999_94);
+    let mantissa = p.mul_add(r * r, r) + 1.0;
     // The low bits of `shifted` are n; the exponent field wants n + 127.
     let scale = f32::from_bits(shifted.to_bits().wrapping_add(127) << 23);
     mantissa * scale
@@ -41,15 +41,15 @@ pub(super) fn sigmoid(x: f32) -> f32 {
 pub(super) fn normal(x: f32) -> (f32, f32) {
     let e = exp(-0.5 * x * x);
     let t = 1.0 / (1.0 + 0.5 * FRAC_1_SQRT_2 * x.abs());
-    let p = -5.889_073_8e-2;
-    let p = p * t + 0.283_701_8;
-    let p = p * t - 0.485_383_36;
-    let p = p * t + 0.275_977_76;
-    let p = p * t - 2.517_742_7e-2;
-    let p = p * t + 0.202_069_73;
-    let p = p * t + 0.243_261_02;
-    let p = p * t + 0.282_353_5;
-    let p = p * t + 0.282_087_68;
+    let p = -5.889_073_8e-2f32;
+    let p = p.mul_add(t, 0.283_701_8);
+    let p = p.mul_add(t, -0.485_383_36);
+    let p = p.mul_add(t, 0.275_977_76);
+    let p = p.mul_add(t, -2.517_742_7e-2);
+    let p = p.mul_add(t, 0.202_069_73);
+    let p = p.mul_add(t, 0.243_261_02);
+    let p = p.mul_add(t, 0.282_353_5);
+    let p = p.mul_add(t, 0.282_087_68);
     let tail = 0.5 * e * t * p;
     (if x < 0.0 { tail } else { 1.0 - tail }, e * 0.398_942_3)
 }
