@@ -5,7 +5,7 @@ use candle_nn::VarBuilder;
 use serde::Deserialize;
 
 use super::resnet::ResnetBlock;
-use crate::nn::{Conv2d, GroupNorm, Linear, attention, upsample_nearest_2x};
+use crate::nn::{Conv2d, GroupNorm, Linear, activation_dtype, attention};
 
 /// Epsilon of every norm; diffusers fixes it.
 const EPS: f64 = 1e-6;
@@ -122,7 +122,7 @@ enum Layer {
 impl AutoencoderKl {
     /// Reads the weights; names are those of diffusers.
     pub fn new(config: &VaeConfig, vb: VarBuilder) -> Result<Self> {
-        let dtype = vb.dtype();
+        let dtype = activation_dtype(vb.dtype(), vb.device());
         Ok(Self {
             encoder: encoder(config, &vb)?,
             decoder: decoder(config, &vb)?,
@@ -161,7 +161,7 @@ fn walk(layers: &[Layer], x: &Tensor) -> Result<Tensor> {
         Layer::Attention(block) => block.forward(&x),
         // One zero row and column at the end alone, unlike in a U-Net.
         Layer::Downsample(conv) => conv.forward(&x.pad_with_zeros(2, 0, 1)?.pad_with_zeros(3, 0, 1)?),
-        Layer::Upsample(conv) => conv.forward(&upsample_nearest_2x(&x)?),
+        Layer::Upsample(conv) => conv.forward_upsampled(&x),
         Layer::Out(norm, conv) => conv.forward(&norm.forward_silu(&x)?),
     })
 }

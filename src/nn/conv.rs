@@ -4,7 +4,7 @@ use candle_core::{Result, Tensor, bail};
 use candle_nn::VarBuilder;
 
 use super::cpu;
-use super::or_zeros;
+use super::{or_zeros, pointwise, upsample_nearest_2x};
 
 /// A convolution with one square kernel, stride and zero padding.
 #[derive(Clone, Debug)]
@@ -29,7 +29,7 @@ impl Conv2d {
         padding: usize,
         vb: VarBuilder,
     ) -> Result<Self> {
-        let bias = Some(vb.get(output, "bias")?);
+        let bias = Some(pointwise(&vb, output, "bias")?);
         Ok(Self { bias, ..Self::without_bias(input, output, kernel, stride, padding, vb)? })
     }
 
@@ -48,6 +48,30 @@ impl Conv2d {
 
     /// [batch, in, h, w] -> [batch, out, h', w'] with h' = (h + 2 padding - kernel) / stride + 1.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        self.check(x, 1)?;
+        if cpu::serves_weighted(x, &self.weight) { self.fused(x, false) } else { self.composed(x) }
+    }
+
+    /// `forward(upsample_nearest_2x(x))`, on the CPU without making the enlarged picture:
+    /// [batch, in, h, w] -> [batch, out, 2h, 2w] for a 3x3 kernel with padding 1.
+    pub fn forward_upsampled(&self, x: &Tensor) -> Result<Tensor> {
+        self.check(x, 2)?;
+        let keeps_size = [self.weight.dim(2)?, self.stride, self.padding] == [3, 1, 1];
+        if keeps_size && cpu::serves_weighted(x, &self.weight) {
+            self.fused(x, true)
+        } else {
+            self.forward(&upsample_nearest_2x(x)?)
+        }
+    }
+
+    fn fused(&self, x: &Tensor, upsampled: bool) -> Result<Tensor> {
+        let op = cpu::conv::Conv2d { stride: self.stride, padding: self.padding, upsampled };
+        let bias = or_zeros(&self.bias, &self.weight, x.dtype())?;
+        x.contiguous()?.apply_op3(&self.weight.contiguous()?, &bias, op)
+    }
+
+    /// Fails where the weight does not fit x, enlarged by `scale`.
+    fn check(&self, x: &Tensor, scale: usize) -> Result<()> {
         let (_, channels, height, width) = x.dims4()?;
         let (_, input, kernel, _) = self.weight.dims4()?;
         if channels != input {
@@ -57,7 +81,7 @@ impl Conv2d {
                 x.dims()
             )
         }
-        if height.min(width) + 2 * self.padding < kernel || self.stride == 0 {
+        if scale * height.min(width) + 2 * self.padding < kernel || self.stride == 0 {
             bail!(
                 "conv2d: weight {:?} with padding {} and stride {} does not fit input {:?}",
                 self.weight.dims(),
@@ -66,13 +90,7 @@ impl Conv2d {
                 x.dims()
             )
         }
-        if cpu::serves(&[x, &self.weight]) {
-            let op = cpu::conv::Conv2d { stride: self.stride, padding: self.padding };
-            let bias = or_zeros(&self.bias, &self.weight)?;
-            x.contiguous()?.apply_op3(&self.weight.contiguous()?, &bias, op)
-        } else {
-            self.composed(x)
-        }
+        Ok(())
     }
 
     fn composed(&self, x: &Tensor) -> Result<Tensor> {

@@ -4,7 +4,7 @@ use candle_core::{D, Result, Tensor, bail};
 use candle_nn::VarBuilder;
 
 use super::cpu;
-use super::or_zeros;
+use super::{or_zeros, pointwise};
 
 /// `x W^T + b`.
 #[derive(Clone, Debug)]
@@ -19,7 +19,7 @@ impl Linear {
     /// Reads `weight` [output, input] and, where asked, `bias` `[output]`.
     pub fn new(input: usize, output: usize, bias: bool, vb: VarBuilder) -> Result<Self> {
         let weight = vb.get((output, input), "weight")?;
-        let bias = if bias { Some(vb.get(output, "bias")?) } else { None };
+        let bias = if bias { Some(pointwise(&vb, output, "bias")?) } else { None };
         Ok(Self { weight, bias })
     }
 
@@ -36,8 +36,8 @@ impl Linear {
         let mut dims = x.dims().to_vec();
         *dims.last_mut().expect("the rank was checked above") = output;
         let rows = x.reshape(((), input))?;
-        let y = if cpu::serves(&[x, &self.weight]) {
-            let bias = or_zeros(&self.bias, &self.weight)?;
+        let y = if cpu::serves_weighted(x, &self.weight) {
+            let bias = or_zeros(&self.bias, &self.weight, x.dtype())?;
             rows.contiguous()?.apply_op3(&self.weight.contiguous()?, &bias, cpu::linear::Linear)?
         } else {
             self.composed(&rows)?

@@ -23,7 +23,8 @@ pub use linear::Linear;
 pub use norm::{GroupNorm, LayerNorm};
 pub use upsample::upsample_nearest_2x;
 
-use candle_core::{DType, Result, Tensor};
+use candle_core::{DType, Device, Result, Shape, Tensor};
+use candle_nn::VarBuilder;
 
 /// Half precisions are widened for sums and exponentials; f32 and f64 stay what they are.
 fn accumulation_dtype(dtype: DType) -> DType {
@@ -33,11 +34,22 @@ fn accumulation_dtype(dtype: DType) -> DType {
     }
 }
 
+/// The type of what flows between layers whose weights are of `dtype`: CPUs compute in f32 and widen half-precision
+/// weights as they go, so that a model takes no more memory than its file.
+pub fn activation_dtype(dtype: DType, device: &Device) -> DType {
+    if device.is_cpu() { accumulation_dtype(dtype) } else { dtype }
+}
+
+/// Reads a tensor that is added or multiplied elementwise, in the type of what flows through the layer.
+pub fn pointwise(vb: &VarBuilder, shape: impl Into<Shape>, name: &str) -> Result<Tensor> {
+    vb.get(shape.into(), name)?.to_dtype(activation_dtype(vb.dtype(), vb.device()))
+}
+
 /// The bias of a layer, or zeros that nobody differentiates.
-fn or_zeros(bias: &Option<Tensor>, weight: &Tensor) -> Result<Tensor> {
+fn or_zeros(bias: &Option<Tensor>, weight: &Tensor, dtype: DType) -> Result<Tensor> {
     match bias {
-        Some(bias) => bias.contiguous(),
-        None => Tensor::zeros(weight.dim(0)?, weight.dtype(), weight.device()),
+        Some(bias) => bias.to_dtype(dtype)?.contiguous(),
+        None => Tensor::zeros(weight.dim(0)?, dtype, weight.device()),
     }
 }
 

@@ -4,7 +4,7 @@ use candle_core::{D, Result, Tensor, bail};
 use candle_nn::VarBuilder;
 
 use super::cpu;
-use super::{accumulation_dtype, silu};
+use super::{accumulation_dtype, pointwise, silu};
 
 /// Normalises each group of channels of each sample over its elements (Wu and He 2018).
 #[derive(Clone, Debug)]
@@ -25,7 +25,12 @@ impl GroupNorm {
         if groups == 0 || !channels.is_multiple_of(groups) {
             bail!("group norm `{}`: {groups} groups do not divide {channels} channels", vb.prefix())
         }
-        Ok(Self { weight: vb.get(channels, "weight")?, bias: vb.get(channels, "bias")?, groups, eps })
+        Ok(Self {
+            weight: pointwise(&vb, channels, "weight")?,
+            bias: pointwise(&vb, channels, "bias")?,
+            groups,
+            eps,
+        })
     }
 
     /// [batch, channels, ..] -> the same shape.
@@ -82,7 +87,7 @@ pub struct LayerNorm {
 impl LayerNorm {
     /// Reads `weight` and `bias`, both `[size]`.
     pub fn new(size: usize, eps: f64, vb: VarBuilder) -> Result<Self> {
-        Ok(Self { weight: vb.get(size, "weight")?, bias: vb.get(size, "bias")?, eps })
+        Ok(Self { weight: pointwise(&vb, size, "weight")?, bias: pointwise(&vb, size, "bias")?, eps })
     }
 
     /// [.., size] -> the same shape.

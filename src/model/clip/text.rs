@@ -5,7 +5,7 @@ use candle_nn::VarBuilder;
 
 use super::config::TextConfig;
 use super::encoder::{Layer, Shape};
-use crate::nn::{LayerNorm, Linear};
+use crate::nn::{LayerNorm, Linear, pointwise};
 
 /// A `CLIPTextModel`, or a `CLIPTextModelWithProjection` where the weights have the projection.
 #[derive(Clone, Debug)]
@@ -51,7 +51,7 @@ impl ClipTextModel {
         let positions = (config.max_position_embeddings, hidden);
         Ok(Self {
             token_embedding: embeddings.get((config.vocab_size, hidden), "token_embedding.weight")?,
-            position_embedding: embeddings.get(positions, "position_embedding.weight")?,
+            position_embedding: pointwise(&embeddings, positions, "position_embedding.weight")?,
             layers: Layer::stack(shape, &tower)?,
             final_layer_norm: LayerNorm::new(hidden, config.layer_norm_eps, tower.pp("final_layer_norm"))?,
             text_projection: match vb.contains_tensor("text_projection.weight") {
@@ -72,7 +72,8 @@ impl ClipTextModel {
         }
         let flat = ids.flatten_all()?.to_device(self.token_embedding.device())?;
         let tokens = self.token_embedding.index_select(&flat, 0)?.reshape((n, length, hidden))?;
-        let mut x = tokens.broadcast_add(&self.position_embedding.narrow(0, 0, length)?)?;
+        let positions = self.position_embedding.narrow(0, 0, length)?;
+        let mut x = tokens.to_dtype(positions.dtype())?.broadcast_add(&positions)?;
         let mut penultimate_hidden_state = x.clone();
         for layer in &self.layers {
             penultimate_hidden_state = std::mem::replace(&mut x, penultimate_hidden_state);

@@ -5,7 +5,7 @@ use candle_nn::VarBuilder;
 
 use super::config::VisionConfig;
 use super::encoder::{Layer, Shape};
-use crate::nn::{Conv2d, LayerNorm};
+use crate::nn::{Conv2d, LayerNorm, pointwise};
 
 /// The picture tower of a `CLIPModel`.
 #[derive(Clone, Debug)]
@@ -46,8 +46,8 @@ impl ClipVisionModel {
                 0,
                 embeddings.pp("patch_embedding"),
             )?,
-            class_embedding: embeddings.get(hidden, "class_embedding")?,
-            position_embedding: embeddings.get((tokens, hidden), "position_embedding.weight")?,
+            class_embedding: pointwise(&embeddings, hidden, "class_embedding")?,
+            position_embedding: pointwise(&embeddings, (tokens, hidden), "position_embedding.weight")?,
             // The misspelling is on disk.
             pre_layer_norm: norm("pre_layrnorm")?,
             layers: Layer::stack(shape, &vb)?,

@@ -26,6 +26,7 @@ pub use step::Step;
 pub use unit::{Unit, UnitKind};
 pub use walk::State;
 
+use crate::nn::activation_dtype;
 use embedding::Embedding;
 
 /// A U-Net of Stable Diffusion, whole or pruned. Cheap to clone: tensors are shared.
@@ -45,7 +46,7 @@ impl UNet {
         let embedding = Embedding::new(&config, vb.clone())?;
         let steps =
             inventory.specs().iter().map(|spec| Step::new(spec, &config, &vb)).collect::<Result<_>>()?;
-        Ok(Self { config, inventory, embedding, steps, dtype: vb.dtype() })
+        Ok(Self { config, inventory, embedding, steps, dtype: activation_dtype(vb.dtype(), vb.device()) })
     }
 
     /// Its configuration, with what was removed.
@@ -53,7 +54,7 @@ impl UNet {
         &self.config
     }
 
-    /// The type it computes in.
+    /// The type of what flows through it; its weights may be smaller.
     pub fn dtype(&self) -> DType {
         self.dtype
     }

@@ -104,7 +104,7 @@ impl Step {
             Op::Resnet(block) => block.forward(x, Some(&condition.embedding))?,
             Op::Block(block) => block.forward(x, &condition.encoder_hidden_states)?,
             Op::ConvOut(norm, conv) => conv.forward(&norm.forward_silu(x)?)?,
-            Op::Upsample(conv) => conv.forward(&upsample(x, state.skips.last())?)?,
+            Op::Upsample(conv) => upsample(conv, x, state.skips.last())?,
             Op::Concatenate => match state.skips.pop() {
                 Some(skip) => Tensor::cat(&[x, &skip], 1)?,
                 None => bail!("`{}` has no features to append: was a step left out?", self.path),
@@ -128,15 +128,14 @@ impl Step {
     }
 }
 
-/// Doubles [b, c, h, w], less the last row or column where the features of the way down have an odd
-/// size; that is what nearest interpolation to the odd size gives.
-fn upsample(x: &Tensor, skip: Option<&Tensor>) -> Result<Tensor> {
-    let doubled = upsample_nearest_2x(x)?;
-    let (_, _, height, width) = doubled.dims4()?;
+/// Doubles [b, c, h, w] and convolves it. The doubled picture loses its last row or column where the features of the
+/// way down have an odd size; that is what nearest interpolation to the odd size gives.
+fn upsample(conv: &Conv2d, x: &Tensor, skip: Option<&Tensor>) -> Result<Tensor> {
+    let (_, _, height, width) = x.dims4()?;
     match skip.map(Tensor::dims4).transpose()? {
-        Some((_, _, h, w)) if (h, w) != (height, width) => {
-            doubled.narrow(2, 0, h)?.narrow(3, 0, w)?.contiguous()
+        Some((_, _, h, w)) if (h, w) != (2 * height, 2 * width) => {
+            conv.forward(&upsample_nearest_2x(x)?.narrow(2, 0, h)?.narrow(3, 0, w)?.contiguous()?)
         }
-        _ => Ok(doubled),
+        _ => conv.forward_upsampled(x),
     }
 }

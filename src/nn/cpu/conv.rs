@@ -1,22 +1,29 @@
-//! Convolution as a matrix product over the columns of the input.
+//! Convolution as a matrix product over the columns of the input; 3x3 layers of some size go by Winograd's way.
 //!
 //! Where the images of a batch are many, each core takes its own; small images share one product,
 //! because a product of 4 or 16 pixels spends its time on packing the weights. A few large images are
 //! taken one after the other, their channels spread over the cores.
 
-use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp3, DType, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
 use super::columns::Geometry;
 use super::gemm::{Matrix, SERIAL, TASKS, Write, product};
+use super::weight::Weight;
+use super::winograd::Winograd;
 use super::{elements, for_tracked, operand, scratch};
 
 /// Operands: x [batch, in, h, w], weight [out, in, kernel, kernel], bias [out].
 pub(in crate::nn) struct Conv2d {
     pub(in crate::nn) stride: usize,
     pub(in crate::nn) padding: usize,
+    /// Whether x is enlarged by two before; only with the geometry that [`Winograd`] serves.
+    pub(in crate::nn) upsampled: bool,
 }
 
+/// Channels on both sides, and pixels, from which on Winograd's way is faster than the columns.
+const CHANNELS: usize = 16;
+const PIXELS: usize = 512;
 /// Pixels that a product should have at least, by joining small images.
 pub(super) const SHARED_PIXELS: usize = 128;
 /// Elements of one block of columns: they fit a core's second-level cache (1 MiB and more since 2017).
@@ -25,6 +32,8 @@ pub(super) const COLUMN_ELEMENTS: usize = 1 << 18;
 impl Conv2d {
     fn geometry(&self, x: &Shape, weight: &Shape) -> Result<Geometry> {
         let ((batch, input, height, width), (output, _, kernel, _)) = (x.dims4()?, weight.dims4()?);
+        let scale = if self.upsampled { 2 } else { 1 };
+        let (height, width) = (scale * height, scale * width);
         let outputs = |size: usize| (size + 2 * self.padding - kernel) / self.stride + 1;
         Ok(Geometry {
             batch,
@@ -37,6 +46,21 @@ impl Conv2d {
             padding: self.padding,
             out_height: outputs(height),
             out_width: outputs(width),
+        })
+    }
+
+    /// The same convolution in Winograd's domain, where that pays.
+    fn winograd(&self, geometry: &Geometry) -> Option<Winograd> {
+        let Geometry { batch, input, output, height, width, .. } = *geometry;
+        let fits = [geometry.kernel, geometry.stride, geometry.padding] == [3, 1, 1];
+        let pays = input.min(output) >= CHANNELS && batch * geometry.pixels() >= PIXELS;
+        (self.upsampled || fits && pays).then_some(Winograd {
+            images: batch,
+            input,
+            output,
+            height,
+            width,
+            upsampled: self.upsampled,
         })
     }
 }
@@ -56,11 +80,13 @@ impl CustomOp3 for Conv2d {
         bias_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         let geometry = self.geometry(x_layout.shape(), weight_layout.shape())?;
-        let y = geometry.convolve(
-            operand(self.name(), x, x_layout)?,
-            operand(self.name(), weight, weight_layout)?,
-            operand(self.name(), bias, bias_layout)?,
-        );
+        let x = operand(self.name(), x, x_layout)?;
+        let weight = Weight::of(self.name(), weight, weight_layout)?;
+        let bias = operand(self.name(), bias, bias_layout)?;
+        let y = match self.winograd(&geometry) {
+            Some(winograd) => winograd.convolve(x, weight, bias),
+            None => weight.lend_all(|weight| geometry.convolve(x, weight, bias)),
+        };
         let shape = (geometry.batch, geometry.output, geometry.out_height, geometry.out_width);
         Ok((CpuStorage::F32(y), shape.into()))
     }
@@ -74,11 +100,19 @@ impl CustomOp3 for Conv2d {
         gradient: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let geometry = self.geometry(x.shape(), weight.shape())?;
+        let winograd = self.winograd(&geometry);
         let gradient = gradient.contiguous()?;
-        let (x_data, weight_data, g) = (elements(x)?, elements(weight)?, elements(&gradient)?);
+        let wide = weight.to_dtype(DType::F32)?;
+        let (x_data, weight_data, g) = (elements(x)?, elements(&wide)?, elements(&gradient)?);
         Ok((
-            for_tracked(x, || geometry.input_gradient(&g, &weight_data))?,
-            for_tracked(weight, || geometry.weight_gradient(&g, &x_data))?,
+            for_tracked(x, || match winograd {
+                Some(winograd) => winograd.input_gradient(&g, &weight_data),
+                None => geometry.input_gradient(&g, &weight_data),
+            })?,
+            for_tracked(weight, || match winograd {
+                Some(winograd) => winograd.weight_gradient(&g, &x_data),
+                None => geometry.weight_gradient(&g, &x_data),
+            })?,
             for_tracked(bias, || geometry.bias_gradient(&g))?,
         ))
     }

@@ -1,9 +1,10 @@
 //! `x W^T + b` and its gradients as three matrix products.
 
-use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp3, DType, Layout, Result, Shape, Tensor};
 
 use super::gemm::{Matrix, parallel_product};
 use super::reduce::sum_of_rows;
+use super::weight::Weight;
 use super::{elements, for_tracked, operand};
 
 /// Operands: x [rows, in], weight [out, in], bias [out].
@@ -27,9 +28,11 @@ impl CustomOp3 for Linear {
     ) -> Result<(CpuStorage, Shape)> {
         let ((rows, input), (output, _)) = (x_layout.shape().dims2()?, weight_layout.shape().dims2()?);
         let x = Matrix::rows(operand(NAME, x, x_layout)?, input);
-        let weight = Matrix::rows(operand(NAME, weight, weight_layout)?, input);
         let mut y = operand(NAME, bias, bias_layout)?.repeat(rows);
-        parallel_product([rows, output, input], x, weight.transposed(), &mut y);
+        Weight::of(NAME, weight, weight_layout)?.lend_all(|weight| {
+            let weight = Matrix::rows(weight, input);
+            parallel_product([rows, output, input], x, weight.transposed(), &mut y);
+        });
         Ok((CpuStorage::F32(y), (rows, output).into()))
     }
 
@@ -43,7 +46,8 @@ impl CustomOp3 for Linear {
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let gradient = gradient.contiguous()?;
         let ((rows, input), output) = (x.dims2()?, weight.dim(0)?);
-        let (x_data, weight_data, g) = (elements(x)?, elements(weight)?, elements(&gradient)?);
+        let wide = weight.to_dtype(DType::F32)?;
+        let (x_data, weight_data, g) = (elements(x)?, elements(&wide)?, elements(&gradient)?);
         let g_matrix = Matrix::rows(&g, output);
         let x_gradient = for_tracked(x, || {
             let mut out = vec![0.0; rows * input];

@@ -19,6 +19,8 @@ mod math;
 mod reduce;
 mod simd;
 pub(super) mod upsample;
+mod weight;
+mod winograd;
 
 use std::cell::RefCell;
 use std::ops::{Deref, Range};
@@ -28,6 +30,11 @@ use candle_core::{CpuStorage, DType, Layout, Result, Storage, Tensor, bail};
 /// Whether the kernels of this module serve these operands.
 pub(super) fn serves(tensors: &[&Tensor]) -> bool {
     tensors.iter().all(|tensor| tensor.device().is_cpu() && tensor.dtype() == DType::F32)
+}
+
+/// Whether the kernels of convolution and linear layers serve these; their weights may be halves.
+pub(super) fn serves_weighted(x: &Tensor, weight: &Tensor) -> bool {
+    serves(&[x]) && matches!(weight.dtype(), DType::F32 | DType::F16 | DType::BF16)
 }
 
 /// The elements of a forward operand, which the layers hand over contiguous.
@@ -68,7 +75,7 @@ impl<Guard: Deref<Target = Storage>> Deref for Elements<Guard> {
 /// The gradient of an operand, computed only if somebody will ask for it.
 fn for_tracked(operand: &Tensor, gradient: impl FnOnce() -> Vec<f32>) -> Result<Option<Tensor>> {
     if operand.track_op() {
-        Tensor::from_vec(gradient(), operand.shape(), operand.device()).map(Some)
+        Tensor::from_vec(gradient(), operand.shape(), operand.device())?.to_dtype(operand.dtype()).map(Some)
     } else {
         Ok(None)
     }

@@ -1,0 +1,77 @@
+//! A layer's weights as they are stored. Half precisions are widened where a kernel needs them, one task's part
+//! or one layer at a time, so a model in half precision stays half as large.
+
+use std::ops::Range;
+
+use candle_core::{CpuStorage, Layout, Result, bail};
+use half::slice::HalfFloatSliceExt;
+use half::{bf16, f16};
+use rayon::prelude::*;
+
+use super::scratch;
+
+#[derive(Clone, Copy)]
+pub(super) enum Weight<'a> {
+    F32(&'a [f32]),
+    F16(&'a [f16]),
+    Bf16(&'a [bf16]),
+}
+
+/// Elements that one task widens.
+const TASK_ELEMENTS: usize = 1 << 16;
+
+impl<'a> Weight<'a> {
+    /// A forward operand, which the layers hand over contiguous.
+    pub(super) fn of(op: &str, storage: &'a CpuStorage, layout: &Layout) -> Result<Self> {
+        let Some((start, end)) = layout.contiguous_offsets() else {
+            bail!("{op}: the weight {:?} is not contiguous", layout.shape())
+        };
+        match storage {
+            CpuStorage::F32(data) => Ok(Self::F32(&data[start..end])),
+            CpuStorage::F16(data) => Ok(Self::F16(&data[start..end])),
+            CpuStorage::BF16(data) => Ok(Self::Bf16(&data[start..end])),
+            _ => bail!("{op}: the weight {:?} is none of f32, f16, bf16", layout.shape()),
+        }
+    }
+
+    fn len(self) -> usize {
+        match self {
+            Self::F32(data) => data.len(),
+            Self::F16(data) => data.len(),
+            Self::Bf16(data) => data.len(),
+        }
+    }
+
+    /// Lends a part of the weights in f32.
+    pub(super) fn lend<R>(self, part: Range<usize>, work: impl FnOnce(&[f32]) -> R) -> R {
+        match self {
+            Self::F32(data) => work(&data[part]),
+            _ => scratch(part.len(), |wide| {
+                self.widen(part, wide);
+                work(wide)
+            }),
+        }
+    }
+
+    /// Lends all weights in f32, widened by all cores.
+    pub(super) fn lend_all<R>(self, work: impl FnOnce(&[f32]) -> R) -> R {
+        match self {
+            Self::F32(data) => work(data),
+            _ => scratch(self.len(), |wide| {
+                wide.par_chunks_mut(TASK_ELEMENTS).enumerate().for_each(|(task, wide)| {
+                    let start = task * TASK_ELEMENTS;
+                    self.widen(start..start + wide.len(), wide);
+                });
+                work(wide)
+            }),
+        }
+    }
+
+    fn widen(self, part: Range<usize>, wide: &mut [f32]) {
+        match self {
+            Self::F32(data) => wide.copy_from_slice(&data[part]),
+            Self::F16(data) => data[part].convert_to_f32_slice(wide),
+            Self::Bf16(data) => data[part].convert_to_f32_slice(wide),
+        }
+    }
+}

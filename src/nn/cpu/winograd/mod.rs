@@ -1,0 +1,321 @@
+//! 3x3 convolution by Winograd's minimal filtering, F(2x2, 3x3): a 2x2 tile of outputs takes 16 multiplications
+//! for each pair of channels where the columns take 36 (Lavin and Gray 2016, section 4.1).
+//!
+//! With the kernel g, the 4x4 inputs d under a tile and its outputs y, `y = A^T [(G g G^T) . (B^T d B)] A`, so over
+//! all tiles and channels the dot is sixteen matrix products `M = U V`, one for each position of a 4x4 tile.
+//! Every map here is linear, and backward is the same way back: `dM = A dy A^T`, `dV = U^T dM`, `dU = dM V^T`,
+//! `dd = B dV B^T` added where tiles overlap, `dg = G^T dU G`.
+//!
+//! Of an enlarged picture all inputs come in pairs, so the middle two of a tile are equal, a quarter of the sixteen
+//! positions and more vanish, and nine are left: 9 multiplications instead of 36, and no enlarged picture.
+
+mod transform;
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::gemm::{Matrix, TASKS, Write, product};
+use super::scratch;
+use super::weight::Weight;
+
+/// The 3x3 convolution of `images` pictures, stride 1 and padding 1.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Winograd {
+    pub(super) images: usize,
+    pub(super) input: usize,
+    pub(super) output: usize,
+    /// Of the outputs.
+    pub(super) height: usize,
+    pub(super) width: usize,
+    /// Whether the input has half the height and width and each of its pixels counts for four.
+    pub(super) upsampled: bool,
+}
+
+/// Tiles of one block: enough columns for a matrix product to be fast, few enough for a second-level cache.
+const TILES: usize = 256;
+/// Elements between two channels of a block beyond its own: rows a power of two apart share cache lines.
+const PAD: usize = 16;
+
+impl Winograd {
+    /// Rows (and columns) of a tile's 4x4 positions that can differ from zero.
+    fn sides(&self) -> &'static [usize] {
+        if self.upsampled { &[0, 1, 3] } else { &[0, 1, 2, 3] }
+    }
+
+    /// Positions of a tile.
+    fn positions(&self) -> usize {
+        self.sides().len().pow(2)
+    }
+
+    /// Tiles in a row.
+    fn columns(&self) -> usize {
+        self.width.div_ceil(2)
+    }
+
+    /// Rows of tiles in one picture.
+    fn rows(&self) -> usize {
+        self.height.div_ceil(2)
+    }
+
+    /// Rows of tiles in a block; blocks go on from one picture to the next.
+    fn block_rows(&self) -> usize {
+        (TILES / self.columns()).clamp(1, self.images * self.rows())
+    }
+
+    /// All rows of tiles, in blocks.
+    fn blocks(&self) -> impl Iterator<Item = Range<usize>> {
+        let (all, step) = (self.images * self.rows(), self.block_rows());
+        (0..all).step_by(step).map(move |first| first..(first + step).min(all))
+    }
+
+    /// Height and width of an input.
+    fn source(&self) -> (usize, usize) {
+        if self.upsampled { (self.height / 2, self.width / 2) } else { (self.height, self.width) }
+    }
+
+    fn input_plane(&self) -> usize {
+        let (height, width) = self.source();
+        height * width
+    }
+
+    fn output_plane(&self) -> usize {
+        self.height * self.width
+    }
+
+    /// Elements of the transformed weights of one output channel.
+    fn kernels(&self) -> usize {
+        self.positions() * self.input
+    }
+
+    /// The outputs [images, output, h, w] of x [images, input, ..] and weight [output, input, 3, 3].
+    pub(super) fn convolve(&self, x: &[f32], weight: Weight, bias: &[f32]) -> Vec<f32> {
+        let (of_input, of_output) = (self.input * self.input_plane(), self.output * self.output_plane());
+        let mut out = vec![0.0; self.images * of_output];
+        if let Some(group) = self.group() {
+            self.transformed(weight, |u| {
+                let groups = out.par_chunks_mut(group * of_output).zip(x.par_chunks(group * of_input));
+                groups.for_each(|(out, x)| {
+                    let images = out.len() / of_output;
+                    Self { images, ..*self }.convolve_blocks(
+                        x,
+                        Kernels::Transformed(u),
+                        bias,
+                        out,
+                        self.output,
+                    );
+                });
+            });
+        } else if self.block_rows() == self.images * self.rows() {
+            // Each task needs its part of the transformed weights once, so they are never all there.
+            self.convolve_blocks(x, Kernels::Plain(weight), bias, &mut out, share(self.output));
+        } else {
+            self.transformed(weight, |u| {
+                self.convolve_blocks(x, Kernels::Transformed(u), bias, &mut out, share(self.output));
+            });
+        }
+        out
+    }
+
+    /// How many pictures make a task, where there are enough to cut the work by pictures alone.
+    fn group(&self) -> Option<usize> {
+        let tiles = self.rows() * self.columns();
+        (self.images >= TASKS / 2).then(|| (TILES / 2 / tiles).clamp(1, self.images.div_ceil(TASKS / 2)))
+    }
+
+    /// Lends the weights after their transform, [output][positions][input].
+    fn transformed<R>(&self, weight: Weight, work: impl FnOnce(&[f32]) -> R) -> R {
+        scratch(self.output * self.kernels(), |u| {
+            let share = share(self.output);
+            u.par_chunks_mut(share * self.kernels()).enumerate().for_each(|(task, u)| {
+                let first = task * share;
+                self.transform(weight, first..first + u.len() / self.kernels(), u);
+            });
+            work(u)
+        })
+    }
+
+    /// The weights of some output channels after their transform.
+    fn transform(&self, weight: Weight, outputs: Range<usize>, u: &mut [f32]) {
+        let kernels = self.input * 9;
+        let part = outputs.start * kernels..outputs.end * kernels;
+        weight.lend(part, |weight| self.transform_weights(weight, u));
+    }
+
+    /// Block after block of tiles: the inputs transformed, then `share` output channels to a task.
+    fn convolve_blocks(&self, x: &[f32], kernels: Kernels, bias: &[f32], out: &mut [f32], share: usize) {
+        let plane = self.output_plane();
+        let mut parts = by_channels(out, self.output * plane, share * plane);
+        for rows in self.blocks() {
+            let (tiles, channel) = self.sizes(&rows);
+            scratch(self.input * channel, |v| {
+                self.gather_inputs(x, &rows, v, share);
+                parts.par_iter_mut().enumerate().for_each(|(task, planes)| {
+                    let first = task * share;
+                    let count = share.min(self.output - first);
+                    kernels.lend(self, first..first + count, |u| {
+                        scratch(count * channel, |m| {
+                            for position in 0..self.positions() {
+                                let u = Matrix {
+                                    data: &u[position * self.input..],
+                                    row: self.kernels(),
+                                    column: 1,
+                                };
+                                let v = Matrix { data: &v[position * tiles..], row: channel, column: 1 };
+                                let m = &mut m[position * tiles..];
+                                product([count, tiles, self.input], u, v, m, channel, Write::Set, 1.0);
+                            }
+                            for (index, m) in m.chunks(channel).enumerate() {
+                                self.scatter_output(m, &rows, bias[first + index], planes, index * plane);
+                            }
+                        })
+                    });
+                });
+            });
+        }
+    }
+
+    /// The gradient of x, for `dy` [images, output, h, w].
+    pub(super) fn input_gradient(&self, dy: &[f32], weight: &[f32]) -> Vec<f32> {
+        let (of_input, of_output) = (self.input * self.input_plane(), self.output * self.output_plane());
+        let mut out = vec![0.0; self.images * of_input];
+        self.transformed(Weight::F32(weight), |u| match self.group() {
+            Some(group) => {
+                let groups = out.par_chunks_mut(group * of_input).zip(dy.par_chunks(group * of_output));
+                groups.for_each(|(out, dy)| {
+                    let images = out.len() / of_input;
+                    Self { images, ..*self }.input_gradient_blocks(dy, u, out, self.input);
+                });
+            }
+            None => self.input_gradient_blocks(dy, u, &mut out, share(self.input)),
+        });
+        out
+    }
+
+    fn input_gradient_blocks(&self, dy: &[f32], u: &[f32], out: &mut [f32], share: usize) {
+        let plane = self.input_plane();
+        let mut parts = by_channels(out, self.input * plane, share * plane);
+        for rows in self.blocks() {
+            let (tiles, channel) = self.sizes(&rows);
+            scratch(self.output * channel, |dm| {
+                self.gather_outputs(dy, &rows, dm, share);
+                parts.par_iter_mut().enumerate().for_each(|(task, planes)| {
+                    let first = task * share;
+                    let count = share.min(self.input - first);
+                    scratch(count * channel, |dv| {
+                        for position in 0..self.positions() {
+                            let u = Matrix {
+                                data: &u[position * self.input + first..],
+                                row: 1,
+                                column: self.kernels(),
+                            };
+                            let dm = Matrix { data: &dm[position * tiles..], row: channel, column: 1 };
+                            let dv = &mut dv[position * tiles..];
+                            product([count, tiles, self.output], u, dm, dv, channel, Write::Set, 1.0);
+                        }
+                        for (index, dv) in dv.chunks(channel).enumerate() {
+                            self.scatter_input(dv, &rows, planes, index * plane);
+                        }
+                    });
+                });
+            });
+        }
+    }
+
+    /// The gradient of the weight, for `dy` [images, output, h, w] and the input x.
+    pub(super) fn weight_gradient(&self, dy: &[f32], x: &[f32]) -> Vec<f32> {
+        let matrix = self.output * self.input;
+        let mut gradient = vec![0.0; matrix * 9];
+        scratch(self.positions() * matrix, |du| {
+            for (block, rows) in self.blocks().enumerate() {
+                let (tiles, channel) = self.sizes(&rows);
+                let write = if block == 0 { Write::Set } else { Write::Add };
+                scratch((self.input + self.output) * channel, |buffer| {
+                    let (v, dm) = buffer.split_at_mut(self.input * channel);
+                    self.gather_inputs(x, &rows, v, share(self.input));
+                    self.gather_outputs(dy, &rows, dm, share(self.output));
+                    let (v, dm) = (&*v, &*dm);
+                    du.par_chunks_mut(matrix).enumerate().for_each(|(position, du)| {
+                        let share = share(self.output);
+                        du.par_chunks_mut(share * self.input).enumerate().for_each(|(task, du)| {
+                            let dm = &dm[task * share * channel + position * tiles..];
+                            let dm = Matrix { data: dm, row: channel, column: 1 };
+                            let v = Matrix { data: &v[position * tiles..], row: 1, column: channel };
+                            let shape = [du.len() / self.input, self.input, tiles];
+                            product(shape, dm, v, du, self.input, write, 1.0);
+                        });
+                    });
+                });
+            }
+            let du = &*du;
+            let rows = gradient.par_chunks_mut(self.input * 9).with_min_len(4).enumerate();
+            rows.for_each(|(output, row)| self.fold_weights(du, output, row));
+        });
+        gradient
+    }
+
+    /// Tiles of some rows, and the elements of a channel of so many.
+    fn sizes(&self, rows: &Range<usize>) -> (usize, usize) {
+        let tiles = rows.len() * self.columns();
+        (tiles, self.positions() * tiles + PAD)
+    }
+
+    /// `V = B^T d B` of all input channels for the tiles of `rows`.
+    fn gather_inputs(&self, x: &[f32], rows: &Range<usize>, v: &mut [f32], share: usize) {
+        let (plane, channel) = (self.input_plane(), self.sizes(rows).1);
+        let step = self.input * plane;
+        v.par_chunks_mut(share * channel).enumerate().for_each(|(task, v)| {
+            for (index, v) in v.chunks_mut(channel).enumerate() {
+                self.gather_input(&x[(task * share + index) * plane..], step, rows, v);
+            }
+        });
+    }
+
+    /// `dM = A dy A^T` of all output channels for the tiles of `rows`.
+    fn gather_outputs(&self, dy: &[f32], rows: &Range<usize>, dm: &mut [f32], share: usize) {
+        let (plane, channel) = (self.output_plane(), self.sizes(rows).1);
+        let step = self.output * plane;
+        dm.par_chunks_mut(share * channel).enumerate().for_each(|(task, dm)| {
+            for (index, dm) in dm.chunks_mut(channel).enumerate() {
+                self.gather_output(&dy[(task * share + index) * plane..], step, rows, dm);
+            }
+        });
+    }
+}
+
+/// The weights of a convolution on their way to the products.
+#[derive(Clone, Copy)]
+enum Kernels<'a> {
+    /// As they are, [output, input, 3, 3]: whoever asks transforms them.
+    Plain(Weight<'a>),
+    /// [output, positions, input]
+    Transformed(&'a [f32]),
+}
+
+impl Kernels<'_> {
+    /// Lends the transformed weights of some output channels.
+    fn lend<R>(self, winograd: &Winograd, outputs: Range<usize>, work: impl FnOnce(&[f32]) -> R) -> R {
+        let whole = winograd.kernels();
+        match self {
+            Self::Transformed(u) => work(&u[outputs.start * whole..outputs.end * whole]),
+            Self::Plain(weight) => scratch(outputs.len() * whole, |u| {
+                winograd.transform(weight, outputs, u);
+                work(u)
+            }),
+        }
+    }
+}
+
+/// Channels of one task out of `channels`.
+fn share(channels: usize) -> usize {
+    channels.div_ceil(TASKS).next_multiple_of(16)
+}
+
+/// Cuts pictures of `step` elements into ranges of channels of `part` elements: for each range its part of each picture.
+fn by_channels(pictures: &mut [f32], step: usize, part: usize) -> Vec<Vec<&mut [f32]>> {
+    let mut parts: Vec<Vec<&mut [f32]>> = (0..step.div_ceil(part)).map(|_| Vec::new()).collect();
+    for picture in pictures.chunks_mut(step) {
+        parts.iter_mut().zip(picture.chunks_mut(part)).for_each(|(parts, part)| parts.push(part));
+    }
+    parts
+}
