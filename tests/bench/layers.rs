@@ -1,0 +1,259 @@
+//! Each layer of a U-Net against torch on the same machine, in one run: `cargo bench --bench layers -- --python PYTHON`.
+//!
+//! Both sides use the same number of threads and take turns; a figure is the fastest of its turns, which other
+//! work on the machine disturbs least. "training" is forward and backward with a gradient for every operand.
+
+mod side;
+
+use std::time::Instant;
+
+use candle_core::{DType, Device, Result, Tensor, Var};
+use laptop_diff::backend::{Random, memory};
+use laptop_diff::nn::optim::AdamW;
+use laptop_diff::nn::{self, Conv2d, GroupNorm, LayerNorm, Linear};
+use serde::Serialize;
+
+use side::{Arguments, Peer, table};
+
+/// What is measured; the fields are torch's side's arguments too.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+enum Layer {
+    Conv2d {
+        batch: usize,
+        input: usize,
+        output: usize,
+        size: usize,
+        kernel: usize,
+        stride: usize,
+        upsampled: bool,
+    },
+    Linear {
+        rows: usize,
+        input: usize,
+        output: usize,
+    },
+    GroupNorm {
+        batch: usize,
+        channels: usize,
+        size: usize,
+        silu: bool,
+    },
+    LayerNorm {
+        rows: usize,
+        size: usize,
+    },
+    Attention {
+        batch: usize,
+        heads: usize,
+        queries: usize,
+        keys: usize,
+        dim: usize,
+    },
+    Geglu {
+        rows: usize,
+        width: usize,
+    },
+    Silu {
+        elements: usize,
+    },
+    Upsample {
+        batch: usize,
+        channels: usize,
+        size: usize,
+    },
+    Adamw {
+        tensors: usize,
+        elements: usize,
+    },
+}
+
+#[derive(Clone, Copy, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum Pass {
+    Forward,
+    Training,
+}
+
+const fn conv(batch: usize, input: usize, output: usize, size: usize, kernel: usize) -> Layer {
+    Layer::Conv2d { batch, input, output, size, kernel, stride: 1, upsampled: false }
+}
+
+/// The layers of SD v1.5 and SDXL at 64x64 latents, and of the shipped small model at batch 16.
+const LAYERS: &[Layer] = &[
+    conv(1, 4, 320, 64, 3),
+    conv(1, 320, 320, 64, 3),
+    conv(2, 320, 320, 64, 3),
+    conv(1, 960, 320, 64, 3),
+    conv(1, 320, 4, 64, 3),
+    conv(1, 640, 640, 32, 3),
+    conv(1, 1920, 640, 32, 3),
+    conv(1, 1280, 1280, 16, 3),
+    conv(2, 1280, 1280, 16, 3),
+    conv(1, 1280, 1280, 8, 3),
+    conv(1, 2560, 1280, 8, 3),
+    Layer::Conv2d { batch: 1, input: 320, output: 320, size: 64, kernel: 3, stride: 2, upsampled: false },
+    Layer::Conv2d { batch: 1, input: 640, output: 640, size: 32, kernel: 3, stride: 1, upsampled: true },
+    conv(1, 320, 320, 64, 1),
+    conv(1, 960, 640, 32, 1),
+    conv(1, 1280, 1280, 16, 1),
+    conv(16, 32, 32, 16, 3),
+    conv(16, 80, 48, 8, 3),
+    conv(16, 80, 80, 4, 3),
+    conv(16, 48, 48, 2, 3),
+    conv(16, 32, 32, 16, 1),
+    Layer::Linear { rows: 4096, input: 320, output: 2560 },
+    Layer::Linear { rows: 4096, input: 1280, output: 320 },
+    Layer::Linear { rows: 1024, input: 640, output: 640 },
+    Layer::Linear { rows: 256, input: 1280, output: 10240 },
+    Layer::Linear { rows: 77, input: 768, output: 320 },
+    Layer::Linear { rows: 1, input: 1280, output: 1280 },
+    Layer::Linear { rows: 4096, input: 32, output: 256 },
+    Layer::GroupNorm { batch: 1, channels: 320, size: 64, silu: true },
+    Layer::GroupNorm { batch: 1, channels: 640, size: 32, silu: false },
+    Layer::GroupNorm { batch: 2, channels: 1280, size: 8, silu: true },
+    Layer::GroupNorm { batch: 16, channels: 32, size: 16, silu: true },
+    Layer::LayerNorm { rows: 4096, size: 320 },
+    Layer::LayerNorm { rows: 256, size: 1280 },
+    Layer::LayerNorm { rows: 4096, size: 32 },
+    Layer::Attention { batch: 1, heads: 8, queries: 4096, keys: 4096, dim: 40 },
+    Layer::Attention { batch: 1, heads: 8, queries: 1024, keys: 1024, dim: 80 },
+    Layer::Attention { batch: 1, heads: 10, queries: 1024, keys: 1024, dim: 64 },
+    Layer::Attention { batch: 1, heads: 8, queries: 64, keys: 64, dim: 160 },
+    Layer::Attention { batch: 1, heads: 8, queries: 4096, keys: 77, dim: 40 },
+    Layer::Attention { batch: 1, heads: 20, queries: 256, keys: 77, dim: 64 },
+    Layer::Attention { batch: 16, heads: 4, queries: 256, keys: 256, dim: 8 },
+    Layer::Geglu { rows: 4096, width: 1280 },
+    Layer::Geglu { rows: 4096, width: 128 },
+    Layer::Silu { elements: 1280 * 1024 },
+    Layer::Upsample { batch: 1, channels: 640, size: 32 },
+    Layer::Adamw { tensors: 20, elements: 2_500_000 },
+    Layer::Adamw { tensors: 300, elements: 10_000 },
+];
+
+/// Turns of each side.
+const TURNS: usize = 5;
+/// How long a turn should take at least, in seconds.
+const TURN: f64 = 0.05;
+
+fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
+    memory::keep_freed();
+    let arguments = Arguments::parse();
+    let device = arguments.open()?;
+    let mut peer = Peer::start(&arguments, "layers.py")?;
+    let mut rows = Vec::new();
+    for layer in LAYERS {
+        for pass in [Pass::Forward, Pass::Training] {
+            let name =
+                format!("{} {}", serde_json::to_value(pass)?.as_str().unwrap_or_default(), name(layer));
+            let trains = pass == Pass::Training && !matches!(layer, Layer::Adamw { .. });
+            if !arguments.wants(&name) || (pass == Pass::Training) != trains {
+                continue;
+            }
+            let call = prepare(*layer, trains, arguments.dtype(), &device)?;
+            let time = |repeats: usize| -> Result<f64> {
+                let begun = Instant::now();
+                for _ in 0..repeats {
+                    call()?;
+                }
+                device.synchronize()?;
+                Ok(begun.elapsed().as_secs_f64() / repeats as f64)
+            };
+            time(1)?;
+            let repeats = ((TURN / time(1)?).ceil() as usize).clamp(1, 1000);
+            let job = serde_json::json!({ "layer": layer, "pass": pass, "repeats": repeats });
+            let (mut ours, mut torch) = (f64::INFINITY, f64::INFINITY);
+            for _ in 0..TURNS {
+                torch = torch.min(peer.ask(&job)?);
+                ours = ours.min(time(repeats)?);
+            }
+            rows.push((name, ours, torch));
+            table(&rows[rows.len() - 1..], rows.len() == 1);
+        }
+    }
+    side::summary(&rows);
+    Ok(())
+}
+
+/// The line of the table: the kind and its sizes.
+fn name(layer: &Layer) -> String {
+    let text = format!("{layer:?}").to_lowercase();
+    text.replace(['{', '}', ','], "").replace(": ", "=").split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+type Call<'a> = Box<dyn Fn() -> Result<()> + 'a>;
+
+fn prepare(layer: Layer, trains: bool, dtype: DType, device: &Device) -> Result<Call<'_>> {
+    let random = Random::new(1, "bench");
+    let tensor = |index: u64, shape: &[usize]| -> Result<Tensor> {
+        let tensor = random.normal("operand", index, shape, device)?.to_dtype(dtype)?;
+        if trains { Ok(Var::from_tensor(&tensor)?.into_inner()) } else { Ok(tensor) }
+    };
+    let three = |a: &[usize], b: &[usize], c: &[usize]| -> Result<[Tensor; 3]> {
+        Ok([tensor(0, a)?, tensor(1, b)?, tensor(2, c)?])
+    };
+    let run: Box<dyn Fn() -> Result<Tensor>> =
+        match layer {
+            Layer::Conv2d { batch, input, output, size, kernel, stride, upsampled } => {
+                let [x, weight, bias] =
+                    three(&[batch, input, size, size], &[output, input, kernel, kernel], &[output])?;
+                let conv = Conv2d { weight, bias: Some(bias), stride, padding: kernel / 2 };
+                Box::new(move || {
+                    if upsampled { conv.forward(&nn::upsample_nearest_2x(&x)?) } else { conv.forward(&x) }
+                })
+            }
+            Layer::Linear { rows, input, output } => {
+                let [x, weight, bias] = three(&[rows, input], &[output, input], &[output])?;
+                let linear = Linear { weight, bias: Some(bias) };
+                Box::new(move || linear.forward(&x))
+            }
+            Layer::GroupNorm { batch, channels, size, silu } => {
+                let [x, weight, bias] = three(&[batch, channels, size, size], &[channels], &[channels])?;
+                let norm = GroupNorm { weight, bias, groups: 32, eps: 1e-5 };
+                Box::new(move || if silu { norm.forward_silu(&x) } else { norm.forward(&x) })
+            }
+            Layer::LayerNorm { rows, size } => {
+                let [x, weight, bias] = three(&[rows, size], &[size], &[size])?;
+                let norm = LayerNorm { weight, bias, eps: 1e-5 };
+                Box::new(move || norm.forward(&x))
+            }
+            Layer::Attention { batch, heads, queries, keys, dim } => {
+                let (of_queries, of_keys) = ([batch, queries, heads * dim], [batch, keys, heads * dim]);
+                let [q, k, v] = three(&of_queries, &of_keys, &of_keys)?;
+                Box::new(move || nn::attention(&q, &k, &v, heads, false))
+            }
+            Layer::Geglu { rows, width } => {
+                let x = tensor(0, &[rows, 2 * width])?;
+                Box::new(move || nn::geglu(&x))
+            }
+            Layer::Silu { elements } => {
+                let x = tensor(0, &[elements])?;
+                Box::new(move || nn::silu(&x))
+            }
+            Layer::Upsample { batch, channels, size } => {
+                let x = tensor(0, &[batch, channels, size, size])?;
+                Box::new(move || nn::upsample_nearest_2x(&x))
+            }
+            Layer::Adamw { tensors, elements } => return adamw(tensors, elements, device),
+        };
+    Ok(Box::new(move || {
+        let y = run()?;
+        if trains {
+            y.backward()?;
+        }
+        Ok(())
+    }))
+}
+
+fn adamw(tensors: usize, elements: usize, device: &Device) -> Result<Call<'_>> {
+    let settings = AdamW { learning_rate: 1e-5, ..AdamW::default() };
+    let variable = || Var::zeros(elements, DType::F32, device);
+    let slots =
+        (0..tensors).map(|_| Ok([variable()?, variable()?, variable()?])).collect::<Result<Vec<_>>>()?;
+    let gradient = Random::new(1, "bench").normal("gradient", 0, &[elements], device)?;
+    Ok(Box::new(move || {
+        slots.iter().try_for_each(|[parameter, first, second]| {
+            settings.step(parameter, &gradient, (first, second), 100, 1.0)
+        })
+    }))
+}

@@ -1,0 +1,126 @@
+"""diffusers' side of `cargo bench --bench unet` (torch 2.11.0, diffusers 0.42.1).
+
+make   saves a U-Net of the real shape with random weights, as diffusers does, and the inputs that both sides take
+run    times its passes: prints {"seconds": fastest, "peak_bytes": of this process}, writes `prediction`
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import torch
+from diffusers import UNet2DConditionModel
+from safetensors.torch import load_file, save_file
+
+# The configurations of runwayml/stable-diffusion-v1-5 and stabilityai/stable-diffusion-xl-base-1.0.
+CONFIGS = {
+    "sd15": dict(sample_size=64, cross_attention_dim=768, attention_head_dim=8),
+    "sdxl": dict(
+        sample_size=128,
+        cross_attention_dim=2048,
+        attention_head_dim=(5, 10, 20),
+        block_out_channels=(320, 640, 1280),
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        transformer_layers_per_block=(1, 2, 10),
+        use_linear_projection=True,
+        addition_embed_type="text_time",
+        addition_time_embed_dim=256,
+        projection_class_embeddings_input_dim=2816,
+    ),
+}
+
+
+def make(folder, family):
+    torch.manual_seed(0)
+    UNet2DConditionModel(**CONFIGS[family]).save_pretrained(folder / "unet")
+
+
+def inputs(config, batch, size):
+    generator = torch.Generator().manual_seed(1)
+    normal = lambda *shape: torch.randn(shape, generator=generator)
+    tensors = dict(
+        sample=normal(batch, config.in_channels, size, size),
+        timestep=torch.linspace(10, 900, batch).long(),
+        encoder_hidden_states=normal(batch, 77, config.cross_attention_dim),
+        target=normal(batch, config.out_channels, size, size),
+    )
+    if config.addition_embed_type == "text_time":
+        tensors["time_ids"] = torch.tensor([[1024.0, 1024, 0, 0, 1024, 1024]]).repeat(batch, 1)
+        width = config.projection_class_embeddings_input_dim - 6 * config.addition_time_embed_dim
+        tensors["text_embeds"] = normal(batch, width)
+    return tensors
+
+
+def peak_bytes():
+    if DEVICE.type == "cuda":
+        return torch.cuda.max_memory_allocated()
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) * 1024
+
+
+def run(arguments):
+    dtype = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}[arguments.dtype]
+    unet = UNet2DConditionModel.from_pretrained(arguments.folder, subfolder="unet", torch_dtype=dtype).to(DEVICE)
+    file = arguments.folder / f"inputs-{arguments.batch}-{arguments.size}.safetensors"
+    save_file(inputs(unet.config, arguments.batch, arguments.size), file)
+    given = {name: tensor.to(DEVICE) for name, tensor in load_file(file).items()}
+    given = {name: t.to(dtype) if t.is_floating_point() else t for name, t in given.items()}
+    extra = {name: given[name] for name in ("time_ids", "text_embeds") if name in given}
+    model = torch.compile(unet) if arguments.compile else unet
+
+    def predict():
+        states = given["encoder_hidden_states"]
+        return model(given["sample"], given["timestep"], states, added_cond_kwargs=extra).sample
+
+    if arguments.passes == "training":
+        optimiser = torch.optim.AdamW(unet.parameters(), lr=1e-5, fused=True)
+
+    def call():
+        if arguments.passes == "forward":
+            with torch.no_grad():
+                return predict()
+        for parameter in unet.parameters():
+            parameter.grad = None
+        prediction = predict()
+        torch.nn.functional.mse_loss(prediction.float(), given["target"].float()).backward()
+        if arguments.passes == "training":
+            optimiser.step()
+        return prediction
+
+    prediction = call()
+    save_file({"prediction": prediction.detach().float().cpu()}, arguments.folder / "torch.safetensors")
+    seconds = float("inf")
+    for _ in range(arguments.turns):
+        synchronise()
+        begun = time.perf_counter()
+        call()
+        synchronise()
+        seconds = min(seconds, time.perf_counter() - begun)
+    print(json.dumps(dict(seconds=seconds, peak_bytes=peak_bytes())))
+
+
+def synchronise():
+    if DEVICE.type == "cuda":
+        torch.cuda.synchronize()
+
+
+arguments = argparse.ArgumentParser()
+arguments.add_argument("--threads", type=int, required=True)
+arguments.add_argument("--device", default="cpu")
+arguments.add_argument("--dtype", default="f32")
+arguments.add_argument("--make")
+arguments.add_argument("--folder", type=Path, required=True)
+arguments.add_argument("--passes")
+arguments.add_argument("--batch", type=int)
+arguments.add_argument("--size", type=int)
+arguments.add_argument("--turns", type=int)
+arguments.add_argument("--compile", action="store_true")
+arguments = arguments.parse_args()
+torch.set_num_threads(arguments.threads)
+DEVICE = torch.device(arguments.device)
+if arguments.make:
+    make(arguments.folder, arguments.make)
+else:
+    run(arguments)

@@ -1,0 +1,274 @@
+//! Whole U-Nets against diffusers on the same machine, in one run: `cargo bench --bench unet -- --python PYTHON`.
+//!
+//! Each measurement is a process of its own, so that its peak memory is its own too; both sides read the same files
+//! (random weights of the real shapes, made by diffusers under `target/bench`), take turns, and must agree.
+
+mod side;
+
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+
+use candle_core::{DType, Device, Result, Tensor, Var};
+use laptop_diff::backend::memory;
+use laptop_diff::model::ModelDirectory;
+use laptop_diff::model::unet::{Conditioning, UNet};
+use laptop_diff::nn::optim::AdamW;
+use serde::Deserialize;
+
+use side::Arguments;
+
+/// One line of the table.
+#[derive(Clone, Copy)]
+struct Case {
+    family: &'static str,
+    batch: usize,
+    /// Height and width of the latents.
+    size: usize,
+    /// `forward`; `gradient`, which is forward and backward; or `training`, which adds AdamW's step.
+    passes: &'static str,
+    /// Passes that one process measures.
+    turns: usize,
+}
+
+const fn case(family: &'static str, batch: usize, size: usize, passes: &'static str, turns: usize) -> Case {
+    Case { family, batch, size, passes, turns }
+}
+
+/// SDXL's gradients in f32 need more memory than the machines of our CI have.
+const ON_CPU: &[Case] = &[
+    case("nano", 16, 16, "forward", 20),
+    case("nano", 16, 16, "gradient", 20),
+    case("nano", 16, 16, "training", 20),
+    case("sd15", 1, 64, "forward", 3),
+    case("sd15", 2, 64, "forward", 2),
+    case("sd15", 1, 64, "gradient", 2),
+    case("sdxl", 1, 64, "forward", 2),
+    case("sdxl", 2, 64, "forward", 1),
+];
+
+const ON_CUDA: &[Case] = &[
+    case("nano", 16, 16, "training", 20),
+    case("sd15", 1, 64, "forward", 20),
+    case("sd15", 8, 64, "forward", 10),
+    case("sd15", 1, 64, "training", 10),
+    case("sd15", 8, 64, "training", 5),
+    case("sdxl", 1, 128, "forward", 10),
+    case("sdxl", 4, 128, "forward", 5),
+    case("sdxl", 1, 128, "training", 5),
+    case("sdxl", 4, 128, "training", 3),
+];
+
+/// Processes of each side for a line.
+const ROUNDS: usize = 2;
+
+#[derive(Deserialize)]
+struct Measured {
+    seconds: f64,
+    peak_bytes: u64,
+}
+
+impl Measured {
+    /// The faster, and the larger peak.
+    fn join(self, other: Option<Self>) -> Self {
+        match other {
+            Some(other) => Self {
+                seconds: self.seconds.min(other.seconds),
+                peak_bytes: self.peak_bytes.max(other.peak_bytes),
+            },
+            None => self,
+        }
+    }
+}
+
+fn main() -> std::result::Result<(), Box<dyn Error>> {
+    memory::keep_freed();
+    if let Ok(case) = std::env::var(OURS) {
+        return measure(&case);
+    }
+    let arguments = Arguments::parse();
+    println_row(["U-Net", "ours (s)", "torch (s)", "ratio", "ours (GB)", "torch (GB)", "difference"]);
+    let cases = if arguments.device.to_string().starts_with("cuda") { ON_CUDA } else { ON_CPU };
+    for case in cases {
+        let name =
+            format!("{} {}x{} batch {} {}", case.family, case.size, case.size, case.batch, case.passes);
+        if !arguments.wants(&name) {
+            continue;
+        }
+        let folder = model(&arguments, case.family)?;
+        let (mut ours, mut torch, mut compiled) = (None, None, None);
+        for _ in 0..ROUNDS {
+            let script = with_case(arguments.script("unet.py"), case, &folder);
+            torch = Some(answer::<Measured>(script)?.join(torch));
+            if arguments.compile {
+                let mut script = with_case(arguments.script("unet.py"), case, &folder);
+                script.arg("--compile");
+                compiled = Some(answer::<Measured>(script)?.join(compiled));
+            }
+            ours = Some(answer::<Measured>(this_side(&arguments, case, &folder)?)?.join(ours));
+        }
+        let ours = ours.ok_or("no round was measured")?;
+        let difference = difference(&folder)?;
+        for (name, torch) in [(name.clone(), torch), (name + " (compiled)", compiled)] {
+            let Some(torch) = torch else { continue };
+            println_row([
+                &name,
+                &format!("{:.3}", ours.seconds),
+                &format!("{:.3}", torch.seconds),
+                &format!("{:.2}", ours.seconds / torch.seconds),
+                &format!("{:.2}", ours.peak_bytes as f64 / 1e9),
+                &format!("{:.2}", torch.peak_bytes as f64 / 1e9),
+                &format!("{difference:.1e}"),
+            ]);
+        }
+    }
+    Ok(())
+}
+
+#[expect(clippy::print_stdout, reason = "a benchmark's output is its table")]
+fn println_row(cells: [&str; 7]) {
+    let [name, numbers @ ..] = cells;
+    println!("{name:<44}{}", numbers.map(|cell| format!(" {cell:>10}")).concat());
+}
+
+/// The folder of a model; made on first use where it is not in the repository.
+fn model(arguments: &Arguments, family: &str) -> std::result::Result<PathBuf, Box<dyn Error>> {
+    let root = side::root();
+    let folder = root.join("target/bench").join(family);
+    if folder.join("unet/config.json").is_file() {
+        return Ok(folder);
+    }
+    std::fs::create_dir_all(folder.join("unet"))?;
+    if family == "nano" {
+        for entry in std::fs::read_dir(root.join("examples/nano-sd/unet"))? {
+            let entry = entry?;
+            std::fs::copy(entry.path(), folder.join("unet").join(entry.file_name()))?;
+        }
+        return Ok(folder);
+    }
+    let mut script = arguments.script("unet.py");
+    script.args(["--make", family, "--folder"]).arg(&folder);
+    if !script.status()?.success() {
+        return Err(format!("diffusers could not make {}", folder.display()).into());
+    }
+    Ok(folder)
+}
+
+fn with_case(mut script: Command, case: &Case, folder: &Path) -> Command {
+    script.arg("--folder").arg(folder).args(["--passes", case.passes]);
+    for (name, value) in [("--batch", case.batch), ("--size", case.size), ("--turns", case.turns)] {
+        script.args([name, &value.to_string()]);
+    }
+    script
+}
+
+fn answer<T: for<'de> Deserialize<'de>>(mut command: Command) -> std::result::Result<T, Box<dyn Error>> {
+    let output = command.stderr(std::process::Stdio::inherit()).output()?;
+    let text = String::from_utf8(output.stdout)?;
+    let line = text.lines().last().unwrap_or_default();
+    serde_json::from_str(line).map_err(|_| format!("{command:?} ended with {}: {text}", output.status).into())
+}
+
+/// Set for a process that measures our side.
+const OURS: &str = "LAPTOP_DIFF_BENCH_CASE";
+
+/// This program again, to measure one case.
+fn this_side(
+    arguments: &Arguments,
+    case: &Case,
+    folder: &Path,
+) -> std::result::Result<Command, Box<dyn Error>> {
+    let mut command = Command::new(std::env::current_exe()?);
+    let Case { batch, size, passes, turns, .. } = case;
+    let file = folder.join(format!("inputs-{batch}-{size}.safetensors"));
+    let job = serde_json::json!([folder, file, passes, turns]);
+    command.env(OURS, job.to_string());
+    let settings = [arguments.threads.to_string(), arguments.device.to_string(), arguments.dtype_name()];
+    for (name, value) in ["--threads", "--device", "--dtype"].into_iter().zip(settings) {
+        command.arg(name).arg(value);
+    }
+    Ok(command)
+}
+
+/// Relative L2 difference of the two predictions.
+fn difference(folder: &Path) -> std::result::Result<f64, Box<dyn Error>> {
+    let read = |name: &str| -> Result<Tensor> {
+        let tensors = candle_core::safetensors::load(folder.join(name), &Device::Cpu)?;
+        tensors["prediction"].to_dtype(DType::F64)
+    };
+    let (ours, torch) = (read("ours.safetensors")?, read("torch.safetensors")?);
+    let norm = |tensor: Tensor| tensor.sqr()?.sum_all()?.to_scalar::<f64>();
+    Ok((norm((&ours - &torch)?)? / norm(torch)?).sqrt())
+}
+
+/// Our side of one case.
+#[expect(clippy::print_stdout, reason = "the parent process reads the answer there")]
+fn measure(job: &str) -> std::result::Result<(), Box<dyn Error>> {
+    let arguments = Arguments::parse();
+    let (folder, file, passes, turns): (PathBuf, PathBuf, String, usize) = serde_json::from_str(job)?;
+    let device = arguments.open()?;
+    let given = candle_core::safetensors::load(file, &device)?;
+    let conditioning = Conditioning {
+        encoder_hidden_states: given["encoder_hidden_states"].clone(),
+        text_embeds: given.get("text_embeds").cloned(),
+        time_ids: given.get("time_ids").cloned(),
+    };
+    let directory = ModelDirectory::open(&folder)?;
+    let (unet, variables) = if passes == "forward" {
+        (directory.unet(arguments.dtype(), &device)?, Vec::new())
+    } else {
+        let (unet, variables) = directory.unet_trainable(&device)?;
+        (unet, variables.into_values().collect())
+    };
+    let moments = if passes == "training" {
+        let zeros = |variable: &Var| Var::zeros(variable.shape(), DType::F32, &device);
+        variables.iter().map(|v| Ok((zeros(v)?, zeros(v)?))).collect::<Result<Vec<_>>>()?
+    } else {
+        Vec::new()
+    };
+    let call = || -> Result<Tensor> {
+        let prediction = unet.forward(&given["sample"], &given["timestep"], &conditioning)?;
+        if passes != "forward" {
+            let loss = (prediction.to_dtype(DType::F32)? - &given["target"])?.sqr()?.mean_all()?;
+            step(&loss, &variables, &moments)?;
+        }
+        Ok(prediction.detach())
+    };
+    // candle walks the graph recursively; a default stack is too small for the gradients of SDXL.
+    let seconds = std::thread::scope(|scope| -> std::result::Result<f64, Box<dyn Error>> {
+        let thread = std::thread::Builder::new().stack_size(256 << 20);
+        let work = thread.spawn_scoped(scope, || -> Result<(Tensor, f64)> {
+            let prediction = call()?;
+            let mut seconds = f64::INFINITY;
+            for _ in 0..turns {
+                device.synchronize()?;
+                let begun = Instant::now();
+                call()?;
+                device.synchronize()?;
+                seconds = seconds.min(begun.elapsed().as_secs_f64());
+            }
+            Ok((prediction, seconds))
+        })?;
+        let (prediction, seconds) = work.join().map_err(|_| "the measured thread panicked")??;
+        let prediction = prediction.to_dtype(DType::F32)?.to_device(&Device::Cpu)?;
+        let tensors = std::collections::HashMap::from([("prediction", prediction)]);
+        candle_core::safetensors::save(&tensors, folder.join("ours.safetensors"))?;
+        Ok(seconds)
+    })?;
+    let peak_bytes = memory::peak_bytes().unwrap_or_default();
+    println!("{}", serde_json::json!({ "seconds": seconds, "peak_bytes": peak_bytes }));
+    Ok(())
+}
+
+/// Backward and, where there are moments, AdamW.
+fn step(loss: &Tensor, variables: &[Var], moments: &[(Var, Var)]) -> Result<()> {
+    let gradients = loss.backward()?;
+    let settings = AdamW { learning_rate: 1e-5, ..AdamW::default() };
+    for (variable, (first, second)) in variables.iter().zip(moments) {
+        if let Some(gradient) = gradients.get(variable) {
+            settings.step(variable, gradient, (first, second), 1, 1.0)?;
+        }
+    }
+    Ok(())
+}
