@@ -22,6 +22,7 @@ use super::parameters::DistillParameters;
 use crate::backend::Random;
 use crate::base::{Interrupt, Progress};
 use crate::model::unet::UNet;
+use crate::nn;
 use crate::sample::NoiseSchedule;
 
 /// candle walks the graph recursively; 20,000 operations in a row overflowed a 2 MiB stack (candle 0.11.1, 2026-11).
@@ -234,7 +235,7 @@ impl Pupil<'_> {
                 }
                 terms[index] += value / pieces as f32;
             }
-            let mut store = losses::total(&measured, &shares, work.device)?.backward()?;
+            let mut store = nn::backward(&losses::total(&measured, &shares, work.device)?)?;
             gradients.add(&mut store, self.optimiser.parameters())?;
         }
         let norm = gradients.norm()?;

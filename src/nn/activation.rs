@@ -2,8 +2,8 @@
 
 use candle_core::{D, Result, Tensor, bail};
 
-use super::cpu;
 use super::cpu::activation::{Activation, Geglu};
+use super::{composed, cpu};
 
 /// `x * sigmoid(x)`, any shape.
 pub fn silu(x: &Tensor) -> Result<Tensor> {
@@ -33,9 +33,7 @@ pub fn geglu(x: &Tensor) -> Result<Tensor> {
     if cpu::serves(&[x]) {
         return x.contiguous()?.apply_op1(Geglu);
     }
-    let value = x.narrow(D::Minus1, 0, width / 2)?;
-    let gate = x.narrow(D::Minus1, width / 2, width / 2)?.contiguous()?;
-    value.mul(&gate.gelu_erf()?)
+    composed::apply1(composed::Geglu, x)
 }
 
 /// The slope in quick GELU, from the CLIP code.

@@ -3,8 +3,7 @@
 use candle_core::{Result, Tensor, bail};
 use candle_nn::VarBuilder;
 
-use super::cpu;
-use super::{or_zeros, pointwise, upsample_nearest_2x};
+use super::{composed, cpu, or_zeros, pointwise, upsample_nearest_2x};
 
 /// A convolution with one square kernel, stride and zero padding.
 #[derive(Clone, Debug)]
@@ -49,7 +48,11 @@ impl Conv2d {
     /// [batch, in, h, w] -> [batch, out, h', w'] with h' = (h + 2 padding - kernel) / stride + 1.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         self.check(x, 1)?;
-        if cpu::serves_weighted(x, &self.weight) { self.fused(x, false) } else { self.composed(x) }
+        if cpu::serves_weighted(x, &self.weight) {
+            return self.fused(x, false);
+        }
+        let op = composed::Conv2d { stride: self.stride, padding: self.padding };
+        composed::apply3(op, [x, &self.weight, &or_zeros(&self.bias, &self.weight, x.dtype())?])
     }
 
     /// `forward(upsample_nearest_2x(x))`, on the CPU without making the enlarged picture:
@@ -91,27 +94,5 @@ impl Conv2d {
             )
         }
         Ok(())
-    }
-
-    fn composed(&self, x: &Tensor) -> Result<Tensor> {
-        let (_, _, height, width) = x.dims4()?;
-        let kernel = self.weight.dim(2)?;
-        // What the last step leaves over. candle's backward takes the height's for the width's too, so
-        // where they differ it is given the padded part that the kernel does reach.
-        let left = |size: usize| (size + 2 * self.padding - kernel) % self.stride;
-        let y = if left(height) == left(width) {
-            x.contiguous()?.conv2d(&self.weight, self.padding, self.stride, 1, 1)?
-        } else {
-            let reach = |x: &Tensor, dim: usize, size: usize| {
-                let length = size + 2 * self.padding - left(size);
-                x.pad_with_zeros(dim, self.padding, self.padding)?.narrow(dim, 0, length)
-            };
-            let x = reach(&reach(x, 2, height)?, 3, width)?;
-            x.contiguous()?.conv2d(&self.weight, 0, self.stride, 1, 1)?
-        };
-        match &self.bias {
-            Some(bias) => y.broadcast_add(&bias.reshape((1, (), 1, 1))?),
-            None => Ok(y),
-        }
     }
 }

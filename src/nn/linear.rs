@@ -3,8 +3,7 @@
 use candle_core::{D, Result, Tensor, bail};
 use candle_nn::VarBuilder;
 
-use super::cpu;
-use super::{or_zeros, pointwise};
+use super::{composed, cpu, or_zeros, pointwise};
 
 /// `x W^T + b`.
 #[derive(Clone, Debug)]
@@ -36,21 +35,12 @@ impl Linear {
         let mut dims = x.dims().to_vec();
         *dims.last_mut().expect("the rank was checked above") = output;
         let rows = x.reshape(((), input))?;
+        let bias = or_zeros(&self.bias, &self.weight, x.dtype())?;
         let y = if cpu::serves_weighted(x, &self.weight) {
-            let bias = or_zeros(&self.bias, &self.weight, x.dtype())?;
             rows.contiguous()?.apply_op3(&self.weight.contiguous()?, &bias, cpu::linear::Linear)?
         } else {
-            self.composed(&rows)?
+            composed::apply3(composed::Linear, [&rows, &self.weight, &bias])?
         };
         y.reshape(dims)
-    }
-
-    /// x [rows, in] -> [rows, out]
-    fn composed(&self, x: &Tensor) -> Result<Tensor> {
-        let y = x.matmul(&self.weight.t()?)?;
-        match &self.bias {
-            Some(bias) => y.broadcast_add(bias),
-            None => Ok(y),
-        }
     }
 }

@@ -1,15 +1,17 @@
-//! Layers with tested gradients; the CPU kernels stand behind them.
+//! Layers with tested gradients; the kernels stand behind them.
 //!
 //! candle's own fused layers cut the graph without a word (layer norm, softmax) or give wrong gradients
-//! (nearest upsampling), so no module above this one calls them. Every layer here has two paths and
-//! chooses by device and dtype: f32 on the CPU runs a fused kernel with its own backward (`cpu`),
-//! anything else is composed from candle operations whose gradients are right.
+//! (nearest upsampling), so no module above this one calls them. Every layer here has two sides with a backward
+//! each and chooses by device and type: f32 on the CPU runs a kernel (`cpu`), anything else candle's operations
+//! in a row (`composed`).
 
 mod activation;
 mod attention;
+mod composed;
 mod conv;
 mod cpu;
 mod embedding;
+mod gradient;
 mod linear;
 mod norm;
 pub mod optim;
@@ -19,6 +21,7 @@ pub use activation::{geglu, gelu, quick_gelu, silu};
 pub use attention::attention;
 pub use conv::Conv2d;
 pub use embedding::timestep_embedding;
+pub use gradient::backward;
 pub use linear::Linear;
 pub use norm::{GroupNorm, LayerNorm};
 pub use upsample::upsample_nearest_2x;
@@ -48,17 +51,9 @@ pub fn pointwise(vb: &VarBuilder, shape: impl Into<Shape>, name: &str) -> Result
 /// The bias of a layer, or zeros that nobody differentiates.
 fn or_zeros(bias: &Option<Tensor>, weight: &Tensor, dtype: DType) -> Result<Tensor> {
     match bias {
-        Some(bias) => bias.to_dtype(dtype)?.contiguous(),
+        Some(bias) => bias.contiguous(),
         None => Tensor::zeros(weight.dim(0)?, dtype, weight.device()),
     }
-}
-
-/// Softmax over the last dimension from operations that differentiate. The maximum is only a shift,
-/// so it is detached and costs nothing in backward.
-fn softmax_last(x: &Tensor) -> Result<Tensor> {
-    let last = x.rank() - 1;
-    let exp = x.broadcast_sub(&x.detach().max_keepdim(last)?)?.exp()?;
-    exp.broadcast_div(&exp.sum_keepdim(last)?)
 }
 
 #[cfg(test)]

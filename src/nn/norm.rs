@@ -3,8 +3,7 @@
 use candle_core::{D, Result, Tensor, bail};
 use candle_nn::VarBuilder;
 
-use super::cpu;
-use super::{accumulation_dtype, pointwise, silu};
+use super::{composed, cpu, pointwise};
 
 /// Normalises each group of channels of each sample over its elements (Wu and He 2018).
 #[derive(Clone, Debug)]
@@ -57,19 +56,8 @@ impl GroupNorm {
                 cpu::group_norm::GroupNorm { groups: self.groups, eps: self.eps as f32, silu: with_silu };
             return x.contiguous()?.apply_op3(&self.weight.contiguous()?, &self.bias.contiguous()?, op);
         }
-        let y = self.composed(x)?;
-        if with_silu { silu(&y) } else { Ok(y) }
-    }
-
-    fn composed(&self, x: &Tensor) -> Result<Tensor> {
-        let (batch, channels) = (x.dim(0)?, x.dim(1)?);
-        let wide = x.to_dtype(accumulation_dtype(x.dtype()))?;
-        let normal = standardise(&wide.reshape((batch, self.groups, ()))?, self.eps)?;
-        let normal = normal.reshape((batch, channels, ()))?.to_dtype(x.dtype())?;
-        normal
-            .broadcast_mul(&self.weight.reshape((1, channels, 1))?)?
-            .broadcast_add(&self.bias.reshape((1, channels, 1))?)?
-            .reshape(x.dims())
+        let op = composed::Norm { groups: Some(self.groups), eps: self.eps, silu: with_silu };
+        composed::apply3(op, [x, &self.weight, &self.bias])
     }
 }
 
@@ -100,19 +88,7 @@ impl LayerNorm {
             let op = cpu::layer_norm::LayerNorm { eps: self.eps as f32 };
             return x.contiguous()?.apply_op3(&self.weight.contiguous()?, &self.bias.contiguous()?, op);
         }
-        self.composed(x)
+        let op = composed::Norm { groups: None, eps: self.eps, silu: false };
+        composed::apply3(op, [x, &self.weight, &self.bias])
     }
-
-    fn composed(&self, x: &Tensor) -> Result<Tensor> {
-        let wide = x.to_dtype(accumulation_dtype(x.dtype()))?;
-        let normal = standardise(&wide, self.eps)?.to_dtype(x.dtype())?;
-        normal.broadcast_mul(&self.weight)?.broadcast_add(&self.bias)
-    }
-}
-
-/// Zero mean and unit variance over the last dimension.
-fn standardise(x: &Tensor, eps: f64) -> Result<Tensor> {
-    let centred = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
-    let variance = centred.sqr()?.mean_keepdim(D::Minus1)?;
-    centred.broadcast_div(&(variance + eps)?.sqrt()?)
 }

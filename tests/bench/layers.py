@@ -84,12 +84,11 @@ def prepare(job):
     else:
         for tensor in tensors:
             tensor.requires_grad_()
-        cotangent = torch.ones_like(run(*tensors))
-
         def call():
             for tensor in tensors:
                 tensor.grad = None
-            run(*tensors).backward(cotangent)
+            y = run(*tensors)
+            y.backward(torch.ones_like(y))
 
     return call
 

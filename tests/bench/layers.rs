@@ -5,7 +5,11 @@
 
 mod side;
 
-use std::time::Instant;
+use std::error::Error;
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, ChildStdin, ChildStdout, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use candle_core::{DType, Device, Result, Tensor, Var};
 use laptop_diff::backend::{Random, memory};
@@ -13,7 +17,7 @@ use laptop_diff::nn::optim::AdamW;
 use laptop_diff::nn::{self, Conv2d, GroupNorm, LayerNorm, Linear};
 use serde::Serialize;
 
-use side::{Arguments, Peer, table};
+use side::Arguments;
 
 /// What is measured; the fields are torch's side's arguments too.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -136,7 +140,7 @@ const TURNS: usize = 5;
 /// How long a turn should take at least, in seconds.
 const TURN: f64 = 0.05;
 
-fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
+fn main() -> std::result::Result<(), Box<dyn Error>> {
     memory::keep_freed();
     let arguments = Arguments::parse();
     let device = arguments.open()?;
@@ -150,7 +154,7 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
             if !arguments.wants(&name) || (pass == Pass::Training) != trains {
                 continue;
             }
-            let call = prepare(*layer, trains, arguments.dtype(), &device)?;
+            let call = prepare(*layer, trains, arguments.dtype.into(), &device)?;
             let time = |repeats: usize| -> Result<f64> {
                 let begun = Instant::now();
                 for _ in 0..repeats {
@@ -171,7 +175,7 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
             table(&rows[rows.len() - 1..], rows.len() == 1);
         }
     }
-    side::summary(&rows);
+    summary(&rows);
     Ok(())
 }
 
@@ -192,54 +196,51 @@ fn prepare(layer: Layer, trains: bool, dtype: DType, device: &Device) -> Result<
     let three = |a: &[usize], b: &[usize], c: &[usize]| -> Result<[Tensor; 3]> {
         Ok([tensor(0, a)?, tensor(1, b)?, tensor(2, c)?])
     };
-    let run: Box<dyn Fn() -> Result<Tensor>> =
-        match layer {
-            Layer::Conv2d { batch, input, output, size, kernel, stride, upsampled } => {
-                let [x, weight, bias] =
-                    three(&[batch, input, size, size], &[output, input, kernel, kernel], &[output])?;
-                let conv = Conv2d { weight, bias: Some(bias), stride, padding: kernel / 2 };
-                Box::new(move || {
-                    if upsampled { conv.forward(&nn::upsample_nearest_2x(&x)?) } else { conv.forward(&x) }
-                })
-            }
-            Layer::Linear { rows, input, output } => {
-                let [x, weight, bias] = three(&[rows, input], &[output, input], &[output])?;
-                let linear = Linear { weight, bias: Some(bias) };
-                Box::new(move || linear.forward(&x))
-            }
-            Layer::GroupNorm { batch, channels, size, silu } => {
-                let [x, weight, bias] = three(&[batch, channels, size, size], &[channels], &[channels])?;
-                let norm = GroupNorm { weight, bias, groups: 32, eps: 1e-5 };
-                Box::new(move || if silu { norm.forward_silu(&x) } else { norm.forward(&x) })
-            }
-            Layer::LayerNorm { rows, size } => {
-                let [x, weight, bias] = three(&[rows, size], &[size], &[size])?;
-                let norm = LayerNorm { weight, bias, eps: 1e-5 };
-                Box::new(move || norm.forward(&x))
-            }
-            Layer::Attention { batch, heads, queries, keys, dim } => {
-                let (of_queries, of_keys) = ([batch, queries, heads * dim], [batch, keys, heads * dim]);
-                let [q, k, v] = three(&of_queries, &of_keys, &of_keys)?;
-                Box::new(move || nn::attention(&q, &k, &v, heads, false))
-            }
-            Layer::Geglu { rows, width } => {
-                let x = tensor(0, &[rows, 2 * width])?;
-                Box::new(move || nn::geglu(&x))
-            }
-            Layer::Silu { elements } => {
-                let x = tensor(0, &[elements])?;
-                Box::new(move || nn::silu(&x))
-            }
-            Layer::Upsample { batch, channels, size } => {
-                let x = tensor(0, &[batch, channels, size, size])?;
-                Box::new(move || nn::upsample_nearest_2x(&x))
-            }
-            Layer::Adamw { tensors, elements } => return adamw(tensors, elements, device),
-        };
+    let run: Box<dyn Fn() -> Result<Tensor>> = match layer {
+        Layer::Conv2d { batch, input, output, size, kernel, stride, upsampled } => {
+            let [x, weight, bias] =
+                three(&[batch, input, size, size], &[output, input, kernel, kernel], &[output])?;
+            let conv = Conv2d { weight, bias: Some(bias), stride, padding: kernel / 2 };
+            Box::new(move || if upsampled { conv.forward_upsampled(&x) } else { conv.forward(&x) })
+        }
+        Layer::Linear { rows, input, output } => {
+            let [x, weight, bias] = three(&[rows, input], &[output, input], &[output])?;
+            let linear = Linear { weight, bias: Some(bias) };
+            Box::new(move || linear.forward(&x))
+        }
+        Layer::GroupNorm { batch, channels, size, silu } => {
+            let [x, weight, bias] = three(&[batch, channels, size, size], &[channels], &[channels])?;
+            let norm = GroupNorm { weight, bias, groups: 32, eps: 1e-5 };
+            Box::new(move || if silu { norm.forward_silu(&x) } else { norm.forward(&x) })
+        }
+        Layer::LayerNorm { rows, size } => {
+            let [x, weight, bias] = three(&[rows, size], &[size], &[size])?;
+            let norm = LayerNorm { weight, bias, eps: 1e-5 };
+            Box::new(move || norm.forward(&x))
+        }
+        Layer::Attention { batch, heads, queries, keys, dim } => {
+            let (of_queries, of_keys) = ([batch, queries, heads * dim], [batch, keys, heads * dim]);
+            let [q, k, v] = three(&of_queries, &of_keys, &of_keys)?;
+            Box::new(move || nn::attention(&q, &k, &v, heads, false))
+        }
+        Layer::Geglu { rows, width } => {
+            let x = tensor(0, &[rows, 2 * width])?;
+            Box::new(move || nn::geglu(&x))
+        }
+        Layer::Silu { elements } => {
+            let x = tensor(0, &[elements])?;
+            Box::new(move || nn::silu(&x))
+        }
+        Layer::Upsample { batch, channels, size } => {
+            let x = tensor(0, &[batch, channels, size, size])?;
+            Box::new(move || nn::upsample_nearest_2x(&x))
+        }
+        Layer::Adamw { tensors, elements } => return adamw(tensors, elements, device),
+    };
     Ok(Box::new(move || {
         let y = run()?;
         if trains {
-            y.backward()?;
+            nn::backward(&y)?;
         }
         Ok(())
     }))
@@ -256,4 +257,60 @@ fn adamw(tensors: usize, elements: usize, device: &Device) -> Result<Call<'_>> {
             settings.step(parameter, &gradient, (first, second), 100, 1.0)
         })
     }))
+}
+
+/// A Python process that answers jobs, one a line.
+struct Peer {
+    process: Child,
+    jobs: ChildStdin,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Peer {
+    fn start(arguments: &Arguments, script: &str) -> std::result::Result<Self, Box<dyn Error>> {
+        let mut command = arguments.script(script);
+        let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().map_err(|error| {
+            format!("cannot start {}: {error}; give --python", arguments.python.display())
+        })?;
+        let jobs = process.stdin.take().ok_or("no way to write to Python")?;
+        let answers = BufReader::new(process.stdout.take().ok_or("no way to read from Python")?);
+        Ok(Self { process, jobs, answers })
+    }
+
+    /// Seconds that a job takes there.
+    fn ask(&mut self, job: &impl Serialize) -> std::result::Result<f64, Box<dyn Error>> {
+        writeln!(self.jobs, "{}", serde_json::to_string(job)?)?;
+        let mut answer = String::new();
+        self.answers.read_line(&mut answer)?;
+        // torch's threads spin for a while after their work; ours should not pay for that.
+        thread::sleep(Duration::from_millis(20));
+        answer.trim().parse().map_err(|_| format!("Python answered {answer:?}").into())
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Prints rows of (name, our seconds, torch's seconds).
+#[expect(clippy::print_stdout, reason = "a benchmark's output is its table")]
+fn table(rows: &[(String, f64, f64)], with_head: bool) {
+    if with_head {
+        println!("{:<78} {:>10} {:>10} {:>7}", "layer", "ours (ms)", "torch (ms)", "ratio");
+    }
+    for (name, ours, torch) in rows {
+        println!("{name:<78} {:>10.3} {:>10.3} {:>7.2}", ours * 1e3, torch * 1e3, ours / torch);
+    }
+}
+
+/// The rows that are slower than torch by more than the target allows.
+#[expect(clippy::print_stdout, reason = "a benchmark's output is its table")]
+fn summary(rows: &[(String, f64, f64)]) {
+    const TARGET: f64 = 1.15;
+    let slow: Vec<_> = rows.iter().filter(|(_, ours, torch)| ours / torch > TARGET).cloned().collect();
+    println!("\n{} of {} within {TARGET} of torch", rows.len() - slow.len(), rows.len());
+    table(&slow, false);
 }

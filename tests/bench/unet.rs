@@ -13,7 +13,8 @@ use std::time::Instant;
 use candle_core::{DType, Device, Result, Tensor, Var};
 use laptop_diff::backend::memory;
 use laptop_diff::model::ModelDirectory;
-use laptop_diff::model::unet::{Conditioning, UNet};
+use laptop_diff::model::unet::Conditioning;
+use laptop_diff::nn::backward;
 use laptop_diff::nn::optim::AdamW;
 use serde::Deserialize;
 
@@ -184,7 +185,7 @@ fn this_side(
     let file = folder.join(format!("inputs-{batch}-{size}.safetensors"));
     let job = serde_json::json!([folder, file, passes, turns]);
     command.env(OURS, job.to_string());
-    let settings = [arguments.threads.to_string(), arguments.device.to_string(), arguments.dtype_name()];
+    let settings = [arguments.threads.to_string(), arguments.device.to_string(), arguments.dtype.to_string()];
     for (name, value) in ["--threads", "--device", "--dtype"].into_iter().zip(settings) {
         command.arg(name).arg(value);
     }
@@ -216,7 +217,7 @@ fn measure(job: &str) -> std::result::Result<(), Box<dyn Error>> {
     };
     let directory = ModelDirectory::open(&folder)?;
     let (unet, variables) = if passes == "forward" {
-        (directory.unet(arguments.dtype(), &device)?, Vec::new())
+        (directory.unet(arguments.dtype.into(), &device)?, Vec::new())
     } else {
         let (unet, variables) = directory.unet_trainable(&device)?;
         (unet, variables.into_values().collect())
@@ -263,7 +264,7 @@ fn measure(job: &str) -> std::result::Result<(), Box<dyn Error>> {
 
 /// Backward and, where there are moments, AdamW.
 fn step(loss: &Tensor, variables: &[Var], moments: &[(Var, Var)]) -> Result<()> {
-    let gradients = loss.backward()?;
+    let gradients = backward(loss)?;
     let settings = AdamW { learning_rate: 1e-5, ..AdamW::default() };
     for (variable, (first, second)) in variables.iter().zip(moments) {
         if let Some(gradient) = gradients.get(variable) {

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 
 use super::math::{normal, sigmoid};
 use super::simd::widest;
-use super::{elements, for_tracked, operand};
+use super::{elements, filled, for_tracked, operand};
 
 /// A function of one element.
 #[derive(Clone, Copy)]
@@ -29,16 +29,18 @@ impl CustomOp1 for Activation {
 
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let x = operand(self.name(), x, layout)?;
-        let mut out = vec![0.0; x.len()];
-        out.par_chunks_mut(TASK_ELEMENTS).zip(x.par_chunks(TASK_ELEMENTS)).for_each(|(out, x)| {
-            let pairs = out.iter_mut().zip(x);
-            widest(
-                #[inline(always)]
-                || match *self {
-                    Self::Swish { slope } => pairs.for_each(|(out, &x)| *out = x * sigmoid(slope * x)),
-                    Self::Gelu => pairs.for_each(|(out, &x)| *out = x * normal(x).0),
-                },
-            );
+        let out = filled(x.len(), |out| {
+            let tasks = out.par_chunks_mut(TASK_ELEMENTS).zip(x.par_chunks(TASK_ELEMENTS));
+            tasks.for_each(|(out, x)| {
+                let pairs = out.iter_mut().zip(x);
+                widest(
+                    #[inline(always)]
+                    || match *self {
+                        Self::Swish { slope } => pairs.for_each(|(out, &x)| *out = x * sigmoid(slope * x)),
+                        Self::Gelu => pairs.for_each(|(out, &x)| *out = x * normal(x).0),
+                    },
+                );
+            });
         });
         Ok((CpuStorage::F32(out), layout.shape().clone()))
     }
@@ -46,8 +48,7 @@ impl CustomOp1 for Activation {
     fn bwd(&self, x: &Tensor, _: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
         let gradient = gradient.contiguous()?;
         let (x_data, g) = (elements(x)?, elements(&gradient)?);
-        for_tracked(x, || {
-            let mut out = vec![0.0; x_data.len()];
+        let write = |out: &mut [f32]| {
             let inputs = x_data.par_chunks(TASK_ELEMENTS).zip(g.par_chunks(TASK_ELEMENTS));
             out.par_chunks_mut(TASK_ELEMENTS).zip(inputs).for_each(|(out, (x, g))| {
                 let triples = out.iter_mut().zip(x.iter().zip(g));
@@ -65,8 +66,8 @@ impl CustomOp1 for Activation {
                     },
                 );
             });
-            out
-        })
+        };
+        for_tracked(x, || filled(x_data.len(), write))
     }
 }
 
@@ -91,21 +92,22 @@ impl CustomOp1 for Geglu {
         let last = dims.last_mut().expect("the layer checked the rank");
         *last /= 2;
         let n = *last;
-        let mut out = vec![0.0; x.len() / 2];
         let rows = Self::rows(n);
-        out.par_chunks_mut(rows * n).zip(x.par_chunks(rows * 2 * n)).for_each(|(out, x)| {
-            widest(
-                #[inline(always)]
-                || {
-                    for (out, x) in out.chunks_exact_mut(n).zip(x.chunks_exact(2 * n)) {
-                        let (value, gate) = x.split_at(n);
-                        let pairs = value.iter().zip(gate);
-                        out.iter_mut().zip(pairs).for_each(|(out, (value, &gate))| {
-                            *out = value * gate * normal(gate).0;
-                        });
-                    }
-                },
-            );
+        let out = filled(x.len() / 2, |out| {
+            out.par_chunks_mut(rows * n).zip(x.par_chunks(rows * 2 * n)).for_each(|(out, x)| {
+                widest(
+                    #[inline(always)]
+                    || {
+                        for (out, x) in out.chunks_exact_mut(n).zip(x.chunks_exact(2 * n)) {
+                            let (value, gate) = x.split_at(n);
+                            let pairs = value.iter().zip(gate);
+                            out.iter_mut().zip(pairs).for_each(|(out, (value, &gate))| {
+                                *out = value * gate * normal(gate).0;
+                            });
+                        }
+                    },
+                );
+            });
         });
         Ok((CpuStorage::F32(out), dims.into()))
     }
@@ -114,9 +116,8 @@ impl CustomOp1 for Geglu {
         let gradient = gradient.contiguous()?;
         let (x_data, g) = (elements(x)?, elements(&gradient)?);
         let n = *gradient.dims().last().expect("the layer checked the rank");
-        for_tracked(x, || {
-            let mut out = vec![0.0; x_data.len()];
-            let rows = Self::rows(n);
+        let rows = Self::rows(n);
+        let write = |out: &mut [f32]| {
             let inputs = x_data.par_chunks(rows * 2 * n).zip(g.par_chunks(rows * n));
             out.par_chunks_mut(rows * 2 * n).zip(inputs).for_each(|(out, (x, g))| {
                 let rows = out.chunks_exact_mut(2 * n).zip(x.chunks_exact(2 * n).zip(g.chunks_exact(n)));
@@ -134,7 +135,7 @@ impl CustomOp1 for Geglu {
                     },
                 );
             });
-            out
-        })
+        };
+        for_tracked(x, || filled(x_data.len(), write))
     }
 }

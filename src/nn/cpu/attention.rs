@@ -12,7 +12,7 @@ use super::gemm::{Matrix, Write, product};
 use super::math::exp;
 use super::reduce::{dot, max, sum};
 use super::simd::widest;
-use super::{elements, for_tracked, operand, scratch};
+use super::{elements, filled, for_tracked, operand, scratch};
 
 /// Operands: q [batch, n, heads*d], k and v [batch, m, heads*d].
 pub(in crate::nn) struct Attention {
@@ -136,8 +136,7 @@ impl Geometry {
     /// [batch, m, heads * d] -> [batch, heads * d, m]: products of many blocks then read rows.
     fn transpose(&self, data: &[f32]) -> Vec<f32> {
         const ROWS: usize = 16;
-        let mut out = vec![0.0; data.len()];
-        out.par_chunks_mut(ROWS * self.keys).enumerate().for_each(|(task, out)| {
+        let write = |(task, out): (usize, &mut [f32])| {
             let (batch, first) = (task * ROWS / self.width, task * ROWS % self.width);
             let rows = out.len() / self.keys;
             for key in 0..self.keys {
@@ -147,44 +146,43 @@ impl Geometry {
                     out[row * self.keys + key] = data[(batch * self.keys + key) * self.width + at];
                 }
             }
-        });
-        out
+        };
+        filled(data.len(), |out| out.par_chunks_mut(ROWS * self.keys).enumerate().for_each(write))
     }
 
     /// The outputs, and the logarithms of the sums.
     fn attend(&self, q: &[f32], k: &[f32], v: &[f32]) -> (Vec<f32>, Vec<f32>) {
         let (width, rows) = (self.width, QUERIES.min(self.queries));
         let keys = self.transpose(k);
-        let (mut out, mut log_sums) = (vec![0.0; q.len()], vec![0.0; q.len() / self.dim]);
-        for (batch, out) in out.chunks_mut(self.queries * width).enumerate() {
-            let log_sums = &mut log_sums[batch * self.heads * self.queries..][..self.heads * self.queries];
-            out.par_chunks_mut(rows * width)
-                .enumerate()
-                .map(|(block, out)| {
+        let mut log_sums = vec![0.0; q.len() / self.dim];
+        let out = filled(q.len(), |out| {
+            let samples = out.chunks_mut(self.queries * width);
+            for (batch, (out, log_sums)) in
+                samples.zip(log_sums.chunks_mut(self.heads * self.queries)).enumerate()
+            {
+                let attend = |(block, out): (usize, &mut [f32])| {
                     let (start, count) = (block * rows, out.len() / width);
-                    let heads: Vec<(Vec<f32>, Vec<f32>)> = (0..self.heads)
-                        .into_par_iter()
-                        .map(|head| {
-                            let q = self.head(q, self.queries, batch, head);
-                            let v = self.head(v, self.keys, batch, head);
-                            self.attend_block(q, self.transposed_head(&keys, batch, head), v, start, count)
-                        })
-                        .collect();
+                    let attend = |head| {
+                        let q = self.head(q, self.queries, batch, head);
+                        let v = self.head(v, self.keys, batch, head);
+                        self.attend_block(q, self.transposed_head(&keys, batch, head), v, start, count)
+                    };
+                    let heads: Vec<_> = (0..self.heads).into_par_iter().map(attend).collect();
                     for (row, out) in out.chunks_exact_mut(width).enumerate() {
                         for (out, (head, _)) in out.chunks_exact_mut(self.dim).zip(&heads) {
                             out.copy_from_slice(&head[row * self.dim..][..self.dim]);
                         }
                     }
                     (start, heads)
-                })
-                .collect::<Vec<_>>()
-                .into_iter()
-                .for_each(|(start, heads)| {
+                };
+                let blocks: Vec<_> = out.par_chunks_mut(rows * width).enumerate().map(attend).collect();
+                for (start, heads) in blocks {
                     for (log_sums, (_, of_block)) in log_sums.chunks_mut(self.queries).zip(heads) {
                         log_sums[start..][..of_block.len()].copy_from_slice(&of_block);
                     }
-                });
-        }
+                }
+            }
+        });
         (out, log_sums)
     }
 
@@ -324,15 +322,15 @@ impl Geometry {
 
     /// One of the three gradients of all heads, back in the layout [batch, length, heads * d].
     fn join_heads(&self, heads: &[[Vec<f32>; 3]], which: usize, length: usize) -> Vec<f32> {
-        let mut joined = vec![0.0; heads.len() * length * self.dim];
-        let samples = joined.par_chunks_mut(length * self.width).zip(heads.par_chunks(self.heads));
-        samples.for_each(|(joined, heads)| {
-            for (row, joined) in joined.chunks_exact_mut(self.width).enumerate() {
-                for (joined, head) in joined.chunks_exact_mut(self.dim).zip(heads) {
-                    joined.copy_from_slice(&head[which][row * self.dim..][..self.dim]);
+        filled(heads.len() * length * self.dim, |joined| {
+            let samples = joined.par_chunks_mut(length * self.width).zip(heads.par_chunks(self.heads));
+            samples.for_each(|(joined, heads)| {
+                for (row, joined) in joined.chunks_exact_mut(self.width).enumerate() {
+                    for (joined, head) in joined.chunks_exact_mut(self.dim).zip(heads) {
+                        joined.copy_from_slice(&head[which][row * self.dim..][..self.dim]);
+                    }
                 }
-            }
-        });
-        joined
+            });
+        })
     }
 }

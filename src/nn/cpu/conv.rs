@@ -11,7 +11,7 @@ use super::columns::Geometry;
 use super::gemm::{Matrix, SERIAL, TASKS, Write, product};
 use super::weight::Weight;
 use super::winograd::Winograd;
-use super::{elements, for_tracked, operand, scratch};
+use super::{elements, filled, for_tracked, operand, scratch};
 
 /// Operands: x [batch, in, h, w], weight [out, in, kernel, kernel], bias [out].
 pub(in crate::nn) struct Conv2d {
@@ -137,24 +137,24 @@ impl Geometry {
 
     fn convolve(&self, x: &[f32], weight: &[f32], bias: &[f32]) -> Vec<f32> {
         let (image_in, image_out) = (self.input * self.plane(), self.output * self.pixels());
-        let mut out = vec![0.0; self.batch * image_out];
-        if self.cuts_batch() {
-            let group = self.group();
-            let groups = out.par_chunks_mut(group * image_out).zip(x.par_chunks(group * image_in));
-            groups.for_each(|(out, x)| {
-                if out.len() == image_out {
-                    self.convolve_image(x, weight, bias, out, self.output);
-                } else {
-                    self.convolve_group(x, weight, bias, out);
+        filled(self.batch * image_out, |out| {
+            if self.cuts_batch() {
+                let group = self.group();
+                let groups = out.par_chunks_mut(group * image_out).zip(x.par_chunks(group * image_in));
+                groups.for_each(|(out, x)| {
+                    if out.len() == image_out {
+                        self.convolve_image(x, weight, bias, out, self.output);
+                    } else {
+                        self.convolve_group(x, weight, bias, out);
+                    }
+                });
+            } else {
+                let channels = self.output.div_ceil(TASKS).next_multiple_of(16);
+                for (out, x) in out.chunks_mut(image_out).zip(x.chunks(image_in)) {
+                    self.convolve_image(x, weight, bias, out, channels);
                 }
-            });
-        } else {
-            let channels = self.output.div_ceil(TASKS).next_multiple_of(16);
-            for (out, x) in out.chunks_mut(image_out).zip(x.chunks(image_in)) {
-                self.convolve_image(x, weight, bias, out, channels);
             }
-        }
-        out
+        })
     }
 
     /// One image in tiles of rows, `channels` output channels to a task.

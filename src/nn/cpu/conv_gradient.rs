@@ -8,7 +8,7 @@ use super::columns::Geometry;
 use super::conv::{COLUMN_ELEMENTS, SHARED_PIXELS};
 use super::gemm::{Matrix, TASKS, Write, add_parts, product};
 use super::simd::widest;
-use super::{reduce, scratch};
+use super::{filled, reduce, scratch};
 
 impl Geometry {
     /// Output gradients of several images side by side: [images, out, pixels] -> [out, images * pixels].
@@ -22,8 +22,12 @@ impl Geometry {
 
     /// `W^T g`, added back to the pixels that each column came from.
     pub(super) fn input_gradient(&self, gradient: &[f32], weight: &[f32]) -> Vec<f32> {
+        let image_in = self.input * self.plane();
+        filled(self.batch * image_in, |out| self.write_input_gradient(gradient, weight, out))
+    }
+
+    fn write_input_gradient(&self, gradient: &[f32], weight: &[f32], out: &mut [f32]) {
         let (image_in, image_out) = (self.input * self.plane(), self.output * self.pixels());
-        let mut out = vec![0.0; self.batch * image_in];
         if self.cuts_batch() {
             let group = self.group();
             let groups = out.par_chunks_mut(group * image_in).zip(gradient.par_chunks(group * image_out));
@@ -48,7 +52,6 @@ impl Geometry {
                 });
             }
         }
-        out
     }
 
     /// The gradient of the first `channels` input channels of `weight`, for one image or several side
@@ -67,6 +70,7 @@ impl Geometry {
         if self.is_pointwise() && width == pixels {
             return product([channels, pixels, self.output], weight, gradient, out, pixels, Write::Set, 1.0);
         }
+        out.fill(0.0);
         let step = (COLUMN_ELEMENTS / (taps * width)).clamp(1, channels);
         scratch(step * taps * width, |columns| {
             for first in (0..channels).step_by(step) {
@@ -106,9 +110,7 @@ impl Geometry {
                 self.weight_gradient_of(gradient, x, first, count)
             })
             .collect();
-        let mut out = vec![0.0; self.output * depth];
-        add_parts(&parts, segments, channels * taps, &mut out, depth);
-        out
+        filled(self.output * depth, |out| add_parts(&parts, segments, channels * taps, None, out, depth))
     }
 
     /// The gradient of `count` input channels from `first` on, over some images: [out, count * taps].

@@ -3,6 +3,8 @@
 
 use rayon::prelude::*;
 
+use super::filled;
+
 /// A matrix in a slice: element (i, j) lies at `i * row + j * column`.
 #[derive(Clone, Copy)]
 pub(super) struct Matrix<'a> {
@@ -92,20 +94,33 @@ pub(super) const TASKS: usize = 8;
 /// Multiply-adds below which a second thread costs more than it brings.
 pub(super) const SERIAL: usize = 1 << 18;
 
-/// `out += a b` over all cores: a [m, k], b [k, n], out [m, n] contiguous.
+/// `start + a b` over all cores: a [m, k], b [k, n], a row `start` [n] for all rows or nothing -> [m, n].
 ///
 /// Cut by rows where there are enough of them. A short and wide or a small product over a long k is
 /// cut by columns and by k, its parts added in order.
-pub(super) fn parallel_product([m, n, k]: [usize; 3], a: Matrix, b: Matrix, out: &mut [f32]) {
+pub(super) fn parallel_product(
+    [m, n, k]: [usize; 3],
+    a: Matrix,
+    b: Matrix,
+    start: Option<&[f32]>,
+    out: &mut [f32],
+) {
+    let product_of_rows = |first: usize, out: &mut [f32]| {
+        let write = match start {
+            Some(start) => {
+                out.chunks_exact_mut(n).for_each(|row| row.copy_from_slice(start));
+                Write::Add
+            }
+            None => Write::Set,
+        };
+        product([out.len() / n, n, k], a.from(first, 0), b, out, n, write, 1.0);
+    };
     if m * n * k <= SERIAL {
-        return product([m, n, k], a, b, out, n, Write::Add, 1.0);
+        return product_of_rows(0, out);
     }
     if m.div_ceil(BLOCK) >= TASKS {
-        out.par_chunks_mut(BLOCK * n).enumerate().for_each(|(block, out)| {
-            let shape = [out.len() / n, n, k];
-            product(shape, a.from(block * BLOCK, 0), b, out, n, Write::Add, 1.0);
-        });
-        return;
+        let blocks = out.par_chunks_mut(BLOCK * n).enumerate();
+        return blocks.for_each(|(block, out)| product_of_rows(block * BLOCK, out));
     }
     let blocks = n.div_ceil(BLOCK);
     let segments = TASKS.div_ceil(blocks).min(k.div_ceil(2 * BLOCK));
@@ -113,25 +128,33 @@ pub(super) fn parallel_product([m, n, k]: [usize; 3], a: Matrix, b: Matrix, out:
     let parts: Vec<Vec<f32>> = (0..blocks * segments)
         .into_par_iter()
         .map(|task| {
-            let (column, start) = (task / segments * BLOCK, (task % segments * depth).min(k));
-            let shape = [m, BLOCK.min(n - column), depth.min(k - start)];
-            let mut part = vec![0.0; m * shape[1]];
-            let (a, b) = if shape[2] == 0 { (a, b) } else { (a.from(0, start), b.from(start, column)) };
-            product(shape, a, b, &mut part, shape[1], Write::Set, 1.0);
-            part
+            let (column, first) = (task / segments * BLOCK, (task % segments * depth).min(k));
+            let shape = [m, BLOCK.min(n - column), depth.min(k - first)];
+            let (a, b) = if shape[2] == 0 { (a, b) } else { (a.from(0, first), b.from(first, column)) };
+            filled(m * shape[1], |part| product(shape, a, b, part, shape[1], Write::Set, 1.0))
         })
         .collect();
-    add_parts(&parts, segments, BLOCK, out, n);
+    add_parts(&parts, segments, BLOCK, start, out, n);
 }
 
-/// Adds parts to `out` (rows of `n`): part `i` covers the columns from `i / segments * width` on, and
-/// the parts of one range of columns are added in their order.
-pub(super) fn add_parts(parts: &[Vec<f32>], segments: usize, width: usize, out: &mut [f32], n: usize) {
+/// Writes `start` (or zeros) plus the parts to `out` (rows of `n`): part `i` covers the columns from
+/// `i / segments * width` on, and the parts of one range of columns are added in their order.
+pub(super) fn add_parts(
+    parts: &[Vec<f32>],
+    segments: usize,
+    width: usize,
+    start: Option<&[f32]>,
+    out: &mut [f32],
+    n: usize,
+) {
     out.par_chunks_mut(n).with_min_len(16).enumerate().for_each(|(row, out)| {
-        for (columns, parts) in out.chunks_mut(width).zip(parts.chunks(segments)) {
-            for part in parts {
-                let part = &part[row * columns.len()..][..columns.len()];
-                columns.iter_mut().zip(part).for_each(|(sum, term)| *sum += term);
+        for (block, (columns, parts)) in out.chunks_mut(width).zip(parts.chunks(segments)).enumerate() {
+            let length = columns.len();
+            let mut terms = parts.iter().map(|part| &part[row * length..][..length]);
+            let first = start.map(|start| &start[block * width..][..length]).or_else(|| terms.next());
+            columns.copy_from_slice(first.expect("BUG: a sum of no parts"));
+            for term in terms {
+                columns.iter_mut().zip(term).for_each(|(sum, term)| *sum += term);
             }
         }
     });

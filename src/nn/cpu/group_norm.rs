@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use super::math::sigmoid;
 use super::reduce::{dot, mean_and_scale, sum, sum_of_rows};
 use super::simd::widest;
-use super::{elements, for_tracked, operand, scratch};
+use super::{elements, filled, for_tracked, operand, scratch};
 
 /// Operands: x [batch, channels, ..], weight [channels], bias [channels].
 pub(in crate::nn) struct GroupNorm {
@@ -66,14 +66,15 @@ impl CustomOp3 for GroupNorm {
         let weight = operand(self.name(), weight, weight_layout)?;
         let bias = operand(self.name(), bias, bias_layout)?;
         let blocks = self.blocks(x_layout.shape());
-        let mut out = vec![0.0; x.len()];
-        let tasks = out.par_chunks_mut(blocks.size()).zip(x.par_chunks(blocks.size()));
-        tasks.enumerate().with_min_len(blocks.tasks_of).for_each(|(index, (out, x))| {
-            let (weight, bias) = (blocks.of(index, weight), blocks.of(index, bias));
-            widest(
-                #[inline(always)]
-                || self.forward_block(x, weight, bias, out),
-            );
+        let out = filled(x.len(), |out| {
+            let tasks = out.par_chunks_mut(blocks.size()).zip(x.par_chunks(blocks.size()));
+            tasks.enumerate().with_min_len(blocks.tasks_of).for_each(|(index, (out, x))| {
+                let (weight, bias) = (blocks.of(index, weight), blocks.of(index, bias));
+                widest(
+                    #[inline(always)]
+                    || self.forward_block(x, weight, bias, out),
+                );
+            });
         });
         Ok((CpuStorage::F32(out), x_layout.shape().clone()))
     }
@@ -91,25 +92,26 @@ impl CustomOp3 for GroupNorm {
         let (bias_data, g) = (elements(bias)?, elements(&gradient)?);
         let (weights, biases): (&[f32], &[f32]) = (&weight_data, &bias_data);
         let blocks = self.blocks(x.shape());
-        let mut x_gradient = vec![0.0; x_data.len()];
         // Per sample and channel, summed over the batch below.
         let mut weight_sums = vec![0.0; x.dims()[0] * blocks.channels];
         let mut bias_sums = weight_sums.clone();
-        x_gradient
-            .par_chunks_mut(blocks.size())
-            .zip(x_data.par_chunks(blocks.size()).zip(g.par_chunks(blocks.size())))
-            .zip(weight_sums.par_chunks_mut(blocks.per_group).zip(bias_sums.par_chunks_mut(blocks.per_group)))
-            .enumerate()
-            .with_min_len(blocks.tasks_of)
-            .for_each(|(index, ((out, (x, g)), (weight_sums, bias_sums)))| {
-                let (weight, bias) = (blocks.of(index, weights), blocks.of(index, biases));
-                scratch(x.len(), |inner| {
-                    widest(
-                        #[inline(always)]
-                        || self.backward_block(x, weight, bias, g, inner, out, weight_sums, bias_sums),
-                    )
-                });
-            });
+        let x_gradient = filled(x_data.len(), |x_gradient| {
+            let sums = weight_sums.par_chunks_mut(blocks.per_group);
+            let sums = sums.zip(bias_sums.par_chunks_mut(blocks.per_group));
+            let inputs = x_data.par_chunks(blocks.size()).zip(g.par_chunks(blocks.size()));
+            let tasks = x_gradient.par_chunks_mut(blocks.size()).zip(inputs).zip(sums).enumerate();
+            tasks.with_min_len(blocks.tasks_of).for_each(
+                |(index, ((out, (x, g)), (weight_sums, bias_sums)))| {
+                    let (weight, bias) = (blocks.of(index, weights), blocks.of(index, biases));
+                    scratch(x.len(), |inner| {
+                        widest(
+                            #[inline(always)]
+                            || self.backward_block(x, weight, bias, g, inner, out, weight_sums, bias_sums),
+                        )
+                    });
+                },
+            );
+        });
         Ok((
             for_tracked(x, || x_gradient)?,
             for_tracked(weight, || sum_of_rows(&weight_sums, blocks.channels))?,

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 
 use super::reduce::{dot, mean_and_scale, sum, sum_of_rows};
 use super::simd::widest;
-use super::{elements, for_tracked, operand, scratch};
+use super::{elements, filled, for_tracked, operand, scratch};
 
 /// Operands: x [.., size], weight [size], bias [size].
 pub(in crate::nn) struct LayerNorm {
@@ -33,20 +33,21 @@ impl CustomOp3 for LayerNorm {
         let weight = operand(self.name(), weight, weight_layout)?;
         let bias = operand(self.name(), bias, bias_layout)?;
         let size = weight.len();
-        let mut out = vec![0.0; x.len()];
-        out.par_chunks_mut(ROWS * size).zip(x.par_chunks(ROWS * size)).for_each(|(out, x)| {
-            widest(
-                #[inline(always)]
-                || {
-                    for (out, x) in out.chunks_exact_mut(size).zip(x.chunks_exact(size)) {
-                        let (mean, scale) = mean_and_scale(x, self.eps);
-                        let terms = x.iter().zip(weight.iter().zip(bias));
-                        out.iter_mut().zip(terms).for_each(|(out, (x, (weight, bias)))| {
-                            *out = (x - mean) * scale * weight + bias;
-                        });
-                    }
-                },
-            );
+        let out = filled(x.len(), |out| {
+            out.par_chunks_mut(ROWS * size).zip(x.par_chunks(ROWS * size)).for_each(|(out, x)| {
+                widest(
+                    #[inline(always)]
+                    || {
+                        for (out, x) in out.chunks_exact_mut(size).zip(x.chunks_exact(size)) {
+                            let (mean, scale) = mean_and_scale(x, self.eps);
+                            let terms = x.iter().zip(weight.iter().zip(bias));
+                            out.iter_mut().zip(terms).for_each(|(out, (x, (weight, bias)))| {
+                                *out = (x - mean) * scale * weight + bias;
+                            });
+                        }
+                    },
+                );
+            });
         });
         Ok((CpuStorage::F32(out), x_layout.shape().clone()))
     }
@@ -62,14 +63,12 @@ impl CustomOp3 for LayerNorm {
         let gradient = gradient.contiguous()?;
         let (x_data, weight_data, g) = (elements(x)?, elements(weight)?, elements(&gradient)?);
         let (weights, size): (&[f32], _) = (&weight_data, weight_data.len());
-        let mut x_gradient = vec![0.0; x_data.len()];
         // Per task, summed below.
         let mut weight_sums = vec![0.0; (x_data.len() / size).div_ceil(ROWS) * size];
-        x_gradient
-            .par_chunks_mut(ROWS * size)
-            .zip(x_data.par_chunks(ROWS * size).zip(g.par_chunks(ROWS * size)))
-            .zip(weight_sums.par_chunks_mut(size))
-            .for_each(|((out, (x, g)), weight_sums)| {
+        let x_gradient = filled(x_data.len(), |x_gradient| {
+            let inputs = x_data.par_chunks(ROWS * size).zip(g.par_chunks(ROWS * size));
+            let tasks = x_gradient.par_chunks_mut(ROWS * size).zip(inputs);
+            tasks.zip(weight_sums.par_chunks_mut(size)).for_each(|((out, (x, g)), weight_sums)| {
                 let rows = out.chunks_exact_mut(size).zip(x.chunks_exact(size).zip(g.chunks_exact(size)));
                 scratch(size, |weighted| {
                     widest(
@@ -82,6 +81,7 @@ impl CustomOp3 for LayerNorm {
                     )
                 });
             });
+        });
         Ok((
             for_tracked(x, || x_gradient)?,
             for_tracked(weight, || sum_of_rows(&weight_sums, size))?,

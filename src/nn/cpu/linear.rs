@@ -5,7 +5,7 @@ use candle_core::{CpuStorage, CustomOp3, DType, Layout, Result, Shape, Tensor};
 use super::gemm::{Matrix, parallel_product};
 use super::reduce::sum_of_rows;
 use super::weight::Weight;
-use super::{elements, for_tracked, operand};
+use super::{elements, filled, for_tracked, operand};
 
 /// Operands: x [rows, in], weight [out, in], bias [out].
 pub(in crate::nn) struct Linear;
@@ -28,10 +28,13 @@ impl CustomOp3 for Linear {
     ) -> Result<(CpuStorage, Shape)> {
         let ((rows, input), (output, _)) = (x_layout.shape().dims2()?, weight_layout.shape().dims2()?);
         let x = Matrix::rows(operand(NAME, x, x_layout)?, input);
-        let mut y = operand(NAME, bias, bias_layout)?.repeat(rows);
-        Weight::of(NAME, weight, weight_layout)?.lend_all(|weight| {
-            let weight = Matrix::rows(weight, input);
-            parallel_product([rows, output, input], x, weight.transposed(), &mut y);
+        let bias = Some(operand(NAME, bias, bias_layout)?);
+        let weight = Weight::of(NAME, weight, weight_layout)?;
+        let y = filled(rows * output, |y| {
+            weight.lend_all(|weight| {
+                let weight = Matrix::rows(weight, input).transposed();
+                parallel_product([rows, output, input], x, weight, bias, y);
+            })
         });
         Ok((CpuStorage::F32(y), (rows, output).into()))
     }
@@ -50,15 +53,12 @@ impl CustomOp3 for Linear {
         let (x_data, weight_data, g) = (elements(x)?, elements(&wide)?, elements(&gradient)?);
         let g_matrix = Matrix::rows(&g, output);
         let x_gradient = for_tracked(x, || {
-            let mut out = vec![0.0; rows * input];
-            parallel_product([rows, input, output], g_matrix, Matrix::rows(&weight_data, input), &mut out);
-            out
+            let weight = Matrix::rows(&weight_data, input);
+            filled(rows * input, |out| parallel_product([rows, input, output], g_matrix, weight, None, out))
         })?;
         let weight_gradient = for_tracked(weight, || {
-            let mut out = vec![0.0; output * input];
-            let x = Matrix::rows(&x_data, input);
-            parallel_product([output, input, rows], g_matrix.transposed(), x, &mut out);
-            out
+            let (g, x) = (g_matrix.transposed(), Matrix::rows(&x_data, input));
+            filled(output * input, |out| parallel_product([output, input, rows], g, x, None, out))
         })?;
         Ok((x_gradient, weight_gradient, for_tracked(bias, || sum_of_rows(&g, output))?))
     }

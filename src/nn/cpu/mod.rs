@@ -27,6 +27,8 @@ use std::ops::{Deref, Range};
 
 use candle_core::{CpuStorage, DType, Layout, Result, Storage, Tensor, bail};
 
+use super::gradient;
+
 /// Whether the kernels of this module serve these operands.
 pub(super) fn serves(tensors: &[&Tensor]) -> bool {
     tensors.iter().all(|tensor| tensor.device().is_cpu() && tensor.dtype() == DType::F32)
@@ -75,10 +77,26 @@ impl<Guard: Deref<Target = Storage>> Deref for Elements<Guard> {
 /// The gradient of an operand, computed only if somebody will ask for it.
 fn for_tracked(operand: &Tensor, gradient: impl FnOnce() -> Vec<f32>) -> Result<Option<Tensor>> {
     if operand.track_op() {
-        Tensor::from_vec(gradient(), operand.shape(), operand.device())?.to_dtype(operand.dtype()).map(Some)
+        let gradient = Tensor::from_vec(gradient(), operand.shape(), operand.device())?;
+        gradient::give(operand, gradient.to_dtype(operand.dtype())?)
     } else {
         Ok(None)
     }
+}
+
+/// A new buffer, every element of which `write` sets before anything reads it.
+///
+/// Nothing is cleared first: zeros cost norms and activations as much as the work itself. Under test the buffer
+/// begins as NaN, so an element that a kernel leaves out is seen.
+fn filled(length: usize, write: impl FnOnce(&mut [f32])) -> Vec<f32> {
+    let mut buffer = Box::<[f32]>::new_uninit_slice(length);
+    if cfg!(test) {
+        buffer.iter_mut().for_each(|element| _ = element.write(f32::NAN));
+    }
+    // SAFETY: the slice covers the allocation, and kernels only write to it until all of it is set.
+    write(unsafe { std::slice::from_raw_parts_mut(buffer.as_mut_ptr().cast(), length) });
+    // SAFETY: `write` has set every element, and any bits are an f32.
+    unsafe { buffer.assume_init() }.into_vec()
 }
 
 /// Lends one of this thread's buffers, `length` elements holding whatever was left in it.

@@ -16,8 +16,8 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::gemm::{Matrix, TASKS, Write, product};
-use super::scratch;
 use super::weight::Weight;
+use super::{filled, scratch};
 
 /// The 3x3 convolution of `images` pictures, stride 1 and padding 1.
 #[derive(Clone, Copy, Debug)]
@@ -90,8 +90,12 @@ impl Winograd {
 
     /// The outputs [images, output, h, w] of x [images, input, ..] and weight [output, input, 3, 3].
     pub(super) fn convolve(&self, x: &[f32], weight: Weight, bias: &[f32]) -> Vec<f32> {
+        let of_output = self.output * self.output_plane();
+        filled(self.images * of_output, |out| self.write_outputs(x, weight, bias, out))
+    }
+
+    fn write_outputs(&self, x: &[f32], weight: Weight, bias: &[f32], out: &mut [f32]) {
         let (of_input, of_output) = (self.input * self.input_plane(), self.output * self.output_plane());
-        let mut out = vec![0.0; self.images * of_output];
         if let Some(group) = self.group() {
             self.transformed(weight, |u| {
                 let groups = out.par_chunks_mut(group * of_output).zip(x.par_chunks(group * of_input));
@@ -108,13 +112,12 @@ impl Winograd {
             });
         } else if self.block_rows() == self.images * self.rows() {
             // Each task needs its part of the transformed weights once, so they are never all there.
-            self.convolve_blocks(x, Kernels::Plain(weight), bias, &mut out, share(self.output));
+            self.convolve_blocks(x, Kernels::Plain(weight), bias, out, share(self.output));
         } else {
             self.transformed(weight, |u| {
-                self.convolve_blocks(x, Kernels::Transformed(u), bias, &mut out, share(self.output));
+                self.convolve_blocks(x, Kernels::Transformed(u), bias, out, share(self.output));
             });
         }
-        out
     }
 
     /// How many pictures make a task, where there are enough to cut the work by pictures alone.
@@ -178,8 +181,7 @@ impl Winograd {
     /// The gradient of x, for `dy` [images, output, h, w].
     pub(super) fn input_gradient(&self, dy: &[f32], weight: &[f32]) -> Vec<f32> {
         let (of_input, of_output) = (self.input * self.input_plane(), self.output * self.output_plane());
-        let mut out = vec![0.0; self.images * of_input];
-        self.transformed(Weight::F32(weight), |u| match self.group() {
+        let write = |u: &[f32], out: &mut [f32]| match self.group() {
             Some(group) => {
                 let groups = out.par_chunks_mut(group * of_input).zip(dy.par_chunks(group * of_output));
                 groups.for_each(|(out, dy)| {
@@ -187,14 +189,15 @@ impl Winograd {
                     Self { images, ..*self }.input_gradient_blocks(dy, u, out, self.input);
                 });
             }
-            None => self.input_gradient_blocks(dy, u, &mut out, share(self.input)),
-        });
-        out
+            None => self.input_gradient_blocks(dy, u, out, share(self.input)),
+        };
+        filled(self.images * of_input, |out| self.transformed(Weight::F32(weight), |u| write(u, out)))
     }
 
     fn input_gradient_blocks(&self, dy: &[f32], u: &[f32], out: &mut [f32], share: usize) {
         let plane = self.input_plane();
         let mut parts = by_channels(out, self.input * plane, share * plane);
+        parts.par_iter_mut().flatten().for_each(|part| part.fill(0.0));
         for rows in self.blocks() {
             let (tiles, channel) = self.sizes(&rows);
             scratch(self.output * channel, |dm| {
@@ -225,8 +228,7 @@ impl Winograd {
     /// The gradient of the weight, for `dy` [images, output, h, w] and the input x.
     pub(super) fn weight_gradient(&self, dy: &[f32], x: &[f32]) -> Vec<f32> {
         let matrix = self.output * self.input;
-        let mut gradient = vec![0.0; matrix * 9];
-        scratch(self.positions() * matrix, |du| {
+        let write = |du: &mut [f32], gradient: &mut [f32]| {
             for (block, rows) in self.blocks().enumerate() {
                 let (tiles, channel) = self.sizes(&rows);
                 let write = if block == 0 { Write::Set } else { Write::Add };
@@ -250,8 +252,8 @@ impl Winograd {
             let du = &*du;
             let rows = gradient.par_chunks_mut(self.input * 9).with_min_len(4).enumerate();
             rows.for_each(|(output, row)| self.fold_weights(du, output, row));
-        });
-        gradient
+        };
+        filled(matrix * 9, |gradient| scratch(self.positions() * matrix, |du| write(du, gradient)))
     }
 
     /// Tiles of some rows, and the elements of a channel of so many.

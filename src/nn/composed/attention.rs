@@ -1,0 +1,116 @@
+//! Attention by slices of queries: a slice's scores are made, used and dropped, and made again in backward.
+
+use candle_core::{D, Result, Tensor};
+
+use super::Composed;
+use crate::nn::accumulation_dtype;
+
+/// Operands: q [batch, n, heads*d], k and v [batch, m, heads*d].
+pub(in crate::nn) struct Attention {
+    pub(in crate::nn) heads: usize,
+    pub(in crate::nn) causal: bool,
+}
+
+/// Elements of the largest score matrix that is made at once (1 GiB in f32).
+const SCORE_ELEMENTS: usize = 1 << 28;
+
+/// Slices of the queries: where each begins, and how many it has.
+fn slices(q: &Tensor, keys: usize) -> Result<impl Iterator<Item = (usize, usize)>> {
+    let (batch, heads, n, _) = q.dims4()?;
+    let rows = (SCORE_ELEMENTS / (batch * heads * keys).max(1)).clamp(1, n.max(1));
+    Ok((0..n).step_by(rows).map(move |start| (start, rows.min(n - start))))
+}
+
+impl Attention {
+    /// [batch, length, heads*d] -> [batch, heads, length, d]
+    fn split(&self, x: &Tensor) -> Result<Tensor> {
+        let (batch, length, width) = x.dims3()?;
+        x.reshape((batch, length, self.heads, width / self.heads))?.transpose(1, 2)?.contiguous()
+    }
+
+    /// The weights of the queries from `start` on, [batch, heads, count, m] in the type of sums.
+    fn weights(&self, q: &Tensor, k: &Tensor, start: usize) -> Result<Tensor> {
+        let (_, _, count, d) = q.dims4()?;
+        let scores = q.matmul(&k.transpose(2, 3)?)?.to_dtype(accumulation_dtype(q.dtype()))?;
+        let mut scores = (scores * (d as f64).sqrt().recip())?;
+        if self.causal {
+            let m = k.dim(2)?;
+            let mask: Vec<f32> = (start..start + count)
+                .flat_map(|i| (0..m).map(move |j| if j > i { f32::NEG_INFINITY } else { 0.0 }))
+                .collect();
+            let mask = Tensor::from_vec(mask, (count, m), scores.device())?.to_dtype(scores.dtype())?;
+            scores = scores.broadcast_add(&mask)?;
+        }
+        let exponentials = scores.broadcast_sub(&scores.max_keepdim(D::Minus1)?)?.exp()?;
+        exponentials.broadcast_div(&exponentials.sum_keepdim(D::Minus1)?)
+    }
+}
+
+/// [batch, heads, length, d] -> [batch, length, heads*d]
+fn join(x: &Tensor) -> Result<Tensor> {
+    x.transpose(1, 2)?.contiguous()?.flatten_from(2)
+}
+
+impl Composed for Attention {
+    const NAME: &'static str = "attention";
+
+    fn forward(&self, operands: &[Tensor]) -> Result<Tensor> {
+        let [q, k, v] = operands else { unreachable!("BUG: attention has three operands") };
+        let (q, k, v) = (self.split(q)?, self.split(k)?, self.split(v)?);
+        let out = slices(&q, k.dim(2)?)?.map(|(start, count)| {
+            let q = q.narrow(2, start, count)?.contiguous()?;
+            self.weights(&q, &k, start)?.to_dtype(v.dtype())?.matmul(&v)
+        });
+        join(&Tensor::cat(&out.collect::<Result<Vec<_>>>()?, 2)?)
+    }
+
+    /// With weights P, output O and its gradient G: dV = P^T G, dS = P (G V^T - rowsum(G O)), and with
+    /// the scale s of the scores dQ = s dS K, dK = s dS^T Q.
+    fn backward(
+        &self,
+        operands: &[Tensor],
+        output: &Tensor,
+        gradient: &Tensor,
+        wanted: &[bool],
+    ) -> Result<Vec<Option<Tensor>>> {
+        let [q, k, v] = operands else { unreachable!("BUG: attention has three operands") };
+        let (q, k, v) = (self.split(q)?, self.split(k)?, self.split(v)?);
+        let (output, gradient) = (self.split(output)?, self.split(gradient)?);
+        let scale = (q.dim(3)? as f64).sqrt().recip();
+        let mut of_q = Vec::new();
+        let [mut of_k, mut of_v] = [None, None];
+        for (start, count) in slices(&q, k.dim(2)?)? {
+            let part = |x: &Tensor| x.narrow(2, start, count)?.contiguous();
+            let (q, g) = (part(&q)?, part(&gradient)?);
+            let weights = self.weights(&q, &k, start)?;
+            if wanted[2] {
+                add(&mut of_v, weights.transpose(2, 3)?.to_dtype(g.dtype())?.contiguous()?.matmul(&g)?)?;
+            }
+            if !wanted[0] && !wanted[1] {
+                continue;
+            }
+            let wide = |x: &Tensor| x.to_dtype(weights.dtype());
+            let common = (wide(&g)? * wide(&part(&output)?)?)?.sum_keepdim(D::Minus1)?;
+            let slopes = wide(&g.matmul(&v.transpose(2, 3)?)?)?.broadcast_sub(&common)?;
+            let slopes = ((weights * slopes)? * scale)?.to_dtype(q.dtype())?;
+            if wanted[0] {
+                of_q.push(slopes.matmul(&k)?);
+            }
+            if wanted[1] {
+                add(&mut of_k, slopes.transpose(2, 3)?.contiguous()?.matmul(&q)?)?;
+            }
+        }
+        let of_q = if wanted[0] { Some(Tensor::cat(&of_q, 2)?) } else { None };
+        [of_q, of_k, of_v].into_iter().map(|x| x.map(|x| join(&x)).transpose()).collect()
+    }
+}
+
+/// Adds a slice's share to the sum, in the type of sums.
+fn add(sum: &mut Option<Tensor>, share: Tensor) -> Result<()> {
+    let share = share.to_dtype(accumulation_dtype(share.dtype()))?;
+    *sum = Some(match sum.take() {
+        Some(sum) => (sum + share)?,
+        None => share,
+    });
+    Ok(())
+}

@@ -1,0 +1,176 @@
+//! Operations composed of candle's own, for devices and types that have no kernel here, with backward passes of ours.
+//!
+//! Left to candle, each would keep a dozen tensors until backward, a convolution's gradient would take a kernel of one
+//! thread per output, and attention would keep all scores. Here an operation keeps its operands and its output, and
+//! makes the rest again. Weights may be of another type than what flows: they are brought to it inside, so that f32
+//! weights are trained with bf16 activations and their gradients come back in f32.
+
+mod attention;
+mod conv;
+mod geglu;
+mod linear;
+mod norm;
+
+use std::sync::Mutex;
+
+use candle_core::backend::BackendStorage;
+use candle_core::{
+    CpuStorage, CudaStorage, CustomOp1, CustomOp3, Layout, Result, Shape, Storage, Tensor, bail,
+};
+
+pub(super) use attention::Attention;
+pub(super) use conv::Conv2d;
+pub(super) use geglu::Geglu;
+pub(super) use linear::Linear;
+pub(super) use norm::Norm;
+
+use super::gradient;
+
+/// One operation: the function of its operands, and its gradients.
+pub(super) trait Composed: Send + Sync + 'static {
+    const NAME: &'static str;
+
+    /// The output. The operands are tracked by nobody.
+    fn forward(&self, operands: &[Tensor]) -> Result<Tensor>;
+
+    /// The gradient of each operand that is `wanted`; any type will do.
+    fn backward(
+        &self,
+        operands: &[Tensor],
+        output: &Tensor,
+        gradient: &Tensor,
+        wanted: &[bool],
+    ) -> Result<Vec<Option<Tensor>>>;
+}
+
+/// Applies an operation of one operand.
+pub(super) fn apply1(op: impl Composed, x: &Tensor) -> Result<Tensor> {
+    let output = op.forward(&[x.detach()])?.contiguous()?;
+    if x.track_op() { x.apply_op1(Made::new(op, output)) } else { Ok(output) }
+}
+
+/// Applies an operation of three operands.
+pub(super) fn apply3(op: impl Composed, operands: [&Tensor; 3]) -> Result<Tensor> {
+    let output = op.forward(&operands.map(Tensor::detach))?.contiguous()?;
+    let [a, b, c] = operands;
+    if operands.iter().any(|operand| operand.track_op()) {
+        a.apply_op3(b, c, Made::new(op, output))
+    } else {
+        Ok(output)
+    }
+}
+
+/// An operation on its way into candle's graph, the output already made.
+struct Made<Op> {
+    op: Op,
+    /// Until candle asks for it.
+    output: Mutex<Option<Tensor>>,
+}
+
+impl<Op: Composed> Made<Op> {
+    fn new(op: Op, output: Tensor) -> Self {
+        Self { op, output: Mutex::new(Some(output)) }
+    }
+
+    fn take(&self) -> Tensor {
+        let output = self.output.lock().expect("nothing panics while it holds the lock").take();
+        output.expect("BUG: an operation ran twice")
+    }
+
+    fn on_cpu(&self) -> Result<(CpuStorage, Shape)> {
+        let output = self.take();
+        let (storage, layout) = output.storage_and_layout();
+        match &*storage {
+            Storage::Cpu(storage) => Ok((storage.try_clone(layout)?, layout.shape().clone())),
+            _ => bail!("{}: its operands are on different devices", Op::NAME),
+        }
+    }
+
+    fn on_cuda(&self) -> Result<(CudaStorage, Shape)> {
+        let output = self.take();
+        let (storage, layout) = output.storage_and_layout();
+        match &*storage {
+            Storage::Cuda(storage) => Ok((storage.try_clone(layout)?, layout.shape().clone())),
+            _ => bail!("{}: its operands are on different devices", Op::NAME),
+        }
+    }
+
+    fn gradients(
+        &self,
+        operands: &[&Tensor],
+        output: &Tensor,
+        gradient: &Tensor,
+    ) -> Result<Vec<Option<Tensor>>> {
+        let wanted: Vec<bool> = operands.iter().map(|operand| operand.track_op()).collect();
+        let detached: Vec<Tensor> = operands.iter().map(|operand| operand.detach()).collect();
+        let gradients = self.op.backward(&detached, &output.detach(), &gradient.contiguous()?, &wanted)?;
+        let pairs = operands.iter().zip(gradients);
+        pairs
+            .map(|(operand, gradient)| match gradient {
+                Some(gradient) => gradient::give(operand, gradient.to_dtype(operand.dtype())?),
+                None => Ok(None),
+            })
+            .collect()
+    }
+}
+
+impl<Op: Composed> CustomOp1 for Made<Op> {
+    fn name(&self) -> &'static str {
+        Op::NAME
+    }
+
+    fn cpu_fwd(&self, _: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
+        self.on_cpu()
+    }
+
+    fn cuda_fwd(&self, _: &CudaStorage, _: &Layout) -> Result<(CudaStorage, Shape)> {
+        self.on_cuda()
+    }
+
+    fn bwd(&self, x: &Tensor, output: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
+        Ok(self.gradients(&[x], output, gradient)?.remove(0))
+    }
+}
+
+impl<Op: Composed> CustomOp3 for Made<Op> {
+    fn name(&self) -> &'static str {
+        Op::NAME
+    }
+
+    fn cpu_fwd(
+        &self,
+        _: &CpuStorage,
+        _: &Layout,
+        _: &CpuStorage,
+        _: &Layout,
+        _: &CpuStorage,
+        _: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        self.on_cpu()
+    }
+
+    fn cuda_fwd(
+        &self,
+        _: &CudaStorage,
+        _: &Layout,
+        _: &CudaStorage,
+        _: &Layout,
+        _: &CudaStorage,
+        _: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        self.on_cuda()
+    }
+
+    fn bwd(
+        &self,
+        a: &Tensor,
+        b: &Tensor,
+        c: &Tensor,
+        output: &Tensor,
+        gradient: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let mut gradients = self.gradients(&[a, b, c], output, gradient)?.into_iter();
+        let mut next = || gradients.next().flatten();
+        Ok((next(), next(), next()))
+    }
+}
