@@ -52,8 +52,7 @@ impl GroupNorm {
             )
         }
         if cpu::serves(&[x, &self.weight, &self.bias]) {
-            let op =
-                cpu::group_norm::GroupNorm { groups: self.groups, eps: self.eps as f32, silu: with_silu };
+            let op = cpu::group_norm::GroupNorm::new(self.groups, self.eps as f32, with_silu);
             return x.contiguous()?.apply_op3(&self.weight.contiguous()?, &self.bias.contiguous()?, op);
         }
         let op = composed::Norm { groups: Some(self.groups), eps: self.eps, silu: with_silu };
@@ -85,7 +84,7 @@ impl LayerNorm {
             bail!("layer norm: weight {:?} needs [.., {size}], found {:?}", self.weight.dims(), x.dims())
         }
         if cpu::serves(&[x, &self.weight, &self.bias]) {
-            let op = cpu::layer_norm::LayerNorm { eps: self.eps as f32 };
+            let op = cpu::layer_norm::LayerNorm::new(self.eps as f32);
             return x.contiguous()?.apply_op3(&self.weight.contiguous()?, &self.bias.contiguous()?, op);
         }
         let op = composed::Norm { groups: None, eps: self.eps, silu: false };

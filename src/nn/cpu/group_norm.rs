@@ -1,18 +1,22 @@
-//! Group normalisation with an optional SiLU behind it, one pass per group.
+//! Group normalisation with an optional SiLU behind it, one group of one sample at a time.
+
+use std::sync::OnceLock;
 
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
 use super::math::sigmoid;
-use super::reduce::{dot, mean_and_scale, sum, sum_of_rows};
+use super::reduce::{Moments, sum_of_rows, sums};
 use super::simd::widest;
-use super::{elements, filled, for_tracked, operand, scratch};
+use super::{elements, filled, for_tracked, operand};
 
 /// Operands: x [batch, channels, ..], weight [channels], bias [channels].
 pub(in crate::nn) struct GroupNorm {
-    pub(in crate::nn) groups: usize,
-    pub(in crate::nn) eps: f32,
-    pub(in crate::nn) silu: bool,
+    groups: usize,
+    eps: f32,
+    silu: bool,
+    /// Of each group of each sample.
+    moments: OnceLock<Vec<Moments>>,
 }
 
 /// Elements that a task should have at least.
@@ -27,6 +31,10 @@ struct Blocks {
 }
 
 impl GroupNorm {
+    pub(in crate::nn) fn new(groups: usize, eps: f32, silu: bool) -> Self {
+        Self { groups, eps, silu, moments: OnceLock::new() }
+    }
+
     fn blocks(&self, shape: &Shape) -> Blocks {
         let channels = shape.dims()[1];
         let per_group = channels / self.groups;
@@ -66,16 +74,21 @@ impl CustomOp3 for GroupNorm {
         let weight = operand(self.name(), weight, weight_layout)?;
         let bias = operand(self.name(), bias, bias_layout)?;
         let blocks = self.blocks(x_layout.shape());
+        let mut moments = vec![Moments::default(); x.len() / blocks.size()];
         let out = filled(x.len(), |out| {
-            let tasks = out.par_chunks_mut(blocks.size()).zip(x.par_chunks(blocks.size()));
-            tasks.enumerate().with_min_len(blocks.tasks_of).for_each(|(index, (out, x))| {
+            let tasks = out.par_chunks_mut(blocks.size()).zip(x.par_chunks(blocks.size())).zip(&mut moments);
+            tasks.enumerate().with_min_len(blocks.tasks_of).for_each(|(index, ((out, x), moments))| {
                 let (weight, bias) = (blocks.of(index, weight), blocks.of(index, bias));
                 widest(
                     #[inline(always)]
-                    || self.forward_block(x, weight, bias, out),
+                    || {
+                        *moments = Moments::of(x, self.eps);
+                        self.forward_block(x, *moments, weight, bias, out);
+                    },
                 );
             });
         });
+        self.moments.set(moments).ok().expect("BUG: an operation ran twice");
         Ok((CpuStorage::F32(out), x_layout.shape().clone()))
     }
 
@@ -92,6 +105,7 @@ impl CustomOp3 for GroupNorm {
         let (bias_data, g) = (elements(bias)?, elements(&gradient)?);
         let (weights, biases): (&[f32], &[f32]) = (&weight_data, &bias_data);
         let blocks = self.blocks(x.shape());
+        let moments = self.moments.get().expect("BUG: backward ran before forward");
         // Per sample and channel, summed over the batch below.
         let mut weight_sums = vec![0.0; x.dims()[0] * blocks.channels];
         let mut bias_sums = weight_sums.clone();
@@ -102,13 +116,17 @@ impl CustomOp3 for GroupNorm {
             let tasks = x_gradient.par_chunks_mut(blocks.size()).zip(inputs).zip(sums).enumerate();
             tasks.with_min_len(blocks.tasks_of).for_each(
                 |(index, ((out, (x, g)), (weight_sums, bias_sums)))| {
-                    let (weight, bias) = (blocks.of(index, weights), blocks.of(index, biases));
-                    scratch(x.len(), |inner| {
-                        widest(
-                            #[inline(always)]
-                            || self.backward_block(x, weight, bias, g, inner, out, weight_sums, bias_sums),
-                        )
-                    });
+                    let block = Block {
+                        x,
+                        g,
+                        moments: moments[index],
+                        weight: blocks.of(index, weights),
+                        bias: blocks.of(index, biases),
+                    };
+                    widest(
+                        #[inline(always)]
+                        || self.backward_block(block, out, weight_sums, bias_sums),
+                    );
                 },
             );
         });
@@ -120,67 +138,72 @@ impl CustomOp3 for GroupNorm {
     }
 }
 
+/// What backward reads of one group of one sample.
+struct Block<'a> {
+    x: &'a [f32],
+    /// The gradient of the output.
+    g: &'a [f32],
+    moments: Moments,
+    weight: &'a [f32],
+    bias: &'a [f32],
+}
+
 impl GroupNorm {
     #[inline(always)]
-    fn forward_block(&self, x: &[f32], weight: &[f32], bias: &[f32], out: &mut [f32]) {
-        let (mean, scale) = mean_and_scale(x, self.eps);
+    fn forward_block(&self, x: &[f32], moments: Moments, weight: &[f32], bias: &[f32], out: &mut [f32]) {
         let plane = x.len() / weight.len();
         let lines = out.chunks_mut(plane).zip(x.chunks(plane)).zip(weight.iter().zip(bias));
         for ((out, x), (weight, bias)) in lines {
-            let slope = weight * scale;
+            let slope = weight * moments.scale;
             if self.silu {
                 out.iter_mut().zip(x).for_each(|(out, x)| {
-                    let y = (x - mean) * slope + bias;
+                    let y = (x - moments.mean) * slope + bias;
                     *out = y * sigmoid(y);
                 });
             } else {
-                out.iter_mut().zip(x).for_each(|(out, x)| *out = (x - mean) * slope + bias);
+                out.iter_mut().zip(x).for_each(|(out, x)| *out = (x - moments.mean) * slope + bias);
             }
         }
     }
 
     /// With n = (x - mean) scale, y = w n + b and g' = dL/dy: dL/dw = sum g' n, dL/db = sum g', and
-    /// dL/dx = scale (w g' - mean(w g') - n mean(w g' n)). `inner` takes g' from `g`, the gradient
-    /// behind the SiLU.
+    /// dL/dx = scale (w g' - mean(w g') - n mean(w g' n)). Behind a SiLU, `out` holds g' in between.
     #[inline(always)]
-    #[expect(clippy::too_many_arguments, reason = "three inputs, their gradients, and the room between")]
     fn backward_block(
         &self,
-        x: &[f32],
-        weight: &[f32],
-        bias: &[f32],
-        g: &[f32],
-        inner: &mut [f32],
+        Block { x, g, moments, weight, bias }: Block,
         out: &mut [f32],
         weight_sums: &mut [f32],
         bias_sums: &mut [f32],
     ) {
-        let (mean, scale) = mean_and_scale(x, self.eps);
         let (plane, count) = (x.len() / weight.len(), x.len() as f32);
-        // `out` holds n until the last loop.
-        out.iter_mut().zip(x).for_each(|(n, x)| *n = (x - mean) * scale);
         let (mut mean_g, mut mean_gn) = (0.0, 0.0);
         for channel in 0..weight.len() {
             let line = channel * plane..(channel + 1) * plane;
             let (weight, bias) = (weight[channel], bias[channel]);
-            let (inner, g, n) = (&mut inner[line.clone()], &g[line.clone()], &out[line]);
+            let (x, mut g) = (&x[line.clone()], &g[line.clone()]);
             if self.silu {
-                inner.iter_mut().zip(g.iter().zip(n)).for_each(|(inner, (g, n))| {
-                    let y = weight * n + bias;
+                let out = &mut out[line];
+                out.iter_mut().zip(x.iter().zip(g)).for_each(|(out, (x, g))| {
+                    let y = weight * moments.normal(*x) + bias;
                     let s = sigmoid(y);
-                    *inner = g * s * (1.0 + y * (1.0 - s));
+                    *out = g * s * (1.0 + y * (1.0 - s));
                 });
-            } else {
-                inner.copy_from_slice(g);
+                g = out;
             }
-            bias_sums[channel] = sum(inner);
-            weight_sums[channel] = dot(inner, n);
-            mean_g += weight * bias_sums[channel] / count;
-            mean_gn += weight * weight_sums[channel] / count;
+            let [of_g, of_gn] = sums([x, g], |[x, g]| [g, g * moments.normal(x)]);
+            (bias_sums[channel], weight_sums[channel]) = (of_g, of_gn);
+            mean_g += weight * of_g / count;
+            mean_gn += weight * of_gn / count;
         }
-        for ((out, inner), weight) in out.chunks_mut(plane).zip(inner.chunks(plane)).zip(weight) {
-            let lines = out.iter_mut().zip(inner);
-            lines.for_each(|(out, g)| *out = scale * (weight * g - mean_g - *out * mean_gn));
+        let lines = out.chunks_mut(plane).zip(x.chunks(plane).zip(g.chunks(plane)));
+        for ((out, (x, g)), weight) in lines.zip(weight) {
+            let inner = |x: f32, g: f32| moments.scale * (weight * g - mean_g - moments.normal(x) * mean_gn);
+            if self.silu {
+                out.iter_mut().zip(x).for_each(|(out, x)| *out = inner(*x, *out));
+            } else {
+                out.iter_mut().zip(x.iter().zip(g)).for_each(|(out, (x, g))| *out = inner(*x, *g));
+            }
         }
     }
 }

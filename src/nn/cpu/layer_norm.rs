@@ -1,19 +1,34 @@
-//! Layer normalisation, one pass per row.
+//! Layer normalisation, one row at a time.
+
+use std::sync::OnceLock;
 
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
-use super::reduce::{dot, mean_and_scale, sum, sum_of_rows};
+use super::reduce::{Moments, sum_of_rows, sums};
 use super::simd::widest;
-use super::{elements, filled, for_tracked, operand, scratch};
+use super::{elements, filled, for_tracked, operand};
 
 /// Operands: x [.., size], weight [size], bias [size].
 pub(in crate::nn) struct LayerNorm {
-    pub(in crate::nn) eps: f32,
+    eps: f32,
+    /// Of each row.
+    moments: OnceLock<Vec<Moments>>,
 }
 
-/// Rows of one task.
-const ROWS: usize = 32;
+impl LayerNorm {
+    pub(in crate::nn) fn new(eps: f32) -> Self {
+        Self { eps, moments: OnceLock::new() }
+    }
+
+    /// Rows of one task.
+    fn rows(size: usize) -> usize {
+        (TASK_ELEMENTS / size).max(1)
+    }
+}
+
+/// Elements of one task.
+const TASK_ELEMENTS: usize = 1 << 13;
 
 impl CustomOp3 for LayerNorm {
     fn name(&self) -> &'static str {
@@ -32,23 +47,27 @@ impl CustomOp3 for LayerNorm {
         let x = operand(self.name(), x, x_layout)?;
         let weight = operand(self.name(), weight, weight_layout)?;
         let bias = operand(self.name(), bias, bias_layout)?;
-        let size = weight.len();
+        let (size, task) = (weight.len(), Self::rows(weight.len()));
+        let mut moments = vec![Moments::default(); x.len() / size];
         let out = filled(x.len(), |out| {
-            out.par_chunks_mut(ROWS * size).zip(x.par_chunks(ROWS * size)).for_each(|(out, x)| {
+            let tasks = out.par_chunks_mut(task * size).zip(x.par_chunks(task * size));
+            tasks.zip(moments.par_chunks_mut(task)).for_each(|((out, x), moments)| {
+                let rows = out.chunks_exact_mut(size).zip(x.chunks_exact(size)).zip(moments);
                 widest(
                     #[inline(always)]
                     || {
-                        for (out, x) in out.chunks_exact_mut(size).zip(x.chunks_exact(size)) {
-                            let (mean, scale) = mean_and_scale(x, self.eps);
+                        for ((out, x), moments) in rows {
+                            *moments = Moments::of(x, self.eps);
                             let terms = x.iter().zip(weight.iter().zip(bias));
                             out.iter_mut().zip(terms).for_each(|(out, (x, (weight, bias)))| {
-                                *out = (x - mean) * scale * weight + bias;
+                                *out = moments.normal(*x) * weight + bias;
                             });
                         }
                     },
                 );
             });
         });
+        self.moments.set(moments).ok().expect("BUG: an operation ran twice");
         Ok((CpuStorage::F32(out), x_layout.shape().clone()))
     }
 
@@ -62,52 +81,54 @@ impl CustomOp3 for LayerNorm {
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let gradient = gradient.contiguous()?;
         let (x_data, weight_data, g) = (elements(x)?, elements(weight)?, elements(&gradient)?);
-        let (weights, size): (&[f32], _) = (&weight_data, weight_data.len());
-        // Per task, summed below.
-        let mut weight_sums = vec![0.0; (x_data.len() / size).div_ceil(ROWS) * size];
+        let weights: &[f32] = &weight_data;
+        let (size, task) = (weights.len(), Self::rows(weights.len()));
+        let moments = self.moments.get().expect("BUG: backward ran before forward");
+        // Of weight and bias per task, summed below.
+        let mut task_sums = vec![0.0; (x_data.len() / size).div_ceil(task) * 2 * size];
         let x_gradient = filled(x_data.len(), |x_gradient| {
-            let inputs = x_data.par_chunks(ROWS * size).zip(g.par_chunks(ROWS * size));
-            let tasks = x_gradient.par_chunks_mut(ROWS * size).zip(inputs);
-            tasks.zip(weight_sums.par_chunks_mut(size)).for_each(|((out, (x, g)), weight_sums)| {
-                let rows = out.chunks_exact_mut(size).zip(x.chunks_exact(size).zip(g.chunks_exact(size)));
-                scratch(size, |weighted| {
+            let inputs = x_data.par_chunks(task * size).zip(g.par_chunks(task * size));
+            let tasks = x_gradient.par_chunks_mut(task * size).zip(inputs.zip(moments.par_chunks(task)));
+            tasks.zip(task_sums.par_chunks_mut(2 * size)).for_each(
+                |((out, ((x, g), moments)), task_sums)| {
+                    let (weight_sums, bias_sums) = task_sums.split_at_mut(size);
+                    let inputs = x.chunks_exact(size).zip(g.chunks_exact(size)).zip(moments);
+                    let rows = out.chunks_exact_mut(size).zip(inputs);
                     widest(
                         #[inline(always)]
                         || {
-                            for (out, (x, g)) in rows {
-                                self.backward_row(x, weights, g, weighted, out, weight_sums);
+                            for (out, ((x, g), moments)) in rows {
+                                backward_row(x, *moments, weights, g, out);
+                                let sums = weight_sums.iter_mut().zip(&mut *bias_sums);
+                                sums.zip(x.iter().zip(g)).for_each(|((weight_sum, bias_sum), (x, g))| {
+                                    *weight_sum += g * moments.normal(*x);
+                                    *bias_sum += g;
+                                });
                             }
                         },
-                    )
-                });
-            });
+                    );
+                },
+            );
         });
+        let mut weight_sums = sum_of_rows(&task_sums, 2 * size);
+        let bias_sums = weight_sums.split_off(size);
         Ok((
             for_tracked(x, || x_gradient)?,
-            for_tracked(weight, || sum_of_rows(&weight_sums, size))?,
-            for_tracked(bias, || sum_of_rows(&g, size))?,
+            for_tracked(weight, || weight_sums)?,
+            for_tracked(bias, || bias_sums)?,
         ))
     }
 }
 
-impl LayerNorm {
-    /// With n = (x - mean) scale and h = w g: dL/dx = scale (h - mean(h) - n mean(h n)), dL/dw += g n.
-    #[inline(always)]
-    fn backward_row(
-        &self,
-        x: &[f32],
-        weight: &[f32],
-        g: &[f32],
-        weighted: &mut [f32],
-        out: &mut [f32],
-        weight_sums: &mut [f32],
-    ) {
-        let (mean, scale) = mean_and_scale(x, self.eps);
-        let count = x.len() as f32;
-        out.iter_mut().zip(x).for_each(|(n, x)| *n = (x - mean) * scale);
-        weight_sums.iter_mut().zip(g.iter().zip(&*out)).for_each(|(sum, (g, n))| *sum += g * n);
-        weighted.iter_mut().zip(weight.iter().zip(g)).for_each(|(h, (weight, g))| *h = weight * g);
-        let (mean_h, mean_hn) = (sum(weighted) / count, dot(weighted, out) / count);
-        out.iter_mut().zip(&*weighted).for_each(|(out, h)| *out = scale * (h - mean_h - *out * mean_hn));
-    }
+/// With n = (x - mean) scale and h = w g: dL/dx = scale (h - mean(h) - n mean(h n)).
+#[inline(always)]
+fn backward_row(x: &[f32], moments: Moments, weight: &[f32], g: &[f32], out: &mut [f32]) {
+    let [of_h, of_hn] = sums([x, weight, g], |[x, weight, g]| {
+        let h = weight * g;
+        [h, h * moments.normal(x)]
+    });
+    let (mean_h, mean_hn) = (of_h / x.len() as f32, of_hn / x.len() as f32);
+    out.iter_mut().zip(x.iter().zip(weight.iter().zip(g))).for_each(|(out, (x, (weight, g)))| {
+        *out = moments.scale * (weight * g - mean_h - moments.normal(*x) * mean_hn);
+    });
 }
