@@ -102,11 +102,17 @@ impl Geometry {
             line.fill(0.0);
             if inside_y.contains(&out_y) && !inside_x.is_empty() {
                 let source = &plane[(out_y * self.stride + y - self.padding) * self.width..][..self.width];
-                let source = source[inside_x.start * self.stride + x - self.padding..].iter();
-                line[inside_x.clone()]
-                    .iter_mut()
-                    .zip(source.step_by(self.stride))
-                    .for_each(|(to, from)| *to = *from);
+                let source = &source[inside_x.start * self.stride + x - self.padding..];
+                let line = &mut line[inside_x.clone()];
+                if self.stride == 2 {
+                    // Pairs vectorise, steps do not.
+                    let (pairs, last) = source.as_chunks::<2>();
+                    let every_other = pairs.iter().map(|[even, _]| even).chain(last);
+                    line.iter_mut().zip(every_other).for_each(|(to, from)| *to = *from);
+                } else {
+                    let steps = source.iter().step_by(self.stride);
+                    line.iter_mut().zip(steps).for_each(|(to, from)| *to = *from);
+                }
             }
         }
     }

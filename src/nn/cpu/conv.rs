@@ -1,4 +1,5 @@
-//! Convolution as a matrix product over the columns of the input; 3x3 layers of some size go by Winograd's way.
+//! Convolution as a matrix product over the columns of the input; 3x3 layers of few channels go the direct way, those
+//! of many by Winograd's.
 //!
 //! Where the images of a batch are many, each core takes its own; small images share one product,
 //! because a product of 4 or 16 pixels spends its time on packing the weights. A few large images are
@@ -8,6 +9,7 @@ use candle_core::{CpuStorage, CustomOp3, DType, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
 use super::columns::Geometry;
+use super::direct::Direct;
 use super::gemm::{Matrix, SERIAL, TASKS, Write, product};
 use super::weight::Weight;
 use super::winograd::Winograd;
@@ -21,12 +23,24 @@ pub(in crate::nn) struct Conv2d {
     pub(in crate::nn) upsampled: bool,
 }
 
-/// Channels on both sides, and pixels, from which on Winograd's way is faster than the columns.
-const CHANNELS: usize = 16;
+/// How a convolution is computed.
+enum Method {
+    Direct(Direct),
+    Winograd(Winograd),
+    Columns,
+}
+
+/// Channels on either side up to which nothing is worth making first: at 80 and 48 the direct way takes half of the
+/// time of Winograd's and the columns, at 320 Winograd's less than both (two cores of an EPYC 9005, 2026-11).
+const FEW: usize = 96;
+/// Pixels from which on Winograd's way is faster than the columns.
 const PIXELS: usize = 512;
 /// Pixels that a product should have at least, by joining small images.
 pub(super) const SHARED_PIXELS: usize = 128;
-/// Elements of one block of columns: they fit a core's second-level cache (1 MiB and more since 2017).
+/// Pixels of one block of columns: with 96 and 256, so that the columns fit a second-level cache, a 3x3 layer of 320
+/// channels and stride 2 took 1.3 times as long, for packing the weights again.
+const TILE_PIXELS: usize = 512;
+/// Elements of one block of columns in backward: they fit a core's second-level cache (1 MiB and more since 2017).
 pub(super) const COLUMN_ELEMENTS: usize = 1 << 18;
 
 impl Conv2d {
@@ -49,19 +63,18 @@ impl Conv2d {
         })
     }
 
-    /// The same convolution in Winograd's domain, where that pays.
-    fn winograd(&self, geometry: &Geometry) -> Option<Winograd> {
-        let Geometry { batch, input, output, height, width, .. } = *geometry;
-        let fits = [geometry.kernel, geometry.stride, geometry.padding] == [3, 1, 1];
-        let pays = input.min(output) >= CHANNELS && batch * geometry.pixels() >= PIXELS;
-        (self.upsampled || fits && pays).then_some(Winograd {
-            images: batch,
-            input,
-            output,
-            height,
-            width,
-            upsampled: self.upsampled,
-        })
+    /// The way that takes the least time.
+    fn method(&self, geometry: &Geometry) -> Method {
+        let Geometry { batch: images, input, output, height, width, .. } = *geometry;
+        let winograd = Winograd { images, input, output, height, width, upsampled: self.upsampled };
+        match [geometry.kernel, geometry.stride, geometry.padding] {
+            _ if self.upsampled => Method::Winograd(winograd),
+            [3, 1, 1] if input.min(output) <= FEW => {
+                Method::Direct(Direct { images, input, output, height, width })
+            }
+            [3, 1, 1] if images * geometry.pixels() >= PIXELS => Method::Winograd(winograd),
+            _ => Method::Columns,
+        }
     }
 }
 
@@ -83,9 +96,10 @@ impl CustomOp3 for Conv2d {
         let x = operand(self.name(), x, x_layout)?;
         let weight = Weight::of(self.name(), weight, weight_layout)?;
         let bias = operand(self.name(), bias, bias_layout)?;
-        let y = match self.winograd(&geometry) {
-            Some(winograd) => winograd.convolve(x, weight, bias),
-            None => weight.lend_all(|weight| geometry.convolve(x, weight, bias)),
+        let y = match self.method(&geometry) {
+            Method::Winograd(winograd) => winograd.convolve(x, weight, bias),
+            Method::Direct(direct) => weight.lend_all(|weight| direct.convolve(x, weight, bias)),
+            Method::Columns => weight.lend_all(|weight| geometry.convolve(x, weight, bias)),
         };
         let shape = (geometry.batch, geometry.output, geometry.out_height, geometry.out_width);
         Ok((CpuStorage::F32(y), shape.into()))
@@ -100,18 +114,20 @@ impl CustomOp3 for Conv2d {
         gradient: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let geometry = self.geometry(x.shape(), weight.shape())?;
-        let winograd = self.winograd(&geometry);
+        let method = self.method(&geometry);
         let gradient = gradient.contiguous()?;
         let wide = weight.to_dtype(DType::F32)?;
         let (x_data, weight_data, g) = (elements(x)?, elements(&wide)?, elements(&gradient)?);
         Ok((
-            for_tracked(x, || match winograd {
-                Some(winograd) => winograd.input_gradient(&g, &weight_data),
-                None => geometry.input_gradient(&g, &weight_data),
+            for_tracked(x, || match &method {
+                Method::Direct(direct) => direct.input_gradient(&g, &weight_data),
+                Method::Winograd(winograd) => winograd.input_gradient(&g, &weight_data),
+                Method::Columns => geometry.input_gradient(&g, &weight_data),
             })?,
-            for_tracked(weight, || match winograd {
-                Some(winograd) => winograd.weight_gradient(&g, &x_data),
-                None => geometry.weight_gradient(&g, &x_data),
+            for_tracked(weight, || match &method {
+                Method::Direct(direct) => direct.weight_gradient(&g, &x_data),
+                Method::Winograd(winograd) => winograd.weight_gradient(&g, &x_data),
+                Method::Columns => geometry.weight_gradient(&g, &x_data),
             })?,
             for_tracked(bias, || geometry.bias_gradient(&g))?,
         ))
@@ -129,10 +145,9 @@ impl Geometry {
         (SHARED_PIXELS / self.pixels()).clamp(1, self.batch.div_ceil(TASKS / 2))
     }
 
-    /// Output rows per block of columns, for `channels` input channels.
-    pub(super) fn tile_rows(&self, channels: usize) -> usize {
-        let pixels = (COLUMN_ELEMENTS / (channels * self.taps())).clamp(96, 512);
-        (pixels / self.out_width).clamp(1, self.out_height)
+    /// Output rows per block of columns.
+    pub(super) fn tile_rows(&self) -> usize {
+        (TILE_PIXELS / self.out_width).clamp(1, self.out_height)
     }
 
     fn convolve(&self, x: &[f32], weight: &[f32], bias: &[f32]) -> Vec<f32> {
@@ -149,7 +164,7 @@ impl Geometry {
                     }
                 });
             } else {
-                let channels = self.output.div_ceil(TASKS).next_multiple_of(16);
+                let channels = self.output.div_ceil(TASKS).next_multiple_of(8);
                 for (out, x) in out.chunks_mut(image_out).zip(x.chunks(image_in)) {
                     self.convolve_image(x, weight, bias, out, channels);
                 }
@@ -173,7 +188,7 @@ impl Geometry {
         if self.is_pointwise() {
             return multiply(Matrix::rows(x, pixels), 0, pixels, out);
         }
-        let rows = self.tile_rows(self.input);
+        let rows = self.tile_rows();
         scratch(depth * rows * self.out_width, |columns| {
             for first in (0..self.out_height).step_by(rows) {
                 let tile = first..(first + rows).min(self.out_height);

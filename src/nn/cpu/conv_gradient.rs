@@ -10,6 +10,9 @@ use super::gemm::{Matrix, TASKS, Write, add_parts, product};
 use super::simd::widest;
 use super::{filled, reduce, scratch};
 
+/// Input channels of one task at least: a product of fewer columns spends its time on packing.
+const MIN_CHANNELS: usize = 32;
+
 impl Geometry {
     /// Output gradients of several images side by side: [images, out, pixels] -> [out, images * pixels].
     fn join_gradients(&self, gradient: &[f32], joined: &mut [f32], width: usize) {
@@ -93,7 +96,8 @@ impl Geometry {
     /// `g columns^T`, cut into blocks of input channels, and the batch into segments where those are few.
     pub(super) fn weight_gradient(&self, gradient: &[f32], x: &[f32]) -> Vec<f32> {
         let (taps, depth) = (self.taps(), self.depth());
-        let channels = (256usize.div_ceil(taps)).min(self.input);
+        let blocks = (self.input * taps).div_ceil(256).max(TASKS).min(self.input.div_ceil(MIN_CHANNELS));
+        let channels = self.input.div_ceil(blocks);
         let blocks = self.input.div_ceil(channels);
         let segments = TASKS.div_ceil(blocks).min(self.batch);
         let images = self.batch.div_ceil(segments);
@@ -118,7 +122,7 @@ impl Geometry {
         let (pixels, inner) = (self.pixels(), count * self.taps());
         let (image_in, image_out) = (self.input * self.plane(), self.output * pixels);
         let group = (2 * SHARED_PIXELS / pixels).max(1);
-        let rows = self.tile_rows(count);
+        let rows = self.tile_rows();
         let width = if group > 1 { group * pixels } else { rows * self.out_width };
         let mut part = vec![0.0; self.output * inner];
         scratch((inner + self.output) * width, |buffer| {

@@ -11,6 +11,7 @@ pub(super) mod attention;
 mod columns;
 pub(super) mod conv;
 mod conv_gradient;
+mod direct;
 mod gemm;
 pub(super) mod group_norm;
 pub(super) mod layer_norm;
