@@ -1,6 +1,7 @@
 //! Whatever a command can fail with, and the exit code that follows.
 
 use std::io;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use miette::Diagnostic;
@@ -38,7 +39,7 @@ pub(super) enum CliError {
     File { path: PathBuf, source: io::Error },
     #[error("cannot start {threads} threads: {source}")]
     #[diagnostic(code(cli::threads), help("lower the setting `threads`"))]
-    Threads { threads: usize, source: rayon::ThreadPoolBuildError },
+    Threads { threads: NonZeroUsize, source: rayon::ThreadPoolBuildError },
 }
 
 impl CliError {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::error::CliError;
-use crate::backend::DeviceChoice;
+use crate::backend::{DeviceChoice, threads};
 use crate::config::settings::Layer;
 use crate::config::{Override, Pipeline, Settings};
 use crate::plan::Graph;
@@ -55,9 +55,7 @@ impl SettingsArguments {
         let (cache, runs) = (cache.clone(), runs.clone());
         let settings = Settings::load(Layer { cache, runs, device: *device, threads: *threads })?;
         if let Some(threads) = settings.threads {
-            let threads = threads.get();
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
-            pool.map_err(|source| CliError::Threads { threads, source })?;
+            threads::start(threads).map_err(|source| CliError::Threads { threads, source })?;
         }
         Ok(settings)
     }

@@ -19,14 +19,11 @@ use super::lessons::{Lessons, Order, common_paths, predict};
 use super::losses;
 use super::optimiser::Optimiser;
 use super::parameters::DistillParameters;
-use crate::backend::Random;
+use crate::backend::{Random, threads};
 use crate::base::{Interrupt, Progress};
 use crate::model::unet::UNet;
 use crate::nn;
 use crate::sample::NoiseSchedule;
-
-/// candle walks the graph recursively; 20,000 operations in a row overflowed a 2 MiB stack (candle 0.11.1, 2026-11).
-const STACK_BYTES: usize = 256 << 20;
 
 /// The least time between two notes about the loss.
 const NOTE_EVERY: Duration = Duration::from_millis(500);
@@ -88,11 +85,7 @@ pub struct Distilled {
 impl Distillation<'_> {
     /// Trains to the last step, from the checkpoint if there is one.
     pub fn run(&self) -> Result<Distilled, DistillError> {
-        std::thread::scope(|scope| {
-            let thread = std::thread::Builder::new().name("distill".to_owned()).stack_size(STACK_BYTES);
-            let work = thread.spawn_scoped(scope, || self.train()).map_err(candle_core::Error::from)?;
-            work.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        })
+        threads::run(|| self.train())
     }
 
     fn train(&self) -> Result<Distilled, DistillError> {

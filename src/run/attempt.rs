@@ -1,14 +1,10 @@
-//! One stage at work: on a thread of its own, with a stack for deep graphs of gradients, and with its
-//! panics caught.
+//! One stage at work: on the threads that compute, with its panics caught.
 
 use std::any::Any;
-use std::thread;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use crate::backend::threads;
 use crate::stage::{Context, Stage, StageError};
-
-/// candle drops a chain of tensors by recursion, one frame per operation; training chains are long.
-/// The memory is only reserved until it is touched.
-const STACK_BYTES: usize = 64 << 20;
 
 /// How an attempt ends when it does not end well.
 pub(super) enum Ended {
@@ -20,12 +16,8 @@ pub(super) enum Ended {
 
 /// Runs a stage to its end.
 pub(super) fn attempt(stage: &dyn Stage, context: &Context<'_>) -> Result<(), Ended> {
-    let thread = thread::Builder::new().name(context.id.to_string()).stack_size(STACK_BYTES);
-    let joined = thread::scope(|scope| {
-        let handle = thread.spawn_scoped(scope, || stage.run(context));
-        handle.expect("the system has a thread to give").join()
-    });
-    match joined {
+    // After a panic the stage's folder is thrown away, and nothing else of it is looked at.
+    match catch_unwind(AssertUnwindSafe(|| threads::run(|| stage.run(context)))) {
         Ok(result) => result.map_err(Ended::Error),
         Err(payload) => Err(Ended::Panic(words(payload.as_ref()))),
     }

@@ -12,7 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use candle_core::{DType, Device, Result, Tensor, Var};
-use laptop_diff::backend::{Random, memory};
+use laptop_diff::backend::{Random, memory, threads};
 use laptop_diff::nn::optim::AdamW;
 use laptop_diff::nn::{self, Conv2d, GroupNorm, LayerNorm, Linear};
 use serde::Serialize;
@@ -155,13 +155,15 @@ fn main() -> std::result::Result<(), Box<dyn Error>> {
                 continue;
             }
             let call = prepare(*layer, trains, arguments.dtype.into(), &device)?;
-            let time = |repeats: usize| -> Result<f64> {
-                let begun = Instant::now();
-                for _ in 0..repeats {
-                    call()?;
-                }
-                device.synchronize()?;
-                Ok(begun.elapsed().as_secs_f64() / repeats as f64)
+            let time = |repeats: usize| {
+                threads::run(|| -> Result<f64> {
+                    let begun = Instant::now();
+                    for _ in 0..repeats {
+                        call()?;
+                    }
+                    device.synchronize()?;
+                    Ok(begun.elapsed().as_secs_f64() / repeats as f64)
+                })
             };
             time(1)?;
             let repeats = ((TURN / time(1)?).ceil() as usize).clamp(1, 1000);
@@ -185,7 +187,7 @@ fn name(layer: &Layer) -> String {
     text.replace(['{', '}', ','], "").replace(": ", "=").split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-type Call<'a> = Box<dyn Fn() -> Result<()> + 'a>;
+type Call<'a> = Box<dyn Fn() -> Result<()> + Send + Sync + 'a>;
 
 fn prepare(layer: Layer, trains: bool, dtype: DType, device: &Device) -> Result<Call<'_>> {
     let random = Random::new(1, "bench");
@@ -196,7 +198,7 @@ fn prepare(layer: Layer, trains: bool, dtype: DType, device: &Device) -> Result<
     let three = |a: &[usize], b: &[usize], c: &[usize]| -> Result<[Tensor; 3]> {
         Ok([tensor(0, a)?, tensor(1, b)?, tensor(2, c)?])
     };
-    let run: Box<dyn Fn() -> Result<Tensor>> = match layer {
+    let run: Box<dyn Fn() -> Result<Tensor> + Send + Sync> = match layer {
         Layer::Conv2d { batch, input, output, size, kernel, stride, upsampled } => {
             let [x, weight, bias] =
                 three(&[batch, input, size, size], &[output, input, kernel, kernel], &[output])?;

@@ -1,11 +1,12 @@
 //! What both benchmarks share: their arguments, and how the Python side is started.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::Command;
 
 use candle_core::Device;
 use clap::Parser;
-use laptop_diff::backend::{DeviceChoice, Dtype};
+use laptop_diff::backend::{DeviceChoice, Dtype, threads};
 
 /// Measures this program against torch on the same machine, in one run.
 #[derive(Parser)]
@@ -14,8 +15,8 @@ pub(crate) struct Arguments {
     #[arg(long, env = "LAPTOP_DIFF_TEST_PYTHON", default_value = "python3")]
     pub(crate) python: PathBuf,
     /// How many threads each side computes with
-    #[arg(long, default_value_t = 2)]
-    pub(crate) threads: usize,
+    #[arg(long, default_value = "2")]
+    pub(crate) threads: NonZeroUsize,
     /// Where both sides compute: cpu or cuda:N
     #[arg(long, default_value = "cpu")]
     pub(crate) device: DeviceChoice,
@@ -40,10 +41,7 @@ impl Arguments {
     /// Reads the command line and starts the threads.
     pub(crate) fn parse() -> Self {
         let arguments = <Self as Parser>::parse();
-        rayon::ThreadPoolBuilder::new()
-            .num_threads(arguments.threads)
-            .build_global()
-            .expect("nothing has used the pool yet");
+        threads::start(arguments.threads).expect("the system has threads to give");
         arguments
     }
 

@@ -11,7 +11,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use candle_core::{DType, Device, Result, Tensor, Var};
-use laptop_diff::backend::memory;
+use laptop_diff::backend::{memory, threads};
 use laptop_diff::model::ModelDirectory;
 use laptop_diff::model::unet::Conditioning;
 use laptop_diff::nn::backward;
@@ -236,27 +236,21 @@ fn measure(job: &str) -> std::result::Result<(), Box<dyn Error>> {
         }
         Ok(prediction.detach())
     };
-    // candle walks the graph recursively; a default stack is too small for the gradients of SDXL.
-    let seconds = std::thread::scope(|scope| -> std::result::Result<f64, Box<dyn Error>> {
-        let thread = std::thread::Builder::new().stack_size(256 << 20);
-        let work = thread.spawn_scoped(scope, || -> Result<(Tensor, f64)> {
-            let prediction = call()?;
-            let mut seconds = f64::INFINITY;
-            for _ in 0..turns {
-                device.synchronize()?;
-                let begun = Instant::now();
-                call()?;
-                device.synchronize()?;
-                seconds = seconds.min(begun.elapsed().as_secs_f64());
-            }
-            Ok((prediction, seconds))
-        })?;
-        let (prediction, seconds) = work.join().map_err(|_| "the measured thread panicked")??;
-        let prediction = prediction.to_dtype(DType::F32)?.to_device(&Device::Cpu)?;
-        let tensors = std::collections::HashMap::from([("prediction", prediction)]);
-        candle_core::safetensors::save(&tensors, folder.join("ours.safetensors"))?;
-        Ok(seconds)
+    let (prediction, seconds) = threads::run(|| -> Result<(Tensor, f64)> {
+        let prediction = call()?;
+        let mut seconds = f64::INFINITY;
+        for _ in 0..turns {
+            device.synchronize()?;
+            let begun = Instant::now();
+            call()?;
+            device.synchronize()?;
+            seconds = seconds.min(begun.elapsed().as_secs_f64());
+        }
+        Ok((prediction, seconds))
     })?;
+    let prediction = prediction.to_dtype(DType::F32)?.to_device(&Device::Cpu)?;
+    let tensors = std::collections::HashMap::from([("prediction", prediction)]);
+    candle_core::safetensors::save(&tensors, folder.join("ours.safetensors"))?;
     let peak_bytes = memory::peak_bytes().unwrap_or_default();
     println!("{}", serde_json::json!({ "seconds": seconds, "peak_bytes": peak_bytes }));
     Ok(())

@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::sync::OnceLock;
 
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
+use pulp::{Arch, Simd};
 use rayon::prelude::*;
 
 use super::gemm::{Matrix, Write, product};
@@ -203,19 +204,7 @@ impl Geometry {
             for first in (0..seen).step_by(KEYS) {
                 let keys = KEYS.min(seen - first);
                 self.scores(q, k, start, count, first..first + keys, scores);
-                widest(
-                    #[inline(always)]
-                    || {
-                        for (query, row) in scores.chunks_exact_mut(keys).take(count).enumerate() {
-                            let highest = max(row).max(most[query]);
-                            let shrink = exp(most[query] - highest);
-                            row.iter_mut().for_each(|score| *score = exp(*score - highest));
-                            total[query] = total[query] * shrink + sum(row);
-                            most[query] = highest;
-                            out[query * d..][..d].iter_mut().for_each(|out| *out *= shrink);
-                        }
-                    },
-                );
+                weigh(&mut scores[..count * keys], &mut most, &mut total, &mut out);
                 let weights = Matrix::rows(scores, keys);
                 product([count, d, keys], weights, v.from(first, 0), &mut out, d, Write::Add, 1.0);
             }
@@ -269,10 +258,7 @@ impl Geometry {
             for start in (0..self.queries).step_by(rows) {
                 let count = rows.min(self.queries - start);
                 let (q_block, g, out) = (q.from(start, 0), g.from(start, 0), out.from(start, 0));
-                for (query, common) in common.iter_mut().take(count).enumerate() {
-                    let line = query * self.width..query * self.width + d;
-                    *common = dot(&g.data[line.clone()], &out.data[line]);
-                }
+                dots(g, out, d, &mut common[..count]);
                 let seen = self.seen(start + count);
                 for first in (0..seen).step_by(KEYS) {
                     let block = first..(first + KEYS).min(seen);
@@ -332,5 +318,37 @@ impl Geometry {
                 }
             });
         })
+    }
+}
+
+/// Turns the scores of a block of keys into weights against the highest score so far, and what came before along:
+/// scores [queries, keys], most and total `[queries]`, out [queries, d].
+#[pulp::with_simd(weigh = Arch::new())]
+#[inline(always)]
+fn weigh_with_simd<'a, S: Simd>(
+    simd: S,
+    scores: &'a mut [f32],
+    most: &'a mut [f32],
+    total: &'a mut [f32],
+    out: &'a mut [f32],
+) {
+    let (keys, d) = (scores.len() / most.len(), out.len() / most.len());
+    let queries = most.iter_mut().zip(total).zip(out.chunks_exact_mut(d));
+    for (row, ((most, total), out)) in scores.chunks_exact_mut(keys).zip(queries) {
+        let highest = max(simd, row).max(*most);
+        let shrink = exp(*most - highest);
+        row.iter_mut().for_each(|score| *score = exp(*score - highest));
+        *total = *total * shrink + sum(simd, row);
+        *most = highest;
+        out.iter_mut().for_each(|out| *out *= shrink);
+    }
+}
+
+/// The dot product of each pair of rows of d elements.
+#[pulp::with_simd(dots = Arch::new())]
+#[inline(always)]
+fn dots_with_simd<'a, S: Simd>(simd: S, x: Matrix<'a>, y: Matrix<'a>, d: usize, products: &'a mut [f32]) {
+    for (row, product) in products.iter_mut().enumerate() {
+        *product = dot(simd, &x.data[row * x.row..][..d], &y.data[row * y.row..][..d]);
     }
 }

@@ -2,13 +2,15 @@
 //! channels. The weight's gradient is cut by input channels, because each of its tasks then needs the
 //! columns of its own channels alone; only where those are few are there partial sums over the batch.
 
+use pulp::{Arch, Simd};
 use rayon::prelude::*;
 
 use super::columns::Geometry;
 use super::conv::{COLUMN_ELEMENTS, SHARED_PIXELS};
 use super::gemm::{Matrix, TASKS, Write, add_parts, product};
+use super::reduce::sum;
 use super::simd::widest;
-use super::{filled, reduce, scratch};
+use super::{filled, scratch};
 
 /// Input channels of one task at least: a product of fewer columns spends its time on packing.
 const MIN_CHANNELS: usize = 32;
@@ -163,11 +165,14 @@ impl Geometry {
         let pixels = self.pixels();
         let of_channel = |channel: usize| {
             let images = gradient.chunks(self.output * pixels);
-            widest(
-                #[inline(always)]
-                || images.map(|image| reduce::sum(&image[channel * pixels..][..pixels])).sum(),
-            )
+            images.map(|image| sum_of(&image[channel * pixels..][..pixels])).sum()
         };
         (0..self.output).into_par_iter().with_min_len(8).map(of_channel).collect()
     }
+}
+
+#[pulp::with_simd(sum_of = Arch::new())]
+#[inline(always)]
+fn sum_of_with_simd<'a, S: Simd>(simd: S, x: &'a [f32]) -> f32 {
+    sum(simd, x)
 }

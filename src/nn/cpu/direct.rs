@@ -89,9 +89,12 @@ impl Direct {
         // [block][input][tap][channel of the block]
         let mut kernels = vec![[[0.0; CHANNELS]; 9]; self.output.div_ceil(CHANNELS) * self.input];
         kernels.par_chunks_mut(self.input).enumerate().for_each(|(block, kernels)| {
-            for (channel, output) in (block * CHANNELS..self.output).take(CHANNELS).enumerate() {
-                for (input, taps) in kernels.iter_mut().enumerate() {
-                    taps.iter_mut().zip(kernel(output, input)).for_each(|(to, weight)| to[channel] = weight);
+            let outputs: [usize; CHANNELS] = std::array::from_fn(|channel| block * CHANNELS + channel);
+            for (input, kernels) in kernels.iter_mut().enumerate() {
+                let of_channels =
+                    outputs.map(|output| if output < self.output { kernel(output, input) } else { [0.0; 9] });
+                for (tap, kernels) in kernels.iter_mut().enumerate() {
+                    *kernels = of_channels.map(|kernel| kernel[tap]);
                 }
             }
         });

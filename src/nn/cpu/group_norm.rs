@@ -3,11 +3,11 @@
 use std::sync::OnceLock;
 
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
+use pulp::{Arch, Simd};
 use rayon::prelude::*;
 
 use super::math::sigmoid;
-use super::reduce::{Moments, sum_of_rows, sums};
-use super::simd::widest;
+use super::reduce::{Moments, WithNormal, sum_of_rows, sums};
 use super::{elements, filled, for_tracked, operand};
 
 /// Operands: x [batch, channels, ..], weight [channels], bias [channels].
@@ -79,13 +79,7 @@ impl CustomOp3 for GroupNorm {
             let tasks = out.par_chunks_mut(blocks.size()).zip(x.par_chunks(blocks.size())).zip(&mut moments);
             tasks.enumerate().with_min_len(blocks.tasks_of).for_each(|(index, ((out, x), moments))| {
                 let (weight, bias) = (blocks.of(index, weight), blocks.of(index, bias));
-                widest(
-                    #[inline(always)]
-                    || {
-                        *moments = Moments::of(x, self.eps);
-                        self.forward_block(x, *moments, weight, bias, out);
-                    },
-                );
+                *moments = forward_block(self, x, weight, bias, out);
             });
         });
         self.moments.set(moments).ok().expect("BUG: an operation ran twice");
@@ -123,10 +117,7 @@ impl CustomOp3 for GroupNorm {
                         weight: blocks.of(index, weights),
                         bias: blocks.of(index, biases),
                     };
-                    widest(
-                        #[inline(always)]
-                        || self.backward_block(block, out, weight_sums, bias_sums),
-                    );
+                    backward_block(self, block, out, weight_sums, bias_sums);
                 },
             );
         });
@@ -148,62 +139,73 @@ struct Block<'a> {
     bias: &'a [f32],
 }
 
-impl GroupNorm {
-    #[inline(always)]
-    fn forward_block(&self, x: &[f32], moments: Moments, weight: &[f32], bias: &[f32], out: &mut [f32]) {
-        let plane = x.len() / weight.len();
-        let lines = out.chunks_mut(plane).zip(x.chunks(plane)).zip(weight.iter().zip(bias));
-        for ((out, x), (weight, bias)) in lines {
-            let slope = weight * moments.scale;
-            if self.silu {
-                out.iter_mut().zip(x).for_each(|(out, x)| {
-                    let y = (x - moments.mean) * slope + bias;
-                    *out = y * sigmoid(y);
-                });
-            } else {
-                out.iter_mut().zip(x).for_each(|(out, x)| *out = (x - moments.mean) * slope + bias);
-            }
+#[pulp::with_simd(forward_block = Arch::new())]
+#[inline(always)]
+fn forward_block_with_simd<'a, S: Simd>(
+    simd: S,
+    norm: &'a GroupNorm,
+    x: &'a [f32],
+    weight: &'a [f32],
+    bias: &'a [f32],
+    out: &'a mut [f32],
+) -> Moments {
+    let moments = Moments::of(simd, x, norm.eps);
+    let plane = x.len() / weight.len();
+    let lines = out.chunks_mut(plane).zip(x.chunks(plane)).zip(weight.iter().zip(bias));
+    for ((out, x), (weight, bias)) in lines {
+        let slope = weight * moments.scale;
+        if norm.silu {
+            out.iter_mut().zip(x).for_each(|(out, x)| {
+                let y = (x - moments.mean) * slope + bias;
+                *out = y * sigmoid(y);
+            });
+        } else {
+            out.iter_mut().zip(x).for_each(|(out, x)| *out = (x - moments.mean) * slope + bias);
         }
     }
+    moments
+}
 
-    /// With n = (x - mean) scale, y = w n + b and g' = dL/dy: dL/dw = sum g' n, dL/db = sum g', and
-    /// dL/dx = scale (w g' - mean(w g') - n mean(w g' n)). Behind a SiLU, `out` holds g' in between.
-    #[inline(always)]
-    fn backward_block(
-        &self,
-        Block { x, g, moments, weight, bias }: Block,
-        out: &mut [f32],
-        weight_sums: &mut [f32],
-        bias_sums: &mut [f32],
-    ) {
-        let (plane, count) = (x.len() / weight.len(), x.len() as f32);
-        let (mut mean_g, mut mean_gn) = (0.0, 0.0);
-        for channel in 0..weight.len() {
-            let line = channel * plane..(channel + 1) * plane;
-            let (weight, bias) = (weight[channel], bias[channel]);
-            let (x, mut g) = (&x[line.clone()], &g[line.clone()]);
-            if self.silu {
-                let out = &mut out[line];
-                out.iter_mut().zip(x.iter().zip(g)).for_each(|(out, (x, g))| {
-                    let y = weight * moments.normal(*x) + bias;
-                    let s = sigmoid(y);
-                    *out = g * s * (1.0 + y * (1.0 - s));
-                });
-                g = out;
-            }
-            let [of_g, of_gn] = sums([x, g], |[x, g]| [g, g * moments.normal(x)]);
-            (bias_sums[channel], weight_sums[channel]) = (of_g, of_gn);
-            mean_g += weight * of_g / count;
-            mean_gn += weight * of_gn / count;
+/// With n = (x - mean) scale, y = w n + b and g' = dL/dy: dL/dw = sum g' n, dL/db = sum g', and
+/// dL/dx = scale (w g' - mean(w g') - n mean(w g' n)). Behind a SiLU, `out` holds g' in between.
+#[pulp::with_simd(backward_block = Arch::new())]
+#[inline(always)]
+fn backward_block_with_simd<'a, S: Simd>(
+    simd: S,
+    norm: &'a GroupNorm,
+    block: Block<'a>,
+    out: &'a mut [f32],
+    weight_sums: &'a mut [f32],
+    bias_sums: &'a mut [f32],
+) {
+    let Block { x, g, moments, weight, bias } = block;
+    let (plane, count) = (x.len() / weight.len(), x.len() as f32);
+    let (mut mean_g, mut mean_gn) = (0.0, 0.0);
+    for channel in 0..weight.len() {
+        let line = channel * plane..(channel + 1) * plane;
+        let (weight, bias) = (weight[channel], bias[channel]);
+        let (x, mut g) = (&x[line.clone()], &g[line.clone()]);
+        if norm.silu {
+            let out = &mut out[line];
+            out.iter_mut().zip(x.iter().zip(g)).for_each(|(out, (x, g))| {
+                let y = weight * moments.normal(*x) + bias;
+                let s = sigmoid(y);
+                *out = g * s * (1.0 + y * (1.0 - s));
+            });
+            g = out;
         }
-        let lines = out.chunks_mut(plane).zip(x.chunks(plane).zip(g.chunks(plane)));
-        for ((out, (x, g)), weight) in lines.zip(weight) {
-            let inner = |x: f32, g: f32| moments.scale * (weight * g - mean_g - moments.normal(x) * mean_gn);
-            if self.silu {
-                out.iter_mut().zip(x).for_each(|(out, x)| *out = inner(*x, *out));
-            } else {
-                out.iter_mut().zip(x.iter().zip(g)).for_each(|(out, (x, g))| *out = inner(*x, *g));
-            }
+        let [of_g, of_gn] = sums(simd, [x, g], WithNormal(moments));
+        (bias_sums[channel], weight_sums[channel]) = (of_g, of_gn);
+        mean_g += weight * of_g / count;
+        mean_gn += weight * of_gn / count;
+    }
+    let lines = out.chunks_mut(plane).zip(x.chunks(plane).zip(g.chunks(plane)));
+    for ((out, (x, g)), weight) in lines.zip(weight) {
+        let inner = |x: f32, g: f32| moments.scale * (weight * g - mean_g - moments.normal(x) * mean_gn);
+        if norm.silu {
+            out.iter_mut().zip(x).for_each(|(out, x)| *out = inner(*x, *out));
+        } else {
+            out.iter_mut().zip(x.iter().zip(g)).for_each(|(out, (x, g))| *out = inner(*x, *g));
         }
     }
 }

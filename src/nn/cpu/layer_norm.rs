@@ -3,10 +3,10 @@
 use std::sync::OnceLock;
 
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
+use pulp::{Arch, Simd};
 use rayon::prelude::*;
 
-use super::reduce::{Moments, sum_of_rows, sums};
-use super::simd::widest;
+use super::reduce::{Moments, WithNormal, sum_of_rows, sums};
 use super::{elements, filled, for_tracked, operand};
 
 /// Operands: x [.., size], weight [size], bias [size].
@@ -52,19 +52,7 @@ impl CustomOp3 for LayerNorm {
         let out = filled(x.len(), |out| {
             let tasks = out.par_chunks_mut(task * size).zip(x.par_chunks(task * size));
             tasks.zip(moments.par_chunks_mut(task)).for_each(|((out, x), moments)| {
-                let rows = out.chunks_exact_mut(size).zip(x.chunks_exact(size)).zip(moments);
-                widest(
-                    #[inline(always)]
-                    || {
-                        for ((out, x), moments) in rows {
-                            *moments = Moments::of(x, self.eps);
-                            let terms = x.iter().zip(weight.iter().zip(bias));
-                            out.iter_mut().zip(terms).for_each(|(out, (x, (weight, bias)))| {
-                                *out = moments.normal(*x) * weight + bias;
-                            });
-                        }
-                    },
-                );
+                forward_rows(self.eps, x, weight, bias, out, moments);
             });
         });
         self.moments.set(moments).ok().expect("BUG: an operation ran twice");
@@ -89,26 +77,10 @@ impl CustomOp3 for LayerNorm {
         let x_gradient = filled(x_data.len(), |x_gradient| {
             let inputs = x_data.par_chunks(task * size).zip(g.par_chunks(task * size));
             let tasks = x_gradient.par_chunks_mut(task * size).zip(inputs.zip(moments.par_chunks(task)));
-            tasks.zip(task_sums.par_chunks_mut(2 * size)).for_each(
-                |((out, ((x, g), moments)), task_sums)| {
-                    let (weight_sums, bias_sums) = task_sums.split_at_mut(size);
-                    let inputs = x.chunks_exact(size).zip(g.chunks_exact(size)).zip(moments);
-                    let rows = out.chunks_exact_mut(size).zip(inputs);
-                    widest(
-                        #[inline(always)]
-                        || {
-                            for (out, ((x, g), moments)) in rows {
-                                backward_row(x, *moments, weights, g, out);
-                                let sums = weight_sums.iter_mut().zip(&mut *bias_sums);
-                                sums.zip(x.iter().zip(g)).for_each(|((weight_sum, bias_sum), (x, g))| {
-                                    *weight_sum += g * moments.normal(*x);
-                                    *bias_sum += g;
-                                });
-                            }
-                        },
-                    );
-                },
-            );
+            tasks.zip(task_sums.par_chunks_mut(2 * size)).for_each(|((out, ((x, g), moments)), sums)| {
+                let (weight_sums, bias_sums) = sums.split_at_mut(size);
+                backward_rows(Rows { x, g, moments, weight: weights }, out, weight_sums, bias_sums);
+            });
         });
         let mut weight_sums = sum_of_rows(&task_sums, 2 * size);
         let bias_sums = weight_sums.split_off(size);
@@ -120,15 +92,59 @@ impl CustomOp3 for LayerNorm {
     }
 }
 
-/// With n = (x - mean) scale and h = w g: dL/dx = scale (h - mean(h) - n mean(h n)).
+#[pulp::with_simd(forward_rows = Arch::new())]
 #[inline(always)]
-fn backward_row(x: &[f32], moments: Moments, weight: &[f32], g: &[f32], out: &mut [f32]) {
-    let [of_h, of_hn] = sums([x, weight, g], |[x, weight, g]| {
-        let h = weight * g;
-        [h, h * moments.normal(x)]
-    });
-    let (mean_h, mean_hn) = (of_h / x.len() as f32, of_hn / x.len() as f32);
-    out.iter_mut().zip(x.iter().zip(weight.iter().zip(g))).for_each(|(out, (x, (weight, g)))| {
-        *out = moments.scale * (weight * g - mean_h - moments.normal(*x) * mean_hn);
-    });
+fn forward_rows_with_simd<'a, S: Simd>(
+    simd: S,
+    eps: f32,
+    x: &'a [f32],
+    weight: &'a [f32],
+    bias: &'a [f32],
+    out: &'a mut [f32],
+    moments: &'a mut [Moments],
+) {
+    let size = weight.len();
+    for ((out, x), moments) in out.chunks_exact_mut(size).zip(x.chunks_exact(size)).zip(moments) {
+        *moments = Moments::of(simd, x, eps);
+        let terms = x.iter().zip(weight.iter().zip(bias));
+        out.iter_mut().zip(terms).for_each(|(out, (x, (weight, bias)))| {
+            *out = moments.normal(*x) * weight + bias;
+        });
+    }
+}
+
+/// What backward reads of some rows.
+struct Rows<'a> {
+    x: &'a [f32],
+    /// The gradient of the output.
+    g: &'a [f32],
+    moments: &'a [Moments],
+    weight: &'a [f32],
+}
+
+/// With n = (x - mean) scale and h = w g: dL/dx = scale (h - mean(h) - n mean(h n)), dL/dw += g n, dL/db += g.
+#[pulp::with_simd(backward_rows = Arch::new())]
+#[inline(always)]
+fn backward_rows_with_simd<'a, S: Simd>(
+    simd: S,
+    rows: Rows<'a>,
+    out: &'a mut [f32],
+    weight_sums: &'a mut [f32],
+    bias_sums: &'a mut [f32],
+) {
+    let Rows { x, g, moments, weight } = rows;
+    let size = weight.len();
+    let inputs = x.chunks_exact(size).zip(g.chunks_exact(size)).zip(moments);
+    for (out, ((x, g), moments)) in out.chunks_exact_mut(size).zip(inputs) {
+        let [of_h, of_hn] = sums(simd, [x, g, weight], WithNormal(*moments));
+        let (mean_h, mean_hn) = (of_h / size as f32, of_hn / size as f32);
+        out.iter_mut().zip(x.iter().zip(weight.iter().zip(g))).for_each(|(out, (x, (weight, g)))| {
+            *out = moments.scale * (weight * g - mean_h - moments.normal(*x) * mean_hn);
+        });
+        let sums = weight_sums.iter_mut().zip(&mut *bias_sums);
+        sums.zip(x.iter().zip(g)).for_each(|((weight_sum, bias_sum), (x, g))| {
+            *weight_sum += g * moments.normal(*x);
+            *bias_sum += g;
+        });
+    }
 }

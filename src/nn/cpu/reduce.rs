@@ -1,76 +1,126 @@
-//! Sums and maxima over slices in fixed lanes: vectorised, and the same on every machine.
+//! Sums and maxima over slices, vector by vector.
+//!
+//! Written with explicit vectors: left to the compiler, one and the same loop came out three times slower after a
+//! change elsewhere in the file.
 
+use pulp::{Scalar, Simd};
 use rayon::prelude::*;
 
 use super::simd::widest;
 
-/// Lanes of one accumulator, the widest vector of any machine.
-const LANES: usize = 16;
-/// Accumulators of one sum: an addition takes four cycles and two can begin in each.
-const STRANDS: usize = 4;
-
-/// `K` sums side by side: over all i, of `term([x_i, y_i, ..])` for slices of one length.
-#[inline(always)]
-pub(super) fn sums<const N: usize, const K: usize>(
-    slices: [&[f32]; N],
-    term: impl Fn([f32; N]) -> [f32; K],
-) -> [f32; K] {
-    let length = slices[0].len();
-    let slices = slices.map(|slice| &slice[..length]);
-    let (chunks, rest) = (slices.map(|slice| slice.as_chunks::<LANES>().0), length % LANES);
-    let mut strands = [[[0.0f32; LANES]; K]; STRANDS];
-    let add = |sums: &mut [[f32; LANES]; K], chunk: usize| {
-        let chunks = chunks.map(|chunks| &chunks[chunk]);
-        for lane in 0..LANES {
-            let terms = term(chunks.map(|chunk| chunk[lane]));
-            sums.iter_mut().zip(terms).for_each(|(sums, term)| sums[lane] += term);
-        }
-    };
-    let whole = length / LANES;
-    for first in (0..whole - whole % STRANDS).step_by(STRANDS) {
-        strands.iter_mut().enumerate().for_each(|(strand, sums)| add(sums, first + strand));
-    }
-    for (strand, sums) in strands.iter_mut().enumerate() {
-        if strand < whole % STRANDS {
-            add(sums, whole - whole % STRANDS + strand);
-        }
-    }
-    let mut last = [[0.0; LANES]; K];
-    for lane in 0..rest {
-        let terms = term(slices.map(|slice| slice[whole * LANES + lane]));
-        last.iter_mut().zip(terms).for_each(|(sums, term)| sums[lane] = term);
-    }
-    let joined = |k: usize| {
-        let [a, b, c, d] = strands.map(|sums| sums[k]);
-        by_halves(std::array::from_fn(|lane| (a[lane] + b[lane]) + (c[lane] + d[lane]) + last[k][lane]))
-    };
-    std::array::from_fn(joined)
+/// What is summed: `K` terms of the elements of `N` slices at one place.
+pub(super) trait Terms<const N: usize, const K: usize>: Copy {
+    fn at<S: Simd>(self, simd: S, elements: [S::f32s; N]) -> [S::f32s; K];
 }
 
-/// The sum of all lanes.
+/// Vectors that are summed side by side: an addition takes four cycles, and two can begin in each.
+const STRANDS: usize = 4;
+
+/// The sums of all terms, for slices of one length.
 #[inline(always)]
-fn by_halves(mut lanes: [f32; LANES]) -> f32 {
-    let mut half = LANES / 2;
-    while half > 0 {
-        let (low, high) = lanes.split_at_mut(half);
-        low.iter_mut().zip(high).for_each(|(low, high)| *low += *high);
-        half /= 2;
+pub(super) fn sums<S: Simd, const N: usize, const K: usize>(
+    simd: S,
+    slices: [&[f32]; N],
+    terms: impl Terms<N, K>,
+) -> [f32; K] {
+    let length = slices[0].len();
+    let whole = length / S::F32_LANES;
+    let mut vectors: [&[S::f32s]; N] = [&[]; N];
+    for (vectors, slice) in vectors.iter_mut().zip(slices) {
+        *vectors = &S::as_simd_f32s(&slice[..length]).0[..whole];
     }
-    lanes[0]
+    let zero = simd.splat_f32s(0.0);
+    let mut strands = [[zero; K]; STRANDS];
+    let mut first = 0;
+    while first + STRANDS <= whole {
+        for (strand, sums) in strands.iter_mut().enumerate() {
+            add(simd, sums, vectors, first + strand, terms);
+        }
+        first += STRANDS;
+    }
+    while first < whole {
+        add(simd, &mut strands[0], vectors, first, terms);
+        first += 1;
+    }
+    let mut result = [0.0; K];
+    for (k, result) in result.iter_mut().enumerate() {
+        let low = simd.add_f32s(strands[0][k], strands[1][k]);
+        let high = simd.add_f32s(strands[2][k], strands[3][k]);
+        *result = simd.reduce_sum_f32s(simd.add_f32s(low, high));
+    }
+    for i in whole * S::F32_LANES..length {
+        let mut elements = [0.0; N];
+        for (element, slice) in elements.iter_mut().zip(slices) {
+            *element = slice[i];
+        }
+        for (result, term) in result.iter_mut().zip(terms.at(Scalar, elements)) {
+            *result += term;
+        }
+    }
+    result
+}
+
+#[inline(always)]
+fn add<S: Simd, const N: usize, const K: usize>(
+    simd: S,
+    sums: &mut [S::f32s; K],
+    vectors: [&[S::f32s]; N],
+    index: usize,
+    terms: impl Terms<N, K>,
+) {
+    let mut elements = [simd.splat_f32s(0.0); N];
+    for (element, vectors) in elements.iter_mut().zip(vectors) {
+        *element = vectors[index];
+    }
+    for (sum, term) in sums.iter_mut().zip(terms.at(simd, elements)) {
+        *sum = simd.add_f32s(*sum, term);
+    }
+}
+
+/// `x_i`
+#[derive(Clone, Copy)]
+struct Plain;
+
+impl Terms<1, 1> for Plain {
+    #[inline(always)]
+    fn at<S: Simd>(self, _: S, x: [S::f32s; 1]) -> [S::f32s; 1] {
+        x
+    }
 }
 
 /// `sum x_i`
 #[inline(always)]
-pub(super) fn sum(x: &[f32]) -> f32 {
-    let [sum] = sums([x], |[x]| [x]);
-    sum
+pub(super) fn sum<S: Simd>(simd: S, x: &[f32]) -> f32 {
+    sums(simd, [x], Plain)[0]
 }
 
-/// `sum x_i y_i` over the shorter of the two.
+/// `x_i y_i`
+#[derive(Clone, Copy)]
+struct Product;
+
+impl Terms<2, 1> for Product {
+    #[inline(always)]
+    fn at<S: Simd>(self, simd: S, [x, y]: [S::f32s; 2]) -> [S::f32s; 1] {
+        [simd.mul_f32s(x, y)]
+    }
+}
+
+/// `sum x_i y_i`
 #[inline(always)]
-pub(super) fn dot(x: &[f32], y: &[f32]) -> f32 {
-    let [dot] = sums([&x[..x.len().min(y.len())], y], |[x, y]| [x * y]);
-    dot
+pub(super) fn dot<S: Simd>(simd: S, x: &[f32], y: &[f32]) -> f32 {
+    sums(simd, [x, y], Product)[0]
+}
+
+/// `(x_i - mean)^2`
+#[derive(Clone, Copy)]
+struct SquareFrom(f32);
+
+impl Terms<1, 1> for SquareFrom {
+    #[inline(always)]
+    fn at<S: Simd>(self, simd: S, [x]: [S::f32s; 1]) -> [S::f32s; 1] {
+        let from_mean = simd.sub_f32s(x, simd.splat_f32s(self.0));
+        [simd.mul_f32s(from_mean, from_mean)]
+    }
 }
 
 /// What a norm makes of its elements: `(x - mean) scale`.
@@ -84,10 +134,10 @@ pub(super) struct Moments {
 impl Moments {
     /// Of the elements of `x`, in two passes.
     #[inline(always)]
-    pub(super) fn of(x: &[f32], eps: f32) -> Self {
+    pub(super) fn of<S: Simd>(simd: S, x: &[f32], eps: f32) -> Self {
         let count = x.len() as f32;
-        let mean = sum(x) / count;
-        let [squares] = sums([x], |[x]| [(x - mean) * (x - mean)]);
+        let mean = sum(simd, x) / count;
+        let [squares] = sums(simd, [x], SquareFrom(mean));
         Self { mean, scale: 1.0 / (squares / count + eps).sqrt() }
     }
 
@@ -95,19 +145,40 @@ impl Moments {
     pub(super) fn normal(self, x: f32) -> f32 {
         (x - self.mean) * self.scale
     }
+
+    #[inline(always)]
+    fn normals<S: Simd>(self, simd: S, x: S::f32s) -> S::f32s {
+        simd.mul_f32s(simd.sub_f32s(x, simd.splat_f32s(self.mean)), simd.splat_f32s(self.scale))
+    }
 }
 
-/// The largest element; NaN elements are passed over.
-#[inline(always)]
-pub(super) fn max(x: &[f32]) -> f32 {
-    let mut lanes = [f32::NEG_INFINITY; LANES];
-    let (whole, rest) = x.as_chunks::<LANES>();
-    for chunk in whole {
-        for (lane, &value) in lanes.iter_mut().zip(chunk) {
-            *lane = if value > *lane { value } else { *lane };
-        }
+/// Of x, gradients g and, where there are three, weights w: `w g` and `w g n`, n being the normalised x.
+#[derive(Clone, Copy)]
+pub(super) struct WithNormal(pub(super) Moments);
+
+impl Terms<2, 2> for WithNormal {
+    #[inline(always)]
+    fn at<S: Simd>(self, simd: S, [x, g]: [S::f32s; 2]) -> [S::f32s; 2] {
+        [g, simd.mul_f32s(g, self.0.normals(simd, x))]
     }
-    rest.iter().chain(&lanes).fold(f32::NEG_INFINITY, |most, &value| if value > most { value } else { most })
+}
+
+impl Terms<3, 2> for WithNormal {
+    #[inline(always)]
+    fn at<S: Simd>(self, simd: S, [x, g, weight]: [S::f32s; 3]) -> [S::f32s; 2] {
+        self.at(simd, [x, simd.mul_f32s(weight, g)])
+    }
+}
+
+/// The largest element, -infinity of none. NaN elements may be passed over.
+#[inline(always)]
+pub(super) fn max<S: Simd>(simd: S, x: &[f32]) -> f32 {
+    let (vectors, rest) = S::as_simd_f32s(x);
+    let mut most = simd.splat_f32s(f32::NEG_INFINITY);
+    for &vector in vectors {
+        most = simd.max_f32s(vector, most);
+    }
+    rest.iter().fold(simd.reduce_max_f32s(most), |most, &value| if value > most { value } else { most })
 }
 
 /// Rows that are added one after the other; the sums of such blocks are then added in order.

@@ -1,0 +1,30 @@
+//! The one pool of threads that computes.
+//!
+//! Work is run *inside* it: from outside, every kernel would put its caller to sleep and wake a worker, and the small
+//! layers of a step take no longer than that. Its stacks are deep, because candle walks graphs by recursion.
+
+use std::num::NonZeroUsize;
+use std::sync::OnceLock;
+
+use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
+
+/// 20,000 operations in a row overflowed 2 MiB (candle 0.11.1, 2026-11); memory is only taken as it is touched.
+const STACK_BYTES: usize = 256 << 20;
+
+static POOL: OnceLock<ThreadPool> = OnceLock::new();
+
+/// Starts so many threads, unless some run already.
+pub fn start(threads: NonZeroUsize) -> Result<(), ThreadPoolBuildError> {
+    let pool = builder().num_threads(threads.get()).build()?;
+    POOL.get_or_init(|| pool);
+    Ok(())
+}
+
+/// Does `work` on one of the threads, and what it cuts up on all of them; starts one per core if none runs.
+pub fn run<R: Send>(work: impl FnOnce() -> R + Send) -> R {
+    POOL.get_or_init(|| builder().build().expect("the system has threads to give")).install(work)
+}
+
+fn builder() -> ThreadPoolBuilder {
+    ThreadPoolBuilder::new().stack_size(STACK_BYTES).thread_name(|index| format!("compute-{index}"))
+}
