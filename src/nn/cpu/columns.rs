@@ -3,6 +3,8 @@
 
 use std::ops::Range;
 
+use super::simd::widest;
+
 /// The sizes of one convolution.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Geometry {
@@ -90,29 +92,38 @@ impl Geometry {
                 }
                 self.clear_edges(column, x);
             } else {
-                self.gather_strided(plane, rows.clone(), (y, x), column);
+                widest(
+                    #[inline(always)]
+                    || self.gather_strided(plane, rows.clone(), (y, x), column),
+                );
             }
         }
     }
 
+    #[inline(always)]
     fn gather_strided(&self, plane: &[f32], rows: Range<usize>, (y, x): (usize, usize), column: &mut [f32]) {
         let inside_y = self.inside(y, self.height, self.out_height);
         let inside_x = self.inside(x, self.width, self.out_width);
         for (out_y, line) in rows.zip(column.chunks_mut(self.out_width)) {
-            line.fill(0.0);
-            if inside_y.contains(&out_y) && !inside_x.is_empty() {
-                let source = &plane[(out_y * self.stride + y - self.padding) * self.width..][..self.width];
-                let source = &source[inside_x.start * self.stride + x - self.padding..];
-                let line = &mut line[inside_x.clone()];
-                if self.stride == 2 {
-                    // Pairs vectorise, steps do not.
-                    let (pairs, last) = source.as_chunks::<2>();
-                    let every_other = pairs.iter().map(|[even, _]| even).chain(last);
-                    line.iter_mut().zip(every_other).for_each(|(to, from)| *to = *from);
-                } else {
-                    let steps = source.iter().step_by(self.stride);
-                    line.iter_mut().zip(steps).for_each(|(to, from)| *to = *from);
+            if !inside_y.contains(&out_y) || inside_x.is_empty() {
+                line.fill(0.0);
+                continue;
+            }
+            line[..inside_x.start].fill(0.0);
+            line[inside_x.end..].fill(0.0);
+            let line = &mut line[inside_x.clone()];
+            let source = &plane[(out_y * self.stride + y - self.padding) * self.width..][..self.width];
+            let source = &source[inside_x.start * self.stride + x - self.padding..];
+            if self.stride == 2 {
+                // Pairs vectorise, steps do not. Of the last pair the second half may be missing.
+                let (pairs, single) = source.as_chunks::<2>();
+                line.iter_mut().zip(pairs).for_each(|(to, [from, _])| *to = *from);
+                if let ([last], true) = (single, pairs.len() < line.len()) {
+                    line[pairs.len()] = *last;
                 }
+            } else {
+                let steps = source.iter().step_by(self.stride);
+                line.iter_mut().zip(steps).for_each(|(to, from)| *to = *from);
             }
         }
     }
