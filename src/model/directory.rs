@@ -204,8 +204,13 @@ impl ModelDirectory {
         ledger::load(&self.unet_weights()?, dtype, device, |vb| UNet::new(config.clone(), vb))
     }
 
-    /// The U-Net in f32 over variables, to train; the variables by the names of their tensors.
-    pub fn unet_trainable(&self, device: &Device) -> Result<(UNet, BTreeMap<String, Var>), ModelError> {
+    /// The U-Net over variables in f32, to train, with activations of `dtype`; the variables by the names of their
+    /// tensors.
+    pub fn unet_trainable(
+        &self,
+        dtype: DType,
+        device: &Device,
+    ) -> Result<(UNet, BTreeMap<String, Var>), ModelError> {
         let config = self.unet_config()?;
         let weights = self.unet_weights()?;
         let mut variables = BTreeMap::new();
@@ -217,7 +222,7 @@ impl ModelDirectory {
         let tensors: HashMap<_, _> =
             variables.iter().map(|(name, variable)| (name.clone(), variable.as_tensor().clone())).collect();
         let unet = UNet::new(config, VarBuilder::from_tensors(tensors, DType::F32, device))?;
-        Ok((unet, variables))
+        Ok((unet.computing_in(dtype, device), variables))
     }
 
     /// The autoencoder; in f32 where it would overflow in f16.

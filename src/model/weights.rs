@@ -103,9 +103,12 @@ impl Weights {
     pub fn tensor(&self, name: &str, dtype: DType, device: &Device) -> Result<Tensor, WeightsError> {
         let view = self.view(name)?;
         DType::try_from(view.dtype()).map_err(|_| self.unsupported(name, view.dtype()))?;
-        view.load(device)
+        let tensor = view
+            .load(device)
             .and_then(|tensor| tensor.to_dtype(dtype))
-            .map_err(|source| WeightsError::Tensor { name: name.to_owned(), source })
+            .map_err(|source| WeightsError::Tensor { name: name.to_owned(), source })?;
+        self.shards[self.places[name]].forget(view.data());
+        Ok(tensor)
     }
 
     /// A tensor's bytes as stored, for writing them elsewhere unchanged.
@@ -183,6 +186,20 @@ impl Shard {
         let bytes = unsafe { Mmap::map(&file) }.map_err(read)?;
         let (data, metadata) = header::parse(&path, &bytes)?;
         Ok(Self { path, bytes, data, metadata })
+    }
+
+    /// Lets the system take back the memory of mapped bytes that have been copied: else a model would be held twice.
+    fn forget(&self, bytes: &[u8]) {
+        #[cfg(unix)]
+        {
+            let start = bytes.as_ptr().addr() - self.bytes.as_ptr().addr();
+            // SAFETY: the map is read only and of a file, so that whoever reads these bytes again finds the same.
+            let advised = unsafe {
+                self.bytes.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, start, bytes.len())
+            };
+            // A system that declines keeps them, and nothing is wrong but the memory.
+            drop(advised);
+        }
     }
 
     fn view(&self, name: &str) -> Option<TensorView<'_>> {

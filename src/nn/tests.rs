@@ -1,5 +1,5 @@
-//! Every operation in f32 (the fused kernels) against itself in f64 (composed from candle), whose
-//! gradients are in turn held against finite differences.
+//! Every operation in f32 (the kernels) against itself in f64 (candle's operations in a row), whose gradients are in
+//! turn held against finite differences.
 //!
 //! [`check`] asks of an operation: values and gradients agree, every input gets a gradient, a frozen
 //! input gets none and changes no other, and one thread gives the bytes of two and of three.
@@ -131,6 +131,14 @@ fn conv(shape: [usize; 4], output: usize, [kernel, stride, padding]: [usize; 3])
     check(&op, &[&shape, &[output, shape[1], kernel, kernel], &[output]])
 }
 
+fn enlarged_conv(shape: [usize; 4], output: usize) -> Result<()> {
+    let op = |t: &[Tensor]| {
+        let conv = Conv2d { weight: t[1].clone(), bias: Some(t[2].clone()), stride: 1, padding: 1 };
+        conv.forward_upsampled(&t[0])
+    };
+    check(&op, &[&shape, &[output, shape[1], 3, 3], &[output]])
+}
+
 fn linear(rows: usize, input: usize, output: usize) -> Result<()> {
     let op = |t: &[Tensor]| Linear { weight: t[1].clone(), bias: Some(t[2].clone()) }.forward(&t[0]);
     check(&op, &[&[1, rows, input], &[output, input], &[output]])
@@ -167,6 +175,14 @@ proptest! {
     ) {
         prop_assume!(height.min(width) + 2 * padding >= kernel);
         passes(conv([batch, input, height, width], output, [kernel, stride, padding]))?;
+    }
+
+    #[test]
+    fn enlarged_conv2d_on_any_shape(
+        (batch, input, output) in (1usize..4, 1usize..6, 1usize..6),
+        (height, width) in (1usize..7, 1usize..7),
+    ) {
+        passes(enlarged_conv([batch, input, height, width], output))?;
     }
 
     #[test]
@@ -221,10 +237,16 @@ fn conv2d_where_the_work_is_cut() -> Result<()> {
     conv([17, 24, 4, 4], 32, [3, 1, 1])?; // several images to a product, the last group short
     conv([21, 64, 2, 2], 40, [3, 1, 1])?;
     conv([6, 32, 8, 8], 48, [3, 2, 1])?;
+    conv([2, 6, 7, 9], 8, [3, 2, 1])?; // an odd size: the last pair of a row is half
+    conv([1, 100, 24, 22], 100, [3, 1, 1])?; // by Winograd's way, channels to a task
+    conv([4, 98, 12, 11], 97, [3, 1, 1])?; // the same, pictures to a task
+    conv([1, 100, 5, 5], 98, [3, 1, 1])?; // many channels, few pixels: by columns
     conv([16, 24, 8, 8], 40, [1, 1, 0])?;
     conv([2, 40, 24, 20], 36, [3, 1, 1])?; // channels to a task, in tiles of rows
     conv([1, 40, 24, 20], 36, [1, 1, 0])?;
-    conv([2, 3, 32, 32], 40, [8, 8, 0])
+    conv([2, 3, 32, 32], 40, [8, 8, 0])?;
+    enlarged_conv([1, 24, 16, 18], 40)?;
+    enlarged_conv([9, 16, 5, 4], 16)
 }
 
 #[test]
@@ -304,5 +326,101 @@ fn nan_is_not_hidden() -> Result<()> {
     let x = x.reshape((1, 2, 1))?;
     let y = attention(&x, &x, &x, 1, false)?.flatten_all()?.to_vec1::<f32>()?;
     assert!(y.iter().all(|y| y.is_nan()), "{y:?}");
+    Ok(())
+}
+
+/// Half-precision weights are widened, not computed with: the bytes are those of the widened weights.
+#[test]
+fn weights_in_half_precision_are_read_as_they_are() -> Result<()> {
+    for dtype in [DType::F16, DType::BF16] {
+        let same = |half: Result<Tensor>, wide: Result<Tensor>| -> Result<()> {
+            assert!(bits(&[half?])? == bits(&[wide?])?, "{dtype:?}");
+            Ok(())
+        };
+        let halved = |shape: &[usize]| -> Result<[Tensor; 2]> {
+            let half = normal("weight", shape)?.to_dtype(dtype)?;
+            Ok([half.to_dtype(DType::F32)?, half])
+        };
+        let [wide, half] = halved(&[40, 30])?.map(|weight| Linear { weight, bias: None });
+        let x = normal("x", &[70, 30])?;
+        same(half.forward(&x), wide.forward(&x))?;
+        // Few channels, many, many with few pixels, and a stride.
+        for ([input, output, size], stride) in
+            [([8, 40, 6], 1), ([100, 100, 24], 1), ([100, 100, 4], 1), ([20, 20, 9], 2)]
+        {
+            let conv = |weight| Conv2d { weight, bias: None, stride, padding: 1 };
+            let [wide, half] = halved(&[output, input, 3, 3])?.map(conv);
+            let x = normal("x", &[1, input, size, size])?;
+            same(half.forward(&x), wide.forward(&x))?;
+            if stride == 1 {
+                same(half.forward_upsampled(&x), wide.forward_upsampled(&x))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// As on a GPU, where f32 weights are trained with activations of another type.
+#[test]
+fn weights_of_another_type_than_what_flows() -> Result<()> {
+    let ops: [(Op, &[&[usize]]); 5] = [
+        (
+            &|t| Linear { weight: t[1].clone(), bias: Some(t[2].clone()) }.forward(&t[0]),
+            &[&[6, 5], &[4, 5], &[4]],
+        ),
+        (
+            &|t| {
+                let (weight, bias) = (t[1].clone(), Some(t[2].clone()));
+                Conv2d { weight, bias, stride: 2, padding: 1 }.forward(&t[0])
+            },
+            &[&[2, 3, 6, 5], &[4, 3, 3, 3], &[4]],
+        ),
+        (
+            &|t| {
+                let (weight, bias) = (t[1].clone(), t[2].clone());
+                GroupNorm { weight, bias, groups: 2, eps: 1e-5 }.forward_silu(&t[0])
+            },
+            &[&[2, 4, 3, 3], &[4], &[4]],
+        ),
+        (
+            &|t| LayerNorm { weight: t[1].clone(), bias: t[2].clone(), eps: 1e-5 }.forward(&t[0]),
+            &[&[3, 2, 5], &[5], &[5]],
+        ),
+        (
+            &|t| Conv2d { weight: t[1].clone(), bias: None, stride: 1, padding: 1 }.forward_upsampled(&t[0]),
+            &[&[1, 2, 3, 3], &[3, 2, 3, 3]],
+        ),
+    ];
+    for (op, shapes) in ops {
+        let narrow = shapes.iter().enumerate().map(|(i, shape)| normal(&format!("input {i}"), shape));
+        let mut mixed = narrow.collect::<Result<Vec<_>>>()?;
+        let wide = mixed.iter().map(|input| input.to_dtype(DType::F64)).collect::<Result<Vec<_>>>()?;
+        mixed[0] = wide[0].clone();
+        let (found, wanted) = (differentiate(op, &mixed, None)?, differentiate(op, &wide, None)?);
+        assert_eq!(found[0].dtype(), DType::F64, "what flows keeps its type");
+        assert_eq!(found[2].dtype(), DType::F32, "a weight's gradient is of the weight's type");
+        for (found, wanted) in found.iter().zip(&wanted) {
+            assert_close("of mixed types", found, wanted)?;
+        }
+    }
+    Ok(())
+}
+
+/// A weight that is used twice, once by a layer and once by candle itself, has one gradient: the sum.
+#[test]
+fn backward_gives_what_candle_gives() -> Result<()> {
+    let weight = Var::from_tensor(&normal("weight", &[6, 6])?)?;
+    let x = Var::from_tensor(&normal("x", &[5, 6])?)?;
+    let loss = || -> Result<Tensor> {
+        let linear = Linear { weight: weight.as_tensor().clone(), bias: None };
+        let y = linear.forward(&linear.forward(&x)?)?;
+        (y.sqr()?.sum_all()? + weight.sqr()?.sum_all()?)? + x.sum_all()?
+    };
+    let (ours, candles) = (backward(&loss()?)?, loss()?.backward()?);
+    for variable in [&weight, &x] {
+        let of = |store: &candle_core::backprop::GradStore| store.get(variable).cloned();
+        let (Some(found), Some(wanted)) = (of(&ours), of(&candles)) else { panic!("a gradient is missing") };
+        assert_close("the gradient of a variable", &found, &wanted)?;
+    }
     Ok(())
 }

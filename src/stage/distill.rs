@@ -70,8 +70,8 @@ impl Stage for Distill {
         let student = Model::open(context.input("student"))?;
         let schedule = NoiseSchedule::from_config(&teacher.directory.scheduler_config()?)?;
         let source = CleanLatents::new(&points(context, "data")?, &teacher, &schedule, context.device)?;
+        let (pupil, variables) = student.directory.unet_trainable(teacher.dtype, context.device)?;
         let teacher = teacher.unet(context.device)?;
-        let (pupil, variables) = student.directory.unet_trainable(context.device)?;
         let distilled = Distillation {
             teacher: &teacher,
             student: &pupil,

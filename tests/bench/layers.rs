@@ -22,7 +22,7 @@ use side::Arguments;
 /// What is measured; the fields are torch's side's arguments too.
 #[derive(Clone, Copy, Debug, Serialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
-enum Layer {
+enum Operation {
     Conv2d {
         batch: usize,
         input: usize,
@@ -79,12 +79,12 @@ enum Pass {
     Training,
 }
 
-const fn conv(batch: usize, input: usize, output: usize, size: usize, kernel: usize) -> Layer {
-    Layer::Conv2d { batch, input, output, size, kernel, stride: 1, upsampled: false }
+const fn conv(batch: usize, input: usize, output: usize, size: usize, kernel: usize) -> Operation {
+    Operation::Conv2d { batch, input, output, size, kernel, stride: 1, upsampled: false }
 }
 
 /// The layers of SD v1.5 and SDXL at 64x64 latents, and of the shipped small model at batch 16.
-const LAYERS: &[Layer] = &[
+const LAYERS: &[Operation] = &[
     conv(1, 4, 320, 64, 3),
     conv(1, 320, 320, 64, 3),
     conv(2, 320, 320, 64, 3),
@@ -96,8 +96,8 @@ const LAYERS: &[Layer] = &[
     conv(2, 1280, 1280, 16, 3),
     conv(1, 1280, 1280, 8, 3),
     conv(1, 2560, 1280, 8, 3),
-    Layer::Conv2d { batch: 1, input: 320, output: 320, size: 64, kernel: 3, stride: 2, upsampled: false },
-    Layer::Conv2d { batch: 1, input: 640, output: 640, size: 32, kernel: 3, stride: 1, upsampled: true },
+    Operation::Conv2d { batch: 1, input: 320, output: 320, size: 64, kernel: 3, stride: 2, upsampled: false },
+    Operation::Conv2d { batch: 1, input: 640, output: 640, size: 32, kernel: 3, stride: 1, upsampled: true },
     conv(1, 320, 320, 64, 1),
     conv(1, 960, 640, 32, 1),
     conv(1, 1280, 1280, 16, 1),
@@ -106,33 +106,33 @@ const LAYERS: &[Layer] = &[
     conv(16, 80, 80, 4, 3),
     conv(16, 48, 48, 2, 3),
     conv(16, 32, 32, 16, 1),
-    Layer::Linear { rows: 4096, input: 320, output: 2560 },
-    Layer::Linear { rows: 4096, input: 1280, output: 320 },
-    Layer::Linear { rows: 1024, input: 640, output: 640 },
-    Layer::Linear { rows: 256, input: 1280, output: 10240 },
-    Layer::Linear { rows: 77, input: 768, output: 320 },
-    Layer::Linear { rows: 1, input: 1280, output: 1280 },
-    Layer::Linear { rows: 4096, input: 32, output: 256 },
-    Layer::GroupNorm { batch: 1, channels: 320, size: 64, silu: true },
-    Layer::GroupNorm { batch: 1, channels: 640, size: 32, silu: false },
-    Layer::GroupNorm { batch: 2, channels: 1280, size: 8, silu: true },
-    Layer::GroupNorm { batch: 16, channels: 32, size: 16, silu: true },
-    Layer::LayerNorm { rows: 4096, size: 320 },
-    Layer::LayerNorm { rows: 256, size: 1280 },
-    Layer::LayerNorm { rows: 4096, size: 32 },
-    Layer::Attention { batch: 1, heads: 8, queries: 4096, keys: 4096, dim: 40 },
-    Layer::Attention { batch: 1, heads: 8, queries: 1024, keys: 1024, dim: 80 },
-    Layer::Attention { batch: 1, heads: 10, queries: 1024, keys: 1024, dim: 64 },
-    Layer::Attention { batch: 1, heads: 8, queries: 64, keys: 64, dim: 160 },
-    Layer::Attention { batch: 1, heads: 8, queries: 4096, keys: 77, dim: 40 },
-    Layer::Attention { batch: 1, heads: 20, queries: 256, keys: 77, dim: 64 },
-    Layer::Attention { batch: 16, heads: 4, queries: 256, keys: 256, dim: 8 },
-    Layer::Geglu { rows: 4096, width: 1280 },
-    Layer::Geglu { rows: 4096, width: 128 },
-    Layer::Silu { elements: 1280 * 1024 },
-    Layer::Upsample { batch: 1, channels: 640, size: 32 },
-    Layer::Adamw { tensors: 20, elements: 2_500_000 },
-    Layer::Adamw { tensors: 300, elements: 10_000 },
+    Operation::Linear { rows: 4096, input: 320, output: 2560 },
+    Operation::Linear { rows: 4096, input: 1280, output: 320 },
+    Operation::Linear { rows: 1024, input: 640, output: 640 },
+    Operation::Linear { rows: 256, input: 1280, output: 10240 },
+    Operation::Linear { rows: 77, input: 768, output: 320 },
+    Operation::Linear { rows: 1, input: 1280, output: 1280 },
+    Operation::Linear { rows: 4096, input: 32, output: 256 },
+    Operation::GroupNorm { batch: 1, channels: 320, size: 64, silu: true },
+    Operation::GroupNorm { batch: 1, channels: 640, size: 32, silu: false },
+    Operation::GroupNorm { batch: 2, channels: 1280, size: 8, silu: true },
+    Operation::GroupNorm { batch: 16, channels: 32, size: 16, silu: true },
+    Operation::LayerNorm { rows: 4096, size: 320 },
+    Operation::LayerNorm { rows: 256, size: 1280 },
+    Operation::LayerNorm { rows: 4096, size: 32 },
+    Operation::Attention { batch: 1, heads: 8, queries: 4096, keys: 4096, dim: 40 },
+    Operation::Attention { batch: 1, heads: 8, queries: 1024, keys: 1024, dim: 80 },
+    Operation::Attention { batch: 1, heads: 10, queries: 1024, keys: 1024, dim: 64 },
+    Operation::Attention { batch: 1, heads: 8, queries: 64, keys: 64, dim: 160 },
+    Operation::Attention { batch: 1, heads: 8, queries: 4096, keys: 77, dim: 40 },
+    Operation::Attention { batch: 1, heads: 20, queries: 256, keys: 77, dim: 64 },
+    Operation::Attention { batch: 16, heads: 4, queries: 256, keys: 256, dim: 8 },
+    Operation::Geglu { rows: 4096, width: 1280 },
+    Operation::Geglu { rows: 4096, width: 128 },
+    Operation::Silu { elements: 1280 * 1024 },
+    Operation::Upsample { batch: 1, channels: 640, size: 32 },
+    Operation::Adamw { tensors: 20, elements: 2_500_000 },
+    Operation::Adamw { tensors: 300, elements: 10_000 },
 ];
 
 /// Turns of each side.
@@ -150,7 +150,7 @@ fn main() -> std::result::Result<(), Box<dyn Error>> {
         for pass in [Pass::Forward, Pass::Training] {
             let name =
                 format!("{} {}", serde_json::to_value(pass)?.as_str().unwrap_or_default(), name(layer));
-            let trains = pass == Pass::Training && !matches!(layer, Layer::Adamw { .. });
+            let trains = pass == Pass::Training && !matches!(layer, Operation::Adamw { .. });
             if !arguments.wants(&name) || (pass == Pass::Training) != trains {
                 continue;
             }
@@ -182,14 +182,14 @@ fn main() -> std::result::Result<(), Box<dyn Error>> {
 }
 
 /// The line of the table: the kind and its sizes.
-fn name(layer: &Layer) -> String {
+fn name(layer: &Operation) -> String {
     let text = format!("{layer:?}").to_lowercase();
     text.replace(['{', '}', ','], "").replace(": ", "=").split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 type Call<'a> = Box<dyn Fn() -> Result<()> + Send + Sync + 'a>;
 
-fn prepare(layer: Layer, trains: bool, dtype: DType, device: &Device) -> Result<Call<'_>> {
+fn prepare(layer: Operation, trains: bool, dtype: DType, device: &Device) -> Result<Call<'_>> {
     let random = Random::new(1, "bench");
     let tensor = |index: u64, shape: &[usize]| -> Result<Tensor> {
         let tensor = random.normal("operand", index, shape, device)?.to_dtype(dtype)?;
@@ -199,45 +199,45 @@ fn prepare(layer: Layer, trains: bool, dtype: DType, device: &Device) -> Result<
         Ok([tensor(0, a)?, tensor(1, b)?, tensor(2, c)?])
     };
     let run: Box<dyn Fn() -> Result<Tensor> + Send + Sync> = match layer {
-        Layer::Conv2d { batch, input, output, size, kernel, stride, upsampled } => {
+        Operation::Conv2d { batch, input, output, size, kernel, stride, upsampled } => {
             let [x, weight, bias] =
                 three(&[batch, input, size, size], &[output, input, kernel, kernel], &[output])?;
             let conv = Conv2d { weight, bias: Some(bias), stride, padding: kernel / 2 };
             Box::new(move || if upsampled { conv.forward_upsampled(&x) } else { conv.forward(&x) })
         }
-        Layer::Linear { rows, input, output } => {
+        Operation::Linear { rows, input, output } => {
             let [x, weight, bias] = three(&[rows, input], &[output, input], &[output])?;
             let linear = Linear { weight, bias: Some(bias) };
             Box::new(move || linear.forward(&x))
         }
-        Layer::GroupNorm { batch, channels, size, silu } => {
+        Operation::GroupNorm { batch, channels, size, silu } => {
             let [x, weight, bias] = three(&[batch, channels, size, size], &[channels], &[channels])?;
             let norm = GroupNorm { weight, bias, groups: 32, eps: 1e-5 };
             Box::new(move || if silu { norm.forward_silu(&x) } else { norm.forward(&x) })
         }
-        Layer::LayerNorm { rows, size } => {
+        Operation::LayerNorm { rows, size } => {
             let [x, weight, bias] = three(&[rows, size], &[size], &[size])?;
             let norm = LayerNorm { weight, bias, eps: 1e-5 };
             Box::new(move || norm.forward(&x))
         }
-        Layer::Attention { batch, heads, queries, keys, dim } => {
+        Operation::Attention { batch, heads, queries, keys, dim } => {
             let (of_queries, of_keys) = ([batch, queries, heads * dim], [batch, keys, heads * dim]);
             let [q, k, v] = three(&of_queries, &of_keys, &of_keys)?;
             Box::new(move || nn::attention(&q, &k, &v, heads, false))
         }
-        Layer::Geglu { rows, width } => {
+        Operation::Geglu { rows, width } => {
             let x = tensor(0, &[rows, 2 * width])?;
             Box::new(move || nn::geglu(&x))
         }
-        Layer::Silu { elements } => {
+        Operation::Silu { elements } => {
             let x = tensor(0, &[elements])?;
             Box::new(move || nn::silu(&x))
         }
-        Layer::Upsample { batch, channels, size } => {
+        Operation::Upsample { batch, channels, size } => {
             let x = tensor(0, &[batch, channels, size, size])?;
             Box::new(move || nn::upsample_nearest_2x(&x))
         }
-        Layer::Adamw { tensors, elements } => return adamw(tensors, elements, device),
+        Operation::Adamw { tensors, elements } => return adamw(tensors, elements, device),
     };
     Ok(Box::new(move || {
         let y = run()?;

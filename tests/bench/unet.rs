@@ -219,7 +219,7 @@ fn measure(job: &str) -> std::result::Result<(), Box<dyn Error>> {
     let (unet, variables) = if passes == "forward" {
         (directory.unet(arguments.dtype.into(), &device)?, Vec::new())
     } else {
-        let (unet, variables) = directory.unet_trainable(&device)?;
+        let (unet, variables) = directory.unet_trainable(arguments.dtype.into(), &device)?;
         (unet, variables.into_values().collect())
     };
     let moments = if passes == "training" {

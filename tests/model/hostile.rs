@@ -137,7 +137,8 @@ fn a_directory_gives_the_same_unet_as_its_tensors() {
         let directory = ModelDirectory::open(path).expect("a pipeline and a bare U-Net");
         let unet = directory.unet(DType::F32, &Device::Cpu).expect("whole weights");
         golden.assert_close("sample", &golden.predict(&unet));
-        let (trainable, variables) = directory.unet_trainable(&Device::Cpu).expect("whole weights");
+        let (trainable, variables) =
+            directory.unet_trainable(DType::F32, &Device::Cpu).expect("whole weights");
         assert_eq!(variables.len(), golden.weights().len());
         assert_eq!(relative_l2(&golden.predict(&trainable), &golden.predict(&unet)), 0.0);
         directory.unet_weights().and_then(|weights| Ok(weights.check_finite()?)).expect("random, but finite");
@@ -163,7 +164,7 @@ fn a_wrong_shape_names_the_tensor_and_both_shapes() {
     let directory = ModelDirectory::open(sandbox.path()).expect("it has a U-Net");
     for error in [
         directory.unet(DType::F32, &Device::Cpu).expect_err("shapes differ").to_string(),
-        directory.unet_trainable(&Device::Cpu).expect_err("shapes differ").to_string(),
+        directory.unet_trainable(DType::F32, &Device::Cpu).expect_err("shapes differ").to_string(),
     ] {
         assert!(
             error.contains("attn2.to_k.weight") && error.contains("[16, 12]") && error.contains("[16, 24]"),

@@ -15,7 +15,7 @@ mod transformer;
 mod unit;
 mod walk;
 
-use candle_core::{DType, Result};
+use candle_core::{DType, Device, Result};
 use candle_nn::VarBuilder;
 
 pub use config::{ConfigError, Level, Mid, TextTime, UNetConfig};
@@ -49,12 +49,17 @@ impl UNet {
         Ok(Self { config, inventory, embedding, steps, dtype: activation_dtype(vb.dtype(), vb.device()) })
     }
 
+    /// The same, with activations of `dtype` where the device computes in it, whatever the type of the weights.
+    pub fn computing_in(self, dtype: DType, device: &Device) -> Self {
+        Self { dtype: activation_dtype(dtype, device), ..self }
+    }
+
     /// Its configuration, with what was removed.
     pub fn config(&self) -> &UNetConfig {
         &self.config
     }
 
-    /// The type of what flows through it; its weights may be smaller.
+    /// The type of what flows through it; its weights may be of another.
     pub fn dtype(&self) -> DType {
         self.dtype
     }

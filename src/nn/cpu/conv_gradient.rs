@@ -162,17 +162,22 @@ impl Geometry {
 
     /// The sum over batch and pixels.
     pub(super) fn bias_gradient(&self, gradient: &[f32]) -> Vec<f32> {
-        let pixels = self.pixels();
-        let of_channel = |channel: usize| {
-            let images = gradient.chunks(self.output * pixels);
-            images.map(|image| sum_of(&image[channel * pixels..][..pixels])).sum()
-        };
-        (0..self.output).into_par_iter().with_min_len(8).map(of_channel).collect()
+        const CHANNELS: usize = 8;
+        let mut sums = vec![0.0; self.output];
+        sums.par_chunks_mut(CHANNELS).enumerate().for_each(|(task, sums)| {
+            for image in gradient.chunks(self.output * self.pixels()) {
+                add_planes(&image[task * CHANNELS * self.pixels()..], self.pixels(), sums);
+            }
+        });
+        sums
     }
 }
 
-#[pulp::with_simd(sum_of = Arch::new())]
+/// Adds the sum of each plane.
+#[pulp::with_simd(add_planes = Arch::new())]
 #[inline(always)]
-fn sum_of_with_simd<'a, S: Simd>(simd: S, x: &'a [f32]) -> f32 {
-    sum(simd, x)
+fn add_planes_with_simd<'a, S: Simd>(simd: S, planes: &'a [f32], pixels: usize, sums: &'a mut [f32]) {
+    for (plane, to) in planes.chunks_exact(pixels).zip(sums) {
+        *to += sum(simd, plane);
+    }
 }

@@ -286,13 +286,12 @@ impl Tile<'_> {
                 for (v, vector) in vectors.iter_mut().enumerate() {
                     *vector = load::<S>(&from[v * S::F32_LANES..]);
                 }
-                for block in 0..BLOCKS {
-                    let weights = &self.kernels[block * self.inputs + input][tap];
-                    for channel in 0..CHANNELS {
-                        let weight = simd.splat_f32s(weights[channel]);
-                        for v in 0..VECTORS {
-                            let sum = &mut sums[block][channel][v];
-                            *sum = simd.mul_add_f32s(weight, vectors[v], *sum);
+                for (block, sums) in sums.iter_mut().enumerate() {
+                    let weights = self.kernels[block * self.inputs + input][tap];
+                    for (sums, weight) in sums.iter_mut().zip(weights) {
+                        let weight = simd.splat_f32s(weight);
+                        for (sum, vector) in sums.iter_mut().zip(vectors) {
+                            *sum = simd.mul_add_f32s(weight, vector, *sum);
                         }
                     }
                 }

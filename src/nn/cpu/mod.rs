@@ -115,3 +115,6 @@ fn scratch<R>(length: usize, work: impl FnOnce(&mut [f32]) -> R) -> R {
     BUFFERS.with_borrow_mut(|buffers| buffers.push(buffer));
     result
 }
+
+#[cfg(test)]
+mod tests;
