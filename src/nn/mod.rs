@@ -29,6 +29,10 @@ pub use upsample::upsample_nearest_2x;
 use candle_core::{DType, Device, Result, Shape, Tensor};
 use candle_nn::VarBuilder;
 
+/// Raised when the layers give other bytes for the same operands; every stage that computes then runs again.
+/// 1: columns everywhere. 2: Winograd's and the direct way, attention by blocks of keys, sums in strands.
+pub const VERSION: u32 = 2;
+
 /// Half precisions are widened for sums and exponentials; f32 and f64 stay what they are.
 fn accumulation_dtype(dtype: DType) -> DType {
     match dtype {

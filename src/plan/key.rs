@@ -9,6 +9,7 @@
 //! | digest of each file or folder, by parameter | always | contents decide, not where they lie |
 //! | pipeline seed and stage id | if the stage is seeded | both name its random streams |
 //! | device class (`cpu`, `cuda`) | if the stage computes | kernels round differently |
+//! | version of the kernels | if the stage computes | so do other kernels |
 //!
 //! What must never enter, and what would go wrong:
 //!
@@ -27,6 +28,7 @@ use std::collections::BTreeMap;
 use crate::backend::DeviceClass;
 use crate::base::{Digest, Manifest};
 use crate::config::StageEntry;
+use crate::nn;
 #[expect(unused_imports, reason = "the table above links to it")]
 use crate::stage::Stage;
 
@@ -58,7 +60,7 @@ pub fn manifest(
         manifest.field("seed", seed).field("id", &entry.id);
     }
     if info.computes {
-        manifest.field("device class", device);
+        manifest.field("device class", device).field("kernels", nn::VERSION);
     }
     manifest
 }

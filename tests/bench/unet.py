@@ -62,7 +62,9 @@ def peak_bytes():
 
 def run(arguments):
     dtype = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}[arguments.dtype]
-    unet = UNet2DConditionModel.from_pretrained(arguments.folder, subfolder="unet", torch_dtype=dtype).to(DEVICE)
+    # Weights are trained in f32 on both sides, whatever flows.
+    stored = dtype if arguments.passes == "forward" else torch.float32
+    unet = UNet2DConditionModel.from_pretrained(arguments.folder, subfolder="unet", torch_dtype=stored).to(DEVICE)
     file = arguments.folder / f"inputs-{arguments.batch}-{arguments.size}.safetensors"
     save_file(inputs(unet.config, arguments.batch, arguments.size), file)
     given = {name: tensor.to(DEVICE) for name, tensor in load_file(file).items()}
@@ -72,7 +74,8 @@ def run(arguments):
 
     def predict():
         states = given["encoder_hidden_states"]
-        return model(given["sample"], given["timestep"], states, added_cond_kwargs=extra).sample
+        with torch.autocast(DEVICE.type, dtype, enabled=stored != dtype):
+            return model(given["sample"], given["timestep"], states, added_cond_kwargs=extra).sample
 
     if arguments.passes == "training":
         optimiser = torch.optim.AdamW(unet.parameters(), lr=1e-5, fused=True)

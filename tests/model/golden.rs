@@ -23,7 +23,9 @@ pub(crate) struct Golden {
 }
 
 pub(crate) fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
+    // At run time: a test that was built here may run from a copy of the repository elsewhere.
+    let root = std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| ".".into(), PathBuf::from);
+    root.join("tests/golden")
 }
 
 impl Golden {

@@ -1,0 +1,215 @@
+//! Layers, U-Nets and the optimiser on a GPU against the CPU: `tests/gpu/run.sh` runs them.
+//!
+//! The device is `LAPTOP_DIFF_TEST_DEVICE`, cuda:0 if that is not set; on the CPU the tests check themselves, in f32.
+
+#[path = "../model/golden.rs"]
+#[expect(dead_code, reason = "the tests of the model use all of it")]
+mod golden;
+
+use std::collections::HashMap;
+
+use candle_core::{DType, Device, Result, Tensor, Var};
+use candle_nn::VarBuilder;
+use laptop_diff::backend::{DeviceChoice, Random};
+use laptop_diff::model::unet::{Conditioning, UNet};
+use laptop_diff::nn::optim::AdamW;
+use laptop_diff::nn::{self, Conv2d, GroupNorm, LayerNorm, Linear, backward};
+
+use golden::{Golden, UNETS, relative_l2};
+
+fn device() -> Device {
+    let name = std::env::var("LAPTOP_DIFF_TEST_DEVICE").unwrap_or("cuda:0".to_owned());
+    let choice: DeviceChoice = name.parse().expect("LAPTOP_DIFF_TEST_DEVICE is cpu or cuda:N");
+    choice.open().unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+/// What flows, and how far the result may be off, relative to the largest element. In bf16 a rounding is 2^-9, and
+/// the outputs and gradients here are made of a few of them.
+fn types(device: &Device) -> &'static [(DType, f64)] {
+    let all = &[(DType::F32, 1e-4), (DType::BF16, 3e-2)];
+    if device.is_cpu() { &all[..1] } else { all }
+}
+
+type Op = fn(&[Tensor]) -> Result<Tensor>;
+
+fn conv(t: &[Tensor], stride: usize, padding: usize) -> Conv2d {
+    Conv2d { weight: t[1].clone(), bias: Some(t[2].clone()), stride, padding }
+}
+
+fn group_norm(t: &[Tensor]) -> GroupNorm {
+    GroupNorm { weight: t[1].clone(), bias: t[2].clone(), groups: 4, eps: 1e-5 }
+}
+
+/// What a layer is called, what it does to its operands, and their shapes. The first operand flows.
+const LAYERS: &[(&str, Op, &[&[usize]])] = &[
+    ("conv 3x3", |t| conv(t, 1, 1).forward(&t[0]), &[&[2, 16, 12, 10], &[24, 16, 3, 3], &[24]]),
+    ("conv 3x3, stride 2", |t| conv(t, 2, 1).forward(&t[0]), &[&[2, 16, 13, 10], &[24, 16, 3, 3], &[24]]),
+    ("conv 1x1", |t| conv(t, 1, 0).forward(&t[0]), &[&[2, 16, 9, 7], &[24, 16, 1, 1], &[24]]),
+    ("conv, enlarged", |t| conv(t, 1, 1).forward_upsampled(&t[0]), &[&[2, 8, 6, 5], &[12, 8, 3, 3], &[12]]),
+    ("conv 14x14", |t| conv(t, 14, 0).forward(&t[0]), &[&[1, 3, 42, 42], &[16, 3, 14, 14], &[16]]),
+    (
+        "linear",
+        |t| Linear { weight: t[1].clone(), bias: Some(t[2].clone()) }.forward(&t[0]),
+        &[&[2, 77, 48], &[40, 48], &[40]],
+    ),
+    ("group norm", |t| group_norm(t).forward(&t[0]), &[&[2, 16, 9, 7], &[16], &[16]]),
+    ("group norm, SiLU", |t| group_norm(t).forward_silu(&t[0]), &[&[2, 16, 9, 7], &[16], &[16]]),
+    (
+        "layer norm",
+        |t| LayerNorm { weight: t[1].clone(), bias: t[2].clone(), eps: 1e-5 }.forward(&t[0]),
+        &[&[2, 33, 48], &[48], &[48]],
+    ),
+    (
+        "self-attention",
+        |t| nn::attention(&t[0], &t[1], &t[2], 4, false),
+        &[&[2, 65, 32], &[2, 65, 32], &[2, 65, 32]],
+    ),
+    (
+        "cross-attention",
+        |t| nn::attention(&t[0], &t[1], &t[2], 4, false),
+        &[&[2, 65, 32], &[2, 77, 32], &[2, 77, 32]],
+    ),
+    (
+        "causal attention",
+        |t| nn::attention(&t[0], &t[1], &t[2], 4, true),
+        &[&[2, 77, 32], &[2, 77, 32], &[2, 77, 32]],
+    ),
+    ("GEGLU", |t| nn::geglu(&t[0]), &[&[2, 33, 64]]),
+    ("SiLU", |t| nn::silu(&t[0]), &[&[2, 333]]),
+    ("GELU", |t| nn::gelu(&t[0]), &[&[2, 333]]),
+    ("quick GELU", |t| nn::quick_gelu(&t[0]), &[&[2, 333]]),
+    ("enlargement", |t| nn::upsample_nearest_2x(&t[0]), &[&[2, 3, 5, 7]]),
+];
+
+/// The output and all gradients, in f64 on the CPU.
+fn differentiate(op: Op, operands: &[Tensor]) -> Result<Vec<Tensor>> {
+    let variables = operands.iter().map(Var::from_tensor).collect::<Result<Vec<_>>>()?;
+    let tensors: Vec<Tensor> = variables.iter().map(|variable| variable.as_tensor().clone()).collect();
+    let y = op(&tensors)?;
+    let cotangent = Random::new(5, "gpu").normal("cotangent", 0, y.dims(), &Device::Cpu)?;
+    let cotangent = cotangent.to_device(y.device())?.to_dtype(y.dtype())?;
+    let store = backward(&(&y * cotangent)?.to_dtype(DType::F32)?.sum_all()?)?;
+    let gradients = variables.iter().map(|v| store.get(v).cloned().expect("every operand has a gradient"));
+    std::iter::once(y).chain(gradients).map(|x| x.to_device(&Device::Cpu)?.to_dtype(DType::F64)).collect()
+}
+
+#[test]
+#[ignore = "needs a CUDA device"]
+fn every_layer_agrees_with_f64_on_the_cpu() -> Result<()> {
+    let device = device();
+    for &(flowing, tolerance) in types(&device) {
+        for (name, op, shapes) in LAYERS {
+            let normal = |(i, shape): (usize, &&[usize])| {
+                Random::new(5, "gpu").normal(name, i as u64, shape, &Device::Cpu)
+            };
+            let drawn = shapes.iter().enumerate().map(normal).collect::<Result<Vec<_>>>()?;
+            // Weights in f32, as they are trained, and in the type of what flows, as they are used; attention has
+            // none.
+            for weights in [DType::F32, flowing] {
+                let weights = if name.contains("attention") { flowing } else { weights };
+                let rounded =
+                    drawn.iter().enumerate().map(|(i, x)| x.to_dtype(if i == 0 { flowing } else { weights }));
+                let rounded = rounded.collect::<Result<Vec<_>>>()?;
+                let here = rounded.iter().map(|x| x.to_device(&device)).collect::<Result<Vec<_>>>()?;
+                let wide = rounded.iter().map(|x| x.to_dtype(DType::F64)).collect::<Result<Vec<_>>>()?;
+                let (found, wanted) = (differentiate(*op, &here)?, differentiate(*op, &wide)?);
+                for (i, (found, wanted)) in found.iter().zip(&wanted).enumerate() {
+                    let largest = wanted.abs()?.max_all()?.to_scalar::<f64>()?.max(1e-3);
+                    let error = (found - wanted)?.abs()?.max_all()?.to_scalar::<f64>()? / largest;
+                    let what = if i == 0 { "output".to_owned() } else { format!("gradient {}", i - 1) };
+                    assert!(
+                        error <= tolerance,
+                        "{name}, {flowing:?} over {weights:?}, {what}: off by {error:.1e}"
+                    );
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A golden model on the device, over variables.
+struct Trainable {
+    unet: UNet,
+    variables: HashMap<String, Var>,
+}
+
+impl Trainable {
+    fn new(golden: &Golden, flowing: DType, device: &Device) -> Result<Self> {
+        let variable =
+            |(name, tensor): (String, Tensor)| Ok((name, Var::from_tensor(&tensor.to_device(device)?)?));
+        let variables = golden.weights().into_iter().map(variable).collect::<Result<HashMap<_, _>>>()?;
+        let tensors = variables.iter().map(|(name, v)| (name.clone(), v.as_tensor().clone())).collect();
+        let vb = VarBuilder::from_tensors(tensors, DType::F32, device);
+        let unet = UNet::new(golden.unet_config(), vb)?.computing_in(flowing, device);
+        Ok(Self { unet, variables })
+    }
+
+    fn predict(&self, golden: &Golden, device: &Device) -> Result<Tensor> {
+        let there = |tensor: &Tensor| tensor.to_device(device);
+        let Conditioning { encoder_hidden_states, text_embeds, time_ids } = golden.conditioning();
+        let conditioning = Conditioning {
+            encoder_hidden_states: there(&encoder_hidden_states)?,
+            text_embeds: text_embeds.as_ref().map(there).transpose()?,
+            time_ids: time_ids.as_ref().map(there).transpose()?,
+        };
+        self.unet.forward(&there(&golden.input("sample"))?, &there(&golden.input("timestep"))?, &conditioning)
+    }
+}
+
+#[test]
+#[ignore = "needs a CUDA device"]
+fn predictions_and_gradients_of_whole_u_nets() -> Result<()> {
+    let device = device();
+    for &(flowing, _) in types(&device) {
+        // Relative L2 through some fifty layers. In bf16 a rounding is 2e-3, and gradients go through all twice.
+        let (of_prediction, of_gradients) = if flowing == DType::F32 { (1e-4, 1e-3) } else { (5e-2, 2e-1) };
+        for name in UNETS {
+            let golden = Golden::open(name);
+            let (there, here) = (
+                Trainable::new(&golden, flowing, &device)?,
+                Trainable::new(&golden, DType::F32, &Device::Cpu)?,
+            );
+            let loss = |prediction: &Tensor| prediction.to_dtype(DType::F32)?.sqr()?.mean_all();
+            let found = there.predict(&golden, &device)?;
+            let wanted = here.predict(&golden, &Device::Cpu)?;
+            assert_eq!(found.dtype(), flowing);
+            let on_cpu = |x: &Tensor| x.to_device(&Device::Cpu)?.to_dtype(DType::F32);
+            let distance = relative_l2(&on_cpu(&found)?, &wanted);
+            assert!(distance <= of_prediction, "{name}, {flowing:?}: the prediction is {distance:.1e} off");
+            let (found, wanted) = (backward(&loss(&found)?)?, backward(&loss(&wanted)?)?);
+            for (path, variable) in &there.variables {
+                let gradient =
+                    found.get(variable).unwrap_or_else(|| panic!("{name}: {path} has no gradient"));
+                assert_eq!(gradient.dtype(), DType::F32, "{name}: {path}");
+                let wanted = wanted.get(&here.variables[path]).expect("the tests of the model see to it");
+                let distance = relative_l2(&on_cpu(gradient)?, wanted);
+                assert!(
+                    distance <= of_gradients,
+                    "{name}, {flowing:?}: the gradient of {path} is {distance:.1e} off"
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs a CUDA device"]
+fn the_optimiser_takes_the_steps_it_takes_on_the_cpu() -> Result<()> {
+    let settings = AdamW { learning_rate: 1e-2, ..AdamW::default() };
+    let run = |device: &Device| -> Result<Tensor> {
+        let random = Random::new(5, "gpu");
+        let parameter = Var::from_tensor(&random.normal("parameter", 0, &[1000], device)?)?;
+        let (first, second) =
+            (Var::from_tensor(&parameter.zeros_like()?)?, Var::from_tensor(&parameter.zeros_like()?)?);
+        for step in 1..=5 {
+            let gradient = random.normal("gradient", step, &[1000], device)?;
+            settings.step(&parameter, &gradient, (&first, &second), step, 0.5)?;
+        }
+        parameter.as_tensor().to_device(&Device::Cpu)
+    };
+    let distance = relative_l2(&run(&device())?, &run(&Device::Cpu)?);
+    assert!(distance <= 1e-6, "{distance:.1e} off");
+    Ok(())
+}
