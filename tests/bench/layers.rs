@@ -191,23 +191,26 @@ type Call<'a> = Box<dyn Fn() -> Result<()> + Send + Sync + 'a>;
 
 fn prepare(layer: Operation, trains: bool, dtype: DType, device: &Device) -> Result<Call<'_>> {
     let random = Random::new(1, "bench");
-    let tensor = |index: u64, shape: &[usize]| -> Result<Tensor> {
+    let of_type = |dtype: DType, index: u64, shape: &[usize]| -> Result<Tensor> {
         let tensor = random.normal("operand", index, shape, device)?.to_dtype(dtype)?;
         if trains { Ok(Var::from_tensor(&tensor)?.into_inner()) } else { Ok(tensor) }
     };
+    let tensor = |index, shape: &[usize]| of_type(nn::activation_dtype(dtype, device), index, shape);
+    // Only the weights of products are in half precision on the CPU.
+    let weight = |shape: &[usize]| of_type(dtype, 1, shape);
     let three = |a: &[usize], b: &[usize], c: &[usize]| -> Result<[Tensor; 3]> {
         Ok([tensor(0, a)?, tensor(1, b)?, tensor(2, c)?])
     };
     let run: Box<dyn Fn() -> Result<Tensor> + Send + Sync> = match layer {
         Operation::Conv2d { batch, input, output, size, kernel, stride, upsampled } => {
-            let [x, weight, bias] =
-                three(&[batch, input, size, size], &[output, input, kernel, kernel], &[output])?;
-            let conv = Conv2d { weight, bias: Some(bias), stride, padding: kernel / 2 };
+            let x = tensor(0, &[batch, input, size, size])?;
+            let (weight, bias) = (weight(&[output, input, kernel, kernel])?, Some(tensor(2, &[output])?));
+            let conv = Conv2d { weight, bias, stride, padding: kernel / 2 };
             Box::new(move || if upsampled { conv.forward_upsampled(&x) } else { conv.forward(&x) })
         }
         Operation::Linear { rows, input, output } => {
-            let [x, weight, bias] = three(&[rows, input], &[output, input], &[output])?;
-            let linear = Linear { weight, bias: Some(bias) };
+            let x = tensor(0, &[rows, input])?;
+            let linear = Linear { weight: weight(&[output, input])?, bias: Some(tensor(2, &[output])?) };
             Box::new(move || linear.forward(&x))
         }
         Operation::GroupNorm { batch, channels, size, silu } => {

@@ -48,5 +48,5 @@ case ${1:-} in
         build "$folder"
         run "$folder"
         ;;
-    *) sed -n 2,11p "$0"; exit 2 ;;
+    *) sed -n 2,9p "$0"; exit 2 ;;
 esac
