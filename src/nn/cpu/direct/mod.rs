@@ -5,13 +5,16 @@
 //! then make one line, and vectors run along it; what falls on a zero between rows is dropped. A matrix product would
 //! first make nine copies of each pixel and then pack them, which few channels do not pay for.
 
-use std::ops::Range;
+mod line;
+mod tile;
 
-use pulp::{Arch, Simd, WithSimd};
+use pulp::Arch;
 use rayon::prelude::*;
 
 use super::gemm::TASKS;
 use super::{filled, scratch};
+use line::Line;
+use tile::{Correlation, Run, Tile};
 
 /// A 3x3 convolution with stride 1 and padding 1.
 #[derive(Clone, Copy, Debug)]
@@ -23,8 +26,6 @@ pub(super) struct Direct {
     pub(super) width: usize,
 }
 
-/// Vectors side by side in one tile of outputs.
-const VECTORS: usize = 3;
 /// Output channels of a tile, or of half a tile where there are registers for two.
 const CHANNELS: usize = 4;
 /// Lanes of the widest vector.
@@ -194,216 +195,5 @@ impl Direct {
                 }
             }
         })
-    }
-}
-
-/// Rows of pictures in one line: some rows of one picture, or all rows of several.
-#[derive(Clone)]
-struct Line {
-    images: Range<usize>,
-    rows: Range<usize>,
-    /// Of a whole picture.
-    height: usize,
-    width: usize,
-}
-
-impl Line {
-    /// Elements from a pixel to the one below.
-    fn pitch(&self) -> usize {
-        self.width + 1
-    }
-
-    /// Rows of one picture and the zeros that follow it.
-    fn period(&self) -> usize {
-        self.rows.len() + 1
-    }
-
-    /// Elements from the first pixel to behind the last.
-    fn length(&self) -> usize {
-        (self.images.len() * self.period() - 1) * self.pitch()
-    }
-
-    /// Elements of a padded channel: a row before and one behind, and what the last tile reads beyond.
-    fn channel(&self) -> usize {
-        self.length().next_multiple_of(LANES) + 2 * self.pitch() + LANES
-    }
-
-    /// The distances of the pixels under the taps from the first one.
-    fn taps(&self) -> [usize; 9] {
-        std::array::from_fn(|tap| tap / 3 * self.pitch() + tap % 3)
-    }
-
-    /// Where a row of a picture begins, counted from the first pixel.
-    fn start(&self, image: usize, row: usize) -> usize {
-        (image * self.period() + row) * self.pitch()
-    }
-
-    /// Copies one channel, its planes `step` elements apart, with its neighbours and zeros.
-    fn pad(&self, planes: &[f32], step: usize, padded: &mut [f32]) {
-        let (period, pitch) = (self.period(), self.pitch());
-        for (row, to) in padded.chunks_mut(pitch).enumerate() {
-            // The row behind the last picture is its own: it may be the next one of a picture that is cut.
-            let image = (row.saturating_sub(1) / period).min(self.images.len() - 1);
-            let row = row - image * period;
-            match (self.rows.start + row).checked_sub(1) {
-                Some(y) if y < self.height && row <= period && to.len() == pitch => {
-                    let from = (self.images.start + image) * step + y * self.width;
-                    to[0] = 0.0;
-                    to[1..].copy_from_slice(&planes[from..][..self.width]);
-                }
-                _ => to.fill(0.0),
-            }
-        }
-    }
-}
-
-/// What the outputs at one place are made of.
-#[derive(Clone, Copy)]
-struct Tile<'a> {
-    /// Padded channels.
-    source: &'a [f32],
-    /// Elements of each.
-    channel: usize,
-    taps: [usize; 9],
-    inputs: usize,
-    /// [block][input][tap][channel of the block]
-    kernels: &'a [[[f32; CHANNELS]; 9]],
-}
-
-impl Tile<'_> {
-    /// The sums of the first `BLOCKS` blocks of channels, for the outputs from `at` on.
-    #[inline(always)]
-    fn sums<S: Simd, const BLOCKS: usize, const VECTORS: usize>(
-        &self,
-        simd: S,
-        at: usize,
-    ) -> [[[S::f32s; VECTORS]; CHANNELS]; BLOCKS] {
-        let mut sums = [[[simd.splat_f32s(0.0); VECTORS]; CHANNELS]; BLOCKS];
-        for (input, source) in self.source.chunks_exact(self.channel).enumerate() {
-            for tap in 0..9 {
-                let from = &source[at + self.taps[tap]..];
-                let mut vectors = [simd.splat_f32s(0.0); VECTORS];
-                for (v, vector) in vectors.iter_mut().enumerate() {
-                    *vector = load::<S>(&from[v * S::F32_LANES..]);
-                }
-                for (block, sums) in sums.iter_mut().enumerate() {
-                    let weights = self.kernels[block * self.inputs + input][tap];
-                    for (sums, weight) in sums.iter_mut().zip(weights) {
-                        let weight = simd.splat_f32s(weight);
-                        for (sum, vector) in sums.iter_mut().zip(vectors) {
-                            *sum = simd.mul_add_f32s(weight, vector, *sum);
-                        }
-                    }
-                }
-            }
-        }
-        sums
-    }
-}
-
-/// Writes the sums of a whole line to [channel][tiles] and says how many channels those are.
-struct Run<'a> {
-    tile: Tile<'a>,
-    /// Elements of a channel of `sums`.
-    tiles: usize,
-    /// Whether there are channels for two blocks.
-    pair: bool,
-    sums: &'a mut [f32],
-}
-
-impl Run<'_> {
-    #[inline(always)]
-    fn run<S: Simd, const BLOCKS: usize>(mut self, simd: S) -> usize {
-        let mut at = 0;
-        while at + VECTORS * S::F32_LANES <= self.tiles {
-            self.write::<S, BLOCKS, VECTORS>(simd, at);
-            at += VECTORS * S::F32_LANES;
-        }
-        while at < self.tiles {
-            self.write::<S, BLOCKS, 1>(simd, at);
-            at += S::F32_LANES;
-        }
-        BLOCKS * CHANNELS
-    }
-
-    #[inline(always)]
-    fn write<S: Simd, const BLOCKS: usize, const VECTORS: usize>(&mut self, simd: S, at: usize) {
-        let sums = self.tile.sums::<S, BLOCKS, VECTORS>(simd, at);
-        for (channel, sums) in sums.as_flattened().iter().enumerate() {
-            let to = &mut self.sums[channel * self.tiles + at..][..VECTORS * S::F32_LANES];
-            S::as_mut_simd_f32s(to).0.copy_from_slice(sums);
-        }
-    }
-}
-
-impl WithSimd for Run<'_> {
-    type Output = usize;
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) -> usize {
-        // Two blocks need 24 registers for their sums and a few more.
-        if self.pair && S::REGISTER_COUNT >= 32 { self.run::<S, 2>(simd) } else { self.run::<S, 1>(simd) }
-    }
-}
-
-/// `sum over pixels of g_output x_input` for each tap, one input channel and a few output channels, both padded.
-struct Correlation<'a> {
-    line: &'a Line,
-    source: &'a [f32],
-    gradients: &'a [f32],
-}
-
-impl Correlation<'_> {
-    /// Output channels at most: nine taps each in 32 registers.
-    const OUTPUTS: usize = 3;
-
-    #[inline(always)]
-    fn run<S: Simd, const OUTPUTS: usize>(
-        &self,
-        simd: S,
-        first: usize,
-        result: &mut [[f32; 9]; Correlation::OUTPUTS],
-    ) {
-        let (channel, taps) = (self.source.len(), self.line.taps());
-        // Zeros stand between rows and behind the last, so that what falls there adds nothing.
-        let centre = taps[4];
-        let gradients = &self.gradients[first * channel..];
-        let mut sums = [[simd.splat_f32s(0.0); 9]; OUTPUTS];
-        for at in (0..self.line.length()).step_by(S::F32_LANES) {
-            let mut g = [simd.splat_f32s(0.0); OUTPUTS];
-            for (output, g) in g.iter_mut().enumerate() {
-                *g = load::<S>(&gradients[output * channel + centre + at..]);
-            }
-            for tap in 0..9 {
-                let x = load::<S>(&self.source[at + taps[tap]..]);
-                for output in 0..OUTPUTS {
-                    sums[output][tap] = simd.mul_add_f32s(g[output], x, sums[output][tap]);
-                }
-            }
-        }
-        for (result, sums) in result[first..].iter_mut().zip(sums) {
-            result.iter_mut().zip(sums).for_each(|(result, sum)| *result = simd.reduce_sum_f32s(sum));
-        }
-    }
-}
-
-/// The first vector of a slice.
-#[inline(always)]
-fn load<S: Simd>(from: &[f32]) -> S::f32s {
-    S::as_simd_f32s(&from[..S::F32_LANES]).0[0]
-}
-
-impl WithSimd for Correlation<'_> {
-    type Output = [[f32; 9]; Correlation::OUTPUTS];
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) -> Self::Output {
-        let mut result = [[0.0; 9]; Correlation::OUTPUTS];
-        match self.gradients.len() / self.source.len() {
-            3 if S::REGISTER_COUNT >= 32 => self.run::<S, 3>(simd, 0, &mut result),
-            2 if S::REGISTER_COUNT >= 32 => self.run::<S, 2>(simd, 0, &mut result),
-            outputs => (0..outputs).for_each(|output| self.run::<S, 1>(simd, output, &mut result)),
-        }
-        result
     }
 }
