@@ -5,6 +5,7 @@
 
 use std::num::NonZeroUsize;
 use std::sync::OnceLock;
+use std::thread::available_parallelism;
 
 use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
 
@@ -13,9 +14,21 @@ const STACK_BYTES: usize = 256 << 20;
 
 static POOL: OnceLock<ThreadPool> = OnceLock::new();
 
-/// Starts so many threads, unless some run already.
-pub fn start(threads: NonZeroUsize) -> Result<(), ThreadPoolBuildError> {
-    let pool = builder().num_threads(threads.get()).build()?;
+/// Starts so many threads, or one per core. To be called once, while the program still has one thread.
+pub fn start(threads: Option<NonZeroUsize>) -> Result<(), ThreadPoolBuildError> {
+    let threads = threads.or_else(|| available_parallelism().ok()).map_or(1, NonZeroUsize::get);
+    // candle adds and multiplies large tensors on threads of its own. They are to be no more than ours, and not to spin
+    // while they wait: they took a core from us for it, and a training step of the small model 1.2 times as long.
+    let numbers = [
+        ("RAYON_NUM_THREADS", threads),
+        ("CANDLE_NUM_THREADS", threads),
+        ("CANDLE_BARRIER_POOL_SPIN_LIMIT", 1),
+    ];
+    for (name, value) in numbers {
+        // SAFETY: no other thread reads the environment, since there is none yet.
+        unsafe { std::env::set_var(name, value.to_string()) };
+    }
+    let pool = builder().num_threads(threads).build()?;
     POOL.get_or_init(|| pool);
     Ok(())
 }

@@ -1,7 +1,6 @@
 //! Whatever a command can fail with, and the exit code that follows.
 
 use std::io;
-use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use miette::Diagnostic;
@@ -37,9 +36,9 @@ pub(super) enum CliError {
     #[error("{}: {source}", path.display())]
     #[diagnostic(code(cli::file))]
     File { path: PathBuf, source: io::Error },
-    #[error("cannot start {threads} threads: {source}")]
+    #[error("cannot start the threads that compute: {source}")]
     #[diagnostic(code(cli::threads), help("lower the setting `threads`"))]
-    Threads { threads: NonZeroUsize, source: rayon::ThreadPoolBuildError },
+    Threads { source: rayon::ThreadPoolBuildError },
 }
 
 impl CliError {

@@ -54,9 +54,7 @@ impl SettingsArguments {
         let Self { cache, runs, device, threads } = self;
         let (cache, runs) = (cache.clone(), runs.clone());
         let settings = Settings::load(Layer { cache, runs, device: *device, threads: *threads })?;
-        if let Some(threads) = settings.threads {
-            threads::start(threads).map_err(|source| CliError::Threads { threads, source })?;
-        }
+        threads::start(settings.threads).map_err(|source| CliError::Threads { source })?;
         Ok(settings)
     }
 }

@@ -2,8 +2,8 @@
 
 use pulp::{Simd, WithSimd};
 
-use super::line::Line;
 use super::CHANNELS;
+use super::line::Line;
 
 /// Vectors side by side in one tile of outputs.
 const VECTORS: usize = 3;
