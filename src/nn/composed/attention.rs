@@ -51,11 +51,11 @@ fn join(x: &Tensor) -> Result<Tensor> {
     x.transpose(1, 2)?.contiguous()?.flatten_from(2)
 }
 
-impl Composed for Attention {
+impl Composed<3> for Attention {
     const NAME: &'static str = "attention";
 
-    fn forward(&self, operands: &[Tensor]) -> Result<Tensor> {
-        let [q, k, v] = operands else { unreachable!("BUG: attention has three operands") };
+    fn forward(&self, operands: &[Tensor; 3]) -> Result<Tensor> {
+        let [q, k, v] = operands;
         let (q, k, v) = (self.split(q)?, self.split(k)?, self.split(v)?);
         let out = slices(&q, k.dim(2)?)?.map(|(start, count)| {
             let q = q.narrow(2, start, count)?.contiguous()?;
@@ -68,12 +68,12 @@ impl Composed for Attention {
     /// the scale s of the scores dQ = s dS K, dK = s dS^T Q.
     fn backward(
         &self,
-        operands: &[Tensor],
+        operands: &[Tensor; 3],
         output: &Tensor,
         gradient: &Tensor,
-        wanted: &[bool],
-    ) -> Result<Vec<Option<Tensor>>> {
-        let [q, k, v] = operands else { unreachable!("BUG: attention has three operands") };
+        wanted: [bool; 3],
+    ) -> Result<[Option<Tensor>; 3]> {
+        let [q, k, v] = operands;
         let (q, k, v) = (self.split(q)?, self.split(k)?, self.split(v)?);
         let (output, gradient) = (self.split(output)?, self.split(gradient)?);
         let scale = (q.dim(3)? as f64).sqrt().recip();
@@ -101,7 +101,8 @@ impl Composed for Attention {
             }
         }
         let of_q = if wanted[0] { Some(Tensor::cat(&of_q, 2)?) } else { None };
-        [of_q, of_k, of_v].into_iter().map(|x| x.map(|x| join(&x)).transpose()).collect()
+        let join = |x: Option<Tensor>| x.map(|x| join(&x)).transpose();
+        Ok([join(of_q)?, join(of_k)?, join(of_v)?])
     }
 }
 

@@ -15,11 +15,11 @@ pub(in crate::nn) struct Conv2d {
     pub(in crate::nn) padding: usize,
 }
 
-impl Composed for Conv2d {
+impl Composed<3> for Conv2d {
     const NAME: &'static str = "conv2d";
 
-    fn forward(&self, operands: &[Tensor]) -> Result<Tensor> {
-        let [x, weight, bias] = operands else { unreachable!("BUG: a convolution has three operands") };
+    fn forward(&self, operands: &[Tensor; 3]) -> Result<Tensor> {
+        let [x, weight, bias] = operands;
         let weight = weight.to_dtype(x.dtype())?.contiguous()?;
         let y = x.contiguous()?.conv2d(&weight, self.padding, self.stride, 1, 1)?;
         y.broadcast_add(&bias.to_dtype(x.dtype())?.reshape((1, (), 1, 1))?)
@@ -27,13 +27,13 @@ impl Composed for Conv2d {
 
     fn backward(
         &self,
-        operands: &[Tensor],
+        operands: &[Tensor; 3],
         _: &Tensor,
         g: &Tensor,
-        wanted: &[bool],
-    ) -> Result<Vec<Option<Tensor>>> {
-        let [x, weight, _] = operands else { unreachable!("BUG: a convolution has three operands") };
-        Ok(vec![
+        wanted: [bool; 3],
+    ) -> Result<[Option<Tensor>; 3]> {
+        let [x, weight, _] = operands;
+        Ok([
             wanted[0].then(|| self.input_gradient(x, weight, g)).transpose()?,
             wanted[1].then(|| self.weight_gradient(x, weight, g)).transpose()?,
             wanted[2].then(|| g.to_dtype(accumulation_dtype(g.dtype()))?.sum((0, 2, 3))).transpose()?,

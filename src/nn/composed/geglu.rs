@@ -17,10 +17,10 @@ fn halves(x: &Tensor) -> Result<[Tensor; 2]> {
     Ok([wide(0)?, wide(n)?])
 }
 
-impl Composed for Geglu {
+impl Composed<1> for Geglu {
     const NAME: &'static str = "geglu";
 
-    fn forward(&self, operands: &[Tensor]) -> Result<Tensor> {
+    fn forward(&self, operands: &[Tensor; 1]) -> Result<Tensor> {
         let [value, gate] = halves(&operands[0])?;
         (value * gate.gelu_erf()?)?.to_dtype(operands[0].dtype())
     }
@@ -28,17 +28,17 @@ impl Composed for Geglu {
     /// With the normal distribution Phi and its density phi: `gelu'(z) = Phi(z) + z phi(z)`.
     fn backward(
         &self,
-        operands: &[Tensor],
+        operands: &[Tensor; 1],
         _: &Tensor,
         g: &Tensor,
-        _: &[bool],
-    ) -> Result<Vec<Option<Tensor>>> {
+        _: [bool; 1],
+    ) -> Result<[Option<Tensor>; 1]> {
         let [value, gate] = halves(&operands[0])?;
         let g = g.to_dtype(gate.dtype())?;
         let distribution = (((&gate / SQRT_2)?.erf()? + 1.0)? * 0.5)?;
         let density = ((gate.sqr()? * -0.5)?.exp()? * (2.0 * PI).sqrt().recip())?;
         let of_value = ((&gate * &distribution)? * &g)?;
         let of_gate = ((distribution + (gate * density)?)? * (value * g)?)?;
-        Ok(vec![Some(Tensor::cat(&[of_value, of_gate], D::Minus1)?)])
+        Ok([Some(Tensor::cat(&[of_value, of_gate], D::Minus1)?)])
     }
 }

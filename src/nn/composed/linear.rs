@@ -8,24 +8,24 @@ use crate::nn::accumulation_dtype;
 /// Operands: x [rows, in], weight [out, in], bias `[out]`.
 pub(in crate::nn) struct Linear;
 
-impl Composed for Linear {
+impl Composed<3> for Linear {
     const NAME: &'static str = "linear";
 
-    fn forward(&self, operands: &[Tensor]) -> Result<Tensor> {
-        let [x, weight, bias] = operands else { unreachable!("BUG: a linear layer has three operands") };
+    fn forward(&self, operands: &[Tensor; 3]) -> Result<Tensor> {
+        let [x, weight, bias] = operands;
         let weight = weight.to_dtype(x.dtype())?;
         x.matmul(&weight.t()?)?.broadcast_add(&bias.to_dtype(x.dtype())?)
     }
 
     fn backward(
         &self,
-        operands: &[Tensor],
+        operands: &[Tensor; 3],
         _: &Tensor,
         g: &Tensor,
-        wanted: &[bool],
-    ) -> Result<Vec<Option<Tensor>>> {
-        let [x, weight, _] = operands else { unreachable!("BUG: a linear layer has three operands") };
-        Ok(vec![
+        wanted: [bool; 3],
+    ) -> Result<[Option<Tensor>; 3]> {
+        let [x, weight, _] = operands;
+        Ok([
             wanted[0].then(|| g.matmul(&weight.to_dtype(g.dtype())?.contiguous()?)).transpose()?,
             wanted[1].then(|| g.t()?.matmul(&x.contiguous()?)).transpose()?,
             wanted[2].then(|| g.to_dtype(accumulation_dtype(g.dtype()))?.sum(0)).transpose()?,

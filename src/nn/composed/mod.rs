@@ -27,30 +27,30 @@ pub(super) use norm::Norm;
 use super::gradient;
 
 /// One operation: the function of its operands, and its gradients.
-pub(super) trait Composed: Send + Sync + 'static {
+pub(super) trait Composed<const N: usize>: Send + Sync + 'static {
     const NAME: &'static str;
 
     /// The output. The operands are tracked by nobody.
-    fn forward(&self, operands: &[Tensor]) -> Result<Tensor>;
+    fn forward(&self, operands: &[Tensor; N]) -> Result<Tensor>;
 
     /// The gradient of each operand that is `wanted`; any type will do.
     fn backward(
         &self,
-        operands: &[Tensor],
+        operands: &[Tensor; N],
         output: &Tensor,
         gradient: &Tensor,
-        wanted: &[bool],
-    ) -> Result<Vec<Option<Tensor>>>;
+        wanted: [bool; N],
+    ) -> Result<[Option<Tensor>; N]>;
 }
 
 /// Applies an operation of one operand.
-pub(super) fn apply1(op: impl Composed, x: &Tensor) -> Result<Tensor> {
+pub(super) fn apply1(op: impl Composed<1>, x: &Tensor) -> Result<Tensor> {
     let output = op.forward(&[x.detach()])?.contiguous()?;
     if x.track_op() { x.apply_op1(Made::new(op, output)) } else { Ok(output) }
 }
 
 /// Applies an operation of three operands.
-pub(super) fn apply3(op: impl Composed, operands: [&Tensor; 3]) -> Result<Tensor> {
+pub(super) fn apply3(op: impl Composed<3>, operands: [&Tensor; 3]) -> Result<Tensor> {
     let output = op.forward(&operands.map(Tensor::detach))?.contiguous()?;
     let [a, b, c] = operands;
     if operands.iter().any(|operand| operand.track_op()) {
@@ -67,7 +67,7 @@ struct Made<Op> {
     output: Mutex<Option<Tensor>>,
 }
 
-impl<Op: Composed> Made<Op> {
+impl<Op> Made<Op> {
     fn new(op: Op, output: Tensor) -> Self {
         Self { op, output: Mutex::new(Some(output)) }
     }
@@ -82,7 +82,7 @@ impl<Op: Composed> Made<Op> {
         let (storage, layout) = output.storage_and_layout();
         match &*storage {
             Storage::Cpu(storage) => Ok((storage.try_clone(layout)?, layout.shape().clone())),
-            _ => bail!("{}: its operands are on different devices", Op::NAME),
+            _ => bail!("the operands are on different devices"),
         }
     }
 
@@ -91,30 +91,31 @@ impl<Op: Composed> Made<Op> {
         let (storage, layout) = output.storage_and_layout();
         match &*storage {
             Storage::Cuda(storage) => Ok((storage.try_clone(layout)?, layout.shape().clone())),
-            _ => bail!("{}: its operands are on different devices", Op::NAME),
+            _ => bail!("the operands are on different devices"),
         }
     }
 
-    fn gradients(
+    fn gradients<const N: usize>(
         &self,
-        operands: &[&Tensor],
+        operands: [&Tensor; N],
         output: &Tensor,
         gradient: &Tensor,
-    ) -> Result<Vec<Option<Tensor>>> {
-        let wanted: Vec<bool> = operands.iter().map(|operand| operand.track_op()).collect();
-        let detached: Vec<Tensor> = operands.iter().map(|operand| operand.detach()).collect();
-        let gradients = self.op.backward(&detached, &output.detach(), &gradient.contiguous()?, &wanted)?;
-        let pairs = operands.iter().zip(gradients);
-        pairs
-            .map(|(operand, gradient)| match gradient {
-                Some(gradient) => gradient::give(operand, gradient.to_dtype(operand.dtype())?),
-                None => Ok(None),
-            })
-            .collect()
+    ) -> Result<[Option<Tensor>; N]>
+    where
+        Op: Composed<N>,
+    {
+        let (wanted, detached) = (operands.map(Tensor::track_op), operands.map(Tensor::detach));
+        let mut gradients = self.op.backward(&detached, &output.detach(), &gradient.contiguous()?, wanted)?;
+        for (operand, gradient) in operands.into_iter().zip(&mut gradients) {
+            if let Some(made) = gradient.take() {
+                *gradient = gradient::give(operand, made.to_dtype(operand.dtype())?)?;
+            }
+        }
+        Ok(gradients)
     }
 }
 
-impl<Op: Composed> CustomOp1 for Made<Op> {
+impl<Op: Composed<1>> CustomOp1 for Made<Op> {
     fn name(&self) -> &'static str {
         Op::NAME
     }
@@ -128,11 +129,12 @@ impl<Op: Composed> CustomOp1 for Made<Op> {
     }
 
     fn bwd(&self, x: &Tensor, output: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
-        Ok(self.gradients(&[x], output, gradient)?.remove(0))
+        let [gradient] = self.gradients([x], output, gradient)?;
+        Ok(gradient)
     }
 }
 
-impl<Op: Composed> CustomOp3 for Made<Op> {
+impl<Op: Composed<3>> CustomOp3 for Made<Op> {
     fn name(&self) -> &'static str {
         Op::NAME
     }
@@ -169,8 +171,7 @@ impl<Op: Composed> CustomOp3 for Made<Op> {
         output: &Tensor,
         gradient: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let mut gradients = self.gradients(&[a, b, c], output, gradient)?.into_iter();
-        let mut next = || gradients.next().flatten();
-        Ok((next(), next(), next()))
+        let [of_a, of_b, of_c] = self.gradients([a, b, c], output, gradient)?;
+        Ok((of_a, of_b, of_c))
     }
 }

@@ -59,11 +59,11 @@ impl Norm {
     }
 }
 
-impl Composed for Norm {
+impl Composed<3> for Norm {
     const NAME: &'static str = "norm";
 
-    fn forward(&self, operands: &[Tensor]) -> Result<Tensor> {
-        let [x, weight, bias] = operands else { unreachable!("BUG: a norm has three operands") };
+    fn forward(&self, operands: &[Tensor; 3]) -> Result<Tensor> {
+        let [x, weight, bias] = operands;
         let normal = self.by_channel(&self.standardise(x)?.normal, weight.dim(0)?)?;
         let weighted = normal.broadcast_mul(&self.per_channel(weight, normal.dtype())?)?;
         let y = weighted.broadcast_add(&self.per_channel(bias, normal.dtype())?)?;
@@ -75,12 +75,12 @@ impl Composed for Norm {
     /// dL/dx = scale (w g - mean(w g) - n mean(w g n)).
     fn backward(
         &self,
-        operands: &[Tensor],
+        operands: &[Tensor; 3],
         _: &Tensor,
         g: &Tensor,
-        wanted: &[bool],
-    ) -> Result<Vec<Option<Tensor>>> {
-        let [x, weight, bias] = operands else { unreachable!("BUG: a norm has three operands") };
+        wanted: [bool; 3],
+    ) -> Result<[Option<Tensor>; 3]> {
+        let [x, weight, bias] = operands;
         let Standard { normal, scale } = self.standardise(x)?;
         let channels = self.by_channel(&normal, weight.dim(0)?)?;
         let dtype = normal.dtype();
@@ -98,7 +98,7 @@ impl Composed for Norm {
             let along = normal.broadcast_mul(&(&weighted * &normal)?.mean_keepdim(D::Minus1)?)?;
             (weighted.broadcast_sub(&mean)? - along)?.broadcast_mul(&scale)?.reshape(x.shape())
         };
-        Ok(vec![
+        Ok([
             wanted[0].then(of_x).transpose()?,
             wanted[1].then(|| self.sum(&(&g * &channels)?)).transpose()?,
             wanted[2].then(|| self.sum(&g)).transpose()?,
