@@ -3,13 +3,14 @@
 A job is {"layer": {...}, "pass": "forward" | "training", "repeats": n}: the time of one call, over n calls.
 """
 
-import argparse
 import json
 import sys
 import time
 
 import torch
 import torch.nn.functional as F
+
+import side
 
 
 def parameters(*shapes):
@@ -93,19 +94,9 @@ def prepare(job):
     return call
 
 
-def synchronise():
-    if DEVICE.type == "cuda":
-        torch.cuda.synchronize()
-
-
-arguments = argparse.ArgumentParser()
-arguments.add_argument("--threads", type=int, required=True)
-arguments.add_argument("--device", default="cpu")
-arguments.add_argument("--dtype", default="f32")
-arguments = arguments.parse_args()
-torch.set_num_threads(arguments.threads)
-DEVICE = torch.device(arguments.device)
-DTYPE = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}[arguments.dtype]
+options = side.arguments().parse_args()
+torch.set_num_threads(options.threads)
+DEVICE, DTYPE = options.device, options.dtype
 
 known, call = None, None
 for line in sys.stdin:
@@ -113,9 +104,9 @@ for line in sys.stdin:
     if (job["layer"], job["pass"]) != known:
         known, call = (job["layer"], job["pass"]), prepare(job)
         call()
-    synchronise()
+    side.synchronise(DEVICE)
     begun = time.perf_counter()
     for _ in range(job["repeats"]):
         call()
-    synchronise()
+    side.synchronise(DEVICE)
     print((time.perf_counter() - begun) / job["repeats"], flush=True)

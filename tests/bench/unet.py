@@ -4,7 +4,6 @@ make   saves a U-Net of the real shape with random weights, as diffusers does, a
 run    times its passes: prints {"seconds": fastest, "peak_bytes": of this process}, writes `prediction`
 """
 
-import argparse
 import json
 import time
 from pathlib import Path
@@ -12,6 +11,8 @@ from pathlib import Path
 import torch
 from diffusers import UNet2DConditionModel
 from safetensors.torch import load_file, save_file
+
+import side
 
 # The configurations of runwayml/stable-diffusion-v1-5 and stabilityai/stable-diffusion-xl-base-1.0.
 CONFIGS = {
@@ -61,7 +62,7 @@ def peak_bytes():
 
 
 def run(arguments):
-    dtype = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}[arguments.dtype]
+    dtype = arguments.dtype
     # Weights are trained in f32 on both sides, whatever flows.
     stored = dtype if arguments.passes == "forward" else torch.float32
     unet = UNet2DConditionModel.from_pretrained(arguments.folder, subfolder="unet", torch_dtype=stored).to(DEVICE)
@@ -96,23 +97,15 @@ def run(arguments):
     save_file({"prediction": prediction.detach().float().cpu()}, arguments.folder / "torch.safetensors")
     seconds = float("inf")
     for _ in range(arguments.turns):
-        synchronise()
+        side.synchronise(DEVICE)
         begun = time.perf_counter()
         call()
-        synchronise()
+        side.synchronise(DEVICE)
         seconds = min(seconds, time.perf_counter() - begun)
     print(json.dumps(dict(seconds=seconds, peak_bytes=peak_bytes())))
 
 
-def synchronise():
-    if DEVICE.type == "cuda":
-        torch.cuda.synchronize()
-
-
-arguments = argparse.ArgumentParser()
-arguments.add_argument("--threads", type=int, required=True)
-arguments.add_argument("--device", default="cpu")
-arguments.add_argument("--dtype", default="f32")
+arguments = side.arguments()
 arguments.add_argument("--make")
 arguments.add_argument("--folder", type=Path, required=True)
 arguments.add_argument("--passes")
@@ -122,7 +115,7 @@ arguments.add_argument("--turns", type=int)
 arguments.add_argument("--compile", action="store_true")
 arguments = arguments.parse_args()
 torch.set_num_threads(arguments.threads)
-DEVICE = torch.device(arguments.device)
+DEVICE = arguments.device
 if arguments.make:
     make(arguments.folder, arguments.make)
 else:
