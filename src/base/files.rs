@@ -18,6 +18,15 @@ pub fn write_atomic_with(path: &Path, write: impl FnOnce(&mut File) -> io::Resul
     Ok(())
 }
 
+/// Like [`write_atomic`], for a file that something else writes, given a path.
+pub fn write_atomic_at(path: &Path, write: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
+    let file = beside(path)?;
+    write(file.path())?;
+    file.as_file().sync_all()?;
+    file.persist(path)?;
+    Ok(())
+}
+
 /// Like [`write_atomic`] without the sync, which can take longer than a whole cached run: whole after
 /// the death of this process, not after that of the machine. For what can be made again.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
@@ -72,7 +81,12 @@ pub fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> io::Result<T> {
 fn beside(path: &Path) -> io::Result<tempfile::NamedTempFile> {
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs::create_dir_all(folder)?;
-    tempfile::Builder::new().prefix(".writing-").tempfile_in(folder)
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".writing-");
+    // Less what the user's umask takes away; a temporary file would be for its owner alone.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    builder.tempfile_in(folder)
 }
 
 #[cfg(test)]

@@ -62,6 +62,30 @@ pub enum ModelError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Weights(#[from] WeightsError),
+    /// A file that is no model.
+    #[error("{} is no checkpoint of Stable Diffusion: {reason}", path.display())]
+    #[diagnostic(
+        code(model::checkpoint),
+        help(
+            "a single file must be a safetensors checkpoint in the original layout (`model.diffusion_model.…`), with \
+             the U-Net of SD 1.x, SD 2.x or SDXL; else convert it to a diffusers folder"
+        )
+    )]
+    Checkpoint {
+        /// The file.
+        path: PathBuf,
+        /// What is not as expected.
+        reason: String,
+    },
+    /// A file cannot be written.
+    #[error("cannot write {}: {source}", path.display())]
+    #[diagnostic(code(model::write))]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// A configuration of a model that we cannot build.
     #[error("{}: {reason}", path.display())]
     #[diagnostic(code(model::unsupported), help("Stable Diffusion 1.x, 2.x and SDXL are supported"))]

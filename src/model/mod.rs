@@ -3,6 +3,8 @@
 pub mod clip;
 pub mod directory;
 mod ledger;
+pub mod original;
+mod prediction;
 mod resnet;
 pub mod tokenizer;
 pub mod unet;
@@ -11,5 +13,7 @@ pub mod weights;
 
 pub use directory::{ModelDirectory, ModelError, Part, Scorer};
 pub use ledger::TensorEntry;
+pub use original::Checkpoint;
+pub use prediction::Prediction;
 pub use unet::{UNet, UNetConfig};
 pub use weights::Weights;

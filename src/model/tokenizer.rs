@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
 use miette::Diagnostic;
-use serde_json::Value;
+use serde_json::{Value, json};
 use thiserror::Error;
 use tokenizers::models::bpe::BPE;
 use tokenizers::normalizers::replace::ReplacePattern;
@@ -14,6 +14,8 @@ use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::pre_tokenizers::sequence::Sequence as PreTokenizers;
 use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 use tokenizers::{AddedToken, NormalizerWrapper, PreTokenizerWrapper, SplitDelimiterBehavior, Tokenizer};
+
+use crate::base::files;
 
 /// Contractions, words, single digits, runs of other signs: the words of OpenAI's CLIP.
 const WORDS: &str =
@@ -136,6 +138,31 @@ impl ClipTokenizer {
         let ids = Tensor::from_vec(ids, (prompts.len(), self.context), &Device::Cpu)?;
         Ok(Tokens { ids, truncated })
     }
+}
+
+/// Writes CLIP's tokenizer from the folder `source` into the folder `target` for one text encoder. All of Stable
+/// Diffusion's share the vocabulary; OpenCLIP pads by token 0 (`zero_padded`), CLIP by its end token.
+pub fn write_for(source: &Path, zero_padded: bool, target: &Path) -> Result<(), TokenizerError> {
+    let failed = |error: std::io::Error| TokenizerError::Read { path: source.to_owned(), reason: error.to_string() };
+    let original = ClipTokenizer::open(source)?;
+    let token = |id| original.tokenizer.id_to_token(id).unwrap_or_default();
+    let end = token(original.end);
+    let pad = if zero_padded { token(0) } else { end.clone() };
+    let special = json!({
+        "bos_token": token(original.begin), "eos_token": end, "pad_token": pad, "unk_token": end,
+    });
+    let mut config = special.clone();
+    config["tokenizer_class"] = json!("CLIPTokenizer");
+    config["model_max_length"] = json!(original.context);
+    config["do_lower_case"] = json!(true);
+    for name in ["vocab.json", "merges.txt", "tokenizer.json"] {
+        if source.join(name).is_file() {
+            let bytes = fs::read(source.join(name)).map_err(failed)?;
+            files::write_atomic(&target.join(name), &bytes).map_err(failed)?;
+        }
+    }
+    files::write_json(&target.join("special_tokens_map.json"), &special).map_err(failed)?;
+    files::write_json(&target.join("tokenizer_config.json"), &config).map_err(failed)
 }
 
 /// CLIP's rules around the folder's byte-pair encoding.

@@ -4,31 +4,43 @@
 
 mod error;
 mod header;
+mod reading;
 
-use std::collections::BTreeMap;
-use std::fs;
+use std::collections::{BTreeMap, HashMap};
+use std::fmt::Display;
+use std::{fs, io};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use candle_core::safetensors::Load;
+
 use candle_core::{DType, Device, Shape, Tensor};
 use candle_nn::var_builder::{SimpleBackend, VarBuilder};
 use memmap2::Mmap;
 use rayon::prelude::*;
-use safetensors::Dtype;
+use safetensors::{Dtype, SafeTensorError, View};
 use safetensors::tensor::{Metadata, TensorView};
 
 pub use error::WeightsError;
+pub use reading::{Reading, Stored, transpose};
 
 use super::ledger::TensorEntry;
+use crate::base::files;
 
 /// The weights of one model: a safetensors file or a set of shards. Cheap to clone.
 #[derive(Clone)]
 pub struct Weights {
     path: Arc<Path>,
     shards: Arc<[Shard]>,
-    /// The shard that holds each tensor.
-    places: Arc<BTreeMap<String, usize>>,
+    /// Where each tensor is.
+    places: Arc<BTreeMap<String, Place>>,
+}
+
+/// Where a tensor is, and what of it.
+#[derive(Clone)]
+struct Place {
+    shard: usize,
+    name: String,
+    reading: Reading,
 }
 
 struct Shard {
@@ -48,7 +60,8 @@ impl Weights {
             return Self::open_index(&file);
         }
         let shard = Shard::open(file)?;
-        let places = shard.metadata.tensors().into_keys().map(|name| (name, 0)).collect();
+        let places = shard.metadata.tensors().into_keys().map(|name| (name.clone(), Place::whole(0, name)));
+        let places = places.collect();
         Ok(Self { path: path.into(), shards: Arc::new([shard]), places: Arc::new(places) })
     }
 
@@ -68,9 +81,19 @@ impl Weights {
             if shards[shard].metadata.info(tensor).is_none() {
                 return Err(WeightsError::Missing { path: shards[shard].path.clone(), name: tensor.clone() });
             }
-            places.insert(tensor.clone(), shard);
+            places.insert(tensor.clone(), Place::whole(shard, tensor.clone()));
         }
         Ok(Self { path: index.into(), shards: shards.into(), places: Arc::new(places) })
+    }
+
+    /// The same files read by other names: the new name, that of the stored tensor, and what of it. A stored tensor
+    /// that is not there is left out, so that [`Weights::check`] names what it is needed for.
+    pub fn renamed(&self, names: impl IntoIterator<Item = (String, String, Reading)>) -> Self {
+        let place = |(name, stored, reading): (String, String, Reading)| {
+            let place = self.places.get(&stored)?;
+            Some((name, Place { reading, ..place.clone() }))
+        };
+        Self { places: Arc::new(names.into_iter().filter_map(place).collect()), ..self.clone() }
     }
 
     /// The file or folder they were opened from.
@@ -101,20 +124,29 @@ impl Weights {
 
     /// Reads one tensor in the given type.
     pub fn tensor(&self, name: &str, dtype: DType, device: &Device) -> Result<Tensor, WeightsError> {
-        let view = self.view(name)?;
-        DType::try_from(view.dtype()).map_err(|_| self.unsupported(name, view.dtype()))?;
-        let tensor = view
+        let stored = self.view(name)?;
+        DType::try_from(stored.dtype()).map_err(|_| self.unsupported(name, stored.dtype()))?;
+        let tensor = stored
             .load(device)
             .and_then(|tensor| tensor.to_dtype(dtype))
             .map_err(|source| WeightsError::Tensor { name: name.to_owned(), source })?;
-        self.shards[self.places[name]].forget(view.data());
+        let place = &self.places[name];
+        if let Some(view) = self.shards[place.shard].view(&place.name) {
+            self.shards[place.shard].forget(view.data());
+        }
         Ok(tensor)
     }
 
     /// A tensor's bytes as stored, for writing them elsewhere unchanged.
-    pub fn view(&self, name: &str) -> Result<TensorView<'_>, WeightsError> {
+    pub fn view(&self, name: &str) -> Result<Stored<'_>, WeightsError> {
         let missing = || WeightsError::Missing { path: self.path.to_path_buf(), name: name.to_owned() };
-        self.shards[*self.places.get(name).ok_or_else(missing)?].view(name).ok_or_else(missing)
+        let place = self.places.get(name).ok_or_else(missing)?;
+        let view = self.shards[place.shard].view(&place.name).ok_or_else(missing)?;
+        place.reading.read(view).ok_or_else(|| WeightsError::Reading {
+            path: self.path.to_path_buf(),
+            name: place.name.clone(),
+            reading: place.reading,
+        })
     }
 
     /// Builds layers from these weights.
@@ -129,12 +161,12 @@ impl Weights {
 
     /// Fails on the first tensor that holds an infinity or what is no number.
     pub fn check_finite(&self) -> Result<(), WeightsError> {
-        self.places.par_iter().try_for_each(|(name, &shard)| {
+        self.places.par_iter().try_for_each(|(name, place)| {
             let view = self.view(name)?;
-            match header::first_not_finite(view.dtype(), view.data()) {
+            match header::first_not_finite(view.dtype(), &view.data()) {
                 None => Ok(()),
                 Some(index) => {
-                    let path = self.shards[shard].path.clone();
+                    let path = self.shards[place.shard].path.clone();
                     Err(WeightsError::NotFinite { path, name: name.clone(), index })
                 }
             }
@@ -152,6 +184,12 @@ impl Weights {
 
     fn unsupported(&self, name: &str, dtype: Dtype) -> WeightsError {
         WeightsError::Dtype { path: self.path.to_path_buf(), name: name.to_owned(), dtype: dtype.to_string() }
+    }
+}
+
+impl Place {
+    fn whole(shard: usize, name: String) -> Self {
+        Self { shard, name, reading: Reading::Whole }
     }
 }
 
@@ -207,6 +245,17 @@ impl Shard {
         let (start, end) = info.data_offsets;
         TensorView::new(info.dtype, info.shape.clone(), &self.bytes[self.data..][start..end]).ok()
     }
+}
+
+/// Writes tensors into one safetensors file as PyTorch's libraries expect it: whole or not at all.
+pub fn write<V: View>(path: &Path, tensors: impl IntoIterator<Item = (impl AsRef<str> + Ord + Display, V)>) -> io::Result<()> {
+    let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+    files::write_atomic_at(path, |path| {
+        safetensors::serialize_to_file(tensors, Some(metadata), path).map_err(|error| match error {
+            SafeTensorError::IoError(error) => error,
+            error => io::Error::other(error),
+        })
+    })
 }
 
 /// The weights file of a model folder. Full precision is preferred, as diffusers prefers it.

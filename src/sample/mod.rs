@@ -13,10 +13,11 @@ mod path;
 mod schedule;
 mod spacing;
 
+pub use crate::model::Prediction;
 pub use error::SampleError;
 pub use generator::{Generator, Visit};
 pub use path::{Leg, Path, Weights, integrate};
-pub use schedule::{Level, NoiseSchedule, Prediction};
+pub use schedule::{Level, NoiseSchedule};
 pub use spacing::Spacing;
 
 /// One way from noise to latents. Deterministic: the only randomness is the initial noise.

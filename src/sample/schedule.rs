@@ -4,10 +4,11 @@
 use std::path::Path;
 
 use candle_core::{DType, Tensor};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use super::{SampleError, Spacing};
 use crate::base::files;
+use crate::model::Prediction;
 
 /// What a model was trained with, from its `scheduler_config.json`.
 #[derive(Clone, Debug)]
@@ -17,16 +18,6 @@ pub struct NoiseSchedule {
     spacing: Option<Spacing>,
     steps_offset: usize,
     set_alpha_to_one: bool,
-}
-
-/// What the U-Net's output means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Prediction {
-    /// The noise.
-    Epsilon,
-    /// The velocity `alpha * noise - sigma * x0` (Salimans & Ho 2022).
-    VPrediction,
 }
 
 /// Amplitudes at one noise level: `x = alpha * x0 + sigma * noise`, with alpha² + sigma² = 1.

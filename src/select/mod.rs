@@ -5,6 +5,7 @@ pub mod front;
 mod greedy;
 mod greedy_per_parameter;
 mod knapsack;
+pub mod layout;
 pub mod plan;
 pub mod problem;
 mod random;
@@ -18,6 +19,7 @@ use crate::backend::Random;
 use crate::base::UnitId;
 
 pub use front::Front;
+pub use layout::{LAYOUTS, Layout, layout};
 pub use plan::{Baseline, FrontPoint, Plan, Predicted, Request};
 pub use problem::{Group, Item, Problem};
 
@@ -85,6 +87,27 @@ pub enum SelectError {
         name: String,
         /// The solvers there are.
         known: String,
+    },
+    /// No such layout.
+    #[error("no layout is called `{name}`; there are {known}")]
+    #[diagnostic(code(select::unknown_layout), help("`laptop-diff list` says what each is"))]
+    UnknownLayout {
+        /// The layout asked for.
+        name: String,
+        /// The layouts there are.
+        known: String,
+    },
+    /// A layout for another U-Net.
+    #[error("the layout `{layout}` does not fit this U-Net: {reason}")]
+    #[diagnostic(
+        code(select::layout_misfit),
+        help("BK-SDM's layouts are for SD 1.x, all others for SDXL; `laptop-diff inspect` shows what a model is")
+    )]
+    LayoutMisfit {
+        /// The layout.
+        layout: &'static str,
+        /// What does not fit.
+        reason: String,
     },
     /// A score that is no number.
     #[error("the `{criterion}` of `{unit}` is {loss}; it must be a finite number")]

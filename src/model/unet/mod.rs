@@ -4,9 +4,12 @@
 //! removing units, scoring many variants at once, feature taps, counting: each is a walk over that
 //! list, and there is no other forward pass.
 
+mod assembly;
 mod config;
 mod embedding;
 mod inventory;
+mod json;
+mod original;
 mod prune;
 mod raw;
 mod spec;
@@ -18,9 +21,11 @@ mod walk;
 use candle_core::{DType, Device, Result};
 use candle_nn::VarBuilder;
 
+pub use assembly::{Assembly, Layers, Origin};
 pub use config::{ConfigError, Level, Mid, TextTime, UNetConfig};
 pub use embedding::{Condition, Conditioning};
 pub use inventory::Inventory;
+pub use json::CLASS;
 pub use prune::PruneError;
 pub use step::Step;
 pub use unit::{Unit, UnitKind};

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use miette::Diagnostic;
 use thiserror::Error;
 
+use super::Reading;
+
 /// A file of weights that cannot be used.
 #[derive(Debug, Error, Diagnostic)]
 pub enum WeightsError {
@@ -108,6 +110,18 @@ pub enum WeightsError {
         found: Vec<usize>,
         /// The shape that the configuration asks for.
         needed: Vec<usize>,
+    },
+
+    /// A tensor that is not what the layout of the file says.
+    #[error("`{name}` in {} cannot be read as {reading}", path.display())]
+    #[diagnostic(code(weights::reading), help("the file is of another kind of model, or damaged"))]
+    Reading {
+        /// The file.
+        path: PathBuf,
+        /// The tensor as stored.
+        name: String,
+        /// How it was to be read.
+        reading: Reading,
     },
 
     /// A data type that we do not compute with.

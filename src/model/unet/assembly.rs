@@ -1,0 +1,256 @@
+//! A U-Net put together from the modules of another: renumbered, with fewer layers, or with zeros where a
+//! loader insists on a module that was removed.
+//!
+//! The zeros change nothing: a branch ends in a layer of weights and biases, and where all of them are zero
+//! the branch adds zero. A padded ResNet keeps its learned shortcut.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::config::{Level, Mid, UNetConfig};
+use super::spec::block_id;
+use crate::base::UnitId;
+use crate::model::TensorEntry;
+
+/// Which layers of the source are there, in order; by default all of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layers {
+    /// On the way down of each level.
+    pub down: Vec<usize>,
+    /// On the way up of each level.
+    pub up: Vec<usize>,
+}
+
+/// A U-Net and where its tensors come from.
+#[derive(Clone, Debug)]
+pub struct Assembly {
+    config: UNetConfig,
+    /// The source's module for each of its modules.
+    modules: BTreeMap<String, String>,
+    /// Units that the source does not have.
+    padded: BTreeSet<UnitId>,
+}
+
+/// Where a tensor of an [`Assembly`] comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The source's tensor of this name.
+    Kept(String),
+    /// Nowhere: it is zero.
+    Zeros,
+}
+
+impl Assembly {
+    /// The modules of `source` in the places of `target`, layer by layer and block by block; what `target` has
+    /// more becomes zeros. The error is a unit of `source` for which `target` has no place.
+    pub fn new(source: &UNetConfig, target: UNetConfig, layers: Option<&Layers>) -> Result<Self, UnitId> {
+        let mut assembly = Self { config: target, modules: BTreeMap::new(), padded: BTreeSet::new() };
+        let target = assembly.config.clone();
+        for module in ["time_embedding", "add_embedding", "conv_in", "conv_norm_out", "conv_out"] {
+            assembly.same(module, module);
+        }
+        let ups = |config: &UNetConfig, level: usize| config.levels.len() - 1 - level;
+        for (level, (here, there)) in target.levels.iter().zip(&source.levels).enumerate() {
+            let down = (format!("down_blocks.{level}"), format!("down_blocks.{level}"));
+            let up = (format!("up_blocks.{}", ups(&target, level)), format!("up_blocks.{}", ups(source, level)));
+            let pick = |picked: Option<&Vec<usize>>, layer: usize| picked.map_or(layer, |picked| picked[layer]);
+            for layer in 0..here.layers {
+                let from = pick(layers.map(|layers| &layers.down), layer);
+                let depths = (depth(&here.down_depths, layer), depth(&there.down_depths, from));
+                assembly.layer(source, (&down.0, layer), (&down.1, from), depths)?;
+            }
+            for layer in 0..=here.layers {
+                let from = pick(layers.map(|layers| &layers.up), layer);
+                let depths = (depth(&here.up_depths, layer), depth(&there.up_depths, from));
+                assembly.layer(source, (&up.0, layer), (&up.1, from), depths)?;
+            }
+            assembly.same(&format!("{}.downsamplers.0", down.0), &format!("{}.downsamplers.0", down.1));
+            assembly.same(&format!("{}.upsamplers.0", up.0), &format!("{}.upsamplers.0", up.1));
+        }
+        assembly.middle(source)?;
+        Ok(assembly)
+    }
+
+    /// Its configuration.
+    pub fn config(&self) -> &UNetConfig {
+        &self.config
+    }
+
+    /// Its tensors and where each comes from, in walk order.
+    pub fn tensors(&self) -> Vec<(TensorEntry, Origin)> {
+        let inventory = self.config.inventory();
+        inventory.tensors().map(|entry| (entry.clone(), self.origin(&entry.name))).collect()
+    }
+
+    /// Units that are there only because a loader wants them, of zeros.
+    pub fn padded(&self) -> &BTreeSet<UnitId> {
+        &self.padded
+    }
+
+    /// Parameters of what is padded.
+    pub fn padded_parameters(&self) -> u64 {
+        let tensors = self.tensors();
+        tensors.iter().filter(|(_, origin)| *origin == Origin::Zeros).map(|(entry, _)| entry.parameters()).sum()
+    }
+
+    /// Modules whose path differs from that in the source: the source's first.
+    pub fn renamed(&self) -> impl Iterator<Item = (&str, &str)> {
+        let modules = self.modules.iter().filter(|(here, there)| here != there);
+        modules.map(|(here, there)| (there.as_str(), here.as_str()))
+    }
+
+    fn origin(&self, name: &str) -> Origin {
+        let padded = self.padded.iter().any(|unit| within(name, unit.as_str()));
+        if padded && !name.contains("conv_shortcut") {
+            return Origin::Zeros;
+        }
+        let module = self.modules.iter().filter(|(here, _)| within(name, here)).max_by_key(|(here, _)| here.len());
+        let (here, there) = module.expect("BUG: every module of the target was given a source");
+        Origin::Kept(format!("{there}{}", &name[here.len()..]))
+    }
+
+    fn same(&mut self, here: &str, there: &str) {
+        self.modules.insert(here.to_owned(), there.to_owned());
+    }
+
+    /// A ResNet and the transformer after it.
+    fn layer(
+        &mut self,
+        source: &UNetConfig,
+        here: (&str, usize),
+        there: (&str, usize),
+        depths: (Option<usize>, Option<usize>),
+    ) -> Result<(), UnitId> {
+        let path = |kind: &str, (stage, layer): (&str, usize)| format!("{stage}.{kind}.{layer}");
+        self.resnet(source, &path("resnets", here), &path("resnets", there));
+        self.transformer(source, &path("attentions", here), &path("attentions", there), depths)
+    }
+
+    fn resnet(&mut self, source: &UNetConfig, here: &str, there: &str) {
+        self.same(here, there);
+        if source.removed_units.contains(there) {
+            self.padded.insert(UnitId::from(here));
+        }
+    }
+
+    fn transformer(
+        &mut self,
+        source: &UNetConfig,
+        here: &str,
+        there: &str,
+        (depth, source_depth): (Option<usize>, Option<usize>),
+    ) -> Result<(), UnitId> {
+        let mut kept = match source_depth.filter(|_| !source.removed_units.contains(there)) {
+            Some(depth) => Some(blocks(source, there, depth)),
+            None => None,
+        };
+        let Some(depth) = depth.filter(|_| !self.config.removed_units.contains(here)) else {
+            return if kept.is_some() { Err(UnitId::from(there)) } else { Ok(()) };
+        };
+        match kept {
+            Some(_) => self.same(here, there),
+            None => drop(self.padded.insert(UnitId::from(here))),
+        }
+        let kept = kept.get_or_insert_default();
+        let places = blocks(&self.config, here, depth);
+        if kept.len() > places.len() {
+            return Err(kept[places.len()].clone());
+        }
+        for (index, place) in places.into_iter().enumerate() {
+            match kept.get(index) {
+                Some(block) => self.same(place.as_str(), block.as_str()),
+                None => drop(self.padded.insert(place)),
+            }
+        }
+        Ok(())
+    }
+
+    fn middle(&mut self, source: &UNetConfig) -> Result<(), UnitId> {
+        let resnets = match source.mid {
+            Mid::None => 0,
+            Mid::Resnet => 1,
+            Mid::CrossAttention { .. } => 2,
+        };
+        let depth = |mid| match mid {
+            Mid::CrossAttention { depth } => Some(depth),
+            _ => None,
+        };
+        let ids = (0..resnets).map(|index| format!("mid_block.resnets.{index}"));
+        let mut kept: Vec<String> = ids.filter(|id| !source.removed_units.contains(id.as_str())).collect();
+        let places = match self.config.mid {
+            Mid::None => 0,
+            Mid::Resnet => 1,
+            Mid::CrossAttention { .. } => 2,
+        };
+        if kept.len() > places {
+            return Err(UnitId::from(kept[places].as_str()));
+        }
+        // Around a transformer each ResNet has its side; without one only their order counts.
+        let both_sides = places == 2 && resnets == 2;
+        for index in 0..places {
+            let here = format!("mid_block.resnets.{index}");
+            let there = match both_sides {
+                true => Some(here.clone()).filter(|id| kept.contains(id)),
+                false => (!kept.is_empty()).then(|| kept.remove(0)),
+            };
+            match there {
+                Some(there) => self.same(&here, &there),
+                None => drop(self.padded.insert(UnitId::from(here))),
+            }
+        }
+        let (here, there) = (depth(self.config.mid), depth(source.mid));
+        self.transformer(source, "mid_block.attentions.0", "mid_block.attentions.0", (here, there))
+    }
+}
+
+impl UNetConfig {
+    /// The levels without what their transformers lost: depths as they are, `None` for a removed one.
+    pub fn kept_depths(&self) -> Vec<(Vec<Option<usize>>, Vec<Option<usize>>)> {
+        let last = self.levels.len() - 1;
+        let ways = |(index, level): (usize, &Level)| {
+            let of = |stage: String, depths: &Option<Vec<usize>>, layers: usize| {
+                let kept = |layer: usize| self.kept_depth(&format!("{stage}.attentions.{layer}"), depth(depths, layer));
+                (0..layers).map(kept).collect()
+            };
+            (
+                of(format!("down_blocks.{index}"), &level.down_depths, level.layers),
+                of(format!("up_blocks.{}", last - index), &level.up_depths, level.layers + 1),
+            )
+        };
+        self.levels.iter().enumerate().map(ways).collect()
+    }
+
+    /// Blocks that the transformer in the middle still has; `None` without one.
+    pub fn kept_mid_depth(&self) -> Option<usize> {
+        match self.mid {
+            Mid::CrossAttention { depth } => self.kept_depth("mid_block.attentions.0", Some(depth)),
+            _ => None,
+        }
+    }
+
+    /// ResNets that the middle still has.
+    pub fn kept_mid_resnets(&self) -> usize {
+        let there = match self.mid {
+            Mid::None => 0,
+            Mid::Resnet => 1,
+            Mid::CrossAttention { .. } => 2,
+        };
+        (0..there).filter(|index| !self.removed_units.contains(format!("mid_block.resnets.{index}").as_str())).count()
+    }
+
+    fn kept_depth(&self, path: &str, depth: Option<usize>) -> Option<usize> {
+        depth.filter(|_| !self.removed_units.contains(path)).map(|depth| blocks(self, path, depth).len())
+    }
+}
+
+fn depth(depths: &Option<Vec<usize>>, layer: usize) -> Option<usize> {
+    depths.as_ref().map(|depths| depths[layer])
+}
+
+/// The blocks that a transformer still has.
+fn blocks(config: &UNetConfig, path: &str, depth: usize) -> Vec<UnitId> {
+    (0..depth).map(|block| block_id(path, block)).filter(|id| !config.removed_units.contains(id)).collect()
+}
+
+fn within(name: &str, module: &str) -> bool {
+    name.strip_prefix(module).is_some_and(|rest| rest.starts_with('.'))
+}

@@ -1,0 +1,84 @@
+//! The names that a U-Net's tensors have in checkpoints of the original layout (CompVis/latent-diffusion, later
+//! Stability-AI/generative-models): `input_blocks.4.1.proj_in` for `down_blocks.1.attentions.0.proj_in`.
+//!
+//! There a block is what lies between two skip connections, and modules are numbered inside of it. The list of
+//! steps holds the skips in the same places, so that one walk over it numbers everything.
+
+use super::inventory::Inventory;
+use super::spec::{ENTER, Kind};
+use crate::model::original::Pair;
+
+/// Inside of a ResNet.
+const RESNET: &[(&str, &str)] = &[
+    ("norm1", "in_layers.0"),
+    ("conv1", "in_layers.2"),
+    ("time_emb_proj", "emb_layers.1"),
+    ("norm2", "out_layers.0"),
+    ("conv2", "out_layers.3"),
+    ("conv_shortcut", "skip_connection"),
+];
+
+/// Outside of the blocks.
+const OUTSIDE: &[(&str, &str)] = &[
+    ("time_embedding.linear_1", "time_embed.0"),
+    ("time_embedding.linear_2", "time_embed.2"),
+    ("add_embedding.linear_1", "label_emb.0.0"),
+    ("add_embedding.linear_2", "label_emb.0.2"),
+    ("conv_norm_out", "out.0"),
+    ("conv_out", "out.2"),
+];
+
+impl Inventory {
+    /// Every tensor by both names. In the original layout blocks of a transformer are numbered without gaps and a
+    /// ResNet cannot be without its branch: what was removed here must be whole Transformer2Ds alone.
+    pub fn original_names(&self) -> Vec<Pair> {
+        let modules = self.original_modules();
+        let pair = |name: &str| {
+            let (module, original) = modules
+                .iter()
+                .filter(|(module, _)| name.strip_prefix(module.as_str()).is_some_and(|rest| rest.starts_with('.')))
+                .max_by_key(|(module, _)| module.len())
+                .expect("BUG: every step with weights has a place in the original layout");
+            Pair::same(format!("{original}{}", &name[module.len()..]), name)
+        };
+        self.tensors().map(|entry| pair(&entry.name)).collect()
+    }
+
+    /// Modules by their path here and there.
+    fn original_modules(&self) -> Vec<(String, String)> {
+        let mut modules: Vec<(String, String)> =
+            OUTSIDE.iter().map(|&(here, there)| (here.to_owned(), there.to_owned())).collect();
+        let (mut part, mut block, mut slot) = ("input_blocks", Some(0), 0);
+        for spec in self.specs() {
+            let path = spec.path.as_str();
+            if path.starts_with("mid_block") && part != "middle_block" {
+                (part, block, slot) = ("middle_block", None, 0);
+            }
+            let place = match block {
+                Some(block) => format!("{part}.{block}.{slot}"),
+                None => format!("{part}.{slot}"),
+            };
+            match spec.kind {
+                Kind::PushSkip => (block, slot) = (block.map(|block| block + 1), 0),
+                Kind::Concatenate => {
+                    block = Some(if part == "output_blocks" { block.map_or(0, |block| block + 1) } else { 0 });
+                    (part, slot) = ("output_blocks", 0);
+                }
+                Kind::Resnet { .. } => {
+                    let inside = |&(here, there): &(&str, &str)| (format!("{path}.{here}"), format!("{place}.{there}"));
+                    modules.extend(RESNET.iter().map(inside));
+                    slot += 1;
+                }
+                Kind::Enter { .. } => {
+                    modules.push((path.trim_end_matches(ENTER).to_owned(), place));
+                    slot += 1;
+                }
+                Kind::ConvIn => modules.push((path.to_owned(), place)),
+                Kind::Downsample { .. } => modules.push((format!("{path}.conv"), format!("{place}.op"))),
+                Kind::Upsample { .. } => modules.push((format!("{path}.conv"), format!("{place}.conv"))),
+                Kind::Shortcut { .. } | Kind::Block { .. } | Kind::Exit { .. } | Kind::Stage | Kind::ConvOut => {}
+            }
+        }
+        modules
+    }
+}

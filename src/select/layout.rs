@@ -1,0 +1,237 @@
+//! Layouts that people made by hand: what automatic selection must beat, and shapes that other programs know.
+//!
+//! Which layers stay is from the papers and the published configurations; that the first blocks of a
+//! transformer stay is ours for SSD-1B and Vega, and KOALA's own finding (Lee et al. 2024, table 4).
+
+use std::collections::BTreeSet;
+
+use super::SelectError;
+use crate::base::UnitId;
+use crate::model::unet::{Assembly, Layers, Level, Mid, Unit, UNetConfig};
+
+/// A layout made by hand.
+#[derive(Clone, Copy, Debug)]
+pub struct Layout {
+    /// What a pipeline file calls it.
+    pub name: &'static str,
+    /// One line for `laptop-diff list`.
+    pub summary: &'static str,
+    /// Where it comes from.
+    pub source: &'static str,
+    /// Levels of the U-Net that it is for, and how many of them stay, from the outermost.
+    levels: (usize, usize),
+    /// Layers (a ResNet and its transformer) that stay on the way down of each level, of two.
+    down: &'static [usize],
+    /// Layers that stay on the way up of each level, of three.
+    up: &'static [usize],
+    mid: Middle,
+    /// Blocks that stay in each transformer, where not all do.
+    depths: Option<Depths>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Middle {
+    Whole,
+    FirstResnet,
+    Nothing,
+}
+
+/// Blocks per transformer, by level from the outermost; a level without transformers has none.
+#[derive(Clone, Copy, Debug)]
+struct Depths {
+    down: &'static [&'static [usize]],
+    mid: usize,
+    up: &'static [&'static [usize]],
+}
+
+const BK_SDM: &str = "Kim et al. 2024 (BK-SDM), arXiv 2305.15798";
+const SEGMIND: &str = "Gupta et al. 2024 (SSD-1B, Segmind-Vega), arXiv 2401.02677";
+const KOALA: &str = "Lee et al. 2024 (KOALA), arXiv 2312.04005";
+
+/// Every layout there is.
+pub const LAYOUTS: &[Layout] = &[
+    Layout {
+        name: "bk-sdm-base",
+        summary: "SD 1.x: one pair of ResNet and transformer less at each level",
+        source: BK_SDM,
+        levels: (4, 4),
+        down: &[0],
+        up: &[0, 2],
+        mid: Middle::Whole,
+        depths: None,
+    },
+    Layout {
+        name: "bk-sdm-small",
+        summary: "SD 1.x: bk-sdm-base without the middle",
+        source: BK_SDM,
+        levels: (4, 4),
+        down: &[0],
+        up: &[0, 2],
+        mid: Middle::Nothing,
+        depths: None,
+    },
+    Layout {
+        name: "bk-sdm-tiny",
+        summary: "SD 1.x: bk-sdm-small without the innermost level",
+        source: BK_SDM,
+        levels: (4, 3),
+        down: &[0],
+        up: &[0, 2],
+        mid: Middle::Nothing,
+        depths: None,
+    },
+    Layout {
+        name: "ssd-1b",
+        summary: "SDXL: fewer blocks inside, no transformer in the middle",
+        source: SEGMIND,
+        levels: (3, 3),
+        down: &[0, 1],
+        up: &[0, 1, 2],
+        mid: Middle::FirstResnet,
+        depths: Some(Depths {
+            down: &[&[], &[2, 2], &[4, 4]],
+            mid: 0,
+            up: &[&[], &[2, 1, 1], &[4, 4, 10]],
+        }),
+    },
+    Layout {
+        name: "vega",
+        summary: "SDXL: one or two blocks per transformer, none in the middle",
+        source: SEGMIND,
+        levels: (3, 3),
+        down: &[0, 1],
+        up: &[0, 1, 2],
+        mid: Middle::FirstResnet,
+        depths: Some(Depths {
+            down: &[&[], &[1, 1], &[2, 2]],
+            mid: 0,
+            up: &[&[], &[1, 1, 1], &[2, 2, 2]],
+        }),
+    },
+    Layout {
+        name: "koala-1b",
+        summary: "SDXL: one layer less at each level, six blocks inside",
+        source: KOALA,
+        levels: (3, 3),
+        down: &[0],
+        up: &[0, 2],
+        mid: Middle::Whole,
+        depths: Some(Depths { down: &[&[], &[2], &[6]], mid: 6, up: &[&[], &[2, 2], &[6, 6]] }),
+    },
+    Layout {
+        name: "koala-700m",
+        summary: "SDXL: one layer less at each level, five blocks inside, no middle",
+        source: KOALA,
+        levels: (3, 3),
+        down: &[0],
+        up: &[0, 2],
+        mid: Middle::Nothing,
+        depths: Some(Depths { down: &[&[], &[2], &[5]], mid: 0, up: &[&[], &[2, 2], &[5, 5]] }),
+    },
+];
+
+/// The layout of this name.
+pub fn layout(name: &str) -> Result<&'static Layout, SelectError> {
+    LAYOUTS.iter().find(|layout| layout.name == name).ok_or_else(|| SelectError::UnknownLayout {
+        name: name.to_owned(),
+        known: LAYOUTS.iter().map(|layout| layout.name).collect::<Vec<_>>().join(", "),
+    })
+}
+
+impl Layout {
+    /// The layout's U-Net, put together from a whole one's modules.
+    pub fn assemble(&self, teacher: &UNetConfig) -> Result<Assembly, SelectError> {
+        let refuse = |reason: String| SelectError::LayoutMisfit { layout: self.name, reason };
+        if let Some(unit) = teacher.removed_units.first() {
+            return Err(refuse(format!("`{unit}` is removed from it already")));
+        }
+        if teacher.levels.len() != self.levels.0 || teacher.levels.iter().any(|level| level.layers != 2) {
+            let layers: Vec<_> = teacher.levels.iter().map(|level| level.layers).collect();
+            return Err(refuse(format!("it has levels of {layers:?} layers, not {} of 2", self.levels.0)));
+        }
+        let pruned = teacher.prune(&self.blocks_that_go(teacher)?).map_err(|error| refuse(error.to_string()))?;
+        let layers = Layers { down: self.down.to_vec(), up: self.up.to_vec() };
+        let pick = |depths: &Vec<Option<usize>>, layers: &[usize]| {
+            layers.iter().map(|&layer| depths[layer]).collect::<Option<Vec<_>>>()
+        };
+        let levels = teacher.levels.iter().zip(pruned.kept_depths()).take(self.levels.1);
+        let levels: Vec<Level> = levels
+            .map(|(level, (down, up))| Level {
+                layers: self.down.len(),
+                down_depths: pick(&down, self.down),
+                up_depths: pick(&up, self.up),
+                ..level.clone()
+            })
+            .collect();
+        let mid = match (self.mid, pruned.kept_mid_depth()) {
+            (Middle::Whole, Some(depth)) => Mid::CrossAttention { depth },
+            (Middle::Whole, None) => return Err(refuse("it has no transformer in the middle".to_owned())),
+            (Middle::FirstResnet, _) => Mid::Resnet,
+            (Middle::Nothing, _) => Mid::None,
+        };
+        let target = UNetConfig { levels, mid, removed_units: BTreeSet::new(), ..pruned.clone() };
+        Assembly::new(&pruned, target, Some(&layers)).map_err(|unit| refuse(format!("`{unit}` has no place in it")))
+    }
+
+    /// What of the teacher's units the layout does not have; a Transformer2D that goes entirely by itself.
+    pub fn removed(&self, teacher: &UNetConfig) -> Result<BTreeSet<UnitId>, SelectError> {
+        let inventory = teacher.inventory();
+        let mut removed = self.blocks_that_go(teacher)?;
+        let last = teacher.levels.len() - 1;
+        let gone = |unit: &Unit| {
+            let mut words = unit.id.as_str().split('.');
+            let (stage, index) = (words.next(), words.next().and_then(|word| word.parse::<usize>().ok()));
+            let layer = words.nth(1).and_then(|word| word.parse::<usize>().ok());
+            match (stage, index, layer) {
+                (Some("down_blocks"), Some(level), Some(layer)) => {
+                    level >= self.levels.1 || !self.down.contains(&layer)
+                }
+                (Some("up_blocks"), Some(index), Some(layer)) => {
+                    last - index >= self.levels.1 || !self.up.contains(&layer)
+                }
+                _ => false,
+            }
+        };
+        removed.extend(inventory.units().iter().filter(|unit| gone(unit)).map(|unit| unit.id.clone()));
+        let pruned = teacher.prune(&removed).map_err(|error| SelectError::LayoutMisfit {
+            layout: self.name,
+            reason: error.to_string(),
+        })?;
+        Ok(pruned.removed_units)
+    }
+
+    /// Blocks of transformers that stay, and what of the middle goes.
+    fn blocks_that_go(&self, teacher: &UNetConfig) -> Result<BTreeSet<UnitId>, SelectError> {
+        let mut removed: BTreeSet<UnitId> = match self.mid {
+            Middle::Whole => BTreeSet::new(),
+            Middle::FirstResnet => ["resnets.1", "attentions.0"].map(|unit| format!("mid_block.{unit}").into()).into(),
+            Middle::Nothing => {
+                ["resnets.0", "attentions.0", "resnets.1"].map(|unit| format!("mid_block.{unit}").into()).into()
+            }
+        };
+        let Some(depths) = self.depths else { return Ok(removed) };
+        let mut keep = |path: String, found: Option<usize>, kept: usize| match found {
+            Some(found) if found >= kept => {
+                removed.extend((kept..found).map(|block| format!("{path}.transformer_blocks.{block}").into()));
+                Ok(())
+            }
+            found => Err(SelectError::LayoutMisfit {
+                layout: self.name,
+                reason: format!("`{path}` should have at least {kept} blocks, but has {}", found.unwrap_or(0)),
+            }),
+        };
+        let last = teacher.levels.len() - 1;
+        for (level, (down, up)) in teacher.kept_depths().iter().enumerate() {
+            for (&kept, &layer) in depths.down[level].iter().zip(self.down) {
+                keep(format!("down_blocks.{level}.attentions.{layer}"), down[layer], kept)?;
+            }
+            for (&kept, &layer) in depths.up[level].iter().zip(self.up) {
+                keep(format!("up_blocks.{}.attentions.{layer}", last - level), up[layer], kept)?;
+            }
+        }
+        if self.mid == Middle::Whole {
+            keep("mid_block.attentions.0".to_owned(), teacher.kept_mid_depth(), depths.mid)?;
+        }
+        Ok(removed)
+    }
+}
