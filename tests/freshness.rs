@@ -20,7 +20,11 @@ const KNOBS: &[(&str, &str, &str)] = &[
         "{ model: m, calibration: c }",
         "{ criteria: [random], additivity-sets: 3, batch: 3, variants: 3 }",
     ),
-    ("select", "{ scores: s, ratio: 0.5 }", "{ ratio: 0.25, solver: greedy, criterion: magnitude }"),
+    (
+        "select",
+        "{ scores: s, ratio: 0.5 }",
+        "{ ratio: 0.25, solver: greedy, criterion: magnitude, fits: vega, layout: vega }",
+    ),
     ("prune", "{ model: m, plan: p }", "{}"),
     ("distill", "{ teacher: t, student: s, data: d }", "{ training: { steps: 3 } }"),
     (

@@ -23,6 +23,8 @@ fn plan(unet: &UNet, removed: BTreeSet<UnitId>) -> Plan {
         format: 1,
         criterion: "random".into(),
         solver: "random".into(),
+        fits: None,
+        layout: None,
         ratio_asked: 0.5,
         ratio_reached: 0.5,
         removed_parameters: gone.map(|unit| unit.parameters).sum(),

@@ -111,6 +111,7 @@ pub fn score(
         criteria: criteria.iter().map(|criterion| criterion.info().name.to_owned()).collect(),
         points: points.len(),
         unet_parameters: unet.parameters(),
+        unet: unet.config().to_json(),
         units,
         additivity: None,
         gram: evidence.traversal.map(|traversal| traversal.gram),

@@ -27,6 +27,9 @@ pub struct Scores {
     pub points: usize,
     /// Parameters of the whole U-Net.
     pub unet_parameters: u64,
+    /// The U-Net's `config.json`, so that a selection can know what loaders make of it.
+    #[serde(default)]
+    pub unet: serde_json::Value,
     /// The units in walk order.
     pub units: Vec<UnitScores>,
     /// Whether losses add on this model, where it was measured.

@@ -8,7 +8,7 @@
 
 use std::collections::BTreeSet;
 
-use super::problem::{Group, Problem};
+use super::problem::{Group, Item, Problem};
 use crate::base::UnitId;
 
 /// A reachable weight with its least loss, and how it was reached.
@@ -39,7 +39,11 @@ pub struct Front {
 impl Front {
     /// Merges all groups of `problem`.
     pub fn of(problem: &Problem) -> Self {
-        let mut choices: Vec<_> = problem.groups.iter().map(Group::choices).collect();
+        Self::of_choices(problem.groups.iter().map(Group::choices).collect())
+    }
+
+    /// Merges lists of choices, of each of which one is taken.
+    pub(super) fn of_choices(mut choices: Vec<Vec<Choice>>) -> Self {
         // Groups with many options first, while the front is still short.
         choices.sort_by_key(|choices| std::cmp::Reverse(choices.len()));
         let mut states = vec![State { weight: 0, loss: 0.0, parent: 0, option: 0 }];
@@ -61,6 +65,11 @@ impl Front {
         self.last().partition_point(|state| state.weight >= needed).checked_sub(1)
     }
 
+    /// The most weight that can go.
+    pub fn heaviest(&self) -> u64 {
+        self.last().first().map_or(0, |state| state.weight)
+    }
+
     /// The units that the point removes.
     pub fn removed(&self, point: usize) -> BTreeSet<UnitId> {
         let mut removed = BTreeSet::new();
@@ -78,25 +87,66 @@ impl Front {
     }
 }
 
+impl Choice {
+    /// Nothing goes.
+    pub(super) fn nothing() -> Self {
+        Self { weight: 0, loss: 0.0, units: Vec::new() }
+    }
+
+    /// One item goes.
+    fn of(item: &Item) -> Self {
+        Self { weight: item.weight, loss: item.loss, units: vec![item.unit.clone()] }
+    }
+
+    /// This and that.
+    fn and(&self, other: &Self) -> Self {
+        let units = self.units.iter().chain(&other.units).cloned().collect();
+        Self { weight: self.weight + other.weight, loss: self.loss + other.loss, units }
+    }
+}
+
+/// One of either list.
+pub(super) fn either(one: Vec<Choice>, two: Vec<Choice>) -> Vec<Choice> {
+    merge(one, two)
+}
+
+/// One of each list, both at once.
+pub(super) fn both(one: &[Choice], two: &[Choice]) -> Vec<Choice> {
+    one.iter().map(|one| two.iter().map(|two| one.and(two)).collect()).fold(Vec::new(), merge)
+}
+
 impl Group {
+    /// The undominated ways to keep exactly `kept` of this group's items, heaviest first; none if it has fewer.
+    pub(super) fn keeping(&self, kept: usize) -> Vec<Choice> {
+        let Some(gone) = self.items.len().checked_sub(kept) else { return Vec::new() };
+        if let (0, Some(whole)) = (kept, &self.whole) {
+            return vec![Choice::of(whole)];
+        }
+        // By how many of the items so far are gone.
+        let mut by_count = vec![Vec::new(); gone + 1];
+        by_count[0].push(Choice::nothing());
+        for item in &self.items {
+            for count in (1..=gone).rev() {
+                let taken = both(&by_count[count - 1], &[Choice::of(item)]);
+                by_count[count] = merge(std::mem::take(&mut by_count[count]), taken);
+            }
+        }
+        by_count.swap_remove(gone)
+    }
+
     /// The undominated ways to treat this group, heaviest first.
     pub(super) fn choices(&self) -> Vec<Choice> {
-        let nothing = Choice { weight: 0, loss: 0.0, units: Vec::new() };
         // `every` has taken each item so far and `some` has left at least one: only `some` is proper.
-        let mut every = nothing;
+        let mut every = Choice::nothing();
         let mut some = Vec::new();
         for item in &self.items {
-            let with = |choice: &Choice| Choice {
-                weight: choice.weight + item.weight,
-                loss: choice.loss + item.loss,
-                units: choice.units.iter().chain([&item.unit]).cloned().collect(),
-            };
+            let with = |choice: &Choice| choice.and(&Choice::of(item));
             let taken = some.iter().map(with).collect();
             some = merge(merge(some, taken), vec![every.clone()]);
             every = with(&every);
         }
         if let Some(whole) = &self.whole {
-            every = Choice { weight: whole.weight, loss: whole.loss, units: vec![whole.unit.clone()] };
+            every = Choice::of(whole);
         }
         merge(some, vec![every])
     }

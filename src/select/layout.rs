@@ -139,6 +139,11 @@ pub fn layout(name: &str) -> Result<&'static Layout, SelectError> {
 }
 
 impl Layout {
+    /// Whether layers go with their skip connections, beyond what removing units can do.
+    pub fn drops_layers(&self) -> bool {
+        self.levels.0 != self.levels.1 || self.down.len() < 2
+    }
+
     /// The layout's U-Net, put together from a whole one's modules.
     pub fn assemble(&self, teacher: &UNetConfig) -> Result<Assembly, SelectError> {
         let refuse = |reason: String| SelectError::LayoutMisfit { layout: self.name, reason };

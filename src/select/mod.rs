@@ -1,11 +1,13 @@
 //! From scores to a plan: which units go, so that a given share of the U-Net's parameters goes.
 
 pub mod bound;
+pub mod fit;
 pub mod front;
 mod greedy;
 mod greedy_per_parameter;
 mod knapsack;
 pub mod layout;
+pub mod loader;
 pub mod plan;
 pub mod problem;
 mod random;
@@ -18,9 +20,10 @@ use miette::Diagnostic;
 use crate::backend::Random;
 use crate::base::UnitId;
 
+pub use fit::{FITS, Fit};
 pub use front::Front;
 pub use layout::{LAYOUTS, Layout, layout};
-pub use plan::{Baseline, FrontPoint, Plan, Predicted, Request};
+pub use plan::{Baseline, Choice, FrontPoint, Plan, Predicted, Request};
 pub use problem::{Group, Item, Problem};
 
 /// A way to choose the units.
@@ -52,10 +55,10 @@ pub fn solver(name: &str) -> Result<&'static dyn Solver, SelectError> {
 #[derive(Debug, thiserror::Error, Diagnostic)]
 pub enum SelectError {
     /// More is asked for than the units hold.
-    #[error("a ratio of {ratio} asks to remove {needed} parameters, but the units hold {available}")]
+    #[error("a ratio of {ratio} asks to remove {needed} parameters, but at most {available} can go")]
     #[diagnostic(
         code(select::ratio_unreachable),
-        help("ask for a ratio above 0 and up to {reachable:.3}, the largest that this U-Net allows")
+        help("ask for a ratio above 0 and up to {reachable:.3}, the largest that is possible here")
     )]
     RatioUnreachable {
         /// The ratio asked for.
@@ -106,6 +109,29 @@ pub enum SelectError {
     LayoutMisfit {
         /// The layout.
         layout: &'static str,
+        /// What does not fit.
+        reason: String,
+    },
+    /// No such fit.
+    #[error("nothing to fit is called `{name}`; there are {known}")]
+    #[diagnostic(code(select::unknown_fit), help("`laptop-diff list` says what each asks for"))]
+    UnknownFit {
+        /// The fit asked for.
+        name: String,
+        /// The fits there are.
+        known: String,
+    },
+    /// A selection on a model that has lost units already.
+    #[error("`{unit}` is removed from the scored U-Net already, so that nothing is known of what loaders make of it")]
+    #[diagnostic(code(select::fits_pruned), help("score the model that it was pruned from"))]
+    FitsPruned {
+        /// A unit that is gone.
+        unit: UnitId,
+    },
+    /// The scores do not say which U-Net they are of.
+    #[error("the scores hold no configuration of their U-Net: {reason}")]
+    #[diagnostic(code(select::no_configuration), help("run the score stage again"))]
+    NoConfiguration {
         /// What does not fit.
         reason: String,
     },

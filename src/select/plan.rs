@@ -8,9 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use super::bound::lower_bound;
 use super::random::draw;
-use super::{Front, Problem, SelectError, Solver, solver};
+use super::{Fit, Front, Layout, Problem, SelectError, Solver, solver};
 use crate::backend::Random;
 use crate::base::{UnitId, files};
+use crate::model::UNetConfig;
 use crate::score::Scores;
 
 /// The version of `plan.json` that this program writes and reads.
@@ -19,6 +20,7 @@ pub const FORMAT: u32 = 1;
 pub const FILE: &str = "plan.json";
 const OUTPUT_LOSS: &str = "output-loss";
 const MAGNITUDE: &str = "magnitude";
+const EXACT: &str = "knapsack";
 /// Enough for a spread; each costs `evaluate` one pass over its points.
 const RANDOM_BASELINES: u64 = 20;
 /// The front in the file has one point for each half per cent of the U-Net; the exact front can have many thousands.
@@ -29,9 +31,18 @@ pub struct Request<'a> {
     /// Whose scores are to be summed.
     pub criterion: &'a str,
     /// How the units are chosen.
-    pub solver: &'static dyn Solver,
-    /// The share of the U-Net's parameters that must go at least.
-    pub ratio: f64,
+    pub choice: Choice,
+}
+
+/// How units are chosen.
+#[derive(Clone, Copy)]
+pub enum Choice {
+    /// By a solver, so that at least this share of the U-Net's parameters goes.
+    Solver(&'static dyn Solver, f64),
+    /// The exact optimum of what fits, of at least this share.
+    Fitting(&'static Fit, f64),
+    /// By hand.
+    Layout(&'static Layout),
 }
 
 /// A selection.
@@ -41,8 +52,14 @@ pub struct Plan {
     pub format: u32,
     /// Whose scores were summed.
     pub criterion: String,
-    /// How the units were chosen.
+    /// How the units were chosen: a solver's name, or that of a layout.
     pub solver: String,
+    /// The program or shape that the selection fits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fits: Option<String>,
+    /// The layout made by hand. If it drops layers, `removed` is what of the units it does not have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layout: Option<String>,
     /// The share of parameters that was to go at least.
     pub ratio_asked: f64,
     /// The share that goes.
@@ -100,24 +117,52 @@ impl Plan {
     /// Chooses the units that `request` asks for.
     pub fn make(scores: &Scores, request: &Request<'_>, random: &Random) -> Result<Self, SelectError> {
         let problem = Problem::of_parameters(scores, request.criterion)?;
-        let needed = problem.needed(request.ratio)?;
-        let removed = request.solver.solve(&problem, needed, random);
-        let (objective, removed_parameters) = problem.cost(&removed);
+        let total = problem.total;
+        let mut front = Front::of(&problem);
+        let (name, fits, layout) = match request.choice {
+            Choice::Solver(solver, _) => (solver.name(), None, None),
+            Choice::Fitting(fit, _) => (EXACT, Some(fit.name.to_owned()), None),
+            Choice::Layout(layout) => (layout.name, None, Some(layout)),
+        };
+        let (needed, removed, removed_parameters) = match request.choice {
+            Choice::Solver(solver, ratio) => {
+                let needed = problem.needed(ratio)?;
+                let removed = solver.solve(&problem, needed, random);
+                (needed, removed.clone(), problem.cost(&removed).1)
+            }
+            Choice::Fitting(fit, ratio) => {
+                front = Front::of_choices(fit.choices(&unet(scores)?, &problem)?);
+                let needed = problem.needed_of(ratio, front.heaviest())?;
+                let point = front.cheapest(needed).expect("`needed_of` found it reachable");
+                let removed = front.removed(point);
+                (needed, removed.clone(), problem.cost(&removed).1)
+            }
+            Choice::Layout(layout) => {
+                let unet = unet(scores)?;
+                let parameters = total - layout.assemble(&unet)?.config().inventory().parameters();
+                (parameters, layout.removed(&unet)?, parameters)
+            }
+        };
         Ok(Self {
             format: FORMAT,
             criterion: request.criterion.to_owned(),
-            solver: request.solver.name().to_owned(),
-            ratio_asked: request.ratio,
-            ratio_reached: removed_parameters as f64 / problem.total as f64,
+            solver: name.to_owned(),
+            fits,
+            layout: layout.map(|layout| layout.name.to_owned()),
+            ratio_asked: match request.choice {
+                Choice::Solver(_, ratio) | Choice::Fitting(_, ratio) => ratio,
+                Choice::Layout(_) => removed_parameters as f64 / total as f64,
+            },
+            ratio_reached: removed_parameters as f64 / total as f64,
             removed_parameters,
-            unet_parameters: problem.total,
+            unet_parameters: total,
             predicted: Predicted {
-                objective,
+                objective: problem.cost(&removed).0,
                 bound: lower_bound(&problem, needed),
                 additive: scores.additive(&removed, OUTPUT_LOSS),
                 gram: scores.gram.as_ref().map(|gram| gram.joint(&removed)),
             },
-            front: front(&problem),
+            front: sampled(&front, total),
             baselines: baselines(scores, &problem, needed, request, random)?,
             removed: in_walk_order(scores, &removed),
         })
@@ -139,6 +184,12 @@ impl Plan {
         files::write_json(&folder.join(FILE), self)
     }
 
+    /// The layout that drops layers, which no removal of units alone can do.
+    pub fn dropped_layers(&self) -> Result<Option<&'static Layout>, SelectError> {
+        let layout = self.layout.as_deref().map(super::layout).transpose()?;
+        Ok(layout.filter(|layout| layout.drops_layers()))
+    }
+
     /// The removed units as a set.
     pub fn removed(&self) -> BTreeSet<UnitId> {
         self.removed.iter().cloned().collect()
@@ -149,17 +200,22 @@ fn in_walk_order(scores: &Scores, removed: &BTreeSet<UnitId>) -> Vec<UnitId> {
     scores.units.iter().map(|unit| &unit.id).filter(|id| removed.contains(*id)).cloned().collect()
 }
 
-fn front(problem: &Problem) -> Vec<FrontPoint> {
-    let front = Front::of(problem);
+/// The configuration of the scored U-Net.
+fn unet(scores: &Scores) -> Result<UNetConfig, SelectError> {
+    UNetConfig::parse(&scores.unet.to_string())
+        .map_err(|error| SelectError::NoConfiguration { reason: error.to_string() })
+}
+
+fn sampled(front: &Front, total: u64) -> Vec<FrontPoint> {
     let points: Vec<_> = front.points().collect();
     let mut places: Vec<_> = (0..=FRONT_STEPS)
-        .map_while(|step| front.cheapest((problem.total * step).div_ceil(FRONT_STEPS)))
+        .map_while(|step| front.cheapest((total * step).div_ceil(FRONT_STEPS)))
         .collect();
     places.push(0);
     places.dedup();
     let point = |place: usize| {
         let (removed_parameters, loss) = points[place];
-        FrontPoint { removed_parameters, ratio: removed_parameters as f64 / problem.total as f64, loss }
+        FrontPoint { removed_parameters, ratio: removed_parameters as f64 / total as f64, loss }
     };
     places.into_iter().map(point).collect()
 }
@@ -177,12 +233,14 @@ fn baselines(
         removed_parameters: scores.parameters(&removed),
     };
     let mut baselines = Vec::new();
-    if request.solver.name() != "greedy" {
+    // A layout that drops layers can lose more than all units hold.
+    let needed = needed.min(problem.available());
+    if !matches!(request.choice, Choice::Solver(solver, _) if solver.name() == "greedy") {
         baselines.push(baseline("greedy".into(), solver("greedy")?.solve(problem, needed, random)));
     }
     if request.criterion != MAGNITUDE && scores.criteria.iter().any(|name| name == MAGNITUDE) {
         let by_magnitude = Problem::of_parameters(scores, MAGNITUDE)?;
-        let removed = solver("knapsack")?.solve(&by_magnitude, needed, random);
+        let removed = solver(EXACT)?.solve(&by_magnitude, needed, random);
         baselines.push(baseline(format!("{MAGNITUDE}-knapsack"), removed));
     }
     baselines.extend(

@@ -87,9 +87,18 @@ impl Problem {
 
     /// The weight that must go so that at least `ratio` of the total goes, or an error that names the largest possible ratio.
     pub fn needed(&self, ratio: f64) -> Result<u64, SelectError> {
-        let available: u64 = self.groups.iter().map(Group::available).sum();
+        self.needed_of(ratio, self.available())
+    }
+
+    /// The weight that goes when everything goes.
+    pub fn available(&self) -> u64 {
+        self.groups.iter().map(Group::available).sum()
+    }
+
+    /// The same where only `available` can go.
+    pub(super) fn needed_of(&self, ratio: f64, available: u64) -> Result<u64, SelectError> {
         let needed = (ratio * self.total as f64).ceil() as u64;
-        if !(ratio > 0.0 && needed <= available) {
+        if !(ratio >= 0.0 && needed <= available) {
             // Rounded down, so that what the message says can be asked for.
             let reachable = (available as f64 / self.total as f64 * 1e3).floor() / 1e3;
             return Err(SelectError::RatioUnreachable { ratio, needed, available, reachable });
@@ -106,6 +115,11 @@ impl Problem {
 }
 
 impl Group {
+    /// The unit that it is about: its whole, or its only item.
+    pub fn name(&self) -> Option<&str> {
+        self.whole.as_ref().or(self.items.first()).map(|item| item.unit.as_str())
+    }
+
     /// The weight that goes when everything goes.
     pub fn available(&self) -> u64 {
         self.whole

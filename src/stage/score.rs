@@ -49,7 +49,8 @@ fn default_variants() -> usize {
 
 pub(super) const INFO: StageInfo = StageInfo {
     name: "score",
-    version: 1,
+    // 2: scores.json holds the U-Net's configuration.
+    version: 2,
     summary: "measures what losing each unit does, in one walk through the U-Net",
     output: ArtefactKind::Scores,
     seeded: true,

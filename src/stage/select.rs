@@ -6,7 +6,7 @@ use serde::Deserialize;
 use super::{ArtefactKind, BadValue, Context, Input, Stage, StageError, StageInfo};
 use crate::base::{Manifest, StageId};
 use crate::score::Scores;
-use crate::select::{Plan, Request, solver};
+use crate::select::{Choice, Fit, Plan, Request, SelectError, layout, solver};
 
 /// `with:` of `use: select`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -14,11 +14,15 @@ use crate::select::{Plan, Request, solver};
 pub(super) struct Select {
     /// The stage with the scores.
     scores: StageId,
-    /// The share of the U-Net's parameters that must go at least; above 0 and below 1.
-    ratio: f64,
+    /// The share of the U-Net's parameters that must go at least; above 0 and below 1. Not needed with `layout`, nor where `fits` names one shape.
+    ratio: Option<f64>,
     /// How units are chosen (`laptop-diff list solvers`). Default `knapsack`: the exact optimum of the summed scores.
     #[serde(default = "default_solver")]
     solver: String,
+    /// A program that is to load the result as it is, or a shape that loads everywhere (`laptop-diff list fits`); which units stay is chosen exactly.
+    fits: Option<String>,
+    /// A layout made by hand (`laptop-diff list layouts`), as a baseline: the scores only say what it costs.
+    layout: Option<String>,
     /// Whose scores are summed (`laptop-diff list criteria`). Default `output-loss`, the paper's.
     #[serde(default = "default_criterion")]
     criterion: String,
@@ -48,7 +52,15 @@ impl Stage for Select {
     }
 
     fn describe(&self, manifest: &mut Manifest) {
-        manifest.float("ratio", self.ratio).field("solver", &self.solver).field("criterion", &self.criterion);
+        if let Some(ratio) = self.ratio {
+            manifest.float("ratio", ratio);
+        }
+        for (name, value) in [("fits", &self.fits), ("layout", &self.layout)] {
+            if let Some(value) = value {
+                manifest.field(name, value);
+            }
+        }
+        manifest.field("solver", &self.solver).field("criterion", &self.criterion);
     }
 
     fn inputs(&self) -> Vec<Input<'_>> {
@@ -56,19 +68,45 @@ impl Stage for Select {
     }
 
     fn check(&self) -> Result<(), BadValue> {
-        if !(self.ratio > 0.0 && self.ratio < 1.0) {
-            let message = format!("`ratio` is {}; it must lie above 0 and below 1", self.ratio);
+        if let Some(ratio) = self.ratio.filter(|ratio| !(*ratio > 0.0 && *ratio < 1.0)) {
+            let message = format!("`ratio` is {ratio}; it must lie above 0 and below 1");
             return Err(BadValue { name: "ratio", message });
         }
-        solver(&self.solver).map_err(|error| BadValue { name: "solver", message: error.to_string() })?;
-        Ok(())
+        self.choice().map(drop)
     }
 
     fn run(&self, context: &Context<'_>) -> Result<(), StageError> {
         let folder = &context.input("scores").path;
         let scores = Scores::open(folder).map_err(StageError::file(folder))?;
-        let request = Request { criterion: &self.criterion, solver: solver(&self.solver)?, ratio: self.ratio };
+        let choice = self.choice().expect("`check` found it");
+        let request = Request { criterion: &self.criterion, choice };
         let plan = Plan::make(&scores, &request, &context.random)?;
         plan.save(context.output).map_err(StageError::file(context.output))
+    }
+}
+
+impl Select {
+    fn choice(&self) -> Result<Choice, BadValue> {
+        let bad = |name, message: String| Err(BadValue { name, message });
+        let named = |name, error: SelectError| BadValue { name, message: error.to_string() };
+        let solver = solver(&self.solver).map_err(|error| named("solver", error))?;
+        match (&self.layout, &self.fits, self.ratio) {
+            (Some(_), Some(_), _) => bad("fits", "`layout` and `fits` exclude each other; give one".to_owned()),
+            (Some(_), _, Some(_)) => bad("ratio", "a `layout` has its own ratio; leave `ratio` out".to_owned()),
+            (Some(name), None, None) => Ok(Choice::Layout(layout(name).map_err(|error| named("layout", error))?)),
+            (None, Some(_), _) if self.solver != default_solver() => {
+                bad("solver", format!("what `fits` is chosen exactly, by `{}` alone", default_solver()))
+            }
+            (None, Some(name), ratio) => {
+                let fit = Fit::find(name).map_err(|error| named("fits", error))?;
+                match ratio {
+                    Some(ratio) => Ok(Choice::Fitting(fit, ratio)),
+                    None if fit.is_one_shape() => Ok(Choice::Fitting(fit, 0.0)),
+                    None => bad("ratio", format!("`fits: {name}` needs a `ratio`")),
+                }
+            }
+            (None, None, Some(ratio)) => Ok(Choice::Solver(solver, ratio)),
+            (None, None, None) => bad("ratio", "give a `ratio`, or a `layout`, or `fits` with one shape".to_owned()),
+        }
     }
 }

@@ -1,0 +1,223 @@
+//! What other programs load, one profile each: which U-Net they would build, and in what kind of file they want it.
+//! The facts were checked with diffusers 0.42, ComfyUI of October 2025 and stable-diffusion.cpp of August 2026.
+
+use std::collections::BTreeSet;
+
+use crate::base::UnitId;
+use crate::model::unet::{Assembly, Level, Mid, UNetConfig};
+use crate::select::layout;
+use crate::select::loader::{ENCODERS, encoder};
+
+/// A program to export for.
+pub struct Profile {
+    /// What the command line and a pipeline file call it.
+    pub name: &'static str,
+    /// One line for `laptop-diff list`.
+    pub summary: &'static str,
+    /// What it is written as.
+    pub container: Container,
+    /// The U-Nets that the program can build and that might hold a pruned one; the smallest that does is taken.
+    targets: fn(&UNetConfig) -> Vec<UNetConfig>,
+    /// Why the program would not know such a U-Net, whatever was removed from it.
+    stranger: fn(&UNetConfig) -> Option<String>,
+}
+
+/// What a profile writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Container {
+    /// A diffusers directory for the stock classes.
+    Directory,
+    /// A diffusers directory that brings the class of its U-Net along.
+    Code,
+    /// One file in the original layout.
+    SingleFile,
+}
+
+/// Every profile there is.
+pub const PROFILES: &[Profile] = &[
+    Profile {
+        name: "diffusers",
+        summary: "a diffusers directory for the stock classes: transformer depths in config.json",
+        container: Container::Directory,
+        targets: |pruned| vec![diffusers(pruned)],
+        stranger: |_| None,
+    },
+    Profile {
+        name: "diffusers-code",
+        summary: "a diffusers directory of the true size with the original names; needs trust_remote_code",
+        container: Container::Code,
+        targets: |pruned| vec![pruned.clone()],
+        stranger: |_| None,
+    },
+    Profile {
+        name: "comfyui",
+        summary: "one file for ComfyUI, in the original layout",
+        container: Container::SingleFile,
+        targets: comfyui,
+        stranger: stranger_to_comfyui,
+    },
+    Profile {
+        name: "sdcpp",
+        summary: "one file for stable-diffusion.cpp: SD 1.x, SD 2.x, SDXL, SSD-1B or Vega, padded to its depths",
+        container: Container::SingleFile,
+        targets: sdcpp,
+        stranger: stranger_to_sdcpp,
+    },
+];
+
+impl Profile {
+    /// The profile of this name.
+    pub fn find(name: &str) -> Option<&'static Self> {
+        PROFILES.iter().find(|profile| profile.name == name)
+    }
+
+    /// The smallest U-Net that the program builds and that holds `pruned`.
+    pub fn assemble(&self, pruned: &UNetConfig) -> Option<Assembly> {
+        let targets = (self.targets)(pruned).into_iter();
+        let fitting = targets.filter_map(|target| Assembly::new(pruned, target, None).ok());
+        fitting.min_by_key(|assembly| assembly.config().inventory().parameters())
+    }
+
+    /// Why the program will not load the file in spite of all: it knows no such U-Net.
+    pub fn stranger(&self, pruned: &UNetConfig) -> Option<String> {
+        (self.stranger)(pruned)
+    }
+}
+
+/// Blocks are counted per transformer, and one without blocks keeps its shell; a stage without any is of a plain type.
+/// The depth in the middle is that of the innermost way down's first transformer, where that exists.
+fn diffusers(pruned: &UNetConfig) -> UNetConfig {
+    let depths = |kept: &[Option<usize>]| {
+        kept.iter().any(Option::is_some).then(|| kept.iter().map(|depth| depth.unwrap_or(0)).collect())
+    };
+    let mut levels: Vec<Level> = (pruned.levels.iter().zip(pruned.kept_depths()))
+        .map(|(level, (down, up))| Level {
+            down_depths: depths(&down),
+            up_depths: depths(&up),
+            ..level.clone()
+        })
+        .collect();
+    let mut mid = middle(pruned);
+    let innermost = levels.last_mut().and_then(|level| level.down_depths.as_mut());
+    if let (Mid::CrossAttention { depth }, Some(depths)) = (&mut mid, innermost) {
+        let common = depths[0].max(*depth);
+        (depths[0], *depth) = (common, common);
+    }
+    UNetConfig { levels, mid, removed_units: BTreeSet::new(), ..pruned.clone() }
+}
+
+/// The smallest middle of those that there are: with a transformer, one ResNet, nothing.
+fn middle(pruned: &UNetConfig) -> Mid {
+    match (pruned.kept_mid_depth(), pruned.kept_mid_resnets()) {
+        (None, 0) => Mid::None,
+        (None, 1) => Mid::Resnet,
+        (depth, _) => Mid::CrossAttention { depth: depth.unwrap_or(0) },
+    }
+}
+
+/// A transformer may be missing anywhere. ComfyUI reads all depths from the file, but looks SDXL's encoder up in a list,
+/// and learns the width of the text from the encoder, which must therefore have a transformer.
+fn comfyui(pruned: &UNetConfig) -> Vec<UNetConfig> {
+    let found = encoder(pruned);
+    let mut encoders = vec![found.clone()];
+    if pruned.text_time.is_some() {
+        encoders = ENCODERS.iter().map(|known| known.to_vec()).collect();
+        let whole = encoder(&UNetConfig { removed_units: BTreeSet::new(), ..pruned.clone() });
+        if !encoders.contains(&whole) {
+            // A U-Net that ComfyUI does not know: as good as any is what it was before pruning.
+            encoders.push(whole);
+        }
+    } else if found.iter().all(|&depth| depth == 0) {
+        let layers = pruned.levels.iter().flat_map(|level| vec![level.down_depths.is_some(); level.layers]);
+        let attending: Vec<bool> = layers.collect();
+        encoders = (0..attending.len())
+            .filter(|&layer| attending[layer])
+            .map(|padded| (0..attending.len()).map(|layer| usize::from(layer == padded)).collect())
+            .collect();
+    }
+    let fits = |known: &Vec<usize>| {
+        known.len() == found.len() && known.iter().zip(&found).all(|(known, found)| known >= found)
+    };
+    encoders.into_iter().filter(fits).map(|encoder| absent_where_removed(pruned, &encoder)).collect()
+}
+
+/// `pruned` with blocks numbered without gaps, without the transformers that it lost, but with this encoder.
+fn absent_where_removed(pruned: &UNetConfig, encoder: &[usize]) -> UNetConfig {
+    let mut removed_units = BTreeSet::new();
+    let mut encoder = encoder.iter();
+    let last = pruned.levels.len() - 1;
+    let mut way = |stage: String, kept: Vec<Option<usize>>| {
+        let gone = kept.iter().enumerate().filter(|(_, depth)| depth.is_none());
+        let gone: Vec<_> = gone.map(|(layer, _)| UnitId::from(format!("{stage}.attentions.{layer}"))).collect();
+        if gone.len() == kept.len() {
+            return None;
+        }
+        removed_units.extend(gone);
+        Some(kept.into_iter().map(|depth| depth.unwrap_or(1)).collect())
+    };
+    let levels = (pruned.levels.iter().zip(pruned.kept_depths()).enumerate())
+        .map(|(index, (level, (down, up)))| {
+            let down = down.iter().map(|_| encoder.next().copied().filter(|&depth| depth > 0)).collect();
+            Level {
+                down_depths: way(format!("down_blocks.{index}"), down),
+                up_depths: way(format!("up_blocks.{}", last - index), up),
+                ..level.clone()
+            }
+        })
+        .collect();
+    UNetConfig { levels, mid: middle(pruned), removed_units, ..pruned.clone() }
+}
+
+fn stranger_to_comfyui(pruned: &UNetConfig) -> Option<String> {
+    let known_list = ENCODERS.contains(&encoder(&UNetConfig { removed_units: BTreeSet::new(), ..pruned.clone() }).as_slice());
+    match family(pruned) {
+        Some(Family::Sdxl) if known_list || comfyui(pruned).len() > 1 => None,
+        Some(Family::Sd1 | Family::Sd2) => None,
+        _ => Some(format!("ComfyUI knows U-Nets by their widths, and none like this one ({})", widths(pruned))),
+    }
+}
+
+/// The shapes that stable-diffusion.cpp has in its code, whole.
+fn sdcpp(pruned: &UNetConfig) -> Vec<UNetConfig> {
+    let whole = UNetConfig { removed_units: BTreeSet::new(), ..pruned.clone() };
+    let smaller = ["ssd-1b", "vega"].into_iter().filter_map(|name| layout(name).ok()?.assemble(&whole).ok());
+    let mut targets: Vec<_> = smaller.map(|assembly| assembly.config().clone()).collect();
+    targets.push(whole);
+    targets
+}
+
+fn stranger_to_sdcpp(pruned: &UNetConfig) -> Option<String> {
+    let layers: Vec<_> = pruned.levels.iter().map(|level| level.layers).collect();
+    match family(pruned) {
+        Some(Family::Sdxl) if layers == [2, 2, 2] => None,
+        Some(Family::Sd1 | Family::Sd2) if layers == [2, 2, 2, 2] => None,
+        _ => Some(format!(
+            "stable-diffusion.cpp builds the U-Nets of SD 1.x, SD 2.x, SDXL, SSD-1B and Vega, and this is none of \
+             them ({}, {layers:?} layers)",
+            widths(pruned)
+        )),
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Family {
+    Sd1,
+    Sd2,
+    Sdxl,
+}
+
+/// The family by the widths that loaders look at.
+fn family(unet: &UNetConfig) -> Option<Family> {
+    let text = unet.innermost().cross_attention_dim;
+    let second = unet.text_time.map(|text_time| text_time.input_dim);
+    match (unet.levels[0].channels, text, second, unet.use_linear_projection) {
+        (320, 768, None, false) => Some(Family::Sd1),
+        (320, 1024, None, true) => Some(Family::Sd2),
+        (320, 2048, Some(2816), true) => Some(Family::Sdxl),
+        _ => None,
+    }
+}
+
+fn widths(unet: &UNetConfig) -> String {
+    format!("{} channels, text of {}", unet.levels[0].channels, unet.innermost().cross_attention_dim)
+}

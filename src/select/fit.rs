@@ -1,0 +1,216 @@
+//! Selections that a program loads as they are: its rule becomes a constraint of the knapsack, so that an export for
+//! it pads nothing.
+//!
+//! No loader but our own can leave out a single ResNet of the ways down and up, so those stay. What else a loader asks
+//! for is written as lists of choices, one of each list to be taken; [`Front`](super::Front) then solves it exactly.
+
+use std::collections::BTreeMap;
+
+use super::front::{Choice, both, either};
+use super::layout::layout;
+use super::loader::ENCODERS;
+use super::problem::{Group, Problem};
+use super::{Layout, SelectError};
+use crate::model::unet::{Mid, UNetConfig};
+
+/// A program, or a shape, that a selection must fit.
+pub struct Fit {
+    /// What a pipeline file calls it.
+    pub name: &'static str,
+    /// One line for `laptop-diff list`.
+    pub summary: &'static str,
+    choices: fn(&Shape<'_>) -> Result<Vec<Vec<Choice>>, SelectError>,
+}
+
+/// Every fit there is.
+pub const FITS: &[Fit] = &[
+    Fit {
+        name: "diffusers",
+        summary: "diffusers by config.json alone: transformer depths, whole blocks without attention",
+        choices: diffusers,
+    },
+    Fit {
+        name: "comfyui",
+        summary: "ComfyUI: SD 1.x and 2.x any transformers; SDXL with an encoder that it knows",
+        choices: comfyui,
+    },
+    Fit { name: "sdcpp", summary: "stable-diffusion.cpp: the depths of SSD-1B or Vega", choices: sdcpp },
+    Fit { name: "ssd-1b", summary: "the depths of SSD-1B, which load everywhere", choices: |shape| exactly(shape, "ssd-1b") },
+    Fit { name: "vega", summary: "the depths of Segmind-Vega, which load everywhere", choices: |shape| exactly(shape, "vega") },
+];
+
+impl Fit {
+    /// The fit of this name.
+    pub fn find(name: &str) -> Result<&'static Self, SelectError> {
+        FITS.iter().find(|fit| fit.name == name).ok_or_else(|| SelectError::UnknownFit {
+            name: name.to_owned(),
+            known: FITS.iter().map(|fit| fit.name).collect::<Vec<_>>().join(", "),
+        })
+    }
+
+    /// Whether every selection that fits removes the same number of parameters, so that no ratio need be asked.
+    pub fn is_one_shape(&self) -> bool {
+        layout(self.name).is_ok()
+    }
+
+    /// The choices that the loader leaves, of the problem of an unpruned `unet`.
+    pub(super) fn choices(&self, unet: &UNetConfig, problem: &Problem) -> Result<Vec<Vec<Choice>>, SelectError> {
+        if let Some(unit) = unet.removed_units.first() {
+            return Err(SelectError::FitsPruned { unit: unit.clone() });
+        }
+        let groups = problem.groups.iter().filter_map(|group| Some((group.name()?, group)));
+        (self.choices)(&Shape { unet, groups: groups.collect() })
+    }
+}
+
+/// A U-Net with the groups of its selection problem by their paths.
+struct Shape<'a> {
+    unet: &'a UNetConfig,
+    groups: BTreeMap<&'a str, &'a Group>,
+}
+
+/// The transformers between two changes of resolution, by their paths.
+type Stage = Vec<String>;
+
+impl Shape<'_> {
+    fn group(&self, path: &str) -> &Group {
+        self.groups.get(path).unwrap_or_else(|| panic!("BUG: `{path}` is a unit of the U-Net, but was not scored"))
+    }
+
+    fn any(&self, path: &str) -> Vec<Choice> {
+        self.group(path).choices()
+    }
+
+    /// All of it goes.
+    fn whole(&self, path: &str) -> Vec<Choice> {
+        self.group(path).keeping(0)
+    }
+
+    /// At least one block stays.
+    fn some(&self, path: &str) -> Vec<Choice> {
+        let group = self.group(path);
+        (1..=group.items.len()).map(|kept| group.keeping(kept)).fold(Vec::new(), either)
+    }
+
+    /// The stages of one way with transformers, from the outermost level.
+    fn stages(&self, way: &str) -> Vec<Stage> {
+        let last = self.unet.levels.len() - 1;
+        let levels = self.unet.levels.iter().enumerate();
+        let stages = levels.map(|(level, found)| match way {
+            "down" => (level, &found.down_depths),
+            _ => (last - level, &found.up_depths),
+        });
+        let paths = |(stage, depths): (usize, &Option<Vec<usize>>)| -> Stage {
+            let layers = 0..depths.as_ref().map_or(0, Vec::len);
+            layers.map(|layer| format!("{way}_blocks.{stage}.attentions.{layer}")).collect()
+        };
+        stages.map(paths).filter(|stage: &Stage| !stage.is_empty()).collect()
+    }
+
+    /// What may go where the middle keeps its transformer: nothing else.
+    fn attending_middle(&self) -> Option<&'static str> {
+        matches!(self.unet.mid, Mid::CrossAttention { .. }).then_some("mid_block.attentions.0")
+    }
+
+    /// The middle without its transformer: one ResNet, as `UNetMidBlock2D` has, or nothing.
+    fn middle_without_transformer(&self) -> Vec<Choice> {
+        let (first, second) = (self.whole("mid_block.resnets.0"), self.whole("mid_block.resnets.1"));
+        let resnets = either(both(&first, &second), either(first, second));
+        both(&self.whole("mid_block.attentions.0"), &resnets)
+    }
+}
+
+/// All of several at once.
+fn all(lists: impl IntoIterator<Item = Vec<Choice>>) -> Vec<Choice> {
+    lists.into_iter().fold(vec![Choice::nothing()], |so_far, list| both(&so_far, &list))
+}
+
+/// Blocks are counted per transformer, and a stage that attends nowhere is of another type. A single transformer that
+/// went whole would leave its shell. The depth in the middle is that of the innermost way down's first transformer.
+fn diffusers(shape: &Shape<'_>) -> Result<Vec<Vec<Choice>>, SelectError> {
+    let attending = |stage: &Stage| all(stage.iter().map(|path| shape.some(path)));
+    let plain = |stage: &Stage| all(stage.iter().map(|path| shape.whole(path)));
+    let free = |stage: &Stage| either(attending(stage), plain(stage));
+    let mut lists: Vec<_> = shape.stages("up").iter().map(free).collect();
+    let mut down = shape.stages("down");
+    let innermost = match shape.unet.innermost().down_depths {
+        Some(_) => down.pop(),
+        None => None,
+    };
+    lists.extend(down.iter().map(free));
+    let Some(middle) = shape.attending_middle() else {
+        lists.extend(innermost.iter().map(free));
+        return Ok(lists);
+    };
+    let (kept, gone) = (shape.some(middle), shape.middle_without_transformer());
+    lists.push(match &innermost {
+        None => either(kept, gone),
+        Some(stage) => {
+            let (first, rest) = stage.split_first().expect("a stage without transformers is not among them");
+            let rest = all(rest.iter().map(|path| shape.some(path)));
+            let depths = 1..=shape.group(first).items.len();
+            let same = depths
+                .map(|depth| both(&shape.group(first).keeping(depth), &shape.group(middle).keeping(depth)))
+                .fold(Vec::new(), either);
+            let attending = either(both(&same, &rest), both(&attending(stage), &gone));
+            either(attending, both(&plain(stage), &either(kept, gone)))
+        }
+    });
+    Ok(lists)
+}
+
+/// The decoder and the middle are read from the file. So is the encoder of SD 1.x and 2.x, of which a transformer must
+/// stay, because ComfyUI learns the width of the text from it; SDXL's encoder is looked up in a list.
+fn comfyui(shape: &Shape<'_>) -> Result<Vec<Vec<Choice>>, SelectError> {
+    let mut lists: Vec<_> = shape.stages("up").concat().iter().map(|path| shape.any(path)).collect();
+    if let Some(middle) = shape.attending_middle() {
+        lists.push(either(shape.some(middle), shape.middle_without_transformer()));
+    }
+    let encoder = shape.stages("down").concat();
+    if shape.unet.text_time.is_none() {
+        let (mut none, mut some) = (vec![Choice::nothing()], Vec::new());
+        for path in &encoder {
+            some = either(both(&some, &shape.any(path)), both(&none, &shape.some(path)));
+            none = both(&none, &shape.whole(path));
+        }
+        lists.push(some);
+        return Ok(lists);
+    }
+    let depths = super::loader::encoder(shape.unet);
+    let known = ENCODERS.iter().filter(|known| known.len() == depths.len());
+    let known = known.map(|known| known.to_vec()).chain([depths.clone()]);
+    let transformers: Vec<usize> = (0..depths.len()).filter(|&layer| depths[layer] > 0).collect();
+    let reachable = known.filter(|known| (0..depths.len()).all(|layer| (known[layer] > 0) == (depths[layer] > 0)));
+    let encoders = reachable.map(|known| {
+        let kept = transformers.iter().map(|&layer| known[layer]);
+        all(encoder.iter().zip(kept).map(|(path, kept)| shape.group(path).keeping(kept)))
+    });
+    lists.push(encoders.fold(Vec::new(), either));
+    Ok(lists)
+}
+
+/// One of the shapes that it is written for, whole.
+fn sdcpp(shape: &Shape<'_>) -> Result<Vec<Vec<Choice>>, SelectError> {
+    let known = ["ssd-1b", "vega"].into_iter().filter_map(|name| exactly(shape, name).ok()).flatten();
+    Ok(vec![known.fold(vec![Choice::nothing()], either)])
+}
+
+/// The depths of a layout; which blocks stay is left to the scores.
+fn exactly(shape: &Shape<'_>, name: &str) -> Result<Vec<Vec<Choice>>, SelectError> {
+    let layout: &Layout = layout(name)?;
+    let target = layout.assemble(shape.unet)?;
+    let last = shape.unet.levels.len() - 1;
+    let mut lists = Vec::new();
+    for (level, (down, up)) in target.config().kept_depths().into_iter().enumerate() {
+        for (way, stage, depths) in [("down", level, down), ("up", last - level, up)] {
+            for (layer, kept) in depths.into_iter().enumerate().filter_map(|(layer, kept)| Some((layer, kept?))) {
+                lists.push(shape.group(&format!("{way}_blocks.{stage}.attentions.{layer}")).keeping(kept));
+            }
+        }
+    }
+    if target.config().mid == Mid::Resnet {
+        let resnets = either(shape.whole("mid_block.resnets.0"), shape.whole("mid_block.resnets.1"));
+        lists.push(both(&shape.whole("mid_block.attentions.0"), &resnets));
+    }
+    Ok(vec![all(lists)])
+}
