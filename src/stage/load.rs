@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::model::{Computation, link, link_tree};
+use super::model::Computation;
 use super::{ArtefactKind, Context, FileInput, Input, Stage, StageError, StageInfo};
 use crate::backend::Dtype;
 use crate::base::{Manifest, files};
@@ -72,11 +72,11 @@ fn check(source: &Path) -> Result<(), StageError> {
 fn link_model(source: &Path, target: &Path) -> Result<(), StageError> {
     let index = source.join("model_index.json");
     if !source.join("unet").is_dir() {
-        return link_tree(source, target);
+        return files::link_tree(source, target).map_err(StageError::file(source));
     }
     let mut parts: Vec<String> = Part::ALL.map(|part| part.folder().to_owned()).into();
     if index.is_file() {
-        link(&index, &target.join("model_index.json"))?;
+        files::link(&index, &target.join("model_index.json")).map_err(StageError::file(&index))?;
         let named: BTreeMap<String, serde_json::Value> =
             files::read_json(&index).map_err(StageError::file(&index))?;
         parts = named.into_keys().collect();
@@ -84,7 +84,7 @@ fn link_model(source: &Path, target: &Path) -> Result<(), StageError> {
     for part in parts.iter().filter(|part| !part.starts_with('_')) {
         let folder = source.join(part);
         if folder.is_dir() {
-            link_tree(&folder, &target.join(part))?;
+            files::link_tree(&folder, &target.join(part)).map_err(StageError::file(&folder))?;
         }
     }
     Ok(())
