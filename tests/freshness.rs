@@ -9,7 +9,7 @@ use serde_yaml::{Mapping, Value};
 
 /// By stage: the least `with:` block that has every input and file, then another value for each other parameter.
 const KNOBS: &[(&str, &str, &str)] = &[
-    ("load", "{ model: m }", "{ dtype: bf16 }"),
+    ("load", "{ model: m }", "{ dtype: bf16, variant: fp16 }"),
     (
         "calibrate",
         "{ model: m, prompts: p, pictures: p, file: f }",

@@ -48,6 +48,28 @@ pub fn replace_link(target: &Path, link: &Path) -> io::Result<()> {
     fs::rename(&beside, link).inspect_err(|_| drop(fs::remove_file(&beside)))
 }
 
+/// A second name for the bytes of `from`, where the file system can, else a copy. The hub's folders consist of
+/// symbolic links into its blobs: what is linked is the blob.
+pub fn link(from: &Path, to: &Path) -> io::Result<()> {
+    let file = fs::canonicalize(from)?;
+    fs::hard_link(&file, to).or_else(|_| fs::copy(&file, to).map(drop))
+}
+
+/// Links every file below `from` to the same place below `to`. Hidden files belong to other tools and stay behind.
+pub fn link_tree(from: &Path, to: &Path) -> io::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let name = entry?.file_name();
+        let (source, target) = (from.join(&name), to.join(&name));
+        match source.is_dir() {
+            _ if name.as_encoded_bytes().starts_with(b".") => {}
+            true => link_tree(&source, &target)?,
+            false => link(&source, &target)?,
+        }
+    }
+    Ok(())
+}
+
 /// Removes a folder with all that is in it; an absent one is fine.
 pub fn remove_folder(path: &Path) -> io::Result<()> {
     match fs::remove_dir_all(path) {
@@ -105,6 +127,23 @@ mod tests {
         assert!(failed.is_err_and(|error| is_full(&error)));
         assert_eq!(fs::read(&path)?, b"old");
         assert_eq!(fs::read_dir(folder.path())?.count(), 1);
+        Ok(())
+    }
+
+    #[test]
+    fn a_linked_tree_has_the_bytes_behind_links_and_no_hidden_files() -> io::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let (from, to) = (folder.path().join("snapshot"), folder.path().join("model"));
+        fs::create_dir_all(from.join("unet/.cache"))?;
+        fs::write(from.join("unet/.cache/lock"), b"")?;
+        fs::write(from.join(".gitattributes"), b"")?;
+        fs::write(folder.path().join("blob"), b"weights")?;
+        std::os::unix::fs::symlink("../../blob", from.join("unet/model.safetensors"))?;
+        link_tree(&from, &to)?;
+        let linked = to.join("unet/model.safetensors");
+        assert!(fs::symlink_metadata(&linked)?.is_file());
+        assert_eq!(fs::read(&linked)?, b"weights");
+        assert_eq!(fs::read_dir(&to)?.chain(fs::read_dir(to.join("unet"))?).count(), 2);
         Ok(())
     }
 

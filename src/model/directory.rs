@@ -32,6 +32,15 @@ pub enum ModelError {
         /// The path given.
         path: PathBuf,
     },
+    /// No part has weights of the variant that was asked for.
+    #[error("no part of the model has the variant `{variant}`")]
+    #[diagnostic(code(model::no_variant), help("{}", variant_help(found)))]
+    NoVariant {
+        /// What was asked for.
+        variant: String,
+        /// The variants that parts have.
+        found: Vec<String>,
+    },
     /// A part that is needed is not in the folder.
     #[error("{} has no `{part}`, which {purpose}", path.display())]
     #[diagnostic(
@@ -103,6 +112,13 @@ pub enum ModelError {
     #[error("cannot build the model: {0}")]
     #[diagnostic(code(model::build), help("if memory is short, use a smaller dtype or another device"))]
     Tensor(#[from] candle_core::Error),
+}
+
+fn variant_help(found: &[String]) -> String {
+    match found {
+        [] => "it has only weights without a variant: leave `variant` out".to_owned(),
+        _ => format!("there are {}; without `variant`, full precision is taken", found.join(", ")),
+    }
 }
 
 /// A part of a diffusers pipeline.

@@ -1,6 +1,7 @@
 //! Models as they lie on disk and as lists of steps: U-Nets, text encoders, autoencoders.
 
 pub mod clip;
+pub mod contents;
 pub mod directory;
 mod ledger;
 pub mod original;

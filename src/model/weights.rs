@@ -23,6 +23,7 @@ use safetensors::tensor::{Metadata, TensorView};
 pub use error::WeightsError;
 pub use reading::{Reading, Stored, transpose};
 
+use super::contents;
 use super::ledger::TensorEntry;
 use crate::base::files;
 
@@ -266,21 +267,7 @@ fn find_in(folder: &Path) -> Result<PathBuf, WeightsError> {
         names.push(entry.map_err(read)?.file_name().to_string_lossy().into_owned());
     }
     names.sort();
-    let weights = |ending: &str, exact: bool| {
-        names.iter().find(|name| {
-            ["diffusion_pytorch_model", "model"].iter().any(|stem| {
-                name.strip_prefix(stem).is_some_and(|rest| match exact {
-                    true => rest == ending,
-                    // `model-00001-of-00002.safetensors` is a part, `model.fp16.safetensors` a variant.
-                    false => rest.starts_with('.') && (rest.ends_with(ending) || rest.contains(".index.")),
-                })
-            })
-        })
-    };
-    let found = weights(".safetensors", true)
-        .or_else(|| weights(".safetensors.index.json", true))
-        .or_else(|| weights(".safetensors", false));
-    if let Some(name) = found {
+    if let Some(name) = contents::opened_by(&names) {
         return Ok(folder.join(name));
     }
     let pickle = names.iter().find(|name| header::PICKLE_ENDINGS.iter().any(|ending| name.ends_with(ending)));

@@ -3,8 +3,6 @@
 //! Kept tensors keep names, types and bytes. The U-Net's folder carries the few lines of Python by which
 //! diffusers builds the pruned network at its true size; the other parts are links to the teacher's.
 
-mod link;
-
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -98,9 +96,24 @@ pub fn apply(model: &ModelDirectory, plan: &Plan, output: &Path) -> Result<(), A
         if index.exists() {
             edit(&index, &output.join(INDEX), |keys| keys["unet"] = json!([MODULE, CLASS]))?;
         }
-        link::other_parts(model.path(), output).map_err(at(model.path()))?;
+        link_other_parts(model.path(), output).map_err(at(model.path()))?;
     }
     plan.save(output).map_err(at(output))
+}
+
+/// Links every part but the U-Net, and the licence. Checkpoints that lie beside the parts, as in many
+/// repositories of the hub, hold the whole U-Net and stay behind.
+fn link_other_parts(from: &Path, to: &Path) -> io::Result<()> {
+    for entry in std::fs::read_dir(from)? {
+        let name = entry?.file_name();
+        let (text, source, target) = (name.to_string_lossy(), from.join(&name), to.join(&name));
+        if source.is_dir() && text != "unet" && !text.starts_with('.') {
+            files::link_tree(&source, &target)?;
+        } else if source.is_file() && text.to_uppercase().starts_with("LICENSE") {
+            files::link(&source, &target)?;
+        }
+    }
+    Ok(())
 }
 
 /// Reads JSON, changes it, and writes it elsewhere.

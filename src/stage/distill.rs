@@ -8,7 +8,7 @@ use candle_core::{Device, Tensor};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::model::{Model, link_tree};
+use super::model::Model;
 use super::score::points;
 use super::{ArtefactKind, BadValue, Context, Input, Stage, StageError, StageInfo};
 use crate::base::{Manifest, StageId, files};
@@ -87,7 +87,8 @@ impl Stage for Distill {
             interrupt: context.interrupt,
         }
         .run()?;
-        link_tree(student.directory.path(), context.output)?;
+        files::link_tree(student.directory.path(), context.output)
+            .map_err(StageError::file(student.directory.path()))?;
         save_weights(&student.directory, &distilled.weights, context.output)?;
         let history = context.output.join(HISTORY_FILE);
         fs::copy(&distilled.history, &history).map(drop).map_err(StageError::file(&history))

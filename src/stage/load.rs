@@ -1,16 +1,17 @@
 //! `load`: takes a model directory into the pipeline, after looking whether it is whole.
 
-use std::collections::BTreeMap;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::model::{Computation, link, link_tree};
+use super::model::Computation;
 use super::{ArtefactKind, Context, FileInput, Input, Stage, StageError, StageInfo};
 use crate::backend::Dtype;
 use crate::base::{Manifest, files};
-use crate::model::directory::{ModelDirectory, Part};
+use crate::model::contents::{self, ModelFile};
+use crate::model::{ModelDirectory, Part, Weights};
 
 /// `with:` of `use: load`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -21,11 +22,15 @@ pub(super) struct Load {
     /// What later stages compute this model in. Default `f32`; weights on disk keep their own type.
     #[serde(default)]
     dtype: Dtype,
+    /// Takes the weights of this variant, such as `fp16` for `diffusion_pytorch_model.fp16.safetensors`, of each part that
+    /// has them; later stages see them under the plain names. Default: full precision.
+    variant: Option<String>,
 }
 
 pub(super) const INFO: StageInfo = StageInfo {
     name: "load",
-    version: 1,
+    // 2: only the files of the model, under plain names.
+    version: 2,
     summary: "takes a diffusers model directory into the pipeline",
     output: ArtefactKind::Model,
     seeded: false,
@@ -40,6 +45,9 @@ impl Stage for Load {
 
     fn describe(&self, manifest: &mut Manifest) {
         manifest.field("dtype", self.dtype);
+        if let Some(variant) = &self.variant {
+            manifest.field("variant", variant);
+        }
     }
 
     fn inputs(&self) -> Vec<Input<'_>> {
@@ -52,40 +60,44 @@ impl Stage for Load {
 
     fn run(&self, context: &Context<'_>) -> Result<(), StageError> {
         let source = context.file("model");
-        check(source)?;
-        link_model(source, context.output)?;
+        let files = files_of(source, self.variant.as_deref())?;
+        check(source, &files)?;
+        for file in &files {
+            link(&source.join(&file.from), &context.output.join(&file.to))?;
+        }
         Computation { dtype: self.dtype }.save(context.output)
     }
 }
 
+/// What belongs to the model. A folder may hold more, and none of that may change the artefact's digest.
+fn files_of(source: &Path, variant: Option<&str>) -> Result<Vec<ModelFile>, StageError> {
+    let index = source.join(contents::INDEX);
+    let parts = match index.is_file() {
+        true => Some(files::read_json(&index).map_err(StageError::file(&index))?),
+        false => None,
+    };
+    let paths = contents::list(source).map_err(StageError::file(source))?;
+    Ok(contents::choose(&paths, parts.as_ref(), variant)?)
+}
+
 /// Reads every weight of the U-Net once: shapes against the config, and no number that is not one.
-fn check(source: &Path) -> Result<(), StageError> {
+fn check(source: &Path, files: &[ModelFile]) -> Result<(), StageError> {
     let directory = ModelDirectory::open(source)?;
-    let weights = directory.unet_weights()?;
+    let folder = directory.folder(Part::UNet)?;
+    let part = if folder == source { "" } else { Part::UNet.folder() };
+    let weights = match contents::weights_of(files, part) {
+        Some(file) => Weights::open(&source.join(&file.from))?,
+        // The error says what is there instead.
+        None => Weights::open(&folder)?,
+    };
     weights.check(directory.unet_config()?.inventory().tensors())?;
     weights.check_finite()?;
     Ok(())
 }
 
-/// Links what belongs to the model. A folder may hold more (a README, a script, pictures), and none of that may
-/// change the artefact's digest.
-fn link_model(source: &Path, target: &Path) -> Result<(), StageError> {
-    let index = source.join("model_index.json");
-    if !source.join("unet").is_dir() {
-        return link_tree(source, target);
+fn link(from: &Path, to: &Path) -> Result<(), StageError> {
+    if let Some(folder) = to.parent() {
+        fs::create_dir_all(folder).map_err(StageError::file(folder))?;
     }
-    let mut parts: Vec<String> = Part::ALL.map(|part| part.folder().to_owned()).into();
-    if index.is_file() {
-        link(&index, &target.join("model_index.json"))?;
-        let named: BTreeMap<String, serde_json::Value> =
-            files::read_json(&index).map_err(StageError::file(&index))?;
-        parts = named.into_keys().collect();
-    }
-    for part in parts.iter().filter(|part| !part.starts_with('_')) {
-        let folder = source.join(part);
-        if folder.is_dir() {
-            link_tree(&folder, &target.join(part))?;
-        }
-    }
-    Ok(())
+    files::link(from, to).map_err(StageError::file(from))
 }

@@ -1,6 +1,5 @@
-//! Model artefacts: how they are opened, and how one is made from another without copying its bytes.
+//! Model artefacts: how they are opened, and what lies beside the model in them.
 
-use std::fs;
 use std::path::Path;
 
 use candle_core::{DType, Device};
@@ -49,28 +48,4 @@ impl Model {
     pub(super) fn unet(&self, device: &Device) -> Result<UNet, StageError> {
         Ok(self.directory.unet(self.dtype, device)?)
     }
-}
-
-/// Links every file below `from` to the same place below `to`. Hidden files belong to other tools and stay behind.
-pub(super) fn link_tree(from: &Path, to: &Path) -> Result<(), StageError> {
-    fs::create_dir_all(to).map_err(StageError::file(to))?;
-    for entry in fs::read_dir(from).map_err(StageError::file(from))? {
-        let entry = entry.map_err(StageError::file(from))?;
-        if entry.file_name().to_string_lossy().starts_with('.') {
-            continue;
-        }
-        let (source, target) = (entry.path(), to.join(entry.file_name()));
-        if source.is_dir() { link_tree(&source, &target)? } else { link(&source, &target)? }
-    }
-    Ok(())
-}
-
-/// A second name for the same bytes where the file system can, else a copy.
-pub(super) fn link(source: &Path, target: &Path) -> Result<(), StageError> {
-    // A hub folder consists of links into its store; the bytes are behind them.
-    let source = source.canonicalize().map_err(StageError::file(source))?;
-    if fs::hard_link(&source, target).is_err() {
-        fs::copy(&source, target).map_err(StageError::file(&source))?;
-    }
-    Ok(())
 }

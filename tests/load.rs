@@ -1,0 +1,87 @@
+//! `use: load` on folders as diffusers writes and people download them: what of them becomes the artefact.
+
+mod common;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use common::{Sandbox, expect_code, root};
+
+/// A copy of the small model whose U-Net's weights are called `weights`.
+fn model(sandbox: &Sandbox, weights: &str) -> PathBuf {
+    let (from, to) = (root().join("examples/nano-sd"), sandbox.path("model"));
+    for part in ["", "unet", "vae", "text_encoder", "tokenizer", "scheduler"] {
+        fs::create_dir_all(to.join(part)).expect("a writable folder");
+        for entry in fs::read_dir(from.join(part)).expect("a part of the model") {
+            let path = entry.expect("a file of it").path();
+            if path.is_file() {
+                let target = to.join(part).join(path.file_name().expect("a file has a name"));
+                fs::copy(&path, target).expect("a writable folder");
+            }
+        }
+    }
+    let unet = to.join("unet");
+    fs::rename(unet.join("diffusion_pytorch_model.safetensors"), unet.join(weights)).expect("as above");
+    to
+}
+
+/// Loads the folder `model` into a run called `small`.
+fn load(sandbox: &Sandbox, with: &str) -> std::process::Output {
+    let stage = format!("{{ id: teacher, use: load, with: {{ model: model{with} }} }}");
+    let file = sandbox.write("small.yaml", &format!("format: 1\nname: small\nstages:\n  - {stage}\n"));
+    sandbox.run(&["run", &file.to_string_lossy()])
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").file_name());
+    let mut names: Vec<_> = entries.map(|name| name.to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_variant_becomes_the_model_that_full_precision_would_be() {
+    let sandbox = Sandbox::new();
+    model(&sandbox, "diffusion_pytorch_model.safetensors");
+    expect_code(&load(&sandbox, ""), 0);
+    let plain = sandbox.digests("small");
+
+    let sandbox = Sandbox::new();
+    let folder = model(&sandbox, "diffusion_pytorch_model.fp16.safetensors");
+    for beside in ["diffusion_pytorch_model.bin", "diffusion_pytorch_model.safetensors", "model.onnx"] {
+        fs::write(folder.join("unet").join(beside), b"not this").expect("a writable folder");
+    }
+    expect_code(&load(&sandbox, ", variant: fp16"), 0);
+    assert_eq!(sandbox.digests("small"), plain);
+    let unet = sandbox.path("runs/small/teacher/unet");
+    assert_eq!(names(&unet), ["config.json", "diffusion_pytorch_model.safetensors"]);
+}
+
+#[test]
+fn shards_of_a_variant_are_found_by_their_index() {
+    let sandbox = Sandbox::new();
+    let shard = "diffusion_pytorch_model.fp16-00001-of-00001.safetensors";
+    let unet = model(&sandbox, shard).join("unet");
+    let header = fs::read(unet.join(shard)).expect("the shard");
+    let length = u64::from_le_bytes(header[..8].try_into().expect("eight bytes")) as usize;
+    let header: serde_json::Value = serde_json::from_slice(&header[8..8 + length]).expect("a header");
+    let tensors = header.as_object().expect("an object").keys().filter(|name| *name != "__metadata__");
+    let map: serde_json::Map<_, _> = tensors.map(|name| (name.clone(), shard.into())).collect();
+    let index = serde_json::json!({ "metadata": {}, "weight_map": map }).to_string();
+    fs::write(unet.join("diffusion_pytorch_model.safetensors.index.fp16.json"), index).expect("as above");
+
+    expect_code(&load(&sandbox, ", variant: fp16"), 0);
+    let unet = sandbox.path("runs/small/teacher/unet");
+    assert_eq!(names(&unet), ["config.json", shard, "diffusion_pytorch_model.safetensors.index.json"]);
+    expect_code(&sandbox.run(&["inspect", &sandbox.path("runs/small/teacher").to_string_lossy()]), 0);
+}
+
+#[test]
+fn an_unknown_variant_is_a_wrong_input() {
+    let sandbox = Sandbox::new();
+    model(&sandbox, "diffusion_pytorch_model.bf16.safetensors");
+    let output = load(&sandbox, ", variant: fp16");
+    expect_code(&output, 4);
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(text.contains("variant `fp16`") && text.contains("there are bf16"), "{text}");
+}
