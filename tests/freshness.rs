@@ -26,6 +26,7 @@ const KNOBS: &[(&str, &str, &str)] = &[
         "{ ratio: 0.25, solver: greedy, criterion: magnitude, fits: vega, layout: vega }",
     ),
     ("prune", "{ model: m, plan: p }", "{}"),
+    ("export", "{ model: m, to: diffusers }", "{ to: comfyui, dtype: f16, anyway: true }"),
     ("distill", "{ teacher: t, student: s, data: d }", "{ training: { steps: 3 } }"),
     (
         "evaluate",

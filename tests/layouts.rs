@@ -57,7 +57,8 @@ fn check_shapes(teacher: &UNetConfig, assembly: &Assembly) {
 fn bk_sdm_takes_the_last_layer_up_for_its_second() -> Result<(), SelectError> {
     let assembly = layout("bk-sdm-tiny")?.assemble(&config("sd-v1-5"))?;
     let from = |name: &str| {
-        let (_, origin) = assembly.tensors().into_iter().find(|(entry, _)| entry.name == name).expect("it is there");
+        let (_, origin) =
+            assembly.tensors().into_iter().find(|(entry, _)| entry.name == name).expect("it is there");
         origin
     };
     let kept = |name: &str| Origin::Kept(name.to_owned());
@@ -65,7 +66,12 @@ fn bk_sdm_takes_the_last_layer_up_for_its_second() -> Result<(), SelectError> {
     assert_eq!(from("up_blocks.2.attentions.1.proj_in.bias"), kept("up_blocks.3.attentions.2.proj_in.bias"));
     assert_eq!(from("up_blocks.0.upsamplers.0.conv.weight"), kept("up_blocks.1.upsamplers.0.conv.weight"));
     let removed = layout("bk-sdm-tiny")?.removed(&config("sd-v1-5"))?;
-    for unit in ["mid_block.resnets.0", "down_blocks.3.resnets.0", "up_blocks.0.resnets.2", "down_blocks.0.attentions.1"] {
+    for unit in [
+        "mid_block.resnets.0",
+        "down_blocks.3.resnets.0",
+        "up_blocks.0.resnets.2",
+        "down_blocks.0.attentions.1",
+    ] {
         assert!(removed.contains(unit), "{unit}");
     }
     assert!(!removed.contains("up_blocks.1.resnets.2"));
@@ -79,7 +85,8 @@ fn a_layout_for_another_network_says_what_does_not_fit() {
         ("ssd-1b", "sd-v1-5", "levels"),
         ("koala-1b", "segmind-vega", "should have at least"),
     ] {
-        let error = layout(name).and_then(|layout| layout.assemble(&config(other))).expect_err("it does not fit");
+        let error =
+            layout(name).and_then(|layout| layout.assemble(&config(other))).expect_err("it does not fit");
         assert!(error.to_string().contains(words), "{error}");
     }
     assert!(matches!(layout("bk-sdm"), Err(SelectError::UnknownLayout { .. })));

@@ -12,7 +12,7 @@ use laptop_diff::base::UnitId;
 use laptop_diff::data::Calibration;
 use laptop_diff::model::ModelDirectory;
 use laptop_diff::model::unet::UNet;
-use laptop_diff::prune::{ApplyError, apply};
+use laptop_diff::prune::{ExportError, apply};
 use laptop_diff::select::{Plan, Predicted};
 use rand::seq::IndexedRandom;
 use small_unets::{configs, ids, points};
@@ -49,7 +49,7 @@ fn predict(unet: &UNet, points: &Calibration) -> Tensor {
 /// A third of the units: with luck of every kind, and some Transformer2D with all of its blocks.
 fn some_units(unet: &UNet, seed: u64) -> BTreeSet<UnitId> {
     let mut stream = Random::new(seed, "units").stream("some", 0);
-    let ids = ids(unet);
+    let ids = ids(unet.config());
     ids.sample(&mut stream, ids.len() / 3).cloned().collect()
 }
 
@@ -118,7 +118,7 @@ fn other_parts_come_along_and_single_file_checkpoints_do_not() -> miette::Result
     apply(&model, &plan(&student, more), &twice_at)?;
     assert_eq!(open(&twice_at)?.1.config().removed_units.len(), 2);
     let wrong = plan(&student, BTreeSet::from(["down_blocks.9.resnets.0".into()]));
-    assert!(matches!(apply(&model, &wrong, &folder.path().join("wrong")), Err(ApplyError::Units(_))));
+    assert!(matches!(apply(&model, &wrong, &folder.path().join("wrong")), Err(ExportError::Units(_))));
     Ok(())
 }
 

@@ -68,7 +68,7 @@ fn the_walk_agrees_with_removing_and_running_whatever_the_chunks() -> miette::Re
         let unet = unet(&config, 1)?;
         let points = points(unet.config(), 3, 2).expect("points");
         let effects: Vec<_> =
-            ids(&unet).into_iter().map(|id| effect(&unet, &points, &BTreeSet::from([id]))).collect();
+            ids(unet.config()).into_iter().map(|id| effect(&unet, &points, &BTreeSet::from([id]))).collect();
         let prediction =
             unet.forward(&points.sample, &points.timestep, &points.conditioning()).expect("a pass");
         let prediction = doubles(&prediction);
@@ -102,8 +102,8 @@ fn joint_losses_agree_with_removing_and_running() -> miette::Result<()> {
         let points = points(unet.config(), 3, 4).expect("points");
         let mut stream = Random::new(1, "sets").stream(name, 0);
         let mut sets: Vec<BTreeSet<UnitId>> =
-            (0..12).map(|size| ids(&unet).sample(&mut stream, size * 2).cloned().collect()).collect();
-        sets.push(ids(&unet).into_iter().collect());
+            (0..12).map(|size| ids(unet.config()).sample(&mut stream, size * 2).cloned().collect()).collect();
+        sets.push(ids(unet.config()).into_iter().collect());
         let prediction =
             unet.forward(&points.sample, &points.timestep, &points.conditioning()).expect("a pass");
         let prediction = doubles(&prediction);

@@ -240,8 +240,9 @@ fn a_plan_says_what_it_reaches_and_survives_the_disk() -> miette::Result<()> {
 fn what_cannot_be_is_an_error_that_says_what_can() {
     let scores = sdxl(0);
     let random = Random::new(1, "selection");
-    let make =
-        |criterion, ratio| Plan::make(&scores, &Request { criterion, choice: Choice::Solver(SOLVERS[0], ratio) }, &random);
+    let make = |criterion, ratio| {
+        Plan::make(&scores, &Request { criterion, choice: Choice::Solver(SOLVERS[0], ratio) }, &random)
+    };
     // What stays is 44 M: convolutions in and out, embeddings, samplers, shortcuts.
     match make("output-loss", 0.99) {
         Err(SelectError::RatioUnreachable { reachable, .. }) => {

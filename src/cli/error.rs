@@ -9,6 +9,7 @@ use crate::cache::CacheError;
 use crate::config::{ConfigError, Problem};
 use crate::model::ModelError;
 use crate::plan::PlanError;
+use crate::prune::ExportError;
 use crate::report::ReportError;
 use crate::run::{ExitCode, RunError};
 
@@ -33,6 +34,12 @@ pub(super) enum CliError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Report(#[from] ReportError),
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Export(#[from] ExportError),
+    #[error("{} exists already", path.display())]
+    #[diagnostic(code(cli::exists), help("name another with --output, or remove it"))]
+    Exists { path: PathBuf },
     #[error("{}: {source}", path.display())]
     #[diagnostic(code(cli::file))]
     File { path: PathBuf, source: io::Error },
@@ -52,9 +59,15 @@ impl CliError {
             Self::Config(error) | Self::Plan(PlanError::Config(error)) => of_config(error),
             Self::Cache(error) | Self::Plan(PlanError::Cache(error)) => error.into(),
             Self::Run(error) => error.exit_code(),
-            Self::Plan(PlanError::Input { .. }) | Self::Model(_) | Self::Report(_) | Self::File { .. } => {
-                ExitCode::File
+            Self::Export(ExportError::UnknownProfile { .. } | ExportError::Stranger { .. }) => {
+                ExitCode::Arguments
             }
+            Self::Plan(PlanError::Input { .. })
+            | Self::Model(_)
+            | Self::Report(_)
+            | Self::File { .. }
+            | Self::Export(_)
+            | Self::Exists { .. } => ExitCode::File,
             Self::Threads { .. } => ExitCode::Pipeline,
         }
     }

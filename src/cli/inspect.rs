@@ -8,8 +8,8 @@ use serde::Serialize;
 use super::error::CliError;
 use super::output::{print, print_json, table};
 use crate::base::{UnitId, units};
-use crate::model::ModelDirectory;
 use crate::model::unet::UnitKind;
+use crate::model::{Checkpoint, ModelDirectory};
 
 /// List the removable units of a model's U-Net with their parameters and multiply-accumulates
 #[derive(Args)]
@@ -18,7 +18,7 @@ Examples:
   laptop-diff inspect examples/nano-sd
   laptop-diff inspect runs/nano50/student --json")]
 pub(super) struct Inspect {
-    /// A diffusers model directory, or a U-Net's
+    /// A diffusers model directory, a U-Net's, or a single-file checkpoint
     model: PathBuf,
     /// Print JSON
     #[arg(long)]
@@ -46,8 +46,13 @@ struct Row {
 
 impl Inspect {
     pub(super) fn execute(self) -> Result<(), CliError> {
-        let directory = ModelDirectory::open(&self.model)?;
-        let (config, weights) = (directory.unet_config()?, directory.unet_weights()?);
+        let (config, weights) = if self.model.is_file() {
+            let checkpoint = Checkpoint::open(&self.model)?;
+            (checkpoint.unet_config().clone(), checkpoint.unet_weights())
+        } else {
+            let directory = ModelDirectory::open(&self.model)?;
+            (directory.unet_config()?, directory.unet_weights()?)
+        };
         let inventory = config.inventory();
         weights.check(inventory.tensors()).map_err(crate::model::ModelError::from)?;
         let (height, width) = config.sample_size;

@@ -6,12 +6,13 @@ use serde::Serialize;
 use super::error::CliError;
 use super::output::{print, print_json, table};
 use crate::metric::METRICS;
+use crate::prune::PROFILES;
 use crate::sample::SAMPLERS;
 use crate::score::CRITERIA;
-use crate::select::SOLVERS;
+use crate::select::{FITS, LAYOUTS, SOLVERS};
 use crate::stage::STAGES;
 
-/// List what a pipeline file can name: stages, criteria, solvers, metrics, samplers
+/// List what a pipeline file can name: stages, criteria, solvers, layouts, profiles, metrics, samplers
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -33,6 +34,9 @@ enum Table {
     Stages,
     Criteria,
     Solvers,
+    Fits,
+    Layouts,
+    Profiles,
     Metrics,
     Samplers,
 }
@@ -58,9 +62,13 @@ fn entries() -> Vec<Entry> {
     let criteria =
         CRITERIA.iter().map(|one| (one.info().name, one.info().summary)).map(entry(Table::Criteria));
     let solvers = SOLVERS.iter().map(|one| (one.name(), one.summary())).map(entry(Table::Solvers));
+    let fits = FITS.iter().map(|one| (one.name, one.summary)).map(entry(Table::Fits));
+    let layouts = LAYOUTS.iter().map(|one| (one.name, one.summary)).map(entry(Table::Layouts));
+    let profiles = PROFILES.iter().map(|one| (one.name, one.summary)).map(entry(Table::Profiles));
     let metrics = METRICS.iter().map(|one| (one.name(), one.summary())).map(entry(Table::Metrics));
     let samplers = SAMPLERS.iter().map(|one| (one.name(), one.summary())).map(entry(Table::Samplers));
-    stages.chain(criteria).chain(solvers).chain(metrics).chain(samplers).collect()
+    let choices = solvers.chain(fits).chain(layouts).chain(profiles);
+    stages.chain(criteria).chain(choices).chain(metrics).chain(samplers).collect()
 }
 
 fn shown(entries: &[Entry]) -> String {

@@ -1,6 +1,7 @@
 //! The command line: one file per command. Data goes to stdout, talk to stderr.
 
 mod error;
+mod export;
 mod graph;
 mod inspect;
 mod list;
@@ -42,6 +43,7 @@ enum Command {
     Plan(plan::PlanCommand),
     Graph(graph::GraphCommand),
     Report(report::Report),
+    Export(export::ExportCommand),
     Inspect(inspect::Inspect),
     List(list::List),
     Schema(schema::Schema),
@@ -84,6 +86,7 @@ fn dispatch(command: Command) -> Result<ProcessExitCode, CliError> {
         Command::Plan(plan) => return plan.execute(),
         Command::Graph(graph) => graph.execute()?,
         Command::Report(report) => report.execute()?,
+        Command::Export(export) => export.execute()?,
         Command::Inspect(inspect) => inspect.execute()?,
         Command::List(list) => list.execute()?,
         Command::Schema(schema) => schema.execute()?,

@@ -40,8 +40,10 @@ pub(super) struct Lessons<'a> {
     pub(super) device: &'a Device,
     /// The empty prompt, a batch of one.
     pub(super) unconditional: Option<Conditioning>,
-    /// The feature maps to keep.
+    /// The feature maps to keep, by their paths in the student.
     pub(super) paths: Vec<String>,
+    /// How many levels the student has.
+    pub(super) levels: usize,
 }
 
 impl Lessons<'_> {
@@ -70,7 +72,10 @@ impl Lessons<'_> {
         let timestep = Tensor::from_vec(timesteps, size, self.device)?;
         let sample = self.schedule.add_noise(&fetched.latents, &noise, &timestep)?;
         let target = self.schedule.target(&sample, &noise, &timestep)?;
-        let teacher = predict(self.teacher, &sample, &timestep, &conditioning, &self.paths)?;
+        let levels = self.teacher.config().levels.len();
+        let paths = |path: &String| among(path, self.levels, levels);
+        let paths: Vec<String> = self.paths.iter().map(paths).collect();
+        let teacher = predict(self.teacher, &sample, &timestep, &conditioning, &paths)?;
         Ok(Lesson { sample, timestep, conditioning, target, teacher })
     }
 
@@ -123,7 +128,8 @@ pub(super) fn predict(
     Ok(Answer { output, features: features.collect::<candle_core::Result<_>>()? })
 }
 
-/// The feature maps that student and teacher have in common, in the order of their paths.
+/// The feature maps that student and teacher have in common, in the order of their paths in the student. Where the
+/// student has other layers than the teacher, layers of one number are different ones, and only stages are common.
 pub(super) fn common_paths(
     lesson: &Lesson,
     student: &UNet,
@@ -132,7 +138,7 @@ pub(super) fn common_paths(
 ) -> Result<Vec<String>, DistillError> {
     let wanted = |path: &str| {
         let is_unit = || student.units().iter().any(|unit| unit.id.as_str() == path);
-        is_stage(path) || (taps == FeatureTaps::Units && is_unit())
+        is_stage(path) || (taps == FeatureTaps::Units && layers(student) == layers(teacher) && is_unit())
     };
     let shapes = |unet: &UNet| {
         let mut shapes = BTreeMap::new();
@@ -151,7 +157,7 @@ pub(super) fn common_paths(
     let (of_student, of_teacher) = (shapes(student)?, shapes(teacher)?);
     let mut paths = Vec::new();
     for (path, shape) in of_student {
-        match of_teacher.get(&path) {
+        match of_teacher.get(&among(&path, student.config().levels.len(), teacher.config().levels.len())) {
             Some(other) if *other == shape => paths.push(path),
             Some(other) => {
                 let reason =
@@ -162,6 +168,22 @@ pub(super) fn common_paths(
         }
     }
     Ok(paths)
+}
+
+fn layers(unet: &UNet) -> Vec<usize> {
+    unet.config().levels.iter().map(|level| level.layers).collect()
+}
+
+/// The path of a U-Net of `levels` levels in one with more of them inside: the way up is counted from the innermost.
+fn among(path: &str, levels: usize, more: usize) -> String {
+    let up = path.strip_prefix("up_blocks.").and_then(|rest| {
+        let (stage, inside) = rest.split_at(rest.find('.').unwrap_or(rest.len()));
+        Some((stage.parse::<usize>().ok()?, inside))
+    });
+    match up {
+        Some((stage, inside)) => format!("up_blocks.{}{inside}", stage + more.saturating_sub(levels)),
+        None => path.to_owned(),
+    }
 }
 
 /// `mid_block`, `down_blocks.N`, `up_blocks.N`.
@@ -219,6 +241,14 @@ mod tests {
             rows.sort();
             assert_eq!(rows, (0..10).collect::<Vec<_>>());
         }
+    }
+
+    #[test]
+    fn the_way_up_is_counted_from_the_innermost() {
+        assert_eq!(among("up_blocks.0", 3, 4), "up_blocks.1");
+        assert_eq!(among("up_blocks.2.resnets.1", 3, 4), "up_blocks.3.resnets.1");
+        assert_eq!(among("up_blocks.1", 4, 4), "up_blocks.1");
+        assert_eq!(among("down_blocks.1", 3, 4), "down_blocks.1");
     }
 
     #[test]

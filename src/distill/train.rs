@@ -143,6 +143,7 @@ impl Distillation<'_> {
             device: self.device,
             unconditional,
             paths: Vec::new(),
+            levels: self.student.config().levels.len(),
         })
     }
 

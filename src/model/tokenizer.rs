@@ -143,7 +143,8 @@ impl ClipTokenizer {
 /// Writes CLIP's tokenizer from the folder `source` into the folder `target` for one text encoder. All of Stable
 /// Diffusion's share the vocabulary; OpenCLIP pads by token 0 (`zero_padded`), CLIP by its end token.
 pub fn write_for(source: &Path, zero_padded: bool, target: &Path) -> Result<(), TokenizerError> {
-    let failed = |error: std::io::Error| TokenizerError::Read { path: source.to_owned(), reason: error.to_string() };
+    let failed =
+        |error: std::io::Error| TokenizerError::Read { path: source.to_owned(), reason: error.to_string() };
     let original = ClipTokenizer::open(source)?;
     let token = |id| original.tokenizer.id_to_token(id).unwrap_or_default();
     let end = token(original.end);

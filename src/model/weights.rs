@@ -8,17 +8,16 @@ mod reading;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Display;
-use std::{fs, io};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
+use std::{fs, io};
 
 use candle_core::{DType, Device, Shape, Tensor};
 use candle_nn::var_builder::{SimpleBackend, VarBuilder};
 use memmap2::Mmap;
 use rayon::prelude::*;
-use safetensors::{Dtype, SafeTensorError, View};
 use safetensors::tensor::{Metadata, TensorView};
+use safetensors::{Dtype, SafeTensorError, View};
 
 pub use error::WeightsError;
 pub use reading::{Reading, Stored, transpose};
@@ -249,7 +248,10 @@ impl Shard {
 }
 
 /// Writes tensors into one safetensors file as PyTorch's libraries expect it: whole or not at all.
-pub fn write<V: View>(path: &Path, tensors: impl IntoIterator<Item = (impl AsRef<str> + Ord + Display, V)>) -> io::Result<()> {
+pub fn write<V: View>(
+    path: &Path,
+    tensors: impl IntoIterator<Item = (impl AsRef<str> + Ord + Display, V)>,
+) -> io::Result<()> {
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
     files::write_atomic_at(path, |path| {
         safetensors::serialize_to_file(tensors, Some(metadata), path).map_err(|error| match error {

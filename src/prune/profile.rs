@@ -1,5 +1,5 @@
 //! What other programs load, one profile each: which U-Net they would build, and in what kind of file they want it.
-//! The facts were checked with diffusers 0.42, ComfyUI of October 2025 and stable-diffusion.cpp of August 2026.
+//! The facts were checked by running diffusers 0.42, ComfyUI 0.3.64 (October 2025) and stable-diffusion.cpp of August 2026.
 
 use std::collections::BTreeSet;
 
@@ -115,8 +115,9 @@ fn middle(pruned: &UNetConfig) -> Mid {
     }
 }
 
-/// A transformer may be missing anywhere. ComfyUI reads all depths from the file, but looks SDXL's encoder up in a list,
-/// and learns the width of the text from the encoder, which must therefore have a transformer.
+/// A transformer may be missing anywhere but between two ResNets in the middle, whose second ComfyUI would drop.
+/// ComfyUI reads all depths from the file, but looks SDXL's encoder up in a list, and learns the width of the text
+/// from the encoder, which must therefore have a transformer.
 fn comfyui(pruned: &UNetConfig) -> Vec<UNetConfig> {
     let found = encoder(pruned);
     let mut encoders = vec![found.clone()];
@@ -148,12 +149,14 @@ fn absent_where_removed(pruned: &UNetConfig, encoder: &[usize]) -> UNetConfig {
     let last = pruned.levels.len() - 1;
     let mut way = |stage: String, kept: Vec<Option<usize>>| {
         let gone = kept.iter().enumerate().filter(|(_, depth)| depth.is_none());
-        let gone: Vec<_> = gone.map(|(layer, _)| UnitId::from(format!("{stage}.attentions.{layer}"))).collect();
+        let gone: Vec<_> =
+            gone.map(|(layer, _)| UnitId::from(format!("{stage}.attentions.{layer}"))).collect();
         if gone.len() == kept.len() {
             return None;
         }
         removed_units.extend(gone);
-        Some(kept.into_iter().map(|depth| depth.unwrap_or(1)).collect())
+        // A shell without blocks would not be found.
+        Some(kept.into_iter().map(|depth| depth.unwrap_or(1).max(1)).collect())
     };
     let levels = (pruned.levels.iter().zip(pruned.kept_depths()).enumerate())
         .map(|(index, (level, (down, up)))| {
@@ -169,11 +172,14 @@ fn absent_where_removed(pruned: &UNetConfig, encoder: &[usize]) -> UNetConfig {
 }
 
 fn stranger_to_comfyui(pruned: &UNetConfig) -> Option<String> {
-    let known_list = ENCODERS.contains(&encoder(&UNetConfig { removed_units: BTreeSet::new(), ..pruned.clone() }).as_slice());
+    let known_list = ENCODERS
+        .contains(&encoder(&UNetConfig { removed_units: BTreeSet::new(), ..pruned.clone() }).as_slice());
     match family(pruned) {
         Some(Family::Sdxl) if known_list || comfyui(pruned).len() > 1 => None,
         Some(Family::Sd1 | Family::Sd2) => None,
-        _ => Some(format!("ComfyUI knows U-Nets by their widths, and none like this one ({})", widths(pruned))),
+        _ => {
+            Some(format!("ComfyUI knows U-Nets by their widths, and none like this one ({})", widths(pruned)))
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use crate::model::unet::{Assembly, Origin, UNetConfig};
 /// The version of the file that this program writes.
 const FORMAT: u32 = 1;
 /// Its name beside a diffusers directory's parts.
-pub const FILE: &str = "lora-remap.json";
+pub(super) const FILE: &str = "lora-remap.json";
 
 /// Layers by their old names, with the new name, or none where the layer is gone. What is not listed keeps its name.
 /// kohya's names are these with `lora_unet_` before them and `_` for each dot.

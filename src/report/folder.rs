@@ -8,6 +8,7 @@ use super::ReportError;
 use crate::distill::HistoryLine;
 use crate::distill::history::{self, HISTORY_FILE};
 use crate::metric::{Metrics, Values};
+use crate::prune::Export;
 use crate::run::{RunRecord, StageRecord};
 use crate::score::Scores;
 use crate::select::Plan;
@@ -25,6 +26,7 @@ pub(super) enum Shown {
     Plan(Plan),
     Losses(Vec<HistoryLine>),
     Metrics(Box<Measured>),
+    Export(Export),
 }
 
 /// An evaluation.
@@ -46,6 +48,15 @@ impl Folder {
             }
         }
         Ok(Self { record, shown })
+    }
+
+    /// The exports by their stages' ids.
+    pub(super) fn exports(&self) -> Vec<(&str, &Export)> {
+        let exports = self.shown.iter().filter_map(|(stage, shown)| match shown {
+            Shown::Export(export) => Some((stage.as_str(), export)),
+            _ => None,
+        });
+        exports.collect()
     }
 
     /// The first plan, which the scores are shown with.
@@ -70,6 +81,7 @@ fn show(stage: &StageRecord) -> Result<Option<Shown>, ReportError> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             lines => Some(Shown::Losses(lines.map_err(failed)?)),
         },
+        Some(ArtefactKind::Export) => Some(Shown::Export(Export::open(folder).map_err(failed)?)),
         Some(ArtefactKind::Calibration) | None => None,
     })
 }

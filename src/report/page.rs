@@ -50,9 +50,10 @@ fn run(folder: &Folder) -> Markup {
                 Shown::Scores(scores) => (sections::scores(scores, folder.plan())),
                 Shown::Plan(plan) => (sections::plan(plan)),
                 Shown::Losses(lines) => (sections::losses(stage, lines)),
-                Shown::Metrics(_) => {}
+                Shown::Metrics(_) | Shown::Export(_) => {}
             }
         }
+        (sections::exports(&folder.exports()))
         (provenance(record))
     }
 }

@@ -9,6 +9,7 @@ use super::unet::{self, UnitBar};
 use crate::base::units;
 use crate::distill::HistoryLine;
 use crate::model::unet::UnitKind;
+use crate::prune::Export;
 use crate::score::{Additivity, Scores};
 use crate::select::Plan;
 
@@ -20,6 +21,34 @@ pub(super) fn plot(chart: &Chart<'_>, series: &[Series]) -> Markup {
     match chart::draw(chart, series) {
         Some(svg) => html! { div class="plot" { (PreEscaped(svg)) } },
         None => html! { p class="soft" { "Nothing to plot." } },
+    }
+}
+
+/// What was written for other programs, and what that cost.
+pub(super) fn exports(exports: &[(&str, &Export)]) -> Markup {
+    html! {
+        @if !exports.is_empty() {
+            h2 id="exports" { "Exports" }
+            p { "Each was read back and its prediction compared with that of the model it was made from." }
+            table {
+                tr {
+                    th { "stage" } th { "for" } th { "file" } th class="number" { "U-Net parameters" }
+                    th class="number" { "of them zeros" } th class="number" { "relative error" } th { "with" }
+                }
+                @for (stage, export) in exports {
+                    tr {
+                        td { (stage) }
+                        td { (export.profile) }
+                        td class="mono" { (stage) "/" (export.path.display()) }
+                        td class="number" { (units::count(export.written_parameters)) }
+                        td class="number" { (units::count(export.written_parameters - export.parameters)) }
+                        td class="number" { (format!("{:.1e}", export.relative_error)) }
+                        td { (export.parts.join(", ")) }
+                    }
+                    @if let Some(reason) = &export.stranger { tr { td {} td colspan="6" class="bad" { (reason) } } }
+                }
+            }
+        }
     }
 }
 

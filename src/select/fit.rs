@@ -35,8 +35,16 @@ pub const FITS: &[Fit] = &[
         choices: comfyui,
     },
     Fit { name: "sdcpp", summary: "stable-diffusion.cpp: the depths of SSD-1B or Vega", choices: sdcpp },
-    Fit { name: "ssd-1b", summary: "the depths of SSD-1B, which load everywhere", choices: |shape| exactly(shape, "ssd-1b") },
-    Fit { name: "vega", summary: "the depths of Segmind-Vega, which load everywhere", choices: |shape| exactly(shape, "vega") },
+    Fit {
+        name: "ssd-1b",
+        summary: "the depths of SSD-1B, which load everywhere",
+        choices: |shape| exactly(shape, "ssd-1b"),
+    },
+    Fit {
+        name: "vega",
+        summary: "the depths of Segmind-Vega, which load everywhere",
+        choices: |shape| exactly(shape, "vega"),
+    },
 ];
 
 impl Fit {
@@ -54,7 +62,11 @@ impl Fit {
     }
 
     /// The choices that the loader leaves, of the problem of an unpruned `unet`.
-    pub(super) fn choices(&self, unet: &UNetConfig, problem: &Problem) -> Result<Vec<Vec<Choice>>, SelectError> {
+    pub(super) fn choices(
+        &self,
+        unet: &UNetConfig,
+        problem: &Problem,
+    ) -> Result<Vec<Vec<Choice>>, SelectError> {
         if let Some(unit) = unet.removed_units.first() {
             return Err(SelectError::FitsPruned { unit: unit.clone() });
         }
@@ -74,7 +86,9 @@ type Stage = Vec<String>;
 
 impl Shape<'_> {
     fn group(&self, path: &str) -> &Group {
-        self.groups.get(path).unwrap_or_else(|| panic!("BUG: `{path}` is a unit of the U-Net, but was not scored"))
+        self.groups
+            .get(path)
+            .unwrap_or_else(|| panic!("BUG: `{path}` is a unit of the U-Net, but was not scored"))
     }
 
     fn any(&self, path: &str) -> Vec<Choice> {
@@ -180,7 +194,8 @@ fn comfyui(shape: &Shape<'_>) -> Result<Vec<Vec<Choice>>, SelectError> {
     let known = ENCODERS.iter().filter(|known| known.len() == depths.len());
     let known = known.map(|known| known.to_vec()).chain([depths.clone()]);
     let transformers: Vec<usize> = (0..depths.len()).filter(|&layer| depths[layer] > 0).collect();
-    let reachable = known.filter(|known| (0..depths.len()).all(|layer| (known[layer] > 0) == (depths[layer] > 0)));
+    let reachable =
+        known.filter(|known| (0..depths.len()).all(|layer| (known[layer] > 0) == (depths[layer] > 0)));
     let encoders = reachable.map(|known| {
         let kept = transformers.iter().map(|&layer| known[layer]);
         all(encoder.iter().zip(kept).map(|(path, kept)| shape.group(path).keeping(kept)))
@@ -203,7 +218,9 @@ fn exactly(shape: &Shape<'_>, name: &str) -> Result<Vec<Vec<Choice>>, SelectErro
     let mut lists = Vec::new();
     for (level, (down, up)) in target.config().kept_depths().into_iter().enumerate() {
         for (way, stage, depths) in [("down", level, down), ("up", last - level, up)] {
-            for (layer, kept) in depths.into_iter().enumerate().filter_map(|(layer, kept)| Some((layer, kept?))) {
+            for (layer, kept) in
+                depths.into_iter().enumerate().filter_map(|(layer, kept)| Some((layer, kept?)))
+            {
                 lists.push(shape.group(&format!("{way}_blocks.{stage}.attentions.{layer}")).keeping(kept));
             }
         }

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use super::SelectError;
 use crate::base::UnitId;
-use crate::model::unet::{Assembly, Layers, Level, Mid, Unit, UNetConfig};
+use crate::model::unet::{Assembly, Layers, Level, Mid, UNetConfig, Unit};
 
 /// A layout made by hand.
 #[derive(Clone, Copy, Debug)]
@@ -88,11 +88,7 @@ pub const LAYOUTS: &[Layout] = &[
         down: &[0, 1],
         up: &[0, 1, 2],
         mid: Middle::FirstResnet,
-        depths: Some(Depths {
-            down: &[&[], &[2, 2], &[4, 4]],
-            mid: 0,
-            up: &[&[], &[2, 1, 1], &[4, 4, 10]],
-        }),
+        depths: Some(Depths { down: &[&[], &[2, 2], &[4, 4]], mid: 0, up: &[&[], &[2, 1, 1], &[4, 4, 10]] }),
     },
     Layout {
         name: "vega",
@@ -102,11 +98,7 @@ pub const LAYOUTS: &[Layout] = &[
         down: &[0, 1],
         up: &[0, 1, 2],
         mid: Middle::FirstResnet,
-        depths: Some(Depths {
-            down: &[&[], &[1, 1], &[2, 2]],
-            mid: 0,
-            up: &[&[], &[1, 1, 1], &[2, 2, 2]],
-        }),
+        depths: Some(Depths { down: &[&[], &[1, 1], &[2, 2]], mid: 0, up: &[&[], &[1, 1, 1], &[2, 2, 2]] }),
     },
     Layout {
         name: "koala-1b",
@@ -154,7 +146,8 @@ impl Layout {
             let layers: Vec<_> = teacher.levels.iter().map(|level| level.layers).collect();
             return Err(refuse(format!("it has levels of {layers:?} layers, not {} of 2", self.levels.0)));
         }
-        let pruned = teacher.prune(&self.blocks_that_go(teacher)?).map_err(|error| refuse(error.to_string()))?;
+        let pruned =
+            teacher.prune(&self.blocks_that_go(teacher)?).map_err(|error| refuse(error.to_string()))?;
         let layers = Layers { down: self.down.to_vec(), up: self.up.to_vec() };
         let pick = |depths: &Vec<Option<usize>>, layers: &[usize]| {
             layers.iter().map(|&layer| depths[layer]).collect::<Option<Vec<_>>>()
@@ -175,7 +168,8 @@ impl Layout {
             (Middle::Nothing, _) => Mid::None,
         };
         let target = UNetConfig { levels, mid, removed_units: BTreeSet::new(), ..pruned.clone() };
-        Assembly::new(&pruned, target, Some(&layers)).map_err(|unit| refuse(format!("`{unit}` has no place in it")))
+        Assembly::new(&pruned, target, Some(&layers))
+            .map_err(|unit| refuse(format!("`{unit}` has no place in it")))
     }
 
     /// What of the teacher's units the layout does not have; a Transformer2D that goes entirely by itself.
@@ -198,10 +192,9 @@ impl Layout {
             }
         };
         removed.extend(inventory.units().iter().filter(|unit| gone(unit)).map(|unit| unit.id.clone()));
-        let pruned = teacher.prune(&removed).map_err(|error| SelectError::LayoutMisfit {
-            layout: self.name,
-            reason: error.to_string(),
-        })?;
+        let pruned = teacher
+            .prune(&removed)
+            .map_err(|error| SelectError::LayoutMisfit { layout: self.name, reason: error.to_string() })?;
         Ok(pruned.removed_units)
     }
 
@@ -209,20 +202,26 @@ impl Layout {
     fn blocks_that_go(&self, teacher: &UNetConfig) -> Result<BTreeSet<UnitId>, SelectError> {
         let mut removed: BTreeSet<UnitId> = match self.mid {
             Middle::Whole => BTreeSet::new(),
-            Middle::FirstResnet => ["resnets.1", "attentions.0"].map(|unit| format!("mid_block.{unit}").into()).into(),
-            Middle::Nothing => {
-                ["resnets.0", "attentions.0", "resnets.1"].map(|unit| format!("mid_block.{unit}").into()).into()
+            Middle::FirstResnet => {
+                ["resnets.1", "attentions.0"].map(|unit| format!("mid_block.{unit}").into()).into()
             }
+            Middle::Nothing => ["resnets.0", "attentions.0", "resnets.1"]
+                .map(|unit| format!("mid_block.{unit}").into())
+                .into(),
         };
         let Some(depths) = self.depths else { return Ok(removed) };
         let mut keep = |path: String, found: Option<usize>, kept: usize| match found {
             Some(found) if found >= kept => {
-                removed.extend((kept..found).map(|block| format!("{path}.transformer_blocks.{block}").into()));
+                removed
+                    .extend((kept..found).map(|block| format!("{path}.transformer_blocks.{block}").into()));
                 Ok(())
             }
             found => Err(SelectError::LayoutMisfit {
                 layout: self.name,
-                reason: format!("`{path}` should have at least {kept} blocks, but has {}", found.unwrap_or(0)),
+                reason: format!(
+                    "`{path}` should have at least {kept} blocks, but has {}",
+                    found.unwrap_or(0)
+                ),
             }),
         };
         let last = teacher.levels.len() - 1;

@@ -7,7 +7,11 @@ use crate::model::unet::UNetConfig;
 pub const ENCODERS: &[&[usize]] =
     &[&[0, 0, 2, 2, 10, 10], &[0, 0, 2, 2, 4, 4], &[0, 0, 1, 1, 2, 2], &[0, 2, 5], &[0, 2, 6]];
 
-/// The same list for a U-Net as it is now.
+/// The same list for a U-Net as it is now. A shell that has lost its blocks counts as one block: loaders take one
+/// without any for none, which it is not.
 pub fn encoder(unet: &UNetConfig) -> Vec<usize> {
-    unet.kept_depths().iter().flat_map(|(down, _)| down.iter().map(|depth| depth.unwrap_or(0))).collect()
+    unet.kept_depths()
+        .iter()
+        .flat_map(|(down, _)| down.iter().map(|depth| depth.map_or(0, |depth| depth.max(1))))
+        .collect()
 }

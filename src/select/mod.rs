@@ -104,7 +104,9 @@ pub enum SelectError {
     #[error("the layout `{layout}` does not fit this U-Net: {reason}")]
     #[diagnostic(
         code(select::layout_misfit),
-        help("BK-SDM's layouts are for SD 1.x, all others for SDXL; `laptop-diff inspect` shows what a model is")
+        help(
+            "BK-SDM's layouts are for SD 1.x, all others for SDXL; `laptop-diff inspect` shows what a model is"
+        )
     )]
     LayoutMisfit {
         /// The layout.
@@ -122,7 +124,9 @@ pub enum SelectError {
         known: String,
     },
     /// A selection on a model that has lost units already.
-    #[error("`{unit}` is removed from the scored U-Net already, so that nothing is known of what loaders make of it")]
+    #[error(
+        "`{unit}` is removed from the scored U-Net already, so that nothing is known of what loaders make of it"
+    )]
     #[diagnostic(code(select::fits_pruned), help("score the model that it was pruned from"))]
     FitsPruned {
         /// A unit that is gone.
@@ -134,6 +138,18 @@ pub enum SelectError {
     NoConfiguration {
         /// What does not fit.
         reason: String,
+    },
+    /// A plan that is more than a set of units.
+    #[error("the plan is the layout `{layout}`, which drops layers: it has no joint loss of removed units")]
+    #[diagnostic(
+        code(select::not_units),
+        help(
+            "leave `plan` out and name the pruned model among `models`: the metric `output-loss` measures it"
+        )
+    )]
+    NotUnits {
+        /// The layout.
+        layout: &'static str,
     },
     /// A score that is no number.
     #[error("the `{criterion}` of `{unit}` is {loss}; it must be a finite number")]

@@ -208,9 +208,8 @@ fn unet(scores: &Scores) -> Result<UNetConfig, SelectError> {
 
 fn sampled(front: &Front, total: u64) -> Vec<FrontPoint> {
     let points: Vec<_> = front.points().collect();
-    let mut places: Vec<_> = (0..=FRONT_STEPS)
-        .map_while(|step| front.cheapest((total * step).div_ceil(FRONT_STEPS)))
-        .collect();
+    let mut places: Vec<_> =
+        (0..=FRONT_STEPS).map_while(|step| front.cheapest((total * step).div_ceil(FRONT_STEPS))).collect();
     places.push(0);
     places.dedup();
     let point = |place: usize| {

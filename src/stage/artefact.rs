@@ -21,6 +21,8 @@ pub enum ArtefactKind {
     Plan,
     /// `metrics.json`, pictures and per-prompt values.
     Metrics,
+    /// `model.safetensors` or the folder `model`, and `export.json`.
+    Export,
 }
 
 /// A finished artefact in the cache.
@@ -42,6 +44,7 @@ impl fmt::Display for ArtefactKind {
             Self::Scores => "scores",
             Self::Plan => "plan",
             Self::Metrics => "metrics",
+            Self::Export => "export",
         })
     }
 }

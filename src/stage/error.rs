@@ -10,7 +10,7 @@ use crate::distill::DistillError;
 use crate::metric::MetricError;
 use crate::model::ModelError;
 use crate::model::weights::WeightsError;
-use crate::prune::ApplyError;
+use crate::prune::ExportError;
 use crate::sample::SampleError;
 use crate::score::ScoreError;
 use crate::select::SelectError;
@@ -85,7 +85,7 @@ macro_rules! sort {
 sort! {
     ModelError => input,
     WeightsError => input,
-    ApplyError => input,
+    ExportError => input,
     SampleError => input,
     SelectError => pipeline,
 }

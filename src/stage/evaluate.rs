@@ -16,7 +16,7 @@ use crate::metric::{self, Baseline, Candidate, Evaluation, Metric};
 use crate::model::ModelDirectory;
 use crate::sample::{self, NoiseSchedule};
 use crate::score::{Limits, Work, joint_losses};
-use crate::select::Plan;
+use crate::select::{Plan, SelectError};
 
 /// `with:` of `use: evaluate`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -223,6 +223,9 @@ impl Evaluate {
     fn baselines(&self, context: &Context<'_>, teacher: &Model) -> Result<Vec<Baseline>, StageError> {
         let folder = &context.input("plan").path;
         let plan = Plan::open(folder).map_err(StageError::file(folder))?;
+        if let Some(layout) = plan.dropped_layers()? {
+            return Err(StageError::pipeline(SelectError::NotUnits { layout: layout.name }));
+        }
         let mut baselines =
             vec![Baseline { name: SELECTED.to_owned(), joint_loss: 0.0, removed_parameters: plan.removed_parameters }];
         let mut sets: Vec<BTreeSet<UnitId>> = vec![plan.removed()];

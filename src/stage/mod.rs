@@ -156,4 +156,5 @@ stages! {
     prune::Prune,
     distill::Distill,
     evaluate::Evaluate,
+    export::Export,
 }

@@ -7,7 +7,7 @@ use candle_core::{Device, Result, Tensor};
 use laptop_diff::backend::Random;
 use laptop_diff::base::UnitId;
 use laptop_diff::data::Calibration;
-use laptop_diff::model::unet::{UNet, UNetConfig};
+use laptop_diff::model::unet::UNetConfig;
 use serde_json::{Value, json};
 
 /// Names and `config.json` of small relatives of SD v1.5, of SDXL, and of models pruned by hand.
@@ -94,6 +94,6 @@ pub(crate) fn points(config: &UNetConfig, count: usize, seed: u64) -> Result<Cal
 }
 
 /// Every unit's id.
-pub(crate) fn ids(unet: &UNet) -> Vec<UnitId> {
-    unet.units().iter().map(|unit| unit.id.clone()).collect()
+pub(crate) fn ids(config: &UNetConfig) -> Vec<UnitId> {
+    config.inventory().units().iter().map(|unit| unit.id.clone()).collect()
 }

@@ -2,28 +2,21 @@
 
 use std::path::{Path, PathBuf};
 
+use candle_core::{DType, Device};
 use serde_json::{Value, json};
 
 use super::detect::{self, Shapes};
-use super::{TextLayout, UNET, VAE, read, text_names, vae_names};
+use super::{UNET, V_PREDICTION, VAE, read, text_names, text_places, vae_names};
 use crate::base::files;
+use crate::model::ledger;
 use crate::model::tokenizer::write_for;
-use crate::model::unet::UNetConfig;
+use crate::model::unet::{UNet, UNetConfig};
 use crate::model::vae::VaeConfig;
 use crate::model::weights::{self, Weights};
 use crate::model::{ModelError, Part, Prediction};
 
-/// SD 1.x: CLIP-L. SD 2.x: OpenCLIP-H. SDXL: both CLIP-L and OpenCLIP-bigG.
-const TEXT: &[(&str, Part, TextLayout, bool)] = &[
-    ("cond_stage_model.transformer.", Part::TextEncoder, TextLayout::Transformers, false),
-    ("cond_stage_model.model.", Part::TextEncoder, TextLayout::OpenClip, false),
-    ("conditioner.embedders.0.transformer.", Part::TextEncoder, TextLayout::Transformers, false),
-    ("conditioner.embedders.1.model.", Part::TextEncoder2, TextLayout::OpenClip, true),
-];
 /// SDXL's refiner alone has an OpenCLIP tower in the first place.
 const REFINER: &str = "conditioner.embedders.0.model.token_embedding.weight";
-/// Some files say by this tensor that their U-Net predicts velocities.
-const V_PREDICTION: &str = "v_pred";
 
 /// A checkpoint in the original layout. Opening it reads the header alone.
 #[derive(Clone)]
@@ -53,6 +46,11 @@ impl Checkpoint {
         Ok(Self { path: path.to_owned(), weights, unet })
     }
 
+    /// The weights of a U-Net whose shape is known, by the names of diffusers.
+    pub fn weights_of(path: &Path, unet: &UNetConfig) -> Result<Weights, ModelError> {
+        Ok(read(&Weights::open(path)?, UNET, &unet.inventory().original_names()))
+    }
+
     /// The U-Net's configuration.
     pub fn unet_config(&self) -> &UNetConfig {
         &self.unet
@@ -61,6 +59,11 @@ impl Checkpoint {
     /// The U-Net's weights, by the names of diffusers.
     pub fn unet_weights(&self) -> Weights {
         read(&self.weights, UNET, &self.unet.inventory().original_names())
+    }
+
+    /// The U-Net, to compute with.
+    pub fn unet(&self, dtype: DType, device: &Device) -> Result<UNet, ModelError> {
+        ledger::load(&self.unet_weights(), dtype, device, |vb| UNet::new(self.unet.clone(), vb))
     }
 
     /// Writes the diffusers directory that it stands for: the parts that it holds, in the types that they are stored
@@ -77,7 +80,8 @@ impl Checkpoint {
         for Model { part, config, weights } in &models {
             let folder = folder.join(part.folder());
             write_json(&folder.join("config.json"), config)?;
-            let stem = if matches!(part, Part::UNet | Part::Vae) { "diffusion_pytorch_model" } else { "model" };
+            let stem =
+                if matches!(part, Part::UNet | Part::Vae) { "diffusion_pytorch_model" } else { "model" };
             weights.save(&folder.join(format!("{stem}.safetensors")))?;
             let tokenizer_part = match part {
                 Part::TextEncoder => Part::Tokenizer,
@@ -102,19 +106,18 @@ impl Checkpoint {
         if self.names_at(VAE) {
             let shapes = Shapes::new(&self.weights, VAE);
             let config = detect::vae(&shapes, self.is_sdxl()).map_err(refuse)?;
-            let shape: VaeConfig = serde_json::from_value(config.clone()).map_err(|error| refuse(error.to_string()))?;
+            let shape: VaeConfig =
+                serde_json::from_value(config.clone()).map_err(|error| refuse(error.to_string()))?;
             shape.check().map_err(refuse)?;
             let weights = read(&self.weights, VAE, &vae_names(&shape, false));
             models.push(Model { part: Part::Vae, config, weights });
         }
-        for &(prefix, part, layout, projection) in TEXT {
-            if self.names_at(prefix) {
-                let skip_last = layout == TextLayout::OpenClip && !projection;
-                let shapes = Shapes::new(&self.weights, prefix);
-                let (config, layers) = detect::text(&shapes, layout, projection, skip_last).map_err(refuse)?;
-                let pairs = text_names(layout, layers, true, projection);
-                models.push(Model { part, config, weights: read(&self.weights, prefix, &pairs) });
-            }
+        for place in text_places(&self.unet).iter().filter(|place| self.names_at(place.prefix)) {
+            let shapes = Shapes::new(&self.weights, place.prefix);
+            let (config, layers) = detect::text(&shapes, place).map_err(refuse)?;
+            let pairs = text_names(place.layout, layers, true, place.projection);
+            let weights = read(&self.weights, place.prefix, &pairs);
+            models.push(Model { part: place.part, config, weights });
         }
         Ok(models)
     }
@@ -175,7 +178,8 @@ impl Checkpoint {
             "tokenizer": class(has(Part::TextEncoder), "transformers", "CLIPTokenizer"),
         });
         if self.is_sdxl() {
-            index["text_encoder_2"] = class(has(Part::TextEncoder2), "transformers", "CLIPTextModelWithProjection");
+            index["text_encoder_2"] =
+                class(has(Part::TextEncoder2), "transformers", "CLIPTextModelWithProjection");
             index["tokenizer_2"] = class(has(Part::TextEncoder2), "transformers", "CLIPTokenizer");
             index["force_zeros_for_empty_prompt"] = json!(true);
         } else {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::TextLayout;
+use super::{TextLayout, TextPlace};
 use crate::base::UnitId;
 use crate::model::unet::{Level, Mid, TextTime, UNetConfig};
 use crate::model::weights::Weights;
@@ -68,10 +68,13 @@ pub(super) fn unet(shapes: &Shapes<'_>) -> Result<UNetConfig, String> {
     let first = blocks.first().map(|block| shapes.within(block).within(1));
     let (linear, context) = match &first {
         Some(shell) => (
-            shell.weights.shape(&format!("{}proj_in.weight", shell.prefix)).map_or(0, |shape| shape.len()) == 2,
+            shell.weights.shape(&format!("{}proj_in.weight", shell.prefix)).map_or(0, |shape| shape.len())
+                == 2,
             shell.size("transformer_blocks.0.attn2.to_k.weight", 1)?,
         ),
-        None => return Err("it has no transformer with a block, so that the width of its text is unknown".into()),
+        None => {
+            return Err("it has no transformer with a block, so that the width of its text is unknown".into());
+        }
     };
     let heads = |channels: usize| if linear { channels.div_ceil(HEAD_CHANNELS) } else { HEADS };
     let mut removed_units = BTreeSet::new();
@@ -160,7 +163,9 @@ fn way_down(shapes: &Shapes<'_>) -> Result<(Vec<Found>, Vec<String>), String> {
     }
     let outputs = (0..).map(|block| format!("output_blocks.{block}"));
     let outputs = outputs.take_while(|block| shapes.has(&format!("{block}.0.in_layers.0.weight")));
-    attending.extend(outputs.filter(|block| shapes.within(block).within(1).depth().is_some_and(|depth| depth > 0)));
+    attending.extend(
+        outputs.filter(|block| shapes.within(block).within(1).depth().is_some_and(|depth| depth > 0)),
+    );
     match levels.iter().position(|level| level.depths.is_empty()) {
         Some(level) => Err(format!("level {level} of its way down has no ResNet")),
         None => Ok((levels, attending)),
@@ -242,13 +247,8 @@ pub(super) fn vae(shapes: &Shapes<'_>, is_sdxl: bool) -> Result<Value, String> {
 }
 
 /// `config.json` of the text encoder whose tensors `shapes` has, and how many layers of it are read.
-/// SD 2.x reads the states before OpenCLIP's last layer, which diffusers therefore leaves out (`skip_last`).
-pub(super) fn text(
-    shapes: &Shapes<'_>,
-    layout: TextLayout,
-    projection: bool,
-    skip_last: bool,
-) -> Result<(Value, usize), String> {
+pub(super) fn text(shapes: &Shapes<'_>, place: &TextPlace) -> Result<(Value, usize), String> {
+    let TextPlace { layout, projection, skip_last, .. } = *place;
     let (embedding, positions, layers, fc1) = match layout {
         TextLayout::Transformers => (
             "text_model.embeddings.token_embedding.weight",

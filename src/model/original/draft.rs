@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use half::{bf16, f16};
 use safetensors::{Dtype, View};
 
 use super::Form;
@@ -20,6 +21,8 @@ enum Content<'a> {
     Parts(Vec<Stored<'a>>),
     Transposed(Stored<'a>),
     Zeros(usize),
+    /// Another tensor in another floating-point type.
+    Converted(Box<Draft<'a>>),
 }
 
 impl<'a> Draft<'a> {
@@ -28,10 +31,29 @@ impl<'a> Draft<'a> {
         Self { dtype: stored.dtype(), shape: stored.shape().to_vec(), content: Content::Parts(vec![stored]) }
     }
 
+    /// The type that it will have.
+    pub fn stored_dtype(&self) -> Dtype {
+        self.dtype
+    }
+
+    /// The shape that it will have.
+    pub fn dimensions(&self) -> &[usize] {
+        &self.shape
+    }
+
     /// Zeros.
     pub fn zeros(dtype: Dtype, shape: Vec<usize>) -> Self {
         let bytes = shape.iter().product::<usize>() * dtype.bitsize() / 8;
         Self { dtype, shape, content: Content::Zeros(bytes) }
+    }
+
+    /// The same in another type; what is no floating-point number stays as it is.
+    pub fn in_dtype(self, dtype: Dtype) -> Self {
+        let floats = |dtype| matches!(dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16);
+        if dtype == self.dtype || !floats(dtype) || !floats(self.dtype) {
+            return self;
+        }
+        Self { dtype, shape: self.shape.clone(), content: Content::Converted(Box::new(self)) }
     }
 
     /// Tensors of one shape in the form that a checkpoint has them in.
@@ -75,6 +97,7 @@ impl View for Draft<'_> {
                 Cow::Owned(transpose(matrix.data(), rows, columns))
             }
             Content::Zeros(bytes) => Cow::Owned(vec![0; *bytes]),
+            Content::Converted(from) => Cow::Owned(convert(&from.data(), from.dtype, self.dtype)),
         }
     }
 
@@ -83,6 +106,22 @@ impl View for Draft<'_> {
             Content::Parts(parts) => parts.iter().map(|part| part.data().len()).sum(),
             Content::Transposed(matrix) => matrix.data().len(),
             Content::Zeros(bytes) => *bytes,
+            Content::Converted(from) => from.data_len() / from.dtype.bitsize() * self.dtype.bitsize(),
         }
+    }
+}
+
+/// Rounds to the nearest.
+fn convert(data: &[u8], from: Dtype, to: Dtype) -> Vec<u8> {
+    let halves = || data.as_chunks::<2>().0.iter().copied();
+    let values: Vec<f32> = match from {
+        Dtype::F16 => halves().map(|bytes| f16::from_le_bytes(bytes).to_f32()).collect(),
+        Dtype::BF16 => halves().map(|bytes| bf16::from_le_bytes(bytes).to_f32()).collect(),
+        _ => data.as_chunks::<4>().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect(),
+    };
+    match to {
+        Dtype::F16 => values.into_iter().flat_map(|value| f16::from_f32(value).to_le_bytes()).collect(),
+        Dtype::BF16 => values.into_iter().flat_map(|value| bf16::from_f32(value).to_le_bytes()).collect(),
+        _ => values.into_iter().flat_map(f32::to_le_bytes).collect(),
     }
 }

@@ -10,7 +10,7 @@ mod vae;
 
 pub use checkpoint::Checkpoint;
 pub use draft::Draft;
-pub use text::{TextLayout, text_names};
+pub use text::{TextLayout, TextPlace, text_names, text_places};
 pub use vae::vae_names;
 
 use super::weights::{Reading, Stored, Weights, WeightsError};
@@ -19,6 +19,8 @@ use super::weights::{Reading, Stored, Weights, WeightsError};
 pub const UNET: &str = "model.diffusion_model.";
 /// Where the autoencoder is.
 pub const VAE: &str = "first_stage_model.";
+/// An SDXL checkpoint says by a tensor of this name that its U-Net predicts velocities.
+pub const V_PREDICTION: &str = "v_pred";
 
 /// One tensor of a checkpoint, and what diffusers or transformers call it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,7 +66,10 @@ impl Pair {
     }
 
     /// The tensor as the checkpoint is to have it, given its parts.
-    pub fn draft<'a>(&self, part: impl Fn(&str) -> Result<Stored<'a>, WeightsError>) -> Result<Draft<'a>, WeightsError> {
+    pub fn draft<'a>(
+        &self,
+        part: impl Fn(&str) -> Result<Stored<'a>, WeightsError>,
+    ) -> Result<Draft<'a>, WeightsError> {
         let parts = self.parts.iter().map(|name| part(name)).collect::<Result<Vec<_>, _>>()?;
         Ok(Draft::new(parts, self.form))
     }

@@ -2,6 +2,8 @@
 //! them, with queries, keys and values in one matrix.
 
 use super::{Form, Pair};
+use crate::model::Part;
+use crate::model::unet::UNetConfig;
 
 /// Whose names a text encoder has in a checkpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -10,6 +12,48 @@ pub enum TextLayout {
     Transformers,
     /// OpenCLIP's.
     OpenClip,
+}
+
+/// Where a text encoder is in a checkpoint.
+#[derive(Clone, Copy, Debug)]
+pub struct TextPlace {
+    /// What its tensors' names begin with.
+    pub prefix: &'static str,
+    /// Which part of a diffusers directory it is.
+    pub part: Part,
+    /// Whose names it has.
+    pub layout: TextLayout,
+    /// Whether its pooled state is projected.
+    pub projection: bool,
+    /// Whether the checkpoint has a last layer that is not read and that diffusers leaves out.
+    pub skip_last: bool,
+}
+
+const fn place(prefix: &'static str, part: Part, layout: TextLayout) -> TextPlace {
+    TextPlace { prefix, part, layout, projection: false, skip_last: false }
+}
+
+const CLIP_L: TextLayout = TextLayout::Transformers;
+const SD1: &[TextPlace] = &[place("cond_stage_model.transformer.", Part::TextEncoder, CLIP_L)];
+const SD2: &[TextPlace] = &[TextPlace {
+    skip_last: true,
+    ..place("cond_stage_model.model.", Part::TextEncoder, TextLayout::OpenClip)
+}];
+const SDXL: &[TextPlace] = &[
+    place("conditioner.embedders.0.transformer.", Part::TextEncoder, CLIP_L),
+    TextPlace {
+        projection: true,
+        ..place("conditioner.embedders.1.model.", Part::TextEncoder2, TextLayout::OpenClip)
+    },
+];
+
+/// The text encoders that belong to a U-Net: CLIP-L to SD 1.x, OpenCLIP-H to SD 2.x, CLIP-L and OpenCLIP-bigG to SDXL.
+pub fn text_places(unet: &UNetConfig) -> &'static [TextPlace] {
+    match (unet.text_time, unet.use_linear_projection) {
+        (Some(_), _) => SDXL,
+        (None, true) => SD2,
+        (None, false) => SD1,
+    }
 }
 
 /// Modules of one layer, with weight and bias each.
@@ -31,9 +75,8 @@ pub fn text_names(layout: TextLayout, layers: usize, prefix: bool, projection: b
     let mut pairs = Vec::new();
     let mut same = |there: String, here: &str| pairs.push(Pair::same(there, format!("{tower}{here}")));
     if layout == TextLayout::Transformers {
-        let mut names: Vec<String> = ["token_embedding", "position_embedding"]
-            .map(|name| format!("embeddings.{name}.weight"))
-            .into();
+        let mut names: Vec<String> =
+            ["token_embedding", "position_embedding"].map(|name| format!("embeddings.{name}.weight")).into();
         let attention = STACKED.map(|name| format!("self_attn.{name}"));
         for layer in 0..layers {
             let modules = LAYER.iter().map(|(module, _)| *module).chain(attention.iter().map(String::as_str));

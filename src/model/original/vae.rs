@@ -4,11 +4,20 @@
 use super::{Form, Pair};
 use crate::model::vae::VaeConfig;
 
-const RESNET: &[(&str, &str)] =
-    &[("norm1", "norm1"), ("conv1", "conv1"), ("norm2", "norm2"), ("conv2", "conv2"), ("conv_shortcut", "nin_shortcut")];
+const RESNET: &[(&str, &str)] = &[
+    ("norm1", "norm1"),
+    ("conv1", "conv1"),
+    ("norm2", "norm2"),
+    ("conv2", "conv2"),
+    ("conv_shortcut", "nin_shortcut"),
+];
 /// With the names of files from before diffusers 0.16 last.
-const ATTENTION: &[(&str, &str, &str)] =
-    &[("to_q", "q", "query"), ("to_k", "k", "key"), ("to_v", "v", "value"), ("to_out.0", "proj_out", "proj_attn")];
+const ATTENTION: &[(&str, &str, &str)] = &[
+    ("to_q", "q", "query"),
+    ("to_k", "k", "key"),
+    ("to_v", "v", "value"),
+    ("to_out.0", "proj_out", "proj_attn"),
+];
 
 /// Every tensor by both names. `older` asks for the names of files from before diffusers 0.16.
 pub fn vae_names(config: &VaeConfig, older: bool) -> Vec<Pair> {
@@ -32,7 +41,10 @@ pub fn vae_names(config: &VaeConfig, older: bool) -> Vec<Pair> {
                 inputs = outputs;
             }
             if index + 1 < levels {
-                list.module(format!("{here}.{sampler}samplers.0.conv"), format!("{there}.{sampler}sample.conv"));
+                list.module(
+                    format!("{here}.{sampler}samplers.0.conv"),
+                    format!("{there}.{sampler}sample.conv"),
+                );
             }
         }
         list.resnet(&format!("{side}.mid_block.resnets.0"), &format!("{side}.mid.block_1"), false);
@@ -43,7 +55,9 @@ pub fn vae_names(config: &VaeConfig, older: bool) -> Vec<Pair> {
         list.module(format!("{side}.conv_norm_out"), format!("{side}.norm_out"));
         list.module(format!("{side}.conv_out"), format!("{side}.conv_out"));
     }
-    for (name, there) in [("quant_conv", config.use_quant_conv), ("post_quant_conv", config.use_post_quant_conv)] {
+    for (name, there) in
+        [("quant_conv", config.use_quant_conv), ("post_quant_conv", config.use_post_quant_conv)]
+    {
         if there {
             list.module(name.to_owned(), name.to_owned());
         }

@@ -51,8 +51,10 @@ impl Assembly {
         let ups = |config: &UNetConfig, level: usize| config.levels.len() - 1 - level;
         for (level, (here, there)) in target.levels.iter().zip(&source.levels).enumerate() {
             let down = (format!("down_blocks.{level}"), format!("down_blocks.{level}"));
-            let up = (format!("up_blocks.{}", ups(&target, level)), format!("up_blocks.{}", ups(source, level)));
-            let pick = |picked: Option<&Vec<usize>>, layer: usize| picked.map_or(layer, |picked| picked[layer]);
+            let up =
+                (format!("up_blocks.{}", ups(&target, level)), format!("up_blocks.{}", ups(source, level)));
+            let pick =
+                |picked: Option<&Vec<usize>>, layer: usize| picked.map_or(layer, |picked| picked[layer]);
             for layer in 0..here.layers {
                 let from = pick(layers.map(|layers| &layers.down), layer);
                 let depths = (depth(&here.down_depths, layer), depth(&there.down_depths, from));
@@ -89,7 +91,11 @@ impl Assembly {
     /// Parameters of what is padded.
     pub fn padded_parameters(&self) -> u64 {
         let tensors = self.tensors();
-        tensors.iter().filter(|(_, origin)| *origin == Origin::Zeros).map(|(entry, _)| entry.parameters()).sum()
+        tensors
+            .iter()
+            .filter(|(_, origin)| *origin == Origin::Zeros)
+            .map(|(entry, _)| entry.parameters())
+            .sum()
     }
 
     /// Modules whose path differs from that in the source: the source's first.
@@ -103,7 +109,8 @@ impl Assembly {
         if padded && !name.contains("conv_shortcut") {
             return Origin::Zeros;
         }
-        let module = self.modules.iter().filter(|(here, _)| within(name, here)).max_by_key(|(here, _)| here.len());
+        let module =
+            self.modules.iter().filter(|(here, _)| within(name, here)).max_by_key(|(here, _)| here.len());
         let (here, there) = module.expect("BUG: every module of the target was given a source");
         Origin::Kept(format!("{there}{}", &name[here.len()..]))
     }
@@ -127,7 +134,7 @@ impl Assembly {
 
     fn resnet(&mut self, source: &UNetConfig, here: &str, there: &str) {
         self.same(here, there);
-        if source.removed_units.contains(there) {
+        if source.removed_units.contains(there) && !self.config.removed_units.contains(here) {
             self.padded.insert(UnitId::from(here));
         }
     }
@@ -194,6 +201,7 @@ impl Assembly {
             };
             match there {
                 Some(there) => self.same(&here, &there),
+                None if self.config.removed_units.contains(here.as_str()) => {}
                 None => drop(self.padded.insert(UnitId::from(here))),
             }
         }
@@ -208,7 +216,9 @@ impl UNetConfig {
         let last = self.levels.len() - 1;
         let ways = |(index, level): (usize, &Level)| {
             let of = |stage: String, depths: &Option<Vec<usize>>, layers: usize| {
-                let kept = |layer: usize| self.kept_depth(&format!("{stage}.attentions.{layer}"), depth(depths, layer));
+                let kept = |layer: usize| {
+                    self.kept_depth(&format!("{stage}.attentions.{layer}"), depth(depths, layer))
+                };
                 (0..layers).map(kept).collect()
             };
             (
@@ -234,7 +244,9 @@ impl UNetConfig {
             Mid::Resnet => 1,
             Mid::CrossAttention { .. } => 2,
         };
-        (0..there).filter(|index| !self.removed_units.contains(format!("mid_block.resnets.{index}").as_str())).count()
+        (0..there)
+            .filter(|index| !self.removed_units.contains(format!("mid_block.resnets.{index}").as_str()))
+            .count()
     }
 
     fn kept_depth(&self, path: &str, depth: Option<usize>) -> Option<usize> {

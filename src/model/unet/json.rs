@@ -38,10 +38,12 @@ impl UNetConfig {
             "cross_attention_dim": one_or_many(of_levels(|level| level.cross_attention_dim)),
             "attention_head_dim": one_or_many(of_levels(|level| level.heads)),
             "use_linear_projection": self.use_linear_projection,
-            "time_embedding_dim": self.time_embed_dim,
         });
         let keys_of = keys.as_object_mut().expect("it was written as an object above");
         self.write_depths(keys_of);
+        if self.time_embed_dim != 4 * self.levels[0].channels {
+            keys_of.insert("time_embedding_dim".into(), json!(self.time_embed_dim));
+        }
         if let Some(text_time) = self.text_time {
             keys_of.insert("addition_embed_type".into(), json!("text_time"));
             keys_of.insert("addition_time_embed_dim".into(), json!(text_time.time_dim));

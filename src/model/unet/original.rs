@@ -36,7 +36,9 @@ impl Inventory {
         let pair = |name: &str| {
             let (module, original) = modules
                 .iter()
-                .filter(|(module, _)| name.strip_prefix(module.as_str()).is_some_and(|rest| rest.starts_with('.')))
+                .filter(|(module, _)| {
+                    name.strip_prefix(module.as_str()).is_some_and(|rest| rest.starts_with('.'))
+                })
                 .max_by_key(|(module, _)| module.len())
                 .expect("BUG: every step with weights has a place in the original layout");
             Pair::same(format!("{original}{}", &name[module.len()..]), name)
@@ -61,11 +63,14 @@ impl Inventory {
             match spec.kind {
                 Kind::PushSkip => (block, slot) = (block.map(|block| block + 1), 0),
                 Kind::Concatenate => {
-                    block = Some(if part == "output_blocks" { block.map_or(0, |block| block + 1) } else { 0 });
+                    block =
+                        Some(if part == "output_blocks" { block.map_or(0, |block| block + 1) } else { 0 });
                     (part, slot) = ("output_blocks", 0);
                 }
                 Kind::Resnet { .. } => {
-                    let inside = |&(here, there): &(&str, &str)| (format!("{path}.{here}"), format!("{place}.{there}"));
+                    let inside = |&(here, there): &(&str, &str)| {
+                        (format!("{path}.{here}"), format!("{place}.{there}"))
+                    };
                     modules.extend(RESNET.iter().map(inside));
                     slot += 1;
                 }
@@ -76,7 +81,11 @@ impl Inventory {
                 Kind::ConvIn => modules.push((path.to_owned(), place)),
                 Kind::Downsample { .. } => modules.push((format!("{path}.conv"), format!("{place}.op"))),
                 Kind::Upsample { .. } => modules.push((format!("{path}.conv"), format!("{place}.conv"))),
-                Kind::Shortcut { .. } | Kind::Block { .. } | Kind::Exit { .. } | Kind::Stage | Kind::ConvOut => {}
+                Kind::Shortcut { .. }
+                | Kind::Block { .. }
+                | Kind::Exit { .. }
+                | Kind::Stage
+                | Kind::ConvOut => {}
             }
         }
         modules

@@ -41,7 +41,9 @@ impl Reading {
         let stored = |shape, data| Stored { dtype, shape, data };
         match (self, shape.as_slice()) {
             (Self::Whole, _) | (Self::Linear, [_, _]) => Some(stored(shape, Cow::Borrowed(data))),
-            (Self::Linear, &[outputs, inputs, 1, 1]) => Some(stored(vec![outputs, inputs], Cow::Borrowed(data))),
+            (Self::Linear, &[outputs, inputs, 1, 1]) => {
+                Some(stored(vec![outputs, inputs], Cow::Borrowed(data)))
+            }
             (Self::Part { index, of }, &[rows, ref rest @ ..]) if index < of && rows.is_multiple_of(of) => {
                 let bytes = data.len() / of;
                 let data = &data[index * bytes..][..bytes];

@@ -1,0 +1,101 @@
+//! `laptop-diff export`: a model written for another program, checked by reading it back.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use super::error::CliError;
+use super::output::{print, print_json};
+use crate::backend::Dtype;
+use crate::base::units;
+use crate::model::ModelDirectory;
+use crate::prune::{Container, Export, Order, Profile};
+
+/// Write a model for diffusers, ComfyUI or stable-diffusion.cpp, and check what was written
+#[derive(Args)]
+#[command(after_help = "\
+What the program cannot leave out is padded with zeros; the output says what that costs. A table beside the
+result says where a LoRA's layers went, if any has another name now.
+
+Examples:
+  laptop-diff export runs/sdxl50/retrained --to comfyui --dtype f16
+  laptop-diff export runs/nano50/student --to diffusers --output student")]
+pub(super) struct ExportCommand {
+    /// A diffusers model directory, whole or pruned
+    model: PathBuf,
+    /// For which program (`laptop-diff list profiles`)
+    #[arg(long, value_name = "PROFILE")]
+    to: String,
+    /// The folder or file to write [default: the model's name with the profile's, in this folder]
+    #[arg(long)]
+    output: Option<PathBuf>,
+    /// The type of the weights [default: each keeps its own]
+    #[arg(long, value_parser = parse_dtype)]
+    dtype: Option<Dtype>,
+    /// Write it even if the program knows no U-Net of these widths
+    #[arg(long)]
+    anyway: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+fn parse_dtype(text: &str) -> Result<Dtype, String> {
+    serde_json::from_value(text.into()).map_err(|_| "expected f32, f16 or bf16".to_owned())
+}
+
+impl ExportCommand {
+    pub(super) fn execute(self) -> Result<(), CliError> {
+        let profile = Profile::named(&self.to)?;
+        let model = ModelDirectory::open(&self.model)?;
+        let path = self.output.clone().unwrap_or_else(|| default_path(&self.model, profile));
+        if path.exists() {
+            return Err(CliError::Exists { path });
+        }
+        let order = Order { model: &model, profile, dtype: self.dtype.map(Into::into), anyway: self.anyway };
+        let export = order.write(&path)?;
+        if self.json { print_json(&export) } else { print(&shown(&export)) }
+    }
+}
+
+/// `student-comfyui.safetensors` for `runs/nano50/student`.
+fn default_path(model: &Path, profile: &Profile) -> PathBuf {
+    let name =
+        model.canonicalize().ok().and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
+    // A run's folder links to the cache, where an artefact's name is its digest.
+    let name = model.file_name().map(|name| name.to_string_lossy().into_owned()).or(name);
+    let name = name.unwrap_or_else(|| "model".to_owned());
+    match profile.container {
+        Container::SingleFile => PathBuf::from(format!("{name}-{}.safetensors", profile.name)),
+        _ => PathBuf::from(format!("{name}-{}", profile.name)),
+    }
+}
+
+fn shown(export: &Export) -> String {
+    let mut text = format!(
+        "{}\nU-Net of {} parameters, written as {}",
+        export.path.display(),
+        units::count(export.parameters),
+        units::count(export.written_parameters),
+    );
+    match export.padded.as_slice() {
+        [] => text.push_str(": nothing is padded\n"),
+        padded => {
+            let cost = export.written_parameters - export.parameters;
+            text.push_str(&format!(": {} are zeros, for {} units:\n", units::count(cost), padded.len()));
+            padded.iter().for_each(|unit| text.push_str(&format!("  {unit}\n")));
+        }
+    }
+    text.push_str(&format!("read back, it predicts the same to {:.1e}\n", export.relative_error));
+    match export.parts.as_slice() {
+        [] => text.push_str("the U-Net alone: the model has no other parts\n"),
+        parts => text.push_str(&format!("with {}\n", parts.join(", "))),
+    }
+    if let Some(remap) = &export.remap {
+        text.push_str(&format!("layers have other numbers; for LoRAs see {}\n", remap.display()));
+    }
+    if let Some(reason) = &export.stranger {
+        text.push_str(&format!("but {reason}\n"));
+    }
+    text
+}

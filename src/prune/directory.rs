@@ -1,0 +1,118 @@
+//! A U-Net written as a diffusers directory, the other parts of its model linked beside it.
+
+use std::io;
+use std::path::Path;
+
+use safetensors::Dtype;
+use serde_json::{Value, json};
+
+use super::{Container, ExportError};
+use crate::base::files;
+use crate::model::original::Draft;
+use crate::model::unet::{Assembly, CLASS, Origin};
+use crate::model::weights::{self, Weights};
+use crate::model::{ModelDirectory, Part, TensorEntry};
+
+/// What diffusers runs to build a pruned network.
+const LOADER: &str = include_str!("pruned_unet.py");
+const MODULE: &str = "pruned_unet";
+const PRUNED_CLASS: &str = "PrunedUNet2DConditionModel";
+const WEIGHTS: &str = "diffusion_pytorch_model.safetensors";
+const INDEX: &str = "model_index.json";
+
+/// The tensors of a U-Net put together from those of `weights`.
+pub(super) fn tensors<'a>(
+    weights: &'a Weights,
+    assembly: &Assembly,
+    dtype: Option<Dtype>,
+) -> Result<Vec<(String, Draft<'a>)>, ExportError> {
+    let tensors = assembly.tensors();
+    let kept = tensors.iter().filter_map(|(entry, origin)| match origin {
+        Origin::Kept(name) => Some(TensorEntry { name: name.clone(), shape: entry.shape.clone() }),
+        Origin::Zeros => None,
+    });
+    let kept: Vec<_> = kept.collect();
+    weights.check(&kept)?;
+    let stored = match kept.first() {
+        Some(entry) => weights.view(&entry.name)?.dtype(),
+        None => Dtype::F32,
+    };
+    let draft = |(entry, origin): (TensorEntry, Origin)| {
+        let draft = match origin {
+            Origin::Kept(name) => Draft::of(weights.view(&name)?),
+            Origin::Zeros => Draft::zeros(stored, entry.shape),
+        };
+        Ok((entry.name, dtype.into_iter().fold(draft, Draft::in_dtype)))
+    };
+    tensors.into_iter().map(draft).collect()
+}
+
+/// Writes the U-Net of `assembly`, made of `model`'s, into the folder `output`; of a bare U-Net's folder a bare one.
+pub(super) fn write(
+    model: &ModelDirectory,
+    assembly: &Assembly,
+    container: Container,
+    dtype: Option<Dtype>,
+    output: &Path,
+) -> Result<(), ExportError> {
+    let source = model.folder(Part::UNet)?;
+    let target = match source.strip_prefix(model.path()) {
+        Ok(inside) => output.join(inside),
+        Err(_) => output.to_owned(),
+    };
+    std::fs::create_dir_all(&target).map_err(ExportError::file(&target))?;
+    let weights = model.unet_weights()?;
+    let file = target.join(WEIGHTS);
+    weights::write(&file, tensors(&weights, assembly, dtype)?).map_err(ExportError::file(&file))?;
+    let (library, class) = match container {
+        Container::Code => (MODULE, PRUNED_CLASS),
+        _ => ("diffusers", CLASS),
+    };
+    edit(&source.join("config.json"), &target.join("config.json"), |keys| {
+        let shape = assembly.config().to_json();
+        for key in ["reverse_transformer_layers_per_block", "auto_map", "removed_units"] {
+            drop(keys.as_object_mut().and_then(|keys| keys.remove(key)));
+        }
+        for (key, value) in shape.as_object().into_iter().flatten() {
+            keys[key] = value.clone();
+        }
+        keys["_class_name"] = json!(class);
+        if container == Container::Code {
+            keys["auto_map"] = json!({ "AutoModel": format!("{MODULE}.{PRUNED_CLASS}") });
+        }
+    })?;
+    if container == Container::Code {
+        let loader = target.join(format!("{MODULE}.py"));
+        files::write_atomic(&loader, LOADER.as_bytes()).map_err(ExportError::file(&loader))?;
+    }
+    if target != output {
+        let index = model.path().join(INDEX);
+        if index.exists() {
+            edit(&index, &output.join(INDEX), |keys| keys["unet"] = json!([library, class]))?;
+        }
+        link_other_parts(model.path(), output).map_err(ExportError::file(model.path()))?;
+    }
+    Ok(())
+}
+
+/// Links every part but the U-Net, and the licence. Checkpoints that lie beside the parts, as in many
+/// repositories of the hub, hold the whole U-Net and stay behind.
+fn link_other_parts(from: &Path, to: &Path) -> io::Result<()> {
+    for entry in std::fs::read_dir(from)? {
+        let name = entry?.file_name();
+        let (text, source, target) = (name.to_string_lossy(), from.join(&name), to.join(&name));
+        if source.is_dir() && text != "unet" && !text.starts_with('.') {
+            files::link_tree(&source, &target)?;
+        } else if source.is_file() && text.to_uppercase().starts_with("LICENSE") {
+            files::link(&source, &target)?;
+        }
+    }
+    Ok(())
+}
+
+/// Reads JSON, changes it, and writes it elsewhere.
+fn edit(from: &Path, to: &Path, change: impl FnOnce(&mut Value)) -> Result<(), ExportError> {
+    let mut keys = files::read_json(from).map_err(ExportError::file(from))?;
+    change(&mut keys);
+    files::write_json(to, &keys).map_err(ExportError::file(to))
+}

@@ -1,0 +1,94 @@
+//! Why a model cannot be written.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use miette::Diagnostic;
+
+use crate::model::ModelError;
+use crate::model::unet::PruneError;
+use crate::model::weights::WeightsError;
+use crate::select::SelectError;
+
+/// A plan that cannot be applied, or a model that cannot be exported.
+#[derive(Debug, thiserror::Error, Diagnostic)]
+pub enum ExportError {
+    /// The model cannot be read.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Model(#[from] ModelError),
+    /// The plan names units that the teacher does not have.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Units(#[from] PruneError),
+    /// The plan's layout is for another U-Net.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Layout(#[from] SelectError),
+    /// The weights do not fit their configuration.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Weights(#[from] WeightsError),
+    /// No such profile.
+    #[error("no export is called `{name}`; there are {known}")]
+    #[diagnostic(code(prune::unknown_profile), help("`laptop-diff list` says what each writes"))]
+    UnknownProfile {
+        /// The profile asked for.
+        name: String,
+        /// The profiles there are.
+        known: String,
+    },
+    /// The program does not know such a U-Net.
+    #[error("{reason}")]
+    #[diagnostic(
+        code(prune::stranger),
+        help(
+            "to write the file all the same, for a program that you have taught this shape, add `--anyway`"
+        )
+    )]
+    Stranger {
+        /// Why.
+        reason: String,
+    },
+    /// No U-Net that the program builds holds the pruned one.
+    #[error("no U-Net that `{profile}` can load holds this one")]
+    #[diagnostic(code(prune::no_target), help("export it as `diffusers-code`, which holds everything"))]
+    NoTarget {
+        /// The profile.
+        profile: &'static str,
+    },
+    /// What was written is not what was meant.
+    #[error("{} predicts something else than the model it was made from: relative error {error:.1e}, at most {allowed:.0e} was expected", path.display())]
+    #[diagnostic(
+        code(prune::self_check),
+        help("do not use the file; please report this with the model's config.json")
+    )]
+    SelfCheck {
+        /// What was written.
+        path: PathBuf,
+        /// Relative L2 distance of the predictions.
+        error: f64,
+        /// What rounding explains.
+        allowed: f64,
+    },
+    /// The prediction could not be computed.
+    #[error("cannot compute with what was written: {0}")]
+    #[diagnostic(code(prune::compute))]
+    Compute(#[from] candle_core::Error),
+    /// A file cannot be read or written.
+    #[error("{}: {source}", path.display())]
+    #[diagnostic(code(prune::file))]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+}
+
+impl ExportError {
+    pub(super) fn file(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::File { path, source }
+    }
+}

@@ -1,0 +1,166 @@
+//! A model written for another program, and what that cost.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use candle_core::{DType, Device};
+use safetensors::Dtype;
+use serde::{Deserialize, Serialize};
+
+use super::remap::{self, Remap};
+use super::{Container, ExportError, PROFILES, Profile, check, directory, single_file};
+use crate::base::{UnitId, files};
+use crate::model::{Checkpoint, ModelDirectory, Part, UNet, UNetConfig, Weights};
+
+/// What an artefact's folder has beside what was written.
+const FILE: &str = "export.json";
+
+/// What is to be written.
+#[derive(Clone, Copy)]
+pub struct Order<'a> {
+    /// The model.
+    pub model: &'a ModelDirectory,
+    /// For which program.
+    pub profile: &'static Profile,
+    /// The type of the weights; by default each keeps its own.
+    pub dtype: Option<DType>,
+    /// Whether to write it even if the program knows no such U-Net.
+    pub anyway: bool,
+}
+
+/// What was written.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Export {
+    /// For which program.
+    pub profile: String,
+    /// The folder or file.
+    pub path: PathBuf,
+    /// Parameters of the U-Net that was given.
+    pub parameters: u64,
+    /// Parameters of the U-Net that was written.
+    pub written_parameters: u64,
+    /// Units of zeros that the program insists on; a Transformer2D by itself, without its blocks.
+    pub padded: Vec<UnitId>,
+    /// Other parts that came along: all there are, or, in a single file, those that a checkpoint can hold.
+    pub parts: Vec<String>,
+    /// Relative L2 distance of the written U-Net's prediction from the given one's.
+    pub relative_error: f64,
+    /// Where layers went, for LoRAs; absent where all keep their names.
+    pub remap: Option<PathBuf>,
+    /// Why the program will not know this U-Net, where it was written anyway.
+    pub stranger: Option<String>,
+}
+
+impl Export {
+    /// Reads `export.json` from an artefact's folder.
+    pub fn open(folder: &Path) -> io::Result<Self> {
+        files::read_json(&folder.join(FILE))
+    }
+
+    /// Writes `export.json` into `folder`.
+    pub fn save(&self, folder: &Path) -> io::Result<()> {
+        files::write_json(&folder.join(FILE), self)
+    }
+}
+
+impl Profile {
+    /// The profile of this name, or an error that names them all.
+    pub fn named(name: &str) -> Result<&'static Self, ExportError> {
+        Self::find(name).ok_or_else(|| ExportError::UnknownProfile {
+            name: name.to_owned(),
+            known: PROFILES.iter().map(|profile| profile.name).collect::<Vec<_>>().join(", "),
+        })
+    }
+}
+
+impl Order<'_> {
+    /// Writes to `path` (a folder, or a file for a single-file profile), reads it back and compares predictions.
+    pub fn write(&self, path: &Path) -> Result<Export, ExportError> {
+        let Self { model, profile, dtype, anyway } = *self;
+        let pruned = model.unet_config()?;
+        let stranger = profile.stranger(&pruned);
+        if let Some(reason) = stranger.clone().filter(|_| !anyway) {
+            return Err(ExportError::Stranger { reason });
+        }
+        let assembly = profile.assemble(&pruned).ok_or(ExportError::NoTarget { profile: profile.name })?;
+        let stored = dtype.map(Dtype::try_from).transpose().map_err(candle_core::Error::wrap)?;
+        let parts = match profile.container {
+            Container::SingleFile => single_file::write(model, &assembly, stored, path)?,
+            container => {
+                directory::write(model, &assembly, container, stored, path)?;
+                let parts = Part::ALL.into_iter().filter(|part| *part != Part::UNet && model.has(*part));
+                parts.collect()
+            }
+        };
+        let detected = stranger.is_none().then(|| path.to_owned());
+        let relative_error = check::relative_error(
+            || Ok(model.unet(compute_dtype(&model.unet_weights()?), &Device::Cpu)?),
+            || match (profile.container, detected) {
+                (Container::SingleFile, Some(path)) => {
+                    let checkpoint = Checkpoint::open(&path)?;
+                    let dtype = compute_dtype(&checkpoint.unet_weights());
+                    Ok(checkpoint.unet(dtype, &Device::Cpu)?)
+                }
+                (Container::SingleFile, None) => by_its_names(path, assembly.config()),
+                _ => {
+                    let written = ModelDirectory::open(path)?;
+                    Ok(written.unet(compute_dtype(&written.unet_weights()?), &Device::Cpu)?)
+                }
+            },
+        )?;
+        let allowed = allowed(dtype);
+        // Also where it is no number.
+        if !(relative_error <= allowed) {
+            return Err(ExportError::SelfCheck { path: path.to_owned(), error: relative_error, allowed });
+        }
+        let whole = UNetConfig { removed_units: Default::default(), ..pruned.clone() };
+        let table = Remap::new(&whole, &assembly);
+        let remap = match table.renames() {
+            true => {
+                let path = match profile.container {
+                    Container::SingleFile => path.with_extension(remap::FILE),
+                    _ => path.join(remap::FILE),
+                };
+                table.save(&path).map_err(ExportError::file(&path))?;
+                Some(path)
+            }
+            false => None,
+        };
+        let inside = |unit: &UnitId| {
+            let parent = unit.as_str().split_once(".transformer_blocks.").map(|(parent, _)| parent);
+            parent.is_some_and(|parent| assembly.padded().contains(parent))
+        };
+        Ok(Export {
+            profile: profile.name.to_owned(),
+            path: path.to_owned(),
+            parameters: pruned.inventory().parameters(),
+            written_parameters: assembly.config().inventory().parameters(),
+            padded: assembly.padded().iter().filter(|unit| !inside(unit)).cloned().collect(),
+            parts: parts.into_iter().map(|part| part.folder().to_owned()).collect(),
+            relative_error,
+            remap,
+            stranger,
+        })
+    }
+}
+
+/// The U-Net of a file whose shape is not one that can be told from the file alone.
+fn by_its_names(path: &Path, config: &UNetConfig) -> Result<UNet, ExportError> {
+    let weights = Checkpoint::weights_of(path, config)?;
+    Ok(UNet::new(config.clone(), weights.builder(compute_dtype(&weights), &Device::Cpu))?)
+}
+
+/// Weights are held as they are stored.
+fn compute_dtype(weights: &Weights) -> DType {
+    weights.names().next().and_then(|name| weights.dtype(name).ok()).unwrap_or(DType::F32)
+}
+
+/// How far rounding alone brings a prediction. Nothing is rounded where no type changes; weights in half precision are
+/// off by 2^-11 and 2^-8 each, which a U-Net of some fifty layers can make a few times more of.
+fn allowed(dtype: Option<DType>) -> f64 {
+    match dtype {
+        Some(DType::F16) => 1e-2,
+        Some(DType::BF16) => 8e-2,
+        _ => 1e-4,
+    }
+}

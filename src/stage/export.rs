@@ -1,0 +1,72 @@
+//! `export`: a model in the form that another program loads.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::model::Model;
+use super::{ArtefactKind, BadValue, Context, Input, Stage, StageError, StageInfo};
+use crate::backend::Dtype;
+use crate::base::{Manifest, StageId};
+use crate::prune::{Container, Order, Profile};
+
+/// `with:` of `use: export`.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct Export {
+    /// The stage with the model.
+    model: StageId,
+    /// For which program (`laptop-diff list profiles`): the artefact holds `model.safetensors` or the folder `model`, and `export.json`.
+    to: String,
+    /// The type of the weights. Default: each keeps its own.
+    dtype: Option<Dtype>,
+    /// Whether to write it even if the program knows no U-Net of these widths. Default false.
+    #[serde(default)]
+    anyway: bool,
+}
+
+pub(super) const INFO: StageInfo = StageInfo {
+    name: "export",
+    version: 1,
+    summary: "writes a model for diffusers, ComfyUI or stable-diffusion.cpp, and checks what was written",
+    output: ArtefactKind::Export,
+    seeded: false,
+    // It computes to check itself, but what it writes does not depend on that.
+    computes: false,
+    schema: |generator| Export::json_schema(generator),
+};
+
+impl Stage for Export {
+    fn info(&self) -> &'static StageInfo {
+        &INFO
+    }
+
+    fn describe(&self, manifest: &mut Manifest) {
+        manifest.field("to", &self.to).field("anyway", self.anyway);
+        if let Some(dtype) = self.dtype {
+            manifest.field("dtype", dtype);
+        }
+    }
+
+    fn inputs(&self) -> Vec<Input<'_>> {
+        vec![Input { name: "model".to_owned(), stage: &self.model, kind: ArtefactKind::Model }]
+    }
+
+    fn check(&self) -> Result<(), BadValue> {
+        Profile::named(&self.to).map(drop).map_err(|error| BadValue { name: "to", message: error.to_string() })
+    }
+
+    fn run(&self, context: &Context<'_>) -> Result<(), StageError> {
+        let model = Model::open(context.input("model"))?.directory;
+        let profile = Profile::named(&self.to)?;
+        let name = match profile.container {
+            Container::SingleFile => "model.safetensors",
+            _ => "model",
+        };
+        let order = Order { model: &model, profile, dtype: self.dtype.map(Into::into), anyway: self.anyway };
+        let mut export = order.write(&context.output.join(name))?;
+        // Where the artefact lies while it is made is nobody's business.
+        export.path = name.into();
+        export.remap = export.remap.and_then(|path| Some(path.strip_prefix(context.output).ok()?.to_owned()));
+        export.save(context.output).map_err(StageError::file(context.output))
+    }
+}

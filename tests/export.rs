@@ -1,0 +1,281 @@
+//! Exports: what other programs' rules ask for, that nothing is lost on the way, and that single files come back.
+
+mod small_unets;
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use candle_core::{DType, Device, Tensor};
+use laptop_diff::backend::Random;
+use laptop_diff::base::UnitId;
+use laptop_diff::model::unet::{Mid, Origin};
+use laptop_diff::model::{Checkpoint, ModelDirectory, UNetConfig};
+use laptop_diff::prune::{ExportError, Order, PROFILES, Profile, Remap};
+use laptop_diff::select::layout;
+use laptop_diff::select::loader::{ENCODERS, encoder};
+use rand::seq::IndexedRandom;
+use serde_json::{Value, json};
+use small_unets::{configs, ids, points};
+
+fn published(name: &str) -> UNetConfig {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/configs");
+    UNetConfig::read(&folder.join(format!("{name}.json"))).expect("a published configuration")
+}
+
+/// U-Nets of the families' structure, with few channels.
+fn families() -> Vec<(&'static str, Value)> {
+    let shared = json!({
+        "norm_num_groups": 32,
+        "layers_per_block": 2,
+        "cross_attention_dim": 32,
+    });
+    let with = |more: Value| {
+        let mut keys = shared.clone();
+        keys.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        keys
+    };
+    let sd1 = with(json!({
+        "sample_size": 64,
+        "block_out_channels": [32, 64, 64, 64],
+        "attention_head_dim": 8,
+    }));
+    let sd2 = with(json!({
+        "sample_size": 96,
+        "block_out_channels": [64, 64, 64, 64],
+        "attention_head_dim": 1,
+        "use_linear_projection": true,
+    }));
+    let sdxl = with(json!({
+        "sample_size": 128,
+        "block_out_channels": [64, 64, 64],
+        "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"],
+        "up_block_types": ["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"],
+        "transformer_layers_per_block": [1, 2, 10],
+        "attention_head_dim": 1,
+        "use_linear_projection": true,
+        "addition_embed_type": "text_time",
+        "addition_time_embed_dim": 256,
+        "projection_class_embeddings_input_dim": 1568,
+    }));
+    vec![("sd1", sd1), ("sd2", sd2), ("sdxl", sdxl)]
+}
+
+/// A share of the units, chosen at random; transformers alone, or ResNets too.
+fn some_units(config: &UNetConfig, share: f64, resnets: bool, seed: u64) -> BTreeSet<UnitId> {
+    let units: Vec<_> =
+        ids(config).into_iter().filter(|id| resnets || !id.as_str().contains("resnets")).collect();
+    let mut stream = Random::new(seed, "units").stream("some", 0);
+    units.sample(&mut stream, (share * units.len() as f64) as usize).cloned().collect()
+}
+
+/// Every profile holds every pruned network: what it kept comes from tensors of the same shape, each once.
+#[test]
+fn every_profile_holds_every_pruned_network() -> miette::Result<()> {
+    let small =
+        configs().into_iter().map(|(name, keys)| (name, UNetConfig::parse(&keys.to_string()).expect("ours")));
+    for (name, whole) in ["sd-v1-5", "sdxl-base"].map(|name| (name, published(name))).into_iter().chain(small)
+    {
+        for seed in 0..6 {
+            let pruned = whole.prune(&some_units(&whole, 0.15 * seed as f64, true, seed))?;
+            let kept: BTreeSet<String> =
+                pruned.inventory().tensors().map(|entry| entry.name.clone()).collect();
+            for profile in PROFILES {
+                let assembly = profile.assemble(&pruned).expect("everything has a place");
+                let origins = assembly.tensors();
+                let taken: Vec<&String> = origins
+                    .iter()
+                    .filter_map(|(_, origin)| match origin {
+                        Origin::Kept(name) => Some(name),
+                        Origin::Zeros => None,
+                    })
+                    .collect();
+                let once: BTreeSet<String> = taken.iter().map(|name| (*name).clone()).collect();
+                assert_eq!((once.len(), &once), (taken.len(), &kept), "{name} {} {seed}", profile.name);
+                let written = assembly.config().inventory().parameters();
+                assert_eq!(written - assembly.padded_parameters(), pruned.inventory().parameters());
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn comfyui_finds_an_encoder_that_it_knows() -> miette::Result<()> {
+    let whole = published("sdxl-base");
+    let profile = Profile::named("comfyui").expect("it is there");
+    for seed in 0..20 {
+        let pruned = whole.prune(&some_units(&whole, 0.2 + 0.035 * seed as f64, false, seed))?;
+        let assembly = profile.assemble(&pruned).expect("everything has a place");
+        let (written, found) = (encoder(assembly.config()), encoder(&pruned));
+        let holds = |known: &&&[usize]| {
+            known.len() == found.len() && known.iter().zip(&found).all(|(known, found)| known >= found)
+        };
+        let smallest = ENCODERS.iter().filter(holds).min_by_key(|known| known.iter().sum::<usize>());
+        assert_eq!(Some(written.as_slice()), smallest.copied());
+        // Decoder and middle are read from the file and need no padding, but for a shell between two ResNets.
+        let padded = assembly.padded().iter().filter(|unit| !unit.as_str().starts_with("down_blocks"));
+        assert!(
+            padded.clone().all(|unit| unit.as_str() == "mid_block.attentions.0"),
+            "{:?}",
+            assembly.padded()
+        );
+        assert!(profile.stranger(&pruned).is_none());
+    }
+    let small = UNetConfig::parse(&families()[0].1.to_string())?;
+    assert!(profile.stranger(&small).is_some_and(|reason| reason.contains("32 channels")));
+    Ok(())
+}
+
+/// stable-diffusion.cpp has the shapes in its code: SDXL's, SSD-1B's and Vega's depths, and nothing between.
+#[test]
+fn sdcpp_pads_to_a_shape_that_it_has() -> miette::Result<()> {
+    let whole = published("sdxl-base");
+    let profile = Profile::named("sdcpp").expect("it is there");
+    let shapes = ["ssd-1b", "vega"].map(|name| {
+        let assembly = layout(name).and_then(|layout| layout.assemble(&whole)).expect("it is made for SDXL");
+        (layout(name).and_then(|layout| layout.removed(&whole)).expect("as above"), assembly.config().clone())
+    });
+    for (removed, shape) in &shapes {
+        let pruned = whole.prune(removed)?;
+        let assembly = profile.assemble(&pruned).expect("it has a place");
+        assert!(assembly.padded().is_empty());
+        assert_eq!(assembly.config(), shape);
+        // One block less is padded back.
+        let less = pruned.prune(&BTreeSet::from(["up_blocks.0.attentions.0.transformer_blocks.1".into()]))?;
+        let assembly = profile.assemble(&less).expect("it has a place");
+        assert_eq!((assembly.padded().len(), assembly.config()), (1, shape));
+    }
+    // With a transformer in the middle only the whole shape will do.
+    let assembly =
+        profile.assemble(&whole.prune(&some_units(&whole, 0.0, false, 1))?).expect("it has a place");
+    assert_eq!(assembly.config(), &whole);
+    assert!(profile.stranger(&published("bk-sdm-base")).is_some());
+    Ok(())
+}
+
+#[test]
+fn names_in_the_original_layout_are_numbered_without_gaps() -> miette::Result<()> {
+    let names = |config: &UNetConfig| -> BTreeSet<String> {
+        config.inventory().original_names().into_iter().map(|pair| pair.original).collect()
+    };
+    // Some of the best-known names of either family.
+    let sd15 = names(&published("sd-v1-5"));
+    for name in [
+        "time_embed.0.weight",
+        "input_blocks.0.0.weight",
+        "input_blocks.3.0.op.bias",
+        "input_blocks.4.0.skip_connection.weight",
+        "input_blocks.8.1.transformer_blocks.0.attn2.to_k.weight",
+        "middle_block.1.proj_out.weight",
+        "middle_block.2.out_layers.3.weight",
+        "output_blocks.2.1.conv.weight",
+        "output_blocks.5.2.conv.weight",
+        "output_blocks.11.1.transformer_blocks.0.norm1.bias",
+        "out.2.bias",
+    ] {
+        assert!(sd15.contains(name), "{name}");
+    }
+    let sdxl = published("sdxl-base");
+    let (whole, profile) = (names(&sdxl), Profile::named("comfyui").expect("it is there"));
+    assert_eq!((sd15.len(), whole.len()), (686, 1680), "as many as the files of the families have");
+    for name in [
+        "label_emb.0.2.bias",
+        "input_blocks.8.1.transformer_blocks.9.ff.net.0.proj.weight",
+        "output_blocks.2.2.conv.bias",
+    ] {
+        assert!(whole.contains(name), "{name}");
+    }
+    // Where a level's last transformer is gone, the upsampler takes its number.
+    let gone = BTreeSet::from([
+        "up_blocks.0.attentions.2".into(),
+        "up_blocks.0.attentions.0.transformer_blocks.3".into(),
+    ]);
+    let assembly = profile.assemble(&sdxl.prune(&gone)?).expect("it has a place");
+    let pruned = names(assembly.config());
+    assert!(
+        pruned.contains("output_blocks.2.1.conv.weight") && !pruned.contains("output_blocks.2.2.conv.weight")
+    );
+    assert!(pruned.contains("output_blocks.0.1.transformer_blocks.8.norm1.weight"));
+    assert!(!pruned.contains("output_blocks.0.1.transformer_blocks.9.norm1.weight"));
+    let remap = Remap::new(&sdxl, &assembly);
+    let original = |name: &str| remap.original.get(name).cloned().flatten();
+    assert_eq!(original("output_blocks.2.2.conv").as_deref(), Some("output_blocks.2.1.conv"));
+    let block = |index: usize| format!("output_blocks.0.1.transformer_blocks.{index}.attn1.to_q");
+    assert_eq!(original(&block(4)), Some(block(3)));
+    assert_eq!(remap.original.get(&block(3)), Some(&None), "the removed block's LoRA has no place");
+    assert!(!remap.original.contains_key(&block(2)), "what keeps its name is not listed");
+    Ok(())
+}
+
+fn predict(unet: &laptop_diff::model::UNet, seed: u64) -> Tensor {
+    let config = UNetConfig { sample_size: (16, 16), ..unet.config().clone() };
+    let points = points(&config, 1, seed).expect("points");
+    unet.forward(&points.sample, &points.timestep, &points.conditioning()).expect("a forward pass")
+}
+
+#[test]
+fn exports_predict_the_same_and_single_files_tell_what_they_are() -> miette::Result<()> {
+    for (name, config) in families() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let at = folder.path().join("model");
+        small_unets::save(&config, 1, &at)?;
+        let whole = UNetConfig::parse(&config.to_string())?;
+        for (seed, share) in [(1, 0.0), (2, 0.3), (3, 0.7)] {
+            let removed = whole.prune(&some_units(&whole, share, true, seed))?.removed_units;
+            let mut keys = config.clone();
+            keys["removed_units"] = json!(removed);
+            std::fs::write(at.join("config.json"), keys.to_string()).expect("written");
+            let model = ModelDirectory::open(&at)?;
+            let expected = predict(&model.unet(DType::F32, &Device::Cpu)?, seed);
+            for profile in PROFILES {
+                let path = folder.path().join(format!("{}-{seed}", profile.name));
+                let order = Order { model: &model, profile, dtype: None, anyway: true };
+                let export = order.write(&path)?;
+                assert!(export.relative_error < 1e-6, "{name} {}: {}", profile.name, export.relative_error);
+                assert_eq!(
+                    export.padded.is_empty(),
+                    export.written_parameters == export.parameters,
+                    "{name}"
+                );
+                if profile.name != "comfyui" {
+                    continue;
+                }
+                let checkpoint = Checkpoint::open(&path)?;
+                let again = checkpoint.unet(DType::F32, &Device::Cpu)?;
+                assert_eq!(again.parameters(), export.written_parameters, "{name} {seed}");
+                let off = predict(&again, seed).sub(&expected).expect("one shape").abs().expect("as before");
+                let off = off.max_all().and_then(|off| off.to_scalar::<f32>()).expect("a number");
+                assert!(off < 1e-5, "{name} {seed}: off by {off}");
+            }
+        }
+        let model = ModelDirectory::open(&at)?;
+        let half = Profile::named("comfyui").expect("it is there");
+        let order = Order { model: &model, profile: half, dtype: Some(DType::F16), anyway: true };
+        let export = order.write(&folder.path().join("half.safetensors"))?;
+        assert!(export.relative_error > 1e-6 && export.relative_error < 1e-2, "{}", export.relative_error);
+        let strange = Order { anyway: false, ..order }.write(&folder.path().join("no"));
+        assert!(matches!(strange, Err(ExportError::Stranger { .. })));
+        assert!(!folder.path().join("no").exists());
+    }
+    Ok(())
+}
+
+#[test]
+fn a_middle_without_transformer_is_one_resnet_or_none() -> miette::Result<()> {
+    let whole = published("sdxl-base");
+    let without = |units: &[&str]| whole.prune(&units.iter().map(|unit| UnitId::from(*unit)).collect());
+    let diffusers = Profile::named("diffusers").expect("it is there");
+    let (attention, first, second) = ("mid_block.attentions.0", "mid_block.resnets.0", "mid_block.resnets.1");
+    for (gone, mid, padded) in [
+        (vec![attention, first], Mid::Resnet, 0),
+        (vec![attention, second], Mid::Resnet, 0),
+        (vec![attention, first, second], Mid::None, 0),
+        // A shell and the ten blocks that the innermost way down has.
+        (vec![attention], Mid::CrossAttention { depth: 10 }, 11),
+        (vec![first], Mid::CrossAttention { depth: 10 }, 1),
+    ] {
+        let assembly = diffusers.assemble(&without(&gone)?).expect("it has a place");
+        assert_eq!((assembly.config().mid, assembly.padded().len()), (mid, padded), "{gone:?}");
+    }
+    Ok(())
+}
