@@ -65,6 +65,8 @@ fn every_parameter_enters_the_key() {
         let mut covered: BTreeSet<String> = BTreeSet::new();
         covered.extend(stage.inputs().into_iter().map(|input| input.name));
         covered.extend(stage.files().into_iter().map(|file| file.name.to_owned()));
+        // The planner makes a commit of it.
+        covered.extend(stage.revision().map(|_| "revision".to_owned()));
         for (parameter, value) in &others {
             let mut changed = least.clone();
             changed.insert(parameter.clone(), value.clone());

@@ -85,3 +85,18 @@ fn an_unknown_variant_is_a_wrong_input() {
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(text.contains("variant `fp16`") && text.contains("there are bf16"), "{text}");
 }
+
+#[cfg(not(feature = "hub"))]
+#[test]
+fn a_name_on_the_hub_says_how_to_build_for_it() {
+    let sandbox = Sandbox::new();
+    let text = "format: 1\nname: small\nstages:\n  - { id: m, use: load, with: { model: owner/name } }\n";
+    let output = sandbox.run(&["plan", &sandbox.write("small.yaml", text).to_string_lossy()]);
+    expect_code(&output, 4);
+    let text = String::from_utf8_lossy(&output.stderr).split_whitespace().collect::<Vec<_>>().join(" ");
+    for word in
+        ["hub::not_built", "no folder `owner/name`", "cargo build --release --features hub", "small.yaml:4:"]
+    {
+        assert!(text.contains(word), "{word:?} is not in {text}");
+    }
+}

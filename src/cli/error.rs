@@ -51,7 +51,7 @@ pub(super) enum CliError {
 impl CliError {
     pub(super) fn exit_code(&self) -> ExitCode {
         let of_config = |error: &ConfigError| match error.problem() {
-            Problem::MissingFile { .. } => ExitCode::File,
+            Problem::MissingFile { .. } | Problem::Hub(_) => ExitCode::File,
             Problem::Override { .. } => ExitCode::Arguments,
             _ => ExitCode::Pipeline,
         };

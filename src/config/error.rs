@@ -7,6 +7,7 @@ use miette::{Diagnostic, LabeledSpan, SourceCode, SourceSpan};
 
 use super::source::{Place, Source};
 use super::{suggest, yaml};
+use crate::model::hub::HubError;
 use crate::stage::ArtefactKind;
 
 /// A problem and where it stands.
@@ -116,6 +117,10 @@ pub enum Problem {
     #[error("`{parameter}` of `{stage}`: there is no {}", path.display())]
     #[diagnostic(code(pipeline::missing_file), help("paths count from the folder of the pipeline file, {}", folder.display()))]
     MissingFile { stage: String, parameter: String, path: PathBuf, folder: PathBuf },
+
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Hub(#[from] HubError),
 
     #[error("`sweep` is not carried out yet: this version runs one value per parameter")]
     #[diagnostic(

@@ -22,7 +22,8 @@ use super::overrides::{self, Override};
 use super::source::{Place, Source};
 use super::{document, yaml};
 use crate::base::StageId;
-use crate::stage::Stage;
+use crate::model::hub;
+use crate::stage::{Source as FileSource, Stage};
 
 /// The version of the pipeline format that this program reads.
 pub const FORMAT: u64 = 1;
@@ -117,20 +118,27 @@ impl Pipeline {
         }
     }
 
-    /// The files that a stage reads, by the names of [`Stage::files`], each of which must be there.
-    pub fn files(&self, stage: usize) -> Result<BTreeMap<String, PathBuf>, ConfigError> {
+    /// What a stage reads, by the names of [`Stage::files`]: files, each of which must be there, or repositories of
+    /// the hub, for whose revision the hub may be asked.
+    pub fn files(&self, stage: usize) -> Result<BTreeMap<String, FileSource>, ConfigError> {
         let entry = &self.stages[stage];
         let mut files = BTreeMap::new();
         for file in entry.stage.files() {
             let path = self.folder().join(file.path);
-            if !path.exists() {
-                let folder = fs::canonicalize(self.folder()).unwrap_or_else(|_| self.folder().to_owned());
-                let (stage_name, parameter) = (entry.id.to_string(), file.name.to_owned());
-                let problem =
-                    Problem::MissingFile { stage: stage_name, parameter, path: file.path.to_owned(), folder };
-                return Err(self.error(problem, &Place::parameter(stage, file.name)));
-            }
-            files.insert(file.name.to_owned(), path);
+            let id = file.path.to_str().filter(|path| hub::is_id(path));
+            let source = match entry.stage.revision().zip(id) {
+                _ if path.exists() => Ok(FileSource::Path(path)),
+                Some((revision, id)) => {
+                    hub::pin(id, revision).map(FileSource::Repository).map_err(Problem::from)
+                }
+                None => {
+                    let folder = fs::canonicalize(self.folder()).unwrap_or_else(|_| self.folder().to_owned());
+                    let (stage, parameter) = (entry.id.to_string(), file.name.to_owned());
+                    Err(Problem::MissingFile { stage, parameter, path: file.path.to_owned(), folder })
+                }
+            };
+            let place = Place::parameter(stage, file.name);
+            files.insert(file.name.to_owned(), source.map_err(|problem| self.error(problem, &place))?);
         }
         Ok(files)
     }

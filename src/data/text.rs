@@ -11,7 +11,7 @@ use crate::model::clip::ClipTextModel;
 use crate::model::tokenizer::ClipTokenizer;
 use crate::model::unet::Conditioning;
 use crate::model::vae::VaeConfig;
-use crate::model::{ModelDirectory, Part};
+use crate::model::{ModelDirectory, ModelError, Part};
 
 /// Prompts that go through a text encoder together; more would only hold more memory.
 const BATCH: usize = 16;
@@ -128,7 +128,9 @@ impl Encoder {
 /// Height and width of the pictures a model draws by default: its latents' size times the autoencoder's factor.
 fn picture_size(directory: &ModelDirectory) -> Result<(usize, usize), DataError> {
     let path = directory.folder(Part::Vae)?.join("config.json");
-    let vae: VaeConfig = files::read_json(&path).map_err(|source| DataError::File { path, source })?;
+    let vae: VaeConfig =
+        files::read_json(&path).map_err(|source| DataError::File { path: path.clone(), source })?;
+    vae.check().map_err(|reason| ModelError::Unsupported { path, reason })?;
     let (height, width) = directory.unet_config()?.sample_size;
     let factor = 1 << vae.block_out_channels.len().saturating_sub(1);
     Ok((height * factor, width * factor))

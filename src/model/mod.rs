@@ -3,6 +3,7 @@
 pub mod clip;
 pub mod contents;
 pub mod directory;
+pub mod hub;
 mod ledger;
 pub mod original;
 mod prediction;

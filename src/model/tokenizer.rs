@@ -100,6 +100,8 @@ impl ClipTokenizer {
             return Err(TokenizerError::Missing { path: path.to_owned() });
         }
         .map_err(|error| unreadable(error.to_string()))?;
+        // What a tokenizer.json says of length would cut before we can say so, and pad as far as it likes.
+        tokenizer.with_padding(None).with_truncation(None).map_err(|error| unreadable(error.to_string()))?;
         tokenizer
             .add_special_tokens([&begin, &end, &pad].map(|token| AddedToken::from(token.as_str(), true)))
             .map_err(|error| unreadable(error.to_string()))?;

@@ -69,7 +69,8 @@ impl VaeConfig {
         let groups = self.norm_num_groups;
         let bounded = |size: usize| (1..=1 << 16).contains(&size);
         let divides = |channels: &usize| groups > 0 && bounded(*channels) && channels.is_multiple_of(groups);
-        let sizes = [self.in_channels, self.out_channels, self.latent_channels, self.layers_per_block];
+        let sizes = [self.in_channels, self.out_channels, self.latent_channels];
+        let layers = self.layers_per_block;
         match () {
             () if self.shift_factor.is_some_and(|shift| shift != 0.0) => {
                 Err("`shift_factor` is set; only autoencoders without a shift are supported".to_owned())
@@ -81,9 +82,13 @@ impl VaeConfig {
             () if self.act_fn != "silu" => {
                 Err(format!("`act_fn` is {}; only silu is supported", self.act_fn))
             }
-            () if !sizes.into_iter().all(bounded) || self.block_out_channels.len() > 16 => {
-                Err(format!("channels and layers {sizes:?} are out of all measure"))
+            () if !sizes.into_iter().all(bounded) => {
+                Err(format!("channels {sizes:?} are out of all measure"))
             }
+            () if !(1..=1 << 8).contains(&layers) || self.block_out_channels.len() > 16 => Err(format!(
+                "{layers} layers in {} blocks are out of all measure",
+                self.block_out_channels.len()
+            )),
             () if self.block_out_channels.is_empty() || !self.block_out_channels.iter().all(divides) => {
                 Err(format!(
                     "`norm_num_groups` is {groups}; it must divide each of `block_out_channels` {:?}",

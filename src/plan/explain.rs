@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
 
 use serde::Serialize;
 
@@ -15,6 +14,8 @@ use crate::base::manifest::Change;
 use crate::base::{Digest, Manifest, StageId};
 use crate::cache::{Lookup, Store};
 use crate::config::Pipeline;
+use crate::model::hub::Pinned;
+use crate::stage::{Contents, Source};
 
 /// What would become of one stage.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -23,6 +24,9 @@ pub struct Forecast {
     pub id: StageId,
     /// Its `use:` name.
     pub stage: String,
+    /// The repositories of the hub that it reads.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub repositories: Vec<Pinned>,
     /// Cached, or not.
     #[serde(flatten)]
     pub outcome: Outcome,
@@ -91,7 +95,10 @@ pub fn explain(
                 None => inputs.push((name, graph.stage(from).id.clone())),
             }
         }
-        let new = manifest(entry, pipeline.seed, device, &known, &file_digests(pipeline, index, store)?);
+        let sources = pipeline.files(index)?;
+        let repositories = sources.values().filter_map(Source::repository).cloned().collect();
+        let files = contents(pipeline, index, sources, store)?;
+        let new = manifest(entry, pipeline.seed, device, &known, &files);
         let last = store.last_manifest(&pipeline.name, &entry.id);
         let outcome = if inputs.is_empty() {
             look_up(&new, last.as_ref(), store, |digest| {
@@ -104,7 +111,7 @@ pub fn explain(
             inputs.dedup();
             Outcome::Waits { inputs, reasons }
         };
-        forecasts.push(Forecast { id: node.id.clone(), stage: node.stage.clone(), outcome });
+        forecasts.push(Forecast { id: node.id.clone(), stage: node.stage.clone(), repositories, outcome });
     }
     Ok(forecasts)
 }
@@ -142,18 +149,24 @@ fn changes(new: &Manifest, last: Option<&Manifest>, unknown: &[String]) -> Vec<R
     changes.filter(|change| !unknown.contains(&change.name)).map(Reason::Changed).collect()
 }
 
-fn file_digests(
+fn contents(
     pipeline: &Pipeline,
     index: usize,
+    sources: BTreeMap<String, Source>,
     store: &Store,
-) -> Result<BTreeMap<String, Digest>, PlanError> {
-    let digest = |(parameter, path): (String, PathBuf)| match store.digest_of(&path) {
-        Ok(digest) => Ok((parameter, digest)),
-        Err(source) => {
-            Err(PlanError::Input { stage: pipeline.stages[index].id.clone(), parameter, path, source })
-        }
+) -> Result<BTreeMap<String, Contents>, PlanError> {
+    let contents = |(parameter, source): (String, Source)| {
+        let contents = source.contents(|path| {
+            store.digest_of(path).map_err(|source| PlanError::Input {
+                stage: pipeline.stages[index].id.clone(),
+                parameter: parameter.clone(),
+                path: path.to_owned(),
+                source,
+            })
+        })?;
+        Ok((parameter, contents))
     };
-    pipeline.files(index)?.into_iter().map(digest).collect()
+    sources.into_iter().map(contents).collect()
 }
 
 impl Outcome {

@@ -7,6 +7,7 @@
 //! | parameters that can change bytes ([`Stage::describe`]) | always | dtype is one of them |
 //! | digest of each input artefact, by parameter | always | contents decide, not which stage made them |
 //! | digest of each file or folder, by parameter | always | contents decide, not where they lie |
+//! | commit of each repository of the hub, by parameter | always | it names the contents, which need not be here to plan |
 //! | pipeline seed and stage id | if the stage is seeded | both name its random streams |
 //! | device class (`cpu`, `cuda`) | if the stage computes | kernels round differently |
 //! | version of the kernels | if the stage computes | so do other kernels |
@@ -15,6 +16,7 @@
 //!
 //! | value | accident |
 //! |---|---|
+//! | the name of a repository, its branch or tag | a branch that moves finds the old artefact |
 //! | a path, a modification time, a host or user name | moving or cloning a project runs everything again |
 //! | device index, thread count, memory budget | the next free GPU, or a bigger machine, misses the cache |
 //! | other stages, their order, the pipeline's name | adding a stage runs the others again |
@@ -29,6 +31,7 @@ use crate::backend::DeviceClass;
 use crate::base::{Digest, Manifest};
 use crate::config::StageEntry;
 use crate::nn;
+use crate::stage::Contents;
 #[expect(unused_imports, reason = "the table above links to it")]
 use crate::stage::Stage;
 
@@ -37,14 +40,14 @@ const LAYOUT: u32 = 1;
 
 /// Everything the bytes of one stage's artefact depend on; its key is [`Manifest::key`].
 ///
-/// `inputs` are digests of artefacts by the names of [`Stage::inputs`], `files` digests of files and
-/// folders by the names of [`Stage::files`].
+/// `inputs` are digests of artefacts by the names of [`Stage::inputs`], `files` the contents of files, folders and
+/// repositories by the names of [`Stage::files`].
 pub fn manifest(
     entry: &StageEntry,
     seed: u64,
     device: DeviceClass,
     inputs: &BTreeMap<String, Digest>,
-    files: &BTreeMap<String, Digest>,
+    files: &BTreeMap<String, Contents>,
 ) -> Manifest {
     let info = entry.stage.info();
     let mut manifest = Manifest::default();
@@ -53,8 +56,8 @@ pub fn manifest(
     for (name, digest) in inputs {
         manifest.input(name, digest);
     }
-    for (name, digest) in files {
-        manifest.field(&format!("file {name}"), digest);
+    for (name, contents) in files {
+        manifest.field(&format!("file {name}"), contents);
     }
     if info.seeded {
         manifest.field("seed", seed).field("id", &entry.id);
@@ -73,8 +76,10 @@ mod tests {
     /// The keys of a loading, a seeded and a computing stage.
     fn keys(text: &str, device: DeviceClass, content: &str) -> Vec<Digest> {
         let pipeline = parse(text).expect("the pipeline is right");
-        let digest = BTreeMap::from([("model".to_owned(), Digest::of(content.as_bytes()))]);
-        let key = |entry| manifest(entry, pipeline.seed, device, &digest, &digest).key();
+        let digest = Digest::of(content.as_bytes());
+        let inputs = BTreeMap::from([("model".to_owned(), digest)]);
+        let files = BTreeMap::from([("model".to_owned(), Contents::Digest(digest))]);
+        let key = |entry| manifest(entry, pipeline.seed, device, &inputs, &files).key();
         pipeline.stages.iter().map(key).collect()
     }
 

@@ -107,7 +107,11 @@ impl RunError {
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Self::UnknownStage { .. } => ExitCode::Arguments,
-            Self::Config(error) if matches!(error.problem(), Problem::MissingFile { .. }) => ExitCode::File,
+            Self::Config(error)
+                if matches!(error.problem(), Problem::MissingFile { .. } | Problem::Hub(_)) =>
+            {
+                ExitCode::File
+            }
             Self::Config(_) | Self::Device { .. } => ExitCode::Pipeline,
             Self::Input { .. } | Self::Folder { .. } => ExitCode::File,
             Self::Cache(error) => error.into(),

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::base::{Digest, StageId, clock};
+use crate::model::hub::Pinned;
 
 /// The format of events as JSON. History: 1, the first. A new kind of event or a new field does not raise it.
 pub const EVENT_FORMAT: u32 = 1;
@@ -50,6 +51,13 @@ pub enum Event {
         expected: Option<Digest>,
         /// What it holds.
         found: Option<Digest>,
+    },
+    /// A name on the hub is a commit now, or was when the hub could last be asked.
+    StagePinned {
+        /// The stage that reads it.
+        stage: StageId,
+        /// The repository.
+        repository: Pinned,
     },
     /// Another process is at work on the same key, and this one waits for it.
     StageWaiting {

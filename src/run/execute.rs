@@ -2,7 +2,7 @@
 
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 
 use candle_core::Device;
@@ -13,11 +13,11 @@ use super::record::{ArtefactRecord, DeviceRecord};
 use super::reporter::Reporter;
 use super::{EVENT_FORMAT, Event, ExitCode, RunError, RunRecord, Sink, State};
 use crate::backend::{DeviceChoice, DeviceClass, Random, memory};
-use crate::base::{Digest, Interrupt, Interrupted, Manifest, StageId, clock};
+use crate::base::{Interrupt, Interrupted, Manifest, StageId, clock};
 use crate::cache::{Begun, Entry, Lookup, Made, Store, Work};
 use crate::config::Pipeline;
 use crate::plan::{self, Graph};
-use crate::stage::{Artefact, Context};
+use crate::stage::{Artefact, Context, Source};
 
 /// What to run, and with what.
 pub struct Job<'a> {
@@ -85,7 +85,7 @@ impl Job<'_> {
 struct Executor<'a> {
     job: &'a Job<'a>,
     wanted: BTreeSet<usize>,
-    files: BTreeMap<usize, BTreeMap<String, PathBuf>>,
+    files: BTreeMap<usize, BTreeMap<String, Source>>,
     folder: RunFolder,
     record: RunRecord,
     device: OnceCell<Device>,
@@ -129,6 +129,9 @@ impl Executor<'_> {
     /// Takes a stage from waiting to cached or done.
     fn stage(&mut self, index: usize) -> Result<(), RunError> {
         let (job, id) = (self.job, self.id(index));
+        for pinned in self.files[&index].values().filter_map(Source::repository) {
+            self.tell(&Event::StagePinned { stage: id.clone(), repository: pinned.clone() });
+        }
         let manifest = self.manifest(index)?;
         let key = manifest.key();
         let stage = &mut self.record.stages[index];
@@ -159,16 +162,18 @@ impl Executor<'_> {
 
     /// What the stage's bytes depend on. Its inputs are there.
     fn manifest(&self, index: usize) -> Result<Manifest, RunError> {
-        let digest = |(name, path): (&String, &PathBuf)| match self.job.store.digest_of(path) {
-            Ok(digest) => Ok((name.clone(), digest)),
-            Err(source) => Err(RunError::Input {
-                stage: self.id(index),
-                parameter: name.clone(),
-                path: path.clone(),
-                source,
-            }),
+        let contents = |(name, source): (&String, &Source)| {
+            let contents = source.contents(|path| {
+                self.job.store.digest_of(path).map_err(|source| RunError::Input {
+                    stage: self.id(index),
+                    parameter: name.clone(),
+                    path: path.to_owned(),
+                    source,
+                })
+            })?;
+            Ok((name.clone(), contents))
         };
-        let files = self.files[&index].iter().map(digest).collect::<Result<BTreeMap<String, Digest>, _>>()?;
+        let files = self.files[&index].iter().map(contents).collect::<Result<BTreeMap<_, _>, RunError>>()?;
         let inputs = self.inputs(index).into_iter().map(|(name, artefact)| (name, artefact.digest)).collect();
         let entry = &self.job.pipeline.stages[index];
         Ok(plan::manifest(entry, self.job.pipeline.seed, self.record.device.class, &inputs, &files))
@@ -208,7 +213,8 @@ impl Executor<'_> {
         attempt(entry.stage.as_ref(), &context).map_err(|ended| match ended {
             Ended::Panic(message) => RunError::Bug { stage: id.clone(), message },
             Ended::Error(source) => {
-                let is_input = |path: &Path| files.values().any(|file| path.starts_with(file));
+                let is_input =
+                    |path: &Path| files.values().filter_map(Source::path).any(|file| path.starts_with(file));
                 RunError::Stage { stage: id.clone(), code: ExitCode::of_stage(&source, is_input), source }
             }
         })?;

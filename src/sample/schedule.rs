@@ -10,6 +10,9 @@ use super::{SampleError, Spacing};
 use crate::base::files;
 use crate::model::Prediction;
 
+/// Models are trained with 1000; beyond lies only a list that fills the memory.
+const MOST_TIMESTEPS: usize = 100_000;
+
 /// What a model was trained with, from its `scheduler_config.json`.
 #[derive(Clone, Debug)]
 pub struct NoiseSchedule {
@@ -230,8 +233,11 @@ impl Level {
 impl Config {
     fn betas(&self) -> Result<Vec<f64>, SampleError> {
         let (count, start, end) = (self.num_train_timesteps, self.beta_start, self.beta_end);
-        if count < 2 {
-            return Err(unsupported("num_train_timesteps", count, "it must be at least 2"));
+        if !(2..=MOST_TIMESTEPS).contains(&count) {
+            return Err(unsupported("num_train_timesteps", count, "it must lie between 2 and 100000"));
+        }
+        if self.steps_offset > count {
+            return Err(unsupported("steps_offset", self.steps_offset, "no timestep lies so far"));
         }
         if !(start > 0.0 && start <= end && end < 1.0) {
             let found = format!("{start} with `beta_end` {end}");

@@ -9,6 +9,7 @@ use crate::data::DataError;
 use crate::distill::DistillError;
 use crate::metric::MetricError;
 use crate::model::ModelError;
+use crate::model::hub::HubError;
 use crate::model::weights::WeightsError;
 use crate::prune::ExportError;
 use crate::sample::SampleError;
@@ -88,6 +89,15 @@ sort! {
     ExportError => input,
     SampleError => input,
     SelectError => pipeline,
+}
+
+impl From<HubError> for StageError {
+    fn from(error: HubError) -> Self {
+        match error {
+            HubError::Interrupted(interrupted) => Self::Interrupted(interrupted),
+            other => Self::input(other),
+        }
+    }
 }
 
 /// As above, but a wish to stop stays one.

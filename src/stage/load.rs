@@ -7,18 +7,26 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::model::Computation;
-use super::{ArtefactKind, Context, FileInput, Input, Stage, StageError, StageInfo};
+use super::{ArtefactKind, BadValue, Context, FileInput, Input, Source, Stage, StageError, StageInfo};
 use crate::backend::Dtype;
 use crate::base::{Manifest, files};
 use crate::model::contents::{self, ModelFile};
+use crate::model::hub;
 use crate::model::{ModelDirectory, Part, Weights};
 
 /// `with:` of `use: load`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(super) struct Load {
-    /// A diffusers model directory, or a bare U-Net directory (config.json and weights) where no later stage needs more.
+    /// A diffusers model directory, or a bare U-Net directory (config.json and weights) where no later stage needs more;
+    /// or, where there is no such folder, the name of one on the Hugging Face hub, such as
+    /// `stabilityai/stable-diffusion-xl-base-1.0`. That needs a program built with `--features hub`. What the model needs
+    /// of the repository is downloaded into the hub's cache, and goes on from where it was cut off; `HF_HOME`,
+    /// `HF_ENDPOINT`, `HF_TOKEN` and `HF_HUB_OFFLINE` mean what they mean to Python's `huggingface_hub`.
     model: PathBuf,
+    /// Branch, tag or commit of a repository on the hub. Default `main`. The commit that it is enters the key: a branch
+    /// that has moved is another model. A whole commit (40 digits) is planned without a network.
+    revision: Option<String>,
     /// What later stages compute this model in. Default `f32`; weights on disk keep their own type.
     #[serde(default)]
     dtype: Dtype,
@@ -58,8 +66,30 @@ impl Stage for Load {
         vec![FileInput { name: "model", path: &self.model }]
     }
 
+    fn revision(&self) -> Option<&str> {
+        Some(self.revision.as_deref().unwrap_or("main"))
+    }
+
+    fn check(&self) -> Result<(), BadValue> {
+        let Some(revision) = &self.revision else { return Ok(()) };
+        let bad = |message| Err(BadValue { name: "revision", message });
+        if !hub::is_revision(revision) {
+            return bad(format!("`revision` is `{revision}`, which can be no branch, tag or commit"));
+        }
+        if !self.model.to_str().is_some_and(hub::is_id) {
+            let model = self.model.display();
+            return bad(format!("`revision` is of a repository such as owner/name, but `model` is the path {model}"));
+        }
+        Ok(())
+    }
+
     fn run(&self, context: &Context<'_>) -> Result<(), StageError> {
-        let source = context.file("model");
+        let source = &match context.source("model") {
+            Source::Path(path) => path.clone(),
+            Source::Repository(pinned) => {
+                hub::download(pinned, self.variant.as_deref(), context.progress, context.interrupt)?
+            }
+        };
         let files = files_of(source, self.variant.as_deref())?;
         check(source, &files)?;
         for file in &files {

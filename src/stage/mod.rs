@@ -6,9 +6,10 @@ mod defaults;
 mod error;
 mod model;
 mod named;
+mod source;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use candle_core::Device;
 use serde::Deserializer;
@@ -19,6 +20,7 @@ use crate::base::{Interrupt, Manifest, Progress, StageId};
 pub use artefact::{Artefact, ArtefactKind};
 pub use error::StageError;
 pub use evaluate::SELECTED;
+pub use source::{Contents, Source};
 
 /// A stage with its parameters, as a pipeline file states it.
 pub trait Stage: Send + Sync {
@@ -36,6 +38,12 @@ pub trait Stage: Send + Sync {
     /// the key, their paths do not.
     fn files(&self) -> Vec<FileInput<'_>> {
         Vec::new()
+    }
+
+    /// The revision that is meant where a path of [`Stage::files`] is not there and is the name of a repository of
+    /// the hub; `None` if there are only paths. The planner makes it a commit, which enters the key.
+    fn revision(&self) -> Option<&str> {
+        None
     }
 
     /// What is wrong with the parameters beyond their types.
@@ -82,8 +90,8 @@ pub struct Context<'a> {
     pub id: &'a StageId,
     /// Input artefacts by the names of [`Stage::inputs`].
     pub inputs: &'a BTreeMap<String, Artefact>,
-    /// Resolved paths by the names of [`Stage::files`].
-    pub files: &'a BTreeMap<String, PathBuf>,
+    /// What the paths lead to, by the names of [`Stage::files`].
+    pub files: &'a BTreeMap<String, Source>,
     /// An empty folder; what lies in it when `run` returns is the artefact.
     pub output: &'a Path,
     /// A folder that outlives a crash and belongs to this key alone: checkpoints go here.
@@ -104,9 +112,14 @@ impl Context<'_> {
         self.inputs.get(name).unwrap_or_else(|| panic!("BUG: input `{name}` was not resolved"))
     }
 
-    /// The path of a file that [`Stage::files`] listed.
-    pub fn file(&self, name: &str) -> &Path {
+    /// What a file that [`Stage::files`] listed leads to.
+    pub fn source(&self, name: &str) -> &Source {
         self.files.get(name).unwrap_or_else(|| panic!("BUG: file `{name}` was not resolved"))
+    }
+
+    /// The path of a file that [`Stage::files`] listed, of a stage without a [`Stage::revision`].
+    pub fn file(&self, name: &str) -> &Path {
+        self.source(name).path().unwrap_or_else(|| panic!("BUG: `{name}` became a repository"))
     }
 }
 

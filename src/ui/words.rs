@@ -19,6 +19,7 @@ pub(super) fn line(event: &Event) -> Option<String> {
             let what = format!("{}: expected {expected}, found {found}; it is made again", path.display());
             state("damaged", stage, &what)
         }
+        Event::StagePinned { stage, repository } => state("pinned", stage, &repository.to_string()),
         Event::StageWaiting { stage, key, holder } => {
             state("waiting", stage, &format!("for {holder}, which makes key {}", key.short()))
         }

@@ -4,6 +4,7 @@ mod clip;
 mod config;
 mod golden;
 mod hostile;
+mod mutated;
 mod pruning;
 mod unet;
 mod vae;

@@ -9,6 +9,17 @@ use crate::nn::{LayerNorm, Linear, attention, gelu, quick_gelu};
 /// No tower comes near; beyond lies a damaged configuration.
 const MOST_LAYERS: usize = 1 << 8;
 
+/// No vocabulary and no layer comes near; beyond lies arithmetic that overflows.
+const MOST_WIDTH: usize = 1 << 20;
+
+/// Fails on a size that no tower has.
+pub(super) fn check_sizes(sizes: &[usize]) -> Result<()> {
+    match sizes.iter().find(|size| !(1..=MOST_WIDTH).contains(*size)) {
+        Some(size) => bail!("a size of {size} in CLIP's config.json is out of all measure"),
+        None => Ok(()),
+    }
+}
+
 /// What a tower's layers have in common.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Shape {
@@ -39,7 +50,8 @@ pub(super) struct Layer {
 impl Layer {
     /// All layers of a tower; `vb` is at the tower.
     pub(super) fn stack(shape: Shape, vb: &VarBuilder) -> Result<Vec<Self>> {
-        let Shape { hidden, heads, layers, .. } = shape;
+        let Shape { hidden, heads, layers, intermediate, .. } = shape;
+        check_sizes(&[hidden, intermediate])?;
         if heads == 0 || !hidden.is_multiple_of(heads) || layers > MOST_LAYERS {
             bail!("CLIP with {layers} layers of {hidden} channels and {heads} heads cannot be built")
         }

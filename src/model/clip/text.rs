@@ -4,7 +4,7 @@ use candle_core::{Result, Tensor, bail};
 use candle_nn::VarBuilder;
 
 use super::config::TextConfig;
-use super::encoder::{Layer, Shape};
+use super::encoder::{Layer, Shape, check_sizes};
 use crate::nn::{LayerNorm, Linear, pointwise};
 
 /// A `CLIPTextModel`, or a `CLIPTextModelWithProjection` where the weights have the projection.
@@ -38,6 +38,7 @@ impl ClipTextModel {
         let bare = vb.contains_tensor("embeddings.token_embedding.weight");
         let tower = if bare { vb.clone() } else { vb.pp("text_model") };
         let hidden = config.hidden_size;
+        check_sizes(&[hidden, config.vocab_size, config.projection_dim, config.max_position_embeddings])?;
         let shape = Shape {
             hidden,
             intermediate: config.intermediate_size,

@@ -4,7 +4,7 @@ use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 
 use super::config::VisionConfig;
-use super::encoder::{Layer, Shape};
+use super::encoder::{Layer, Shape, check_sizes};
 use crate::nn::{Conv2d, LayerNorm, pointwise};
 
 /// The picture tower of a `CLIPModel`.
@@ -22,7 +22,8 @@ impl ClipVisionModel {
     /// Reads the weights; `vb` is at `vision_model`.
     pub fn new(config: &VisionConfig, vb: VarBuilder) -> Result<Self> {
         let VisionConfig { hidden_size: hidden, patch_size: patch, num_channels: colours, .. } = *config;
-        if patch == 0 || !config.image_size.is_multiple_of(patch) {
+        check_sizes(&[hidden, patch, colours, config.image_size])?;
+        if !config.image_size.is_multiple_of(patch) {
             candle_core::bail!("`patch_size` {patch} must divide `image_size` {}", config.image_size)
         }
         let shape = Shape {

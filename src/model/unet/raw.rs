@@ -123,6 +123,9 @@ const FIXED: &[(&str, &str)] = &[
 /// No U-Net comes near these; beyond them lies only arithmetic that overflows.
 const MOST_CHANNELS: usize = 1 << 16;
 const MOST_LAYERS: usize = 1 << 8;
+const MOST_LEVELS: usize = 1 << 4;
+/// Of ResNets and transformer blocks together; SDXL has 87.
+const MOST_STEPS: usize = 1 << 12;
 
 impl Raw {
     /// Parses and translates. The removed units are returned as written, to be checked against the shape.
@@ -139,11 +142,13 @@ impl Raw {
                 _ => return Err(contradiction("sample_size", size, "height and width are needed")),
             },
         };
+        let levels = raw.levels()?;
+        check_steps(&levels)?;
         let config = UNetConfig {
             in_channels: bounded("in_channels", raw.in_channels, MOST_CHANNELS)?,
             out_channels: bounded("out_channels", raw.out_channels, MOST_CHANNELS)?,
             sample_size,
-            levels: raw.levels()?,
+            levels,
             mid: raw.mid()?,
             norm_num_groups: raw.norm_num_groups,
             norm_eps: raw.norm_eps,
@@ -162,7 +167,7 @@ impl Raw {
 
     fn levels(&self) -> Result<Vec<Level>, ConfigError> {
         let count = self.block_out_channels.len();
-        bounded("block_out_channels", count, MOST_LAYERS)?;
+        bounded("block_out_channels", count, MOST_LEVELS)?;
         let one_each = format!("one for each of {count} `block_out_channels` is needed");
         let spread = |key, values: &OneOrMany<usize>| {
             values.spread(count).ok_or_else(|| contradiction(key, values, &one_each))
@@ -302,6 +307,13 @@ fn attends(key: &'static str, kind: &str, way: &str) -> Result<bool, ConfigError
 fn per_layer(key: &'static str, depth: &OneOrMany<usize>, layers: usize) -> Result<Vec<usize>, ConfigError> {
     let needed = || contradiction(key, depth, &format!("{layers} layers need as many depths"));
     depth.spread(layers).ok_or_else(needed)?.into_iter().map(|depth| at_most(key, depth)).collect()
+}
+
+/// Each number is bounded already; together they could still make a list that fills the memory.
+fn check_steps(levels: &[Level]) -> Result<(), ConfigError> {
+    let depths = |depths: &Option<Vec<usize>>| depths.iter().flatten().sum::<usize>();
+    let steps = |level: &Level| 2 * level.layers + 1 + depths(&level.down_depths) + depths(&level.up_depths);
+    bounded("transformer_layers_per_block", levels.iter().map(steps).sum(), MOST_STEPS).map(drop)
 }
 
 fn at_most(key: &'static str, depth: usize) -> Result<usize, ConfigError> {

@@ -1,0 +1,42 @@
+//! Where the hub is and where its files are kept, by the variables that `huggingface_hub` reads.
+
+use std::env;
+
+use hf_hub::Cache;
+use hf_hub::api::sync::{Api, ApiBuilder};
+
+use super::HubError;
+
+/// How this process may use the hub.
+pub(super) struct Environment {
+    pub(super) api: Api,
+    pub(super) cache: Cache,
+    pub(super) endpoint: String,
+    /// Why not to ask the hub.
+    pub(super) offline: Option<String>,
+    /// Whom the hub sees.
+    pub(super) who: &'static str,
+}
+
+impl Environment {
+    pub(super) fn read(id: &str) -> Result<Self, HubError> {
+        let text =
+            |name| env::var(name).ok().map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
+        let endpoint = text("HF_ENDPOINT").unwrap_or_else(|| "https://huggingface.co".to_owned());
+        let endpoint = endpoint.trim_end_matches('/').to_owned();
+        let cache = Cache::from_env();
+        let token = text("HF_TOKEN").or_else(|| cache.token());
+        let who = if token.is_some() { "this token" } else { "somebody without a token" };
+        // Retries of the crate may append what is there already; ours begin a file anew from its length.
+        let builder = ApiBuilder::from_cache(cache.clone()).with_endpoint(endpoint.clone()).with_retries(0);
+        let api = builder.with_token(token).with_user_agent("laptop-diff", env!("CARGO_PKG_VERSION")).build();
+        let api = api.map_err(|error| HubError::Download {
+            id: id.to_owned(),
+            what: "anything".to_owned(),
+            reason: error.to_string(),
+        })?;
+        let said = |text: String| ["1", "on", "yes", "true"].contains(&text.to_lowercase().as_str());
+        let offline = text("HF_HUB_OFFLINE").is_some_and(said).then(|| "HF_HUB_OFFLINE is set".to_owned());
+        Ok(Self { api, cache, endpoint, offline, who })
+    }
+}

@@ -1,0 +1,61 @@
+//! What a parameter that names a file leads to, and what of it the key needs to know.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use crate::base::Digest;
+use crate::model::hub::Pinned;
+
+/// What a parameter of [`super::Stage::files`] leads to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// A file or folder that is there.
+    Path(PathBuf),
+    /// A repository of the hub; its files come when the stage runs.
+    Repository(Pinned),
+}
+
+impl Source {
+    /// What stands in the key; `digest` is asked for that of a path. A repository's commit names its files, so that
+    /// nothing is downloaded to plan.
+    pub fn contents<E>(&self, digest: impl FnOnce(&Path) -> Result<Digest, E>) -> Result<Contents, E> {
+        Ok(match self {
+            Self::Path(path) => Contents::Digest(digest(path)?),
+            Self::Repository(pinned) => Contents::Commit(pinned.commit.clone()),
+        })
+    }
+
+    /// The path, if it is one.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Path(path) => Some(path),
+            Self::Repository(_) => None,
+        }
+    }
+
+    /// The repository, if it is one.
+    pub fn repository(&self) -> Option<&Pinned> {
+        match self {
+            Self::Path(_) => None,
+            Self::Repository(pinned) => Some(pinned),
+        }
+    }
+}
+
+/// What the bytes behind a [`Source`] follow from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Contents {
+    /// The digest of a file or folder.
+    Digest(Digest),
+    /// A commit of a repository.
+    Commit(String),
+}
+
+impl fmt::Display for Contents {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Digest(digest) => digest.fmt(f),
+            Self::Commit(commit) => write!(f, "commit {commit}"),
+        }
+    }
+}

@@ -1,0 +1,387 @@
+//! Valid files of a model, changed in a few places as a hostile hand or a broken disk would: reading them may fail,
+//! but does not panic and takes no memory that the file does not justify.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::fs;
+use std::path::{Component, Path};
+
+use candle_core::{DType, Device};
+use laptop_diff::model::tokenizer::ClipTokenizer;
+use laptop_diff::model::unet::UNetConfig;
+use laptop_diff::model::{ModelDirectory, Part, Weights, contents};
+use laptop_diff::sample::{self, NoiseSchedule, SAMPLERS};
+use proptest::prelude::*;
+use proptest::sample::Index;
+use proptest::test_runner::{Config, TestRunner};
+use serde_json::{Value, json};
+
+use crate::golden::{Golden, folder};
+
+/// The small models here take about a megabyte; the list of tensors of the largest shape that is accepted, some
+/// twenty. What a config alone can ask for begins at gigabytes.
+const MOST_BYTES: isize = 64 << 20;
+const CASES: u32 = 256;
+
+/// Counts what each thread holds.
+struct Counting;
+
+thread_local! {
+    static HELD: Cell<isize> = const { Cell::new(0) };
+    static PEAK: Cell<isize> = const { Cell::new(0) };
+}
+
+fn count(change: isize) {
+    // A thread that ends frees after its counters are gone.
+    let _ = HELD.try_with(|held| {
+        held.set(held.get() + change);
+        PEAK.with(|peak| peak.set(peak.get().max(held.get())));
+    });
+}
+
+// SAFETY: every call goes to the system's allocator as it came.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count(layout.size() as isize);
+        // SAFETY: as above.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        count(-(layout.size() as isize));
+        // SAFETY: as above.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+/// One change of a JSON file, at one of its nodes.
+#[derive(Clone, Debug)]
+enum Change {
+    Set(Value),
+    Remove,
+    /// A list becomes so many of its first element.
+    Repeat(usize),
+}
+
+fn change() -> impl Strategy<Value = (Index, Change)> {
+    let numbers = [
+        json!(-1),
+        json!(0),
+        json!(1),
+        json!(7),
+        json!(255),
+        json!(1 << 16),
+        json!(1u64 << 32),
+        json!(1u64 << 40),
+        json!(u64::MAX),
+        json!(i64::MIN),
+        json!(0.5),
+        json!(1e-320),
+        json!(-1e308),
+    ];
+    let others = [
+        Value::Null,
+        json!(true),
+        json!(""),
+        json!("silu"),
+        json!("../../etc/passwd"),
+        json!("\u{0}\u{10ffff}"),
+        json!("a".repeat(10_000)),
+        json!([]),
+        json!([[]]),
+        json!([1, [2, [3]], null]),
+        json!(vec![256; 16]),
+        json!({}),
+        json!({ "content": 1 }),
+    ];
+    let change = prop_oneof![
+        4 => prop::sample::select(numbers.to_vec()).prop_map(Change::Set),
+        4 => prop::sample::select(others.to_vec()).prop_map(Change::Set),
+        1 => Just(Change::Remove),
+        1 => prop::sample::select(vec![2, 16, 17, 256, 10_000]).prop_map(Change::Repeat),
+    ];
+    (any::<Index>(), change)
+}
+
+/// JSON pointers to every node; of a long list or map, such as a vocabulary, to the first.
+fn nodes(value: &Value, place: &str, found: &mut Vec<String>) {
+    found.push(place.to_owned());
+    match value {
+        Value::Array(values) => {
+            values
+                .iter()
+                .take(16)
+                .enumerate()
+                .for_each(|(key, value)| nodes(value, &format!("{place}/{key}"), found));
+        }
+        Value::Object(values) => values.iter().take(64).for_each(|(key, value)| {
+            nodes(value, &format!("{place}/{}", key.replace('~', "~0").replace('/', "~1")), found);
+        }),
+        _ => {}
+    }
+}
+
+fn apply(file: &mut Value, index: Index, change: Change) {
+    let mut places = Vec::new();
+    nodes(file, "", &mut places);
+    let place = &places[index.index(places.len())];
+    match (change, place.rsplit_once('/')) {
+        (Change::Remove, Some((parent, key))) => {
+            if let Some(Value::Object(parent)) = file.pointer_mut(parent) {
+                parent.remove(&key.replace("~1", "/").replace("~0", "~"));
+            }
+        }
+        (change, _) => {
+            let Some(node) = file.pointer_mut(place) else { return };
+            match (change, node) {
+                (Change::Repeat(times), Value::Array(values)) if !values.is_empty() => {
+                    *values = vec![values[0].clone(); times];
+                }
+                (Change::Set(value), node) => *node = value,
+                _ => {}
+            }
+        }
+    }
+}
+
+/// Reads `valid`, then what changes make of it: its values where it is JSON, else its bytes.
+fn survives(valid: &[u8], read: impl Fn(&[u8])) {
+    let bounded = |bytes: &[u8]| {
+        let before = HELD.get();
+        PEAK.set(before);
+        read(bytes);
+        let taken = PEAK.get() - before;
+        assert!(taken < MOST_BYTES, "{} MiB were taken", taken >> 20);
+    };
+    let mut runner = TestRunner::new(Config { cases: CASES, failure_persistence: None, ..Config::default() });
+    bounded(valid);
+    let byte = (any::<Index>(), any::<u8>());
+    let bytes = (prop::collection::vec(byte, 0..8), any::<Index>(), any::<bool>());
+    let ended = runner.run(&bytes, |(bytes, end, cut)| {
+        let mut changed = valid.to_vec();
+        bytes.into_iter().for_each(|(index, byte)| changed[index.index(valid.len())] = byte);
+        if cut {
+            changed.truncate(end.index(valid.len()));
+        }
+        bounded(&changed);
+        Ok(())
+    });
+    ended.unwrap_or_else(|error| panic!("{error}"));
+    let Ok(json) = serde_json::from_slice::<Value>(valid) else { return };
+    let ended = runner.run(&prop::collection::vec(change(), 1..4), |changes| {
+        let mut changed = json.clone();
+        changes.into_iter().for_each(|(index, change)| apply(&mut changed, index, change));
+        bounded(changed.to_string().as_bytes());
+        Ok(())
+    });
+    ended.unwrap_or_else(|error| panic!("{error}"));
+}
+
+/// A folder with a part of a model, of which one file is changed and `read` reads all.
+fn part_survives(golden: &str, part: &str, read: impl Fn(&ModelDirectory)) {
+    let golden = Golden::open(golden);
+    let sandbox = tempfile::tempdir().expect("a temporary folder can be written");
+    golden.write_folder(&sandbox.path().join(part));
+    fs::write(sandbox.path().join("model_index.json"), "{}").expect("as above");
+    survives(golden.config.as_bytes(), |bytes| {
+        fs::write(sandbox.path().join(part).join("config.json"), bytes).expect("as above");
+        read(&ModelDirectory::open(sandbox.path()).expect("it has an index"));
+    });
+}
+
+#[test]
+fn config_of_a_unet() {
+    for golden in ["unet_sd15", "unet_sdxl", "unet_nested"] {
+        part_survives(golden, "unet", |directory| {
+            drop(directory.unet(DType::F32, &Device::Cpu));
+            drop(directory.unet_trainable(DType::F32, &Device::Cpu));
+        });
+    }
+}
+
+#[test]
+fn config_of_a_unet_of_real_size() {
+    for name in ["sd-v1-5", "sdxl-base", "koala-700m"] {
+        let text = fs::read(folder().join(format!("configs/{name}.json"))).expect("the file is in git");
+        survives(&text, |bytes| {
+            if let Ok(config) = UNetConfig::parse(&String::from_utf8_lossy(bytes)) {
+                assert!(config.inventory().parameters() > 0);
+            }
+        });
+    }
+}
+
+#[test]
+fn config_of_an_autoencoder() {
+    part_survives("vae", "vae", |directory| drop(directory.vae(DType::F32, &Device::Cpu)));
+}
+
+#[test]
+fn config_of_a_text_encoder() {
+    for (golden, part) in [("text_encoder", Part::TextEncoder), ("text_encoder_2", Part::TextEncoder2)] {
+        part_survives(golden, part.folder(), |directory| {
+            drop(directory.text_encoder(part, DType::F32, &Device::Cpu));
+        });
+    }
+}
+
+#[test]
+fn config_of_a_scorer() {
+    let golden = Golden::open("scorer");
+    let sandbox = tempfile::tempdir().expect("a temporary folder can be written");
+    golden.write_folder(sandbox.path());
+    for file in ["vocab.json", "merges.txt"] {
+        fs::copy(folder().join("tokenizer").join(file), sandbox.path().join(file)).expect("as above");
+    }
+    survives(golden.config.as_bytes(), |bytes| {
+        fs::write(sandbox.path().join("config.json"), bytes).expect("as above");
+        let directory = ModelDirectory::open(sandbox.path()).expect("it has a config");
+        drop(directory.scorer(DType::F32, &Device::Cpu));
+    });
+}
+
+#[test]
+fn config_of_a_scheduler() {
+    let valid = json!({
+        "num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear",
+        "prediction_type": "v_prediction", "timestep_spacing": "leading", "steps_offset": 1, "set_alpha_to_one": false,
+        "trained_betas": null, "clip_sample": false, "final_sigmas_type": "zero",
+    });
+    survives(valid.to_string().as_bytes(), |bytes| {
+        let Ok(config) = serde_json::from_slice(bytes) else { return };
+        let Ok(schedule) = NoiseSchedule::from_config(&config) else { return };
+        for sampler in SAMPLERS {
+            for steps in [1, 25, 1000] {
+                drop(sample::Path::new(*sampler, &schedule, steps));
+            }
+        }
+    });
+}
+
+#[test]
+fn index_of_a_pipeline() {
+    let valid = json!({
+        "_class_name": "StableDiffusionPipeline", "unet": ["diffusers", "UNet2DConditionModel"],
+        "../outside": ["diffusers", "AutoencoderKL"], "/": [null, null], "safety_checker": [null, null],
+    });
+    let paths = [
+        "unet/config.json",
+        "unet/model.safetensors",
+        "../outside/config.json",
+        "/config.json",
+        "a/../b.json",
+    ];
+    survives(valid.to_string().as_bytes(), |bytes| {
+        let Ok(index) = serde_json::from_slice::<serde_json::Map<_, _>>(bytes) else { return };
+        let files = contents::choose(&paths.map(str::to_owned), Some(&index), None)
+            .expect("no variant was asked for");
+        for file in files.iter().flat_map(|file| [&file.from, &file.to]) {
+            let plain = Path::new(file).components().all(|part| matches!(part, Component::Normal(_)));
+            assert!(plain, "{file} leads out of its folder");
+        }
+    });
+}
+
+/// A tokenizer's folder of which `name` is changed.
+fn tokenizer_survives(name: &str, valid: &[u8], beside: &[&str]) {
+    let sandbox = tempfile::tempdir().expect("a temporary folder can be written");
+    for file in beside {
+        fs::copy(folder().join("tokenizer").join(file), sandbox.path().join(file)).expect("as above");
+    }
+    survives(valid, |bytes| {
+        fs::write(sandbox.path().join(name), bytes).expect("as above");
+        if let Ok(tokenizer) = ClipTokenizer::open(sandbox.path()) {
+            drop(tokenizer.encode(&["a red circle", "", "Ünïcode 漢字 \u{0}"]));
+        }
+    });
+}
+
+#[test]
+fn files_of_a_tokenizer() {
+    let files = ["vocab.json", "merges.txt", "special_tokens_map.json", "tokenizer_config.json"];
+    for file in files {
+        let valid = fs::read(folder().join("tokenizer").join(file)).expect("the file is in git");
+        tokenizer_survives(file, &valid, &files);
+    }
+}
+
+#[test]
+fn a_tokenizer_in_one_file() {
+    let read =
+        |file: &str| fs::read_to_string(folder().join("tokenizer").join(file)).expect("the file is in git");
+    let vocabulary: Value = serde_json::from_str(&read("vocab.json")).expect("a map");
+    let merges = read("merges.txt");
+    let merges: Vec<&str> =
+        merges.lines().filter(|line| !line.starts_with("#version") && !line.is_empty()).collect();
+    let valid = json!({
+        "version": "1.0",
+        "truncation": { "direction": "Right", "max_length": 77, "strategy": "LongestFirst", "stride": 0 },
+        "padding": {
+            "strategy": { "Fixed": 77 }, "direction": "Right", "pad_to_multiple_of": null, "pad_id": 1,
+            "pad_type_id": 0, "pad_token": "<|endoftext|>"
+        },
+        "added_tokens": [{
+            "id": 1, "content": "<|endoftext|>", "single_word": false, "lstrip": false, "rstrip": false,
+            "normalized": false, "special": true
+        }],
+        "normalizer": { "type": "Sequence", "normalizers": [
+            { "type": "NFC" }, { "type": "Replace", "pattern": { "Regex": "\\s+" }, "content": " " },
+            { "type": "Lowercase" }
+        ] },
+        "pre_tokenizer": { "type": "Sequence", "pretokenizers": [
+            { "type": "Split", "pattern": { "Regex": "[\\p{L}]+|[\\p{N}]|[^\\s\\p{L}\\p{N}]+" },
+              "behavior": "Removed", "invert": true },
+            { "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true }
+        ] },
+        "post_processor": null, "decoder": null,
+        "model": {
+            "type": "BPE", "dropout": null, "unk_token": "<|endoftext|>", "continuing_subword_prefix": "",
+            "end_of_word_suffix": "</w>", "fuse_unk": false, "vocab": vocabulary, "merges": merges
+        }
+    });
+    tokenizer_survives("tokenizer.json", valid.to_string().as_bytes(), &[]);
+}
+
+/// Every tensor that a file of weights claims to have is read.
+fn read_all(path: &Path) {
+    let Ok(weights) = Weights::open(path) else { return };
+    for name in weights.names() {
+        drop(weights.tensor(name, DType::F32, &Device::Cpu));
+    }
+    drop(weights.check_finite());
+}
+
+#[test]
+fn index_of_shards() {
+    let sandbox = tempfile::tempdir().expect("a temporary folder can be written");
+    Golden::open("vae").write_folder(sandbox.path());
+    let shard = "model-00001-of-00001.safetensors";
+    fs::rename(sandbox.path().join("model.safetensors"), sandbox.path().join(shard)).expect("as above");
+    let names = Golden::open("vae").weights().into_keys();
+    let map: serde_json::Map<_, _> = names.map(|name| (name, json!(shard))).collect();
+    let valid = json!({ "metadata": { "total_size": 1 }, "weight_map": map });
+    survives(valid.to_string().as_bytes(), |bytes| {
+        fs::write(sandbox.path().join("model.safetensors.index.json"), bytes).expect("as above");
+        read_all(sandbox.path());
+    });
+}
+
+#[test]
+fn header_of_weights() {
+    let sandbox = tempfile::tempdir().expect("a temporary folder can be written");
+    let path = sandbox.path().join("model.safetensors");
+    let header = json!({
+        "__metadata__": { "format": "pt" },
+        "a": { "dtype": "F16", "shape": [2, 3], "data_offsets": [0, 12] },
+        "b": { "dtype": "BF16", "shape": [], "data_offsets": [12, 14] },
+        "c": { "dtype": "F8_E4M3", "shape": [2], "data_offsets": [14, 16] },
+    });
+    survives(header.to_string().as_bytes(), |bytes| {
+        let length = (bytes.len() as u64).to_le_bytes();
+        fs::write(&path, [&length, bytes, &[0; 16]].concat()).expect("as above");
+        read_all(&path);
+    });
+}
