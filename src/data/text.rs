@@ -6,9 +6,9 @@ use std::path::Path;
 use candle_core::{DType, Device, Tensor};
 
 use super::DataError;
-use crate::base::files;
+use crate::base::{Progress, files};
 use crate::model::clip::ClipTextModel;
-use crate::model::tokenizer::ClipTokenizer;
+use crate::model::tokenizer::{ClipTokenizer, Tokens};
 use crate::model::unet::Conditioning;
 use crate::model::vae::VaeConfig;
 use crate::model::{ModelDirectory, Part};
@@ -85,16 +85,37 @@ impl Encoder {
         })
     }
 
-    /// What guidance goes away from: no text, `count` times.
-    pub fn unconditional(&self, count: usize) -> Result<Conditioning, DataError> {
-        let empty = self.encode(&vec![""; count])?;
-        if !self.zeros_for_empty {
-            return Ok(empty);
+    /// Tells of prompts that are longer than the model reads: the first of them, and how many more there are.
+    pub fn tell_truncated(
+        &self,
+        prompts: &[impl AsRef<str>],
+        progress: &dyn Progress,
+    ) -> Result<(), DataError> {
+        let prompts: Vec<&str> = prompts.iter().map(AsRef::as_ref).collect();
+        // SDXL's second tokenizer differs from the first in its padding alone.
+        let Tokens { truncated, room, .. } = self.towers[0].tokenizer.encode(&prompts)?;
+        if let Some(&(index, cut)) = truncated.first() {
+            let (prompt, tokens) = (prompts[index], room + cut);
+            let more = match truncated.len() - 1 {
+                0 => String::new(),
+                1 => ", and so does 1 more".to_owned(),
+                several => format!(", and so do {several} more"),
+            };
+            progress.note(&format!("`{prompt}` has {tokens} tokens, of which only {room} are read{more}"));
+        }
+        Ok(())
+    }
+
+    /// What guidance goes away from: the negative prompt, `count` times. An empty one may be zeros instead.
+    pub fn unconditional(&self, negative_prompt: &str, count: usize) -> Result<Conditioning, DataError> {
+        let encoded = self.encode(&vec![negative_prompt; count])?;
+        if !negative_prompt.is_empty() || !self.zeros_for_empty {
+            return Ok(encoded);
         }
         Ok(Conditioning {
-            encoder_hidden_states: empty.encoder_hidden_states.zeros_like()?,
-            text_embeds: empty.text_embeds.map(|texts| texts.zeros_like()).transpose()?,
-            time_ids: empty.time_ids,
+            encoder_hidden_states: encoded.encoder_hidden_states.zeros_like()?,
+            text_embeds: encoded.text_embeds.map(|texts| texts.zeros_like()).transpose()?,
+            time_ids: encoded.time_ids,
         })
     }
 
