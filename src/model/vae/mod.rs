@@ -1,11 +1,15 @@
 //! The autoencoder between pictures and latents (diffusers' `AutoencoderKL`), each half a list of layers.
 
+mod tiling;
+
 use candle_core::{DType, Result, Tensor};
 use candle_nn::VarBuilder;
 use serde::Deserialize;
 
 use super::resnet::ResnetBlock;
 use crate::nn::{Conv2d, GroupNorm, Linear, activation_dtype, attention};
+
+pub use tiling::TileSide;
 
 /// Epsilon of every norm; diffusers fixes it.
 const EPS: f64 = 1e-6;
@@ -107,6 +111,7 @@ pub struct AutoencoderKl {
     encoder: Vec<Layer>,
     decoder: Vec<Layer>,
     dtype: DType,
+    tile: Option<TileSide>,
 }
 
 #[derive(Clone, Debug)]
@@ -128,7 +133,13 @@ impl AutoencoderKl {
             decoder: decoder(config, &vb)?,
             config: config.clone(),
             dtype,
+            tile: None,
         })
+    }
+
+    /// The same, which divides what is larger than `tile` into tiles; without one it takes everything whole.
+    pub fn tiled(self, tile: Option<TileSide>) -> Self {
+        Self { tile, ..self }
     }
 
     /// Its configuration.
@@ -144,13 +155,25 @@ impl AutoencoderKl {
     /// Pictures [b, 3, h, w] in -1..1 -> latents [b, 4, h/8, w/8] of about unit variance. The mean of
     /// the posterior is taken: calibration and training want no second source of noise.
     pub fn encode(&self, pictures: &Tensor) -> Result<Tensor> {
-        let moments = walk(&self.encoder, &pictures.to_dtype(self.dtype)?)?;
+        let moments = self.walk(&self.encoder, &pictures.to_dtype(self.dtype)?, self.downscale(), 1)?;
         moments.narrow(1, 0, self.config.latent_channels)?.contiguous()? * self.config.scaling_factor
     }
 
     /// Latents [b, 4, h, w] of about unit variance -> pictures [b, 3, 8h, 8w], about -1..1, not clamped.
     pub fn decode(&self, latents: &Tensor) -> Result<Tensor> {
-        walk(&self.decoder, &(latents.to_dtype(self.dtype)? / self.config.scaling_factor)?)
+        let latents = (latents.to_dtype(self.dtype)? / self.config.scaling_factor)?;
+        self.walk(&self.decoder, &latents, 1, self.downscale())
+    }
+
+    /// One half, by tiles where `x` is larger than one. A latent pixel is `before` pixels of `x`, `after` of the result.
+    fn walk(&self, half: &[Layer], x: &Tensor, before: usize, after: usize) -> Result<Tensor> {
+        let (_, _, height, width) = x.dims4()?;
+        match self.tile.map(TileSide::get) {
+            Some(side) if height.max(width) > side * before => {
+                tiling::by_tiles(x, side * before, side / 4 * after, |tile| walk(half, tile))
+            }
+            _ => walk(half, x),
+        }
     }
 }
 
