@@ -16,6 +16,9 @@ use crate::model::{ModelDirectory, Part};
 /// Prompts that go through a text encoder together; more would only hold more memory.
 const BATCH: usize = 16;
 
+/// Letters of a prompt that a note shows.
+const SHOWN: usize = 40;
+
 /// The text side of a model.
 pub struct Encoder {
     towers: Vec<Tower>,
@@ -59,6 +62,11 @@ impl Encoder {
         })
     }
 
+    /// Where its tensors live.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
     /// The conditioning of each prompt. Each different prompt is encoded once.
     pub fn encode(&self, prompts: &[impl AsRef<str>]) -> Result<Conditioning, DataError> {
         let mut different: Vec<&str> = Vec::new();
@@ -85,23 +93,22 @@ impl Encoder {
         })
     }
 
-    /// Tells of prompts that are longer than the model reads: the first of them, and how many more there are.
-    pub fn tell_truncated(
+    /// Notes prompts that are longer than the text encoder reads: the first of them, and how many more.
+    pub fn note_truncated<'p>(
         &self,
-        prompts: &[impl AsRef<str>],
+        prompts: impl IntoIterator<Item = &'p str>,
         progress: &dyn Progress,
     ) -> Result<(), DataError> {
-        let prompts: Vec<&str> = prompts.iter().map(AsRef::as_ref).collect();
-        // SDXL's second tokenizer differs from the first in its padding alone.
+        let prompts: Vec<&str> = prompts.into_iter().collect();
+        // SDXL's two tokenizers differ in nothing but their padding.
         let Tokens { truncated, room, .. } = self.towers[0].tokenizer.encode(&prompts)?;
-        if let Some(&(index, cut)) = truncated.first() {
-            let (prompt, tokens) = (prompts[index], room + cut);
-            let more = match truncated.len() - 1 {
+        if let Some((&(first, cut), others)) = truncated.split_first() {
+            let start: String = prompts[first].chars().take(SHOWN).collect();
+            let others = match others.len() {
                 0 => String::new(),
-                1 => ", and so does 1 more".to_owned(),
-                several => format!(", and so do {several} more"),
+                count => format!(", and {count} more"),
             };
-            progress.note(&format!("`{prompt}` has {tokens} tokens, of which only {room} are read{more}"));
+            progress.note(&format!("cut to {room} tokens: `{start}...` of {}{others}", room + cut));
         }
         Ok(())
     }

@@ -23,6 +23,8 @@ pub struct Trajectories<'a> {
     pub encoder: &'a Encoder,
     /// The prompts, taken in turn.
     pub prompts: &'a [String],
+    /// What guidance goes away from.
+    pub negative_prompt: &'a str,
     /// The number of points.
     pub samples: usize,
     /// Points per trajectory, at most its evaluations of the U-Net: more make the points cheaper and more alike.
@@ -45,7 +47,9 @@ impl Trajectories<'_> {
         let legs = sample::Path::new(sampler, schedule, steps)?.legs;
         let per_trajectory = self.per_trajectory.clamp(1, legs.len());
         let trajectories: Vec<usize> = (0..self.samples.div_ceil(per_trajectory)).collect();
-        let device = self.encoder.unconditional(1)?.encoder_hidden_states.device().clone();
+        let device = self.encoder.device();
+        let used = self.prompts.iter().take(trajectories.len()).map(String::as_str);
+        self.encoder.note_truncated(used.chain([self.negative_prompt]), progress)?;
         progress.length(trajectories.len() as u64, "trajectories");
         let mut parts = Vec::new();
         let mut done = 0;
@@ -55,7 +59,7 @@ impl Trajectories<'_> {
                 self.walk(batch, per_trajectory, &legs, interrupt)?.save(&path)?;
             }
             // What was just written is read back too, so that a resumed run cannot differ.
-            parts.push(Calibration::load(&path, &device)?);
+            parts.push(Calibration::load(&path, device)?);
             done += batch.len();
             progress.position(done as u64);
         }
@@ -78,7 +82,7 @@ impl Trajectories<'_> {
         let prompts: Vec<&str> =
             batch.iter().map(|&one| self.prompts[one % self.prompts.len()].as_str()).collect();
         let conditioning = self.encoder.encode(&prompts)?;
-        let unconditional = self.encoder.unconditional(batch.len())?;
+        let unconditional = self.encoder.unconditional(self.negative_prompt, batch.len())?;
         let (height, width) = unet.config().sample_size;
         let device = conditioning.encoder_hidden_states.device();
         let latent = [unet.config().in_channels, height, width];

@@ -151,7 +151,10 @@ mod tests {
             }
             let schedule = NoiseSchedule::from_config(&config)?;
             assert_eq!(schedule.final_level_or(true), schedule.level(0.0));
-            assert_eq!((schedule.spacing_or(Spacing::Linspace), schedule.steps_offset()), (Spacing::Leading, 1));
+            assert_eq!(
+                (schedule.spacing_or(Spacing::Linspace), schedule.steps_offset()),
+                (Spacing::Leading, 1)
+            );
             assert!((schedule.alphas_cumprod()[999] - 0.0047).abs() < 5e-5);
         }
         Ok(())

@@ -5,5 +5,6 @@ mod config;
 mod golden;
 mod hostile;
 mod pruning;
+mod text;
 mod unet;
 mod vae;
