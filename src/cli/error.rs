@@ -11,6 +11,9 @@ use crate::model::ModelError;
 use crate::plan::PlanError;
 use crate::report::ReportError;
 use crate::run::{ExitCode, RunError};
+use crate::stage::StageError;
+
+use super::generate::Size;
 
 /// An error with its way to the user.
 #[derive(Debug, thiserror::Error, Diagnostic)]
@@ -33,6 +36,12 @@ pub(super) enum CliError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Report(#[from] ReportError),
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Stage(#[from] StageError),
+    #[error("--size is {found}; {needed}")]
+    #[diagnostic(code(cli::size), help("leave it out to draw at the size that the U-Net was trained for"))]
+    Size { found: Size, needed: String },
     #[error("{}: {source}", path.display())]
     #[diagnostic(code(cli::file))]
     File { path: PathBuf, source: io::Error },
@@ -55,6 +64,8 @@ impl CliError {
             Self::Plan(PlanError::Input { .. }) | Self::Model(_) | Self::Report(_) | Self::File { .. } => {
                 ExitCode::File
             }
+            Self::Stage(error) => ExitCode::of_stage(error, |_| true),
+            Self::Size { .. } => ExitCode::Arguments,
             Self::Threads { .. } => ExitCode::Pipeline,
         }
     }

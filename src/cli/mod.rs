@@ -1,6 +1,7 @@
 //! The command line: one file per command. Data goes to stdout, talk to stderr.
 
 mod error;
+mod generate;
 mod graph;
 mod inspect;
 mod list;
@@ -43,6 +44,7 @@ enum Command {
     Graph(graph::GraphCommand),
     Report(report::Report),
     Inspect(inspect::Inspect),
+    Generate(generate::Generate),
     List(list::List),
     Schema(schema::Schema),
 }
@@ -85,6 +87,7 @@ fn dispatch(command: Command) -> Result<ProcessExitCode, CliError> {
         Command::Graph(graph) => graph.execute()?,
         Command::Report(report) => report.execute()?,
         Command::Inspect(inspect) => inspect.execute()?,
+        Command::Generate(generate) => generate.execute()?,
         Command::List(list) => list.execute()?,
         Command::Schema(schema) => schema.execute()?,
     }

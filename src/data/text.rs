@@ -10,7 +10,6 @@ use crate::base::{Progress, files};
 use crate::model::clip::ClipTextModel;
 use crate::model::tokenizer::{ClipTokenizer, Tokens};
 use crate::model::unet::Conditioning;
-use crate::model::vae::VaeConfig;
 use crate::model::{ModelDirectory, Part};
 
 /// Prompts that go through a text encoder together; more would only hold more memory.
@@ -60,6 +59,11 @@ impl Encoder {
             zeros_for_empty: two && zeros_for_empty(directory.path())?,
             device: device.clone(),
         })
+    }
+
+    /// The same, which tells SDXL's U-Net of pictures of another height and width than its usual ones.
+    pub fn sized(self, pictures: (usize, usize)) -> Self {
+        Self { sizes: self.sizes.map(|_| pictures), ..self }
     }
 
     /// Where its tensors live.
@@ -155,10 +159,8 @@ impl Encoder {
 
 /// Height and width of the pictures a model draws by default: its latents' size times the autoencoder's factor.
 fn picture_size(directory: &ModelDirectory) -> Result<(usize, usize), DataError> {
-    let path = directory.folder(Part::Vae)?.join("config.json");
-    let vae: VaeConfig = files::read_json(&path).map_err(|source| DataError::File { path, source })?;
     let (height, width) = directory.unet_config()?.sample_size;
-    let factor = 1 << vae.block_out_channels.len().saturating_sub(1);
+    let factor = directory.vae_config()?.downscale();
     Ok((height * factor, width * factor))
 }
 

@@ -3,13 +3,18 @@
 use crate::model::vae::TileSide;
 
 /// BK-SDM's protocol (Kim et al. 2024).
-pub(super) fn steps() -> usize {
+pub fn steps() -> usize {
     25
 }
 
 /// Stable Diffusion's.
-pub(super) fn guidance_scale() -> f64 {
+pub fn guidance_scale() -> f64 {
     7.5
+}
+
+/// Good from about 20 steps, and deterministic.
+pub fn sampler() -> String {
+    "dpm-solver++-2m".to_owned()
 }
 
 /// Enough to keep a small machine busy, little enough for its memory.

@@ -47,7 +47,7 @@ pub(super) struct Evaluate {
     /// A stage with a plan: its joint loss and that of its baselines are measured on `points`.
     plan: Option<StageId>,
     /// The sampler (`laptop-diff list samplers`). Default `dpm-solver++-2m`.
-    #[serde(default = "default_sampler")]
+    #[serde(default = "super::defaults::sampler")]
     sampler: String,
     /// Steps of the sampler per picture. Default 25, BK-SDM's protocol.
     #[serde(default = "super::defaults::steps")]
@@ -72,10 +72,6 @@ fn default_teacher() -> String {
 
 fn default_pictures() -> usize {
     200
-}
-
-fn default_sampler() -> String {
-    "dpm-solver++-2m".to_owned()
 }
 
 pub(super) const INFO: StageInfo = StageInfo {

@@ -7,7 +7,7 @@ use std::sync::Mutex;
 
 use candle_core::{DType, Device, Tensor};
 use laptop_diff::base::Progress;
-use laptop_diff::data::{DataError, Encoder};
+use laptop_diff::data::Encoder;
 use laptop_diff::model::ModelDirectory;
 use serde_json::{Value, json};
 
@@ -52,14 +52,16 @@ impl Progress for Notes {
 }
 
 #[test]
-fn sdxl_reads_prompts_as_its_pipeline_does() -> Result<(), DataError> {
+fn sdxl_reads_prompts_as_its_pipeline_does() -> Result<(), Box<dyn std::error::Error>> {
     let golden = Golden::open("sdxl_text");
     let config: Value = serde_json::from_str(&golden.config).expect("make.py wrote it");
     let prompts: Vec<String> = serde_json::from_value(config["prompts"].clone()).expect("a list of texts");
     let negative = config["negative_prompt"].as_str().expect("a text");
     let directory = tempfile::tempdir().expect("a temporary folder can be written");
     write(directory.path(), &golden, &config).expect("as above");
-    let open = || Encoder::open(&ModelDirectory::open(directory.path())?, DType::F32, &Device::Cpu);
+    let open = || -> Result<Encoder, Box<dyn std::error::Error>> {
+        Ok(Encoder::open(&ModelDirectory::open(directory.path())?, DType::F32, &Device::Cpu)?)
+    };
 
     let encoder = open()?;
     let both = encoder.encode(&prompts)?;
@@ -85,11 +87,10 @@ fn sdxl_reads_prompts_as_its_pipeline_does() -> Result<(), DataError> {
     assert!(sum(&empty.encoder_hidden_states)? > 0.0);
 
     let notes = Notes::default();
-    let note = |prompts: &[&str]| encoder.note_truncated(prompts.iter().copied(), &notes);
     let (short, long) = (prompts[0].as_str(), prompts[1].as_str());
-    note(&[short, negative])?;
-    note(&[short, long])?;
-    note(&[long, short, long])?;
+    for prompts in [&[short, negative][..], &[short, long], &[long, short, long]] {
+        encoder.note_truncated(prompts.iter().copied(), &notes)?;
+    }
     let told = notes.0.into_inner().expect("nobody panicked");
     let one = "cut to 75 tokens: `the cat and the dog on the mat the cat a...` of 160";
     assert_eq!(told, [one.to_owned(), format!("{one}, and 1 more")]);

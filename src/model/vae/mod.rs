@@ -98,6 +98,11 @@ impl VaeConfig {
         }
     }
 
+    /// How many pixels a latent's side stands for.
+    pub fn downscale(&self) -> usize {
+        1 << self.block_out_channels.len().saturating_sub(1)
+    }
+
     /// The type to compute in: f16 overflows where `force_upcast` says so, as in diffusers.
     pub fn compute_dtype(&self, asked: DType) -> DType {
         if self.force_upcast && asked == DType::F16 { DType::F32 } else { asked }
@@ -149,7 +154,7 @@ impl AutoencoderKl {
 
     /// How many pixels a latent's side stands for.
     pub fn downscale(&self) -> usize {
-        1 << (self.config.block_out_channels.len() - 1)
+        self.config.downscale()
     }
 
     /// Pictures [b, 3, h, w] in -1..1 -> latents [b, 4, h/8, w/8] of about unit variance. The mean of
