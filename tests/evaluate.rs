@@ -11,7 +11,7 @@ use laptop_diff::metric::{self, Candidate, Evaluation, METRICS, Metric, MetricEr
 use laptop_diff::model::unet::{Conditioning, UNet};
 use laptop_diff::model::vae::AutoencoderKl;
 use laptop_diff::model::{ModelDirectory, ModelError, Scorer};
-use laptop_diff::sample::{self, Generator, NoiseSchedule};
+use laptop_diff::sample::{self, Generator, Noise, NoiseSchedule};
 
 type Fallible = Result<(), Box<dyn std::error::Error>>;
 
@@ -68,14 +68,14 @@ fn distance(a: &Tensor, b: &Tensor) -> candle_core::Result<f32> {
 fn guidance_of_one_is_none_and_batches_do_not_matter() -> Fallible {
     let nano = Nano::open()?;
     let texts = nano.encoder.encode(&prompts(2)?)?;
-    let nothing = nano.encoder.unconditional(2)?;
-    let noise = nano.random.normal("initial noise", 0, &[2, 4, 16, 16], &Device::Cpu)?;
-    let run = |scale: f64, noise: &Tensor, texts: &Conditioning, nothing: Option<&Conditioning>| {
-        nano.generator(scale).run::<sample::SampleError>(noise, texts, nothing, &mut |_| Ok(()))
+    let nothing = nano.encoder.unconditional("", 2)?;
+    let run = |scale: f64, samples: &[usize], texts: &Conditioning, nothing: Option<&Conditioning>| {
+        let noise = Noise { random: &nano.random, samples, latent: [4, 16, 16], device: &Device::Cpu };
+        nano.generator(scale).run::<sample::SampleError>(&noise, texts, nothing, &mut |_| Ok(()))
     };
-    let plain = run(1.0, &noise, &texts, None)?;
-    assert_eq!(distance(&run(1.0, &noise, &texts, Some(&nothing))?, &plain)?, 0.0);
-    let guided = run(4.0, &noise, &texts, Some(&nothing))?;
+    let plain = run(1.0, &[0, 1], &texts, None)?;
+    assert_eq!(distance(&run(1.0, &[0, 1], &texts, Some(&nothing))?, &plain)?, 0.0);
+    let guided = run(4.0, &[0, 1], &texts, Some(&nothing))?;
     assert!(distance(&guided, &plain)? > 0.01);
 
     let second = |tensor: &Tensor| tensor.narrow(0, 1, 1);
@@ -84,7 +84,7 @@ fn guidance_of_one_is_none_and_batches_do_not_matter() -> Fallible {
         text_embeds: None,
         time_ids: None,
     };
-    let single = run(4.0, &second(&noise)?, &alone, Some(&nano.encoder.unconditional(1)?))?;
+    let single = run(4.0, &[1], &alone, Some(&nano.encoder.unconditional("", 1)?))?;
     // Sums of another order: f32 rounding through four guided steps.
     assert!(distance(&single, &second(&guided)?)? < 1e-3);
     Ok(())
@@ -98,6 +98,7 @@ fn points_lie_on_trajectories_and_survive_an_interruption() -> Fallible {
         generator: nano.generator(2.0),
         encoder: &nano.encoder,
         prompts: &prompts,
+        negative_prompt: "",
         samples: 7,
         per_trajectory: 2,
         batch: 2,
@@ -167,7 +168,7 @@ fn evaluate(
 ) -> Result<Outcome, MetricError> {
     let prompts = prompts(6).map_err(|error| *error)?;
     let conditioning = nano.encoder.encode(&prompts)?;
-    let unconditional = nano.encoder.unconditional(prompts.len())?;
+    let unconditional = nano.encoder.unconditional("", prompts.len())?;
     let words = |list: &[&str]| list.iter().map(|&word| word.to_owned()).collect();
     let points = Captioned {
         latents: nano.random.normal("latents", 0, &[6, 4, 16, 16], &Device::Cpu)?,

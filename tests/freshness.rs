@@ -13,7 +13,8 @@ const KNOBS: &[(&str, &str, &str)] = &[
     (
         "calibrate",
         "{ model: m, prompts: p, pictures: p, file: f }",
-        "{ samples: 3, points-per-trajectory: 2, sampler: euler, steps: 3, guidance-scale: 1, batch: 3 }",
+        "{ samples: 3, points-per-trajectory: 2, sampler: euler, steps: 3, guidance-scale: 1, \
+           negative-prompt: blurry, vae-tile: 8, batch: 3 }",
     ),
     (
         "score",
@@ -32,7 +33,7 @@ const KNOBS: &[(&str, &str, &str)] = &[
         "evaluate",
         "{ models: { teacher: t }, metrics: [macs], prompts: p, scorer: s, captions: c, points: h, plan: p }",
         "{ models: { other: t }, teacher: other, metrics: [parameters], pictures: 3, attributes: { shape: [ring] }, \
-           sampler: euler, steps: 3, guidance-scale: 1, batch: 3 }",
+           sampler: euler, steps: 3, guidance-scale: 1, negative-prompt: blurry, vae-tile: 8, batch: 3 }",
     ),
 ];
 

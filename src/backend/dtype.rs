@@ -3,11 +3,12 @@
 use std::fmt;
 
 use candle_core::DType;
+use clap::ValueEnum;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What a pipeline file may ask for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// What a pipeline file or the command line may ask for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Dtype {
     /// 32 bits: exact enough everywhere, and the only one that trains on a CPU.

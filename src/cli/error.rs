@@ -12,6 +12,9 @@ use crate::plan::PlanError;
 use crate::prune::ExportError;
 use crate::report::ReportError;
 use crate::run::{ExitCode, RunError};
+use crate::stage::StageError;
+
+use super::generate::Size;
 
 /// An error with its way to the user.
 #[derive(Debug, thiserror::Error, Diagnostic)]
@@ -40,6 +43,10 @@ pub(super) enum CliError {
     #[error("{} exists already", path.display())]
     #[diagnostic(code(cli::exists), help("name another with --output, or remove it"))]
     Exists { path: PathBuf },
+    Stage(#[from] StageError),
+    #[error("--size is {found}; {needed}")]
+    #[diagnostic(code(cli::size), help("leave it out to draw at the size that the U-Net was trained for"))]
+    Size { found: Size, needed: String },
     #[error("{}: {source}", path.display())]
     #[diagnostic(code(cli::file))]
     File { path: PathBuf, source: io::Error },
@@ -68,6 +75,8 @@ impl CliError {
             | Self::File { .. }
             | Self::Export(_)
             | Self::Exists { .. } => ExitCode::File,
+            Self::Stage(error) => ExitCode::of_stage(error, |_| true),
+            Self::Size { .. } => ExitCode::Arguments,
             Self::Threads { .. } => ExitCode::Pipeline,
         }
     }

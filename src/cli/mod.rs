@@ -2,6 +2,7 @@
 
 mod error;
 mod export;
+mod generate;
 mod graph;
 mod inspect;
 mod list;
@@ -45,6 +46,7 @@ enum Command {
     Report(report::Report),
     Export(export::ExportCommand),
     Inspect(inspect::Inspect),
+    Generate(generate::Generate),
     List(list::List),
     Schema(schema::Schema),
 }
@@ -88,6 +90,7 @@ fn dispatch(command: Command) -> Result<ProcessExitCode, CliError> {
         Command::Report(report) => report.execute()?,
         Command::Export(export) => export.execute()?,
         Command::Inspect(inspect) => inspect.execute()?,
+        Command::Generate(generate) => generate.execute()?,
         Command::List(list) => list.execute()?,
         Command::Schema(schema) => schema.execute()?,
     }

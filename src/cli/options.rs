@@ -40,6 +40,21 @@ pub(super) struct SettingsArguments {
     /// Where the folders of runs are put
     #[arg(long, value_name = "FOLDER")]
     runs: Option<PathBuf>,
+    #[command(flatten)]
+    compute: ComputeArguments,
+}
+
+impl SettingsArguments {
+    /// All layers put together, with the threads set.
+    pub(super) fn load(&self) -> Result<Settings, CliError> {
+        let (cache, runs) = (self.cache.clone(), self.runs.clone());
+        self.compute.load(Layer { cache, runs, ..Layer::default() })
+    }
+}
+
+/// What a command that needs no cache can be told of this machine.
+#[derive(Args)]
+pub(super) struct ComputeArguments {
     /// Where to compute: auto, cpu or cuda:N
     #[arg(long)]
     device: Option<DeviceChoice>,
@@ -48,12 +63,11 @@ pub(super) struct SettingsArguments {
     threads: Option<NonZeroUsize>,
 }
 
-impl SettingsArguments {
-    /// All layers put together, with the threads set.
-    pub(super) fn load(&self) -> Result<Settings, CliError> {
-        let Self { cache, runs, device, threads } = self;
-        let (cache, runs) = (cache.clone(), runs.clone());
-        let settings = Settings::load(Layer { cache, runs, device: *device, threads: *threads })?;
+impl ComputeArguments {
+    /// All layers put together under these flags and `others`, with the threads set.
+    pub(super) fn load(&self, others: Layer) -> Result<Settings, CliError> {
+        let &Self { device, threads } = self;
+        let settings = Settings::load(Layer { device, threads, ..others })?;
         threads::start(settings.threads).map_err(|source| CliError::Threads { source })?;
         Ok(settings)
     }

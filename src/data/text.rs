@@ -6,15 +6,17 @@ use std::path::Path;
 use candle_core::{DType, Device, Tensor};
 
 use super::DataError;
-use crate::base::files;
+use crate::base::{Progress, files};
 use crate::model::clip::ClipTextModel;
-use crate::model::tokenizer::ClipTokenizer;
+use crate::model::tokenizer::{ClipTokenizer, Tokens};
 use crate::model::unet::Conditioning;
-use crate::model::vae::VaeConfig;
-use crate::model::{ModelDirectory, ModelError, Part};
+use crate::model::{ModelDirectory, Part};
 
 /// Prompts that go through a text encoder together; more would only hold more memory.
 const BATCH: usize = 16;
+
+/// Letters of a prompt that a note shows.
+const SHOWN: usize = 40;
 
 /// The text side of a model.
 pub struct Encoder {
@@ -59,6 +61,16 @@ impl Encoder {
         })
     }
 
+    /// The same, which tells SDXL's U-Net of pictures of another height and width than its usual ones.
+    pub fn sized(self, pictures: (usize, usize)) -> Self {
+        Self { sizes: self.sizes.map(|_| pictures), ..self }
+    }
+
+    /// Where its tensors live.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
     /// The conditioning of each prompt. Each different prompt is encoded once.
     pub fn encode(&self, prompts: &[impl AsRef<str>]) -> Result<Conditioning, DataError> {
         let mut different: Vec<&str> = Vec::new();
@@ -85,16 +97,36 @@ impl Encoder {
         })
     }
 
-    /// What guidance goes away from: no text, `count` times.
-    pub fn unconditional(&self, count: usize) -> Result<Conditioning, DataError> {
-        let empty = self.encode(&vec![""; count])?;
-        if !self.zeros_for_empty {
-            return Ok(empty);
+    /// Notes prompts that are longer than the text encoder reads: the first of them, and how many more.
+    pub fn note_truncated<'p>(
+        &self,
+        prompts: impl IntoIterator<Item = &'p str>,
+        progress: &dyn Progress,
+    ) -> Result<(), DataError> {
+        let prompts: Vec<&str> = prompts.into_iter().collect();
+        // SDXL's two tokenizers differ in nothing but their padding.
+        let Tokens { truncated, room, .. } = self.towers[0].tokenizer.encode(&prompts)?;
+        if let Some((&(first, cut), others)) = truncated.split_first() {
+            let start: String = prompts[first].chars().take(SHOWN).collect();
+            let others = match others.len() {
+                0 => String::new(),
+                count => format!(", and {count} more"),
+            };
+            progress.note(&format!("cut to {room} tokens: `{start}...` of {}{others}", room + cut));
+        }
+        Ok(())
+    }
+
+    /// What guidance goes away from: the negative prompt, `count` times. An empty one may be zeros instead.
+    pub fn unconditional(&self, negative_prompt: &str, count: usize) -> Result<Conditioning, DataError> {
+        let encoded = self.encode(&vec![negative_prompt; count])?;
+        if !negative_prompt.is_empty() || !self.zeros_for_empty {
+            return Ok(encoded);
         }
         Ok(Conditioning {
-            encoder_hidden_states: empty.encoder_hidden_states.zeros_like()?,
-            text_embeds: empty.text_embeds.map(|texts| texts.zeros_like()).transpose()?,
-            time_ids: empty.time_ids,
+            encoder_hidden_states: encoded.encoder_hidden_states.zeros_like()?,
+            text_embeds: encoded.text_embeds.map(|texts| texts.zeros_like()).transpose()?,
+            time_ids: encoded.time_ids,
         })
     }
 
@@ -127,12 +159,8 @@ impl Encoder {
 
 /// Height and width of the pictures a model draws by default: its latents' size times the autoencoder's factor.
 fn picture_size(directory: &ModelDirectory) -> Result<(usize, usize), DataError> {
-    let path = directory.folder(Part::Vae)?.join("config.json");
-    let vae: VaeConfig =
-        files::read_json(&path).map_err(|source| DataError::File { path: path.clone(), source })?;
-    vae.check().map_err(|reason| ModelError::Unsupported { path, reason })?;
     let (height, width) = directory.unet_config()?.sample_size;
-    let factor = 1 << vae.block_out_channels.len().saturating_sub(1);
+    let factor = directory.vae_config()?.downscale();
     Ok((height * factor, width * factor))
 }
 

@@ -13,7 +13,7 @@ use super::{Calibration, DataError, Encoder, Points, spread};
 use crate::backend::Random;
 use crate::base::{Interrupt, Progress};
 use crate::model::unet::Conditioning;
-use crate::sample::{self, Generator};
+use crate::sample::{self, Generator, Leg, Noise};
 
 /// How points are taken.
 pub struct Trajectories<'a> {
@@ -23,13 +23,15 @@ pub struct Trajectories<'a> {
     pub encoder: &'a Encoder,
     /// The prompts, taken in turn.
     pub prompts: &'a [String],
+    /// What guidance goes away from.
+    pub negative_prompt: &'a str,
     /// The number of points.
     pub samples: usize,
-    /// Points per trajectory, at most its steps: more make the points cheaper and more alike.
+    /// Points per trajectory, at most its evaluations of the U-Net: more make the points cheaper and more alike.
     pub per_trajectory: usize,
     /// Trajectories that are walked together.
     pub batch: usize,
-    /// Streams for the initial noise.
+    /// Where noise comes from, one stream per trajectory.
     pub random: &'a Random,
 }
 
@@ -41,19 +43,23 @@ impl Trajectories<'_> {
         progress: &dyn Progress,
         interrupt: &Interrupt,
     ) -> Result<Points, DataError> {
-        let per_trajectory = self.per_trajectory.clamp(1, self.generator.steps);
+        let Generator { schedule, sampler, steps, .. } = self.generator;
+        let legs = sample::Path::new(sampler, schedule, steps)?.legs;
+        let per_trajectory = self.per_trajectory.clamp(1, legs.len());
         let trajectories: Vec<usize> = (0..self.samples.div_ceil(per_trajectory)).collect();
-        let device = self.encoder.unconditional(1)?.encoder_hidden_states.device().clone();
+        let device = self.encoder.device();
+        let used = self.prompts.iter().take(trajectories.len()).map(String::as_str);
+        self.encoder.note_truncated(used.chain([self.negative_prompt]), progress)?;
         progress.length(trajectories.len() as u64, "trajectories");
         let mut parts = Vec::new();
         let mut done = 0;
         for batch in trajectories.chunks(self.batch.max(1)) {
             let path = part_path(checkpoint, batch[0]);
             if !path.is_file() {
-                self.walk(batch, per_trajectory, interrupt)?.save(&path)?;
+                self.walk(batch, per_trajectory, &legs, interrupt)?.save(&path)?;
             }
             // What was just written is read back too, so that a resumed run cannot differ.
-            parts.push(Calibration::load(&path, &device)?);
+            parts.push(Calibration::load(&path, device)?);
             done += batch.len();
             progress.position(done as u64);
         }
@@ -69,44 +75,40 @@ impl Trajectories<'_> {
         &self,
         batch: &[usize],
         per_trajectory: usize,
+        legs: &[Leg],
         interrupt: &Interrupt,
     ) -> Result<Calibration, DataError> {
-        let Generator { unet, schedule, sampler, steps, .. } = self.generator;
+        let Generator { unet, schedule, .. } = self.generator;
         let prompts: Vec<&str> =
             batch.iter().map(|&one| self.prompts[one % self.prompts.len()].as_str()).collect();
         let conditioning = self.encoder.encode(&prompts)?;
-        let unconditional = self.encoder.unconditional(batch.len())?;
+        let unconditional = self.encoder.unconditional(self.negative_prompt, batch.len())?;
         let (height, width) = unet.config().sample_size;
-        let shape = [1, unet.config().in_channels, height, width];
         let device = conditioning.encoder_hidden_states.device();
-        let noise: Vec<Tensor> = batch
-            .iter()
-            .map(|&one| self.random.normal("initial noise", one as u64, &shape, device))
-            .collect::<candle_core::Result<_>>()?;
+        let latent = [unet.config().in_channels, height, width];
+        let noise = Noise { random: self.random, samples: batch, latent, device };
 
-        let wanted: Vec<Vec<usize>> = batch.iter().map(|&one| steps_of(one, per_trajectory, steps)).collect();
-        // Seen by step, but wanted by trajectory: (trajectory, step, latents).
+        let wanted: Vec<Vec<usize>> =
+            batch.iter().map(|&one| legs_of(one, per_trajectory, legs.len())).collect();
+        // Seen by leg, but wanted by trajectory: (trajectory, leg, latents).
         let mut seen: Vec<(usize, usize, Tensor)> = Vec::new();
-        let clean = self.generator.run(
-            &Tensor::cat(&noise, 0)?,
-            &conditioning,
-            Some(&unconditional),
-            &mut |visit| -> Result<(), DataError> {
+        let clean =
+            self.generator.run(&noise, &conditioning, Some(&unconditional), &mut |visit| -> Result<
+                (),
+                DataError,
+            > {
                 interrupt.check()?;
-                for (row, steps) in wanted.iter().enumerate() {
-                    if steps.contains(&visit.step) {
-                        seen.push((row, visit.step, visit.latents.narrow(0, row, 1)?.copy()?));
+                for (row, legs) in wanted.iter().enumerate() {
+                    if legs.contains(&visit.leg) {
+                        seen.push((row, visit.leg, visit.latents.narrow(0, row, 1)?.copy()?));
                     }
                 }
                 Ok(())
-            },
-        )?;
-        seen.sort_by_key(|&(row, step, _)| (row, step));
+            })?;
+        seen.sort_by_key(|&(row, leg, _)| (row, leg));
 
-        let legs = sample::Path::new(sampler, schedule, steps)?.legs;
         // Whole timesteps are what the file holds; Euler's `linspace` ones move by half at most.
-        let timesteps: Vec<i64> =
-            seen.iter().map(|&(_, step, _)| legs[step].timestep.round() as i64).collect();
+        let timesteps: Vec<i64> = seen.iter().map(|&(_, leg, _)| legs[leg].timestep.round() as i64).collect();
         let rows: Vec<u32> = seen.iter().map(|&(row, ..)| row as u32).collect();
         let (timestep, rows) = (Tensor::new(timesteps, device)?, Tensor::new(rows, device)?);
         let sample = Tensor::cat(&seen.into_iter().map(|(.., latents)| latents).collect::<Vec<_>>(), 0)?;
@@ -124,11 +126,11 @@ impl Trajectories<'_> {
     }
 }
 
-/// The steps of a trajectory at which points are taken: one in each of `count` equal parts, at a place in the part
-/// that covers it evenly from trajectory to trajectory.
-fn steps_of(trajectory: usize, count: usize, steps: usize) -> Vec<usize> {
+/// The legs, of `legs`, before which points are taken: one in each of `count` equal parts, at a place in the part that
+/// covers it evenly from trajectory to trajectory.
+fn legs_of(trajectory: usize, count: usize, legs: usize) -> Vec<usize> {
     let place = spread(trajectory, 0.5);
-    (0..count).map(|part| ((part as f64 + place) * steps as f64 / count as f64) as usize).collect()
+    (0..count).map(|part| ((part as f64 + place) * legs as f64 / count as f64) as usize).collect()
 }
 
 fn part_path(checkpoint: &Path, first: usize) -> PathBuf {
@@ -140,14 +142,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn points_cover_the_steps() {
+    fn points_cover_the_legs() {
         let mut visits = [0; 20];
         for trajectory in 0..40 {
-            let steps = steps_of(trajectory, 4, 20);
-            assert!(steps.windows(2).all(|pair| pair[0] < pair[1]), "{steps:?}");
-            steps.into_iter().for_each(|step| visits[step] += 1);
+            let legs = legs_of(trajectory, 4, 20);
+            assert!(legs.windows(2).all(|pair| pair[0] < pair[1]), "{legs:?}");
+            legs.into_iter().for_each(|leg| visits[leg] += 1);
         }
         assert!(visits.iter().all(|&count| (6..=10).contains(&count)), "{visits:?}");
-        assert_eq!(steps_of(3, 5, 5), [0, 1, 2, 3, 4]);
+        assert_eq!(legs_of(3, 5, 5), [0, 1, 2, 3, 4]);
     }
 }

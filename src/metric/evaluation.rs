@@ -59,7 +59,7 @@ pub struct Evaluation<'a> {
     pub points: Option<&'a Calibration>,
     /// Samples that go through a U-Net together.
     pub batch: usize,
-    /// Streams `initial noise` and `bootstrap`.
+    /// Streams of the pictures' noise, and `bootstrap`.
     pub random: &'a Random,
 }
 

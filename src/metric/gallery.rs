@@ -14,7 +14,7 @@ use crate::base::Interrupt;
 use crate::data::pictures;
 use crate::model::unet::Conditioning;
 use crate::model::vae::AutoencoderKl;
-use crate::sample::{Generator, Visit};
+use crate::sample::{Generator, Noise, Visit};
 
 /// What all models' pictures have in common.
 pub struct Gallery<'a> {
@@ -28,7 +28,7 @@ pub struct Gallery<'a> {
     pub latent: [usize; 3],
     /// Pictures that are drawn together.
     pub batch: usize,
-    /// Stream `initial noise`, one index per prompt.
+    /// Where noise comes from, one stream per prompt.
     pub random: &'a Random,
 }
 
@@ -48,7 +48,7 @@ impl Gallery<'_> {
         for batch in indices.chunks(self.batch.max(1)) {
             let paths: Vec<PathBuf> = batch.iter().map(|&index| picture_path(folder, index)).collect();
             if !paths.iter().all(|path| path.is_file()) {
-                let pictures = self.draw_batch(generator, batch, interrupt)?;
+                let pictures = self.draw_batch(generator, batch, &mut |_| Ok(interrupt.check()?))?;
                 for (path, picture) in paths.iter().zip(&pictures) {
                     pictures::write(path, picture)?;
                 }
@@ -63,30 +63,21 @@ impl Gallery<'_> {
         Ok(all)
     }
 
-    fn draw_batch(
+    /// The pictures of some prompts, given by index. `observe` may stop the walk by an error.
+    pub fn draw_batch(
         &self,
         generator: &Generator<'_>,
         batch: &[usize],
-        interrupt: &Interrupt,
+        observe: &mut dyn FnMut(Visit<'_>) -> Result<(), MetricError>,
     ) -> Result<Vec<RgbImage>, MetricError> {
         let part = |texts: &Conditioning| narrow(texts, batch[0], batch.len());
         let conditioning = part(self.conditioning)?;
         let unconditional = self.unconditional.map(part).transpose()?;
         let device = conditioning.encoder_hidden_states.device();
-        let noise = self.noise(batch, device)?;
-        let mut stop = |_: Visit<'_>| -> Result<(), MetricError> { Ok(interrupt.check()?) };
-        let latents = generator.run(&noise, &conditioning, unconditional.as_ref(), &mut stop)?;
+        let noise = Noise { random: self.random, samples: batch, latent: self.latent, device };
+        let latents = generator.run(&noise, &conditioning, unconditional.as_ref(), observe)?;
         let pictures = self.vae.decode(&latents)?.to_device(&Device::Cpu)?;
         (0..batch.len()).map(|row| Ok(pictures::from_tensor(&pictures.get(row)?)?)).collect()
-    }
-
-    /// The initial noise of some prompts: a function of the prompt's index, not of the batch.
-    fn noise(&self, batch: &[usize], device: &Device) -> candle_core::Result<Tensor> {
-        let [channels, height, width] = self.latent;
-        let one = |&index: &usize| {
-            self.random.normal("initial noise", index as u64, &[1, channels, height, width], device)
-        };
-        Tensor::cat(&batch.iter().map(one).collect::<candle_core::Result<Vec<_>>>()?, 0)
     }
 }
 

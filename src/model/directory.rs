@@ -265,12 +265,18 @@ impl ModelDirectory {
         Ok((unet.computing_in(dtype, device), variables))
     }
 
+    /// The autoencoder's configuration.
+    pub fn vae_config(&self) -> Result<VaeConfig, ModelError> {
+        let path = self.folder(Part::Vae)?.join("config.json");
+        let config: VaeConfig = read_json(&path)?;
+        config.check().map_err(|reason| ModelError::Unsupported { path, reason })?;
+        Ok(config)
+    }
+
     /// The autoencoder; in f32 where it would overflow in f16.
     pub fn vae(&self, dtype: DType, device: &Device) -> Result<AutoencoderKl, ModelError> {
         let folder = self.folder(Part::Vae)?;
-        let path = folder.join("config.json");
-        let config: VaeConfig = read_json(&path)?;
-        config.check().map_err(|reason| ModelError::Unsupported { path, reason })?;
+        let config = self.vae_config()?;
         let dtype = config.compute_dtype(dtype);
         ledger::load(&Weights::open(&folder)?, dtype, device, |vb| AutoencoderKl::new(&config, vb))
     }

@@ -61,6 +61,8 @@ pub enum TokenizerError {
 pub struct Tokens {
     /// [prompts, context] u32, on the CPU.
     pub ids: Tensor,
+    /// How many tokens of a prompt there is room for, without begin and end.
+    pub room: usize,
     /// The prompts that were too long: their index, and how many tokens were cut off.
     pub truncated: Vec<(usize, usize)>,
 }
@@ -121,6 +123,7 @@ impl ClipTokenizer {
 
     /// The prompts' ids: begin, at most `context - 2` tokens, end, padding.
     pub fn encode(&self, prompts: &[&str]) -> Result<Tokens, TokenizerError> {
+        let room = self.context - 2;
         let mut truncated = Vec::new();
         let mut ids = Vec::with_capacity(prompts.len() * self.context);
         for (index, &prompt) in prompts.iter().enumerate() {
@@ -128,7 +131,7 @@ impl ClipTokenizer {
                 TokenizerError::Encode { prompt: prompt.to_owned(), reason: error.to_string() }
             })?;
             let tokens = encoding.get_ids();
-            let kept = tokens.len().min(self.context - 2);
+            let kept = tokens.len().min(room);
             if kept < tokens.len() {
                 truncated.push((index, tokens.len() - kept));
             }
@@ -138,7 +141,7 @@ impl ClipTokenizer {
             ids.resize((index + 1) * self.context, self.pad);
         }
         let ids = Tensor::from_vec(ids, (prompts.len(), self.context), &Device::Cpu)?;
-        Ok(Tokens { ids, truncated })
+        Ok(Tokens { ids, room, truncated })
     }
 }
 

@@ -66,7 +66,7 @@ impl ExitCode {
     }
 
     /// That of a stage's error. `is_input` knows the files that the pipeline gave the stage.
-    pub(super) fn of_stage(error: &StageError, is_input: impl FnOnce(&std::path::Path) -> bool) -> Self {
+    pub fn of_stage(error: &StageError, is_input: impl FnOnce(&std::path::Path) -> bool) -> Self {
         match error {
             StageError::Pipeline(_) => Self::Pipeline,
             StageError::Input(_) => Self::File,

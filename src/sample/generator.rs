@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Tensor};
 
-use super::{NoiseSchedule, Path, SampleError, Sampler, integrate};
+use super::{Noise, NoiseSchedule, Path, SampleError, Sampler, integrate};
 use crate::model::unet::{Conditioning, UNet};
 
 /// Everything that decides what latents come from given noise and text.
@@ -14,7 +14,7 @@ pub struct Generator<'a> {
     pub schedule: &'a NoiseSchedule,
     /// The sampler.
     pub sampler: &'a dyn Sampler,
-    /// Evaluations of the U-Net per picture.
+    /// Steps of the sampler: evaluations of the U-Net per picture, but for `pndm`, which makes one more.
     pub steps: usize,
     /// How far to go beyond the unconditional prediction; up to 1 there is no guidance and half the work.
     pub guidance_scale: f64,
@@ -22,8 +22,8 @@ pub struct Generator<'a> {
 
 /// The latents before one evaluation of the U-Net.
 pub struct Visit<'a> {
-    /// The step, from 0.
-    pub step: usize,
+    /// The leg of the sampler's path, from 0.
+    pub leg: usize,
     /// The timestep the U-Net is told; not whole for Euler with `linspace`.
     pub timestep: f64,
     /// What the U-Net is fed, [b, c, h, w] f32, of about unit variance.
@@ -31,13 +31,13 @@ pub struct Visit<'a> {
 }
 
 impl Generator<'_> {
-    /// Brings standard normal `noise` [b, c, h, w] to clean latents, all samples of the batch together.
+    /// Brings `noise` of b samples to clean latents [b, c, h, w], all samples of the batch together.
     ///
     /// `conditioning` holds b texts; `unconditional` as many, and is not read without guidance. `observe` may stop the
     /// walk by an error, such as [`crate::base::Interrupted`].
     pub fn run<E: From<SampleError> + From<candle_core::Error>>(
         &self,
-        noise: &Tensor,
+        noise: &Noise<'_>,
         conditioning: &Conditioning,
         unconditional: Option<&Conditioning>,
         observe: &mut dyn FnMut(Visit<'_>) -> Result<(), E>,
@@ -57,11 +57,11 @@ impl Generator<'_> {
             };
             Ok(prediction)
         };
-        let mut observe = |step: usize, latents: &Tensor| {
-            observe(Visit { step, timestep: path.legs[step].timestep, latents })
-        };
-        let noise = noise.to_dtype(DType::F32)?;
-        integrate(self.sampler, &path, self.schedule.prediction(), &noise, &mut predict, &mut observe)
+        let mut observe =
+            |leg: usize, latents: &Tensor| observe(Visit { leg, timestep: path.legs[leg].timestep, latents });
+        let mut fresh = |leg| noise.fresh(leg);
+        let (initial, prediction) = (noise.initial()?, self.schedule.prediction());
+        integrate(self.sampler, &path, prediction, &initial, &mut fresh, &mut predict, &mut observe)
     }
 
     /// One forward pass; in f32 outside, whatever the model computes in.

@@ -6,12 +6,10 @@ use std::path::Path;
 use candle_core::{DType, Tensor};
 use serde::Deserialize;
 
+use super::config::Config;
 use super::{SampleError, Spacing};
 use crate::base::files;
 use crate::model::Prediction;
-
-/// Models are trained with 1000; beyond lies only a list that fills the memory.
-const MOST_TIMESTEPS: usize = 100_000;
 
 /// What a model was trained with, from its `scheduler_config.json`.
 #[derive(Clone, Debug)]
@@ -20,7 +18,7 @@ pub struct NoiseSchedule {
     prediction: Prediction,
     spacing: Option<Spacing>,
     steps_offset: usize,
-    set_alpha_to_one: bool,
+    set_alpha_to_one: Option<bool>,
 }
 
 /// Amplitudes at one noise level: `x = alpha * x0 + sigma * noise`, with alpha² + sigma² = 1.
@@ -30,48 +28,6 @@ pub struct Level {
     pub alpha: f64,
     /// Amplitude of the noise.
     pub sigma: f64,
-}
-
-/// The keys of `scheduler_config.json` that matter here; the defaults are those of diffusers' classes.
-#[derive(Deserialize)]
-#[serde(default)]
-struct Config {
-    num_train_timesteps: usize,
-    beta_start: f64,
-    beta_end: f64,
-    beta_schedule: String,
-    prediction_type: String,
-    timestep_spacing: Option<Spacing>,
-    steps_offset: usize,
-    set_alpha_to_one: bool,
-    trained_betas: Option<Vec<f64>>,
-    rescale_betas_zero_snr: bool,
-    thresholding: bool,
-    clip_sample: bool,
-    use_karras_sigmas: Option<bool>,
-    final_sigmas_type: Option<String>,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            num_train_timesteps: 1000,
-            beta_start: 0.0001,
-            beta_end: 0.02,
-            beta_schedule: "linear".to_owned(),
-            prediction_type: "epsilon".to_owned(),
-            timestep_spacing: None,
-            steps_offset: 0,
-            set_alpha_to_one: true,
-            trained_betas: None,
-            rescale_betas_zero_snr: false,
-            thresholding: false,
-            // diffusers' DDIM would clip by default, which is meant for pixels; every latent model says false.
-            clip_sample: false,
-            use_karras_sigmas: None,
-            final_sigmas_type: None,
-        }
-    }
 }
 
 impl NoiseSchedule {
@@ -85,15 +41,7 @@ impl NoiseSchedule {
 
     /// The schedule of a parsed `scheduler_config.json`.
     pub fn from_config(config: &serde_json::Value) -> Result<Self, SampleError> {
-        let config = Config::deserialize(config)?;
-        config.refuse_unsupported()?;
-        let prediction = match config.prediction_type.as_str() {
-            "epsilon" => Prediction::Epsilon,
-            "v_prediction" => Prediction::VPrediction,
-            other => {
-                return Err(unsupported("prediction_type", other, "it must be `epsilon` or `v_prediction`"));
-            }
-        };
+        let config = Config::parse(config)?;
         let alphas_cumprod = config
             .betas()?
             .into_iter()
@@ -104,7 +52,7 @@ impl NoiseSchedule {
             .collect();
         Ok(Self {
             alphas_cumprod,
-            prediction,
+            prediction: config.prediction()?,
             spacing: config.timestep_spacing,
             steps_offset: config.steps_offset,
             set_alpha_to_one: config.set_alpha_to_one,
@@ -136,9 +84,10 @@ impl NoiseSchedule {
         self.steps_offset
     }
 
-    /// The level DDIM ends on: no noise, or that of timestep 0 (`set_alpha_to_one: false`, as in SD v1.5).
-    pub(super) fn final_level(&self) -> Level {
-        if self.set_alpha_to_one { Level::CLEAN } else { self.level(0.0) }
+    /// The level below timestep 0: no noise, or that of timestep 0 (`set_alpha_to_one: false`, as in SD v1.5).
+    /// `alpha_to_one` is the sampler's own default where the config has none.
+    pub(super) fn final_level_or(&self, alpha_to_one: bool) -> Level {
+        if self.set_alpha_to_one.unwrap_or(alpha_to_one) { Level::CLEAN } else { self.level(0.0) }
     }
 
     /// The level at a timestep; between two of them sigma/alpha is interpolated, as diffusers does for Euler.
@@ -224,55 +173,15 @@ impl Level {
         Self { alpha, sigma: ratio * alpha }
     }
 
+    /// Sigma / alpha, the inverse of [`Self::from_ratio`].
+    pub fn ratio(&self) -> f64 {
+        self.sigma / self.alpha
+    }
+
     /// The DPM-Solver papers' lambda, half the logarithm of the signal-to-noise ratio.
     pub fn lambda(&self) -> f64 {
         (self.alpha / self.sigma).ln()
     }
-}
-
-impl Config {
-    fn betas(&self) -> Result<Vec<f64>, SampleError> {
-        let (count, start, end) = (self.num_train_timesteps, self.beta_start, self.beta_end);
-        if !(2..=MOST_TIMESTEPS).contains(&count) {
-            return Err(unsupported("num_train_timesteps", count, "it must lie between 2 and 100000"));
-        }
-        if self.steps_offset > count {
-            return Err(unsupported("steps_offset", self.steps_offset, "no timestep lies so far"));
-        }
-        if !(start > 0.0 && start <= end && end < 1.0) {
-            let found = format!("{start} with `beta_end` {end}");
-            return Err(unsupported("beta_start", found, "0 < beta_start <= beta_end < 1 must hold"));
-        }
-        let line = |from: f64, to: f64| {
-            (0..count).map(move |index| from + (to - from) * index as f64 / (count - 1) as f64)
-        };
-        match self.beta_schedule.as_str() {
-            "linear" => Ok(line(start, end).collect()),
-            "scaled_linear" => Ok(line(start.sqrt(), end.sqrt()).map(|root| root * root).collect()),
-            other => Err(unsupported("beta_schedule", other, "it must be `linear` or `scaled_linear`")),
-        }
-    }
-
-    fn refuse_unsupported(&self) -> Result<(), SampleError> {
-        let switches = [
-            ("trained_betas", self.trained_betas.is_some()),
-            ("rescale_betas_zero_snr", self.rescale_betas_zero_snr),
-            ("thresholding", self.thresholding),
-            ("clip_sample", self.clip_sample),
-            ("use_karras_sigmas", self.use_karras_sigmas == Some(true)),
-        ];
-        if let Some((key, _)) = switches.into_iter().find(|(_, on)| *on) {
-            return Err(unsupported(key, "set", "it must be false or null"));
-        }
-        match self.final_sigmas_type.as_deref() {
-            None | Some("zero") => Ok(()),
-            Some(other) => Err(unsupported("final_sigmas_type", other, "it must be `zero`")),
-        }
-    }
-}
-
-fn unsupported(key: &'static str, found: impl ToString, needed: &'static str) -> SampleError {
-    SampleError::Unsupported { key, found: found.to_string(), needed }
 }
 
 #[cfg(test)]
@@ -318,25 +227,6 @@ mod tests {
             assert!(far(&velocity.get(row)?, &expected)? < 1e-5);
         }
         Ok(())
-    }
-
-    #[test]
-    fn what_is_not_supported_is_named() {
-        for (config, key) in [
-            (json!({"prediction_type": "sample"}), "prediction_type"),
-            (json!({"beta_schedule": "squaredcos_cap_v2"}), "beta_schedule"),
-            (json!({"rescale_betas_zero_snr": true}), "rescale_betas_zero_snr"),
-            (json!({"use_karras_sigmas": true}), "use_karras_sigmas"),
-            (json!({"clip_sample": true}), "clip_sample"),
-            (json!({"trained_betas": [0.1, 0.2]}), "trained_betas"),
-            (json!({"final_sigmas_type": "sigma_min"}), "final_sigmas_type"),
-            (json!({"num_train_timesteps": 0}), "num_train_timesteps"),
-            (json!({"beta_start": 0.5, "beta_end": 0.1}), "beta_start"),
-            (json!({"beta_start": "a"}), "invalid type"),
-        ] {
-            let error = NoiseSchedule::from_config(&config).expect_err("the config is not supported");
-            assert!(error.to_string().contains(key), "{error}");
-        }
     }
 
     #[test]

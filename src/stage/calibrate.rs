@@ -9,6 +9,7 @@ use super::model::Model;
 use super::{ArtefactKind, BadValue, Context, FileInput, Input, Stage, StageError, StageInfo};
 use crate::base::{Manifest, StageId};
 use crate::data::{Calibration, Captioned, Encoder, Points, Trajectories, prompts};
+use crate::model::vae::TileSide;
 use crate::sample::{self, Generator, NoiseSchedule};
 
 /// `with:` of `use: calibrate`. Points come from `prompts`, from `pictures` or from a `file`: give one of the three.
@@ -32,12 +33,18 @@ pub(super) struct Calibrate {
     /// The sampler of the trajectories (`laptop-diff list samplers`). Default `ddim`.
     #[serde(default = "default_sampler")]
     sampler: String,
-    /// Evaluations of the U-Net per trajectory. Default 25, BK-SDM's protocol.
+    /// Steps of the sampler per trajectory. Default 25, BK-SDM's protocol.
     #[serde(default = "super::defaults::steps")]
     steps: usize,
     /// Guidance of the trajectories; up to 1 there is none, at half the cost. Default 7.5, Stable Diffusion's.
     #[serde(default = "super::defaults::guidance_scale")]
     guidance_scale: f64,
+    /// What guidance of the trajectories goes away from. Default: no text.
+    #[serde(default)]
+    negative_prompt: String,
+    /// Divides `pictures` into overlapping tiles of this many latent pixels a side, which saves memory and changes latents a
+    /// little. Default: whole.
+    vae_tile: Option<TileSide>,
     /// Trajectories walked, or pictures encoded, together: as memory allows. Default 16.
     #[serde(default = "super::defaults::batch")]
     batch: usize,
@@ -77,6 +84,8 @@ impl Stage for Calibrate {
             .field("sampler", &self.sampler)
             .field("steps", self.steps)
             .float("guidance-scale", self.guidance_scale)
+            .field("negative-prompt", &self.negative_prompt)
+            .field("vae-tile", super::defaults::tile_text(self.vae_tile))
             .field("batch", self.batch);
     }
 
@@ -160,6 +169,7 @@ impl Calibrate {
             },
             encoder,
             prompts: &prompts,
+            negative_prompt: &self.negative_prompt,
             samples: self.samples,
             per_trajectory: self.points_per_trajectory,
             batch: self.batch,
@@ -175,7 +185,7 @@ impl Calibrate {
         schedule: &NoiseSchedule,
         encoder: &Encoder,
     ) -> Result<Points, StageError> {
-        let vae = model.directory.vae(model.dtype, context.device)?;
+        let vae = model.directory.vae(model.dtype, context.device)?.tiled(self.vae_tile);
         let (height, width) = model.directory.unet_config()?.sample_size;
         let size = (height * vae.downscale(), width * vae.downscale());
         let folder = context.file("pictures");

@@ -140,7 +140,7 @@ impl CleanLatents {
         Ok(Self {
             latents: schedule.latents_in(&points.sample, &points.noise, &points.timestep)?,
             conditioning: points.conditioning(),
-            unconditional: Encoder::open(&teacher.directory, teacher.dtype, device)?.unconditional(1)?,
+            unconditional: Encoder::open(&teacher.directory, teacher.dtype, device)?.unconditional("", 1)?,
         })
     }
 }

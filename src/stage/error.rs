@@ -66,7 +66,7 @@ impl StageError {
     }
 
     /// For `map_err`: names the file.
-    pub(super) fn file(path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+    pub fn file(path: &Path) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::File { path, source }
     }

@@ -14,6 +14,7 @@ use crate::base::{Manifest, StageId, UnitId};
 use crate::data::{Encoder, prompts};
 use crate::metric::{self, Baseline, Candidate, Evaluation, Metric};
 use crate::model::ModelDirectory;
+use crate::model::vae::TileSide;
 use crate::sample::{self, NoiseSchedule};
 use crate::score::{Limits, Work, joint_losses};
 use crate::select::{Plan, SelectError};
@@ -46,14 +47,20 @@ pub(super) struct Evaluate {
     /// A stage with a plan: its joint loss and that of its baselines are measured on `points`.
     plan: Option<StageId>,
     /// The sampler (`laptop-diff list samplers`). Default `dpm-solver++-2m`.
-    #[serde(default = "default_sampler")]
+    #[serde(default = "super::defaults::sampler")]
     sampler: String,
-    /// Evaluations of the U-Net per picture. Default 25, BK-SDM's protocol.
+    /// Steps of the sampler per picture. Default 25, BK-SDM's protocol.
     #[serde(default = "super::defaults::steps")]
     steps: usize,
     /// Guidance; up to 1 there is none, at half the cost. Default 7.5, Stable Diffusion's.
     #[serde(default = "super::defaults::guidance_scale")]
     guidance_scale: f64,
+    /// What guidance goes away from. Default: no text.
+    #[serde(default)]
+    negative_prompt: String,
+    /// Decodes pictures by overlapping tiles of this many latent pixels a side, which saves memory and changes pictures a
+    /// little. Default: whole.
+    vae_tile: Option<TileSide>,
     /// Pictures drawn together: as memory allows. Default 16.
     #[serde(default = "super::defaults::batch")]
     batch: usize,
@@ -65,10 +72,6 @@ fn default_teacher() -> String {
 
 fn default_pictures() -> usize {
     200
-}
-
-fn default_sampler() -> String {
-    "dpm-solver++-2m".to_owned()
 }
 
 pub(super) const INFO: StageInfo = StageInfo {
@@ -96,6 +99,8 @@ impl Stage for Evaluate {
             .field("sampler", &self.sampler)
             .field("steps", self.steps)
             .float("guidance-scale", self.guidance_scale)
+            .field("negative-prompt", &self.negative_prompt)
+            .field("vae-tile", super::defaults::tile_text(self.vae_tile))
             .field("batch", self.batch);
         for (attribute, words) in &self.attributes {
             manifest.field(&format!("attributes.{attribute}"), words.join(" "));
@@ -159,10 +164,12 @@ impl Stage for Evaluate {
             None => Vec::new(),
         };
         let encoder = Encoder::open(&teacher.directory, teacher.dtype, device)?;
+        let read = prompts.iter().chain([&self.negative_prompt]).map(String::as_str);
+        encoder.note_truncated(read, context.progress)?;
         let conditioning = encoder.encode(&prompts)?;
-        let unconditional = encoder.unconditional(prompts.len())?;
+        let unconditional = encoder.unconditional(&self.negative_prompt, prompts.len())?;
         let schedule = NoiseSchedule::from_config(&teacher.directory.scheduler_config()?)?;
-        let vae = teacher.directory.vae(teacher.dtype, device)?;
+        let vae = teacher.directory.vae(teacher.dtype, device)?.tiled(self.vae_tile);
         let scorer = match &self.scorer {
             Some(_) => {
                 Some(ModelDirectory::open(context.file("scorer"))?.scorer(candle_core::DType::F32, device)?)

@@ -2,7 +2,7 @@
 //! that reads them, and one row in [`STAGES`].
 
 mod artefact;
-mod defaults;
+pub mod defaults;
 mod error;
 mod model;
 mod named;

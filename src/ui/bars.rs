@@ -89,7 +89,7 @@ impl Sink for Bars {
 }
 
 /// A unit is one word of a stage, put into the template as it is.
-fn style(template: &str, unit: &str) -> ProgressStyle {
+pub(super) fn style(template: &str, unit: &str) -> ProgressStyle {
     let template = template.replace("{unit}", &unit.replace(['{', '}'], ""));
     let pace = |state: &ProgressState, out: &mut dyn fmt::Write| {
         let _ = out.write_str(&words::pace(state.per_sec(), state.eta().as_secs_f64()));

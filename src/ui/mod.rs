@@ -2,6 +2,7 @@
 //!
 //! Talk goes to stderr, so that stdout is free for data; JSON is data.
 
+mod alone;
 mod bars;
 mod json;
 mod plain;
@@ -11,6 +12,7 @@ use std::io::IsTerminal;
 
 use crate::run::Sink;
 
+pub use alone::Alone;
 pub use bars::Bars;
 pub use json::Json;
 pub use plain::Plain;

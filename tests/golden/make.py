@@ -15,7 +15,7 @@ from pathlib import Path
 import diffusers
 import torch
 import transformers
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
 from PIL import Image
 from safetensors.torch import save_file
 from torch.utils.flop_counter import FlopCounterMode
@@ -157,7 +157,15 @@ def vae():
         "latents": model.encode(pictures).latent_dist.mean * model.config.scaling_factor,
         "pictures": model.decode(latents / model.config.scaling_factor).sample,
     }
-    save("vae", dict(model.config), model.state_dict(), {"pictures": pictures, "latents": latents}, outputs)
+    inputs = {"pictures": pictures, "latents": latents}
+    # Four tiles by five of both, the last ones narrow.
+    inputs["large_pictures"] = torch.rand(1, 3, 20, 26, generator=generator) * 2 - 1
+    inputs["large_latents"] = torch.randn(1, 4, 10, 13, generator=generator)
+    model.enable_tiling()
+    model.tile_latent_min_size, model.tile_sample_min_size = 4, 8
+    outputs["tiled_latents"] = model.encode(inputs["large_pictures"]).latent_dist.mean * model.config.scaling_factor
+    outputs["tiled_pictures"] = model.decode(inputs["large_latents"] / model.config.scaling_factor).sample
+    save("vae", dict(model.config), model.state_dict(), inputs, outputs)
 
 
 @torch.no_grad()
@@ -230,6 +238,9 @@ PROMPTS = [
     "the cat and the dog on the mat " * 20,
 ]
 
+SDXL_PROMPTS = ["a photo of the cat", PROMPTS[-1]]
+SDXL_NEGATIVE = "the sun over the sea"
+
 CORPUS = "a photo of the cat and a dog on the mat in a house with a red hat and the sun over the sea"
 
 
@@ -283,6 +294,54 @@ def tokenizer():
 
 
 @torch.no_grad()
+def sdxl_text():
+    """What SDXL's pipeline makes of prompts, with the vocabulary in tokenizer/; the second tokenizer pads by `!`."""
+    generator = torch.Generator().manual_seed(SEED)
+    files = {"vocab": str(HERE / "tokenizer/vocab.json"), "merges": str(HERE / "tokenizer/merges.txt")}
+    tokenizers = [CLIPTokenizer(**files, model_max_length=77, pad_token=pad) for pad in ("<|endoftext|>", "!")]
+    end = tokenizers[0].eos_token_id
+    sizes = dict(
+        vocab_size=end + 1,
+        intermediate_size=12,
+        num_attention_heads=2,
+        num_hidden_layers=3,
+        max_position_embeddings=77,
+        projection_dim=10,
+        bos_token_id=end - 1,
+        eos_token_id=end,
+    )
+    configs = [CLIPTextConfig(hidden_size=8, **sizes), CLIPTextConfig(hidden_size=6, hidden_act="gelu", **sizes)]
+    kinds = [CLIPTextModel, CLIPTextModelWithProjection]
+    first, second = [redraw(kind(config), generator) for kind, config in zip(kinds, configs)]
+    pipeline = StableDiffusionXLPipeline(
+        vae=AutoencoderKL(block_out_channels=(8, 8), norm_num_groups=4,
+                          down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2),
+        text_encoder=first, text_encoder_2=second, tokenizer=tokenizers[0], tokenizer_2=tokenizers[1],
+        unet=UNet2DConditionModel(
+            norm_num_groups=4, block_out_channels=(8, 16), down_block_types=("DownBlock2D",) * 2,
+            up_block_types=("UpBlock2D",) * 2, cross_attention_dim=14, attention_head_dim=2,
+            addition_embed_type="text_time", addition_time_embed_dim=8, projection_class_embeddings_input_dim=58,
+        ),
+        scheduler=DDIMScheduler(), add_watermarker=False,
+    )
+    encode = lambda negative: pipeline.encode_prompt(SDXL_PROMPTS, negative_prompt=negative)
+    states, without, pooled, pooled_without = encode([SDXL_NEGATIVE] * len(SDXL_PROMPTS))
+    for nothing in encode(None)[1::2]:
+        assert not nothing.any(), "no negative prompt is zeros"
+    # Latents of 10 x 13 are pictures of 20 x 26.
+    time_ids = pipeline._get_add_time_ids((20, 26), (0, 0), (20, 26), torch.float32, 10)
+    outputs = {
+        "encoder_hidden_states": states, "text_embeds": pooled, "time_ids": time_ids.repeat(len(SDXL_PROMPTS), 1),
+        "negative.encoder_hidden_states": without, "negative.text_embeds": pooled_without,
+    }
+    weights = {f"text_encoder.{key}": value for key, value in first.state_dict().items()}
+    weights |= {f"text_encoder_2.{key}": value for key, value in second.state_dict().items()}
+    config = {"text_encoder": configs[0].to_dict(), "text_encoder_2": configs[1].to_dict()}
+    config |= {"prompts": SDXL_PROMPTS, "negative_prompt": SDXL_NEGATIVE}
+    save("sdxl_text", config, weights, {}, outputs)
+
+
+@torch.no_grad()
 def macs():
     """Multiply-accumulates of one sample, counted by torch without computing anything."""
     counts = {}
@@ -306,5 +365,6 @@ if __name__ == "__main__":
     text_encoders()
     scorer()
     tokenizer()
+    sdxl_text()
     versions = {module.__name__: module.__version__ for module in [torch, diffusers, transformers]}
     (HERE / "versions.json").write_text(json.dumps(versions, indent=1) + "\n")

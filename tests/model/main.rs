@@ -6,5 +6,6 @@ mod golden;
 mod hostile;
 mod mutated;
 mod pruning;
+mod text;
 mod unet;
 mod vae;

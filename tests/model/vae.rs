@@ -2,9 +2,9 @@
 
 use candle_core::{DType, Device, Result};
 use candle_nn::VarBuilder;
-use laptop_diff::model::vae::{AutoencoderKl, VaeConfig};
+use laptop_diff::model::vae::{AutoencoderKl, TileSide, VaeConfig};
 
-use crate::golden::Golden;
+use crate::golden::{Golden, max_difference};
 
 fn config(golden: &Golden) -> VaeConfig {
     let config: VaeConfig = serde_json::from_str(&golden.config).expect("diffusers wrote it");
@@ -19,6 +19,23 @@ fn latents_and_pictures_are_those_of_diffusers() -> Result<()> {
     golden.assert_close("latents", &vae.encode(&golden.input("pictures"))?);
     golden.assert_close("pictures", &vae.decode(&golden.input("latents"))?);
     assert_eq!(vae.downscale(), 2);
+    Ok(())
+}
+
+#[test]
+fn tiles_are_those_of_diffusers() -> Result<()> {
+    let golden = Golden::open("vae");
+    let tile = |side| TileSide::try_from(side).expect("a multiple of 4");
+    let vae = AutoencoderKl::new(&config(&golden), golden.builder())?;
+    let (pictures, latents) = (golden.input("large_pictures"), golden.input("large_latents"));
+    let tiled = vae.clone().tiled(Some(tile(4)));
+    golden.assert_close("tiled_latents", &tiled.encode(&pictures)?);
+    golden.assert_close("tiled_pictures", &tiled.decode(&latents)?);
+    // One tile that holds everything is no tile.
+    let one = vae.clone().tiled(Some(tile(16)));
+    assert_eq!(max_difference(&one.encode(&pictures)?, &vae.encode(&pictures)?), 0.0);
+    assert_eq!(max_difference(&one.decode(&latents)?, &vae.decode(&latents)?), 0.0);
+    assert!(max_difference(&tiled.decode(&latents)?, &vae.decode(&latents)?) > 0.0);
     Ok(())
 }
 

@@ -1,11 +1,15 @@
 //! The autoencoder between pictures and latents (diffusers' `AutoencoderKL`), each half a list of layers.
 
+mod tiling;
+
 use candle_core::{DType, Result, Tensor};
 use candle_nn::VarBuilder;
 use serde::Deserialize;
 
 use super::resnet::ResnetBlock;
 use crate::nn::{Conv2d, GroupNorm, Linear, activation_dtype, attention};
+
+pub use tiling::TileSide;
 
 /// Epsilon of every norm; diffusers fixes it.
 const EPS: f64 = 1e-6;
@@ -99,6 +103,11 @@ impl VaeConfig {
         }
     }
 
+    /// How many pixels a latent's side stands for.
+    pub fn downscale(&self) -> usize {
+        1 << self.block_out_channels.len().saturating_sub(1)
+    }
+
     /// The type to compute in: f16 overflows where `force_upcast` says so, as in diffusers.
     pub fn compute_dtype(&self, asked: DType) -> DType {
         if self.force_upcast && asked == DType::F16 { DType::F32 } else { asked }
@@ -112,6 +121,7 @@ pub struct AutoencoderKl {
     encoder: Vec<Layer>,
     decoder: Vec<Layer>,
     dtype: DType,
+    tile: Option<TileSide>,
 }
 
 #[derive(Clone, Debug)]
@@ -133,7 +143,13 @@ impl AutoencoderKl {
             decoder: decoder(config, &vb)?,
             config: config.clone(),
             dtype,
+            tile: None,
         })
+    }
+
+    /// The same, which divides what is larger than `tile` into tiles; without one it takes everything whole.
+    pub fn tiled(self, tile: Option<TileSide>) -> Self {
+        Self { tile, ..self }
     }
 
     /// Its configuration.
@@ -143,19 +159,31 @@ impl AutoencoderKl {
 
     /// How many pixels a latent's side stands for.
     pub fn downscale(&self) -> usize {
-        1 << (self.config.block_out_channels.len() - 1)
+        self.config.downscale()
     }
 
     /// Pictures [b, 3, h, w] in -1..1 -> latents [b, 4, h/8, w/8] of about unit variance. The mean of
     /// the posterior is taken: calibration and training want no second source of noise.
     pub fn encode(&self, pictures: &Tensor) -> Result<Tensor> {
-        let moments = walk(&self.encoder, &pictures.to_dtype(self.dtype)?)?;
+        let moments = self.walk(&self.encoder, &pictures.to_dtype(self.dtype)?, self.downscale(), 1)?;
         moments.narrow(1, 0, self.config.latent_channels)?.contiguous()? * self.config.scaling_factor
     }
 
     /// Latents [b, 4, h, w] of about unit variance -> pictures [b, 3, 8h, 8w], about -1..1, not clamped.
     pub fn decode(&self, latents: &Tensor) -> Result<Tensor> {
-        walk(&self.decoder, &(latents.to_dtype(self.dtype)? / self.config.scaling_factor)?)
+        let latents = (latents.to_dtype(self.dtype)? / self.config.scaling_factor)?;
+        self.walk(&self.decoder, &latents, 1, self.downscale())
+    }
+
+    /// One half, by tiles where `x` is larger than one. A latent pixel is `before` pixels of `x`, `after` of the result.
+    fn walk(&self, half: &[Layer], x: &Tensor, before: usize, after: usize) -> Result<Tensor> {
+        let (_, _, height, width) = x.dims4()?;
+        match self.tile.map(TileSide::get) {
+            Some(side) if height.max(width) > side * before => {
+                tiling::by_tiles(x, side * before, side / 4 * after, |tile| walk(half, tile))
+            }
+            _ => walk(half, x),
+        }
     }
 }
 
