@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::error::CliError;
-use crate::backend::{DeviceChoice, threads};
+use crate::backend::{DeviceChoice, memory, threads};
+use crate::base::units::Bytes;
 use crate::config::settings::Layer;
 use crate::config::{Override, Pipeline, Settings};
 use crate::plan::Graph;
@@ -46,15 +47,22 @@ pub(super) struct SettingsArguments {
     /// How many CPU threads to compute with
     #[arg(long)]
     threads: Option<NonZeroUsize>,
+    /// About how much memory to use, such as 8GB
+    #[arg(long, value_name = "BYTES")]
+    memory: Option<Bytes>,
 }
 
 impl SettingsArguments {
-    /// All layers put together, with the threads set.
+    /// All layers put together, with threads and memory set.
     pub(super) fn load(&self) -> Result<Settings, CliError> {
-        let Self { cache, runs, device, threads } = self;
+        let Self { cache, runs, device, threads, memory } = self;
         let (cache, runs) = (cache.clone(), runs.clone());
-        let settings = Settings::load(Layer { cache, runs, device: *device, threads: *threads })?;
+        let layer = Layer { cache, runs, device: *device, threads: *threads, memory: *memory };
+        let settings = Settings::load(layer)?;
         threads::start(settings.threads).map_err(|source| CliError::Threads { source })?;
+        if let Some(Bytes(bytes)) = settings.memory {
+            memory::allow(bytes);
+        }
         Ok(settings)
     }
 }

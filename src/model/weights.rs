@@ -131,7 +131,9 @@ impl Weights {
     pub fn check_finite(&self) -> Result<(), WeightsError> {
         self.places.par_iter().try_for_each(|(name, &shard)| {
             let view = self.view(name)?;
-            match header::first_not_finite(view.dtype(), view.data()) {
+            let found = header::first_not_finite(view.dtype(), view.data());
+            self.shards[shard].forget(view.data());
+            match found {
                 None => Ok(()),
                 Some(index) => {
                     let path = self.shards[shard].path.clone();
@@ -188,7 +190,7 @@ impl Shard {
         Ok(Self { path, bytes, data, metadata })
     }
 
-    /// Lets the system take back the memory of mapped bytes that have been copied: else a model would be held twice.
+    /// Lets the system take back the memory of mapped bytes that have been read: else a model would be held twice.
     fn forget(&self, bytes: &[u8]) {
         #[cfg(unix)]
         {
