@@ -2,9 +2,9 @@
 
     python tests/parity/make.py CASE FOLDER [--dtype f16] [--weights-only]
 
-CASE is a U-Net of tests/golden/configs, or one of the text encoders and autoencoders below. FOLDER then holds the
-model, its inputs and outputs in parity.safetensors, and for a U-Net points to score on in calibration.safetensors.
-Weights are drawn anew, as in tests/golden/make.py and for its reason. The versions are those of
+CASE is a U-Net of tests/golden/configs, or one of the text encoders and autoencoders below. FOLDER then is a pipeline
+with this one part; in parity.safetensors are inputs and outputs, or with --weights-only in calibration.safetensors points
+to score on. Weights are drawn anew, as in tests/golden/make.py and for its reason. The versions are those of
 tests/diffusers/requirements.txt.
 """
 
@@ -12,7 +12,9 @@ import argparse
 import json
 from pathlib import Path
 
+import diffusers
 import torch
+import transformers
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
@@ -48,6 +50,9 @@ VAE = dict(
     layers_per_block=2,
 )
 
+# A file is put together in memory, beside the model.
+SHARD = "1GB"
+
 generator = torch.Generator().manual_seed(SEED)
 
 
@@ -74,7 +79,7 @@ def unet(case, folder, dtype, weights_only):
     with torch.device("meta"):
         model = UNet2DConditionModel.from_config(config).to(dtype)
     model = redraw(model.to_empty(device="cpu"))
-    model.save_pretrained(folder)
+    model.save_pretrained(folder / "unet", max_shard_size=SHARD)
     points = 2 if weights_only else 1
     inputs = {
         "sample": normal(points, model.config.in_channels, SIZE, SIZE),
@@ -98,7 +103,7 @@ def text_encoder(case, folder):
     config = CLIPTextConfig(vocab_size=49408, **TEXT_ENCODERS[case])
     with_projection = "projection_dim" in TEXT_ENCODERS[case]
     model = redraw((CLIPTextModelWithProjection if with_projection else CLIPTextModel)(config))
-    model.save_pretrained(folder)
+    model.save_pretrained(folder / "text_encoder", max_shard_size=SHARD)
     ids = torch.randint(0, config.vocab_size - 2, (2, TOKENS), generator=generator)
     ids[:, 0] = config.vocab_size - 2
     ids[0, 9:] = config.vocab_size - 1
@@ -111,7 +116,7 @@ def text_encoder(case, folder):
 
 def vae(case, folder):
     model = redraw(AutoencoderKL(**VAE, **VAES[case]))
-    model.save_pretrained(folder)
+    model.save_pretrained(folder / "vae")
     pictures, latents = normal(1, 3, 8 * SIZE, 8 * SIZE).clamp(-1, 1), normal(1, 4, SIZE, SIZE)
     scale = model.config.scaling_factor
     encoded = model.encode(pictures).latent_dist.mean * scale
@@ -131,6 +136,10 @@ parser.add_argument("folder", type=Path)
 parser.add_argument("--dtype", choices=["f16", "f32"], default="f32")
 parser.add_argument("--weights-only", action="store_true")
 arguments = parser.parse_args()
+diffusers.utils.logging.disable_progress_bar()
+transformers.utils.logging.disable_progress_bar()
+arguments.folder.mkdir(parents=True, exist_ok=True)
+(arguments.folder / "model_index.json").write_text("{}")
 with torch.no_grad():
     if arguments.case in TEXT_ENCODERS:
         text_encoder(arguments.case, arguments.folder)
