@@ -94,6 +94,58 @@ fn the_walk_agrees_with_removing_and_running_whatever_the_chunks() -> miette::Re
     Ok(())
 }
 
+/// The walk in chunks of variants is the same walk; only a batch of another size may sum in another order.
+#[test]
+fn chunks_of_variants_change_no_bit() -> miette::Result<()> {
+    let interrupt = Interrupt::default();
+    for (name, config) in configs() {
+        let unet = unet(&config, 1)?;
+        let points = points(unet.config(), 3, 2).expect("points");
+        let found = [64, 5, 1].map(|variants| {
+            let folder = tempfile::tempdir().expect("a folder");
+            traverse(&unet, &points, &work(2, variants, folder.path(), &interrupt)).expect("a walk")
+        });
+        assert!(found.iter().all(|traversal| *traversal == found[0]), "{name}");
+    }
+    Ok(())
+}
+
+/// Whether its weights are in memory or read as it walks, a U-Net computes the same.
+#[test]
+fn a_streamed_unet_is_the_held_one_to_the_bit() -> miette::Result<()> {
+    let interrupt = Interrupt::default();
+    for ((name, config), dtype) in configs().into_iter().zip([DType::F32, DType::F16].repeat(2)) {
+        let folder = tempfile::tempdir().expect("a folder");
+        small_unets::save(&config, 9, folder.path())?;
+        let stored = Weights::open(folder.path())?;
+        let config = UNetConfig::parse(&config.to_string())?;
+        let points = points(&config, 3, 10).expect("points");
+        let vb = || stored.builder(dtype, &Device::Cpu);
+        let held = UNet::new(config.clone(), vb()).expect("the weights fit");
+        let streamed = UNet::streamed(config, vb()).expect("the weights fit");
+        let run = |unet: &UNet| {
+            doubles(&unet.forward(&points.sample, &points.timestep, &points.conditioning()).expect("a pass"))
+        };
+        assert_eq!(run(&streamed), run(&held), "{name}");
+        for id in ids(&held) {
+            let without = BTreeSet::from([id]);
+            assert_eq!(run(&streamed.prune(&without)?), run(&held.prune(&without)?), "{name}: {without:?}");
+        }
+        let random = Random::new(1, "scores");
+        let [one, other] = [&held, &streamed].map(|unet| {
+            let place = tempfile::tempdir().expect("a folder");
+            let work = work(2, 5, place.path(), &interrupt);
+            let mut scores = score(unet, &stored, &points, CRITERIA, &random, &work).expect("scores");
+            let gram = scores.gram.as_ref().expect("output loss traverses");
+            scores.additivity =
+                Some(additivity::measure(unet, &points, gram, 5, &random, &work).expect("joint losses"));
+            scores
+        });
+        assert_eq!(one, other, "{name}");
+    }
+    Ok(())
+}
+
 #[test]
 fn joint_losses_agree_with_removing_and_running() -> miette::Result<()> {
     let interrupt = Interrupt::default();

@@ -1,26 +1,82 @@
-//! How much memory this process has used at most.
+//! How much memory this process has used at most, and how much it may use.
+
+use std::fs;
+use std::path::Path;
+use std::sync::OnceLock;
+
+use candle_core::Device;
+
+static ALLOWED: OnceLock<u64> = OnceLock::new();
+
+/// Allows this process so many bytes, whatever the system has. To be called once.
+pub fn allow(bytes: u64) {
+    ALLOWED.get_or_init(|| bytes);
+}
+
+/// How many bytes one thing that could also be had in pieces may take in the memory of `device`: half of what is there,
+/// because what is computed with it needs room too. No bound where nobody says, as on a GPU.
+pub fn budget(device: &Device) -> u64 {
+    if !device.is_cpu() {
+        return u64::MAX;
+    }
+    give_back();
+    let left = |limit: u64| limit.saturating_sub(resident_bytes().unwrap_or(0));
+    let free = || kibibytes("/proc/meminfo", "MemAvailable:");
+    let system = || free().into_iter().chain(control_group_limit().map(left)).min();
+    ALLOWED.get().copied().map(left).or_else(system).map_or(u64::MAX, |bytes| bytes / 2)
+}
+
+/// The strictest limit of the control groups that this process is in, as a container or Slurm sets it.
+fn control_group_limit() -> Option<u64> {
+    let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
+    let limits = groups.lines().flat_map(|line| {
+        // cgroups(7): "5:memory:/a/b" in version 1, "0::/a/b" in version 2.
+        let mut parts = line.splitn(3, ':').skip(1);
+        let (root, file) = match parts.next() {
+            Some("") => ("/sys/fs/cgroup", "memory.max"),
+            Some(controllers) if controllers.split(',').any(|name| name == "memory") => {
+                ("/sys/fs/cgroup/memory", "memory.limit_in_bytes")
+            }
+            _ => return Vec::new(),
+        };
+        let group = Path::new(root).join(parts.next().unwrap_or("/").trim_start_matches('/'));
+        let folders = group.ancestors().take_while(|folder| folder.starts_with(root));
+        folders.filter_map(|folder| fs::read_to_string(folder.join(file)).ok()?.trim().parse().ok()).collect()
+    });
+    limits.min()
+}
 
 /// Peak resident set of this process, in bytes; `None` where the system does not say.
 pub fn peak_bytes() -> Option<u64> {
-    status_line("VmHWM:")
+    kibibytes("/proc/self/status", "VmHWM:")
 }
 
 /// Lets [`peak_bytes`] count anew from what is resident now; where the system cannot, it goes on counting.
 pub fn reset_peak() {
     // proc(5): writing 5 to clear_refs resets the peak resident set.
-    let _ = std::fs::write("/proc/self/clear_refs", "5");
+    let _ = fs::write("/proc/self/clear_refs", "5");
 }
 
 /// Resident set of this process now, in bytes; `None` where the system does not say.
 pub fn resident_bytes() -> Option<u64> {
-    status_line("VmRSS:")
+    kibibytes("/proc/self/status", "VmRSS:")
 }
 
-fn status_line(name: &str) -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+/// The line of this name in a file of the proc file system, in bytes.
+fn kibibytes(file: &str, name: &str) -> Option<u64> {
+    let text = fs::read_to_string(file).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kibibytes * 1024)
+}
+
+/// Hands free memory back to the system.
+pub fn give_back() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: glibc's `malloc_trim` takes its own locks and touches only memory that is free.
+    unsafe {
+        libc::malloc_trim(0);
+    }
 }
 
 /// Lets freed memory stay with the process. Tensors come and go at every step, and by default glibc gives each one back

@@ -1,4 +1,44 @@
-//! Numbers as people read them.
+//! Numbers as people read and write them.
+
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// An amount of memory as people write it: `8 GB`, `1.5GiB`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct Bytes(pub u64);
+
+impl FromStr for Bytes {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("`{text}` is no amount of memory; give a number and a unit: 8 GB");
+        let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(wrong)?;
+        let (number, unit) = (&text[..end], text[end..].trim());
+        let (prefix, base) = match unit.strip_suffix("iB") {
+            Some(prefix) => (prefix, 1024_f64),
+            None => (unit.strip_suffix('B').ok_or_else(wrong)?, 1000.0),
+        };
+        let power = ["", "k", "M", "G", "T"].iter().position(|known| known.eq_ignore_ascii_case(prefix));
+        let number: f64 = number.parse().map_err(|_| wrong())?;
+        Ok(Self((number * base.powi(power.ok_or_else(wrong)? as i32)) as u64))
+    }
+}
+
+impl TryFrom<String> for Bytes {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<Bytes> for String {
+    fn from(Bytes(count): Bytes) -> Self {
+        format!("{count} B")
+    }
+}
 
 /// `1.3 GB`, decimal units.
 pub fn bytes(count: u64) -> String {
@@ -33,6 +73,23 @@ fn scaled(mut value: f64, names: &[&str]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::Bytes;
+
+    #[test]
+    fn reads_what_people_write() {
+        for (text, bytes) in
+            [("8 GB", 8_000_000_000), ("1.5GiB", 3 << 29), ("64 KB", 64_000), ("0 B", 0), ("7 MiB", 7 << 20)]
+        {
+            let found = text.parse().unwrap_or(Bytes(1));
+            assert_eq!(found, Bytes(bytes), "{text}");
+            assert_eq!(String::from(found).parse(), Ok(found));
+        }
+        for text in ["", "8", "GB", "8 Gb/s", "8 PB", "-1 GB", "1.2.3 GB", "8 iB"] {
+            let error = text.parse::<Bytes>().expect_err(text);
+            assert!(error.contains(&format!("`{text}`")) && error.contains("8 GB"), "{error}");
+        }
+    }
+
     #[test]
     fn rounds_where_people_do() {
         assert_eq!(super::bytes(999), "999 B");

@@ -43,6 +43,8 @@ pub(super) enum CliError {
     #[error("{} exists already", path.display())]
     #[diagnostic(code(cli::exists), help("name another with --output, or remove it"))]
     Exists { path: PathBuf },
+    #[error(transparent)]
+    #[diagnostic(transparent)]
     Stage(#[from] StageError),
     #[error("--size is {found}; {needed}")]
     #[diagnostic(code(cli::size), help("leave it out to draw at the size that the U-Net was trained for"))]

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::error::CliError;
-use crate::backend::{DeviceChoice, threads};
+use crate::backend::{DeviceChoice, memory, threads};
+use crate::base::units::Bytes;
 use crate::config::settings::Layer;
 use crate::config::{Override, Pipeline, Settings};
 use crate::plan::Graph;
@@ -61,14 +62,20 @@ pub(super) struct ComputeArguments {
     /// How many CPU threads to compute with
     #[arg(long)]
     threads: Option<NonZeroUsize>,
+    /// About how much memory to use, such as 8GB
+    #[arg(long, value_name = "BYTES")]
+    memory: Option<Bytes>,
 }
 
 impl ComputeArguments {
-    /// All layers put together under these flags and `others`, with the threads set.
+    /// All layers put together under these flags and `others`, with threads and memory set.
     pub(super) fn load(&self, others: Layer) -> Result<Settings, CliError> {
-        let &Self { device, threads } = self;
-        let settings = Settings::load(Layer { device, threads, ..others })?;
+        let &Self { device, threads, memory } = self;
+        let settings = Settings::load(Layer { device, threads, memory, ..others })?;
         threads::start(settings.threads).map_err(|source| CliError::Threads { source })?;
+        if let Some(Bytes(bytes)) = settings.memory {
+            memory::allow(bytes);
+        }
         Ok(settings)
     }
 }

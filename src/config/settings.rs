@@ -18,6 +18,7 @@ use super::error::{ConfigError, Problem};
 use super::pipeline::refuse_duplicate_keys;
 use super::source::Source;
 use crate::backend::DeviceChoice;
+use crate::base::units::Bytes;
 
 /// The built-in settings, with their documentation.
 pub const DEFAULTS: &str = include_str!("settings.yaml");
@@ -40,6 +41,8 @@ pub struct Settings {
     pub device: DeviceChoice,
     /// How many CPU threads to compute with; one per core if absent.
     pub threads: Option<NonZeroUsize>,
+    /// How much memory to use about; what the system has free if absent.
+    pub memory: Option<Bytes>,
 }
 
 /// The settings that one layer gives.
@@ -59,6 +62,10 @@ pub struct Layer {
     /// How many CPU threads to compute with; one per core unless given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub threads: Option<NonZeroUsize>,
+    /// How much memory to use about, such as `8 GB`; what the system has free unless given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>", regex(pattern = r"^[0-9.]+ *([kKMGT]i?)?B$"))]
+    pub memory: Option<Bytes>,
 }
 
 impl Settings {
@@ -169,16 +176,20 @@ mod tests {
         let settings = load(["", "# nothing\n"], &[], Layer::default()).expect("the defaults are right");
         assert_eq!(settings.cache, Path::new(".laptop-diff/cache"));
         assert_eq!((settings.device, settings.threads), (DeviceChoice::Auto, None));
+        assert_eq!(settings.memory, None);
     }
 
     #[test]
     fn the_stronger_layer_wins() {
         let files = ["cache: /user\nruns: /user\nthreads: 1\ndevice: cpu\n", "cache: /project\nthreads: 2\n"];
         let flags = Layer { cache: Some("/flag".into()), ..Layer::default() };
-        let settings = load(files, &[("LAPTOP_DIFF_THREADS", "3"), ("LAPTOP_DIFF_CACHE", "/env")], flags);
+        let environment =
+            [("LAPTOP_DIFF_THREADS", "3"), ("LAPTOP_DIFF_CACHE", "/env"), ("LAPTOP_DIFF_MEMORY", "8 GB")];
+        let settings = load(files, &environment, flags);
         let settings = settings.expect("all layers are right");
         assert_eq!((settings.cache, settings.runs), ("/flag".into(), "/user".into()));
         assert_eq!((settings.threads.map(NonZeroUsize::get), settings.device), (Some(3), DeviceChoice::Cpu));
+        assert_eq!(settings.memory, Some(Bytes(8_000_000_000)));
     }
 
     #[track_caller]
@@ -209,6 +220,7 @@ mod tests {
             "settings::bad_value",
             &["LAPTOP_DIFF_DEVICE", "`tpu`"],
         );
+        expect(["memory: much\n", ""], &[], "settings::bad_value", &["user.yaml", "`much`", "8 GB"]);
         expect(["", ""], &[("LAPTOP_DIFF_THREADS", "0")], "settings::bad_value", &["LAPTOP_DIFF_THREADS"]);
         expect(["", "cache: a\ncache: b\n"], &[], "pipeline::duplicate_key", &["`cache`"]);
     }

@@ -44,7 +44,7 @@ impl Metric for PeakMemory {
         }
         // The first pass touches what is touched once, such as mapped weights and threads' stacks.
         subject.unet.forward(&sample, &timestep, &conditioning)?;
-        give_back();
+        memory::give_back();
         std::fs::write("/proc/self/clear_refs", "5")
             .map_err(|_| unavailable("the system does not let the high-water mark be set back"))?;
         let unread = || unavailable("the system does not tell how much memory a process uses");
@@ -53,14 +53,5 @@ impl Metric for PeakMemory {
         let peak = memory::peak_bytes().ok_or_else(unread)?;
         let weights = subject.unet.parameters() * subject.unet.dtype().size_in_bytes() as u64;
         Ok(vec![(weights + peak.saturating_sub(before)) as f64])
-    }
-}
-
-/// Hands free memory back to the system.
-fn give_back() {
-    #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    // SAFETY: glibc's `malloc_trim` takes its own locks and touches only memory that is free.
-    unsafe {
-        libc::malloc_trim(0);
     }
 }

@@ -15,6 +15,7 @@ use super::tokenizer::{ClipTokenizer, TokenizerError};
 use super::unet::{ConfigError, UNet, UNetConfig};
 use super::vae::{AutoencoderKl, VaeConfig};
 use super::weights::{Weights, WeightsError};
+use crate::backend::memory;
 use crate::base::files::read_json;
 
 /// A model that cannot be loaded.
@@ -238,10 +239,14 @@ impl ModelDirectory {
         Ok(Weights::open(&self.folder(Part::UNet)?)?)
     }
 
-    /// The U-Net, to compute with.
+    /// The U-Net, to compute with: held in memory if it fits well, else streamed.
     pub fn unet(&self, dtype: DType, device: &Device) -> Result<UNet, ModelError> {
-        let config = self.unet_config()?;
-        ledger::load(&self.unet_weights()?, dtype, device, |vb| UNet::new(config.clone(), vb))
+        let (config, weights) = (self.unet_config()?, self.unet_weights()?);
+        let inventory = config.inventory();
+        weights.check(inventory.tensors())?;
+        let bytes = inventory.parameters() * dtype.size_in_bytes() as u64;
+        let build = if bytes > memory::budget(device) { UNet::streamed } else { UNet::new };
+        Ok(build(config, weights.builder(dtype, device))?)
     }
 
     /// The U-Net over variables in f32, to train, with activations of `dtype`; the variables by the names of their

@@ -130,10 +130,7 @@ impl Weights {
             .load(device)
             .and_then(|tensor| tensor.to_dtype(dtype))
             .map_err(|source| WeightsError::Tensor { name: name.to_owned(), source })?;
-        let place = &self.places[name];
-        if let Some(view) = self.shards[place.shard].view(&place.name) {
-            self.shards[place.shard].forget(view.data());
-        }
+        self.release(&self.places[name]);
         Ok(tensor)
     }
 
@@ -163,7 +160,9 @@ impl Weights {
     pub fn check_finite(&self) -> Result<(), WeightsError> {
         self.places.par_iter().try_for_each(|(name, place)| {
             let view = self.view(name)?;
-            match header::first_not_finite(view.dtype(), &view.data()) {
+            let found = header::first_not_finite(view.dtype(), view.data());
+            self.release(place);
+            match found {
                 None => Ok(()),
                 Some(index) => {
                     let path = self.shards[place.shard].path.clone();
@@ -171,6 +170,14 @@ impl Weights {
                 }
             }
         })
+    }
+
+    /// Lets the system take back the memory of what was read.
+    fn release(&self, place: &Place) {
+        let shard = &self.shards[place.shard];
+        if let Some(view) = shard.view(&place.name) {
+            shard.forget(view.data());
+        }
     }
 
     fn check_shape(&self, name: &str, needed: &[usize]) -> Result<(), WeightsError> {
@@ -226,7 +233,7 @@ impl Shard {
         Ok(Self { path, bytes, data, metadata })
     }
 
-    /// Lets the system take back the memory of mapped bytes that have been copied: else a model would be held twice.
+    /// Lets the system take back the memory of mapped bytes that have been read: else a model would be held twice.
     fn forget(&self, bytes: &[u8]) {
         #[cfg(unix)]
         {

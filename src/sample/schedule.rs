@@ -4,7 +4,6 @@
 use std::path::Path;
 
 use candle_core::{DType, Tensor};
-use serde::Deserialize;
 
 use super::config::Config;
 use super::{SampleError, Spacing};

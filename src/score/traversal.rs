@@ -9,6 +9,7 @@ use rayon::prelude::*;
 use super::checkpoint::Sums;
 use super::walk::{Observer, Variant, walk};
 use super::{Gram, ScoreError};
+use crate::backend::memory;
 use crate::base::{Interrupt, Progress, UnitId};
 use crate::data::Calibration;
 use crate::model::unet::UNet;
@@ -17,12 +18,13 @@ const GRAM: &str = "gram";
 const INFLUENCE: &str = "influence";
 const LOSSES: &str = "losses";
 
-/// How much walks at once. It decides about memory and speed; results depend on it by rounding alone.
+/// How much walks at once. It decides about memory and speed; results depend on `points` by rounding alone, and not at
+/// all on `variants`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Calibration points in a batch.
     pub points: usize,
-    /// Variants beside the teacher.
+    /// Variants beside the teacher; fewer where memory is short.
     pub variants: usize,
 }
 
@@ -112,7 +114,7 @@ fn in_batches(
     Ok(sums)
 }
 
-/// Walks once for each chunk of variants.
+/// Walks once for each chunk of variants: as many as are asked for, or as fit.
 fn walk_in_chunks(
     unet: &UNet,
     batch: &Calibration,
@@ -120,8 +122,12 @@ fn walk_in_chunks(
     work: &Work<'_>,
     observer: &mut impl Chunked,
 ) -> Result<(), ScoreError> {
-    for (number, chunk) in variants.chunks(work.limits.variants.max(1)).enumerate() {
-        observer.begin(number * work.limits.variants.max(1));
+    let (points, _, height, width) = batch.sample.dims4()?;
+    let numbers = points as u64 * unet.inventory().state_elements(height, width);
+    let fitting = memory::budget(batch.sample.device()) / (numbers * unet.dtype().size_in_bytes() as u64);
+    let size = work.limits.variants.min(usize::try_from(fitting).unwrap_or(usize::MAX)).max(1);
+    for (number, chunk) in variants.chunks(size).enumerate() {
+        observer.begin(number * size);
         walk(unet, batch, chunk, work.interrupt, observer)?;
     }
     Ok(())

@@ -15,7 +15,7 @@ use candle_core::{DType, Tensor};
 use super::ScoreError;
 use crate::base::{Interrupt, UnitId};
 use crate::data::Calibration;
-use crate::model::unet::{PruneError, State, UNet, Unit};
+use crate::model::unet::{PruneError, State, Step, UNet, Unit};
 
 /// A U-Net without some units.
 #[derive(Clone, Debug)]
@@ -55,20 +55,20 @@ struct Walker<'a> {
     ahead: &'a [&'a Unit],
     /// Its own state, once it has left the teacher.
     state: Option<State>,
-    /// The step that it takes next; later than the teacher's inside of a removed unit.
-    step: usize,
+    /// The index of the step that it takes next; later than the teacher's inside of a removed unit.
+    next: usize,
 }
 
 impl Walker<'_> {
-    /// Removes the unit that begins at `step`, if that is one of its own. Says whether it left the teacher there.
-    fn bypass(&mut self, unet: &UNet, step: usize, teacher: &State) -> candle_core::Result<bool> {
-        let Some((unit, ahead)) = self.ahead.split_first().filter(|(unit, _)| unit.steps.start == step)
+    /// Removes the unit that begins with this step, if that is one of its own. Says whether it left the teacher there.
+    fn bypass(&mut self, index: usize, step: &Step, teacher: &State) -> candle_core::Result<bool> {
+        let Some((unit, ahead)) = self.ahead.split_first().filter(|(unit, _)| unit.steps.start == index)
         else {
             return Ok(false);
         };
         let leaves = self.state.is_none();
-        unet.bypass(unit, self.state.get_or_insert_with(|| teacher.clone()))?;
-        self.step = unit.steps.end;
+        step.bypass(self.state.get_or_insert_with(|| teacher.clone()))?;
+        self.next = unit.steps.end;
         self.ahead = ahead;
         Ok(leaves)
     }
@@ -85,22 +85,23 @@ pub fn walk(
     let condition = unet.condition(&points.timestep, &points.conditioning())?;
     let mut teacher = unet.begin(&points.sample)?;
     let mut walkers: Vec<_> =
-        variants.iter().map(|variant| Walker { ahead: &variant.removed, state: None, step: 0 }).collect();
+        variants.iter().map(|variant| Walker { ahead: &variant.removed, state: None, next: 0 }).collect();
     // Variants between their first removed unit's first step and its last.
     let mut leaving = Vec::new();
-    for step in 0..unet.steps().len() {
+    for (index, step) in unet.steps().enumerate() {
         interrupt.check()?;
+        let step = step?;
         for (variant, walker) in walkers.iter_mut().enumerate() {
-            if walker.bypass(unet, step, &teacher)? {
+            if walker.bypass(index, &step, &teacher)? {
                 leaving.push(variant);
             }
-            if let Some(state) = walker.state.as_mut().filter(|_| walker.step == step) {
-                unet.advance(step, state, &condition)?;
-                walker.step += 1;
+            if let Some(state) = walker.state.as_mut().filter(|_| walker.next == index) {
+                step.advance(state, &condition)?;
+                walker.next += 1;
             }
         }
-        unet.advance(step, &mut teacher, &condition)?;
-        for variant in leaving.extract_if(.., |variant| walkers[*variant].step == step + 1) {
+        step.advance(&mut teacher, &condition)?;
+        for variant in leaving.extract_if(.., |variant| walkers[*variant].next == index + 1) {
             if let Some(state) = &walkers[variant].state {
                 observer.bypassed(variant, &state.hidden, &teacher.hidden)?;
             }

@@ -26,7 +26,7 @@ pub(super) struct Score {
     /// Calibration points that walk together. Default 8.
     #[serde(default = "default_batch")]
     batch: usize,
-    /// Variants of the U-Net that walk together beside the teacher: as memory allows. Default 64.
+    /// Variants of the U-Net that walk together beside the teacher, or fewer where memory is short. Default 64.
     #[serde(default = "default_variants")]
     variants: usize,
 }

@@ -68,11 +68,11 @@ fn bypassing_is_removing_is_filling_with_zeros() -> Result<()> {
 fn bypassed(golden: &Golden, unet: &UNet, unit: &Unit) -> Result<candle_core::Tensor> {
     let condition = unet.condition(&golden.input("timestep"), &golden.conditioning())?;
     let mut state = unet.begin(&golden.input("sample"))?;
-    for index in 0..unet.steps().len() {
+    for (index, step) in unet.steps().enumerate() {
         match index {
-            _ if index == unit.steps.start => unet.bypass(unit, &mut state)?,
+            _ if index == unit.steps.start => step?.bypass(&mut state)?,
             _ if unit.steps.contains(&index) => {}
-            _ => unet.advance(index, &mut state, &condition)?,
+            _ => step?.advance(&mut state, &condition)?,
         }
     }
     Ok(state.hidden)

@@ -85,6 +85,23 @@ impl Inventory {
         embedding + self.macs_per_step((height, width)).iter().map(|macs| macs.0 + macs.1).sum::<u64>()
     }
 
+    /// The most numbers that the walk of one sample with latents of this size keeps at once: the features, those that a
+    /// layer or a shell makes of them, and the skips.
+    pub fn state_elements(&self, height: usize, width: usize) -> u64 {
+        let (mut channels, mut most, mut skips) = (self.config.in_channels as u64, 0, Vec::new());
+        for (spec, pixels) in self.specs.iter().zip(self.pixels_per_step((height, width))) {
+            match spec.kind {
+                Kind::ConvIn => channels = self.config.levels[0].channels as u64,
+                Kind::PushSkip => skips.push(channels * pixels),
+                Kind::Concatenate => channels += skips.pop().unwrap_or(0) / pixels,
+                Kind::Resnet { outputs, .. } | Kind::Shortcut { outputs, .. } => channels = outputs as u64,
+                _ => {}
+            }
+            most = most.max(2 * channels * pixels + skips.iter().sum::<u64>());
+        }
+        most
+    }
+
     fn branch(&self, steps: Range<usize>) -> impl Iterator<Item = &TensorEntry> {
         self.steps[steps].iter().flatten().filter(|entry| !is_shortcut(entry))
     }
@@ -124,12 +141,10 @@ impl Inventory {
         units
     }
 
-    /// Of each step: multiply-accumulates of its branch, and of what stays when its unit is removed.
-    fn macs_per_step(&self, sample_size: (usize, usize)) -> Vec<(u64, u64)> {
-        let (mut height, mut width) = sample_size;
+    /// The resolution that each step leaves.
+    fn pixels_per_step(&self, (mut height, mut width): (usize, usize)) -> impl Iterator<Item = u64> {
         let mut skips = Vec::new();
-        let mut per_step = Vec::with_capacity(self.specs.len());
-        for (spec, tensors) in self.specs.iter().zip(&self.steps) {
+        self.specs.iter().map(move |spec| {
             match spec.kind {
                 Kind::PushSkip => skips.push((height, width)),
                 Kind::Concatenate => drop(skips.pop()),
@@ -139,7 +154,15 @@ impl Inventory {
                 }
                 _ => {}
             }
-            let pixels = height as u64 * width as u64;
+            height as u64 * width as u64
+        })
+    }
+
+    /// Of each step: multiply-accumulates of its branch, and of what stays when its unit is removed.
+    fn macs_per_step(&self, sample_size: (usize, usize)) -> Vec<(u64, u64)> {
+        let mut per_step = Vec::with_capacity(self.specs.len());
+        let pixels = self.pixels_per_step(sample_size);
+        for ((spec, tensors), pixels) in self.specs.iter().zip(&self.steps).zip(pixels) {
             let positions = |name: &str| match name {
                 _ if name.contains("time_emb_proj") => 1,
                 _ if name.contains("attn2.to_k") || name.contains("attn2.to_v") => TEXT_TOKENS,

@@ -18,6 +18,9 @@ mod transformer;
 mod unit;
 mod walk;
 
+use std::borrow::Cow;
+use std::fmt;
+
 use candle_core::{DType, Device, Result};
 use candle_nn::VarBuilder;
 
@@ -40,18 +43,39 @@ pub struct UNet {
     config: UNetConfig,
     inventory: Inventory,
     embedding: Embedding,
-    steps: Vec<Step>,
+    steps: Steps,
     dtype: DType,
+}
+
+/// Where a walk finds its steps.
+#[derive(Clone)]
+enum Steps {
+    /// In memory.
+    Held(Vec<Step>),
+    /// In a file, from which each is read when the walk arrives at it.
+    Streamed(VarBuilder<'static>),
 }
 
 impl UNet {
     /// Reads the weights that `config` asks for; names are those of diffusers, `vb` is at the root.
     pub fn new(config: UNetConfig, vb: VarBuilder) -> Result<Self> {
         let inventory = config.inventory();
-        let embedding = Embedding::new(&config, vb.clone())?;
         let steps =
             inventory.specs().iter().map(|spec| Step::new(spec, &config, &vb)).collect::<Result<_>>()?;
-        Ok(Self { config, inventory, embedding, steps, dtype: activation_dtype(vb.dtype(), vb.device()) })
+        Self::with(config, inventory, Steps::Held(steps), vb)
+    }
+
+    /// The same U-Net in little memory: each walk reads the weights of a step when it arrives at it, and lets go of
+    /// them when it goes on. What `vb` lacks is found only then.
+    pub fn streamed(config: UNetConfig, vb: VarBuilder<'static>) -> Result<Self> {
+        let inventory = config.inventory();
+        Self::with(config, inventory, Steps::Streamed(vb.clone()), vb)
+    }
+
+    fn with(config: UNetConfig, inventory: Inventory, steps: Steps, vb: VarBuilder) -> Result<Self> {
+        let dtype = activation_dtype(vb.dtype(), vb.device());
+        let embedding = Embedding::new(&config, vb)?;
+        Ok(Self { config, inventory, embedding, steps, dtype })
     }
 
     /// The same, with activations of `dtype` where the device computes in it, whatever the type of the weights.
@@ -74,9 +98,12 @@ impl UNet {
         &self.inventory
     }
 
-    /// Its steps in walk order.
-    pub fn steps(&self) -> &[Step] {
-        &self.steps
+    /// Its steps in walk order. Fails where the weights of a streamed one cannot be read.
+    pub fn steps(&self) -> impl ExactSizeIterator<Item = Result<Cow<'_, Step>>> {
+        self.inventory.specs().iter().enumerate().map(|(index, spec)| match &self.steps {
+            Steps::Held(steps) => Ok(Cow::Borrowed(&steps[index])),
+            Steps::Streamed(vb) => Ok(Cow::Owned(Step::new(spec, &self.config, vb)?)),
+        })
     }
 
     /// What can be removed, in walk order, each Transformer2D before its blocks.
@@ -92,5 +119,14 @@ impl UNet {
     /// Multiply-accumulates of one forward pass of one sample with latents of this size.
     pub fn macs(&self, height: usize, width: usize) -> u64 {
         self.inventory.macs(height, width)
+    }
+}
+
+impl fmt::Debug for Steps {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Held(steps) => f.debug_tuple("Held").field(steps).finish(),
+            Self::Streamed(_) => f.write_str("Streamed"),
+        }
     }
 }

@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use miette::Diagnostic;
 use thiserror::Error;
 
-use super::UNet;
 use super::config::UNetConfig;
 use super::spec::{Kind, flatten};
 use super::step::Step;
+use super::{Steps, UNet};
 use crate::base::UnitId;
 
 /// A set of units that cannot be removed.
@@ -37,18 +37,17 @@ impl UNet {
     pub fn prune(&self, units: &BTreeSet<UnitId>) -> Result<Self, PruneError> {
         let config = self.config.prune(units)?;
         let inventory = config.inventory();
-        let here: BTreeMap<&str, &Step> = self.steps.iter().map(|step| (step.path(), step)).collect();
-        let steps = inventory
-            .specs()
-            .iter()
-            .map(|spec| {
-                let step = here[spec.path.as_str()];
-                match spec.kind {
-                    Kind::Shortcut { .. } => step.without_branch(),
-                    _ => step.clone(),
-                }
-            })
-            .collect();
+        let steps = match &self.steps {
+            Steps::Held(steps) => {
+                let here: BTreeMap<&str, &Step> = steps.iter().map(|step| (step.path(), step)).collect();
+                let rest = inventory.specs().iter().map(|spec| match spec.kind {
+                    Kind::Shortcut { .. } => here[spec.path.as_str()].without_branch(),
+                    _ => here[spec.path.as_str()].clone(),
+                });
+                Steps::Held(rest.collect())
+            }
+            Steps::Streamed(vb) => Steps::Streamed(vb.clone()),
+        };
         Ok(Self { config, inventory, steps, embedding: self.embedding.clone(), dtype: self.dtype })
     }
 }

@@ -81,7 +81,7 @@ impl Step {
     }
 
     /// The learned shortcut, if the step has one.
-    pub(super) fn shortcut(&self) -> Option<&Conv2d> {
+    fn shortcut(&self) -> Option<&Conv2d> {
         match &self.op {
             Op::Resnet(block) => block.conv_shortcut.as_ref(),
             Op::Shortcut(conv) => Some(conv),
@@ -96,8 +96,16 @@ impl Step {
         Self { path: self.path.clone(), op: Op::Shortcut(shortcut.clone()) }
     }
 
-    /// Replaces `state` by what comes after this step.
-    pub(super) fn advance(&self, state: &mut State, condition: &Condition) -> Result<()> {
+    /// Leaves out the unit that begins with this step: nothing happens, or only its learned shortcut is applied.
+    pub fn bypass(&self, state: &mut State) -> Result<()> {
+        if let Some(shortcut) = self.shortcut() {
+            state.hidden = shortcut.forward(&state.hidden)?;
+        }
+        Ok(())
+    }
+
+    /// Replaces `state` by what comes after this step. After the last, `state.hidden` is the prediction.
+    pub fn advance(&self, state: &mut State, condition: &Condition) -> Result<()> {
         let x = &state.hidden;
         state.hidden = match &self.op {
             Op::ConvIn(conv) | Op::Shortcut(conv) | Op::Downsample(conv) => conv.forward(x)?,

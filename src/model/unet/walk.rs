@@ -2,8 +2,8 @@
 
 use candle_core::{Result, Tensor, bail};
 
+use super::UNet;
 use super::embedding::{Condition, Conditioning};
-use super::{UNet, Unit};
 
 /// What walks through a U-Net. Several states can walk together as one batch.
 #[derive(Clone, Debug)]
@@ -60,23 +60,6 @@ impl UNet {
         Ok(State { hidden: sample.to_dtype(self.dtype)?, skips: Vec::new(), residual: None })
     }
 
-    /// Takes the step of this index. After the last, `state.hidden` is the prediction.
-    pub fn advance(&self, index: usize, state: &mut State, condition: &Condition) -> Result<()> {
-        self.steps[index].advance(state, condition)
-    }
-
-    /// Takes `unit.steps` as if the unit had been removed: nothing happens, or only its learned
-    /// shortcut is applied. The state must stand before the unit's first step.
-    pub fn bypass(&self, unit: &Unit, state: &mut State) -> Result<()> {
-        match self.steps[unit.steps.start].shortcut() {
-            Some(shortcut) => {
-                state.hidden = shortcut.forward(&state.hidden)?;
-                Ok(())
-            }
-            None => Ok(()),
-        }
-    }
-
     /// The prediction [b, out_channels, h, w] for latents [b, in_channels, h, w], in the model's dtype.
     pub fn forward(&self, sample: &Tensor, timestep: &Tensor, conditioning: &Conditioning) -> Result<Tensor> {
         self.forward_with_taps(sample, timestep, conditioning, &mut |_, _| {})
@@ -94,7 +77,8 @@ impl UNet {
     ) -> Result<Tensor> {
         let condition = self.condition(timestep, conditioning)?;
         let mut state = self.begin(sample)?;
-        for step in &self.steps {
+        for step in self.steps() {
+            let step = step?;
             step.advance(&mut state, &condition)?;
             tap(step.path(), &state.hidden);
         }

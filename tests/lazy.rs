@@ -1,0 +1,68 @@
+//! What a model of full size costs before it is computed with. The weights are a hole in a file that the system reads as
+//! zeros: whoever reads them has their pages in memory, and whoever does not stays small.
+
+mod common;
+
+use std::fs::{self, File};
+use std::io::Write;
+
+use candle_core::{DType, Device};
+use common::{Sandbox, expect_code, root};
+use laptop_diff::backend::memory;
+use laptop_diff::model::ModelDirectory;
+use laptop_diff::model::unet::UNetConfig;
+use serde_json::{Map, json};
+
+/// A bare SDXL U-Net in f16; gives the bytes of its weights.
+fn sparse_sdxl(sandbox: &Sandbox) -> u64 {
+    let text =
+        fs::read_to_string(root().join("tests/golden/configs/sdxl-base.json")).expect("the file is in git");
+    let config = UNetConfig::parse(&text).expect("diffusers wrote it");
+    sandbox.write("sdxl/config.json", &text);
+    let (mut header, mut end) = (Map::new(), 0);
+    for entry in config.inventory().tensors() {
+        let start = end;
+        end += 2 * entry.parameters();
+        let info = json!({ "dtype": "F16", "shape": entry.shape, "data_offsets": [start, end] });
+        header.insert(entry.name.clone(), info);
+    }
+    let header = serde_json::Value::from(header).to_string();
+    let path = sandbox.path("sdxl/diffusion_pytorch_model.safetensors");
+    let mut file = File::create(path).expect("a writable folder");
+    file.write_all(&(header.len() as u64).to_le_bytes()).expect("a writable file");
+    file.write_all(header.as_bytes()).expect("a writable file");
+    file.set_len(8 + header.len() as u64 + end).expect("a file system that knows holes");
+    end
+}
+
+/// One test, because memory is counted by process.
+#[test]
+fn only_a_walk_reads_weights() {
+    let sandbox = Sandbox::new();
+    let bytes = sparse_sdxl(&sandbox);
+    assert!(bytes > 5_000_000_000);
+
+    let output = sandbox.run(&["inspect", "sdxl"]);
+    expect_code(&output, 0);
+    assert!(String::from_utf8_lossy(&output.stdout).contains("2567463684"), "all of it was inspected");
+    let peak = peak_bytes_of_children();
+    assert!(peak < 200_000_000, "inspect took {peak} bytes");
+
+    memory::allow(1_000_000_000);
+    let directory = ModelDirectory::open(&sandbox.path("sdxl")).expect("a bare U-Net");
+    let unet = directory.unet(DType::F16, &Device::Cpu).expect("every tensor is there");
+    assert_eq!(unet.parameters(), 2_567_463_684);
+    directory.unet_weights().and_then(|weights| Ok(weights.check_finite()?)).expect("zeros are finite");
+    let peak = memory::peak_bytes().expect("Linux says so");
+    assert!(peak < 500_000_000, "loading and checking took {peak} bytes");
+}
+
+fn peak_bytes_of_children() -> u64 {
+    // SAFETY: the struct is plain numbers, and the call fills it.
+    let usage = unsafe {
+        let mut usage = std::mem::zeroed();
+        assert_eq!(libc::getrusage(libc::RUSAGE_CHILDREN, &mut usage), 0);
+        usage
+    };
+    usage.ru_maxrss as u64 * 1024
+}

@@ -1,0 +1,21 @@
+//! A run ends with the same bytes whatever the number of threads and the memory: a setting never changes a result.
+
+mod common;
+
+use common::{Sandbox, expect_code};
+
+#[test]
+fn any_threads_and_any_memory_give_the_same_bytes() {
+    let digests = |setting: [&str; 2]| {
+        let sandbox = Sandbox::new();
+        let file = sandbox.write("small.yaml", include_str!("pipelines/small.yaml"));
+        expect_code(&sandbox.run(&["run", &file.to_string_lossy(), setting[0], setting[1]]), 0);
+        sandbox.digests("small")
+    };
+    let expected = digests(["--threads", "1"]);
+    assert_eq!(expected.len(), 7);
+    // In a megabyte every U-Net is streamed, and one variant walks at a time.
+    for setting in [["--threads", "2"], ["--threads", "3"], ["--memory", "1MB"]] {
+        assert_eq!(digests(setting), expected, "{setting:?}");
+    }
+}
