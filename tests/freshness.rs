@@ -9,7 +9,7 @@ use serde_yaml::{Mapping, Value};
 
 /// By stage: the least `with:` block that has every input and file, then another value for each other parameter.
 const KNOBS: &[(&str, &str, &str)] = &[
-    ("load", "{ model: m }", "{ dtype: bf16, variant: fp16 }"),
+    ("load", "{ model: m, tokenizer: t }", "{ dtype: bf16, variant: fp16, prediction: v_prediction }"),
     (
         "calibrate",
         "{ model: m, prompts: p, pictures: p, file: f }",

@@ -126,7 +126,7 @@ impl Pipeline {
         for file in entry.stage.files() {
             let path = self.folder().join(file.path);
             let id = file.path.to_str().filter(|path| hub::is_id(path));
-            let source = match entry.stage.revision().zip(id) {
+            let source = match file.revision.zip(id) {
                 _ if path.exists() => Ok(FileSource::Path(path)),
                 Some((revision, id)) => {
                     hub::pin(id, revision).map(FileSource::Repository).map_err(Problem::from)

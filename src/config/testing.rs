@@ -104,7 +104,7 @@ impl Stage for Load {
     }
 
     fn files(&self) -> Vec<FileInput<'_>> {
-        vec![FileInput { name: "model", path: &self.model }]
+        vec![FileInput::path("model", &self.model)]
     }
 
     fn run(&self, _: &Context<'_>) -> Result<(), StageError> {

@@ -96,7 +96,7 @@ impl Stage for Calibrate {
 
     fn files(&self) -> Vec<FileInput<'_>> {
         let sources = [("prompts", &self.prompts), ("pictures", &self.pictures), ("file", &self.file)];
-        sources.into_iter().filter_map(|(name, path)| Some(FileInput { name, path: path.as_ref()? })).collect()
+        sources.into_iter().filter_map(|(name, path)| Some(FileInput::path(name, path.as_ref()?))).collect()
     }
 
     fn check(&self) -> Result<(), BadValue> {

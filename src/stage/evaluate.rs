@@ -121,9 +121,9 @@ impl Stage for Evaluate {
     }
 
     fn files(&self) -> Vec<FileInput<'_>> {
-        let prompts = FileInput { name: "prompts", path: &self.prompts };
+        let prompts = FileInput::path("prompts", &self.prompts);
         let others = [("scorer", &self.scorer), ("captions", &self.captions)];
-        let others = others.into_iter().filter_map(|(name, path)| Some(FileInput { name, path: path.as_ref()? }));
+        let others = others.into_iter().filter_map(|(name, path)| Some(FileInput::path(name, path.as_ref()?)));
         std::iter::once(prompts).chain(others).collect()
     }
 

@@ -12,13 +12,14 @@ use crate::backend::Dtype;
 use crate::base::{Manifest, files};
 use crate::model::contents::{self, ModelFile};
 use crate::model::hub;
-use crate::model::{ModelDirectory, Part, Weights};
+use crate::model::{Checkpoint, ModelDirectory, Part, Prediction, Weights};
 
 /// `with:` of `use: load`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(super) struct Load {
     /// A diffusers model directory, or a bare U-Net directory (config.json and weights) where no later stage needs more;
+    /// a single-file checkpoint (`.safetensors`) in the original layout, as ComfyUI and A1111 have them;
     /// or, where there is no such folder, the name of one on the Hugging Face hub, such as
     /// `stabilityai/stable-diffusion-xl-base-1.0`. That needs a program built with `--features hub`. What the model needs
     /// of the repository is downloaded into the hub's cache, and goes on from where it was cut off; `HF_HOME`,
@@ -33,13 +34,19 @@ pub(super) struct Load {
     /// Takes the weights of this variant, such as `fp16` for `diffusion_pytorch_model.fp16.safetensors`, of each part that
     /// has them; later stages see them under the plain names. Default: full precision.
     variant: Option<String>,
+    /// The folder of CLIP's tokenizer (`vocab.json`, `merges.txt`), which a single-file checkpoint does not hold. Needed
+    /// where a later stage reads prompts.
+    tokenizer: Option<PathBuf>,
+    /// What the U-Net of a single-file checkpoint predicts. Default: what the file says, else the velocity for SD 2.x and
+    /// the noise for all others.
+    prediction: Option<Prediction>,
 }
 
 pub(super) const INFO: StageInfo = StageInfo {
     name: "load",
     // 2: only the files of the model, under plain names.
     version: 2,
-    summary: "takes a diffusers model directory into the pipeline",
+    summary: "takes a model into the pipeline: a diffusers directory, a single file, or one of the hub",
     output: ArtefactKind::Model,
     seeded: false,
     computes: false,
@@ -56,6 +63,11 @@ impl Stage for Load {
         if let Some(variant) = &self.variant {
             manifest.field("variant", variant);
         }
+        match self.prediction {
+            Some(Prediction::Epsilon) => drop(manifest.field("prediction", "epsilon")),
+            Some(Prediction::VPrediction) => drop(manifest.field("prediction", "v_prediction")),
+            None => {}
+        }
     }
 
     fn inputs(&self) -> Vec<Input<'_>> {
@@ -63,14 +75,23 @@ impl Stage for Load {
     }
 
     fn files(&self) -> Vec<FileInput<'_>> {
-        vec![FileInput { name: "model", path: &self.model }]
-    }
-
-    fn revision(&self) -> Option<&str> {
-        Some(self.revision.as_deref().unwrap_or("main"))
+        let revision = Some(self.revision.as_deref().unwrap_or("main"));
+        let model = FileInput { name: "model", path: &self.model, revision };
+        let tokenizer = self.tokenizer.iter().map(|path| FileInput::path("tokenizer", path));
+        [model].into_iter().chain(tokenizer).collect()
     }
 
     fn check(&self) -> Result<(), BadValue> {
+        let single_file = self.model.extension().is_some_and(|extension| extension == "safetensors");
+        let of_files = [("tokenizer", self.tokenizer.is_some()), ("prediction", self.prediction.is_some())];
+        let of_folders = [("variant", self.variant.is_some())];
+        for (of, wrong) in [(of_files.as_slice(), !single_file), (of_folders.as_slice(), single_file)] {
+            if let Some((name, _)) = of.iter().find(|(_, given)| *given && wrong) {
+                let (is, not) = if single_file { ("a file", "folders") } else { ("no file", "single files") };
+                let message = format!("`model` is {is}, but `{name}` is for {not}");
+                return Err(BadValue { name, message });
+            }
+        }
         let Some(revision) = &self.revision else { return Ok(()) };
         let bad = |message| Err(BadValue { name: "revision", message });
         if !hub::is_revision(revision) {
@@ -85,6 +106,10 @@ impl Stage for Load {
 
     fn run(&self, context: &Context<'_>) -> Result<(), StageError> {
         let source = &match context.source("model") {
+            Source::Path(path) if path.is_file() => {
+                self.take_apart(path, context)?;
+                return Computation { dtype: self.dtype }.save(context.output);
+            }
             Source::Path(path) => path.clone(),
             Source::Repository(pinned) => {
                 hub::download(pinned, self.variant.as_deref(), context.progress, context.interrupt)?
@@ -96,6 +121,19 @@ impl Stage for Load {
             link(&source.join(&file.from), &context.output.join(&file.to))?;
         }
         Computation { dtype: self.dtype }.save(context.output)
+    }
+}
+
+impl Load {
+    /// Makes a single file the diffusers directory that it stands for.
+    fn take_apart(&self, file: &Path, context: &Context<'_>) -> Result<(), StageError> {
+        let checkpoint = Checkpoint::open(file)?;
+        let tokenizer = self.tokenizer.as_ref().map(|_| context.file("tokenizer"));
+        checkpoint.save(context.output, self.prediction, tokenizer)?;
+        if tokenizer.is_none() {
+            context.progress.note("the file holds no tokenizer: stages that read prompts need `tokenizer`");
+        }
+        Ok(ModelDirectory::open(context.output)?.unet_weights()?.check_finite()?)
     }
 }
 

@@ -40,12 +40,6 @@ pub trait Stage: Send + Sync {
         Vec::new()
     }
 
-    /// The revision that is meant where a path of [`Stage::files`] is not there and is the name of a repository of
-    /// the hub; `None` if there are only paths. The planner makes it a commit, which enters the key.
-    fn revision(&self) -> Option<&str> {
-        None
-    }
-
     /// What is wrong with the parameters beyond their types.
     fn check(&self) -> Result<(), BadValue> {
         Ok(())
@@ -73,6 +67,16 @@ pub struct FileInput<'a> {
     pub name: &'static str,
     /// The path as written.
     pub path: &'a Path,
+    /// Where the path may also be the name of a repository of the hub: the revision that is meant. The planner makes it a
+    /// commit, which enters the key.
+    pub revision: Option<&'a str>,
+}
+
+impl<'a> FileInput<'a> {
+    /// A path, and nothing else.
+    pub fn path(name: &'static str, path: &'a Path) -> Self {
+        Self { name, path, revision: None }
+    }
 }
 
 /// A parameter whose value cannot be.
@@ -117,7 +121,7 @@ impl Context<'_> {
         self.files.get(name).unwrap_or_else(|| panic!("BUG: file `{name}` was not resolved"))
     }
 
-    /// The path of a file that [`Stage::files`] listed, of a stage without a [`Stage::revision`].
+    /// The path of a file that [`Stage::files`] listed without a revision.
     pub fn file(&self, name: &str) -> &Path {
         self.source(name).path().unwrap_or_else(|| panic!("BUG: `{name}` became a repository"))
     }
