@@ -1,21 +1,23 @@
 //! Exports: what other programs' rules ask for, that nothing is lost on the way, and that single files come back.
 
+mod diffusers;
 mod small_unets;
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
+use diffusers::{Diffusers, save_prediction};
 use laptop_diff::backend::Random;
 use laptop_diff::base::UnitId;
 use laptop_diff::model::unet::{Mid, Origin};
-use laptop_diff::model::{Checkpoint, ModelDirectory, UNetConfig};
-use laptop_diff::prune::{ExportError, Order, PROFILES, Profile, Remap};
+use laptop_diff::model::{Checkpoint, ModelDirectory, Prediction, UNetConfig};
+use laptop_diff::prune::{ExportError, Order, PROFILES, Profile, Remap, apply};
 use laptop_diff::select::layout;
 use laptop_diff::select::loader::{ENCODERS, encoder};
 use rand::seq::IndexedRandom;
 use serde_json::{Value, json};
-use small_unets::{configs, ids, points};
+use small_unets::{configs, ids, plan, points};
 
 fn published(name: &str) -> UNetConfig {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/configs");
@@ -276,6 +278,48 @@ fn a_middle_without_transformer_is_one_resnet_or_none() -> miette::Result<()> {
     ] {
         let assembly = diffusers.assemble(&without(&gone)?).expect("it has a place");
         assert_eq!((assembly.config().mid, assembly.padded().len()), (mid, padded), "{gone:?}");
+    }
+    Ok(())
+}
+
+/// A model that diffusers saved, without some of its units.
+fn pruned_model(teacher_at: &Path, pruned_at: &Path, share: f64, seed: u64) -> miette::Result<ModelDirectory> {
+    let teacher = ModelDirectory::open(teacher_at)?;
+    let config = teacher.unet_config()?;
+    apply(&teacher, &plan(&config, some_units(&config, share, true, seed)), pruned_at)?;
+    ModelDirectory::open(pruned_at).map_err(Into::into)
+}
+
+#[test]
+#[ignore = "needs diffusers: LAPTOP_DIFF_TEST_PYTHON names a python that has it"]
+fn diffusers_loads_every_export_and_predicts_the_same() -> miette::Result<()> {
+    let diffusers = Diffusers::new();
+    for (family, seeds) in [("sd1", 0..3), ("sd2", 0..1), ("sdxl", 0..4)] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let teacher_at = folder.path().join("teacher");
+        diffusers.run(&[&"original", &teacher_at, &family]);
+        for seed in seeds {
+            let at = |name: &str| folder.path().join(format!("{name}-{seed}"));
+            let model = pruned_model(&teacher_at, &at("pruned"), 0.2 * seed as f64, seed)?;
+            let unet = model.unet(DType::F32, &Device::Cpu)?;
+            let size = UNetConfig { sample_size: (16, 16), ..unet.config().clone() };
+            let file = at("expected");
+            save_prediction(&unet, &points(&size, 2, seed).expect("points"), &file).expect("written");
+            for (profile, command) in [("diffusers", "stock"), ("diffusers-code", "run")] {
+                let path = at(profile);
+                Order { model: &model, profile: Profile::named(profile)?, dtype: None, anyway: false }.write(&path)?;
+                diffusers.run(&[&command, &path, &file]);
+            }
+            let path = at("checkpoint").with_extension("safetensors");
+            Order { model: &model, profile: Profile::named("comfyui")?, dtype: None, anyway: true }.write(&path)?;
+            if seed == 0 {
+                // diffusers' own reader of single files knows the whole shapes alone.
+                diffusers.run(&[&"single", &path, &teacher_at, &file]);
+                let again = at("again");
+                Checkpoint::open(&path)?.save(&again, Some(Prediction::Epsilon), Some(&teacher_at.join("tokenizer")))?;
+                diffusers.run(&[&"same", &again, &teacher_at]);
+            }
+        }
     }
     Ok(())
 }

@@ -1,40 +1,21 @@
 //! Pruned directories: our own reading of them, and the real diffusers'.
 
+mod diffusers;
 mod small_unets;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::path::Path;
-use std::process::Command;
 
 use candle_core::{DType, Device, Tensor};
+use diffusers::{Diffusers, save_prediction};
 use laptop_diff::backend::Random;
 use laptop_diff::base::UnitId;
 use laptop_diff::data::Calibration;
 use laptop_diff::model::ModelDirectory;
 use laptop_diff::model::unet::UNet;
 use laptop_diff::prune::{ExportError, apply};
-use laptop_diff::select::{Plan, Predicted};
 use rand::seq::IndexedRandom;
-use small_unets::{configs, ids, points};
-
-fn plan(unet: &UNet, removed: BTreeSet<UnitId>) -> Plan {
-    let gone = unet.units().iter().filter(|unit| removed.contains(&unit.id));
-    Plan {
-        format: 1,
-        criterion: "random".into(),
-        solver: "random".into(),
-        fits: None,
-        layout: None,
-        ratio_asked: 0.5,
-        ratio_reached: 0.5,
-        removed_parameters: gone.map(|unit| unit.parameters).sum(),
-        unet_parameters: unet.parameters(),
-        predicted: Predicted { objective: 0.0, bound: 0.0, additive: None, gram: None },
-        front: Vec::new(),
-        baselines: Vec::new(),
-        removed: removed.into_iter().collect(),
-    }
-}
+use small_unets::{configs, ids, plan, points};
 
 fn open(folder: &Path) -> miette::Result<(ModelDirectory, UNet)> {
     let model = ModelDirectory::open(folder)?;
@@ -61,7 +42,7 @@ fn a_pruned_folder_reads_as_the_pruned_network() -> miette::Result<()> {
         small_unets::save(&config, 1, &teacher_at)?;
         let (model, teacher) = open(&teacher_at)?;
         let removed = some_units(&teacher, 2);
-        apply(&model, &plan(&teacher, removed.clone()), &pruned_at)?;
+        apply(&model, &plan(teacher.config(), removed.clone()), &pruned_at)?;
         let (_, pruned) = open(&pruned_at)?;
         let expected = teacher.prune(&removed)?;
         assert_eq!(pruned.config(), expected.config(), "{name}");
@@ -99,7 +80,7 @@ fn other_parts_come_along_and_single_file_checkpoints_do_not() -> miette::Result
     }
     let (model, teacher) = open(&teacher_at)?;
     let removed = BTreeSet::from(["mid_block.attentions.0".into()]);
-    apply(&model, &plan(&teacher, removed), &pruned_at)?;
+    apply(&model, &plan(teacher.config(), removed), &pruned_at)?;
     for file in
         ["vae/config.json", "text_encoder/deep/er.txt", "LICENSE.md", "plan.json", "unet/pruned_unet.py"]
     {
@@ -115,9 +96,9 @@ fn other_parts_come_along_and_single_file_checkpoints_do_not() -> miette::Result
     let (model, student) = open(&pruned_at)?;
     let more = BTreeSet::from(["down_blocks.0.resnets.1".into()]);
     let twice_at = folder.path().join("twice");
-    apply(&model, &plan(&student, more), &twice_at)?;
+    apply(&model, &plan(student.config(), more), &twice_at)?;
     assert_eq!(open(&twice_at)?.1.config().removed_units.len(), 2);
-    let wrong = plan(&student, BTreeSet::from(["down_blocks.9.resnets.0".into()]));
+    let wrong = plan(student.config(), BTreeSet::from(["down_blocks.9.resnets.0".into()]));
     assert!(matches!(apply(&model, &wrong, &folder.path().join("wrong")), Err(ExportError::Units(_))));
     Ok(())
 }
@@ -125,37 +106,18 @@ fn other_parts_come_along_and_single_file_checkpoints_do_not() -> miette::Result
 #[test]
 #[ignore = "needs diffusers: LAPTOP_DIFF_TEST_PYTHON names a python that has it"]
 fn diffusers_loads_a_pruned_folder_and_predicts_the_same() -> miette::Result<()> {
-    let python = std::env::var("LAPTOP_DIFF_TEST_PYTHON").expect("LAPTOP_DIFF_TEST_PYTHON is set");
-    // diffusers keeps copies of the modules that it runs; ours must be the one just written.
-    let modules = tempfile::tempdir().expect("a folder");
-    let run = |arguments: &[&std::ffi::OsStr]| {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/diffusers/check.py");
-        let mut command = Command::new(&python);
-        command.arg(script).args(arguments);
-        command.env("HF_HUB_OFFLINE", "1").env("HF_MODULES_CACHE", modules.path());
-        let output = command.output().expect("python starts");
-        let text = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{}\n{text}", String::from_utf8_lossy(&output.stdout));
-    };
+    let diffusers = Diffusers::new();
     for family in ["sd15", "sdxl"] {
         let folder = tempfile::tempdir().expect("a folder");
         let (teacher_at, pruned_at) = (folder.path().join("teacher"), folder.path().join("pruned"));
-        run(&["make".as_ref(), teacher_at.as_ref(), family.as_ref()]);
+        diffusers.run(&[&"make", &teacher_at, &family]);
         let (model, teacher) = open(&teacher_at)?;
-        apply(&model, &plan(&teacher, some_units(&teacher, 4)), &pruned_at)?;
+        apply(&model, &plan(teacher.config(), some_units(&teacher, 4)), &pruned_at)?;
         let (_, pruned) = open(&pruned_at)?;
         let points = points(pruned.config(), 2, 5).expect("points");
-        let mut tensors = HashMap::from([
-            ("sample", points.sample.clone()),
-            ("timestep", points.timestep.clone()),
-            ("encoder_hidden_states", points.encoder_hidden_states.clone()),
-            ("prediction", predict(&pruned, &points)),
-        ]);
-        tensors.extend(points.text_embeds.clone().map(|tensor| ("text_embeds", tensor)));
-        tensors.extend(points.time_ids.clone().map(|tensor| ("time_ids", tensor)));
         let file = folder.path().join("expected.safetensors");
-        candle_core::safetensors::save(&tensors, &file).expect("written");
-        run(&["run".as_ref(), pruned_at.as_ref(), file.as_ref()]);
+        save_prediction(&pruned, &points, &file).expect("written");
+        diffusers.run(&[&"run", &pruned_at, &file]);
     }
     Ok(())
 }

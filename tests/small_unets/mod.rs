@@ -1,6 +1,11 @@
 //! Small U-Nets of every family with random weights, for tests that need one that runs.
 
-use std::collections::HashMap;
+#![cfg_attr(
+    test,
+    allow(dead_code, clippy::allow_attributes, reason = "each test file uses its part of this module")
+)]
+
+use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 
 use candle_core::{Device, Result, Tensor};
@@ -8,6 +13,7 @@ use laptop_diff::backend::Random;
 use laptop_diff::base::UnitId;
 use laptop_diff::data::Calibration;
 use laptop_diff::model::unet::UNetConfig;
+use laptop_diff::select::{Plan, Predicted};
 use serde_json::{Value, json};
 
 /// Names and `config.json` of small relatives of SD v1.5, of SDXL, and of models pruned by hand.
@@ -91,6 +97,27 @@ pub(crate) fn points(config: &UNetConfig, count: usize, seed: u64) -> Result<Cal
         text_embeds: pooled.map(|size| normal("pooled", &[count, size])).transpose()?,
         time_ids: pooled.map(|_| normal("sizes", &[count, 6])?.affine(20.0, 64.0)).transpose()?,
     })
+}
+
+/// A plan that removes these units.
+pub(crate) fn plan(config: &UNetConfig, removed: BTreeSet<UnitId>) -> Plan {
+    let inventory = config.inventory();
+    let gone = inventory.units().iter().filter(|unit| removed.contains(&unit.id));
+    Plan {
+        format: 1,
+        criterion: "random".into(),
+        solver: "random".into(),
+        fits: None,
+        layout: None,
+        ratio_asked: 0.5,
+        ratio_reached: 0.5,
+        removed_parameters: gone.map(|unit| unit.parameters).sum(),
+        unet_parameters: inventory.parameters(),
+        predicted: Predicted { objective: 0.0, bound: 0.0, additive: None, gram: None },
+        front: Vec::new(),
+        baselines: Vec::new(),
+        removed: removed.into_iter().collect(),
+    }
 }
 
 /// Every unit's id.
