@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use miette::Diagnostic;
 
+use super::generate::Size;
 use crate::cache::CacheError;
 use crate::config::{ConfigError, Problem};
 use crate::model::ModelError;
@@ -13,8 +14,6 @@ use crate::prune::ExportError;
 use crate::report::ReportError;
 use crate::run::{ExitCode, RunError};
 use crate::stage::StageError;
-
-use super::generate::Size;
 
 /// An error with its way to the user.
 #[derive(Debug, thiserror::Error, Diagnostic)]

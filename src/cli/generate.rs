@@ -29,7 +29,7 @@ use crate::ui::Alone;
 #[command(after_help = "\
 Examples:
   laptop-diff generate examples/nano-sd --prompt 'a red circle on a blue ground'
-  laptop-diff generate runs/nano50/student --prompt 'a red circle' --count 4 --seed 7 --output student
+  laptop-diff generate runs/nano50/student --prompt 'a star' --count 4 --seed 7
   laptop-diff generate sdxl --prompt 'a harbour at dawn' --size 1344x768 --dtype bf16 --vae-tile 64
 
 The pictures are 000.png, 001.png and on in the output folder; what has these names there is replaced.

@@ -13,7 +13,7 @@ use super::{Calibration, DataError, Encoder, Points, spread};
 use crate::backend::Random;
 use crate::base::{Interrupt, Progress};
 use crate::model::unet::Conditioning;
-use crate::sample::{self, Generator, Leg, Noise};
+use crate::sample::{self, Generator, Leg, Noise, Visit};
 
 /// How points are taken.
 pub struct Trajectories<'a> {
@@ -92,19 +92,16 @@ impl Trajectories<'_> {
             batch.iter().map(|&one| legs_of(one, per_trajectory, legs.len())).collect();
         // Seen by leg, but wanted by trajectory: (trajectory, leg, latents).
         let mut seen: Vec<(usize, usize, Tensor)> = Vec::new();
-        let clean =
-            self.generator.run(&noise, &conditioning, Some(&unconditional), &mut |visit| -> Result<
-                (),
-                DataError,
-            > {
-                interrupt.check()?;
-                for (row, legs) in wanted.iter().enumerate() {
-                    if legs.contains(&visit.leg) {
-                        seen.push((row, visit.leg, visit.latents.narrow(0, row, 1)?.copy()?));
-                    }
+        let mut observe = |visit: Visit<'_>| -> Result<(), DataError> {
+            interrupt.check()?;
+            for (row, legs) in wanted.iter().enumerate() {
+                if legs.contains(&visit.leg) {
+                    seen.push((row, visit.leg, visit.latents.narrow(0, row, 1)?.copy()?));
                 }
-                Ok(())
-            })?;
+            }
+            Ok(())
+        };
+        let clean = self.generator.run(&noise, &conditioning, Some(&unconditional), &mut observe)?;
         seen.sort_by_key(|&(row, leg, _)| (row, leg));
 
         // Whole timesteps are what the file holds; Euler's `linspace` ones move by half at most.

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use indicatif::ProgressBar;
+use indicatif::{ProgressBar, ProgressDrawTarget};
 
 use super::bars::style;
 use crate::base::Progress;
@@ -26,8 +26,8 @@ impl Progress for Alone {
     fn length(&self, total: u64, unit: &'static str) {
         self.bar.set_style(style(TEMPLATE, unit));
         self.bar.set_length(total);
-        // Not before: a bar without a length would show a question that nobody asked.
-        self.bar.set_draw_target(indicatif::ProgressDrawTarget::stderr());
+        // Not before: without a length there is nothing to show.
+        self.bar.set_draw_target(ProgressDrawTarget::stderr());
     }
 
     fn position(&self, done: u64) {
