@@ -82,10 +82,10 @@ def original(folder, family):
     shape = dict(sample_size={"sd1": 64, "sd2": 96, "sdxl": 128}[family], block_out_channels=channels)
     if sdxl:
         shape |= dict(addition_embed_type="text_time", addition_time_embed_dim=256,
-                      projection_class_embeddings_input_dim=64 + 6 * 256, transformer_layers_per_block=(1, 2, 3))
+                      projection_class_embeddings_input_dim=128 + 6 * 256, transformer_layers_per_block=(1, 2, 3))
     levels = range(len(channels))
     unet = UNet2DConditionModel(
-        **shape, cross_attention_dim=128 if sdxl else 64, attention_head_dim=1 if linear else 8, use_linear_projection=linear,
+        **shape, cross_attention_dim=192 if sdxl else 64, attention_head_dim=1 if linear else 8, use_linear_projection=linear,
         down_block_types=tuple(attends("DownBlock2D", level) for level in levels),
         up_block_types=tuple(attends("UpBlock2D", level) for level in reversed(levels)),
     )
@@ -99,7 +99,9 @@ def original(folder, family):
     parts = dict(vae=vae, unet=unet, scheduler=DDIMScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012))
     if sdxl:
         parts["text_encoder"], parts["tokenizer"] = text_parts(words, kind, **small)
-        parts["text_encoder_2"], parts["tokenizer_2"] = text_parts(words, CLIPTextModelWithProjection, **open_clip)
+        # diffusers tells the two encoders of a single file apart by their widths.
+        wide = open_clip | dict(hidden_size=128, num_attention_heads=2, projection_dim=128)
+        parts["text_encoder_2"], parts["tokenizer_2"] = text_parts(words, CLIPTextModelWithProjection, **wide)
         pipeline = StableDiffusionXLPipeline(**parts, add_watermarker=False)
     else:
         parts["text_encoder"], parts["tokenizer"] = text_parts(words, kind, **(open_clip if linear else small))
