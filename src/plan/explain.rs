@@ -246,7 +246,8 @@ mod tests {
             let mut digests = BTreeMap::new();
             for &index in graph.order() {
                 let entry = &pipeline.stages[index];
-                let files = file_digests(&pipeline, index, &store).expect("the model is there");
+                let sources = pipeline.files(index).expect("the model is there");
+                let files = contents(&pipeline, index, sources, &store).expect("it can be read");
                 let inputs =
                     graph.inputs(index).into_iter().map(|(name, from)| (name.to_owned(), digests[&from]));
                 let manifest = manifest(entry, pipeline.seed, DeviceClass::Cpu, &inputs.collect(), &files);

@@ -60,7 +60,7 @@ fn writes(value: &str) -> Act {
     Arc::new(move |context| {
         let mut text = String::new();
         let inputs = context.inputs.values().map(|artefact| artefact.path.join("plan.json"));
-        for path in inputs.chain(context.files.values().cloned()) {
+        for path in inputs.chain(context.files.keys().map(|name| context.file(name).to_owned())) {
             text += &fs::read_to_string(&path).map_err(|source| StageError::File { path, source })?;
         }
         put(context, &(text + &value))
