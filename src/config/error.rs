@@ -120,7 +120,7 @@ pub enum Problem {
 
     #[error(transparent)]
     #[diagnostic(transparent)]
-    Hub(#[from] HubError),
+    Hub(Box<HubError>),
 
     #[error("`sweep` is not carried out yet: this version runs one value per parameter")]
     #[diagnostic(

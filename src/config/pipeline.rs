@@ -128,9 +128,9 @@ impl Pipeline {
             let id = file.path.to_str().filter(|path| hub::is_id(path));
             let source = match file.revision.zip(id) {
                 _ if path.exists() => Ok(FileSource::Path(path)),
-                Some((revision, id)) => {
-                    hub::pin(id, revision).map(FileSource::Repository).map_err(Problem::from)
-                }
+                Some((revision, id)) => hub::pin(id, revision)
+                    .map(FileSource::Repository)
+                    .map_err(|error| Problem::Hub(Box::new(error))),
                 None => {
                     let folder = fs::canonicalize(self.folder()).unwrap_or_else(|_| self.folder().to_owned());
                     let (stage, parameter) = (entry.id.to_string(), file.name.to_owned());

@@ -247,7 +247,7 @@ mod tests {
             for &index in graph.order() {
                 let entry = &pipeline.stages[index];
                 let sources = pipeline.files(index).expect("the model is there");
-                let files = contents(&pipeline, index, sources, &store).expect("the model is there");
+                let files = contents(&pipeline, index, sources, &store).expect("it can be read");
                 let inputs =
                     graph.inputs(index).into_iter().map(|(name, from)| (name.to_owned(), digests[&from]));
                 let manifest = manifest(entry, pipeline.seed, DeviceClass::Cpu, &inputs.collect(), &files);

@@ -99,6 +99,14 @@ fn without_a_network_the_cache_of_the_hub_is_enough() {
     assert_eq!(hub.state().asked.len(), asked, "HF_HUB_OFFLINE is set");
     assert_eq!(sandbox.digests("small"), digests);
 
+    // The weights of a part that no stage has opened yet.
+    let snapshot = sandbox.path("hf/hub/models--owner--nano/snapshots").join("1".repeat(40));
+    std::fs::remove_file(snapshot.join("vae/diffusion_pytorch_model.safetensors"))
+        .expect("it was downloaded");
+    let third = sandbox.path("third").to_string_lossy().into_owned();
+    let output = with_model(&sandbox, NOWHERE, "run", "owner/nano", &[("LAPTOP_DIFF_CACHE", &third)]);
+    expect(&output, 4, &["hub::offline", "lacks some files of `owner/nano`"]);
+
     let model = "owner/nano, revision: 2222222222222222222222222222222222222222";
     expect(
         &with_model(&sandbox, NOWHERE, "plan", model, &[]),

@@ -156,11 +156,12 @@ fn survives(valid: &[u8], read: impl Fn(&[u8])) {
         let taken = PEAK.get() - before;
         assert!(taken < MOST_BYTES, "{} MiB were taken", taken >> 20);
     };
-    let mut runner = TestRunner::new(Config { cases: CASES, failure_persistence: None, ..Config::default() });
+    // A runner counts its cases over all its runs: one each.
+    let runner = || TestRunner::new(Config { cases: CASES, failure_persistence: None, ..Config::default() });
     bounded(valid);
     let byte = (any::<Index>(), any::<u8>());
     let bytes = (prop::collection::vec(byte, 0..8), any::<Index>(), any::<bool>());
-    let ended = runner.run(&bytes, |(bytes, end, cut)| {
+    let ended = runner().run(&bytes, |(bytes, end, cut)| {
         let mut changed = valid.to_vec();
         bytes.into_iter().for_each(|(index, byte)| changed[index.index(valid.len())] = byte);
         if cut {
@@ -171,7 +172,7 @@ fn survives(valid: &[u8], read: impl Fn(&[u8])) {
     });
     ended.unwrap_or_else(|error| panic!("{error}"));
     let Ok(json) = serde_json::from_slice::<Value>(valid) else { return };
-    let ended = runner.run(&prop::collection::vec(change(), 1..4), |changes| {
+    let ended = runner().run(&prop::collection::vec(change(), 1..4), |changes| {
         let mut changed = json.clone();
         changes.into_iter().for_each(|(index, change)| apply(&mut changed, index, change));
         bounded(changed.to_string().as_bytes());

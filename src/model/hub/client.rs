@@ -12,7 +12,7 @@ use super::transfer::{Failure, Transfer};
 use super::{HubError, Pinned};
 use crate::base::{Interrupt, Progress, files};
 use crate::model::contents::{self, ModelFile};
-use crate::model::{ModelDirectory, ModelError, Part};
+use crate::model::{ModelDirectory, ModelError, Weights};
 
 /// Bytes in a piece of progress.
 const MEGABYTE: u64 = 1_000_000;
@@ -85,7 +85,11 @@ pub fn download(
         let mut before = 0;
         for &name in names {
             let size = sizes.get(name).copied().flatten();
-            let told = |done: u64| progress.position(((before + done) / MEGABYTE).min(total));
+            let told = |done: u64| {
+                if total > 0 {
+                    progress.position(((before + done) / MEGABYTE).min(total));
+                }
+            };
             let transfer =
                 Transfer { api: &environment.api, cache: &environment.cache, repository: &at_commit };
             transfer
@@ -96,7 +100,7 @@ pub fn download(
         Ok(())
     };
     if sizes.contains_key(contents::INDEX) {
-        get(&[contents::INDEX], 1)?;
+        get(&[contents::INDEX], 0)?;
     }
     let chosen = contents::choose(&paths, index(&snapshot)?.as_ref(), variant)?;
     let missing = |file: &&ModelFile| !snapshot.join(&file.from).exists();
@@ -105,7 +109,7 @@ pub fn download(
         .filter(missing)
         .map(|file| file.from.as_str())
         .partition(|name| name.ends_with(".safetensors"));
-    get(&small, 1)?;
+    get(&small, 0)?;
     ModelDirectory::open(&snapshot)?.unet_config()?;
     let bytes: u64 = weights.iter().filter_map(|&name| sizes.get(name).copied().flatten()).sum();
     let total = bytes.div_ceil(MEGABYTE);
@@ -172,18 +176,22 @@ fn index(snapshot: &Path) -> Result<Option<Map<String, Value>>, HubError> {
     }
 }
 
-/// Whether a snapshot that cannot be compared with the hub's list has every part that its index names, with weights
-/// of the precision that was asked for. Half a part cannot be told here; it is when the part is opened.
+/// Whether a snapshot that cannot be compared with the hub's list has every part that its index names, and for each
+/// configuration whole weights of the precision that was asked for.
 fn is_whole(snapshot: &Path, variant: Option<&str>) -> Result<bool, HubError> {
     let Ok(paths) = contents::list(snapshot) else { return Ok(false) };
     let index = index(snapshot)?;
-    let chosen = contents::choose(&paths, index.as_ref(), variant)?;
-    let unet = if index.is_some() { Part::UNet.folder() } else { "" };
+    let Ok(chosen) = contents::choose(&paths, index.as_ref(), variant) else { return Ok(false) };
     let precision = variant.is_some() || chosen.iter().all(|file| file.from == file.to);
     let named = |(part, class): (&String, &Value)| {
         part.starts_with('_')
             || class[0].is_null()
             || paths.iter().any(|path| path.starts_with(&format!("{part}/")))
     };
-    Ok(precision && contents::weights_of(&chosen, unet).is_some() && index.iter().flatten().all(named))
+    let weighted = |config: &ModelFile| {
+        let (part, name) = config.from.rsplit_once('/').unwrap_or(("", &config.from));
+        let opens = |file: &ModelFile| Weights::open(&snapshot.join(&file.from)).is_ok();
+        name != "config.json" || contents::weights_of(&chosen, part).is_some_and(opens)
+    };
+    Ok(precision && index.iter().flatten().all(named) && chosen.iter().all(weighted))
 }

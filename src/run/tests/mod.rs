@@ -15,7 +15,7 @@ use crate::base::{Interrupt, Manifest, StageId};
 use crate::cache::Store;
 use crate::config::{Pipeline, StageEntry};
 use crate::plan::Graph;
-use crate::stage::{ArtefactKind, Context, FileInput, Input, Source, Stage, StageError, StageInfo};
+use crate::stage::{ArtefactKind, Context, FileInput, Input, Stage, StageError, StageInfo};
 
 /// The name, version and needs of a stage for tests.
 const fn info(name: &'static str, version: u32, seeded: bool, computes: bool) -> StageInfo {
@@ -60,7 +60,7 @@ fn writes(value: &str) -> Act {
     Arc::new(move |context| {
         let mut text = String::new();
         let inputs = context.inputs.values().map(|artefact| artefact.path.join("plan.json"));
-        for path in inputs.chain(context.files.values().filter_map(Source::path).map(Path::to_owned)) {
+        for path in inputs.chain(context.files.keys().map(|name| context.file(name).to_owned())) {
             text += &fs::read_to_string(&path).map_err(|source| StageError::File { path, source })?;
         }
         put(context, &(text + &value))
