@@ -1,0 +1,210 @@
+//! Selections that fit a loader: what they remove can be exported without padding, and nothing cheaper that can be is
+//! missed. Small networks are solved by trying every set.
+
+mod small_unets;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use laptop_diff::backend::Random;
+use laptop_diff::base::UnitId;
+use laptop_diff::model::UNetConfig;
+use laptop_diff::model::unet::{Mid, UnitKind};
+use laptop_diff::prune::Profile;
+use laptop_diff::score::{Scores, UnitScores};
+use laptop_diff::select::loader::{ENCODERS, encoder};
+use laptop_diff::select::{Choice, Fit, LAYOUTS, Plan, Request, SOLVERS, SelectError, layout};
+use rand::RngExt;
+use serde_json::{Value, json};
+
+/// Scores of random losses.
+fn scores(config: &UNetConfig, seed: u64) -> Scores {
+    let inventory = config.inventory();
+    let mut stream = Random::new(seed, "fit").stream("losses", 0);
+    let unit = |unit: &laptop_diff::model::unet::Unit| UnitScores {
+        id: unit.id.clone(),
+        kind: unit.kind,
+        parameters: unit.parameters,
+        macs: unit.macs,
+        parent: unit.parent.clone(),
+        scores: BTreeMap::from([("output-loss".to_owned(), stream.random_range(-3.0..3.0f64).exp())]),
+    };
+    Scores {
+        format: 1,
+        criteria: vec!["output-loss".into()],
+        points: 1,
+        unet_parameters: inventory.parameters(),
+        unet: config.to_json(),
+        units: inventory.units().iter().map(unit).collect(),
+        ..Scores::default()
+    }
+}
+
+fn make(scores: &Scores, choice: Choice) -> Result<Plan, SelectError> {
+    Plan::make(scores, &Request { criterion: "output-loss", choice }, &Random::new(1, "selection"))
+}
+
+fn published(name: &str) -> UNetConfig {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/configs");
+    UNetConfig::read(&folder.join(format!("{name}.json"))).expect("a published configuration")
+}
+
+/// Networks of few units: depths above one, with and without SDXL's second condition.
+fn tiny() -> Vec<UNetConfig> {
+    let base = json!({
+        "sample_size": 8,
+        "block_out_channels": [16, 32],
+        "layers_per_block": 1,
+        "attention_head_dim": 2,
+        "cross_attention_dim": 12,
+        "norm_num_groups": 4,
+    });
+    let with = |more: Value| {
+        let mut keys = base.clone();
+        keys.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        UNetConfig::parse(&keys.to_string()).expect("our own configuration")
+    };
+    let inner = json!({
+        "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D"],
+        "up_block_types": ["CrossAttnUpBlock2D", "UpBlock2D"],
+        "transformer_layers_per_block": 2,
+    });
+    let outer = json!({
+        "down_block_types": ["CrossAttnDownBlock2D", "DownBlock2D"],
+        "up_block_types": ["UpBlock2D", "CrossAttnUpBlock2D"],
+        "transformer_layers_per_block": [2, 2],
+    });
+    vec![with(inner), with(outer)]
+}
+
+/// Every set of blocks, transformers and ResNets of the middle, in normal form.
+fn every_set(config: &UNetConfig) -> BTreeSet<BTreeSet<UnitId>> {
+    let inventory = config.inventory();
+    let leaf = |unit: &&laptop_diff::model::unet::Unit| {
+        let whole = unit.kind == UnitKind::Transformer
+            && inventory.units().iter().any(|other| other.parent.as_ref() == Some(&unit.id));
+        !whole && (unit.kind != UnitKind::Resnet || unit.id.as_str().starts_with("mid_block"))
+    };
+    let leaves: Vec<UnitId> = inventory.units().iter().filter(leaf).map(|unit| unit.id.clone()).collect();
+    assert!(leaves.len() <= 12, "{leaves:?}");
+    let sets = (0..1usize << leaves.len()).map(|bits| {
+        let chosen = (0..leaves.len()).filter(|leaf| bits >> leaf & 1 == 1);
+        let set = chosen.map(|leaf| leaves[leaf].clone()).collect();
+        config.prune(&set).expect("its own units").removed_units
+    });
+    sets.collect()
+}
+
+#[test]
+fn a_fitting_selection_is_the_best_of_those_that_need_no_padding() -> miette::Result<()> {
+    for config in tiny() {
+        for name in ["diffusers", "comfyui"] {
+            let (fit, profile) = (Fit::find(name)?, Profile::named(name)?);
+            let fitting: Vec<_> = every_set(&config)
+                .into_iter()
+                .filter(|set| {
+                    let pruned = config.prune(set).expect("its own units");
+                    profile.assemble(&pruned).is_some_and(|assembly| assembly.padded().is_empty())
+                })
+                .collect();
+            assert!(fitting.len() > 10, "{name}: {}", fitting.len());
+            for seed in 0..4 {
+                let scores = scores(&config, seed);
+                let cost = |set: &BTreeSet<UnitId>| {
+                    let loss = scores.additive(set, "output-loss").expect("scored");
+                    (loss, scores.parameters(set))
+                };
+                for percent in [1, 5, 10, 15, 20, 25] {
+                    let ratio = f64::from(percent) / 100.0;
+                    let needed = (ratio * scores.unet_parameters as f64).ceil() as u64;
+                    let best = fitting.iter().map(cost).filter(|(_, weight)| *weight >= needed);
+                    let best = best.map(|(loss, _)| loss).min_by(f64::total_cmp);
+                    let plan = make(&scores, Choice::Fitting(fit, ratio));
+                    match (best, plan) {
+                        (Some(best), Ok(plan)) => {
+                            let off = (plan.predicted.objective - best).abs() / best;
+                            assert!(off < 1e-12, "{name} {percent} %: {} is not {best}", plan.predicted.objective);
+                            assert!(fitting.contains(&plan.removed()), "{name}: {:?} would be padded", plan.removed);
+                        }
+                        (None, Err(SelectError::RatioUnreachable { .. })) => {}
+                        (best, plan) => panic!("{name} {percent} %: {best:?}, {plan:?}"),
+                    }
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn what_fits_at_full_size_is_exported_without_padding() -> miette::Result<()> {
+    for (teacher, fits, ratio) in [
+        ("sdxl-base", "diffusers", 0.5),
+        ("sdxl-base", "comfyui", 0.5),
+        ("sdxl-base", "sdcpp", 0.4),
+        ("sdxl-base", "ssd-1b", 0.0),
+        ("sdxl-base", "vega", 0.0),
+        ("sd-v1-5", "diffusers", 0.15),
+        ("sd-v1-5", "comfyui", 0.2),
+    ] {
+        let config = published(teacher);
+        let plan = make(&scores(&config, 7), Choice::Fitting(Fit::find(fits)?, ratio))?;
+        assert!(plan.ratio_reached >= ratio && plan.fits.as_deref() == Some(fits));
+        let pruned = config.prune(&plan.removed())?;
+        let profiles = match fits {
+            "ssd-1b" | "vega" => vec!["diffusers", "comfyui", "sdcpp"],
+            one => vec![one],
+        };
+        for profile in profiles {
+            let assembly = Profile::named(profile)?.assemble(&pruned).expect("it fits");
+            assert!(assembly.padded().is_empty(), "{teacher} {fits} {profile}: {:?}", assembly.padded());
+        }
+        if fits == "comfyui" && teacher == "sdxl-base" {
+            assert!(ENCODERS.contains(&encoder(&pruned).as_slice()));
+        }
+        if let Ok(layout) = layout(fits) {
+            let shape = layout.assemble(&config)?;
+            assert_eq!(pruned.inventory().parameters(), shape.config().inventory().parameters(), "{fits}");
+            assert_eq!(pruned.kept_depths(), shape.config().kept_depths(), "{fits}");
+            assert_eq!((pruned.kept_mid_depth(), shape.config().mid), (None, Mid::Resnet));
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn layouts_are_plans_with_what_they_cost() -> miette::Result<()> {
+    for one in LAYOUTS {
+        let config = published(if one.name.starts_with("bk-sdm") { "sd-v1-5" } else { "sdxl-base" });
+        let scores = scores(&config, 3);
+        let plan = make(&scores, Choice::Layout(one))?;
+        let shape = one.assemble(&config)?;
+        let left = config.inventory().parameters() - plan.removed_parameters;
+        assert_eq!((left, plan.layout.as_deref()), (shape.config().inventory().parameters(), Some(one.name)));
+        assert_eq!(plan.dropped_layers()?.is_some(), !["ssd-1b", "vega"].contains(&one.name));
+        if plan.dropped_layers()?.is_none() {
+            assert_eq!(config.prune(&plan.removed())?.inventory().parameters(), left, "{}", one.name);
+            // The exact optimum of the same shape costs no more than the hand's choice.
+            let fitting = make(&scores, Choice::Fitting(Fit::find(one.name)?, 0.0))?;
+            assert!(fitting.predicted.objective <= plan.predicted.objective);
+        }
+        assert!(!plan.baselines.is_empty());
+    }
+    Ok(())
+}
+
+#[test]
+fn what_cannot_fit_says_why() -> miette::Result<()> {
+    let sd15 = scores(&published("sd-v1-5"), 1);
+    let fitting = |scores: &Scores, name, ratio| make(scores, Choice::Fitting(Fit::find(name)?, ratio));
+    assert!(matches!(fitting(&sd15, "ssd-1b", 0.0), Err(SelectError::LayoutMisfit { .. })));
+    assert!(matches!(fitting(&sd15, "sdcpp", 0.1), Err(SelectError::RatioUnreachable { .. })));
+    assert!(matches!(Fit::find("webui"), Err(SelectError::UnknownFit { .. })));
+    let gone = BTreeSet::from(["mid_block.attentions.0".into()]);
+    let pruned = scores(&published("sdxl-base").prune(&gone)?, 1);
+    assert!(matches!(fitting(&pruned, "comfyui", 0.1), Err(SelectError::FitsPruned { .. })));
+    let old = Scores { unet: Value::Null, ..sd15.clone() };
+    assert!(matches!(fitting(&old, "diffusers", 0.1), Err(SelectError::NoConfiguration { .. })));
+    assert!(make(&old, Choice::Solver(SOLVERS[0], 0.1)).is_ok(), "what needs no configuration is selected");
+    Ok(())
+}
