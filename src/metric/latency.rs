@@ -1,4 +1,5 @@
 //! Latency of one forward pass of the U-Net on one sample, on this machine as it is just now.
+//! Of a U-Net that does not fit into memory that is mostly reading its weights.
 
 use std::time::{Duration, Instant};
 
