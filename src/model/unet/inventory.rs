@@ -92,12 +92,12 @@ impl Inventory {
         for (spec, pixels) in self.specs.iter().zip(self.pixels_per_step((height, width))) {
             match spec.kind {
                 Kind::ConvIn => channels = self.config.levels[0].channels as u64,
-                Kind::PushSkip => skips.push(channels * pixels),
-                Kind::Concatenate => channels += skips.pop().unwrap_or(0) / pixels,
+                Kind::PushSkip => skips.push((channels, channels * pixels)),
+                Kind::Concatenate => channels += skips.pop().map_or(0, |(channels, _)| channels),
                 Kind::Resnet { outputs, .. } | Kind::Shortcut { outputs, .. } => channels = outputs as u64,
                 _ => {}
             }
-            most = most.max(2 * channels * pixels + skips.iter().sum::<u64>());
+            most = most.max(2 * channels * pixels + skips.iter().map(|(_, elements)| elements).sum::<u64>());
         }
         most
     }
