@@ -12,7 +12,7 @@ use laptop_diff::backend::Random;
 use laptop_diff::base::UnitId;
 use laptop_diff::model::unet::{Mid, Origin};
 use laptop_diff::model::{Checkpoint, ModelDirectory, Prediction, UNetConfig};
-use laptop_diff::prune::{ExportError, Order, PROFILES, Profile, Remap, apply};
+use laptop_diff::prune::{Container, ExportError, Order, PROFILES, Profile, Remap, apply};
 use laptop_diff::select::layout;
 use laptop_diff::select::loader::{ENCODERS, encoder};
 use rand::seq::IndexedRandom;
@@ -199,7 +199,7 @@ fn names_in_the_original_layout_are_numbered_without_gaps() -> miette::Result<()
     );
     assert!(pruned.contains("output_blocks.0.1.transformer_blocks.8.norm1.weight"));
     assert!(!pruned.contains("output_blocks.0.1.transformer_blocks.9.norm1.weight"));
-    let remap = Remap::new(&sdxl, &assembly);
+    let remap = Remap::new(&sdxl, &assembly, Container::SingleFile);
     let original = |name: &str| remap.original.get(name).cloned().flatten();
     assert_eq!(original("output_blocks.2.2.conv").as_deref(), Some("output_blocks.2.1.conv"));
     let block = |index: usize| format!("output_blocks.0.1.transformer_blocks.{index}.attn1.to_q");
@@ -283,7 +283,12 @@ fn a_middle_without_transformer_is_one_resnet_or_none() -> miette::Result<()> {
 }
 
 /// A model that diffusers saved, without some of its units.
-fn pruned_model(teacher_at: &Path, pruned_at: &Path, share: f64, seed: u64) -> miette::Result<ModelDirectory> {
+fn pruned_model(
+    teacher_at: &Path,
+    pruned_at: &Path,
+    share: f64,
+    seed: u64,
+) -> miette::Result<ModelDirectory> {
     let teacher = ModelDirectory::open(teacher_at)?;
     let config = teacher.unet_config()?;
     apply(&teacher, &plan(&config, some_units(&config, share, true, seed)), pruned_at)?;
@@ -307,16 +312,22 @@ fn diffusers_loads_every_export_and_predicts_the_same() -> miette::Result<()> {
             save_prediction(&unet, &points(&size, 2, seed).expect("points"), &file).expect("written");
             for (profile, command) in [("diffusers", "stock"), ("diffusers-code", "run")] {
                 let path = at(profile);
-                Order { model: &model, profile: Profile::named(profile)?, dtype: None, anyway: false }.write(&path)?;
+                Order { model: &model, profile: Profile::named(profile)?, dtype: None, anyway: false }
+                    .write(&path)?;
                 diffusers.run(&[&command, &path, &file]);
             }
             let path = at("checkpoint").with_extension("safetensors");
-            Order { model: &model, profile: Profile::named("comfyui")?, dtype: None, anyway: true }.write(&path)?;
+            Order { model: &model, profile: Profile::named("comfyui")?, dtype: None, anyway: true }
+                .write(&path)?;
             if seed == 0 {
                 // diffusers' own reader of single files knows the whole shapes alone.
                 diffusers.run(&[&"single", &path, &teacher_at, &file]);
                 let again = at("again");
-                Checkpoint::open(&path)?.save(&again, Some(Prediction::Epsilon), Some(&teacher_at.join("tokenizer")))?;
+                Checkpoint::open(&path)?.save(
+                    &again,
+                    Some(Prediction::Epsilon),
+                    Some(&teacher_at.join("tokenizer")),
+                )?;
                 diffusers.run(&[&"same", &again, &teacher_at]);
             }
         }

@@ -123,8 +123,16 @@ fn a_fitting_selection_is_the_best_of_those_that_need_no_padding() -> miette::Re
                     match (best, plan) {
                         (Some(best), Ok(plan)) => {
                             let off = (plan.predicted.objective - best).abs() / best;
-                            assert!(off < 1e-12, "{name} {percent} %: {} is not {best}", plan.predicted.objective);
-                            assert!(fitting.contains(&plan.removed()), "{name}: {:?} would be padded", plan.removed);
+                            assert!(
+                                off < 1e-12,
+                                "{name} {percent} %: {} is not {best}",
+                                plan.predicted.objective
+                            );
+                            assert!(
+                                fitting.contains(&plan.removed()),
+                                "{name}: {:?} would be padded",
+                                plan.removed
+                            );
                         }
                         (None, Err(SelectError::RatioUnreachable { .. })) => {}
                         (best, plan) => panic!("{name} {percent} %: {best:?}, {plan:?}"),

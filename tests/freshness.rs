@@ -67,7 +67,9 @@ fn every_parameter_enters_the_key() {
         covered.extend(stage.inputs().into_iter().map(|input| input.name));
         covered.extend(stage.files().into_iter().map(|file| file.name.to_owned()));
         // The planner makes a commit of it.
-        covered.extend(stage.files().into_iter().filter_map(|file| file.revision.map(|_| "revision".to_owned())));
+        covered.extend(
+            stage.files().into_iter().filter_map(|file| file.revision.map(|_| "revision".to_owned())),
+        );
         for (parameter, value) in &others {
             let mut changed = least.clone();
             changed.insert(parameter.clone(), value.clone());

@@ -114,7 +114,7 @@ impl Order<'_> {
             return Err(ExportError::SelfCheck { path: path.to_owned(), error: relative_error, allowed });
         }
         let whole = UNetConfig { removed_units: Default::default(), ..pruned.clone() };
-        let table = Remap::new(&whole, &assembly);
+        let table = Remap::new(&whole, &assembly, profile.container);
         let remap = match table.renames() {
             true => {
                 let path = match profile.container {

@@ -33,7 +33,9 @@ pub fn apply(model: &ModelDirectory, plan: &Plan, output: &Path) -> Result<(), E
             let assembly = layout.assemble(&teacher)?;
             directory::write(model, &assembly, Container::Directory, None, output)?;
             let path = output.join(remap::FILE);
-            Remap::new(&teacher, &assembly).save(&path).map_err(ExportError::file(&path))?;
+            Remap::new(&teacher, &assembly, Container::Directory)
+                .save(&path)
+                .map_err(ExportError::file(&path))?;
         }
         None => {
             let pruned = teacher.prune(&plan.removed())?;

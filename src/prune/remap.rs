@@ -1,11 +1,12 @@
 //! Where the layers of a model went in an export that numbers them anew: for a LoRA of the model, which names layers.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::Container;
 use crate::base::files;
 use crate::model::unet::{Assembly, Origin, UNetConfig};
 
@@ -22,13 +23,14 @@ pub struct Remap {
     pub format: u32,
     /// By the names of diffusers: `down_blocks.2.attentions.0.transformer_blocks.7.attn1.to_q`.
     pub diffusers: BTreeMap<String, Option<String>>,
-    /// By the names of the original layout: `input_blocks.7.1.transformer_blocks.7.attn1.to_q`.
+    /// Of a single file, by the names of the original layout: `input_blocks.7.1.transformer_blocks.7.attn1.to_q`.
     pub original: BTreeMap<String, Option<String>>,
 }
 
 impl Remap {
-    /// What became of the layers of `whole`, the U-Net before anything was removed.
-    pub fn new(whole: &UNetConfig, assembly: &Assembly) -> Self {
+    /// What became of the layers of `whole`, the U-Net before anything was removed. A diffusers directory has no names
+    /// in the original layout.
+    pub fn new(whole: &UNetConfig, assembly: &Assembly, container: Container) -> Self {
         let mut places = BTreeMap::new();
         for (entry, origin) in assembly.tensors() {
             if let Origin::Kept(source) = origin {
@@ -42,9 +44,6 @@ impl Remap {
             let pairs = config.inventory().original_names().into_iter();
             pairs.filter_map(|mut pair| Some((pair.parts.pop()?, pair.original))).collect()
         };
-        let expressible = |config: &UNetConfig| {
-            config.removed_units.iter().all(|unit| unit.as_str().rsplit('.').nth(1) == Some("attentions"))
-        };
         let moved = |names: &dyn Fn(&UNetConfig) -> BTreeMap<String, String>| {
             let (old, new) = (names(whole), names(assembly.config()));
             let pairs = old.into_iter().map(|(source, old)| {
@@ -55,18 +54,16 @@ impl Remap {
         Self {
             format: FORMAT,
             diffusers: moved(&diffusers),
-            original: if expressible(assembly.config()) { moved(&original) } else { BTreeMap::new() },
+            original: match container {
+                Container::SingleFile => moved(&original),
+                Container::Directory | Container::Code => BTreeMap::new(),
+            },
         }
     }
 
     /// Whether a layer has another name now, as opposed to being gone.
     pub fn renames(&self) -> bool {
         self.diffusers.values().chain(self.original.values()).any(Option::is_some)
-    }
-
-    /// The layers that are gone, by the names of diffusers.
-    pub fn gone(&self) -> BTreeSet<&str> {
-        self.diffusers.iter().filter(|(_, new)| new.is_none()).map(|(old, _)| old.as_str()).collect()
     }
 
     /// Writes the table.
