@@ -17,8 +17,8 @@ impl FromStr for Bytes {
         let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(wrong)?;
         let (number, unit) = (&text[..end], text[end..].trim());
         let (prefix, base) = match unit.strip_suffix("iB") {
-            Some(prefix) => (prefix, 1024_f64),
-            None => (unit.strip_suffix('B').ok_or_else(wrong)?, 1000.0),
+            Some(prefix) if !prefix.is_empty() => (prefix, 1024_f64),
+            _ => (unit.strip_suffix('B').ok_or_else(wrong)?, 1000.0),
         };
         let power = ["", "k", "M", "G", "T"].iter().position(|known| known.eq_ignore_ascii_case(prefix));
         let number: f64 = number.parse().map_err(|_| wrong())?;
