@@ -134,7 +134,10 @@ fn a_fitting_selection_is_the_best_of_those_that_need_no_padding() -> miette::Re
                                 plan.removed
                             );
                         }
-                        (None, Err(SelectError::RatioUnreachable { .. })) => {}
+                        (
+                            None,
+                            Err(SelectError::RatioUnreachable { .. } | SelectError::NothingFits { .. }),
+                        ) => {}
                         (best, plan) => panic!("{name} {percent} %: {best:?}, {plan:?}"),
                     }
                 }
@@ -170,7 +173,13 @@ fn what_fits_at_full_size_is_exported_without_padding() -> miette::Result<()> {
         if fits == "comfyui" && teacher == "sdxl-base" {
             assert!(ENCODERS.contains(&encoder(&pruned).as_slice()));
         }
+        let least = plan.removed_parameters.min((ratio * plan.unet_parameters as f64) as u64);
+        let baselines = plan.baselines.iter();
+        assert!(baselines.clone().all(|one| one.removed_parameters >= least.max(1)), "{teacher} {fits}");
         if let Ok(layout) = layout(fits) {
+            assert_eq!(plan.ratio_asked, plan.ratio_reached);
+            assert!(plan.baselines.iter().all(|one| one.removed_parameters >= plan.removed_parameters));
+            assert!(plan.predicted.bound > 0.0);
             let shape = layout.assemble(&config)?;
             assert_eq!(pruned.inventory().parameters(), shape.config().inventory().parameters(), "{fits}");
             assert_eq!(pruned.kept_depths(), shape.config().kept_depths(), "{fits}");
@@ -206,7 +215,7 @@ fn what_cannot_fit_says_why() -> miette::Result<()> {
     let sd15 = scores(&published("sd-v1-5"), 1);
     let fitting = |scores: &Scores, name, ratio| make(scores, Choice::Fitting(Fit::find(name)?, ratio));
     assert!(matches!(fitting(&sd15, "ssd-1b", 0.0), Err(SelectError::LayoutMisfit { .. })));
-    assert!(matches!(fitting(&sd15, "sdcpp", 0.1), Err(SelectError::RatioUnreachable { .. })));
+    assert!(matches!(fitting(&sd15, "sdcpp", 0.1), Err(SelectError::NothingFits { .. })));
     assert!(matches!(Fit::find("webui"), Err(SelectError::UnknownFit { .. })));
     let gone = BTreeSet::from(["mid_block.attentions.0".into()]);
     let pruned = scores(&published("sdxl-base").prune(&gone)?, 1);

@@ -39,6 +39,12 @@ pub(super) enum CliError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Export(#[from] ExportError),
+    #[error("{} is no name for a single file", path.display())]
+    #[diagnostic(
+        code(cli::extension),
+        help("programs know it by its ending: give --output a name that ends in .safetensors")
+    )]
+    Extension { path: PathBuf },
     #[error("{} exists already", path.display())]
     #[diagnostic(code(cli::exists), help("name another with --output, or remove it"))]
     Exists { path: PathBuf },
@@ -74,10 +80,12 @@ impl CliError {
             | Self::Model(_)
             | Self::Report(_)
             | Self::File { .. }
-            | Self::Export(_)
             | Self::Exists { .. } => ExitCode::File,
+            // Both are of the machine or of this program, not of the file that was given.
+            Self::Export(ExportError::Compute(_) | ExportError::SelfCheck { .. }) => ExitCode::Stage,
+            Self::Export(_) => ExitCode::File,
             Self::Stage(error) => ExitCode::of_stage(error, |_| true),
-            Self::Size { .. } => ExitCode::Arguments,
+            Self::Size { .. } | Self::Extension { .. } => ExitCode::Arguments,
             Self::Threads { .. } => ExitCode::Pipeline,
         }
     }

@@ -136,9 +136,13 @@ pub(super) fn common_paths(
     teacher: &UNet,
     taps: FeatureTaps,
 ) -> Result<Vec<String>, DistillError> {
+    // Where the teacher has another level inside, its stage ends with a downsampler that the student's has not.
+    let (levels, more) = (student.config().levels.len(), teacher.config().levels.len());
+    let innermost = if levels < more { format!("down_blocks.{}", levels - 1) } else { String::new() };
     let wanted = |path: &str| {
         let is_unit = || student.units().iter().any(|unit| unit.id.as_str() == path);
-        is_stage(path) || (taps == FeatureTaps::Units && layers(student) == layers(teacher) && is_unit())
+        (is_stage(path) && path != innermost)
+            || (taps == FeatureTaps::Units && layers(student) == layers(teacher) && is_unit())
     };
     let shapes = |unet: &UNet| {
         let mut shapes = BTreeMap::new();
@@ -157,7 +161,7 @@ pub(super) fn common_paths(
     let (of_student, of_teacher) = (shapes(student)?, shapes(teacher)?);
     let mut paths = Vec::new();
     for (path, shape) in of_student {
-        match of_teacher.get(&among(&path, student.config().levels.len(), teacher.config().levels.len())) {
+        match of_teacher.get(&among(&path, levels, more)) {
             Some(other) if *other == shape => paths.push(path),
             Some(other) => {
                 let reason =

@@ -123,6 +123,18 @@ pub enum SelectError {
         /// The fits there are.
         known: String,
     },
+    /// A loader that takes the U-Net whole or not at all.
+    #[error("nothing can go from this U-Net that `{fit}` would do without")]
+    #[diagnostic(
+        code(select::nothing_fits),
+        help(
+            "leave `fits` out: an export for that program pads what it insists on, or `diffusers-code` does without"
+        )
+    )]
+    NothingFits {
+        /// The fit.
+        fit: &'static str,
+    },
     /// A selection on a model that has lost units already.
     #[error(
         "`{unit}` is removed from the scored U-Net already, so that nothing is known of what loaders make of it"

@@ -132,10 +132,15 @@ impl Plan {
             }
             Choice::Fitting(fit, ratio) => {
                 front = Front::of_choices(fit.choices(&unet(scores)?, &problem)?);
+                if front.heaviest() == 0 {
+                    return Err(SelectError::NothingFits { fit: fit.name });
+                }
                 let needed = problem.needed_of(ratio, front.heaviest())?;
                 let point = front.cheapest(needed).expect("`needed_of` found it reachable");
                 let removed = front.removed(point);
-                (needed, removed.clone(), problem.cost(&removed).1)
+                let weight = problem.cost(&removed).1;
+                // Where all that fits weighs the same, others are asked for as much.
+                (if fit.is_one_shape() { weight } else { needed }, removed, weight)
             }
             Choice::Layout(layout) => {
                 let unet = unet(scores)?;
@@ -150,8 +155,9 @@ impl Plan {
             fits,
             layout: layout.map(|layout| layout.name.to_owned()),
             ratio_asked: match request.choice {
-                Choice::Solver(_, ratio) | Choice::Fitting(_, ratio) => ratio,
-                Choice::Layout(_) => removed_parameters as f64 / total as f64,
+                Choice::Solver(_, ratio) => ratio,
+                Choice::Fitting(fit, ratio) if !fit.is_one_shape() => ratio,
+                Choice::Fitting(..) | Choice::Layout(_) => removed_parameters as f64 / total as f64,
             },
             ratio_reached: removed_parameters as f64 / total as f64,
             removed_parameters,

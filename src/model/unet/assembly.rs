@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::config::{Level, Mid, UNetConfig};
+use super::config::{Level, UNetConfig};
 use super::spec::block_id;
 use crate::base::UnitId;
 use crate::model::TensorEntry;
@@ -172,22 +172,10 @@ impl Assembly {
     }
 
     fn middle(&mut self, source: &UNetConfig) -> Result<(), UnitId> {
-        let resnets = match source.mid {
-            Mid::None => 0,
-            Mid::Resnet => 1,
-            Mid::CrossAttention { .. } => 2,
-        };
-        let depth = |mid| match mid {
-            Mid::CrossAttention { depth } => Some(depth),
-            _ => None,
-        };
+        let resnets = source.mid.resnets();
         let ids = (0..resnets).map(|index| format!("mid_block.resnets.{index}"));
         let mut kept: Vec<String> = ids.filter(|id| !source.removed_units.contains(id.as_str())).collect();
-        let places = match self.config.mid {
-            Mid::None => 0,
-            Mid::Resnet => 1,
-            Mid::CrossAttention { .. } => 2,
-        };
+        let places = self.config.mid.resnets();
         if kept.len() > places {
             return Err(UnitId::from(kept[places].as_str()));
         }
@@ -205,7 +193,7 @@ impl Assembly {
                 None => drop(self.padded.insert(UnitId::from(here))),
             }
         }
-        let (here, there) = (depth(self.config.mid), depth(source.mid));
+        let (here, there) = (self.config.mid.depth(), source.mid.depth());
         self.transformer(source, "mid_block.attentions.0", "mid_block.attentions.0", (here, there))
     }
 }
@@ -231,20 +219,12 @@ impl UNetConfig {
 
     /// Blocks that the transformer in the middle still has; `None` without one.
     pub fn kept_mid_depth(&self) -> Option<usize> {
-        match self.mid {
-            Mid::CrossAttention { depth } => self.kept_depth("mid_block.attentions.0", Some(depth)),
-            _ => None,
-        }
+        self.kept_depth("mid_block.attentions.0", self.mid.depth())
     }
 
     /// ResNets that the middle still has.
     pub fn kept_mid_resnets(&self) -> usize {
-        let there = match self.mid {
-            Mid::None => 0,
-            Mid::Resnet => 1,
-            Mid::CrossAttention { .. } => 2,
-        };
-        (0..there)
+        (0..self.mid.resnets())
             .filter(|index| !self.removed_units.contains(format!("mid_block.resnets.{index}").as_str()))
             .count()
     }
