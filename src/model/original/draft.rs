@@ -106,7 +106,7 @@ impl View for Draft<'_> {
             Content::Parts(parts) => parts.iter().map(|part| part.data().len()).sum(),
             Content::Transposed(matrix) => matrix.data().len(),
             Content::Zeros(bytes) => *bytes,
-            Content::Converted(from) => from.data_len() / from.dtype.bitsize() * self.dtype.bitsize(),
+            Content::Converted(from) => from.data_len() * self.dtype.bitsize() / from.dtype.bitsize(),
         }
     }
 }
