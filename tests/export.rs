@@ -16,50 +16,12 @@ use laptop_diff::prune::{ExportError, Order, PROFILES, Profile, Remap, apply};
 use laptop_diff::select::layout;
 use laptop_diff::select::loader::{ENCODERS, encoder};
 use rand::seq::IndexedRandom;
-use serde_json::{Value, json};
-use small_unets::{configs, ids, plan, points};
+use serde_json::json;
+use small_unets::{configs, families, ids, plan, points};
 
 fn published(name: &str) -> UNetConfig {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/configs");
     UNetConfig::read(&folder.join(format!("{name}.json"))).expect("a published configuration")
-}
-
-/// U-Nets of the families' structure, with few channels.
-fn families() -> Vec<(&'static str, Value)> {
-    let shared = json!({
-        "norm_num_groups": 32,
-        "layers_per_block": 2,
-        "cross_attention_dim": 32,
-    });
-    let with = |more: Value| {
-        let mut keys = shared.clone();
-        keys.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
-        keys
-    };
-    let sd1 = with(json!({
-        "sample_size": 64,
-        "block_out_channels": [32, 64, 64, 64],
-        "attention_head_dim": 8,
-    }));
-    let sd2 = with(json!({
-        "sample_size": 96,
-        "block_out_channels": [64, 64, 64, 64],
-        "attention_head_dim": 1,
-        "use_linear_projection": true,
-    }));
-    let sdxl = with(json!({
-        "sample_size": 128,
-        "block_out_channels": [64, 64, 64],
-        "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"],
-        "up_block_types": ["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"],
-        "transformer_layers_per_block": [1, 2, 10],
-        "attention_head_dim": 1,
-        "use_linear_projection": true,
-        "addition_embed_type": "text_time",
-        "addition_time_embed_dim": 256,
-        "projection_class_embeddings_input_dim": 1568,
-    }));
-    vec![("sd1", sd1), ("sd2", sd2), ("sdxl", sdxl)]
 }
 
 /// A share of the units, chosen at random; transformers alone, or ResNets too.

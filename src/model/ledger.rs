@@ -67,6 +67,16 @@ impl SimpleBackend for Ledger {
     }
 }
 
+/// Fails on the first tensor that a build would ask for and not find in its shape.
+pub(super) fn check<M>(
+    weights: &Weights,
+    build: impl Fn(VarBuilder<'static>) -> Result<M>,
+) -> std::result::Result<(), ModelError> {
+    let ledger = Ledger { present: Some(weights.clone()), ..Ledger::default() };
+    build(ledger.builder())?;
+    Ok(weights.check(&ledger.take())?)
+}
+
 /// Builds a model twice: against a ledger, to check every name and shape with a good error, then for real.
 pub(super) fn load<M>(
     weights: &Weights,
@@ -74,8 +84,6 @@ pub(super) fn load<M>(
     device: &Device,
     build: impl Fn(VarBuilder<'static>) -> Result<M>,
 ) -> std::result::Result<M, ModelError> {
-    let ledger = Ledger { present: Some(weights.clone()), ..Ledger::default() };
-    build(ledger.builder())?;
-    weights.check(&ledger.take())?;
+    check(weights, &build)?;
     Ok(build(weights.builder(dtype, device))?)
 }

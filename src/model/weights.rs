@@ -16,7 +16,7 @@ use candle_core::{DType, Device, Shape, Tensor};
 use candle_nn::var_builder::{SimpleBackend, VarBuilder};
 use memmap2::Mmap;
 use rayon::prelude::*;
-use safetensors::tensor::{Metadata, TensorView};
+use safetensors::tensor::{Metadata, TensorInfo, TensorView};
 use safetensors::{Dtype, SafeTensorError, View};
 
 pub use error::WeightsError;
@@ -113,12 +113,13 @@ impl Weights {
 
     /// A tensor's shape.
     pub fn shape(&self, name: &str) -> Result<Vec<usize>, WeightsError> {
-        Ok(self.view(name)?.shape().to_vec())
+        let (place, info) = self.place(name)?;
+        place.reading.shape(&info.shape).ok_or_else(|| self.misread(place))
     }
 
     /// A tensor's data type as stored.
     pub fn dtype(&self, name: &str) -> Result<DType, WeightsError> {
-        let dtype = self.view(name)?.dtype();
+        let dtype = self.place(name)?.1.dtype;
         DType::try_from(dtype).map_err(|_| self.unsupported(name, dtype))
     }
 
@@ -136,14 +137,9 @@ impl Weights {
 
     /// A tensor's bytes as stored, for writing them elsewhere unchanged.
     pub fn view(&self, name: &str) -> Result<Stored<'_>, WeightsError> {
-        let missing = || WeightsError::Missing { path: self.path.to_path_buf(), name: name.to_owned() };
-        let place = self.places.get(name).ok_or_else(missing)?;
-        let view = self.shards[place.shard].view(&place.name).ok_or_else(missing)?;
-        place.reading.read(view).ok_or_else(|| WeightsError::Reading {
-            path: self.path.to_path_buf(),
-            name: place.name.clone(),
-            reading: place.reading,
-        })
+        let (place, _) = self.place(name)?;
+        let view = self.shards[place.shard].view(&place.name);
+        view.and_then(|view| place.reading.read(view)).ok_or_else(|| self.misread(place))
     }
 
     /// Builds layers from these weights.
@@ -151,9 +147,15 @@ impl Weights {
         VarBuilder::from_backend(Box::new(self.clone()), dtype, device.clone())
     }
 
-    /// Fails on the first tensor that is missing or of another shape than `needed`.
+    /// Fails on the first tensor that is missing, of another shape than `needed`, or no floating-point number.
     pub fn check<'e>(&self, needed: impl IntoIterator<Item = &'e TensorEntry>) -> Result<(), WeightsError> {
-        needed.into_iter().try_for_each(|entry| self.check_shape(&entry.name, &entry.shape))
+        needed.into_iter().try_for_each(|entry| {
+            self.check_shape(&entry.name, &entry.shape)?;
+            match self.place(&entry.name)?.1.dtype {
+                Dtype::F64 | Dtype::F32 | Dtype::F16 | Dtype::BF16 | Dtype::F8_E4M3 => Ok(()),
+                dtype => Err(self.unsupported(&entry.name, dtype)),
+            }
+        })
     }
 
     /// Fails on the first tensor that holds an infinity or what is no number.
@@ -187,6 +189,19 @@ impl Weights {
             return Err(WeightsError::Shape { path, name, found, needed });
         }
         Ok(())
+    }
+
+    /// Where a tensor is, and what the header there says of it.
+    fn place(&self, name: &str) -> Result<(&Place, &TensorInfo), WeightsError> {
+        let place = self.places.get(name);
+        place
+            .and_then(|place| Some((place, self.shards[place.shard].metadata.info(&place.name)?)))
+            .ok_or_else(|| WeightsError::Missing { path: self.path.to_path_buf(), name: name.to_owned() })
+    }
+
+    fn misread(&self, place: &Place) -> WeightsError {
+        let (path, name, reading) = (self.path.to_path_buf(), place.name.clone(), place.reading);
+        WeightsError::Reading { path, name, reading }
     }
 
     fn unsupported(&self, name: &str, dtype: Dtype) -> WeightsError {

@@ -1,11 +1,14 @@
 //! Models against diffusers and transformers: golden numbers, laws of pruning, hostile files.
 
+mod checkpoint;
 mod clip;
 mod config;
 mod golden;
 mod hostile;
 mod mutated;
 mod pruning;
+#[path = "../small_unets/mod.rs"]
+mod small_unets;
 mod text;
 mod unet;
 mod vae;

@@ -151,18 +151,25 @@ fn apply(file: &mut Value, index: Index, change: Change) {
     }
 }
 
+/// Fails if `read` takes much memory.
+pub(crate) fn bounded<T>(read: impl FnOnce() -> T) -> T {
+    let before = HELD.get();
+    PEAK.set(before);
+    let result = read();
+    let taken = PEAK.get() - before;
+    assert!(taken < MOST_BYTES, "{} MiB were taken", taken >> 20);
+    result
+}
+
+/// A runner counts its cases over all its runs: one each.
+pub(crate) fn runner() -> TestRunner {
+    TestRunner::new(Config { cases: CASES, failure_persistence: None, ..Config::default() })
+}
+
 /// Reads `valid`, then what changes of its bytes make of it, and where it is JSON every number at every node and
 /// random changes of several nodes.
 fn survives(valid: &[u8], read: impl Fn(&[u8])) {
-    let bounded = |bytes: &[u8]| {
-        let before = HELD.get();
-        PEAK.set(before);
-        read(bytes);
-        let taken = PEAK.get() - before;
-        assert!(taken < MOST_BYTES, "{} MiB were taken", taken >> 20);
-    };
-    // A runner counts its cases over all its runs: one each.
-    let runner = || TestRunner::new(Config { cases: CASES, failure_persistence: None, ..Config::default() });
+    let bounded = |bytes: &[u8]| bounded(|| read(bytes));
     bounded(valid);
     let byte = (any::<Index>(), any::<u8>());
     let bytes = (prop::collection::vec(byte, 0..8), any::<Index>(), any::<bool>());

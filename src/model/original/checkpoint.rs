@@ -1,5 +1,6 @@
 //! A single-file checkpoint, opened: which models it holds, and the diffusers directory that it stands for.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device};
@@ -8,10 +9,11 @@ use serde_json::{Value, json};
 use super::detect::{self, Shapes};
 use super::{UNET, V_PREDICTION, VAE, read, text_names, text_places, vae_names};
 use crate::base::files;
+use crate::model::clip::{ClipTextModel, TextConfig};
 use crate::model::ledger;
 use crate::model::tokenizer::write_for;
 use crate::model::unet::{UNet, UNetConfig};
-use crate::model::vae::VaeConfig;
+use crate::model::vae::{AutoencoderKl, VaeConfig};
 use crate::model::weights::{self, Weights};
 use crate::model::{ModelError, Part, Prediction};
 
@@ -43,6 +45,15 @@ impl Checkpoint {
         }
         let mut unet = detect::unet(&Shapes::new(&weights, UNET)).map_err(refuse)?;
         unet = UNetConfig::parse(&unet.to_json().to_string())?;
+        // A gap in numbers, or scales of quantised weights, would else be passed over without a word.
+        let pairs = unet.inventory().original_names();
+        let known: HashSet<&str> = pairs.iter().map(|pair| pair.original.as_str()).collect();
+        let inside = |name| str::strip_prefix(name, UNET);
+        if let Some(name) = weights.names().filter_map(inside).find(|name| !known.contains(name)) {
+            return Err(refuse(format!(
+                "`{UNET}{name}` has no place in the U-Net that its other tensors make"
+            )));
+        }
         Ok(Self { path: path.to_owned(), weights, unet })
     }
 
@@ -99,10 +110,12 @@ impl Checkpoint {
         write_json(&folder.join("model_index.json"), &self.index(&models))
     }
 
+    /// What it holds. Every tensor is there, in the shape that the configurations ask for.
     fn models(&self) -> Result<Vec<Model>, ModelError> {
         let refuse = |reason| ModelError::Checkpoint { path: self.path.clone(), reason };
-        let mut models =
-            vec![Model { part: Part::UNet, config: self.unet.to_json(), weights: self.unet_weights() }];
+        let weights = self.unet_weights();
+        weights.check(self.unet.inventory().tensors())?;
+        let mut models = vec![Model { part: Part::UNet, config: self.unet.to_json(), weights }];
         if self.names_at(VAE) {
             let shapes = Shapes::new(&self.weights, VAE);
             let config = detect::vae(&shapes, self.is_sdxl()).map_err(refuse)?;
@@ -110,13 +123,17 @@ impl Checkpoint {
                 serde_json::from_value(config.clone()).map_err(|error| refuse(error.to_string()))?;
             shape.check().map_err(refuse)?;
             let weights = read(&self.weights, VAE, &vae_names(&shape, false));
+            ledger::check(&weights, |vb| AutoencoderKl::new(&shape, vb))?;
             models.push(Model { part: Part::Vae, config, weights });
         }
         for place in text_places(&self.unet).iter().filter(|place| self.names_at(place.prefix)) {
             let shapes = Shapes::new(&self.weights, place.prefix);
             let (config, layers) = detect::text(&shapes, place).map_err(refuse)?;
+            let shape: TextConfig =
+                serde_json::from_value(config.clone()).map_err(|error| refuse(error.to_string()))?;
             let pairs = text_names(place.layout, layers, true, place.projection);
             let weights = read(&self.weights, place.prefix, &pairs);
+            ledger::check(&weights, |vb| ClipTextModel::new(&shape, vb))?;
             models.push(Model { part: place.part, config, weights });
         }
         Ok(models)

@@ -4,6 +4,8 @@
 //! There a block is what lies between two skip connections, and modules are numbered inside of it. The list of
 //! steps holds the skips in the same places, so that one walk over it numbers everything.
 
+use std::collections::HashMap;
+
 use super::inventory::Inventory;
 use super::spec::{ENTER, Kind};
 use crate::model::original::Pair;
@@ -32,14 +34,12 @@ impl Inventory {
     /// Every tensor by both names. In the original layout blocks of a transformer are numbered without gaps and a
     /// ResNet cannot be without its branch: what was removed here must be whole Transformer2Ds alone.
     pub fn original_names(&self) -> Vec<Pair> {
-        let modules = self.original_modules();
+        let modules: HashMap<String, String> = self.original_modules().into_iter().collect();
         let pair = |name: &str| {
-            let (module, original) = modules
-                .iter()
-                .filter(|(module, _)| {
-                    name.strip_prefix(module.as_str()).is_some_and(|rest| rest.starts_with('.'))
-                })
-                .max_by_key(|(module, _)| module.len())
+            let places = name.match_indices('.').rev();
+            let (module, original) = places
+                .map(|(dot, _)| &name[..dot])
+                .find_map(|module| modules.get_key_value(module))
                 .expect("BUG: every step with weights has a place in the original layout");
             Pair::same(format!("{original}{}", &name[module.len()..]), name)
         };

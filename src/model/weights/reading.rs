@@ -35,26 +35,31 @@ pub struct Stored<'a> {
 }
 
 impl Reading {
-    /// `None` if a tensor of this shape cannot be read so.
-    pub(super) fn read(self, view: TensorView<'_>) -> Option<Stored<'_>> {
-        let (dtype, shape, data) = (view.dtype(), view.shape().to_vec(), view.data());
-        let stored = |shape, data| Stored { dtype, shape, data };
-        match (self, shape.as_slice()) {
-            (Self::Whole, _) | (Self::Linear, [_, _]) => Some(stored(shape, Cow::Borrowed(data))),
-            (Self::Linear, &[outputs, inputs, 1, 1]) => {
-                Some(stored(vec![outputs, inputs], Cow::Borrowed(data)))
-            }
+    /// The shape of what is read from a tensor of the shape `stored`; `None` if it cannot be read so.
+    pub(super) fn shape(self, stored: &[usize]) -> Option<Vec<usize>> {
+        match (self, stored) {
+            (Self::Whole, _) | (Self::Linear, [_, _]) => Some(stored.to_vec()),
+            (Self::Linear, &[outputs, inputs, 1, 1]) => Some(vec![outputs, inputs]),
             (Self::Part { index, of }, &[rows, ref rest @ ..]) if index < of && rows.is_multiple_of(of) => {
-                let bytes = data.len() / of;
-                let data = &data[index * bytes..][..bytes];
-                Some(stored([&[rows / of], rest].concat(), Cow::Borrowed(data)))
+                Some([&[rows / of], rest].concat())
             }
-            (Self::Transposed, &[rows, columns]) => {
-                let data = transpose(data, rows, columns);
-                Some(stored(vec![columns, rows], Cow::Owned(data)))
-            }
+            (Self::Transposed, &[rows, columns]) => Some(vec![columns, rows]),
             _ => None,
         }
+    }
+
+    /// `None` if a tensor of this shape cannot be read so.
+    pub(super) fn read(self, view: TensorView<'_>) -> Option<Stored<'_>> {
+        let (dtype, shape, data) = (view.dtype(), self.shape(view.shape())?, view.data());
+        let data = match self {
+            Self::Whole | Self::Linear => Cow::Borrowed(data),
+            Self::Part { index, of } => {
+                let bytes = data.len() / of;
+                Cow::Borrowed(&data[index * bytes..][..bytes])
+            }
+            Self::Transposed => Cow::Owned(transpose(data, shape[1], shape[0])),
+        };
+        Some(Stored { dtype, shape, data })
     }
 }
 
