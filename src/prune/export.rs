@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::remap::{self, Remap};
 use super::{Container, ExportError, PROFILES, Profile, check, directory, single_file};
 use crate::base::{UnitId, files};
+use crate::model::directory as model_directory;
 use crate::model::unet::Assembly;
 use crate::model::{Checkpoint, ModelDirectory, Part, UNet, UNetConfig, Weights};
 
@@ -177,7 +178,7 @@ pub fn remap_beside(file: &Path) -> PathBuf {
 /// The U-Net of a file whose shape is not one that can be told from the file alone.
 fn by_its_names(path: &Path, config: &UNetConfig) -> Result<UNet, ExportError> {
     let weights = Checkpoint::weights_of(path, config)?;
-    Ok(UNet::new(config.clone(), weights.builder(compute_dtype(&weights), &Device::Cpu))?)
+    Ok(model_directory::unet(config.clone(), &weights, compute_dtype(&weights), &Device::Cpu)?)
 }
 
 /// Weights are held as they are stored.

@@ -23,7 +23,7 @@ use crate::base::UnitId;
 pub use fit::{FITS, Fit};
 pub use front::Front;
 pub use layout::{LAYOUTS, Layout, layout};
-pub use plan::{Baseline, Choice, FrontPoint, Plan, Predicted, Request};
+pub use plan::{Baseline, FrontPoint, Method, Plan, Predicted, Request};
 pub use problem::{Group, Item, Problem};
 
 /// A way to choose the units.
