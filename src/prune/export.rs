@@ -145,8 +145,7 @@ impl Order<'_> {
             },
         )?;
         let allowed = allowed(dtype);
-        // Also where it is no number.
-        if !(relative_error <= allowed) {
+        if relative_error.is_nan() || relative_error > allowed {
             return Err(ExportError::SelfCheck { path: path.to_owned(), error: relative_error, allowed });
         }
         Ok((parts, relative_error, self.remap(assembly, path)?))

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use crate::base::UnitId;
-use crate::model::unet::{Assembly, Level, Mid, UNetConfig};
+use crate::model::unet::{Assembly, KeptDepths, Level, Mid, UNetConfig};
 use crate::select::loader::{Depths, ENCODERS, SDCPP, encoder};
 
 /// A program to export for.
@@ -88,7 +88,7 @@ impl Profile {
         let config = assembly.config();
         let last = config.levels.len() - 1;
         let unit = format!("up_blocks.{last}.attentions.{}", config.levels[0].layers);
-        let told = |depths: &Vec<Option<usize>>| depths.last().copied().flatten().is_some();
+        let told = |depths: &KeptDepths| depths.last().copied().flatten().is_some();
         let kept = config.kept_depths().first().is_some_and(|(_, up)| told(up));
         let padded = assembly.padded().contains(unit.as_str());
         let matters = self.name == "comfyui" && velocity && family(config) == Some(Family::Sd2);
@@ -160,7 +160,7 @@ fn absent_where_removed(pruned: &UNetConfig, encoder: &[usize]) -> UNetConfig {
     let mut removed_units = BTreeSet::new();
     let mut encoder = encoder.iter();
     let last = pruned.levels.len() - 1;
-    let mut way = |stage: String, kept: Vec<Option<usize>>| {
+    let mut way = |stage: String, kept: KeptDepths| {
         let gone = kept.iter().enumerate().filter(|(_, depth)| depth.is_none());
         let gone: Vec<_> =
             gone.map(|(layer, _)| UnitId::from(format!("{stage}.attentions.{layer}"))).collect();

@@ -30,6 +30,9 @@ pub struct Assembly {
     padded: BTreeSet<UnitId>,
 }
 
+/// Blocks of each transformer of a level's way; `None` for one that is gone.
+pub type KeptDepths = Vec<Option<usize>>;
+
 /// Where a tensor of an [`Assembly`] comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
@@ -146,10 +149,8 @@ impl Assembly {
         there: &str,
         (depth, source_depth): (Option<usize>, Option<usize>),
     ) -> Result<(), UnitId> {
-        let mut kept = match source_depth.filter(|_| !source.removed_units.contains(there)) {
-            Some(depth) => Some(blocks(source, there, depth)),
-            None => None,
-        };
+        let source_depth = source_depth.filter(|_| !source.removed_units.contains(there));
+        let mut kept = source_depth.map(|depth| blocks(source, there, depth));
         let Some(depth) = depth.filter(|_| !self.config.removed_units.contains(here)) else {
             return if kept.is_some() { Err(UnitId::from(there)) } else { Ok(()) };
         };
@@ -199,8 +200,8 @@ impl Assembly {
 }
 
 impl UNetConfig {
-    /// The levels without what their transformers lost: depths as they are, `None` for a removed one.
-    pub fn kept_depths(&self) -> Vec<(Vec<Option<usize>>, Vec<Option<usize>>)> {
+    /// What each level's transformers still have, on the way down and on the way up.
+    pub fn kept_depths(&self) -> Vec<(KeptDepths, KeptDepths)> {
         let last = self.levels.len() - 1;
         let ways = |(index, level): (usize, &Level)| {
             let of = |stage: String, depths: &Option<Vec<usize>>, layers: usize| {
