@@ -7,7 +7,7 @@ use candle_core::{Device, Tensor};
 use miette::Diagnostic;
 use serde_json::{Value, json};
 use thiserror::Error;
-use tokenizers::models::bpe::BPE;
+use tokenizers::models::bpe::{BPE, BpeBuilder, Merges, Vocab};
 use tokenizers::normalizers::replace::ReplacePattern;
 use tokenizers::normalizers::{Lowercase, NFC, Replace, Sequence as Normalizers};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
@@ -94,16 +94,15 @@ impl ClipTokenizer {
         };
         let (begin, end) = (token("bos_token", "<|startoftext|>"), token("eos_token", "<|endoftext|>"));
         let pad = token("pad_token", &end);
-        let mut tokenizer = if vocab.is_file() && merges.is_file() {
-            from_vocabulary(&vocab, &merges, &token("unk_token", "<|endoftext|>"))
+        let encoding = if vocab.is_file() && merges.is_file() {
+            BPE::from_file(&vocab.to_string_lossy(), &merges.to_string_lossy())
         } else if whole.is_file() {
-            Tokenizer::from_file(&whole)
+            from_json(&optional_json(&whole).map_err(unreadable)?).map_err(unreadable)?
         } else {
             return Err(TokenizerError::Missing { path: path.to_owned() });
-        }
-        .map_err(|error| unreadable(error.to_string()))?;
-        // What a tokenizer.json says of length would cut before we can say so, and pad as far as it likes.
-        tokenizer.with_padding(None).with_truncation(None).map_err(|error| unreadable(error.to_string()))?;
+        };
+        let mut tokenizer = with_rules(encoding, &token("unk_token", "<|endoftext|>"))
+            .map_err(|error| unreadable(error.to_string()))?;
         tokenizer
             .add_special_tokens([&begin, &end, &pad].map(|token| AddedToken::from(token.as_str(), true)))
             .map_err(|error| unreadable(error.to_string()))?;
@@ -171,12 +170,28 @@ pub fn write_for(source: &Path, zero_padded: bool, target: &Path) -> Result<(), 
     files::write_json(&target.join("tokenizer_config.json"), &config).map_err(failed)
 }
 
+/// The byte-pair encoding of a `tokenizer.json`. What else it says is not needed, because CLIP's rules are known, and
+/// not wanted: a length would cut before we can say so, a padding fill the memory, and the crate trusts its numbers.
+fn from_json(whole: &Value) -> Result<BpeBuilder, String> {
+    let model = &whole["model"];
+    let vocabulary = model["vocab"].as_object().ok_or("it has no `model.vocab`")?;
+    let id = |(token, id): (&String, &Value)| Some((token.clone(), u32::try_from(id.as_u64()?).ok()?));
+    let vocabulary: Option<Vocab> = vocabulary.iter().map(id).collect();
+    // "a b" in older files, ["a", "b"] in newer ones.
+    let merge = |merge: &Value| match merge {
+        Value::String(pair) => pair.split_once(' ').map(|(a, b)| (a.to_owned(), b.to_owned())),
+        pair => Some((pair[0].as_str()?.to_owned(), pair[1].as_str()?.to_owned())),
+    };
+    let merges = model["merges"].as_array().ok_or("it has no `model.merges`")?;
+    let merges: Option<Merges> = merges.iter().map(merge).collect();
+    let vocabulary = vocabulary.ok_or("`model.vocab` holds what is no token's number")?;
+    Ok(BPE::builder()
+        .vocab_and_merges(vocabulary, merges.ok_or("`model.merges` holds what is no pair of tokens")?))
+}
+
 /// CLIP's rules around the folder's byte-pair encoding.
-fn from_vocabulary(vocab: &Path, merges: &Path, unknown: &str) -> tokenizers::Result<Tokenizer> {
-    let model = BPE::from_file(&vocab.to_string_lossy(), &merges.to_string_lossy())
-        .unk_token(unknown.to_owned())
-        .end_of_word_suffix("</w>".to_owned())
-        .build()?;
+fn with_rules(encoding: BpeBuilder, unknown: &str) -> tokenizers::Result<Tokenizer> {
+    let model = encoding.unk_token(unknown.to_owned()).end_of_word_suffix("</w>".to_owned()).build()?;
     let mut tokenizer = Tokenizer::new(model);
     tokenizer.with_normalizer(Some(Normalizers::new(vec![
         NormalizerWrapper::NFC(NFC),
