@@ -13,7 +13,7 @@ use laptop_diff::model::unet::{Mid, UnitKind};
 use laptop_diff::prune::Profile;
 use laptop_diff::score::{Scores, UnitScores};
 use laptop_diff::select::loader::{ENCODERS, encoder};
-use laptop_diff::select::{Choice, Fit, LAYOUTS, Plan, Request, SOLVERS, SelectError, layout};
+use laptop_diff::select::{Fit, LAYOUTS, Method, Plan, Request, SOLVERS, SelectError, layout};
 use rand::RngExt;
 use serde_json::{Value, json};
 
@@ -40,8 +40,8 @@ fn scores(config: &UNetConfig, seed: u64) -> Scores {
     }
 }
 
-fn make(scores: &Scores, choice: Choice) -> Result<Plan, SelectError> {
-    Plan::make(scores, &Request { criterion: "output-loss", choice }, &Random::new(1, "selection"))
+fn make(scores: &Scores, method: Method) -> Result<Plan, SelectError> {
+    Plan::make(scores, &Request { criterion: "output-loss", method }, &Random::new(1, "selection"))
 }
 
 fn published(name: &str) -> UNetConfig {
@@ -119,7 +119,7 @@ fn a_fitting_selection_is_the_best_of_those_that_need_no_padding() -> miette::Re
                     let needed = (ratio * scores.unet_parameters as f64).ceil() as u64;
                     let best = fitting.iter().map(cost).filter(|(_, weight)| *weight >= needed);
                     let best = best.map(|(loss, _)| loss).min_by(f64::total_cmp);
-                    let plan = make(&scores, Choice::Fitting(fit, ratio));
+                    let plan = make(&scores, Method::Fitting(fit, ratio));
                     match (best, plan) {
                         (Some(best), Ok(plan)) => {
                             let off = (plan.predicted.objective - best).abs() / best;
@@ -134,7 +134,10 @@ fn a_fitting_selection_is_the_best_of_those_that_need_no_padding() -> miette::Re
                                 plan.removed
                             );
                         }
-                        (None, Err(SelectError::RatioUnreachable { .. })) => {}
+                        (
+                            None,
+                            Err(SelectError::RatioUnreachable { .. } | SelectError::NothingFits { .. }),
+                        ) => {}
                         (best, plan) => panic!("{name} {percent} %: {best:?}, {plan:?}"),
                     }
                 }
@@ -156,7 +159,7 @@ fn what_fits_at_full_size_is_exported_without_padding() -> miette::Result<()> {
         ("sd-v1-5", "comfyui", 0.2),
     ] {
         let config = published(teacher);
-        let plan = make(&scores(&config, 7), Choice::Fitting(Fit::find(fits)?, ratio))?;
+        let plan = make(&scores(&config, 7), Method::Fitting(Fit::find(fits)?, ratio))?;
         assert!(plan.ratio_reached >= ratio && plan.fits.as_deref() == Some(fits));
         let pruned = config.prune(&plan.removed())?;
         let profiles = match fits {
@@ -170,7 +173,13 @@ fn what_fits_at_full_size_is_exported_without_padding() -> miette::Result<()> {
         if fits == "comfyui" && teacher == "sdxl-base" {
             assert!(ENCODERS.contains(&encoder(&pruned).as_slice()));
         }
+        let least = plan.removed_parameters.min((ratio * plan.unet_parameters as f64) as u64);
+        let baselines = plan.baselines.iter();
+        assert!(baselines.clone().all(|one| one.removed_parameters >= least.max(1)), "{teacher} {fits}");
         if let Ok(layout) = layout(fits) {
+            assert_eq!(plan.ratio_asked, plan.ratio_reached);
+            assert!(plan.baselines.iter().all(|one| one.removed_parameters >= plan.removed_parameters));
+            assert!(plan.predicted.bound > 0.0);
             let shape = layout.assemble(&config)?;
             assert_eq!(pruned.inventory().parameters(), shape.config().inventory().parameters(), "{fits}");
             assert_eq!(pruned.kept_depths(), shape.config().kept_depths(), "{fits}");
@@ -185,7 +194,7 @@ fn layouts_are_plans_with_what_they_cost() -> miette::Result<()> {
     for one in LAYOUTS {
         let config = published(if one.name.starts_with("bk-sdm") { "sd-v1-5" } else { "sdxl-base" });
         let scores = scores(&config, 3);
-        let plan = make(&scores, Choice::Layout(one))?;
+        let plan = make(&scores, Method::Layout(one))?;
         let shape = one.assemble(&config)?;
         let left = config.inventory().parameters() - plan.removed_parameters;
         assert_eq!((left, plan.layout.as_deref()), (shape.config().inventory().parameters(), Some(one.name)));
@@ -193,7 +202,7 @@ fn layouts_are_plans_with_what_they_cost() -> miette::Result<()> {
         if plan.dropped_layers()?.is_none() {
             assert_eq!(config.prune(&plan.removed())?.inventory().parameters(), left, "{}", one.name);
             // The exact optimum of the same shape costs no more than the hand's choice.
-            let fitting = make(&scores, Choice::Fitting(Fit::find(one.name)?, 0.0))?;
+            let fitting = make(&scores, Method::Fitting(Fit::find(one.name)?, 0.0))?;
             assert!(fitting.predicted.objective <= plan.predicted.objective);
         }
         assert!(!plan.baselines.is_empty());
@@ -204,15 +213,15 @@ fn layouts_are_plans_with_what_they_cost() -> miette::Result<()> {
 #[test]
 fn what_cannot_fit_says_why() -> miette::Result<()> {
     let sd15 = scores(&published("sd-v1-5"), 1);
-    let fitting = |scores: &Scores, name, ratio| make(scores, Choice::Fitting(Fit::find(name)?, ratio));
+    let fitting = |scores: &Scores, name, ratio| make(scores, Method::Fitting(Fit::find(name)?, ratio));
     assert!(matches!(fitting(&sd15, "ssd-1b", 0.0), Err(SelectError::LayoutMisfit { .. })));
-    assert!(matches!(fitting(&sd15, "sdcpp", 0.1), Err(SelectError::RatioUnreachable { .. })));
+    assert!(matches!(fitting(&sd15, "sdcpp", 0.1), Err(SelectError::NothingFits { .. })));
     assert!(matches!(Fit::find("webui"), Err(SelectError::UnknownFit { .. })));
     let gone = BTreeSet::from(["mid_block.attentions.0".into()]);
     let pruned = scores(&published("sdxl-base").prune(&gone)?, 1);
     assert!(matches!(fitting(&pruned, "comfyui", 0.1), Err(SelectError::FitsPruned { .. })));
     let old = Scores { unet: Value::Null, ..sd15.clone() };
     assert!(matches!(fitting(&old, "diffusers", 0.1), Err(SelectError::NoConfiguration { .. })));
-    assert!(make(&old, Choice::Solver(SOLVERS[0], 0.1)).is_ok(), "what needs no configuration is selected");
+    assert!(make(&old, Method::Solver(SOLVERS[0], 0.1)).is_ok(), "what needs no configuration is selected");
     Ok(())
 }

@@ -8,7 +8,7 @@ use laptop_diff::base::UnitId;
 use laptop_diff::model::unet::UnitKind;
 use laptop_diff::score::{Gram, Scores, UnitScores};
 use laptop_diff::select::bound::lower_bound;
-use laptop_diff::select::{Choice, Front, Group, Item, Plan, Problem, Request, SOLVERS, SelectError, solver};
+use laptop_diff::select::{Front, Group, Item, Method, Plan, Problem, Request, SOLVERS, SelectError, solver};
 use proptest::prelude::*;
 use rand::RngExt;
 
@@ -215,7 +215,7 @@ fn a_plan_says_what_it_reaches_and_survives_the_disk() -> miette::Result<()> {
     let count = scores.units.len();
     let identity = (0..count * count).map(|place| f64::from(u8::from(place % (count + 1) == 0))).collect();
     scores.gram = Some(Gram::new(scores.units.iter().map(|unit| unit.id.clone()).collect(), identity));
-    let request = Request { criterion: "output-loss", choice: Choice::Solver(SOLVERS[0], 0.5) };
+    let request = Request { criterion: "output-loss", method: Method::Solver(SOLVERS[0], 0.5) };
     let plan = Plan::make(&scores, &request, &Random::new(1, "selection"))?;
     assert!(plan.ratio_reached >= 0.5 && plan.ratio_reached < 0.51);
     assert_eq!(plan.removed_parameters, scores.parameters(&plan.removed()));
@@ -241,7 +241,7 @@ fn what_cannot_be_is_an_error_that_says_what_can() {
     let scores = sdxl(0);
     let random = Random::new(1, "selection");
     let make = |criterion, ratio| {
-        Plan::make(&scores, &Request { criterion, choice: Choice::Solver(SOLVERS[0], ratio) }, &random)
+        Plan::make(&scores, &Request { criterion, method: Method::Solver(SOLVERS[0], ratio) }, &random)
     };
     // What stays is 44 M: convolutions in and out, embeddings, samplers, shortcuts.
     match make("output-loss", 0.99) {

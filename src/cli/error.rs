@@ -38,7 +38,13 @@ pub(super) enum CliError {
     Report(#[from] ReportError),
     #[error(transparent)]
     #[diagnostic(transparent)]
-    Export(#[from] ExportError),
+    Export(Box<ExportError>),
+    #[error("{} is no name for a single file", path.display())]
+    #[diagnostic(
+        code(cli::extension),
+        help("programs know it by its ending: give --output a name that ends in .safetensors")
+    )]
+    Extension { path: PathBuf },
     #[error("{} exists already", path.display())]
     #[diagnostic(code(cli::exists), help("name another with --output, or remove it"))]
     Exists { path: PathBuf },
@@ -56,6 +62,12 @@ pub(super) enum CliError {
     Threads { source: rayon::ThreadPoolBuildError },
 }
 
+impl From<ExportError> for CliError {
+    fn from(error: ExportError) -> Self {
+        Self::Export(Box::new(error))
+    }
+}
+
 impl CliError {
     pub(super) fn exit_code(&self) -> ExitCode {
         let of_config = |error: &ConfigError| match error.problem() {
@@ -67,17 +79,19 @@ impl CliError {
             Self::Config(error) | Self::Plan(PlanError::Config(error)) => of_config(error),
             Self::Cache(error) | Self::Plan(PlanError::Cache(error)) => error.into(),
             Self::Run(error) => error.exit_code(),
-            Self::Export(ExportError::UnknownProfile { .. } | ExportError::Stranger { .. }) => {
-                ExitCode::Arguments
-            }
+            Self::Export(error) => match **error {
+                ExportError::UnknownProfile { .. } | ExportError::Stranger { .. } => ExitCode::Arguments,
+                // Both are of the machine or of this program, not of the file that was given.
+                ExportError::Compute(_) | ExportError::SelfCheck { .. } => ExitCode::Stage,
+                _ => ExitCode::File,
+            },
             Self::Plan(PlanError::Input { .. })
             | Self::Model(_)
             | Self::Report(_)
             | Self::File { .. }
-            | Self::Export(_)
             | Self::Exists { .. } => ExitCode::File,
             Self::Stage(error) => ExitCode::of_stage(error, |_| true),
-            Self::Size { .. } => ExitCode::Arguments,
+            Self::Size { .. } | Self::Extension { .. } => ExitCode::Arguments,
             Self::Threads { .. } => ExitCode::Pipeline,
         }
     }

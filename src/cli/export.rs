@@ -9,13 +9,13 @@ use super::output::{print, print_json};
 use crate::backend::Dtype;
 use crate::base::units;
 use crate::model::ModelDirectory;
-use crate::prune::{Container, Export, Order, Profile};
+use crate::prune::{Container, Export, Order, Profile, remap_beside};
 
 /// Write a model for diffusers, ComfyUI or stable-diffusion.cpp, and check what was written
 #[derive(Args)]
 #[command(after_help = "\
-What the program cannot leave out is padded with zeros; the output says what that costs. A table beside the
-result says where a LoRA's layers went, if any has another name now.
+What the program cannot leave out is padded with zeros; the output says what that
+costs. A table beside the result says where a LoRA's layers went, if they moved.
 
 Examples:
   laptop-diff export runs/sdxl50/retrained --to comfyui --dtype f16
@@ -30,7 +30,7 @@ pub(super) struct ExportCommand {
     #[arg(long)]
     output: Option<PathBuf>,
     /// The type of the weights [default: each keeps its own]
-    #[arg(long, value_parser = parse_dtype)]
+    #[arg(long, value_enum)]
     dtype: Option<Dtype>,
     /// Write it even if the program knows no U-Net of these widths
     #[arg(long)]
@@ -40,16 +40,17 @@ pub(super) struct ExportCommand {
     json: bool,
 }
 
-fn parse_dtype(text: &str) -> Result<Dtype, String> {
-    serde_json::from_value(text.into()).map_err(|_| "expected f32, f16 or bf16".to_owned())
-}
-
 impl ExportCommand {
     pub(super) fn execute(self) -> Result<(), CliError> {
         let profile = Profile::named(&self.to)?;
         let model = ModelDirectory::open(&self.model)?;
         let path = self.output.clone().unwrap_or_else(|| default_path(&self.model, profile));
-        if path.exists() {
+        let single = profile.container == Container::SingleFile;
+        if single && path.extension().is_none_or(|extension| extension != "safetensors") {
+            return Err(CliError::Extension { path });
+        }
+        let beside = single.then(|| remap_beside(&path));
+        if let Some(path) = [Some(path.clone()), beside].into_iter().flatten().find(|path| path.exists()) {
             return Err(CliError::Exists { path });
         }
         let order = Order { model: &model, profile, dtype: self.dtype.map(Into::into), anyway: self.anyway };
@@ -60,11 +61,10 @@ impl ExportCommand {
 
 /// `student-comfyui.safetensors` for `runs/nano50/student`.
 fn default_path(model: &Path, profile: &Profile) -> PathBuf {
-    let name =
-        model.canonicalize().ok().and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
-    // A run's folder links to the cache, where an artefact's name is its digest.
-    let name = model.file_name().map(|name| name.to_string_lossy().into_owned()).or(name);
-    let name = name.unwrap_or_else(|| "model".to_owned());
+    // Of a run's stage the name as written: it is a link into the cache, where the name is a digest.
+    let canonical = || model.canonicalize().ok()?.file_name().map(ToOwned::to_owned);
+    let name = model.file_name().map(ToOwned::to_owned).or_else(canonical);
+    let name = name.map_or_else(|| "model".to_owned(), |name| name.to_string_lossy().into_owned());
     match profile.container {
         Container::SingleFile => PathBuf::from(format!("{name}-{}.safetensors", profile.name)),
         _ => PathBuf::from(format!("{name}-{}", profile.name)),

@@ -12,7 +12,7 @@ use crate::score::CRITERIA;
 use crate::select::{FITS, LAYOUTS, SOLVERS};
 use crate::stage::STAGES;
 
-/// List what a pipeline file can name: stages, criteria, solvers, layouts, profiles, metrics, samplers
+/// List what a pipeline file can name: stages, criteria, solvers, fits, layouts, profiles, metrics, samplers
 #[derive(Args)]
 #[command(after_help = "\
 Examples:

@@ -177,8 +177,8 @@ fn layers(unet: &UNet) -> Vec<usize> {
 }
 
 /// The path of a student of `levels` levels in a teacher that may have more of them inside. The way up is counted from
-/// the innermost. The student's innermost level halves nothing, so there the teacher's features count that it keeps
-/// before it does, as in BK-SDM's retraining of its Tiny.
+/// the innermost. The student's innermost level halves nothing, so there the teacher's last layer counts, before it does.
+/// BK-SDM's code pairs its Tiny so, but with that layer's `proj_out`, without what the residual adds.
 fn among(path: &str, levels: usize, teacher: &UNetConfig) -> String {
     let more = teacher.levels.len().saturating_sub(levels);
     if more > 0 && path.strip_prefix("down_blocks.") == Some((levels - 1).to_string().as_str()) {

@@ -241,12 +241,7 @@ impl ModelDirectory {
 
     /// The U-Net, to compute with: held in memory if it fits well, else streamed.
     pub fn unet(&self, dtype: DType, device: &Device) -> Result<UNet, ModelError> {
-        let (config, weights) = (self.unet_config()?, self.unet_weights()?);
-        let inventory = config.inventory();
-        weights.check(inventory.tensors())?;
-        let bytes = inventory.parameters() * dtype.size_in_bytes() as u64;
-        let build = if bytes > memory::budget(device) { UNet::streamed } else { UNet::new };
-        Ok(build(config, weights.builder(dtype, device))?)
+        unet(self.unet_config()?, &self.unet_weights()?, dtype, device)
     }
 
     /// The U-Net over variables in f32, to train, with activations of `dtype`; the variables by the names of their
@@ -324,4 +319,18 @@ impl ModelDirectory {
     pub fn scheduler_config(&self) -> Result<serde_json::Value, ModelError> {
         Ok(read_json(&self.folder(Part::Scheduler)?.join("scheduler_config.json"))?)
     }
+}
+
+/// A U-Net to compute with: held in memory if it fits well, else streamed.
+pub fn unet(
+    config: UNetConfig,
+    weights: &Weights,
+    dtype: DType,
+    device: &Device,
+) -> Result<UNet, ModelError> {
+    let inventory = config.inventory();
+    weights.check(inventory.tensors())?;
+    let bytes = inventory.parameters() * dtype.size_in_bytes() as u64;
+    let build = if bytes > memory::budget(device) { UNet::streamed } else { UNet::new };
+    Ok(build(config, weights.builder(dtype, device))?)
 }

@@ -283,6 +283,18 @@ pub fn write<V: View>(
     })
 }
 
+/// Removes every safetensors file and index from a folder.
+pub fn remove_from(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        let name = path.to_string_lossy();
+        if name.ends_with(".safetensors") || name.ends_with(".safetensors.index.json") {
+            fs::remove_file(&path)?;
+        }
+    }
+    Ok(())
+}
+
 /// The weights file of a model folder. Full precision is preferred, as diffusers prefers it.
 fn find_in(folder: &Path) -> Result<PathBuf, WeightsError> {
     let read = |source| WeightsError::Read { path: folder.to_owned(), source };

@@ -4,13 +4,13 @@ use std::io;
 use std::path::Path;
 
 use safetensors::Dtype;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{Container, ExportError};
 use crate::base::files;
 use crate::model::original::Draft;
 use crate::model::unet::{Assembly, CLASS, Origin};
-use crate::model::weights::{self, Weights};
+use crate::model::weights::{self, Weights, WeightsError};
 use crate::model::{ModelDirectory, Part, TensorEntry};
 
 /// What diffusers runs to build a pruned network.
@@ -71,14 +71,14 @@ pub(super) fn write(
     edit(&source.join("config.json"), &target.join("config.json"), |keys| {
         let shape = assembly.config().to_json();
         for key in ["reverse_transformer_layers_per_block", "auto_map", "removed_units"] {
-            drop(keys.as_object_mut().and_then(|keys| keys.remove(key)));
+            keys.remove(key);
         }
         for (key, value) in shape.as_object().into_iter().flatten() {
-            keys[key] = value.clone();
+            keys.insert(key.clone(), value.clone());
         }
-        keys["_class_name"] = json!(class);
+        keys.insert("_class_name".into(), json!(class));
         if container == Container::Code {
-            keys["auto_map"] = json!({ "AutoModel": format!("{MODULE}.{PRUNED_CLASS}") });
+            keys.insert("auto_map".into(), json!({ "AutoModel": format!("{MODULE}.{PRUNED_CLASS}") }));
         }
     })?;
     if container == Container::Code {
@@ -88,21 +88,31 @@ pub(super) fn write(
     if target != output {
         let index = model.path().join(INDEX);
         if index.exists() {
-            edit(&index, &output.join(INDEX), |keys| keys["unet"] = json!([library, class]))?;
+            edit(&index, &output.join(INDEX), |keys| {
+                keys.insert("unet".into(), json!([library, class]));
+            })?;
         }
         link_other_parts(model.path(), output).map_err(ExportError::file(model.path()))?;
+        for part in [Part::Vae, Part::TextEncoder, Part::TextEncoder2] {
+            if let Some(dtype) = dtype.filter(|_| model.has(part)) {
+                convert(&model.folder(part)?, dtype, &output.join(part.folder()))?;
+            }
+        }
     }
     Ok(())
 }
 
 /// Links every part but the U-Net, and the licence. Checkpoints that lie beside the parts, as in many
-/// repositories of the hub, hold the whole U-Net and stay behind.
+/// repositories of the hub, hold the whole U-Net and stay behind; so does what is being written, if it lies here.
 fn link_other_parts(from: &Path, to: &Path) -> io::Result<()> {
+    let output = to.canonicalize()?;
     for entry in std::fs::read_dir(from)? {
         let name = entry?.file_name();
         let (text, source, target) = (name.to_string_lossy(), from.join(&name), to.join(&name));
         if source.is_dir() && text != "unet" && !text.starts_with('.') {
-            files::link_tree(&source, &target)?;
+            if !output.starts_with(source.canonicalize()?) {
+                files::link_tree(&source, &target)?;
+            }
         } else if source.is_file() && text.to_uppercase().starts_with("LICENSE") {
             files::link(&source, &target)?;
         }
@@ -110,9 +120,20 @@ fn link_other_parts(from: &Path, to: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Puts the weights of the part in the folder `from` into the folder `to`, where they are linked, in another type.
+fn convert(from: &Path, dtype: Dtype, to: &Path) -> Result<(), ExportError> {
+    let weights = Weights::open(from)?;
+    weights::remove_from(to).map_err(ExportError::file(to))?;
+    let stem = if to.ends_with(Part::Vae.folder()) { "diffusion_pytorch_model" } else { "model" };
+    let path = to.join(format!("{stem}.safetensors"));
+    let draft = |name| Ok((name, Draft::of(weights.view(name)?).in_dtype(dtype)));
+    let tensors = weights.names().map(draft).collect::<Result<Vec<_>, WeightsError>>()?;
+    weights::write(&path, tensors).map_err(ExportError::file(&path))
+}
+
 /// Reads JSON, changes it, and writes it elsewhere.
-fn edit(from: &Path, to: &Path, change: impl FnOnce(&mut Value)) -> Result<(), ExportError> {
-    let mut keys = files::read_json(from).map_err(ExportError::file(from))?;
+fn edit(from: &Path, to: &Path, change: impl FnOnce(&mut Map<String, Value>)) -> Result<(), ExportError> {
+    let mut keys: Map<String, Value> = files::read_json(from).map_err(ExportError::file(from))?;
     change(&mut keys);
     files::write_json(to, &keys).map_err(ExportError::file(to))
 }

@@ -43,7 +43,7 @@ pub enum ExportError {
     #[diagnostic(
         code(prune::stranger),
         help(
-            "to write the file all the same, for a program that you have taught this shape, add `--anyway`"
+            "to write the file all the same, for a program that you have taught this shape, add `--anyway`, or `anyway: true` in a pipeline"
         )
     )]
     Stranger {

@@ -1,5 +1,6 @@
 //! A model written for another program, and what that cost.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -10,6 +11,8 @@ use serde::{Deserialize, Serialize};
 use super::remap::{self, Remap};
 use super::{Container, ExportError, PROFILES, Profile, check, directory, single_file};
 use crate::base::{UnitId, files};
+use crate::model::directory as model_directory;
+use crate::model::unet::Assembly;
 use crate::model::{Checkpoint, ModelDirectory, Part, UNet, UNetConfig, Weights};
 
 /// What an artefact's folder has beside what was written.
@@ -75,57 +78,23 @@ impl Profile {
 
 impl Order<'_> {
     /// Writes to `path` (a folder, or a file for a single-file profile), reads it back and compares predictions.
+    /// Nothing may be at `path` before, and nothing is left there after an error.
     pub fn write(&self, path: &Path) -> Result<Export, ExportError> {
-        let Self { model, profile, dtype, anyway } = *self;
+        let Self { model, profile, anyway, .. } = *self;
         let pruned = model.unet_config()?;
-        let stranger = profile.stranger(&pruned);
+        let assembly = profile.assemble(&pruned);
+        let velocity = single_file::predicts_velocity(model);
+        let misread = || assembly.as_ref().and_then(|assembly| profile.misread(assembly, velocity));
+        let stranger = profile.stranger(&pruned).or_else(misread);
         if let Some(reason) = stranger.clone().filter(|_| !anyway) {
             return Err(ExportError::Stranger { reason });
         }
-        let assembly = profile.assemble(&pruned).ok_or(ExportError::NoTarget { profile: profile.name })?;
-        let stored = dtype.map(Dtype::try_from).transpose().map_err(candle_core::Error::wrap)?;
-        let parts = match profile.container {
-            Container::SingleFile => single_file::write(model, &assembly, stored, path)?,
-            container => {
-                directory::write(model, &assembly, container, stored, path)?;
-                let parts = Part::ALL.into_iter().filter(|part| *part != Part::UNet && model.has(*part));
-                parts.collect()
-            }
-        };
-        let detected = stranger.is_none().then(|| path.to_owned());
-        let relative_error = check::relative_error(
-            || Ok(model.unet(compute_dtype(&model.unet_weights()?), &Device::Cpu)?),
-            || match (profile.container, detected) {
-                (Container::SingleFile, Some(path)) => {
-                    let checkpoint = Checkpoint::open(&path)?;
-                    let dtype = compute_dtype(&checkpoint.unet_weights());
-                    Ok(checkpoint.unet(dtype, &Device::Cpu)?)
-                }
-                (Container::SingleFile, None) => by_its_names(path, assembly.config()),
-                _ => {
-                    let written = ModelDirectory::open(path)?;
-                    Ok(written.unet(compute_dtype(&written.unet_weights()?), &Device::Cpu)?)
-                }
-            },
-        )?;
-        let allowed = allowed(dtype);
-        // Also where it is no number.
-        if !(relative_error <= allowed) {
-            return Err(ExportError::SelfCheck { path: path.to_owned(), error: relative_error, allowed });
-        }
-        let whole = UNetConfig { removed_units: Default::default(), ..pruned.clone() };
-        let table = Remap::new(&whole, &assembly, profile.container);
-        let remap = match table.renames() {
-            true => {
-                let path = match profile.container {
-                    Container::SingleFile => path.with_extension(remap::FILE),
-                    _ => path.join(remap::FILE),
-                };
-                table.save(&path).map_err(ExportError::file(&path))?;
-                Some(path)
-            }
-            false => None,
-        };
+        let assembly = assembly.ok_or(ExportError::NoTarget { profile: profile.name })?;
+        let written = self.written(&assembly, stranger.is_none(), path);
+        let (parts, relative_error, remap) = written.inspect_err(|_| {
+            // What is broken must not be taken for the model.
+            drop(std::fs::remove_file(path).or_else(|_| std::fs::remove_dir_all(path)));
+        })?;
         let inside = |unit: &UnitId| {
             let parent = unit.as_str().split_once(".transformer_blocks.").map(|(parent, _)| parent);
             parent.is_some_and(|parent| assembly.padded().contains(parent))
@@ -142,12 +111,73 @@ impl Order<'_> {
             stranger,
         })
     }
+
+    /// The parts that came along, how far the prediction is off, and the table for LoRAs.
+    fn written(
+        &self,
+        assembly: &Assembly,
+        recognised: bool,
+        path: &Path,
+    ) -> Result<(Vec<Part>, f64, Option<PathBuf>), ExportError> {
+        let Self { model, profile, dtype, .. } = *self;
+        let stored = dtype.map(Dtype::try_from).transpose().map_err(candle_core::Error::wrap)?;
+        let parts = match profile.container {
+            Container::SingleFile => single_file::write(model, assembly, stored, path)?,
+            container => {
+                directory::write(model, assembly, container, stored, path)?;
+                let parts = Part::ALL.into_iter().filter(|part| *part != Part::UNet && model.has(*part));
+                parts.collect()
+            }
+        };
+        let relative_error = check::relative_error(
+            || Ok(model.unet(compute_dtype(&model.unet_weights()?), &Device::Cpu)?),
+            || match profile.container {
+                Container::SingleFile if recognised => {
+                    let checkpoint = Checkpoint::open(path)?;
+                    let dtype = compute_dtype(&checkpoint.unet_weights());
+                    Ok(checkpoint.unet(dtype, &Device::Cpu)?)
+                }
+                Container::SingleFile => by_its_names(path, assembly.config()),
+                Container::Directory | Container::Code => {
+                    let written = ModelDirectory::open(path)?;
+                    Ok(written.unet(compute_dtype(&written.unet_weights()?), &Device::Cpu)?)
+                }
+            },
+        )?;
+        let allowed = allowed(dtype);
+        if relative_error.is_nan() || relative_error > allowed {
+            return Err(ExportError::SelfCheck { path: path.to_owned(), error: relative_error, allowed });
+        }
+        Ok((parts, relative_error, self.remap(assembly, path)?))
+    }
+
+    /// Writes the table for LoRAs beside the export if a layer has another name now.
+    fn remap(&self, assembly: &Assembly, path: &Path) -> Result<Option<PathBuf>, ExportError> {
+        let whole = UNetConfig { removed_units: BTreeSet::new(), ..self.model.unet_config()? };
+        let single = self.profile.container == Container::SingleFile;
+        let folder = self.model.path();
+        let earlier = Remap::of_model(folder).map_err(ExportError::file(folder))?;
+        let table = Remap::new(&whole, assembly, single).after(earlier.unwrap_or_default());
+        if !table.renames() {
+            return Ok(None);
+        }
+        let path = if single { remap_beside(path) } else { path.join(remap::FILE) };
+        table.save(&path).map_err(ExportError::file(&path))?;
+        Ok(Some(path))
+    }
+}
+
+/// `student.lora-remap.json` for `student.safetensors`.
+pub fn remap_beside(file: &Path) -> PathBuf {
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    let stem = name.strip_suffix(".safetensors").unwrap_or(&name);
+    file.with_file_name(format!("{stem}.{}", remap::FILE))
 }
 
 /// The U-Net of a file whose shape is not one that can be told from the file alone.
 fn by_its_names(path: &Path, config: &UNetConfig) -> Result<UNet, ExportError> {
     let weights = Checkpoint::weights_of(path, config)?;
-    Ok(UNet::new(config.clone(), weights.builder(compute_dtype(&weights), &Device::Cpu))?)
+    Ok(model_directory::unet(config.clone(), &weights, compute_dtype(&weights), &Device::Cpu)?)
 }
 
 /// Weights are held as they are stored.

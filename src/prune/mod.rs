@@ -15,7 +15,7 @@ mod single_file;
 use std::path::Path;
 
 pub use error::ExportError;
-pub use export::{Export, Order};
+pub use export::{Export, Order, remap_beside};
 pub use profile::{Container, PROFILES, Profile};
 pub use remap::Remap;
 
@@ -28,21 +28,20 @@ use crate::select::Plan;
 /// other layer numbers, with a table for LoRAs beside them.
 pub fn apply(model: &ModelDirectory, plan: &Plan, output: &Path) -> Result<(), ExportError> {
     let teacher = model.unet_config()?;
-    match plan.dropped_layers()? {
-        Some(layout) => {
-            let assembly = layout.assemble(&teacher)?;
-            directory::write(model, &assembly, Container::Directory, None, output)?;
-            let path = output.join(remap::FILE);
-            Remap::new(&teacher, &assembly, Container::Directory)
-                .save(&path)
-                .map_err(ExportError::file(&path))?;
-        }
+    let (assembly, container) = match plan.dropped_layers()? {
+        Some(layout) => (layout.assemble(&teacher)?, Container::Directory),
         None => {
             let pruned = teacher.prune(&plan.removed())?;
-            let assembly =
-                Assembly::new(&pruned, pruned.clone(), None).expect("BUG: a U-Net has a place for its units");
-            directory::write(model, &assembly, Container::Code, None, output)?;
+            let itself = Assembly::new(&pruned, pruned.clone(), None);
+            (itself.expect("BUG: a U-Net has a place for its own units"), Container::Code)
         }
+    };
+    directory::write(model, &assembly, container, None, output)?;
+    let earlier = Remap::of_model(model.path()).map_err(ExportError::file(model.path()))?;
+    if container == Container::Directory || earlier.is_some() {
+        let table = Remap::new(&teacher, &assembly, container == Container::Directory);
+        let path = output.join(remap::FILE);
+        table.after(earlier.unwrap_or_default()).save(&path).map_err(ExportError::file(&path))?;
     }
     plan.save(output).map_err(ExportError::file(output))
 }

@@ -4,9 +4,8 @@
 use std::collections::BTreeSet;
 
 use crate::base::UnitId;
-use crate::model::unet::{Assembly, Level, Mid, UNetConfig};
-use crate::select::layout;
-use crate::select::loader::{ENCODERS, encoder};
+use crate::model::unet::{Assembly, KeptDepths, Level, Mid, UNetConfig};
+use crate::select::loader::{Depths, ENCODERS, SDCPP, encoder};
 
 /// A program to export for.
 pub struct Profile {
@@ -82,6 +81,21 @@ impl Profile {
     pub fn stranger(&self, pruned: &UNetConfig) -> Option<String> {
         (self.stranger)(pruned)
     }
+
+    /// Why the program would load the file and draw wrongly. ComfyUI takes a U-Net of SD 2.x to predict velocities by the
+    /// spread of one bias of the last transformer; without that it takes it to predict the noise.
+    pub(super) fn misread(&self, assembly: &Assembly, velocity: bool) -> Option<String> {
+        let config = assembly.config();
+        let last = config.levels.len() - 1;
+        let unit = format!("up_blocks.{last}.attentions.{}", config.levels[0].layers);
+        let told = |depths: &KeptDepths| depths.last().copied().flatten().is_some();
+        let kept = config.kept_depths().first().is_some_and(|(_, up)| told(up));
+        let padded = assembly.padded().contains(unit.as_str());
+        let matters = self.name == "comfyui" && velocity && family(config) == Some(Family::Sd2);
+        (matters && (padded || !kept)).then(|| {
+            format!("ComfyUI would take this model to predict the noise instead of the velocity, because `{unit}` is gone")
+        })
+    }
 }
 
 /// Blocks are counted per transformer, and one without blocks keeps its shell; a stage without any is of a plain type.
@@ -120,13 +134,15 @@ fn middle(pruned: &UNetConfig) -> Mid {
 /// from the encoder, which must therefore have a transformer.
 fn comfyui(pruned: &UNetConfig) -> Vec<UNetConfig> {
     let found = encoder(pruned);
+    let holds = |known: &[usize]| {
+        known.len() == found.len() && known.iter().zip(&found).all(|(known, found)| known >= found)
+    };
     let mut encoders = vec![found.clone()];
     if pruned.text_time.is_some() {
-        encoders = ENCODERS.iter().map(|known| known.to_vec()).collect();
-        let whole = encoder(&UNetConfig { removed_units: BTreeSet::new(), ..pruned.clone() });
-        if !encoders.contains(&whole) {
+        encoders = ENCODERS.iter().filter(|known| holds(known)).map(|known| known.to_vec()).collect();
+        if encoders.is_empty() {
             // A U-Net that ComfyUI does not know: as good as any is what it was before pruning.
-            encoders.push(whole);
+            encoders.push(encoder(&whole(pruned)));
         }
     } else if found.iter().all(|&depth| depth == 0) {
         let layers = pruned.levels.iter().flat_map(|level| vec![level.down_depths.is_some(); level.layers]);
@@ -136,10 +152,7 @@ fn comfyui(pruned: &UNetConfig) -> Vec<UNetConfig> {
             .map(|padded| (0..attending.len()).map(|layer| usize::from(layer == padded)).collect())
             .collect();
     }
-    let fits = |known: &Vec<usize>| {
-        known.len() == found.len() && known.iter().zip(&found).all(|(known, found)| known >= found)
-    };
-    encoders.into_iter().filter(fits).map(|encoder| absent_where_removed(pruned, &encoder)).collect()
+    encoders.iter().map(|encoder| absent_where_removed(pruned, encoder)).collect()
 }
 
 /// `pruned` with blocks numbered without gaps, without the transformers that it lost, but with this encoder.
@@ -147,7 +160,7 @@ fn absent_where_removed(pruned: &UNetConfig, encoder: &[usize]) -> UNetConfig {
     let mut removed_units = BTreeSet::new();
     let mut encoder = encoder.iter();
     let last = pruned.levels.len() - 1;
-    let mut way = |stage: String, kept: Vec<Option<usize>>| {
+    let mut way = |stage: String, kept: KeptDepths| {
         let gone = kept.iter().enumerate().filter(|(_, depth)| depth.is_none());
         let gone: Vec<_> =
             gone.map(|(layer, _)| UnitId::from(format!("{stage}.attentions.{layer}"))).collect();
@@ -172,10 +185,9 @@ fn absent_where_removed(pruned: &UNetConfig, encoder: &[usize]) -> UNetConfig {
 }
 
 fn stranger_to_comfyui(pruned: &UNetConfig) -> Option<String> {
-    let known_list = ENCODERS
-        .contains(&encoder(&UNetConfig { removed_units: BTreeSet::new(), ..pruned.clone() }).as_slice());
+    let known = || comfyui(pruned).iter().all(|target| ENCODERS.contains(&encoder(target).as_slice()));
     match family(pruned) {
-        Some(Family::Sdxl) if known_list || comfyui(pruned).len() > 1 => None,
+        Some(Family::Sdxl) if known() => None,
         Some(Family::Sd1 | Family::Sd2) => None,
         _ => {
             Some(format!("ComfyUI knows U-Nets by their widths, and none like this one ({})", widths(pruned)))
@@ -183,26 +195,50 @@ fn stranger_to_comfyui(pruned: &UNetConfig) -> Option<String> {
     }
 }
 
-/// The shapes that stable-diffusion.cpp has in its code, whole.
+/// The shapes that stable-diffusion.cpp has in its code; of a U-Net with other layers, what it was before pruning.
 fn sdcpp(pruned: &UNetConfig) -> Vec<UNetConfig> {
-    let whole = UNetConfig { removed_units: BTreeSet::new(), ..pruned.clone() };
-    let smaller = ["ssd-1b", "vega"].into_iter().filter_map(|name| layout(name).ok()?.assemble(&whole).ok());
-    let mut targets: Vec<_> = smaller.map(|assembly| assembly.config().clone()).collect();
-    targets.push(whole);
-    targets
+    let known = known_to_sdcpp(pruned);
+    if known.is_empty() { vec![whole(pruned)] } else { known }
+}
+
+fn known_to_sdcpp(pruned: &UNetConfig) -> Vec<UNetConfig> {
+    let layers: Vec<usize> = pruned.levels.iter().map(|level| level.layers).collect();
+    let (down, up) = (layers.iter().sum::<usize>(), layers.iter().map(|layers| layers + 1).sum::<usize>());
+    let alike = SDCPP.iter().filter(|known| (known.down.len(), known.up.len()) == (down, up));
+    alike.map(|known| shaped(pruned, known)).collect()
+}
+
+/// `pruned` with the transformers of `known`.
+fn shaped(pruned: &UNetConfig, known: &Depths) -> UNetConfig {
+    let (mut down, mut up) = (known.down, known.up);
+    let take = |depths: &mut &[usize], count: usize| {
+        let (here, rest) = depths.split_at(count);
+        *depths = rest;
+        here.iter().any(|&depth| depth > 0).then(|| here.to_vec())
+    };
+    let levels = pruned.levels.iter().map(|level| Level {
+        down_depths: take(&mut down, level.layers),
+        up_depths: take(&mut up, level.layers + 1),
+        ..level.clone()
+    });
+    UNetConfig { levels: levels.collect(), mid: known.mid, removed_units: BTreeSet::new(), ..pruned.clone() }
 }
 
 fn stranger_to_sdcpp(pruned: &UNetConfig) -> Option<String> {
-    let layers: Vec<_> = pruned.levels.iter().map(|level| level.layers).collect();
-    match family(pruned) {
-        Some(Family::Sdxl) if layers == [2, 2, 2] => None,
-        Some(Family::Sd1 | Family::Sd2) if layers == [2, 2, 2, 2] => None,
-        _ => Some(format!(
-            "stable-diffusion.cpp builds the U-Nets of SD 1.x, SD 2.x, SDXL, SSD-1B and Vega, and this is none of \
-             them ({}, {layers:?} layers)",
-            widths(pruned)
-        )),
+    let holds = |target| Assembly::new(pruned, target, None).is_ok();
+    if family(pruned).is_some() && known_to_sdcpp(pruned).into_iter().any(holds) {
+        return None;
     }
+    Some(format!(
+        "stable-diffusion.cpp builds the U-Nets of SD 1.x, SD 2.x, SDXL, SSD-1B and Vega, and none of them holds this \
+         one ({})",
+        widths(pruned)
+    ))
+}
+
+/// What it was before pruning.
+fn whole(pruned: &UNetConfig) -> UNetConfig {
+    UNetConfig { removed_units: BTreeSet::new(), ..pruned.clone() }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -1,12 +1,11 @@
 //! Where the layers of a model went in an export that numbers them anew: for a LoRA of the model, which names layers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::Container;
 use crate::base::files;
 use crate::model::unet::{Assembly, Origin, UNetConfig};
 
@@ -15,49 +14,67 @@ const FORMAT: u32 = 1;
 /// Its name beside a diffusers directory's parts.
 pub(super) const FILE: &str = "lora-remap.json";
 
+type Moves = BTreeMap<String, Option<String>>;
+
 /// Layers by their old names, with the new name, or none where the layer is gone. What is not listed keeps its name.
 /// kohya's names are these with `lora_unet_` before them and `_` for each dot.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Remap {
     /// Version of the file's layout.
     pub format: u32,
     /// By the names of diffusers: `down_blocks.2.attentions.0.transformer_blocks.7.attn1.to_q`.
-    pub diffusers: BTreeMap<String, Option<String>>,
-    /// Of a single file, by the names of the original layout: `input_blocks.7.1.transformer_blocks.7.attn1.to_q`.
-    pub original: BTreeMap<String, Option<String>>,
+    pub diffusers: Moves,
+    /// By the names of the original layout: `input_blocks.7.1.transformer_blocks.7.attn1.to_q`.
+    pub original: Moves,
 }
 
 impl Remap {
-    /// What became of the layers of `whole`, the U-Net before anything was removed. A diffusers directory has no names
-    /// in the original layout.
-    pub fn new(whole: &UNetConfig, assembly: &Assembly, container: Container) -> Self {
+    /// What became of the layers of `whole`, the U-Net that `assembly` is made of, before units were removed from it.
+    /// `original` asks for the names of the original layout too, in which `assembly` must then be expressible.
+    pub fn new(whole: &UNetConfig, assembly: &Assembly, original: bool) -> Self {
         let mut places = BTreeMap::new();
         for (entry, origin) in assembly.tensors() {
             if let Origin::Kept(source) = origin {
                 places.insert(source, entry.name);
             }
         }
-        let diffusers = |config: &UNetConfig| -> BTreeMap<String, String> {
-            config.inventory().tensors().map(|entry| (entry.name.clone(), entry.name.clone())).collect()
-        };
-        let original = |config: &UNetConfig| -> BTreeMap<String, String> {
-            let pairs = config.inventory().original_names().into_iter();
-            pairs.filter_map(|mut pair| Some((pair.parts.pop()?, pair.original))).collect()
-        };
-        let moved = |names: &dyn Fn(&UNetConfig) -> BTreeMap<String, String>| {
-            let (old, new) = (names(whole), names(assembly.config()));
+        let moved = |old: BTreeMap<String, String>, new: BTreeMap<String, String>| {
             let pairs = old.into_iter().map(|(source, old)| {
                 (layer(&old), places.get(&source).and_then(|target| new.get(target)).map(|new| layer(new)))
             });
             pairs.filter(|(old, new)| new.as_ref() != Some(old)).collect()
         };
+        let diffusers = |config: &UNetConfig| -> BTreeMap<String, String> {
+            config.inventory().tensors().map(|entry| (entry.name.clone(), entry.name.clone())).collect()
+        };
+        let originals = |config: &UNetConfig| -> BTreeMap<String, String> {
+            let pairs = config.inventory().original_names().into_iter();
+            pairs.filter_map(|mut pair| Some((pair.parts.pop()?, pair.original))).collect()
+        };
         Self {
             format: FORMAT,
-            diffusers: moved(&diffusers),
-            original: match container {
-                Container::SingleFile => moved(&original),
-                Container::Directory | Container::Code => BTreeMap::new(),
+            diffusers: moved(diffusers(whole), diffusers(assembly.config())),
+            original: match original {
+                true => moved(originals(whole), originals(assembly.config())),
+                false => BTreeMap::new(),
             },
+        }
+    }
+
+    /// The table of a model's folder, where it has one: its layers have other names than those of the model it came from.
+    pub fn of_model(folder: &Path) -> io::Result<Option<Self>> {
+        match files::read_json(&folder.join(FILE)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            read => read.map(Some),
+        }
+    }
+
+    /// This table after another: from the names before `earlier` to those after this.
+    pub fn after(self, earlier: Self) -> Self {
+        Self {
+            format: FORMAT,
+            diffusers: chain(earlier.diffusers, self.diffusers),
+            original: chain(earlier.original, self.original),
         }
     }
 
@@ -72,7 +89,42 @@ impl Remap {
     }
 }
 
+/// What `later` makes of what `earlier` left.
+fn chain(earlier: Moves, later: Moves) -> Moves {
+    let taken: BTreeSet<&String> = earlier.values().flatten().collect();
+    // A name that the earlier table gave away means another layer now.
+    let untouched = later.iter().filter(|(name, _)| !earlier.contains_key(*name) && !taken.contains(name));
+    let mut chained: Moves = untouched.map(|(name, new)| (name.clone(), new.clone())).collect();
+    for (old, new) in &earlier {
+        let new = new.as_ref().and_then(|new| later.get(new).cloned().unwrap_or(Some(new.clone())));
+        if new.as_ref() != Some(old) {
+            chained.insert(old.clone(), new);
+        }
+    }
+    chained
+}
+
 /// A tensor's layer.
 fn layer(tensor: &str) -> String {
     tensor.rsplit_once('.').map_or(tensor, |(layer, _)| layer).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_follow_one_another() {
+        let moves = |pairs: &[(&str, Option<&str>)]| -> Moves {
+            pairs.iter().map(|(old, new)| ((*old).to_owned(), new.map(str::to_owned))).collect()
+        };
+        // First 1 goes and 2 becomes 1; then that is called 0, 3 goes, and 4 is called 3.
+        let earlier = moves(&[("1", None), ("2", Some("1"))]);
+        let later = moves(&[("1", Some("0")), ("3", None), ("4", Some("3"))]);
+        let both = [("1", None), ("2", Some("0")), ("3", None), ("4", Some("3"))];
+        assert_eq!(chain(earlier.clone(), later), moves(&both));
+        assert_eq!(chain(earlier.clone(), Moves::new()), earlier);
+        let back = moves(&[("1", Some("2"))]);
+        assert_eq!(chain(earlier, back), moves(&[("1", None)]), "what has its name again is not listed");
+    }
 }

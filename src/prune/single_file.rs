@@ -1,6 +1,7 @@
 //! A whole model written as one file in the original layout: U-Net, and the autoencoder and text encoders that
 //! lie beside it.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use safetensors::Dtype;
@@ -12,7 +13,6 @@ use crate::model::original::{
     Draft, Pair, TextPlace, UNET, V_PREDICTION, VAE, text_names, text_places, vae_names,
 };
 use crate::model::unet::Assembly;
-use crate::model::vae::VaeConfig;
 use crate::model::weights::{self, Weights, WeightsError};
 use crate::model::{ModelDirectory, Part};
 
@@ -32,14 +32,13 @@ pub(super) fn write(
         parts.push((Part::Vae, VAE, vae(model)?));
     }
     let mut tensors: Vec<(String, Draft<'_>)> = Vec::new();
-    let drafts: std::collections::BTreeMap<_, _> =
-        directory::tensors(&unet, assembly, dtype)?.into_iter().collect();
+    let drafts: BTreeMap<_, _> = directory::tensors(&unet, assembly, dtype)?.into_iter().collect();
     for pair in assembly.config().inventory().original_names() {
         tensors.push((format!("{UNET}{}", pair.original), drafts[&pair.parts[0]].clone()));
     }
-    for (_, prefix, (weights, pairs)) in &parts {
-        for pair in pairs {
-            let draft = drafted(weights, pair)?;
+    for (_, prefix, named) in &parts {
+        for pair in &named.pairs {
+            let draft = named.draft(pair)?;
             tensors
                 .push((format!("{prefix}{}", pair.original), dtype.into_iter().fold(draft, Draft::in_dtype)));
         }
@@ -51,8 +50,13 @@ pub(super) fn write(
     Ok(parts.iter().map(|(part, ..)| *part).collect())
 }
 
-/// A part's weights with their names in the file.
-type Named = (Weights, Vec<Pair>);
+/// A part with the names of its tensors in the file.
+struct Named {
+    weights: Weights,
+    pairs: Vec<Pair>,
+    /// A text layer that a checkpoint has but that nobody reads, so that diffusers leaves it out.
+    unread_layer: Option<usize>,
+}
 
 fn text(model: &ModelDirectory, place: &TextPlace) -> Result<Named, ExportError> {
     let folder = model.folder(place.part)?;
@@ -60,37 +64,48 @@ fn text(model: &ModelDirectory, place: &TextPlace) -> Result<Named, ExportError>
     let config: TextConfig = files::read_json(&path).map_err(ExportError::file(&path))?;
     let weights = Weights::open(&folder)?;
     let prefix = !weights.contains("embeddings.token_embedding.weight");
-    let projection = weights.contains("text_projection.weight");
-    let layers = config.num_hidden_layers + usize::from(place.skip_last);
-    Ok((weights, text_names(place.layout, layers, prefix, projection)))
+    let layer = |index: usize| format!("encoder.layers.{index}.layer_norm1.weight");
+    let has = |index: usize| {
+        weights.contains(&layer(index)) || weights.contains(&format!("text_model.{}", layer(index)))
+    };
+    let layers = config.num_hidden_layers;
+    if let Some(missing) = layers.checked_sub(1).filter(|last| !has(*last)) {
+        return Err(WeightsError::Missing { path: folder, name: layer(missing) }.into());
+    }
+    let unread_layer = (place.skip_last && !has(layers)).then_some(layers);
+    let layers = layers + usize::from(unread_layer.is_some());
+    let pairs = text_names(place.layout, layers, prefix, weights.contains("text_projection.weight"));
+    Ok(Named { weights, pairs, unread_layer })
 }
 
 fn vae(model: &ModelDirectory) -> Result<Named, ExportError> {
-    let folder = model.folder(Part::Vae)?;
-    let path = folder.join("config.json");
-    let config: VaeConfig = files::read_json(&path).map_err(ExportError::file(&path))?;
-    let weights = Weights::open(&folder)?;
+    let config = model.vae_config()?;
+    let weights = Weights::open(&model.folder(Part::Vae)?)?;
     let older = weights.contains("decoder.mid_block.attentions.0.query.weight");
-    Ok((weights, vae_names(&config, older)))
+    Ok(Named { weights, pairs: vae_names(&config, older), unread_layer: None })
 }
 
-/// The tensor as the file is to have it. The last layer that SD 2.x does not read, and that diffusers therefore left
-/// out, is zeros of the shape that the first has: it then changes nothing for a program that does read it.
-fn drafted<'a>(weights: &'a Weights, pair: &Pair) -> Result<Draft<'a>, WeightsError> {
-    let first = |name: &str| -> Option<String> {
-        let (before, after) = name.split_once("encoder.layers.")?;
-        Some(format!("{before}encoder.layers.0.{}", after.split_once('.')?.1))
-    };
-    let missing = pair.parts.iter().any(|name| !weights.contains(name));
-    match pair.parts.iter().map(|name| first(name)).collect::<Option<Vec<_>>>() {
-        Some(parts) if missing => {
-            let like = Pair { parts, ..pair.clone() }.draft(|name| weights.view(name))?;
-            Ok(Draft::zeros(like.stored_dtype(), like.dimensions().to_vec()))
+impl Named {
+    /// The tensor as the file is to have it. The unread layer is zeros of the shape that the first layer has: it then
+    /// changes nothing for a program that does read it.
+    fn draft(&self, pair: &Pair) -> Result<Draft<'_>, WeightsError> {
+        let first = |name: &String| {
+            let (before, after) = name.split_once("encoder.layers.")?;
+            let (layer, inside) = after.split_once('.')?;
+            let unread = self.unread_layer.is_some_and(|unread| layer == unread.to_string());
+            unread.then(|| format!("{before}encoder.layers.0.{inside}"))
+        };
+        match pair.parts.iter().map(first).collect::<Option<Vec<_>>>() {
+            Some(parts) => {
+                let like = Pair { parts, ..pair.clone() }.draft(|name| self.weights.view(name))?;
+                Ok(Draft::zeros(like.stored_dtype(), like.dimensions().to_vec()))
+            }
+            None => pair.draft(|name| self.weights.view(name)),
         }
-        _ => pair.draft(|name| weights.view(name)),
     }
 }
 
-fn predicts_velocity(model: &ModelDirectory) -> bool {
+/// Whether the model's noise schedule says so.
+pub(super) fn predicts_velocity(model: &ModelDirectory) -> bool {
     model.scheduler_config().is_ok_and(|config| config["prediction_type"] == "v_prediction")
 }

@@ -121,7 +121,7 @@ impl Shape<'_> {
         stages.map(paths).filter(|stage: &Stage| !stage.is_empty()).collect()
     }
 
-    /// What may go where the middle keeps its transformer: nothing else.
+    /// The transformer in the middle, if there is one.
     fn attending_middle(&self) -> Option<&'static str> {
         matches!(self.unet.mid, Mid::CrossAttention { .. }).then_some("mid_block.attentions.0")
     }

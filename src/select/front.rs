@@ -171,6 +171,9 @@ impl Point for Choice {
 
 /// Every state of `front` with every one of `choices`, which are number `first` and on of their group.
 fn extend(front: &[State], choices: &[Choice], first: usize) -> Vec<State> {
+    if choices.is_empty() {
+        return Vec::new();
+    }
     if let [choice] = choices {
         let option = first as u32;
         let shift = |(parent, state): (usize, &State)| State {

@@ -23,7 +23,7 @@ use crate::base::UnitId;
 pub use fit::{FITS, Fit};
 pub use front::Front;
 pub use layout::{LAYOUTS, Layout, layout};
-pub use plan::{Baseline, Choice, FrontPoint, Plan, Predicted, Request};
+pub use plan::{Baseline, FrontPoint, Method, Plan, Predicted, Request};
 pub use problem::{Group, Item, Problem};
 
 /// A way to choose the units.
@@ -122,6 +122,18 @@ pub enum SelectError {
         name: String,
         /// The fits there are.
         known: String,
+    },
+    /// A loader that takes the U-Net whole or not at all.
+    #[error("nothing can go from this U-Net that `{fit}` would do without")]
+    #[diagnostic(
+        code(select::nothing_fits),
+        help(
+            "leave `fits` out: an export for that program pads what it insists on, or `diffusers-code` does without"
+        )
+    )]
+    NothingFits {
+        /// The fit.
+        fit: &'static str,
     },
     /// A selection on a model that has lost units already.
     #[error(

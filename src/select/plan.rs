@@ -31,12 +31,12 @@ pub struct Request<'a> {
     /// Whose scores are to be summed.
     pub criterion: &'a str,
     /// How the units are chosen.
-    pub choice: Choice,
+    pub method: Method,
 }
 
 /// How units are chosen.
 #[derive(Clone, Copy)]
-pub enum Choice {
+pub enum Method {
     /// By a solver, so that at least this share of the U-Net's parameters goes.
     Solver(&'static dyn Solver, f64),
     /// The exact optimum of what fits, of at least this share.
@@ -119,25 +119,30 @@ impl Plan {
         let problem = Problem::of_parameters(scores, request.criterion)?;
         let total = problem.total;
         let mut front = Front::of(&problem);
-        let (name, fits, layout) = match request.choice {
-            Choice::Solver(solver, _) => (solver.name(), None, None),
-            Choice::Fitting(fit, _) => (EXACT, Some(fit.name.to_owned()), None),
-            Choice::Layout(layout) => (layout.name, None, Some(layout)),
+        let (name, fits, layout) = match request.method {
+            Method::Solver(solver, _) => (solver.name(), None, None),
+            Method::Fitting(fit, _) => (EXACT, Some(fit.name.to_owned()), None),
+            Method::Layout(layout) => (layout.name, None, Some(layout)),
         };
-        let (needed, removed, removed_parameters) = match request.choice {
-            Choice::Solver(solver, ratio) => {
+        let (needed, removed, removed_parameters) = match request.method {
+            Method::Solver(solver, ratio) => {
                 let needed = problem.needed(ratio)?;
                 let removed = solver.solve(&problem, needed, random);
                 (needed, removed.clone(), problem.cost(&removed).1)
             }
-            Choice::Fitting(fit, ratio) => {
+            Method::Fitting(fit, ratio) => {
                 front = Front::of_choices(fit.choices(&unet(scores)?, &problem)?);
+                if front.heaviest() == 0 {
+                    return Err(SelectError::NothingFits { fit: fit.name });
+                }
                 let needed = problem.needed_of(ratio, front.heaviest())?;
                 let point = front.cheapest(needed).expect("`needed_of` found it reachable");
                 let removed = front.removed(point);
-                (needed, removed.clone(), problem.cost(&removed).1)
+                let weight = problem.cost(&removed).1;
+                // Where all that fits weighs the same, others are asked for as much.
+                (if fit.is_one_shape() { weight } else { needed }, removed, weight)
             }
-            Choice::Layout(layout) => {
+            Method::Layout(layout) => {
                 let unet = unet(scores)?;
                 let parameters = total - layout.assemble(&unet)?.config().inventory().parameters();
                 (parameters, layout.removed(&unet)?, parameters)
@@ -149,9 +154,10 @@ impl Plan {
             solver: name.to_owned(),
             fits,
             layout: layout.map(|layout| layout.name.to_owned()),
-            ratio_asked: match request.choice {
-                Choice::Solver(_, ratio) | Choice::Fitting(_, ratio) => ratio,
-                Choice::Layout(_) => removed_parameters as f64 / total as f64,
+            ratio_asked: match request.method {
+                Method::Solver(_, ratio) => ratio,
+                Method::Fitting(fit, ratio) if !fit.is_one_shape() => ratio,
+                Method::Fitting(..) | Method::Layout(_) => removed_parameters as f64 / total as f64,
             },
             ratio_reached: removed_parameters as f64 / total as f64,
             removed_parameters,
@@ -234,7 +240,7 @@ fn baselines(
     let mut baselines = Vec::new();
     // A layout that drops layers can lose more than all units hold.
     let needed = needed.min(problem.available());
-    if !matches!(request.choice, Choice::Solver(solver, _) if solver.name() == "greedy") {
+    if !matches!(request.method, Method::Solver(solver, _) if solver.name() == "greedy") {
         baselines.push(baseline("greedy".into(), solver("greedy")?.solve(problem, needed, random)));
     }
     if request.criterion != MAGNITUDE && scores.criteria.iter().any(|name| name == MAGNITUDE) {

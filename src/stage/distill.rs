@@ -17,6 +17,7 @@ use crate::distill::history::HISTORY_FILE;
 use crate::distill::{Cadence, DistillError, DistillParameters, Distillation, LatentBatch, LatentSource};
 use crate::model::{ModelDirectory, Part};
 use crate::model::unet::Conditioning;
+use crate::model::weights;
 use crate::sample::NoiseSchedule;
 
 /// `with:` of `use: distill`.
@@ -103,13 +104,7 @@ fn save_weights(
 ) -> Result<(), StageError> {
     let source = student.unet_weights()?;
     let folder = ModelDirectory::open(output)?.folder(Part::UNet)?;
-    for entry in fs::read_dir(&folder).map_err(StageError::file(&folder))? {
-        let path = entry.map_err(StageError::file(&folder))?.path();
-        let name = path.to_string_lossy();
-        if name.ends_with(".safetensors") || name.ends_with(".safetensors.index.json") {
-            fs::remove_file(&path).map_err(StageError::file(&path))?;
-        }
-    }
+    weights::remove_from(&folder).map_err(StageError::file(&folder))?;
     let tensors: HashMap<&str, Tensor> = weights
         .iter()
         .map(|(name, tensor)| {
@@ -118,9 +113,7 @@ fn save_weights(
         })
         .collect::<candle_core::Result<_>>()?;
     let path = folder.join("diffusion_pytorch_model.safetensors");
-    let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-    let bytes = safetensors::serialize(tensors, Some(metadata)).map_err(std::io::Error::other);
-    bytes.and_then(|bytes| files::write_atomic(&path, &bytes)).map_err(StageError::file(&path))
+    weights::write(&path, tensors).map_err(StageError::file(&path))
 }
 
 /// The clean latents of calibration points: from x_t and its noise follows x0.

@@ -86,7 +86,6 @@ macro_rules! sort {
 sort! {
     ModelError => input,
     WeightsError => input,
-    ExportError => input,
     SampleError => input,
     SelectError => pipeline,
 }
@@ -96,6 +95,21 @@ impl From<HubError> for StageError {
         match error {
             HubError::Interrupted(interrupted) => Self::Interrupted(interrupted),
             other => Self::input(other),
+        }
+    }
+}
+
+impl From<ExportError> for StageError {
+    fn from(error: ExportError) -> Self {
+        match error {
+            ExportError::Compute(error) | ExportError::Model(ModelError::Tensor(error)) => {
+                Self::Tensor(error)
+            }
+            ExportError::SelfCheck { .. } => Self::work(error),
+            ExportError::UnknownProfile { .. } | ExportError::Stranger { .. } | ExportError::Layout(_) => {
+                Self::pipeline(error)
+            }
+            _ => Self::input(error),
         }
     }
 }

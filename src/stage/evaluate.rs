@@ -1,7 +1,7 @@
 //! `evaluate`: what the models are worth, side by side, and whether the selection was a good one.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -148,6 +148,8 @@ impl Stage for Evaluate {
     }
 
     fn run(&self, context: &Context<'_>) -> Result<(), StageError> {
+        // Before an hour of pictures, not after.
+        let plan = self.plan.as_ref().map(|_| plan_of_units(&context.input("plan").path)).transpose()?;
         let models: Vec<(&str, Model)> = self
             .models
             .iter()
@@ -208,8 +210,8 @@ impl Stage for Evaluate {
         };
         let mut outcome =
             evaluation.run(context.output, context.checkpoint, context.progress, context.interrupt)?;
-        if self.plan.is_some() {
-            outcome.metrics.baselines = self.baselines(context, teacher)?;
+        if let Some(plan) = plan {
+            outcome.metrics.baselines = baselines(plan, context, teacher)?;
         }
         Ok(outcome.write(context.output)?)
     }
@@ -225,38 +227,42 @@ impl Evaluate {
         };
         self.metrics.iter().map(find).collect()
     }
+}
 
-    /// The measured joint loss of the plan, then of each of its baselines.
-    fn baselines(&self, context: &Context<'_>, teacher: &Model) -> Result<Vec<Baseline>, StageError> {
-        let folder = &context.input("plan").path;
-        let plan = Plan::open(folder).map_err(StageError::file(folder))?;
-        if let Some(layout) = plan.dropped_layers()? {
-            return Err(StageError::pipeline(SelectError::NotUnits { layout: layout.name }));
-        }
-        let mut baselines =
-            vec![Baseline { name: SELECTED.to_owned(), joint_loss: 0.0, removed_parameters: plan.removed_parameters }];
-        let mut sets: Vec<BTreeSet<UnitId>> = vec![plan.removed()];
-        for other in plan.baselines {
-            sets.push(other.removed.into_iter().collect());
-            baselines.push(Baseline {
-                name: other.name,
-                joint_loss: 0.0,
-                removed_parameters: other.removed_parameters,
-            });
-        }
-        let work = Work {
-            limits: Limits::default(),
-            checkpoint: context.checkpoint,
-            progress: context.progress,
-            interrupt: context.interrupt,
-        };
-        let losses =
-            joint_losses(&teacher.unet(context.device)?, &points(context, "points")?, &sets, &work)?;
-        for (baseline, loss) in baselines.iter_mut().zip(losses) {
-            baseline.joint_loss = loss;
-        }
-        Ok(baselines)
+/// A plan that is a set of units, so that it has a joint loss.
+fn plan_of_units(folder: &Path) -> Result<Plan, StageError> {
+    let plan = Plan::open(folder).map_err(StageError::file(folder))?;
+    match plan.dropped_layers()? {
+        Some(layout) => Err(StageError::pipeline(SelectError::NotUnits { layout: layout.name })),
+        None => Ok(plan),
     }
+}
+
+/// The measured joint loss of the plan, then of each of its baselines.
+fn baselines(plan: Plan, context: &Context<'_>, teacher: &Model) -> Result<Vec<Baseline>, StageError> {
+    let mut baselines =
+        vec![Baseline { name: SELECTED.to_owned(), joint_loss: 0.0, removed_parameters: plan.removed_parameters }];
+    let mut sets: Vec<BTreeSet<UnitId>> = vec![plan.removed()];
+    for other in plan.baselines {
+        sets.push(other.removed.into_iter().collect());
+        baselines.push(Baseline {
+            name: other.name,
+            joint_loss: 0.0,
+            removed_parameters: other.removed_parameters,
+        });
+    }
+    let work = Work {
+        limits: Limits::default(),
+        checkpoint: context.checkpoint,
+        progress: context.progress,
+        interrupt: context.interrupt,
+    };
+    let losses =
+        joint_losses(&teacher.unet(context.device)?, &points(context, "points")?, &sets, &work)?;
+    for (baseline, loss) in baselines.iter_mut().zip(losses) {
+        baseline.joint_loss = loss;
+    }
+    Ok(baselines)
 }
 
 /// The name of the plan itself among the measured baselines.

@@ -30,8 +30,8 @@ pub(super) const INFO: StageInfo = StageInfo {
     summary: "writes a model for diffusers, ComfyUI or stable-diffusion.cpp, and checks what was written",
     output: ArtefactKind::Export,
     seeded: false,
-    // It computes to check itself, but what it writes does not depend on that.
-    computes: false,
+    // export.json says how far the written model's prediction is off.
+    computes: true,
     schema: |generator| Export::json_schema(generator),
 };
 

@@ -82,7 +82,8 @@ impl Stage for Load {
     }
 
     fn check(&self) -> Result<(), BadValue> {
-        let single_file = self.model.extension().is_some_and(|extension| extension == "safetensors");
+        // Pickles too: that they are refused is said when they are read.
+        let single_file = self.model.extension().is_some_and(|extension| extension == "safetensors" || extension == "ckpt");
         let of_files = [("tokenizer", self.tokenizer.is_some()), ("prediction", self.prediction.is_some())];
         let of_folders = [("variant", self.variant.is_some())];
         for (of, wrong) in [(of_files.as_slice(), !single_file), (of_folders.as_slice(), single_file)] {

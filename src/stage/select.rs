@@ -6,7 +6,7 @@ use serde::Deserialize;
 use super::{ArtefactKind, BadValue, Context, Input, Stage, StageError, StageInfo};
 use crate::base::{Manifest, StageId};
 use crate::score::Scores;
-use crate::select::{Choice, Fit, Plan, Request, SelectError, layout, solver};
+use crate::select::{Fit, Method, Plan, Request, SelectError, layout, solver};
 
 /// `with:` of `use: select`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -72,40 +72,40 @@ impl Stage for Select {
             let message = format!("`ratio` is {ratio}; it must lie above 0 and below 1");
             return Err(BadValue { name: "ratio", message });
         }
-        self.choice().map(drop)
+        self.method().map(drop)
     }
 
     fn run(&self, context: &Context<'_>) -> Result<(), StageError> {
         let folder = &context.input("scores").path;
         let scores = Scores::open(folder).map_err(StageError::file(folder))?;
-        let choice = self.choice().expect("`check` found it");
-        let request = Request { criterion: &self.criterion, choice };
+        let method = self.method().expect("`check` found it");
+        let request = Request { criterion: &self.criterion, method };
         let plan = Plan::make(&scores, &request, &context.random)?;
         plan.save(context.output).map_err(StageError::file(context.output))
     }
 }
 
 impl Select {
-    fn choice(&self) -> Result<Choice, BadValue> {
+    fn method(&self) -> Result<Method, BadValue> {
         let bad = |name, message: String| Err(BadValue { name, message });
         let named = |name, error: SelectError| BadValue { name, message: error.to_string() };
         let solver = solver(&self.solver).map_err(|error| named("solver", error))?;
         match (&self.layout, &self.fits, self.ratio) {
             (Some(_), Some(_), _) => bad("fits", "`layout` and `fits` exclude each other; give one".to_owned()),
             (Some(_), _, Some(_)) => bad("ratio", "a `layout` has its own ratio; leave `ratio` out".to_owned()),
-            (Some(name), None, None) => Ok(Choice::Layout(layout(name).map_err(|error| named("layout", error))?)),
+            (Some(name), None, None) => Ok(Method::Layout(layout(name).map_err(|error| named("layout", error))?)),
             (None, Some(_), _) if self.solver != default_solver() => {
                 bad("solver", format!("what `fits` is chosen exactly, by `{}` alone", default_solver()))
             }
             (None, Some(name), ratio) => {
                 let fit = Fit::find(name).map_err(|error| named("fits", error))?;
                 match ratio {
-                    Some(ratio) => Ok(Choice::Fitting(fit, ratio)),
-                    None if fit.is_one_shape() => Ok(Choice::Fitting(fit, 0.0)),
+                    Some(ratio) => Ok(Method::Fitting(fit, ratio)),
+                    None if fit.is_one_shape() => Ok(Method::Fitting(fit, 0.0)),
                     None => bad("ratio", format!("`fits: {name}` needs a `ratio`")),
                 }
             }
-            (None, None, Some(ratio)) => Ok(Choice::Solver(solver, ratio)),
+            (None, None, Some(ratio)) => Ok(Method::Solver(solver, ratio)),
             (None, None, None) => bad("ratio", "give a `ratio`, or a `layout`, or `fits` with one shape".to_owned()),
         }
     }

@@ -7,18 +7,19 @@ use candle_core::{DType, Device};
 use serde_json::{Value, json};
 
 use super::detect::{self, Shapes};
-use super::{UNET, V_PREDICTION, VAE, read, text_names, text_places, vae_names};
+use super::{SD2_BY_STABILITY, UNET, V_PREDICTION, VAE, read, text_names, text_places, vae_names};
 use crate::base::files;
 use crate::model::clip::{ClipTextModel, TextConfig};
-use crate::model::ledger;
 use crate::model::tokenizer::write_for;
 use crate::model::unet::{UNet, UNetConfig};
 use crate::model::vae::{AutoencoderKl, VaeConfig};
 use crate::model::weights::{self, Weights};
 use crate::model::{ModelError, Part, Prediction};
+use crate::model::{directory, ledger};
 
-/// SDXL's refiner alone has an OpenCLIP tower in the first place.
-const REFINER: &str = "conditioner.embedders.0.model.token_embedding.weight";
+/// SDXL's refiner has an OpenCLIP tower in the first place, and a second condition.
+const REFINER: [&str; 2] =
+    ["conditioner.embedders.0.model.token_embedding.weight", "model.diffusion_model.label_emb.0.0.weight"];
 
 /// A checkpoint in the original layout. Opening it reads the header alone.
 #[derive(Clone)]
@@ -40,11 +41,12 @@ impl Checkpoint {
     pub fn open(path: &Path) -> Result<Self, ModelError> {
         let weights = Weights::open(path)?;
         let refuse = |reason| ModelError::Checkpoint { path: path.to_owned(), reason };
-        if weights.contains(REFINER) {
+        if REFINER.iter().all(|name| weights.contains(name)) {
             return Err(refuse("it is SDXL's refiner, which this program does not build".to_owned()));
         }
         let mut unet = detect::unet(&Shapes::new(&weights, UNET)).map_err(refuse)?;
-        unet = UNetConfig::parse(&unet.to_json().to_string())?;
+        unet = UNetConfig::parse(&unet.to_json().to_string())
+            .map_err(|error| refuse(format!("its tensors make no U-Net ({error})")))?;
         // A gap in numbers, or scales of quantised weights, would else be passed over without a word.
         let pairs = unet.inventory().original_names();
         let known: HashSet<&str> = pairs.iter().map(|pair| pair.original.as_str()).collect();
@@ -74,7 +76,7 @@ impl Checkpoint {
 
     /// The U-Net, to compute with.
     pub fn unet(&self, dtype: DType, device: &Device) -> Result<UNet, ModelError> {
-        ledger::load(&self.unet_weights(), dtype, device, |vb| UNet::new(self.unet.clone(), vb))
+        directory::unet(self.unet.clone(), &self.unet_weights(), dtype, device)
     }
 
     /// Writes the diffusers directory that it stands for: the parts that it holds, in the types that they are stored
@@ -107,7 +109,7 @@ impl Checkpoint {
         }
         let scheduler = folder.join(Part::Scheduler.folder()).join("scheduler_config.json");
         write_json(&scheduler, &self.scheduler(prediction))?;
-        write_json(&folder.join("model_index.json"), &self.index(&models))
+        write_json(&folder.join("model_index.json"), &self.index(&models, tokenizer.is_some()))
     }
 
     /// What it holds. Every tensor is there, in the shape that the configurations ask for.
@@ -126,7 +128,8 @@ impl Checkpoint {
             ledger::check(&weights, |vb| AutoencoderKl::new(&shape, vb))?;
             models.push(Model { part: Part::Vae, config, weights });
         }
-        for place in text_places(&self.unet).iter().filter(|place| self.names_at(place.prefix)) {
+        let places = text_places(&self.unet).iter().chain(self.is_sd2().then_some(&SD2_BY_STABILITY));
+        for place in places.filter(|place| self.names_at(place.prefix)) {
             let shapes = Shapes::new(&self.weights, place.prefix);
             let (config, layers) = detect::text(&shapes, place).map_err(refuse)?;
             let shape: TextConfig =
@@ -143,13 +146,17 @@ impl Checkpoint {
         self.weights.names().any(|name| name.starts_with(prefix))
     }
 
+    fn is_sd2(&self) -> bool {
+        !self.is_sdxl() && self.unet.use_linear_projection
+    }
+
     fn is_sdxl(&self) -> bool {
         self.unet.text_time.is_some()
     }
 
     /// The noise schedule of latent diffusion, with the samplers that the families' own repositories name.
     fn scheduler(&self, prediction: Option<Prediction>) -> Value {
-        let is_sd2 = !self.is_sdxl() && self.unet.use_linear_projection;
+        let is_sd2 = self.is_sd2();
         let prediction = prediction.unwrap_or(match self.weights.contains(V_PREDICTION) || is_sd2 {
             true => Prediction::VPrediction,
             false => Prediction::Epsilon,
@@ -180,7 +187,7 @@ impl Checkpoint {
         keys
     }
 
-    fn index(&self, models: &[Model]) -> Value {
+    fn index(&self, models: &[Model], tokenizer: bool) -> Value {
         let has = |part: Part| models.iter().any(|model| model.part == part);
         let class = |present: bool, library: &str, class: &str| match present {
             true => json!([library, class]),
@@ -192,12 +199,13 @@ impl Checkpoint {
             "unet": ["diffusers", crate::model::unet::CLASS],
             "vae": class(has(Part::Vae), "diffusers", "AutoencoderKL"),
             "text_encoder": class(has(Part::TextEncoder), "transformers", "CLIPTextModel"),
-            "tokenizer": class(has(Part::TextEncoder), "transformers", "CLIPTokenizer"),
+            "tokenizer": class(has(Part::TextEncoder) && tokenizer, "transformers", "CLIPTokenizer"),
         });
         if self.is_sdxl() {
             index["text_encoder_2"] =
                 class(has(Part::TextEncoder2), "transformers", "CLIPTextModelWithProjection");
-            index["tokenizer_2"] = class(has(Part::TextEncoder2), "transformers", "CLIPTokenizer");
+            let named = has(Part::TextEncoder2) && tokenizer;
+            index["tokenizer_2"] = class(named, "transformers", "CLIPTokenizer");
             index["force_zeros_for_empty_prompt"] = json!(true);
         } else {
             index["safety_checker"] = json!([null, null]);

@@ -16,6 +16,8 @@ const HEAD_CHANNELS: usize = 64;
 /// Width of SDXL's embedding of each of its six sizes.
 const SIZE_CHANNELS: usize = 256;
 const SIZES: usize = 6;
+/// Width of SD 2.x's text.
+const SD2_CONTEXT: usize = 1024;
 
 /// Shapes of the tensors at a prefix. What is missing is named in words.
 pub(super) struct Shapes<'a> {
@@ -65,7 +67,8 @@ pub(super) fn unet(shapes: &Shapes<'_>) -> Result<UNetConfig, String> {
     let (down, blocks) = way_down(shapes)?;
     let mid = shapes.within("middle_block").within(1).depth();
     let up = way_up(shapes, &down)?;
-    let first = blocks.first().map(|block| shapes.within(block).within(1));
+    let middle = mid.is_some_and(|depth| depth > 0).then(|| "middle_block".to_owned());
+    let first = blocks.first().or(middle.as_ref()).map(|block| shapes.within(block).within(1));
     let (linear, context) = match &first {
         Some(shell) => (
             shell.weights.shape(&format!("{}proj_in.weight", shell.prefix)).map_or(0, |shape| shape.len())
@@ -100,7 +103,8 @@ pub(super) fn unet(shapes: &Shapes<'_>) -> Result<UNetConfig, String> {
     let text_time = match shapes.has("label_emb.0.0.weight") {
         true => {
             let input_dim = shapes.size("label_emb.0.0.weight", 1)?;
-            if input_dim <= SIZES * SIZE_CHANNELS {
+            // Of SD 2.x those that begin from pictures (unCLIP) have a second condition too.
+            if input_dim <= SIZES * SIZE_CHANNELS || context == SD2_CONTEXT {
                 return Err(format!("its second condition has a width of {input_dim}, which is not SDXL's"));
             }
             Some(TextTime { time_dim: SIZE_CHANNELS, input_dim })

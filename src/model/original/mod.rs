@@ -10,6 +10,7 @@ mod vae;
 
 pub use checkpoint::Checkpoint;
 pub use draft::Draft;
+use text::SD2_BY_STABILITY;
 pub use text::{TextLayout, TextPlace, text_names, text_places};
 pub use vae::vae_names;
 

@@ -39,6 +39,11 @@ const SD2: &[TextPlace] = &[TextPlace {
     skip_last: true,
     ..place("cond_stage_model.model.", Part::TextEncoder, TextLayout::OpenClip)
 }];
+/// Where Stability's own code for SDXL puts the encoder of SD 2.x.
+pub(super) const SD2_BY_STABILITY: TextPlace = TextPlace {
+    skip_last: true,
+    ..place("conditioner.embedders.0.model.", Part::TextEncoder, TextLayout::OpenClip)
+};
 const SDXL: &[TextPlace] = &[
     place("conditioner.embedders.0.transformer.", Part::TextEncoder, CLIP_L),
     TextPlace {

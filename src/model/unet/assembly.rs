@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::config::{Level, Mid, UNetConfig};
+use super::config::{Level, UNetConfig};
 use super::spec::block_id;
 use crate::base::UnitId;
 use crate::model::TensorEntry;
@@ -29,6 +29,9 @@ pub struct Assembly {
     /// Units that the source does not have.
     padded: BTreeSet<UnitId>,
 }
+
+/// Blocks of each transformer of a level's way; `None` for one that is gone.
+pub type KeptDepths = Vec<Option<usize>>;
 
 /// Where a tensor of an [`Assembly`] comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -146,10 +149,8 @@ impl Assembly {
         there: &str,
         (depth, source_depth): (Option<usize>, Option<usize>),
     ) -> Result<(), UnitId> {
-        let mut kept = match source_depth.filter(|_| !source.removed_units.contains(there)) {
-            Some(depth) => Some(blocks(source, there, depth)),
-            None => None,
-        };
+        let source_depth = source_depth.filter(|_| !source.removed_units.contains(there));
+        let mut kept = source_depth.map(|depth| blocks(source, there, depth));
         let Some(depth) = depth.filter(|_| !self.config.removed_units.contains(here)) else {
             return if kept.is_some() { Err(UnitId::from(there)) } else { Ok(()) };
         };
@@ -172,22 +173,10 @@ impl Assembly {
     }
 
     fn middle(&mut self, source: &UNetConfig) -> Result<(), UnitId> {
-        let resnets = match source.mid {
-            Mid::None => 0,
-            Mid::Resnet => 1,
-            Mid::CrossAttention { .. } => 2,
-        };
-        let depth = |mid| match mid {
-            Mid::CrossAttention { depth } => Some(depth),
-            _ => None,
-        };
+        let resnets = source.mid.resnets();
         let ids = (0..resnets).map(|index| format!("mid_block.resnets.{index}"));
         let mut kept: Vec<String> = ids.filter(|id| !source.removed_units.contains(id.as_str())).collect();
-        let places = match self.config.mid {
-            Mid::None => 0,
-            Mid::Resnet => 1,
-            Mid::CrossAttention { .. } => 2,
-        };
+        let places = self.config.mid.resnets();
         if kept.len() > places {
             return Err(UnitId::from(kept[places].as_str()));
         }
@@ -205,14 +194,14 @@ impl Assembly {
                 None => drop(self.padded.insert(UnitId::from(here))),
             }
         }
-        let (here, there) = (depth(self.config.mid), depth(source.mid));
+        let (here, there) = (self.config.mid.depth(), source.mid.depth());
         self.transformer(source, "mid_block.attentions.0", "mid_block.attentions.0", (here, there))
     }
 }
 
 impl UNetConfig {
-    /// The levels without what their transformers lost: depths as they are, `None` for a removed one.
-    pub fn kept_depths(&self) -> Vec<(Vec<Option<usize>>, Vec<Option<usize>>)> {
+    /// What each level's transformers still have, on the way down and on the way up.
+    pub fn kept_depths(&self) -> Vec<(KeptDepths, KeptDepths)> {
         let last = self.levels.len() - 1;
         let ways = |(index, level): (usize, &Level)| {
             let of = |stage: String, depths: &Option<Vec<usize>>, layers: usize| {
@@ -231,20 +220,12 @@ impl UNetConfig {
 
     /// Blocks that the transformer in the middle still has; `None` without one.
     pub fn kept_mid_depth(&self) -> Option<usize> {
-        match self.mid {
-            Mid::CrossAttention { depth } => self.kept_depth("mid_block.attentions.0", Some(depth)),
-            _ => None,
-        }
+        self.kept_depth("mid_block.attentions.0", self.mid.depth())
     }
 
     /// ResNets that the middle still has.
     pub fn kept_mid_resnets(&self) -> usize {
-        let there = match self.mid {
-            Mid::None => 0,
-            Mid::Resnet => 1,
-            Mid::CrossAttention { .. } => 2,
-        };
-        (0..there)
+        (0..self.mid.resnets())
             .filter(|index| !self.removed_units.contains(format!("mid_block.resnets.{index}").as_str()))
             .count()
     }

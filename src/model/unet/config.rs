@@ -75,6 +75,25 @@ pub enum Mid {
     },
 }
 
+impl Mid {
+    /// How many ResNets lie there.
+    pub fn resnets(self) -> usize {
+        match self {
+            Self::None => 0,
+            Self::Resnet => 1,
+            Self::CrossAttention { .. } => 2,
+        }
+    }
+
+    /// Blocks of the transformer there; `None` without one.
+    pub fn depth(self) -> Option<usize> {
+        match self {
+            Self::CrossAttention { depth } => Some(depth),
+            Self::None | Self::Resnet => None,
+        }
+    }
+}
+
 /// SDXL's second condition, added to the time embedding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TextTime {

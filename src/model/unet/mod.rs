@@ -24,7 +24,7 @@ use std::fmt;
 use candle_core::{DType, Device, Result};
 use candle_nn::VarBuilder;
 
-pub use assembly::{Assembly, Layers, Origin};
+pub use assembly::{Assembly, KeptDepths, Layers, Origin};
 pub use config::{ConfigError, Level, Mid, TextTime, UNetConfig};
 pub use embedding::{Condition, Conditioning};
 pub use inventory::Inventory;

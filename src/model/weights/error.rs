@@ -40,8 +40,9 @@ pub enum WeightsError {
     #[diagnostic(
         code(weights::pickle),
         help(
-            "convert it where you trust it: in Python, load the model with `from_pretrained(..., \
-             use_safetensors=False)` and save it with `save_pretrained(folder, safe_serialization=True)`"
+            "convert it where you trust it: in Python, load a folder's model with `from_pretrained(..., \
+             use_safetensors=False)`, a single .ckpt with diffusers' `StableDiffusionPipeline.from_single_file`, and save \
+             it with `save_pretrained(folder, safe_serialization=True)`"
         )
     )]
     Pickle {
@@ -99,7 +100,7 @@ pub enum WeightsError {
     },
 
     /// A tensor of another shape.
-    #[error("`{name}` in {} has shape {found:?}, but config.json asks for {needed:?}", path.display())]
+    #[error("`{name}` in {} has shape {found:?}, but its configuration asks for {needed:?}", path.display())]
     #[diagnostic(code(weights::shape), help("config.json and weights do not belong together"))]
     Shape {
         /// The file.
