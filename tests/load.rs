@@ -76,6 +76,22 @@ fn shards_of_a_variant_are_found_by_their_index() {
     expect_code(&sandbox.run(&["inspect", &sandbox.path("runs/small/teacher").to_string_lossy()]), 0);
 }
 
+/// Whoever puts a U-Net beside the other parts by hand need not know of the index.
+#[test]
+fn a_unet_that_the_index_does_not_name_is_loaded() {
+    let sandbox = Sandbox::new();
+    let folder = model(&sandbox, "diffusion_pytorch_model.safetensors");
+    let index = folder.join("model_index.json");
+    let mut parts: serde_json::Map<_, _> =
+        serde_json::from_slice(&fs::read(&index).expect("an index")).expect("an object");
+    parts.remove("unet").expect("nano-sd has a U-Net");
+    fs::write(&index, serde_json::Value::Object(parts).to_string()).expect("a writable folder");
+    expect_code(&load(&sandbox, ""), 0);
+    let teacher = sandbox.path("runs/small/teacher");
+    assert_eq!(names(&teacher.join("unet")), ["config.json", "diffusion_pytorch_model.safetensors"]);
+    expect_code(&sandbox.run(&["inspect", &teacher.to_string_lossy()]), 0);
+}
+
 #[test]
 fn an_unknown_variant_is_a_wrong_input() {
     let sandbox = Sandbox::new();

@@ -5,7 +5,7 @@
 //! numbers. Lessons are fresh at every step: a fixed pool of noisy points would save the teacher's pass (one of
 //! four, if a backward pass counts twice) and show the student far fewer points.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use candle_core::{Device, Tensor};
 use rand_core::Rng;
@@ -15,7 +15,7 @@ use super::latents::LatentSource;
 use super::losses::Answer;
 use super::parameters::{DistillParameters, FeatureTaps};
 use crate::backend::Random;
-use crate::model::unet::{Conditioning, UNet};
+use crate::model::unet::{Conditioning, UNet, UNetConfig};
 use crate::sample::NoiseSchedule;
 
 /// One piece of a batch with the teacher's answer to it.
@@ -72,8 +72,7 @@ impl Lessons<'_> {
         let timestep = Tensor::from_vec(timesteps, size, self.device)?;
         let sample = self.schedule.add_noise(&fetched.latents, &noise, &timestep)?;
         let target = self.schedule.target(&sample, &noise, &timestep)?;
-        let levels = self.teacher.config().levels.len();
-        let paths = |path: &String| among(path, self.levels, levels);
+        let paths = |path: &String| among(path, self.levels, self.teacher.config());
         let paths: Vec<String> = self.paths.iter().map(paths).collect();
         let teacher = predict(self.teacher, &sample, &timestep, &conditioning, &paths)?;
         Ok(Lesson { sample, timestep, conditioning, target, teacher })
@@ -136,15 +135,11 @@ pub(super) fn common_paths(
     teacher: &UNet,
     taps: FeatureTaps,
 ) -> Result<Vec<String>, DistillError> {
-    // Where the teacher has another level inside, its stage ends with a downsampler that the student's has not.
-    let (levels, more) = (student.config().levels.len(), teacher.config().levels.len());
-    let innermost = if levels < more { format!("down_blocks.{}", levels - 1) } else { String::new() };
     let wanted = |path: &str| {
         let is_unit = || student.units().iter().any(|unit| unit.id.as_str() == path);
-        (is_stage(path) && path != innermost)
-            || (taps == FeatureTaps::Units && layers(student) == layers(teacher) && is_unit())
+        is_stage(path) || (taps == FeatureTaps::Units && layers(student) == layers(teacher) && is_unit())
     };
-    let shapes = |unet: &UNet| {
+    let shapes = |unet: &UNet, wanted: &dyn Fn(&str) -> bool| {
         let mut shapes = BTreeMap::new();
         unet.forward_with_taps(
             &lesson.sample,
@@ -158,10 +153,13 @@ pub(super) fn common_paths(
         )?;
         candle_core::Result::Ok(shapes)
     };
-    let (of_student, of_teacher) = (shapes(student)?, shapes(teacher)?);
+    let of_student = shapes(student, &wanted)?;
+    let partner = |path: &str| among(path, student.config().levels.len(), teacher.config());
+    let partners: BTreeSet<String> = of_student.keys().map(|path| partner(path)).collect();
+    let of_teacher = shapes(teacher, &|path| partners.contains(path))?;
     let mut paths = Vec::new();
     for (path, shape) in of_student {
-        match of_teacher.get(&among(&path, levels, more)) {
+        match of_teacher.get(&partner(&path)) {
             Some(other) if *other == shape => paths.push(path),
             Some(other) => {
                 let reason =
@@ -178,14 +176,20 @@ fn layers(unet: &UNet) -> Vec<usize> {
     unet.config().levels.iter().map(|level| level.layers).collect()
 }
 
-/// The path of a U-Net of `levels` levels in one with more of them inside: the way up is counted from the innermost.
-fn among(path: &str, levels: usize, more: usize) -> String {
+/// The path of a student of `levels` levels in a teacher that may have more of them inside. The way up is counted from
+/// the innermost. The student's innermost level halves nothing, so there the teacher's last layer counts, before it does.
+/// BK-SDM's code pairs its Tiny so, but with that layer's `proj_out`, without what the residual adds.
+fn among(path: &str, levels: usize, teacher: &UNetConfig) -> String {
+    let more = teacher.levels.len().saturating_sub(levels);
+    if more > 0 && path.strip_prefix("down_blocks.") == Some((levels - 1).to_string().as_str()) {
+        return format!("{path}.skips.{}", teacher.levels[levels - 1].layers - 1);
+    }
     let up = path.strip_prefix("up_blocks.").and_then(|rest| {
         let (stage, inside) = rest.split_at(rest.find('.').unwrap_or(rest.len()));
         Some((stage.parse::<usize>().ok()?, inside))
     });
     match up {
-        Some((stage, inside)) => format!("up_blocks.{}{inside}", stage + more.saturating_sub(levels)),
+        Some((stage, inside)) => format!("up_blocks.{}{inside}", stage + more),
         None => path.to_owned(),
     }
 }
@@ -248,11 +252,19 @@ mod tests {
     }
 
     #[test]
-    fn the_way_up_is_counted_from_the_innermost() {
-        assert_eq!(among("up_blocks.0", 3, 4), "up_blocks.1");
-        assert_eq!(among("up_blocks.2.resnets.1", 3, 4), "up_blocks.3.resnets.1");
-        assert_eq!(among("up_blocks.1", 4, 4), "up_blocks.1");
-        assert_eq!(among("down_blocks.1", 3, 4), "down_blocks.1");
+    fn a_student_without_the_innermost_level_finds_its_stages() {
+        // diffusers' default has SD 1.x' four levels of two layers.
+        let teacher = UNetConfig::parse("{}").expect("diffusers' default");
+        for (levels, path, partner) in [
+            (3, "up_blocks.0", "up_blocks.1"),
+            (3, "up_blocks.2.resnets.1", "up_blocks.3.resnets.1"),
+            (4, "up_blocks.1", "up_blocks.1"),
+            (3, "down_blocks.1", "down_blocks.1"),
+            (3, "down_blocks.2", "down_blocks.2.skips.1"),
+            (4, "down_blocks.3", "down_blocks.3"),
+        ] {
+            assert_eq!(among(path, levels, &teacher), partner, "{path} of {levels} levels");
+        }
     }
 
     #[test]

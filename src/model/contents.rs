@@ -91,19 +91,22 @@ pub(super) fn opened_by(names: &[String]) -> Option<&str> {
     one_precision(&weights, None).into_iter().find(|file| file.role != Role::Shard).map(|file| file.name)
 }
 
-/// The folders of a pipeline's parts, or the top of a bare model. Only plain names: an index may come from anyone.
-fn parts(paths: &[String], index: Option<&Map<String, Value>>) -> Vec<String> {
+/// The folders of a pipeline's parts, or the top of a bare model. Only plain names: an index may come from anyone. The
+/// U-Net is a part even of an index that does not name it, as one put beside the others by hand.
+fn parts(paths: &[String], index: Option<&Map<String, Value>>) -> BTreeSet<String> {
     if !paths.iter().any(|path| path.starts_with("unet/")) {
-        return vec![String::new()];
+        return BTreeSet::from([String::new()]);
     }
-    match index {
+    let named: Vec<&str> = match index {
         Some(index) => index
             .keys()
+            .map(String::as_str)
             .filter(|part| !part.starts_with(['_', '.']) && !part.contains('/'))
-            .cloned()
+            .chain([Part::UNet.folder()])
             .collect(),
-        None => Part::ALL.map(|part| part.folder().to_owned()).into(),
-    }
+        None => Part::ALL.map(Part::folder).into(),
+    };
+    named.into_iter().map(str::to_owned).collect()
 }
 
 fn is_read(name: &str) -> bool {
