@@ -217,6 +217,18 @@ fn exports_predict_the_same_and_single_files_tell_what_they_are() -> miette::Res
         let order = Order { model: &model, profile: half, dtype: Some(DType::F16), anyway: true };
         let export = order.write(&folder.path().join("half.safetensors"))?;
         assert!(export.relative_error > 1e-6 && export.relative_error < 1e-2, "{}", export.relative_error);
+        // What overflows in half precision is refused, and nothing is left of it.
+        let mut weights = small_unets::weights(&model.unet_config()?, 1).expect("weights");
+        let bias = weights.get_mut("conv_out.bias").expect("every U-Net has it");
+        *bias = (bias.ones_like().expect("ones") * 1e6).expect("large");
+        let large_at = folder.path().join("large");
+        std::fs::create_dir(&large_at).expect("a folder");
+        std::fs::copy(at.join("config.json"), large_at.join("config.json")).expect("written");
+        candle_core::safetensors::save(&weights, large_at.join("diffusion_pytorch_model.safetensors")).expect("written");
+        let large = ModelDirectory::open(&large_at)?;
+        let overflow = folder.path().join("overflow.safetensors");
+        let refused = Order { model: &large, ..order }.write(&overflow).expect_err("1e6 is too large for f16");
+        assert!(refused.to_string().contains("not finite") && !overflow.exists(), "{refused}");
         let strange = Order { anyway: false, ..order }.write(&folder.path().join("no"));
         assert!(matches!(strange, Err(ExportError::Stranger { .. })));
         assert!(!folder.path().join("no").exists());

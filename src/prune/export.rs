@@ -129,6 +129,10 @@ impl Order<'_> {
                 parts.collect()
             }
         };
+        if dtype.is_some() {
+            // The prediction tells of the U-Net alone.
+            self.written_weights(&parts, path)?.iter().try_for_each(Weights::check_finite)?;
+        }
         let relative_error = check::relative_error(
             || Ok(model.unet(compute_dtype(&model.unet_weights()?), &Device::Cpu)?),
             || match profile.container {
@@ -149,6 +153,18 @@ impl Order<'_> {
             return Err(ExportError::SelfCheck { path: path.to_owned(), error: relative_error, allowed });
         }
         Ok((parts, relative_error, self.remap(assembly, path)?))
+    }
+
+    /// Everything that was written with weights in it.
+    fn written_weights(&self, parts: &[Part], path: &Path) -> Result<Vec<Weights>, ExportError> {
+        if self.profile.container == Container::SingleFile {
+            return Ok(vec![Weights::open(path)?]);
+        }
+        let written = ModelDirectory::open(path)?;
+        let with_weights = [Part::Vae, Part::TextEncoder, Part::TextEncoder2];
+        let others = parts.iter().filter(|part| with_weights.contains(part));
+        let others = others.map(|part| Ok(Weights::open(&written.folder(*part)?)?));
+        [Ok(written.unet_weights()?)].into_iter().chain(others).collect()
     }
 
     /// Writes the table for LoRAs beside the export if a layer has another name now.
