@@ -82,7 +82,7 @@ def original(folder, family):
     shape = dict(sample_size={"sd1": 64, "sd2": 96, "sdxl": 128}[family], block_out_channels=channels)
     if sdxl:
         shape |= dict(addition_embed_type="text_time", addition_time_embed_dim=256,
-                      projection_class_embeddings_input_dim=128 + 6 * 256, transformer_layers_per_block=(1, 2, 3))
+                      projection_class_embeddings_input_dim=128 + 6 * 256, transformer_layers_per_block=(1, 2, 4))
     levels = range(len(channels))
     unet = UNet2DConditionModel(
         **shape, cross_attention_dim=192 if sdxl else 64, attention_head_dim=1 if linear else 8, use_linear_projection=linear,
