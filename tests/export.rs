@@ -224,10 +224,12 @@ fn exports_predict_the_same_and_single_files_tell_what_they_are() -> miette::Res
         let large_at = folder.path().join("large");
         std::fs::create_dir(&large_at).expect("a folder");
         std::fs::copy(at.join("config.json"), large_at.join("config.json")).expect("written");
-        candle_core::safetensors::save(&weights, large_at.join("diffusion_pytorch_model.safetensors")).expect("written");
+        candle_core::safetensors::save(&weights, large_at.join("diffusion_pytorch_model.safetensors"))
+            .expect("written");
         let large = ModelDirectory::open(&large_at)?;
         let overflow = folder.path().join("overflow.safetensors");
-        let refused = Order { model: &large, ..order }.write(&overflow).expect_err("1e6 is too large for f16");
+        let refused =
+            Order { model: &large, ..order }.write(&overflow).expect_err("1e6 is too large for f16");
         assert!(refused.to_string().contains("not finite") && !overflow.exists(), "{refused}");
         let strange = Order { anyway: false, ..order }.write(&folder.path().join("no"));
         assert!(matches!(strange, Err(ExportError::Stranger { .. })));
