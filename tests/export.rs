@@ -17,12 +17,7 @@ use laptop_diff::select::layout;
 use laptop_diff::select::loader::{ENCODERS, encoder};
 use rand::seq::IndexedRandom;
 use serde_json::json;
-use small_unets::{configs, families, ids, plan, points};
-
-fn published(name: &str) -> UNetConfig {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/configs");
-    UNetConfig::read(&folder.join(format!("{name}.json"))).expect("a published configuration")
-}
+use small_unets::{configs, families, ids, plan, points, published};
 
 /// A share of the units, chosen at random; transformers alone, or ResNets too.
 fn some_units(config: &UNetConfig, share: f64, resnets: bool, seed: u64) -> BTreeSet<UnitId> {

@@ -4,7 +4,6 @@
 mod small_unets;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 
 use laptop_diff::backend::Random;
 use laptop_diff::base::UnitId;
@@ -16,6 +15,7 @@ use laptop_diff::select::loader::{ENCODERS, encoder};
 use laptop_diff::select::{Fit, LAYOUTS, Method, Plan, Request, SOLVERS, SelectError, layout};
 use rand::RngExt;
 use serde_json::{Value, json};
+use small_unets::published;
 
 /// Scores of random losses.
 fn scores(config: &UNetConfig, seed: u64) -> Scores {
@@ -42,11 +42,6 @@ fn scores(config: &UNetConfig, seed: u64) -> Scores {
 
 fn make(scores: &Scores, method: Method) -> Result<Plan, SelectError> {
     Plan::make(scores, &Request { criterion: "output-loss", method }, &Random::new(1, "selection"))
-}
-
-fn published(name: &str) -> UNetConfig {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/configs");
-    UNetConfig::read(&folder.join(format!("{name}.json"))).expect("a published configuration")
 }
 
 /// Networks of few units: depths above one, with and without SDXL's second condition.

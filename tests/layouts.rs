@@ -1,24 +1,20 @@
 //! The layouts made by hand: their published configurations and parameter counts, from nothing but the teacher's.
 
-use std::path::Path;
+mod small_unets;
 
 use laptop_diff::model::UNetConfig;
 use laptop_diff::model::unet::{Assembly, Origin};
 use laptop_diff::select::{LAYOUTS, SelectError, layout};
-
-fn config(name: &str) -> UNetConfig {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/configs");
-    UNetConfig::read(&folder.join(format!("{name}.json"))).expect("a published configuration")
-}
+use small_unets::published;
 
 fn teacher(layout: &str) -> UNetConfig {
-    config(if layout.starts_with("bk-sdm") { "sd-v1-5" } else { "sdxl-base" })
+    published(if layout.starts_with("bk-sdm") { "sd-v1-5" } else { "sdxl-base" })
 }
 
 #[test]
 fn every_layout_is_the_published_network() -> Result<(), SelectError> {
     // Parameters of diffusers' UNet2DConditionModel with the published configuration.
-    let published = [
+    let counts = [
         ("bk-sdm-base", "bk-sdm-base", 579_384_964),
         ("bk-sdm-small", "bk-sdm-small", 482_346_884),
         ("bk-sdm-tiny", "bk-sdm-tiny", 323_384_964),
@@ -27,12 +23,12 @@ fn every_layout_is_the_published_network() -> Result<(), SelectError> {
         ("koala-1b", "koala-1b", 1_161_184_324),
         ("koala-700m", "koala-700m", 782_822_724),
     ];
-    assert_eq!(published.map(|(name, ..)| name), LAYOUTS.iter().map(|one| one.name).collect::<Vec<_>>()[..]);
-    for (name, file, parameters) in published {
+    assert_eq!(counts.map(|(name, ..)| name), LAYOUTS.iter().map(|one| one.name).collect::<Vec<_>>()[..]);
+    for (name, file, parameters) in counts {
         let teacher = teacher(name);
         let assembly = layout(name)?.assemble(&teacher)?;
         assert_eq!(assembly.config().inventory().parameters(), parameters, "{name}");
-        let (ours, theirs) = (assembly.config(), config(file));
+        let (ours, theirs) = (assembly.config(), published(file));
         assert_eq!((&ours.levels, ours.mid), (&theirs.levels, theirs.mid), "{name}");
         assert!(assembly.padded().is_empty(), "{name}");
         check_shapes(&teacher, &assembly);
@@ -55,7 +51,7 @@ fn check_shapes(teacher: &UNetConfig, assembly: &Assembly) {
 
 #[test]
 fn bk_sdm_takes_the_last_layer_up_for_its_second() -> Result<(), SelectError> {
-    let assembly = layout("bk-sdm-tiny")?.assemble(&config("sd-v1-5"))?;
+    let assembly = layout("bk-sdm-tiny")?.assemble(&published("sd-v1-5"))?;
     let from = |name: &str| {
         let (_, origin) =
             assembly.tensors().into_iter().find(|(entry, _)| entry.name == name).expect("it is there");
@@ -65,7 +61,7 @@ fn bk_sdm_takes_the_last_layer_up_for_its_second() -> Result<(), SelectError> {
     assert_eq!(from("up_blocks.0.resnets.1.conv1.weight"), kept("up_blocks.1.resnets.2.conv1.weight"));
     assert_eq!(from("up_blocks.2.attentions.1.proj_in.bias"), kept("up_blocks.3.attentions.2.proj_in.bias"));
     assert_eq!(from("up_blocks.0.upsamplers.0.conv.weight"), kept("up_blocks.1.upsamplers.0.conv.weight"));
-    let removed = layout("bk-sdm-tiny")?.removed(&config("sd-v1-5"))?;
+    let removed = layout("bk-sdm-tiny")?.removed(&published("sd-v1-5"))?;
     for unit in [
         "mid_block.resnets.0",
         "down_blocks.3.resnets.0",
@@ -86,7 +82,7 @@ fn a_layout_for_another_network_says_what_does_not_fit() {
         ("koala-1b", "segmind-vega", "should have at least"),
     ] {
         let error =
-            layout(name).and_then(|layout| layout.assemble(&config(other))).expect_err("it does not fit");
+            layout(name).and_then(|layout| layout.assemble(&published(other))).expect_err("it does not fit");
         assert!(error.to_string().contains(words), "{error}");
     }
     assert!(matches!(layout("bk-sdm"), Err(SelectError::UnknownLayout { .. })));
@@ -95,7 +91,7 @@ fn a_layout_for_another_network_says_what_does_not_fit() {
 #[test]
 fn what_diffusers_reads_is_what_was_meant() {
     for name in ["sd-v1-5", "sdxl-base", "bk-sdm-tiny", "ssd-1b", "segmind-vega", "koala-1b", "koala-700m"] {
-        let config = config(name);
+        let config = published(name);
         let again = UNetConfig::parse(&config.to_json().to_string()).expect("our own configuration");
         assert_eq!(again, config, "{name}");
     }

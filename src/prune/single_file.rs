@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use safetensors::Dtype;
+use safetensors::{Dtype, View};
 
 use super::{ExportError, directory};
 use crate::base::files;
@@ -98,7 +98,7 @@ impl Named {
         match pair.parts.iter().map(first).collect::<Option<Vec<_>>>() {
             Some(parts) => {
                 let like = Pair { parts, ..pair.clone() }.draft(|name| self.weights.view(name))?;
-                Ok(Draft::zeros(like.stored_dtype(), like.dimensions().to_vec()))
+                Ok(Draft::zeros(like.dtype(), like.shape().to_vec()))
             }
             None => pair.draft(|name| self.weights.view(name)),
         }

@@ -158,6 +158,12 @@ pub(crate) fn plan(config: &UNetConfig, removed: BTreeSet<UnitId>) -> Plan {
     }
 }
 
+/// The configuration of a model as it was published.
+pub(crate) fn published(name: &str) -> UNetConfig {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/configs");
+    UNetConfig::read(&folder.join(format!("{name}.json"))).expect("a published configuration")
+}
+
 /// Every unit's id.
 pub(crate) fn ids(config: &UNetConfig) -> Vec<UnitId> {
     config.inventory().units().iter().map(|unit| unit.id.clone()).collect()

@@ -31,16 +31,6 @@ impl<'a> Draft<'a> {
         Self { dtype: stored.dtype(), shape: stored.shape().to_vec(), content: Content::Parts(vec![stored]) }
     }
 
-    /// The type that it will have.
-    pub fn stored_dtype(&self) -> Dtype {
-        self.dtype
-    }
-
-    /// The shape that it will have.
-    pub fn dimensions(&self) -> &[usize] {
-        &self.shape
-    }
-
     /// Zeros.
     pub fn zeros(dtype: Dtype, shape: Vec<usize>) -> Self {
         let bytes = shape.iter().product::<usize>() * dtype.bitsize() / 8;

@@ -57,10 +57,7 @@ impl UNetConfig {
 
     /// Depths per level where each level has one and the ways mirror each other, else per layer of each way.
     fn write_depths(&self, keys: &mut Map<String, Value>) {
-        let mid = match self.mid {
-            Mid::CrossAttention { depth } => depth,
-            _ => 1,
-        };
+        let mid = self.mid.depth().unwrap_or(1);
         let last = self.levels.len() - 1;
         // Without attention a level's depth is not read, but for that of the middle.
         let unread = |level: usize| if level == last { mid } else { 1 };
