@@ -18,7 +18,7 @@ const GRAM: &str = "gram";
 const INFLUENCE: &str = "influence";
 const LOSSES: &str = "losses";
 
-/// Numbers of all states in a batch of variants: more bring no speed, and would not fit a cache anyway.
+/// Numbers in the states of the variants that may share batches: 64 MB in f32, which memory always has.
 const TOGETHER: usize = 1 << 24;
 
 /// How much walks at once. It decides about memory and speed; results depend on it by rounding alone.

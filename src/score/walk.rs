@@ -17,6 +17,10 @@ use crate::base::{Interrupt, UnitId};
 use crate::data::Calibration;
 use crate::model::unet::{PruneError, State, Step, UNet, Unit};
 
+/// Numbers in the features of one batch on a CPU. Of the small model's units (16x16 latents, 8 points, two cores of an EPYC
+/// 9005, 2026-11) the walk took 0.52 of removing and running with this; 0.56 with none together and with 2^19, 0.60 with 2^22.
+const BATCH: usize = 1 << 17;
+
 /// A U-Net without some units.
 #[derive(Clone, Debug)]
 pub struct Variant<'a> {
@@ -81,6 +85,14 @@ impl Walker<'_> {
     }
 }
 
+/// How many states with such features go through a step as one batch. A GPU takes all: it waits for launches, not for caches.
+fn in_a_batch(hidden: &Tensor) -> usize {
+    match hidden.device().is_cpu() {
+        true => (BATCH / hidden.elem_count().max(1)).max(1),
+        false => usize::MAX,
+    }
+}
+
 /// Walks `unet` once over `points`, with `variants` beside it, of which so many at most are `together` in a batch. How
 /// they are put together decides about rounding, so it has to depend on shapes alone.
 pub fn walk(
@@ -106,9 +118,12 @@ pub fn walk(
             }
         }
         let shared = step.share(&condition)?;
+        let fitting = in_a_batch(&teacher.hidden);
         for group in walkers.chunks_mut(together) {
             let mut states: Vec<_> = group.iter_mut().filter_map(|walker| walker.takes(index)).collect();
-            step.advance_all(&mut states, &shared)?;
+            for batch in states.chunks_mut(fitting) {
+                step.advance_all(batch, &shared)?;
+            }
         }
         step.advance_with(&mut teacher, &shared)?;
         for variant in leaving.extract_if(.., |variant| walkers[*variant].next == index + 1) {
