@@ -13,7 +13,7 @@ const TOKENS: usize = 77;
 pub struct Probe {
     /// [b, in_channels, h, w]
     pub sample: Tensor,
-    /// [b]
+    /// `[b]`
     pub timestep: Tensor,
     /// The rest.
     pub conditioning: Conditioning,
