@@ -10,7 +10,7 @@ use petgraph::visit::{Dfs, EdgeRef, Reversed};
 use serde::{Deserialize, Serialize};
 
 use crate::base::StageId;
-use crate::config::{ConfigError, Pipeline, Place, Problem};
+use crate::config::{ConfigError, Pipeline, Problem, StageEntry};
 use crate::stage::{ArtefactKind, Input};
 
 /// The stages of a pipeline, by their index in the file, and their references.
@@ -30,6 +30,16 @@ pub struct Node {
     pub stage: String,
     /// What it makes.
     pub output: ArtefactKind,
+    /// Of a branch of a sweep: the `id:` in the file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<StageId>,
+}
+
+impl Node {
+    /// The `id:` in the file.
+    pub fn origin(&self) -> &StageId {
+        self.origin.as_ref().unwrap_or(&self.id)
+    }
 }
 
 /// A reference.
@@ -56,19 +66,20 @@ impl Graph {
         let mut graph = DiGraph::new();
         for entry in &pipeline.stages {
             let info = entry.stage.info();
-            graph.add_node(Node { id: entry.id.clone(), stage: info.name.to_owned(), output: info.output });
+            let (id, origin) = (entry.id.clone(), (entry.id != entry.origin).then(|| entry.origin.clone()));
+            graph.add_node(Node { id, stage: info.name.to_owned(), output: info.output, origin });
         }
         for (to, entry) in pipeline.stages.iter().enumerate() {
             for input in entry.stage.inputs() {
-                let from = resolve(&graph, to, &input)
-                    .map_err(|problem| pipeline.error(problem, &Place::parameter(to, &input.name)))?;
+                let from = resolve(&graph, &pipeline.stages, entry, &input)
+                    .map_err(|problem| pipeline.error(problem, &pipeline.place(to, &input.name)))?;
                 graph.add_edge(from, NodeIndex::new(to), input.name);
             }
         }
         let order = order(&graph);
         if order.len() < graph.node_count() {
             let (problem, stage, input) = cycle(&graph);
-            return Err(pipeline.error(problem, &Place::parameter(stage, &input)));
+            return Err(pipeline.error(problem, &pipeline.place(stage, &input)));
         }
         Ok(Self { graph, order })
     }
@@ -86,11 +97,6 @@ impl Graph {
     /// The stages in the file's order.
     pub fn stages(&self) -> impl Iterator<Item = &Node> {
         self.graph.node_weights()
-    }
-
-    /// The index of a stage.
-    pub fn find(&self, id: &str) -> Option<usize> {
-        self.stages().position(|node| node.id.as_str() == id)
     }
 
     /// All references, by reader, then as the reader lists them.
@@ -145,19 +151,30 @@ impl From<Parts> for Graph {
     }
 }
 
-/// The stage an input names, if it makes what the input needs.
-fn resolve(graph: &DiGraph<Node, String>, reader: usize, input: &Input<'_>) -> Result<NodeIndex, Problem> {
-    let stage = graph[NodeIndex::new(reader)].id.to_string();
-    let (parameter, found) = (input.name.clone(), input.stage.to_string());
-    let others = || graph.node_weights().filter(|node| node.id.as_str() != stage);
-    let Some(from) = graph.node_indices().find(|&index| graph[index].id == *input.stage) else {
-        let known = others().map(|node| node.id.to_string()).collect();
-        return Err(Problem::UnknownId { stage, parameter, found, known });
+/// The stage an input names, if it makes what the input needs. Of the branches of a swept stage it is the one whose
+/// values all reach the reader too.
+fn resolve(
+    graph: &DiGraph<Node, String>,
+    stages: &[StageEntry],
+    reader: &StageEntry,
+    input: &Input<'_>,
+) -> Result<NodeIndex, Problem> {
+    let (stage, parameter, found) = (reader.id.to_string(), input.name.clone(), input.stage.to_string());
+    let others = |fits: &dyn Fn(&Node) -> bool| {
+        let others = graph.node_weights().filter(|node| *node.origin() != reader.origin && fits(node));
+        let mut ids: Vec<_> = others.map(|node| node.origin().to_string()).collect();
+        ids.dedup();
+        ids
+    };
+    let is_named = |other: &StageEntry| {
+        other.origin == *input.stage && other.branch.iter().all(|(axis, value)| reader.branch.get(axis) == Some(value))
+    };
+    let Some(from) = stages.iter().position(is_named).map(NodeIndex::new) else {
+        return Err(Problem::UnknownId { stage, parameter, found, known: others(&|_| true) });
     };
     let node = &graph[from];
     if node.output != input.kind {
-        let fitting =
-            others().filter(|node| node.output == input.kind).map(|node| node.id.to_string()).collect();
+        let fitting = others(&|node| node.output == input.kind);
         let (name, made, needed) = (node.stage.clone(), node.output, input.kind);
         return Err(Problem::WrongKind { stage, parameter, needed, found, name, made, fitting });
     }
