@@ -214,7 +214,8 @@ fn combination_help(problem: &Problem) -> String {
 impl Problem {
     /// A `sweep:` that does not say what to try.
     pub(super) fn sweep(message: String) -> Self {
-        let help = "name a parameter and its values, each once: `selection.ratio: [0.3, 0.5]`, or `seed: [1, 2]`";
+        let help =
+            "name a parameter and its values, each once: `selection.ratio: [0.3, 0.5]`, or `seed: [1, 2]`";
         Self::Sweep { message, help: help.to_owned() }
     }
 

@@ -36,7 +36,9 @@ impl Override {
     /// parameter is then not tried.
     pub fn set(given: &str) -> Result<Self, ConfigError> {
         let help = "write --set ID.PARAMETER=VALUE, as in --set selection.ratio=0.3, or --set seed=7";
-        Self::read(format!("--set {given}"), given, help, |value| Ok(Change::Set(serde_yaml::from_str(value)?)))
+        Self::read(format!("--set {given}"), given, help, |value| {
+            Ok(Change::Set(serde_yaml::from_str(value)?))
+        })
     }
 
     /// `--over`: `ID.PARAMETER=VALUE,VALUE,...`, or `seed=...`; the values are those of a YAML list.

@@ -143,11 +143,13 @@ impl Sweep {
         let failed = |error| ConfigError::of_yaml(&error, source, within);
         let mut document: Value = serde_yaml::from_str(source.text()).map_err(failed)?;
         for (axis, (values, &choice)) in self.axes.iter().zip(self.values.iter().zip(chosen)) {
-            overrides::set(&mut document, &steps(&axis.parameter), values[choice].clone()).map_err(|misfit| {
-                let message = format!("`sweep` over `{}`: {}", axis.parameter, misfit.message);
-                let problem = Problem::Sweep { message, help: misfit.help };
-                ConfigError::at(problem, source, &Place::value(["sweep", &axis.parameter]).key())
-            })?;
+            overrides::set(&mut document, &steps(&axis.parameter), values[choice].clone()).map_err(
+                |misfit| {
+                    let message = format!("`sweep` over `{}`: {}", axis.parameter, misfit.message);
+                    let problem = Problem::Sweep { message, help: misfit.help };
+                    ConfigError::at(problem, source, &Place::value(["sweep", &axis.parameter]).key())
+                },
+            )?;
         }
         Ok(Source::new(source.name(), serde_yaml::to_string(&document).map_err(failed)?))
     }
@@ -164,9 +166,8 @@ impl Sweep {
         let place = guilty.map_or(Place::value(["sweep"]).key(), |axis| {
             Place::value(["sweep", &self.axes[axis].parameter, &chosen[axis].to_string()])
         });
-        let given = |axis: usize| {
-            format!("{}={}", self.axes[axis].parameter, self.axes[axis].values[chosen[axis]])
-        };
+        let given =
+            |axis: usize| format!("{}={}", self.axes[axis].parameter, self.axes[axis].values[chosen[axis]]);
         let combination = axes.map(given).collect::<Vec<_>>().join(" ");
         let tell = |problem| Problem::Combination { combination, problem: Box::new(problem) };
         error.moved(source, &place).map(tell)
@@ -255,4 +256,130 @@ fn branch_id(origin: &crate::base::StageId, branch: &Branch) -> String {
     let values: Vec<_> = branch.iter().map(|(axis, value)| format!("{axis}={value}")).collect();
     let id = format!("{origin}@{}", values.join(","));
     if id.len() <= LONGEST_ID { id } else { format!("{origin}@{}", Digest::of(id.as_bytes()).short()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::parse;
+    use super::*;
+    use miette::Diagnostic;
+
+    const TEXT: &str = "\
+format: 1
+name: small
+seed: 1
+stages:
+  - { id: m, use: load, with: { model: nano } }
+  - { id: first, use: select, with: { model: m } }
+  - { id: second, use: select, with: { model: m, after: first } }
+  - { id: e, use: evaluate, with: { models: { model: m } } }
+";
+
+    fn ids(sweep: &str) -> Vec<String> {
+        let pipeline = parse(&format!("{TEXT}sweep:\n{sweep}")).expect("the sweep is right");
+        pipeline.stages.iter().map(|entry| entry.id.to_string()).collect()
+    }
+
+    #[test]
+    fn a_stage_is_there_once_for_each_choice_of_what_reaches_it() {
+        assert_eq!(
+            ids("  first.ratio: [0.3, 0.70]\n"),
+            ["m", "first@ratio=0.3", "second@ratio=0.3", "e", "first@ratio=0.7", "second@ratio=0.7"]
+        );
+        // Two axes of one name are told apart; the second does not reach the first stage.
+        let both = ids("  second.ratio: [0.1, 0.2, 0.4]\n  first.ratio: [0.3, 0.5]\n");
+        assert_eq!(both.len(), 2 + 2 + 6);
+        assert!(both.contains(&"second@first.ratio=0.5,second.ratio=0.4".to_owned()), "{both:?}");
+        assert_eq!(both.iter().filter(|id| id.starts_with("first@")).count(), 2);
+        // A seed reaches what draws random numbers, and what reads that.
+        assert_eq!(ids("  seed: [1, 2]\n").len(), 2 + 2 + 2);
+        // A reference can be swept: then the branches read other stages.
+        let text = format!(
+            "{TEXT}  - {{ id: n, use: load, with: {{ model: nano }} }}\nsweep: {{ first.model: [m, n] }}\n"
+        );
+        let pipeline = parse(&text).expect("the sweep is right");
+        let graph = crate::plan::Graph::new(&pipeline).expect("so are the references");
+        let reads: Vec<_> = graph.edges().iter().map(|edge| (edge.from, edge.to)).collect();
+        let named = |id: &str| pipeline.stages.iter().position(|entry| entry.id.as_str() == id).expect(id);
+        for model in ["m", "n"] {
+            let [first, second] = ["first", "second"].map(|id| named(&format!("{id}@model={model}")));
+            assert!(reads.contains(&(named(model), first)) && reads.contains(&(first, second)));
+        }
+        assert_eq!(
+            graph.folded().stages().map(|node| node.id.as_str()).collect::<Vec<_>>(),
+            ["m", "first × 2", "second × 2", "e", "n"]
+        );
+    }
+
+    #[test]
+    fn an_axis_more_or_its_place_in_the_file_changes_no_id() {
+        let one = ids("  first.ratio: [0.3]\n  m.dtype: [f32, bf16]\n");
+        let other = ids("  m.dtype: [bf16, f32]\n  first.ratio: [0.5, 0.3]\n");
+        assert!(one.iter().all(|id| other.contains(id)), "{one:?} {other:?}");
+        assert!(one.contains(&"first@dtype=bf16,ratio=0.3".to_owned()));
+    }
+
+    #[test]
+    fn any_value_can_be_part_of_a_folders_name() {
+        let shown = |text: &str| show(&serde_yaml::from_str(text).expect("YAML"));
+        for plain in ["0.3", "0.001", "true", "output-loss", "model.safetensors", "-3"] {
+            assert_eq!(shown(plain), plain);
+        }
+        assert_eq!(shown("5.0e-1"), "0.5");
+        let lists =
+            ["[output-loss, magnitude]", "[output-loss, random]", "../a/b", "'x y'", "''", "null"].map(shown);
+        assert!(lists[0].starts_with("output-loss-mag~"), "{}", lists[0]);
+        assert_eq!(lists.iter().collect::<BTreeSet<_>>().len(), lists.len());
+        let long = branch_id(&"a".into(), &BTreeMap::from([("b".repeat(250), "1".to_owned())]));
+        assert!(long.len() < 20 && long.starts_with("a@"), "{long}");
+    }
+
+    #[track_caller]
+    fn wrong(sweep: &str, code: &str, place: (usize, usize), words: &[&str]) {
+        let error = parse(&format!("{TEXT}sweep:\n{sweep}")).err().expect("the sweep is wrong");
+        let text = format!("{error}; {}", error.help().map(|help| help.to_string()).unwrap_or_default());
+        assert_eq!(error.code().map(|code| code.to_string()).as_deref(), Some(code), "{text}");
+        assert_eq!(error.position(), Some(place), "{text}");
+        words.iter().for_each(|word| assert!(text.contains(word), "{word:?} is not in {text:?}"));
+    }
+
+    #[test]
+    fn a_wrong_axis_is_underlined() {
+        let (sweep, combination) = ("pipeline::sweep", "pipeline::combination");
+        wrong("  frist.ratio: [0.3]\n", sweep, (10, 3), &["`frist.ratio`", "did you mean `first`"]);
+        wrong("  ratio: [0.3]\n", sweep, (10, 3), &["`ratio`", "selection.ratio"]);
+        wrong("  first.ratio: []\n", sweep, (10, 16), &["is empty"]);
+        wrong("  first.ratio: 0.3\n", sweep, (10, 16), &["not a list"]);
+        wrong("  first.ratio: [0.3, 0.30]\n", sweep, (10, 22), &["`0.3` is there twice"]);
+        wrong("  [0.3]\n", sweep, (10, 3), &["not a mapping"]);
+        wrong(
+            "  first.rato: [0.3]\n",
+            combination,
+            (10, 16),
+            &["did you mean `ratio`", "with first.rato=0.3"],
+        );
+        wrong(
+            "  m.dtype: [f32, bf15]\n",
+            combination,
+            (10, 18),
+            &["did you mean `bf16`", "with m.dtype=bf15"],
+        );
+        let two = "  second.ratio: [0.5, 0.6]\n  first.ratio: [0.3, 1.5]\n";
+        wrong(two, combination, (11, 22), &["`ratio` is 1.5", "with second.ratio=0.5 first.ratio=1.5"]);
+        wrong("  first.ratio: [0.3]\n  first.ratio: [0.4]\n", "pipeline::duplicate_key", (11, 3), &[]);
+    }
+
+    #[test]
+    fn what_is_wrong_without_the_sweep_is_told_without_it() {
+        let text = format!("{}sweep: {{ first.ratio: [0.3] }}\n", TEXT.replace("seed: 1", "sede: 1"));
+        let error = parse(&text).err().expect("a key is wrong");
+        assert_eq!(
+            (error.position(), error.to_string()),
+            (Some((3, 1)), "unknown key `sede` in the pipeline".to_owned())
+        );
+        let text = format!("{}sweep: {{ first.model: [m, techer] }}\n", TEXT);
+        let error =
+            crate::plan::Graph::new(&parse(&text).expect("a name is a name")).expect_err("of nothing");
+        assert_eq!(error.position(), Some((9, 27)), "{error}");
+    }
 }

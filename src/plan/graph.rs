@@ -118,6 +118,32 @@ impl Graph {
         inputs.into_iter().map(|(_, name, from)| (name, from)).collect()
     }
 
+    /// The graph with all branches of a stage as one: `selection x 24`.
+    pub fn folded(&self) -> Self {
+        let mut stages: Vec<(StageId, usize, Node)> = Vec::new();
+        let mut place = Vec::new();
+        for node in self.stages() {
+            let known = stages.iter().position(|(origin, ..)| origin == node.origin());
+            place.push(known.unwrap_or(stages.len()));
+            match known {
+                Some(index) => stages[index].1 += 1,
+                None => stages.push((node.origin().clone(), 1, Node { origin: None, ..node.clone() })),
+            }
+        }
+        let mut edges: Vec<Edge> = Vec::new();
+        for edge in self.edges() {
+            let edge = Edge { from: place[edge.from], to: place[edge.to], input: edge.input };
+            if !edges.contains(&edge) {
+                edges.push(edge);
+            }
+        }
+        let name = |(origin, count, node): (StageId, usize, Node)| match count {
+            1 => Node { id: origin, ..node },
+            _ => Node { id: format!("{origin} × {count}").into(), ..node },
+        };
+        Parts { stages: stages.into_iter().map(name).collect(), edges }.into()
+    }
+
     /// A stage and everything it needs: what `--until` runs.
     pub fn with_ancestors(&self, index: usize) -> BTreeSet<usize> {
         let graph = Reversed(&self.graph);
@@ -161,13 +187,17 @@ fn resolve(
 ) -> Result<NodeIndex, Problem> {
     let (stage, parameter, found) = (reader.id.to_string(), input.name.clone(), input.stage.to_string());
     let others = |fits: &dyn Fn(&Node) -> bool| {
-        let others = graph.node_weights().filter(|node| *node.origin() != reader.origin && fits(node));
-        let mut ids: Vec<_> = others.map(|node| node.origin().to_string()).collect();
-        ids.dedup();
+        let mut ids: Vec<String> = Vec::new();
+        for node in graph.node_weights().filter(|node| *node.origin() != reader.origin && fits(node)) {
+            if !ids.iter().any(|id| id == node.origin().as_str()) {
+                ids.push(node.origin().to_string());
+            }
+        }
         ids
     };
     let is_named = |other: &StageEntry| {
-        other.origin == *input.stage && other.branch.iter().all(|(axis, value)| reader.branch.get(axis) == Some(value))
+        other.origin == *input.stage
+            && other.branch.iter().all(|(axis, value)| reader.branch.get(axis) == Some(value))
     };
     let Some(from) = stages.iter().position(is_named).map(NodeIndex::new) else {
         return Err(Problem::UnknownId { stage, parameter, found, known: others(&|_| true) });

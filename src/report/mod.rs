@@ -8,6 +8,7 @@ mod folder;
 mod page;
 mod quality;
 mod sections;
+mod sweep;
 mod unet;
 
 use std::io;

@@ -9,6 +9,7 @@ use candle_core::Device;
 
 use super::attempt::{Ended, attempt};
 use super::folder::RunFolder;
+use super::parts::Parts;
 use super::record::{ArtefactRecord, DeviceRecord};
 use super::reporter::Reporter;
 use super::{EVENT_FORMAT, Event, ExitCode, RunError, RunRecord, Sink, State};
@@ -76,6 +77,10 @@ impl Job<'_> {
             }
             None => Ok(self.graph.order().iter().copied().collect()),
         }
+    }
+
+    fn is_forced(&self, entry: &StageEntry) -> bool {
+        [&entry.id, &entry.origin].into_iter().any(|id| self.options.force.contains(id))
     }
 
     /// The stages that a flag names: one, or in a sweep all branches of one.
@@ -146,7 +151,7 @@ impl Executor<'_> {
         let stage = &mut self.record.stages[index];
         (stage.key, stage.manifest) = (Some(key), Some(manifest.clone()));
 
-        let force = [&id, &job.pipeline.stages[index].origin].iter().any(|&id| job.options.force.contains(id));
+        let force = job.is_forced(&job.pipeline.stages[index]);
         match job.store.lookup(&key)? {
             Lookup::Whole(entry) if !force => return self.settle(index, State::Cached, &manifest, &entry),
             Lookup::Damaged(damage) => self.tell(&Event::DamageFound {
@@ -205,16 +210,25 @@ impl Executor<'_> {
         });
 
         let tee = Tee(&self.folder, job.sink);
-        let files = &self.files[&index];
+        let (files, reporter) = (&self.files[&index], Reporter::new(&id, &tee));
+        let parts = Parts {
+            store: job.store,
+            kind: entry.stage.info().output,
+            force: job.is_forced(entry),
+            progress: &reporter,
+            interrupt: job.interrupt,
+        };
         let context = Context {
             id: &id,
+            manifest,
+            parts: &parts,
             inputs: &self.inputs(index),
             files,
             output: &work.output(),
             checkpoint: &work.checkpoint(),
             device: &device,
             random: Random::new(entry.seed, entry.origin.as_str()),
-            progress: &Reporter::new(&id, &tee),
+            progress: &reporter,
             interrupt: job.interrupt,
         };
         memory::reset_peak();
@@ -311,6 +325,7 @@ impl Executor<'_> {
             ran: self.record.count(State::Done),
             cached: self.record.count(State::Cached),
             failed: self.record.count(State::Failed),
+            skipped: self.record.count(State::Skipped),
             folder: self.folder.path().to_owned(),
         });
         match error {

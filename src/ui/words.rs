@@ -41,15 +41,22 @@ pub(super) fn line(event: &Event) -> Option<String> {
             state("interrupted", stage, "the same command goes on from here")
         }
         Event::StageSkipped { stage, because } => state("skipped", stage, &format!("it needs `{because}`")),
-        Event::RunDone { code, seconds, ran, cached, failed, folder } => {
+        Event::RunDone { code, seconds, ran, cached, failed, skipped, folder } => {
             let end = match *code {
                 code if code == ExitCode::Done.number() => "done",
                 code if code == ExitCode::Interrupted.number() => "interrupted",
                 _ => "failed",
             };
-            let failed = if *failed == 0 { String::new() } else { format!(", {failed} failed") };
+            let counts = [
+                (ran, "ran", true),
+                (cached, "cached", true),
+                (failed, "failed", false),
+                (skipped, "skipped", false),
+            ];
+            let counts = counts.into_iter().filter(|(count, _, always)| *always || **count > 0);
+            let counts: Vec<_> = counts.map(|(count, word, _)| format!("{count} {word}")).collect();
             let (took, folder) = (units::seconds(*seconds), folder.display());
-            format!("{end} in {took}: {ran} ran, {cached} cached{failed}; see {folder}")
+            format!("{end} in {took}: {}; see {folder}", counts.join(", "))
         }
         Event::StageProgress { .. } | Event::StageNote { .. } => return None,
     })
