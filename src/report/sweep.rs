@@ -8,11 +8,13 @@ use maud::{Markup, html};
 use super::chart::{Chart, Series};
 use super::folder::{Folder, Measured, Shown};
 use super::{quality, sections};
-use crate::base::units;
+use crate::base::{StageId, units};
 use crate::config::Axis;
 use crate::metric::{Better, Measurement};
+use crate::plan::Node;
 use crate::run::StageRecord;
 use crate::select::Plan;
+use crate::stage::ArtefactKind;
 
 /// Pictures of all branches together: some megabytes of the small ones, and no more of them than one looks at.
 const PICTURES: usize = 240;
@@ -34,11 +36,9 @@ struct Curve<'a> {
 
 /// Everything that branches are compared by; one part for each stage of the file that evaluates.
 pub(super) fn compared(folder: &Folder) -> Markup {
-    let evaluations =
-        folder.record.stages.iter().filter(|stage| stage.stage == "evaluate" && !stage.branch.is_empty());
-    let mut origins: Vec<&str> = evaluations.map(origin).collect();
-    origins.dedup();
-    let origins: BTreeSet<&str> = origins.into_iter().collect();
+    let evaluations = nodes(folder)
+        .filter(|(stage, node)| !stage.branch.is_empty() && node.output == ArtefactKind::Metrics);
+    let origins: BTreeSet<&StageId> = evaluations.map(|(_, node)| node.origin()).collect();
     html! {
         @for origin in origins {
             @let rows = rows(folder, origin);
@@ -92,11 +92,12 @@ pub(super) fn is_branch(folder: &Folder, stage: &str) -> bool {
     folder.record.stage(stage).is_some_and(|stage| !stage.branch.is_empty())
 }
 
-fn origin(stage: &StageRecord) -> &str {
-    stage.id.as_str().split('@').next().unwrap_or_default()
+/// The stages with their places in the graph.
+fn nodes(folder: &Folder) -> impl Iterator<Item = (&StageRecord, &Node)> {
+    folder.record.stages.iter().zip(folder.record.graph.stages())
 }
 
-fn rows<'a>(folder: &'a Folder, of: &str) -> Vec<Row<'a>> {
+fn rows<'a>(folder: &'a Folder, origin: &StageId) -> Vec<Row<'a>> {
     let shown = |stage: &StageRecord| {
         folder.shown.iter().find(|(id, _)| *id == stage.id.as_str()).map(|(_, shown)| shown)
     };
@@ -115,7 +116,7 @@ fn rows<'a>(folder: &'a Folder, of: &str) -> Vec<Row<'a>> {
         };
         Row { stage, measured, plan: plan.last() }
     };
-    folder.record.stages.iter().filter(|stage| origin(stage) == of).map(row).collect()
+    nodes(folder).filter(|(_, node)| node.origin() == origin).map(|(stage, _)| row(stage)).collect()
 }
 
 impl<'a> Row<'a> {
