@@ -4,6 +4,7 @@
 //! maud escapes every text that comes from a file.
 
 mod chart;
+mod curves;
 mod folder;
 mod page;
 mod quality;

@@ -101,12 +101,13 @@ fn side_by_side(folders: &[Folder]) -> Markup {
         table {
             tr { th { "run" } th class="number" { "asked" } th class="number" { "removed" } th { "model" } th class="number" { "pick-score" } th class="number" { "attribute-accuracy" } th class="number" { "output-loss" } }
             @for folder in folders {
-                @for (_, shown) in &folder.shown {
+                @let plan = folder.plan().filter(|_| folder.record.axes.is_empty());
+                @for (stage, shown) in &folder.shown {
                     @if let Shown::Metrics(measured) = shown {
                         @for model in &measured.metrics.models {
                             tr {
-                                td { (folder.record.name) }
-                                @if let Some(plan) = folder.plan() {
+                                td { (folder.record.name) @if sweep::is_branch(folder, stage) { " " (stage) } }
+                                @if let Some(plan) = plan {
                                     td class="number" { (format!("{:.1} %", 100.0 * plan.ratio_asked)) }
                                     td class="number" { (format!("{:.1} %", 100.0 * plan.ratio_reached)) }
                                 } @else { td {} td {} }

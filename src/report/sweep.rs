@@ -1,13 +1,12 @@
-//! A sweep in one section: a table with a row for each branch, curves over a numeric axis, a row of pictures for each
-//! branch, and what there is to say of each branch alone, folded.
+//! A sweep in one section: curves, a table with a row for each branch, a row of pictures for each branch; and what there
+//! is to say of each branch alone, folded.
 
 use std::collections::BTreeSet;
 
 use maud::{Markup, html};
 
-use super::chart::{Chart, Series};
 use super::folder::{Folder, Measured, Shown};
-use super::{quality, sections};
+use super::{curves, quality, sections};
 use crate::base::{StageId, units};
 use crate::config::Axis;
 use crate::metric::{Better, Measurement};
@@ -22,16 +21,16 @@ const PICTURES: usize = 240;
 const PICTURES_IN_A_ROW: usize = 8;
 
 /// An evaluation of one branch, or the place where it should be.
-struct Row<'a> {
+pub(super) struct Row<'a> {
     stage: &'a StageRecord,
     measured: Option<&'a Measured>,
-    plan: Option<&'a Plan>,
+    pub(super) plan: Option<&'a Plan>,
 }
 
 /// One metric of one model over all rows.
-struct Curve<'a> {
-    metric: &'a str,
-    model: &'a str,
+pub(super) struct Curve<'a> {
+    pub(super) metric: &'a str,
+    pub(super) model: &'a str,
 }
 
 /// Everything that branches are compared by; one part for each stage of the file that evaluates.
@@ -47,13 +46,14 @@ pub(super) fn compared(folder: &Folder) -> Markup {
                 @for axis in axes { code { (axis.parameter) } " and " }
                 code { (last.parameter) }
             } ": " code { (origin) } }
+            @let axes = axes(folder, &rows);
             @if let Some(example) = rows.iter().find_map(|row| row.measured) {
                 @let curves = curves(example);
-                (plots(folder, &rows, &curves, example))
-                (table(folder, &rows, &curves))
+                (curves::plots(&axes, &rows, &curves, example))
+                (table(&axes, &rows, &curves))
                 (pictures(&rows, example))
             } @else {
-                (table(folder, &rows, &[]))
+                (table(&axes, &rows, &[]))
             }
         }
         (selections(folder))
@@ -102,11 +102,12 @@ fn rows<'a>(folder: &'a Folder, origin: &StageId) -> Vec<Row<'a>> {
         folder.shown.iter().find(|(id, _)| *id == stage.id.as_str()).map(|(_, shown)| shown)
     };
     let row = |stage: &'a StageRecord| {
-        let plans =
-            folder.record.stages.iter().filter(|other| {
+        // The last one that no other branch has.
+        let mut plans =
+            folder.record.stages.iter().rev().filter(|other| {
                 other.branch.iter().all(|(axis, value)| stage.branch.get(axis) == Some(value))
             });
-        let plan = plans.filter_map(|other| match shown(other) {
+        let plan = plans.find_map(|other| match shown(other) {
             Some(Shown::Plan(plan)) => Some(plan),
             _ => None,
         });
@@ -114,26 +115,34 @@ fn rows<'a>(folder: &'a Folder, origin: &StageId) -> Vec<Row<'a>> {
             Some(Shown::Metrics(measured)) => Some(&**measured),
             _ => None,
         };
-        Row { stage, measured, plan: plan.last() }
+        Row { stage, measured, plan }
     };
     nodes(folder).filter(|(_, node)| node.origin() == origin).map(|(stage, _)| row(stage)).collect()
 }
 
+/// The axes that reach the rows.
+fn axes<'a>(folder: &'a Folder, rows: &[Row<'_>]) -> Vec<&'a Axis> {
+    folder.record.axes.iter().filter(|axis| rows.iter().any(|row| !row.value(axis).is_empty())).collect()
+}
+
 impl<'a> Row<'a> {
-    fn value(&self, axis: &Axis) -> &'a str {
+    pub(super) fn value(&self, axis: &Axis) -> &'a str {
         self.stage.branch.get(&axis.name).map_or("", String::as_str)
     }
 
-    fn find(&self, curve: &Curve<'_>) -> Option<&'a Measurement> {
+    pub(super) fn find(&self, curve: &Curve<'_>) -> Option<&'a Measurement> {
         let measured = self.measured?;
         let timed = || measured.timings.as_ref()?.get(curve.model, curve.metric);
         measured.metrics.get(curve.model, curve.metric).or_else(timed)
     }
 
+    /// Its values; a number needs the name of its axis beside it.
     fn label(&self) -> String {
-        let values: Vec<_> =
-            self.stage.branch.iter().map(|(axis, value)| format!("{axis} {value}")).collect();
-        values.join(", ")
+        let value = |(axis, value): (&String, &String)| match value.parse::<f64>() {
+            Ok(_) => format!("{axis} {value}"),
+            Err(_) => value.clone(),
+        };
+        self.stage.branch.iter().map(value).collect::<Vec<_>>().join(", ")
     }
 }
 
@@ -149,29 +158,27 @@ fn curves(example: &Measured) -> Vec<Curve<'_>> {
     curves
 }
 
-/// What the models lost before what they are, and metric by metric.
+/// Quality before size, what lasts before time and memory, and metric by metric.
 fn place<'a>(example: &'a Measured, curve: &Curve<'a>) -> (bool, bool, &'a str) {
     let found = example.metrics.get(curve.model, curve.metric);
     (found.is_none(), found.is_none_or(|found| found.count == 1), curve.metric)
 }
 
-fn table(folder: &Folder, rows: &[Row<'_>], curves: &[Curve<'_>]) -> Markup {
+fn table(axes: &[&Axis], rows: &[Row<'_>], curves: &[Curve<'_>]) -> Markup {
     let predicted = |row: &Row<'_>| row.plan.and_then(|plan| plan.predicted.gram.or(plan.predicted.additive));
     let (plans, predictions) =
         (rows.iter().any(|row| row.plan.is_some()), rows.iter().any(|row| predicted(row).is_some()));
-    let axes: Vec<_> =
-        folder.record.axes.iter().filter(|axis| rows.iter().any(|row| !row.value(axis).is_empty())).collect();
     html! {
         div class="scroll" { table class="sweep" {
             tr {
-                @for axis in &axes { th { (axis.name) } }
+                @for axis in axes { th { (axis.name) } }
                 @if plans { th class="number" { "removed" } th class="number" { "units" } }
                 @if predictions { th class="number" { "predicted loss" } }
                 @for curve in curves { th class="number" { (curve.metric) br; span class="soft" { (curve.model) } } }
             }
             @for row in rows {
                 tr {
-                    @for axis in &axes { td { (row.value(axis)) } }
+                    @for axis in axes { td { (row.value(axis)) } }
                     @if plans {
                         td class="number" { @if let Some(plan) = row.plan { (format!("{:.1} %", 100.0 * plan.ratio_reached)) } }
                         td class="number" { @if let Some(plan) = row.plan { (plan.removed.len()) } }
@@ -185,7 +192,7 @@ fn table(folder: &Folder, rows: &[Row<'_>], curves: &[Curve<'_>]) -> Markup {
                         }
                     } @else {
                         @for curve in curves {
-                            td class="number" { @if let Some(found) = row.find(curve) { (number(found, is_best(rows, row, curve, &axes))) } }
+                            td class="number" { @if let Some(found) = row.find(curve) { (number(found, is_best(rows, row, curve, axes))) } }
                         }
                     }
                 }
@@ -218,103 +225,6 @@ fn is_best(rows: &[Row<'_>], row: &Row<'_>, curve: &Curve<'_>, axes: &[&Axis]) -
         Better::Lower => own.value <= other.value,
         Better::None => false,
     })
-}
-
-/// The axis to draw against: `ratio` if it is swept, else the first that has numbers.
-fn abscissa(axes: &[Axis]) -> Option<&Axis> {
-    let numeric =
-        |axis: &&Axis| axis.values.len() > 1 && axis.values.iter().all(|value| value.parse::<f64>().is_ok());
-    axes.iter().filter(numeric).min_by_key(|axis| !axis.parameter.ends_with(".ratio"))
-}
-
-fn plots(folder: &Folder, rows: &[Row<'_>], curves: &[Curve<'_>], example: &Measured) -> Markup {
-    let axes = &folder.record.axes;
-    let Some(x) = abscissa(axes).filter(|axis| rows.iter().any(|row| !row.value(axis).is_empty())) else {
-        return html! {};
-    };
-    let others: Vec<&Axis> = axes.iter().filter(|axis| *axis != x && axis.values.len() > 1).collect();
-    let lines = others.first().copied();
-    // Beyond two axes each choice of the others has a plot of its own.
-    let rest = |row: &Row<'_>| -> Vec<String> {
-        let rest = others.iter().skip(1).filter(|axis| !row.value(axis).is_empty());
-        rest.map(|axis| format!("{} {}", axis.name, row.value(axis))).collect()
-    };
-    let mut groups: Vec<Vec<String>> = Vec::new();
-    for row in rows {
-        if !groups.contains(&rest(row)) {
-            groups.push(rest(row));
-        }
-    }
-    let drawn: Vec<&Curve<'_>> = curves
-        .iter()
-        .filter(|curve| rows.iter().any(|row| row.find(curve).is_some_and(|found| found.count > 1)))
-        .collect();
-    let mut metrics: Vec<&str> = drawn.iter().map(|curve| curve.metric).collect();
-    metrics.dedup();
-    let shares = x.parameter.ends_with(".ratio") && rows.iter().any(|row| row.plan.is_some());
-    html! {
-        @for metric in metrics {
-            @let of_metric: Vec<_> = drawn.iter().copied().filter(|curve| curve.metric == metric).collect();
-            // With nothing else to tell apart, the models share a plot.
-            @let plots: Vec<&[&Curve<'_>]> = if lines.is_some() { of_metric.chunks(1).collect() } else { vec![&of_metric] };
-            h3 { (metric) (quality::arrow(rows.iter().find_map(|row| row.find(of_metric[0])).map(|found| found.better))) }
-            div class="plots" {
-                @for group in &groups {
-                    @let within: Vec<&Row<'_>> = rows.iter().filter(|row| rest(row) == *group).collect();
-                    @for models in &plots {
-                        figure {
-                            figcaption {
-                                @if let [model] = models { (model.model) }
-                                @if !group.is_empty() { ", " (group.join(", ")) }
-                            }
-                            (plot(&within, models, x, lines, shares, example))
-                        }
-                    }
-                }
-            }
-        }
-    }
-}
-
-fn plot(
-    rows: &[&Row<'_>],
-    models: &[&Curve<'_>],
-    x: &Axis,
-    lines: Option<&Axis>,
-    shares: bool,
-    example: &Measured,
-) -> Markup {
-    let at = |row: &Row<'_>| match row.plan.filter(|_| shares) {
-        Some(plan) => plan.ratio_reached,
-        None => row.value(x).parse().unwrap_or(f64::NAN),
-    };
-    let line = |name: &str, model: &Curve<'_>, value: Option<(&Axis, &str)>| {
-        let own = rows.iter().filter(|row| value.is_none_or(|(axis, value)| row.value(axis) == value));
-        let mut points: Vec<_> = own.filter_map(|row| Some((at(row), row.find(model)?.value))).collect();
-        points.sort_by(|a, b| a.0.total_cmp(&b.0));
-        Series { name: name.to_owned(), points, line: true }
-    };
-    let mut series: Vec<Series> = match lines {
-        Some(axis) => axis.values.iter().map(|value| line(value, models[0], Some((axis, value)))).collect(),
-        None => models.iter().map(|model| line(model.model, model, None)).collect(),
-    };
-    let all = || series.iter().flat_map(|one| &one.points);
-    let (low, high) = all()
-        .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), point| (low.min(point.0), high.max(point.0)));
-    let values = || all().map(|point| point.1);
-    // A loss that spans a decade is drawn by decades.
-    let log = values().all(|value| value > 0.0)
-        && values().fold(0.0, f64::max) > 10.0 * values().fold(f64::INFINITY, f64::min);
-    let teacher = example.metrics.get(&example.metrics.teacher, models[0].metric);
-    if let Some(teacher) = teacher.filter(|teacher| teacher.value != 0.0) {
-        let points = vec![(low, teacher.value), (high, teacher.value)];
-        series.push(Series { name: example.metrics.teacher.clone(), points, line: true });
-    }
-    let words = if shares { "share of parameters removed" } else { x.parameter.as_str() };
-    let unit = rows.iter().find_map(|row| row.find(models[0])).map_or("", |found| found.unit.as_str());
-    let y =
-        if unit.is_empty() { models[0].metric.to_owned() } else { format!("{} ({unit})", models[0].metric) };
-    sections::plot(&Chart { x: words, y: &y, log }, &series)
 }
 
 /// The same prompts and the same noise, branch by branch.
