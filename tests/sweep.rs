@@ -176,8 +176,8 @@ fn a_failure_stays_in_its_branch_and_the_report_shows_the_others() {
     for text in [
         "selection × 6",
         "Sweep over",
-        ">share of parameters removed<",
-        ">magnitude<",
+        "share of parameters removed",
+        "<polyline",
         "output-loss",
         "which failed",
     ] {

@@ -293,22 +293,6 @@ stages:
         assert_eq!(both.iter().filter(|id| id.starts_with("first@")).count(), 2);
         // A seed reaches what draws random numbers, and what reads that.
         assert_eq!(ids("  seed: [1, 2]\n").len(), 2 + 2 + 2);
-        // A reference can be swept: then the branches read other stages.
-        let text = format!(
-            "{TEXT}  - {{ id: n, use: load, with: {{ model: nano }} }}\nsweep: {{ first.model: [m, n] }}\n"
-        );
-        let pipeline = parse(&text).expect("the sweep is right");
-        let graph = crate::plan::Graph::new(&pipeline).expect("so are the references");
-        let reads: Vec<_> = graph.edges().iter().map(|edge| (edge.from, edge.to)).collect();
-        let named = |id: &str| pipeline.stages.iter().position(|entry| entry.id.as_str() == id).expect(id);
-        for model in ["m", "n"] {
-            let [first, second] = ["first", "second"].map(|id| named(&format!("{id}@model={model}")));
-            assert!(reads.contains(&(named(model), first)) && reads.contains(&(first, second)));
-        }
-        assert_eq!(
-            graph.folded().stages().map(|node| node.id.as_str()).collect::<Vec<_>>(),
-            ["m", "first × 2", "second × 2", "e", "n"]
-        );
     }
 
     #[test]
@@ -377,9 +361,5 @@ stages:
             (error.position(), error.to_string()),
             (Some((3, 1)), "unknown key `sede` in the pipeline".to_owned())
         );
-        let text = format!("{}sweep: {{ first.model: [m, techer] }}\n", TEXT);
-        let error =
-            crate::plan::Graph::new(&parse(&text).expect("a name is a name")).expect_err("of nothing");
-        assert_eq!(error.position(), Some((9, 27)), "{error}");
     }
 }

@@ -323,6 +323,35 @@ mod tests {
     }
 
     #[test]
+    fn a_branch_reads_the_branches_with_its_values() {
+        let stages = "- { id: m, use: load, with: { model: x } }\n\
+             - { id: n, use: load, with: { model: x } }\n\
+             - { id: p, use: select, with: { model: m } }\n\
+             - { id: q, use: select, with: { model: m, after: p } }\n";
+        let swept = graph(&format!("{stages}sweep: {{ p.model: [m, n], q.ratio: [0.3, 0.5] }}\n"));
+        let swept = swept.expect("the references are right");
+        let named = |id: &str| swept.stages().position(|node| node.id.as_str() == id).expect(id);
+        let reads = |id: &str| swept.inputs(named(id)).into_iter().map(|(_, from)| from).collect::<Vec<_>>();
+        for model in ["m", "n"] {
+            let p = format!("p@model={model}");
+            assert_eq!(reads(&p), [named(model)]);
+            assert_eq!(reads(&format!("q@model={model},ratio=0.5")), [named("m"), named(&p)]);
+        }
+        let folded = swept.folded();
+        let ids = folded.stages().map(|node| node.id.as_str()).collect::<Vec<_>>();
+        assert_eq!(ids, ["m", "n", "p × 2", "q × 4"]);
+        assert_eq!(folded.inputs(3), [("model", 0), ("after", 2)]);
+
+        let sweep = "sweep: { p.model: [m, tacher] }\n";
+        expect(
+            &format!("{stages}{sweep}"),
+            "pipeline::unknown_id",
+            (8, 24),
+            &["`model` of `p@model=tacher`"],
+        );
+    }
+
+    #[test]
     fn a_cycle_names_its_path() {
         let select = |id: &str, after: &str| {
             format!("- {{ id: {id}, use: select, with: {{ model: m, after: {after} }} }}\n")
