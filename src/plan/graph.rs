@@ -346,7 +346,7 @@ mod tests {
         expect(
             &format!("{stages}{sweep}"),
             "pipeline::unknown_id",
-            (8, 24),
+            (8, 23),
             &["`model` of `p@model=tacher`"],
         );
     }
