@@ -129,11 +129,9 @@ fn a_cycle_names_its_path() {
 }
 
 #[test]
-fn a_file_that_is_not_there_or_a_sweep_is_refused() {
+fn a_file_that_is_not_there_is_refused() {
     let sandbox = Sandbox::new();
     expect(&sandbox.run(&["run", "absent.yaml"]), 3, &["pipeline::unreadable", "absent.yaml"]);
-    let output = run(&sandbox, "seed: 1", "sweep: { selection.ratio: [0.3, 0.5] }");
-    expect(&output, 3, &["pipeline::sweep_not_yet", "--set selection.ratio=0.3"]);
 }
 
 #[test]

@@ -202,7 +202,20 @@ fn evaluate(
         batch: 4,
         random: &nano.random,
     }
-    .run(output, checkpoint, &Silent, &Interrupt::default())
+    .run(
+        output,
+        &|index, fill| {
+            let part = checkpoint.join(index.to_string());
+            // Filled each time, so that only pictures are kept.
+            std::fs::create_dir_all(&part).expect("a writable folder");
+            let filled = output.join(format!("part-{index}"));
+            std::fs::create_dir_all(&filled).expect("as above");
+            fill(&filled, &part)?;
+            Ok(filled)
+        },
+        &Silent,
+        &Interrupt::default(),
+    )
 }
 
 #[test]
@@ -234,9 +247,9 @@ fn an_evaluation_tells_models_apart_and_resumes() -> Fallible {
     assert_eq!(order, ["pruned", "teacher", "same"]);
 
     // As if it had been cut off while the pruned model drew its second batch.
-    let (again, kept) = (tempfile::tempdir()?, checkpoint.path().join("images/pruned"));
+    let (again, kept) = (tempfile::tempdir()?, checkpoint.path().join("0/images"));
     std::fs::remove_file(picture_path(&kept, 5))?;
-    std::fs::remove_dir_all(checkpoint.path().join("images/same"))?;
+    std::fs::remove_dir_all(checkpoint.path().join("2/images"))?;
     let resumed = evaluate(&nano, &lasting, again.path(), checkpoint.path())?;
     assert_eq!((&resumed.metrics, &resumed.values), (&outcome.metrics, &outcome.values));
     for model in order {

@@ -43,6 +43,11 @@ impl Manifest {
         self.field(&format!("input {name}"), digest)
     }
 
+    /// The entries whose names `keep` likes: what a part of the output depends on.
+    pub fn part(&self, keep: impl Fn(&str) -> bool) -> Self {
+        Self { entries: self.entries.iter().filter(|(name, _)| keep(name)).cloned().collect() }
+    }
+
     /// The key: blake3 over the entries, lengths before bytes.
     pub fn key(&self) -> Digest {
         let mut hasher = blake3::Hasher::new();

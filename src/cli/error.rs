@@ -51,6 +51,12 @@ pub(super) enum CliError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Stage(#[from] StageError),
+    #[error("{} has no `sweep:`, and no --over says what to try", path.display())]
+    #[diagnostic(
+        code(cli::nothing_to_sweep),
+        help("add --over ID.PARAMETER=VALUE,VALUE as in --over selection.ratio=0.3,0.5")
+    )]
+    NothingToSweep { path: PathBuf },
     #[error("--size is {found}; {needed}")]
     #[diagnostic(code(cli::size), help("leave it out to draw at the size that the U-Net was trained for"))]
     Size { found: Size, needed: String },
@@ -91,7 +97,7 @@ impl CliError {
             | Self::File { .. }
             | Self::Exists { .. } => ExitCode::File,
             Self::Stage(error) => ExitCode::of_stage(error, |_| true),
-            Self::Size { .. } | Self::Extension { .. } => ExitCode::Arguments,
+            Self::Size { .. } | Self::Extension { .. } | Self::NothingToSweep { .. } => ExitCode::Arguments,
             Self::Threads { .. } => ExitCode::Pipeline,
         }
     }

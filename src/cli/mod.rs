@@ -41,6 +41,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Run(run::Run),
+    Sweep(run::Sweep),
     Plan(plan::PlanCommand),
     Graph(graph::GraphCommand),
     Report(report::Report),
@@ -85,6 +86,7 @@ pub fn main() -> ProcessExitCode {
 fn dispatch(command: Command) -> Result<ProcessExitCode, CliError> {
     match command {
         Command::Run(run) => run.execute()?,
+        Command::Sweep(sweep) => sweep.execute()?,
         Command::Plan(plan) => return plan.execute(),
         Command::Graph(graph) => graph.execute()?,
         Command::Report(report) => report.execute()?,

@@ -18,14 +18,19 @@ pub(super) struct PipelineArguments {
     /// The pipeline file
     file: PathBuf,
     /// Give one value of the file: ID.PARAMETER=VALUE, or seed=VALUE; may be repeated
-    #[arg(long = "set", value_name = "ID.PARAMETER=VALUE")]
+    #[arg(long, value_name = "ID.PARAMETER=VALUE")]
     set: Vec<String>,
+    /// Try several values, in place of those of the file's `sweep:`; may be repeated, for all combinations
+    #[arg(long, value_name = "ID.PARAMETER=VALUE,VALUE")]
+    over: Vec<String>,
 }
 
 impl PipelineArguments {
     /// Reads the file and resolves its references.
     pub(super) fn read(&self) -> Result<(Pipeline, Graph), CliError> {
-        let overrides: Vec<Override> = self.set.iter().map(|text| text.parse()).collect::<Result<_, _>>()?;
+        let sets = self.set.iter().map(|text| Override::set(text));
+        let overs = self.over.iter().map(|text| Override::over(text));
+        let overrides: Vec<Override> = sets.chain(overs).collect::<Result<_, _>>()?;
         let pipeline = Pipeline::read(&self.file, &overrides)?;
         let graph = Graph::new(&pipeline)?;
         Ok((pipeline, graph))

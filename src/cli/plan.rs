@@ -9,6 +9,7 @@ use super::options::{PipelineArguments, SettingsArguments};
 use super::output::{print, print_json, table};
 use crate::base::units;
 use crate::cache::Store;
+use crate::config::Pipeline;
 use crate::plan::{Forecast, Outcome, explain};
 use crate::run::ExitCode;
 
@@ -21,6 +22,7 @@ const WOULD_RUN: u8 = 8;
 Examples:
   laptop-diff plan pipelines/nano50.yaml
   laptop-diff plan pipelines/nano50.yaml --set selection.ratio=0.3
+  laptop-diff plan pipelines/nano50.yaml --over selection.ratio=0.3,0.5,0.7
   laptop-diff plan pipelines/nano50.yaml --exit-code   # 8 if something would run, 0 if not")]
 pub(super) struct PlanCommand {
     #[command(flatten)]
@@ -44,11 +46,24 @@ impl PlanCommand {
         if self.json {
             print_json(&forecasts)?
         } else {
-            print(&shown(&forecasts))?
+            print(&shown(&forecasts))?;
+            print(&summary(&pipeline, &forecasts))?
         }
         let cached = forecasts.iter().all(|forecast| forecast.outcome.is_cached());
         Ok(if cached || !self.exit_code { ExitCode::Done.into() } else { WOULD_RUN.into() })
     }
+}
+
+/// `74 stages in 24 combinations of criterion and ratio: 50 cached, 24 to run`.
+fn summary(pipeline: &Pipeline, forecasts: &[Forecast]) -> String {
+    let cached = forecasts.iter().filter(|forecast| forecast.outcome.is_cached()).count();
+    let combinations: usize = pipeline.axes.iter().map(|axis| axis.values.len()).product();
+    let axes: Vec<_> = pipeline.axes.iter().map(|axis| axis.name.as_str()).collect();
+    let sweep = match axes.as_slice() {
+        [] => String::new(),
+        axes => format!(" in {combinations} combinations of {}", axes.join(" and ")),
+    };
+    format!("{} stages{sweep}: {cached} cached, {} to run\n", forecasts.len(), forecasts.len() - cached)
 }
 
 fn shown(forecasts: &[Forecast]) -> String {

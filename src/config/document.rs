@@ -9,22 +9,19 @@ use std::marker::PhantomData;
 
 use serde::Deserializer;
 use serde::de::value::MapDeserializer;
-use serde::de::{DeserializeSeed, Error, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::error::{ConfigError, Problem};
-use super::pipeline::{FORMAT, StageEntry};
+use super::pipeline::FORMAT;
 use super::source::{Place, Source};
+use crate::base::StageId;
 use crate::stage::{self, STAGES, Stage};
-
-/// The `sweep:` block: dotted parameters, each with its values.
-pub(super) type Sweep = Vec<(String, Vec<serde_yaml::Value>)>;
 
 /// What the file says, before anything is checked that needs more than one place of it.
 pub(super) struct Document {
     pub(super) name: String,
     pub(super) seed: u64,
-    pub(super) stages: Vec<StageEntry>,
-    pub(super) sweep: Option<Sweep>,
+    pub(super) stages: Vec<(StageId, Box<dyn Stage>)>,
 }
 
 /// The names that `use:` knows. A trait, so that the grammar is tested with small stages of its own.
@@ -96,7 +93,7 @@ impl<'de, V: Vocabulary> Visitor<'de> for Whole<'_, V> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Document, A::Error> {
         let Self(trace) = self;
-        let (mut format, mut name, mut seed, mut stages, mut sweep) = (None, None, None, None, None);
+        let (mut format, mut name, mut seed, mut stages) = (None, None, None, None);
         while let Some(key) = map.next_key::<String>()? {
             match key.as_str() {
                 "format" => {
@@ -110,7 +107,8 @@ impl<'de, V: Vocabulary> Visitor<'de> for Whole<'_, V> {
                 "name" => name = Some(map.next_value()?),
                 "seed" => seed = Some(map.next_value()?),
                 "stages" => stages = Some(map.next_value_seed(List(trace))?),
-                "sweep" => sweep = Some(map.next_value_seed(Axes)?),
+                // Read by itself, before the rest: see `sweep`.
+                "sweep" => drop(map.next_value::<IgnoredAny>()?),
                 _ => {
                     let known = ["format", "name", "seed", "stages", "sweep"];
                     return Err(trace.unknown_key(&key, &known, Place::value([&key])));
@@ -122,7 +120,6 @@ impl<'de, V: Vocabulary> Visitor<'de> for Whole<'_, V> {
             name: name.ok_or_else(|| A::Error::missing_field("name"))?,
             seed: seed.unwrap_or(0),
             stages: stages.ok_or_else(|| A::Error::missing_field("stages"))?,
-            sweep,
         })
     }
 }
@@ -130,7 +127,7 @@ impl<'de, V: Vocabulary> Visitor<'de> for Whole<'_, V> {
 struct List<'a, V>(&'a Trace<V>);
 
 impl<'de, V: Vocabulary> DeserializeSeed<'de> for List<'_, V> {
-    type Value = Vec<StageEntry>;
+    type Value = Vec<(StageId, Box<dyn Stage>)>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
         deserializer.deserialize_seq(self)
@@ -138,7 +135,7 @@ impl<'de, V: Vocabulary> DeserializeSeed<'de> for List<'_, V> {
 }
 
 impl<'de, V: Vocabulary> Visitor<'de> for List<'_, V> {
-    type Value = Vec<StageEntry>;
+    type Value = Vec<(StageId, Box<dyn Stage>)>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a list of stages, each beginning with `- id: ...`")
@@ -160,9 +157,9 @@ struct Entry<'a, V> {
 }
 
 impl<'de, V: Vocabulary> DeserializeSeed<'de> for Entry<'_, V> {
-    type Value = StageEntry;
+    type Value = (StageId, Box<dyn Stage>);
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<StageEntry, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
         self.trace.within.replace(format!("stage {}", self.index + 1));
         deserializer.deserialize_map(self)
     }
@@ -175,13 +172,13 @@ impl<V> Entry<'_, V> {
 }
 
 impl<'de, V: Vocabulary> Visitor<'de> for Entry<'_, V> {
-    type Value = StageEntry;
+    type Value = (StageId, Box<dyn Stage>);
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a stage with the keys `id`, `use` and `with`")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<StageEntry, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let trace = self.trace;
         let (mut id, mut name, mut stage) = (None::<String>, None::<String>, None);
         while let Some(key) = map.next_key::<String>()? {
@@ -216,7 +213,7 @@ impl<'de, V: Vocabulary> Visitor<'de> for Entry<'_, V> {
             // Without a `with:` every parameter has its default, or is missing here.
             None => V::deserialize(&name, MapDeserializer::new(std::iter::empty::<((), ())>()))?,
         };
-        Ok(StageEntry { id: id.into(), stage })
+        Ok((id.into(), stage))
     }
 }
 
@@ -228,32 +225,5 @@ impl<'de, V: Vocabulary> DeserializeSeed<'de> for With<'_, V> {
 
     fn deserialize<D: Deserializer<'de>>(self, block: D) -> Result<Self::Value, D::Error> {
         V::deserialize(self.0, block)
-    }
-}
-
-/// `sweep:`, in the order of the file.
-struct Axes;
-
-impl<'de> DeserializeSeed<'de> for Axes {
-    type Value = Sweep;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Sweep, D::Error> {
-        deserializer.deserialize_map(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Axes {
-    type Value = Sweep;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a mapping of parameters to lists: `selection.ratio: [0.3, 0.5]`")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Sweep, A::Error> {
-        let mut axes = Vec::new();
-        while let Some(axis) = map.next_entry()? {
-            axes.push(axis);
-        }
-        Ok(axes)
     }
 }

@@ -122,14 +122,15 @@ pub enum Problem {
     #[diagnostic(transparent)]
     Hub(Box<HubError>),
 
-    #[error("`sweep` is not carried out yet: this version runs one value per parameter")]
-    #[diagnostic(
-        code(pipeline::sweep_not_yet),
-        help("remove the block and give each value by hand: --set {example}")
-    )]
-    SweepNotYet { example: String },
+    #[error("{message}")]
+    #[diagnostic(code(pipeline::sweep), help("{help}"))]
+    Sweep { message: String, help: String },
 
-    #[error("`--set {given}`: {message}")]
+    #[error("{problem}, with {combination}")]
+    #[diagnostic(code(pipeline::combination), help("{}", combination_help(problem)))]
+    Combination { combination: String, problem: Box<Problem> },
+
+    #[error("`{given}`: {message}")]
     #[diagnostic(code(pipeline::set), help("{help}"))]
     Override { given: String, message: String, help: String },
 
@@ -161,6 +162,12 @@ impl ConfigError {
     /// The same place, told otherwise.
     pub(super) fn map(mut self, tell: impl FnOnce(Problem) -> Problem) -> Self {
         self.0.problem = tell(self.0.problem);
+        self
+    }
+
+    /// The same problem, at a place of another text.
+    pub(super) fn moved(mut self, source: &Source, place: &Place) -> Self {
+        self.0.source = Some((source.clone(), source.span(place)));
         self
     }
 
@@ -200,7 +207,18 @@ impl Diagnostic for ConfigError {
     }
 }
 
+fn combination_help(problem: &Problem) -> String {
+    problem.help().map_or("leave this value out of `sweep`".to_owned(), |help| help.to_string())
+}
+
 impl Problem {
+    /// A `sweep:` that does not say what to try.
+    pub(super) fn sweep(message: String) -> Self {
+        let help =
+            "name a parameter and its values, each once: `selection.ratio: [0.3, 0.5]`, or `seed: [1, 2]`";
+        Self::Sweep { message, help: help.to_owned() }
+    }
+
     /// Sorts a message of serde or of the YAML reader: `path: message at line 3 column 4`.
     pub(super) fn of_yaml(message: &str, within: &str) -> Self {
         let message = without_position(message);

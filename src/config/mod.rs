@@ -11,6 +11,7 @@ pub mod schema;
 pub mod settings;
 mod source;
 mod suggest;
+mod sweep;
 #[cfg(test)]
 pub(crate) mod testing;
 mod yaml;
@@ -20,3 +21,4 @@ pub use overrides::Override;
 pub use pipeline::{Pipeline, StageEntry};
 pub use settings::Settings;
 pub use source::{Place, Source};
+pub use sweep::{Axis, Branch};

@@ -1,9 +1,8 @@
-//! `--set selection.ratio=0.3`: one value of the pipeline file, given on the command line.
+//! `--set selection.ratio=0.3`: one value of the pipeline file, given on the command line; and
+//! `--over selection.ratio=0.3,0.5`: one axis of its `sweep:`.
 //!
 //! Overrides change the text before it is read, so they are held to the same rules as the file. The
 //! lines of an error then count in the changed text; the name over the snippet says so.
-
-use std::str::FromStr;
 
 use serde_yaml::{Mapping, Value};
 
@@ -11,32 +10,83 @@ use super::error::{ConfigError, Problem};
 use super::source::Source;
 use super::suggest;
 
-/// `ID.PARAMETER=VALUE`, `seed=VALUE` or `name=VALUE`; the value is YAML.
+/// A change of the file that a flag asks for.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Override {
+    /// The flag and what it was given.
     given: String,
     path: Vec<String>,
-    value: Value,
+    change: Change,
 }
 
-impl FromStr for Override {
-    type Err = ConfigError;
+#[derive(Clone, Debug, PartialEq)]
+enum Change {
+    Set(Value),
+    Sweep(Value),
+}
 
-    fn from_str(given: &str) -> Result<Self, ConfigError> {
-        let problem = |message: String| Problem::Override {
-            given: given.to_owned(),
-            message,
-            help: "write --set ID.PARAMETER=VALUE, as in --set selection.ratio=0.3, or --set seed=7"
-                .to_owned(),
-        };
+/// Why a value cannot go where it should.
+pub(super) struct Misfit {
+    pub(super) message: String,
+    pub(super) help: String,
+}
+
+impl Override {
+    /// `--set`: `ID.PARAMETER=VALUE`, `seed=VALUE` or `name=VALUE`; the value is YAML. What `sweep:` would try for this
+    /// parameter is then not tried.
+    pub fn set(given: &str) -> Result<Self, ConfigError> {
+        let help = "write --set ID.PARAMETER=VALUE, as in --set selection.ratio=0.3, or --set seed=7";
+        Self::read(format!("--set {given}"), given, help, |value| {
+            Ok(Change::Set(serde_yaml::from_str(value)?))
+        })
+    }
+
+    /// `--over`: `ID.PARAMETER=VALUE,VALUE,...`, or `seed=...`; the values are those of a YAML list.
+    pub fn over(given: &str) -> Result<Self, ConfigError> {
+        let help = "write --over ID.PARAMETER=VALUE,VALUE as in --over selection.ratio=0.3,0.5";
+        let change = |list: &str| Ok(Change::Sweep(serde_yaml::from_str(&format!("[{list}]"))?));
+        Self::read(format!("--over {given}"), given, help, change)
+    }
+
+    fn read(
+        flag: String,
+        given: &str,
+        help: &str,
+        change: impl FnOnce(&str) -> Result<Change, serde_yaml::Error>,
+    ) -> Result<Self, ConfigError> {
+        let problem = |message| Problem::Override { given: flag.clone(), message, help: help.to_owned() };
         let (path, text) = given.split_once('=').ok_or_else(|| problem("there is no `=`".to_owned()))?;
-        let value =
-            serde_yaml::from_str(text).map_err(|error| problem(format!("the value is not YAML: {error}")))?;
+        let change = change(text).map_err(|error| problem(format!("the value is not YAML: {error}")))?;
         let path: Vec<String> = path.trim().split('.').map(str::to_owned).collect();
         if path.iter().any(String::is_empty) {
             return Err(problem("a name is missing before the `=`".to_owned()).into());
         }
-        Ok(Self { given: given.to_owned(), path, value })
+        Ok(Self { given: flag, path, change })
+    }
+
+    fn apply(&self, document: &mut Value) -> Result<(), ConfigError> {
+        let axis = Value::from(self.path.join("."));
+        match &self.change {
+            Change::Set(value) => {
+                set(document, &self.path, value.clone()).map_err(|Misfit { message, help }| {
+                    Problem::Override { given: self.given.clone(), message, help }
+                })?;
+                if let Some(Value::Mapping(sweep)) = document.get_mut("sweep") {
+                    sweep.shift_remove(axis);
+                    if sweep.is_empty() {
+                        document.as_mapping_mut().map(|file| file.shift_remove("sweep"));
+                    }
+                }
+            }
+            Change::Sweep(values) => {
+                let file = document.as_mapping_mut();
+                let sweep = file.map(|file| file.entry("sweep".into()).or_insert(Mapping::new().into()));
+                if let Some(Value::Mapping(sweep)) = sweep {
+                    sweep.insert(axis, values.clone());
+                }
+            }
+        }
+        Ok(())
     }
 }
 
@@ -50,81 +100,66 @@ pub(super) fn apply(source: &Source, overrides: &[Override]) -> Result<Source, C
     }
     let text =
         serde_yaml::to_string(&document).map_err(|error| ConfigError::of_yaml(&error, source, within))?;
-    let given: Vec<_> = overrides.iter().map(|change| format!("--set {}", change.given)).collect();
+    let given: Vec<_> = overrides.iter().map(|change| change.given.as_str()).collect();
     Ok(Source::new(format!("{} after {}", source.name(), given.join(" ")), text))
 }
 
-impl Override {
-    fn apply(&self, document: &mut Value) -> Result<(), ConfigError> {
-        let target = match self.path.as_slice() {
-            [key] if key == "seed" || key == "name" => {
-                document.as_mapping_mut().map(|map| map.entry(key.as_str().into()).or_insert(Value::Null))
-            }
-            [only] => {
-                return Err(self.no_such(
-                    only,
-                    &["seed".to_owned(), "name".to_owned()],
-                    "key of the pipeline",
-                ));
-            }
-            [id, parameter @ ..] => self.parameter(document, id, parameter)?,
-            [] => None,
-        };
-        // A file without the shape of a pipeline is refused with its line when it is read.
-        if let Some(target) = target {
-            *target = self.value.clone();
+/// Puts a value into the document. A file without the shape of a pipeline is left as it is: it is refused with its line
+/// when it is read.
+pub(super) fn set(document: &mut Value, path: &[String], value: Value) -> Result<(), Misfit> {
+    let target = match path {
+        [key] if key == "seed" || key == "name" => {
+            document.as_mapping_mut().map(|map| map.entry(key.as_str().into()).or_insert(Value::Null))
         }
-        Ok(())
-    }
-
-    /// The place of a parameter; one that the file leaves at its default is added. Whether the stage
-    /// knows it is found out when the text is read.
-    fn parameter<'a>(
-        &self,
-        document: &'a mut Value,
-        id: &str,
-        parameter: &[String],
-    ) -> Result<Option<&'a mut Value>, ConfigError> {
-        let Some(stages) = document.get_mut("stages").and_then(Value::as_sequence_mut) else {
-            return Ok(None);
-        };
-        let id_of = |stage: &Value| stage.get("id").and_then(Value::as_str).map(str::to_owned);
-        let known: Vec<_> = stages.iter().filter_map(id_of).collect();
-        let Some(stage) = stages.iter_mut().find(|stage| id_of(stage).as_deref() == Some(id)) else {
-            return Err(self.no_such(id, &known, "stage"));
-        };
-        let Some(stage) = stage.as_mapping_mut() else { return Ok(None) };
-        let mut place = stage.entry("with".into()).or_insert(Value::Mapping(Mapping::new()));
-        for step in parameter {
-            if place.is_null() {
-                *place = Value::Mapping(Mapping::new());
-            }
-            place = match place {
-                Value::Mapping(map) => map.entry(step.as_str().into()).or_insert(Value::Null),
-                Value::Sequence(list) => {
-                    let there = list.len();
-                    step.parse::<usize>().ok().and_then(|index| list.get_mut(index)).ok_or_else(|| {
-                        self.problem(
-                            format!("`{step}` is no index of a list of {there}"),
-                            "indices count from 0",
-                        )
-                    })?
-                }
-                _ => {
-                    return Err(
-                        self.problem(format!("there is nothing inside to be called `{step}`"), "drop it")
-                    );
-                }
-            };
+        [only] => {
+            return Err(no_such(only, &["seed".to_owned(), "name".to_owned()], "key of the pipeline"));
         }
-        Ok(Some(place))
+        [id, parameter @ ..] => self::parameter(document, id, parameter)?,
+        [] => None,
+    };
+    if let Some(target) = target {
+        *target = value;
     }
+    Ok(())
+}
 
-    fn no_such(&self, found: &str, known: &[String], what: &str) -> ConfigError {
-        self.problem(format!("there is no {what} `{found}`"), &suggest::help(found, known))
+/// The place of a parameter; one that the file leaves at its default is added. Whether the stage
+/// knows it is found out when the text is read.
+fn parameter<'a>(
+    document: &'a mut Value,
+    id: &str,
+    parameter: &[String],
+) -> Result<Option<&'a mut Value>, Misfit> {
+    let Some(stages) = document.get_mut("stages").and_then(Value::as_sequence_mut) else {
+        return Ok(None);
+    };
+    let id_of = |stage: &Value| stage.get("id").and_then(Value::as_str).map(str::to_owned);
+    let known: Vec<_> = stages.iter().filter_map(id_of).collect();
+    let Some(stage) = stages.iter_mut().find(|stage| id_of(stage).as_deref() == Some(id)) else {
+        return Err(no_such(id, &known, "stage"));
+    };
+    let Some(stage) = stage.as_mapping_mut() else { return Ok(None) };
+    let mut place = stage.entry("with".into()).or_insert(Value::Mapping(Mapping::new()));
+    for step in parameter {
+        if place.is_null() {
+            *place = Value::Mapping(Mapping::new());
+        }
+        place = match place {
+            Value::Mapping(map) => map.entry(step.as_str().into()).or_insert(Value::Null),
+            Value::Sequence(list) => {
+                let message = format!("`{step}` is no index of a list of {}", list.len());
+                let found = step.parse::<usize>().ok().and_then(|index| list.get_mut(index));
+                found.ok_or(Misfit { message, help: "indices count from 0".to_owned() })?
+            }
+            _ => {
+                let message = format!("there is nothing inside to be called `{step}`");
+                return Err(Misfit { message, help: "drop it".to_owned() });
+            }
+        };
     }
+    Ok(Some(place))
+}
 
-    fn problem(&self, message: String, help: &str) -> ConfigError {
-        Problem::Override { given: self.given.clone(), message, help: help.to_owned() }.into()
-    }
+fn no_such(found: &str, known: &[String], what: &str) -> Misfit {
+    Misfit { message: format!("there is no {what} `{found}`"), help: suggest::help(found, known) }
 }

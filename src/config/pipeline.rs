@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 use super::error::{ConfigError, Problem};
 use super::overrides::{self, Override};
 use super::source::{Place, Source};
+use super::sweep::{Axis, Branch, Sweep};
 use super::{document, yaml};
 use crate::base::StageId;
 use crate::model::hub;
@@ -34,19 +35,29 @@ pub struct Pipeline {
     pub name: String,
     /// The root of all random numbers.
     pub seed: u64,
-    /// The stages in the order of the file.
+    /// The stages in the order of the file; those of a sweep combination by combination.
     pub stages: Vec<StageEntry>,
+    /// What is swept.
+    pub axes: Vec<Axis>,
     /// The file; its folder is where relative paths count from.
     pub path: PathBuf,
     source: Source,
 }
 
-/// One entry of `stages:`.
+/// One entry of `stages:`; in a sweep, that entry for one choice of what reaches it.
 pub struct StageEntry {
-    /// `id:`.
+    /// What runs call it: `id:`, and in a sweep the values behind it, `selection@ratio=0.3`.
     pub id: StageId,
     /// `use:` and `with:`.
     pub stage: Box<dyn Stage>,
+    /// `id:`. With the seed it names the stage's random streams, so that a value gives the same bytes in a sweep as alone.
+    pub origin: StageId,
+    /// The root of its random numbers.
+    pub seed: u64,
+    /// The swept values that reach it.
+    pub branch: Branch,
+    /// Which entry of `stages:` it is, from 0.
+    pub position: usize,
 }
 
 impl Pipeline {
@@ -72,18 +83,15 @@ impl Pipeline {
         if !overrides.is_empty() {
             source = overrides::apply(&source, overrides)?;
         }
-        let document = document::read::<V>(&source)?;
-        let pipeline = Self {
-            name: document.name,
-            seed: document.seed,
-            stages: document.stages,
-            path: path.to_owned(),
-            source,
+        let read = |source: Source| {
+            let document = document::read::<V>(&source)?;
+            let pipeline = Self { source, ..Self::new(document.name, document.seed, document.stages, path) };
+            pipeline.check()?;
+            Ok(pipeline)
         };
-        pipeline.check()?;
-        match document.sweep {
-            Some(sweep) => Err(pipeline.refuse_sweep(&sweep)),
-            None => Ok(pipeline),
+        match Sweep::read(&source)? {
+            Some(sweep) => sweep.expand(&source, read),
+            None => read(source),
         }
     }
 
@@ -91,12 +99,26 @@ impl Pipeline {
     pub fn new(
         name: impl Into<String>,
         seed: u64,
-        stages: Vec<StageEntry>,
+        stages: Vec<(StageId, Box<dyn Stage>)>,
         path: impl Into<PathBuf>,
     ) -> Self {
         let path = path.into();
         let source = Source::new(path.display().to_string(), "");
-        Self { name: name.into(), seed, stages, path, source }
+        let entry = |(position, (id, stage)): (usize, (StageId, Box<dyn Stage>))| StageEntry {
+            origin: id.clone(),
+            id,
+            stage,
+            seed,
+            branch: Branch::new(),
+            position,
+        };
+        let stages = stages.into_iter().enumerate().map(entry).collect();
+        Self { name: name.into(), seed, stages, axes: Vec::new(), path, source }
+    }
+
+    /// The same with the stages of all combinations, and the text that says which these are.
+    pub(super) fn with_sweep(self, stages: Vec<StageEntry>, axes: Vec<Axis>, source: Source) -> Self {
+        Self { stages, axes, source, ..self }
     }
 
     /// The text that was read, after `--set`: what a record of a run keeps.
@@ -118,6 +140,20 @@ impl Pipeline {
         }
     }
 
+    /// Where the value of a stage's parameter stands: in the stage, or in `sweep:`.
+    pub fn place(&self, stage: usize, parameter: &str) -> Place {
+        let entry = &self.stages[stage];
+        let swept = self.axes.iter().find_map(|axis| {
+            let value = entry.branch.get(&axis.name)?;
+            let index = axis.values.iter().position(|other| other == value)?;
+            (axis.parameter == format!("{}.{parameter}", entry.origin)).then_some((axis, index))
+        });
+        swept.map_or_else(
+            || Place::parameter(entry.position, parameter),
+            |(axis, index)| Place::value(["sweep", &axis.parameter, &index.to_string()]),
+        )
+    }
+
     /// What a stage reads, by the names of [`Stage::files`]: files, each of which must be there, or repositories of
     /// the hub, for whose revision the hub may be asked.
     pub fn files(&self, stage: usize) -> Result<BTreeMap<String, FileSource>, ConfigError> {
@@ -137,8 +173,8 @@ impl Pipeline {
                     Err(Problem::MissingFile { stage, parameter, path: file.path.to_owned(), folder })
                 }
             };
-            let place = Place::parameter(stage, file.name);
-            files.insert(file.name.to_owned(), source.map_err(|problem| self.error(problem, &place))?);
+            let place = || self.place(stage, file.name);
+            files.insert(file.name.to_owned(), source.map_err(|problem| self.error(problem, &place()))?);
         }
         Ok(files)
     }
@@ -166,15 +202,6 @@ impl Pipeline {
             })?;
         }
         Ok(())
-    }
-
-    fn refuse_sweep(&self, sweep: &document::Sweep) -> ConfigError {
-        let axis = |(parameter, values): &(String, Vec<serde_yaml::Value>)| {
-            let value = serde_yaml::to_string(values.first()?).ok()?;
-            Some(format!("{parameter}={}", value.trim_end()))
-        };
-        let example = sweep.iter().filter_map(axis).collect::<Vec<_>>().join(" --set ");
-        self.error(Problem::SweepNotYet { example }, &Place::value(["sweep"]).key())
     }
 }
 
@@ -302,13 +329,6 @@ stages:
         expect("format: 1", "format: 2", "pipeline::format", (1, 9), &["reads format 1"]);
         expect("name: small", "name: [small", "pipeline::syntax", (3, 5), &["not YAML", "brackets"]);
         expect("seed: 42", "\tseed: 42", "pipeline::syntax", (3, 1), &["tabs"]);
-    }
-
-    #[test]
-    fn a_sweep_is_not_ignored() {
-        let (code, place, text) = error(&format!("{GOOD}sweep:\n  plan.ratio: [0.3, 0.5]\n"), &[]);
-        assert_eq!((code.as_str(), place), ("pipeline::sweep_not_yet", Some((13, 1))));
-        assert!(text.contains("--set plan.ratio=0.3"), "{text}");
     }
 
     #[test]

@@ -36,8 +36,13 @@ pub fn pipeline() -> Schema {
                 json!({ "type": "array", "minItems": 1, "items": { "oneOf": stages } }),
             ),
             "sweep": described(
-                "Values to try for parameters, each named `ID.PARAMETER`.",
-                json!({ "type": "object", "additionalProperties": { "type": "array", "minItems": 1 } }),
+                "Values to try for parameters, each named `ID.PARAMETER`, or `seed`. What no value reaches runs once.",
+                json!({
+                    "type": "object",
+                    "minProperties": 1,
+                    "propertyNames": { "pattern": "^(seed|[A-Za-z0-9][A-Za-z0-9_-]{0,63}(\\.[^.]+)+)$" },
+                    "additionalProperties": { "type": "array", "minItems": 1, "uniqueItems": true },
+                }),
             ),
         },
     });

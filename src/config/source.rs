@@ -74,6 +74,11 @@ impl Source {
         (start + offset, token_length(&rest[offset..])).into()
     }
 
+    /// Line and column of `place`, both from 1.
+    pub(super) fn position(&self, place: &Place) -> (usize, usize) {
+        self.line_column(self.span(place).offset())
+    }
+
     /// Line and column of a byte offset, both from 1.
     pub(super) fn line_column(&self, offset: usize) -> (usize, usize) {
         let before = &self.text[..offset.min(self.text.len())];

@@ -17,7 +17,7 @@ pub(crate) fn parse(text: &str) -> Result<Pipeline, ConfigError> {
 }
 
 pub(crate) fn parse_with(text: &str, overrides: &[&str]) -> Result<Pipeline, ConfigError> {
-    let overrides = overrides.iter().map(|text| text.parse()).collect::<Result<Vec<Override>, _>>()?;
+    let overrides = overrides.iter().map(|text| Override::set(text)).collect::<Result<Vec<_>, _>>()?;
     Pipeline::parse_with::<Small>(Path::new("folder/test.yaml"), text, &overrides)
 }
 

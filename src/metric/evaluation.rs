@@ -1,13 +1,15 @@
 //! An evaluation: several models, the teacher first, one at a time in memory, all measured alike.
+//!
+//! What is found out about one model is a part of its own, so that it can be kept: the teacher is the same in a hundred
+//! evaluations of its students. What differs from run to run is measured beside.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use super::exam::predict;
+use super::room::Room;
 use super::{
-    Exam, Gallery, Judge, Measurement, Metric, MetricError, Metrics, ModelMetrics, ModelValues, Need,
-    Subject, Values, bootstrap, gallery, record,
+    Measurement, Metric, MetricError, Metrics, ModelMetrics, ModelValues, Need, Values, bootstrap, gallery,
+    record,
 };
 use crate::backend::Random;
 use crate::base::{Interrupt, Progress};
@@ -15,13 +17,13 @@ use crate::data::Calibration;
 use crate::model::unet::{Conditioning, UNet};
 use crate::model::vae::AutoencoderKl;
 use crate::model::{ModelError, Scorer};
-use crate::sample::{Generator, NoiseSchedule, Sampler};
+use crate::sample::{NoiseSchedule, Sampler};
 
 /// A model to be measured.
 pub struct Candidate<'a> {
     /// Its name in the pipeline; pictures lie in a folder of this name.
     pub name: &'a str,
-    /// Loads its U-Net. Called once, so that one model at a time is in memory.
+    /// Loads its U-Net. One model at a time is in memory.
     pub load: &'a dyn Fn() -> Result<UNet, ModelError>,
 }
 
@@ -74,75 +76,39 @@ pub struct Outcome {
     pub values: Values,
 }
 
+/// Fills the folder of a model's part, given that and a folder for what should outlive a crash.
+pub type Fill<'a> = dyn Fn(&Path, &Path) -> Result<(), MetricError> + 'a;
+
+/// Gives the folder of the part of the model with this index, after it was filled, now or before.
+pub type Keep<'a, E> = dyn Fn(usize, &Fill<'_>) -> Result<PathBuf, E> + 'a;
+
 impl Evaluation<'_> {
-    /// Measures all models. Pictures are kept in `checkpoint` as they are drawn, and copied to
-    /// `images/<model>/000.png` and on in `output` at the end.
-    pub fn run(
+    /// Measures all models. Their pictures go to `images/<model>/000.png` and on in `output`.
+    pub fn run<E: From<MetricError>>(
         &self,
         output: &Path,
-        checkpoint: &Path,
+        keep: &Keep<'_, E>,
         progress: &dyn Progress,
         interrupt: &Interrupt,
-    ) -> Result<Outcome, MetricError> {
+    ) -> Result<Outcome, E> {
         self.check()?;
         let teacher = self.teacher_index()?;
-        let device = self.conditioning.encoder_hidden_states.device();
-        let judge = match self.scorer.filter(|_| self.needed(Need::Scorer)) {
-            Some(scorer) => {
-                let captions = if self.captions.is_empty() { self.prompts } else { self.captions };
-                Some(Judge::new(scorer, self.prompts, captions, device)?)
-            }
-            None => None,
-        };
-        let first = (self.models[teacher].load)()?;
-        let (height, width) = first.config().sample_size;
-        let points = self.points.filter(|_| self.needed(Need::Points));
-        let mut exam = Exam {
-            prompts: self.prompts,
-            conditioning: self.conditioning,
-            latent: [first.config().in_channels, height, width],
-            judge,
-            captions: if self.captions.is_empty() { self.prompts } else { self.captions },
-            attributes: self.attributes,
-            points: None,
-            batch: self.batch,
-        };
-        if let Some(points) = points {
-            exam.points = Some((points, predict(&first, points, self.batch)?));
-        }
-
+        let room = Room::new(self, teacher);
         progress.length((self.models.len() * self.prompts.len()) as u64, "pictures");
-        let mut first = Some(first);
-        let mut values: Vec<BTreeMap<&str, Vec<f64>>> = vec![BTreeMap::new(); self.models.len()];
-        // The teacher is in memory already.
+        let mut values = vec![BTreeMap::new(); self.models.len()];
         let order = [teacher].into_iter().chain((0..self.models.len()).filter(|&index| index != teacher));
         for (done, index) in order.enumerate() {
-            let model = &self.models[index];
-            let unet = match first.take() {
-                Some(unet) => unet,
-                None => (model.load)()?,
-            };
-            let before = done * self.prompts.len();
-            let folder = checkpoint.join("images").join(model.name);
-            let drawn = &mut |count: usize| progress.position((before + count) as u64);
-            let subject = self.sit(&exam, &unet, &folder, interrupt, drawn)?;
-            for metric in self.metrics {
-                interrupt.check()?;
-                let measured = metric.measure(&exam, &subject)?;
-                if let Some(index) = measured.iter().position(|value| !value.is_finite()) {
-                    let (metric, found) = (metric.name(), measured[index]);
-                    return Err(MetricError::NotFinite {
-                        metric,
-                        model: model.name.to_owned(),
-                        found,
-                        index,
-                    });
-                }
-                values[index].insert(metric.name(), measured);
+            let position = |count: usize| progress.position((done * self.prompts.len() + count) as u64);
+            let part = keep(index, &|folder, checkpoint| {
+                room.examine(index, folder, checkpoint, interrupt, &mut |count| position(count))
+            })?;
+            position(self.prompts.len());
+            if self.vae.is_some() {
+                let images = output.join("images").join(self.models[index].name);
+                gallery::link(&part.join("images"), &images)?;
             }
-        }
-        if self.vae.is_some() {
-            self.publish(output, checkpoint)?;
+            values[index] = Room::values(&part)?;
+            values[index].extend(room.passing(index)?);
         }
         Ok(self.outcome(&values, teacher))
     }
@@ -170,7 +136,7 @@ impl Evaluation<'_> {
         }
     }
 
-    fn needed(&self, need: Need) -> bool {
+    pub(super) fn needs(&self, need: Need) -> bool {
         self.metrics.iter().any(|metric| metric.needs().contains(&need))
     }
 
@@ -179,52 +145,7 @@ impl Evaluation<'_> {
         found.ok_or_else(|| MetricError::NoTeacher { name: self.teacher.to_owned() })
     }
 
-    /// Draws a model's pictures and shows them to the judge.
-    fn sit<'u>(
-        &self,
-        exam: &Exam<'_>,
-        unet: &'u UNet,
-        folder: &Path,
-        interrupt: &Interrupt,
-        drawn: &mut dyn FnMut(usize),
-    ) -> Result<Subject<'u>, MetricError> {
-        let Some(vae) = self.vae else { return Ok(Subject { unet, features: None }) };
-        let gallery = Gallery {
-            vae,
-            conditioning: self.conditioning,
-            unconditional: self.unconditional,
-            latent: exam.latent,
-            batch: self.batch,
-            random: self.random,
-        };
-        let generator = Generator {
-            unet,
-            schedule: self.schedule,
-            sampler: self.sampler,
-            steps: self.steps,
-            guidance_scale: self.guidance_scale,
-        };
-        let pictures = gallery.draw(&generator, folder, interrupt, drawn)?;
-        let features = exam.judge.as_ref().map(|judge| judge.look(&pictures)).transpose()?;
-        Ok(Subject { unet, features })
-    }
-
-    /// Copies the pictures to where the artefact has them.
-    fn publish(&self, output: &Path, checkpoint: &Path) -> Result<(), MetricError> {
-        for model in self.models {
-            let relative = Path::new("images").join(model.name);
-            let (from, to) = (checkpoint.join(&relative), output.join(&relative));
-            let failed = |source| MetricError::File { path: to.clone(), source };
-            fs::create_dir_all(&to).map_err(failed)?;
-            for index in 0..self.prompts.len() {
-                let path = gallery::picture_path(&from, index);
-                fs::copy(&path, gallery::picture_path(&to, index)).map_err(failed)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn outcome(&self, values: &[BTreeMap<&str, Vec<f64>>], teacher: usize) -> Outcome {
+    fn outcome(&self, values: &[BTreeMap<String, Vec<f64>>], teacher: usize) -> Outcome {
         let mut outcome = Outcome {
             metrics: Metrics::new(self.teacher, self.prompts.len()),
             timings: Metrics::new(self.teacher, self.prompts.len()),

@@ -10,7 +10,7 @@ use image::RgbImage;
 
 use super::MetricError;
 use crate::backend::Random;
-use crate::base::Interrupt;
+use crate::base::{Interrupt, files};
 use crate::data::pictures;
 use crate::model::unet::Conditioning;
 use crate::model::vae::AutoencoderKl;
@@ -84,6 +84,11 @@ impl Gallery<'_> {
 /// Where a picture lies.
 pub fn picture_path(folder: &Path, index: usize) -> PathBuf {
     folder.join(format!("{index:03}.png"))
+}
+
+/// Gives pictures a second place.
+pub(super) fn link(from: &Path, to: &Path) -> Result<(), MetricError> {
+    files::link_tree(from, to).map_err(|source| MetricError::File { path: to.to_owned(), source })
 }
 
 fn narrow(texts: &Conditioning, start: usize, count: usize) -> candle_core::Result<Conditioning> {

@@ -19,12 +19,13 @@ mod peak_memory;
 mod pick_score;
 mod read;
 mod record;
+mod room;
 
 use serde::{Deserialize, Serialize};
 
 pub use bootstrap::{Interval, bootstrap};
 pub use error::MetricError;
-pub use evaluation::{Candidate, Evaluation, Outcome};
+pub use evaluation::{Candidate, Evaluation, Fill, Keep, Outcome};
 pub use exam::{Exam, Subject};
 pub use gallery::{Gallery, picture_path};
 pub use judge::Judge;

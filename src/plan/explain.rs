@@ -98,7 +98,7 @@ pub fn explain(
         let sources = pipeline.files(index)?;
         let repositories = sources.values().filter_map(Source::repository).cloned().collect();
         let files = contents(pipeline, index, sources, store)?;
-        let new = manifest(entry, pipeline.seed, device, &known, &files);
+        let new = manifest(entry, device, &known, &files);
         let last = store.last_manifest(&pipeline.name, &entry.id);
         let outcome = if inputs.is_empty() {
             look_up(&new, last.as_ref(), store, |digest| {
@@ -250,7 +250,7 @@ mod tests {
                 let files = contents(&pipeline, index, sources, &store).expect("it can be read");
                 let inputs =
                     graph.inputs(index).into_iter().map(|(name, from)| (name.to_owned(), digests[&from]));
-                let manifest = manifest(entry, pipeline.seed, DeviceClass::Cpu, &inputs.collect(), &files);
+                let manifest = manifest(entry, DeviceClass::Cpu, &inputs.collect(), &files);
                 let begun = store.begin(&manifest.key(), false, &Interrupt::default(), &mut |_| {});
                 let Begun::Work(work) = begun.expect("a cache that can be written") else { panic!("cached") };
                 std::fs::write(work.output().join("bytes"), entry.id.as_str()).expect("an output folder");

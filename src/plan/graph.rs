@@ -10,7 +10,7 @@ use petgraph::visit::{Dfs, EdgeRef, Reversed};
 use serde::{Deserialize, Serialize};
 
 use crate::base::StageId;
-use crate::config::{ConfigError, Pipeline, Place, Problem};
+use crate::config::{ConfigError, Pipeline, Problem, StageEntry};
 use crate::stage::{ArtefactKind, Input};
 
 /// The stages of a pipeline, by their index in the file, and their references.
@@ -30,6 +30,16 @@ pub struct Node {
     pub stage: String,
     /// What it makes.
     pub output: ArtefactKind,
+    /// Of a branch of a sweep: the `id:` in the file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<StageId>,
+}
+
+impl Node {
+    /// The `id:` in the file.
+    pub fn origin(&self) -> &StageId {
+        self.origin.as_ref().unwrap_or(&self.id)
+    }
 }
 
 /// A reference.
@@ -56,19 +66,20 @@ impl Graph {
         let mut graph = DiGraph::new();
         for entry in &pipeline.stages {
             let info = entry.stage.info();
-            graph.add_node(Node { id: entry.id.clone(), stage: info.name.to_owned(), output: info.output });
+            let (id, origin) = (entry.id.clone(), (entry.id != entry.origin).then(|| entry.origin.clone()));
+            graph.add_node(Node { id, stage: info.name.to_owned(), output: info.output, origin });
         }
         for (to, entry) in pipeline.stages.iter().enumerate() {
             for input in entry.stage.inputs() {
-                let from = resolve(&graph, to, &input)
-                    .map_err(|problem| pipeline.error(problem, &Place::parameter(to, &input.name)))?;
+                let from = resolve(&graph, &pipeline.stages, entry, &input)
+                    .map_err(|problem| pipeline.error(problem, &pipeline.place(to, &input.name)))?;
                 graph.add_edge(from, NodeIndex::new(to), input.name);
             }
         }
         let order = order(&graph);
         if order.len() < graph.node_count() {
             let (problem, stage, input) = cycle(&graph);
-            return Err(pipeline.error(problem, &Place::parameter(stage, &input)));
+            return Err(pipeline.error(problem, &pipeline.place(stage, &input)));
         }
         Ok(Self { graph, order })
     }
@@ -88,11 +99,6 @@ impl Graph {
         self.graph.node_weights()
     }
 
-    /// The index of a stage.
-    pub fn find(&self, id: &str) -> Option<usize> {
-        self.stages().position(|node| node.id.as_str() == id)
-    }
-
     /// All references, by reader, then as the reader lists them.
     pub fn edges(&self) -> Vec<Edge> {
         let edge = |edge: petgraph::graph::EdgeReference<'_, String>| Edge {
@@ -110,6 +116,32 @@ impl Graph {
             edges.map(|edge| (edge.id(), edge.weight().as_str(), edge.source().index())).collect();
         inputs.sort_unstable();
         inputs.into_iter().map(|(_, name, from)| (name, from)).collect()
+    }
+
+    /// The graph with all branches of a stage as one: `selection x 24`.
+    pub fn folded(&self) -> Self {
+        let mut stages: Vec<(StageId, usize, Node)> = Vec::new();
+        let mut place = Vec::new();
+        for node in self.stages() {
+            let known = stages.iter().position(|(origin, ..)| origin == node.origin());
+            place.push(known.unwrap_or(stages.len()));
+            match known {
+                Some(index) => stages[index].1 += 1,
+                None => stages.push((node.origin().clone(), 1, Node { origin: None, ..node.clone() })),
+            }
+        }
+        let mut edges: Vec<Edge> = Vec::new();
+        for edge in self.edges() {
+            let edge = Edge { from: place[edge.from], to: place[edge.to], input: edge.input };
+            if !edges.contains(&edge) {
+                edges.push(edge);
+            }
+        }
+        let name = |(origin, count, node): (StageId, usize, Node)| match count {
+            1 => Node { id: origin, ..node },
+            _ => Node { id: format!("{origin} × {count}").into(), ..node },
+        };
+        Parts { stages: stages.into_iter().map(name).collect(), edges }.into()
     }
 
     /// A stage and everything it needs: what `--until` runs.
@@ -145,19 +177,34 @@ impl From<Parts> for Graph {
     }
 }
 
-/// The stage an input names, if it makes what the input needs.
-fn resolve(graph: &DiGraph<Node, String>, reader: usize, input: &Input<'_>) -> Result<NodeIndex, Problem> {
-    let stage = graph[NodeIndex::new(reader)].id.to_string();
-    let (parameter, found) = (input.name.clone(), input.stage.to_string());
-    let others = || graph.node_weights().filter(|node| node.id.as_str() != stage);
-    let Some(from) = graph.node_indices().find(|&index| graph[index].id == *input.stage) else {
-        let known = others().map(|node| node.id.to_string()).collect();
-        return Err(Problem::UnknownId { stage, parameter, found, known });
+/// The stage an input names, if it makes what the input needs. Of the branches of a swept stage it is the one whose
+/// values all reach the reader too.
+fn resolve(
+    graph: &DiGraph<Node, String>,
+    stages: &[StageEntry],
+    reader: &StageEntry,
+    input: &Input<'_>,
+) -> Result<NodeIndex, Problem> {
+    let (stage, parameter, found) = (reader.id.to_string(), input.name.clone(), input.stage.to_string());
+    let others = |fits: &dyn Fn(&Node) -> bool| {
+        let mut ids: Vec<String> = Vec::new();
+        for node in graph.node_weights().filter(|node| *node.origin() != reader.origin && fits(node)) {
+            if !ids.iter().any(|id| id == node.origin().as_str()) {
+                ids.push(node.origin().to_string());
+            }
+        }
+        ids
+    };
+    let is_named = |other: &StageEntry| {
+        other.origin == *input.stage
+            && other.branch.iter().all(|(axis, value)| reader.branch.get(axis) == Some(value))
+    };
+    let Some(from) = stages.iter().position(is_named).map(NodeIndex::new) else {
+        return Err(Problem::UnknownId { stage, parameter, found, known: others(&|_| true) });
     };
     let node = &graph[from];
     if node.output != input.kind {
-        let fitting =
-            others().filter(|node| node.output == input.kind).map(|node| node.id.to_string()).collect();
+        let fitting = others(&|node| node.output == input.kind);
         let (name, made, needed) = (node.stage.clone(), node.output, input.kind);
         return Err(Problem::WrongKind { stage, parameter, needed, found, name, made, fitting });
     }
@@ -272,6 +319,35 @@ mod tests {
             "pipeline::unknown_id",
             (5, 64),
             &["`models.two` of `e`"],
+        );
+    }
+
+    #[test]
+    fn a_branch_reads_the_branches_with_its_values() {
+        let stages = "- { id: m, use: load, with: { model: x } }\n\
+             - { id: n, use: load, with: { model: x } }\n\
+             - { id: p, use: select, with: { model: m } }\n\
+             - { id: q, use: select, with: { model: m, after: p } }\n";
+        let swept = graph(&format!("{stages}sweep: {{ p.model: [m, n], q.ratio: [0.3, 0.5] }}\n"));
+        let swept = swept.expect("the references are right");
+        let named = |id: &str| swept.stages().position(|node| node.id.as_str() == id).expect(id);
+        let reads = |id: &str| swept.inputs(named(id)).into_iter().map(|(_, from)| from).collect::<Vec<_>>();
+        for model in ["m", "n"] {
+            let p = format!("p@model={model}");
+            assert_eq!(reads(&p), [named(model)]);
+            assert_eq!(reads(&format!("q@model={model},ratio=0.5")), [named("m"), named(&p)]);
+        }
+        let folded = swept.folded();
+        let ids = folded.stages().map(|node| node.id.as_str()).collect::<Vec<_>>();
+        assert_eq!(ids, ["m", "n", "p × 2", "q × 4"]);
+        assert_eq!(folded.inputs(3), [("model", 0), ("after", 2)]);
+
+        let sweep = "sweep: { p.model: [m, tacher] }\n";
+        expect(
+            &format!("{stages}{sweep}"),
+            "pipeline::unknown_id",
+            (8, 23),
+            &["`model` of `p@model=tacher`"],
         );
     }
 

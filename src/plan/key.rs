@@ -8,7 +8,7 @@
 //! | digest of each input artefact, by parameter | always | contents decide, not which stage made them |
 //! | digest of each file or folder, by parameter | always | contents decide, not where they lie |
 //! | commit of each repository of the hub, by parameter | always | it names the contents, which need not be here to plan |
-//! | pipeline seed and stage id | if the stage is seeded | both name its random streams |
+//! | pipeline seed and stage `id:` | if the stage is seeded | both name its random streams |
 //! | device class (`cpu`, `cuda`) | if the stage computes | kernels round differently |
 //! | version of the kernels | if the stage computes | so do other kernels |
 //!
@@ -20,6 +20,7 @@
 //! | a path, a modification time, a host or user name | moving or cloning a project runs everything again |
 //! | device index, thread count, memory budget | the next free GPU, or a bigger machine, misses the cache |
 //! | other stages, their order, the pipeline's name | adding a stage runs the others again |
+//! | a sweep, and what it makes of an id | adding a value runs the others again |
 //! | comments, layout and key order of the file | tidying a file costs a night |
 //! | a default written out | stating what holds anyway runs it again |
 //!
@@ -44,7 +45,6 @@ const LAYOUT: u32 = 1;
 /// repositories by the names of [`Stage::files`].
 pub fn manifest(
     entry: &StageEntry,
-    seed: u64,
     device: DeviceClass,
     inputs: &BTreeMap<String, Digest>,
     files: &BTreeMap<String, Contents>,
@@ -60,7 +60,7 @@ pub fn manifest(
         manifest.field(&format!("file {name}"), contents);
     }
     if info.seeded {
-        manifest.field("seed", seed).field("id", &entry.id);
+        manifest.field("seed", entry.seed).field("id", &entry.origin);
     }
     if info.computes {
         manifest.field("device class", device).field("kernels", nn::VERSION);
@@ -79,7 +79,7 @@ mod tests {
         let digest = Digest::of(content.as_bytes());
         let inputs = BTreeMap::from([("model".to_owned(), digest)]);
         let files = BTreeMap::from([("model".to_owned(), Contents::Digest(digest))]);
-        let key = |entry| manifest(entry, pipeline.seed, device, &inputs, &files).key();
+        let key = |entry| manifest(entry, device, &inputs, &files).key();
         pipeline.stages.iter().map(key).collect()
     }
 

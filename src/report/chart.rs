@@ -24,8 +24,8 @@ pub(super) struct Chart<'a> {
     pub(super) log: bool,
 }
 
-// Okabe and Ito's palette, which people with colour-blindness can tell apart; line styles and the
-// legend's order say the same again.
+// Okabe and Ito's palette, which people with colour-blindness can tell apart; marks, dashes after the first round of
+// colours, and the legend's order say the same again.
 const COLOURS: [RGBColor; 7] = [
     RGBColor(0, 114, 178),
     RGBColor(213, 94, 0),
@@ -36,6 +36,8 @@ const COLOURS: [RGBColor; 7] = [
     RGBColor(90, 90, 90),
 ];
 const SIZE: (u32, u32) = (620, 330);
+/// A line of at most so many points has a mark at each.
+const MARKED: usize = 24;
 
 type DrawError<'a> = DrawingAreaErrorKind<<SVGBackend<'a> as DrawingBackend>::ErrorType>;
 
@@ -105,33 +107,66 @@ where
         .draw()?;
     for (index, one) in series.iter().enumerate() {
         let colour = COLOURS[index % COLOURS.len()];
-        let points = one.points.iter().copied();
-        let drawn = if one.line {
-            context.draw_series(LineSeries::new(points, colour.stroke_width(2)))?
-        } else {
-            context.draw_series(points.map(|point| Circle::new(point, 4, colour.filled())))?
-        };
-        let mark = one.line;
-        drawn.label(&one.name).legend(move |(x, y)| {
-            let height = if mark { 1 } else { 4 };
-            Rectangle::new([(x + 2, y - height), (x + 16, y + height)], colour.filled())
+        let points = || one.points.iter().copied();
+        let is_marked = !one.line || one.points.len() <= MARKED;
+        if one.line && index >= COLOURS.len() {
+            context.draw_series(DashedLineSeries::new(points(), 7, 4, colour.stroke_width(2)))?;
+        } else if one.line {
+            context.draw_series(LineSeries::new(points(), colour.stroke_width(2)))?;
+        }
+        let mark = move || Polygon::new(if is_marked { shape(index) } else { Vec::new() }, colour.filled());
+        let marks = points().filter(|_| is_marked).map(|point| EmptyElement::at(point) + mark());
+        let line = if one.line { vec![(-9, 0), (9, 0)] } else { Vec::new() };
+        context.draw_series(marks)?.label(&one.name).legend(move |(x, y)| {
+            let line = PathElement::new(line.clone(), colour.stroke_width(2));
+            EmptyElement::at((x + 10, y)) + line + mark()
         });
     }
     if series.len() > 1 {
         context
             .configure_series_labels()
-            // Losses fall to the right and predictions rise: the free corner differs.
-            .position(if chart.log {
-                SeriesLabelPosition::UpperRight
-            } else {
-                SeriesLabelPosition::LowerRight
-            })
+            .position(free_corner(series, chart.log))
             .background_style(WHITE.mix(0.85))
             .border_style(BLACK.mix(0.2))
             .label_font(("sans-serif", 12))
             .draw()?;
     }
     Ok(())
+}
+
+/// The outline of a series' marks, in pixels around the point: circle, square, triangle, diamond, triangle on its tip.
+fn shape(index: usize) -> Vec<(i32, i32)> {
+    match index % 5 {
+        0 => vec![(-2, -4), (2, -4), (4, -2), (4, 2), (2, 4), (-2, 4), (-4, 2), (-4, -2)],
+        1 => vec![(-4, -4), (4, -4), (4, 4), (-4, 4)],
+        2 => vec![(0, -5), (5, 4), (-5, 4)],
+        3 => vec![(0, -6), (5, 0), (0, 6), (-5, 0)],
+        _ => vec![(0, 5), (5, -4), (-5, -4)],
+    }
+}
+
+/// The corner of the plot with the fewest points: the legend goes there.
+fn free_corner(series: &[Series], log: bool) -> SeriesLabelPosition {
+    let scaled = |y: f64| if log { y.ln() } else { y };
+    let points = || series.iter().flat_map(|one| one.points.iter().map(|&(x, y)| (x, scaled(y))));
+    let middle = |pick: fn((f64, f64)) -> f64| {
+        let (low, high) = points()
+            .map(pick)
+            .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)));
+        (low + high) / 2.0
+    };
+    let (x, y) = (middle(|point| point.0), middle(|point| point.1));
+    let corners = [
+        (SeriesLabelPosition::UpperRight, true, true),
+        (SeriesLabelPosition::UpperLeft, false, true),
+        (SeriesLabelPosition::LowerRight, true, false),
+        (SeriesLabelPosition::LowerLeft, false, false),
+    ];
+    let crowd = |right: bool, upper: bool| {
+        points().filter(|point| (point.0 > x) == right && (point.1 > y) == upper).count()
+    };
+    let corners = corners.into_iter().min_by_key(|(_, right, upper)| crowd(*right, *upper));
+    corners.map_or(SeriesLabelPosition::UpperRight, |(corner, ..)| corner)
 }
 
 fn short(value: &f64) -> String {

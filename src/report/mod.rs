@@ -4,10 +4,12 @@
 //! maud escapes every text that comes from a file.
 
 mod chart;
+mod curves;
 mod folder;
 mod page;
 mod quality;
 mod sections;
+mod sweep;
 mod unet;
 
 use std::io;

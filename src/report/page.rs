@@ -3,7 +3,7 @@
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::folder::{Folder, Shown};
-use super::{quality, sections};
+use super::{quality, sections, sweep};
 use crate::base::units;
 use crate::plan;
 use crate::run::{RunRecord, State};
@@ -30,29 +30,34 @@ pub(super) fn page(folders: &[Folder]) -> Markup {
 
 fn run(folder: &Folder) -> Markup {
     let record = &folder.record;
+    let is_sweep = !record.axes.is_empty();
+    let alone = || folder.shown.iter().filter(|(stage, _)| !sweep::is_branch(folder, stage));
     html! {
         header {
             h1 { (record.name) }
             p class="soft" {
                 "laptop-diff " (record.program) " · " (record.started)
                 @if let Some(seconds) = record.seconds { " · " (units::seconds(seconds)) }
-                " · seed " (record.seed) " · " (record.device.class)
+                @if record.axes.iter().all(|axis| axis.parameter != "seed") { " · seed " (record.seed) }
+                " · " (record.device.class)
             }
         }
         (cards(folder))
         h2 { "Pipeline" }
-        figure { (PreEscaped(plan::svg(&record.graph))) }
-        @for (stage, shown) in &folder.shown {
+        figure { (PreEscaped(plan::svg(&record.graph.folded()))) }
+        @if is_sweep { (sweep::compared(folder)) }
+        @for (stage, shown) in alone() {
             @if let Shown::Metrics(measured) = shown { (quality::measured(stage, measured)) }
         }
-        @for (stage, shown) in &folder.shown {
+        @for (stage, shown) in alone() {
             @match shown {
-                Shown::Scores(scores) => (sections::scores(scores, folder.plan())),
+                Shown::Scores(scores) => (sections::scores(scores, folder.plan().filter(|_| !is_sweep))),
                 Shown::Plan(plan) => (sections::plan(plan)),
                 Shown::Losses(lines) => (sections::losses(stage, lines)),
                 Shown::Metrics(_) | Shown::Export(_) => {}
             }
         }
+        @if is_sweep { (sweep::alone(folder)) }
         (sections::exports(&folder.exports()))
         (provenance(record))
     }
@@ -64,14 +69,16 @@ fn cards(folder: &Folder) -> Markup {
         |name: &str, value: String| html! { div class="card" { span class="soft" { (name) } b { (value) } } };
     html! {
         div class="cards" {
-            @if let Some(plan) = folder.plan() {
+            @if !folder.record.axes.is_empty() {
+                @for (name, value) in sweep::cards(folder) { (card(&name, value)) }
+            } @else if let Some(plan) = folder.plan() {
                 @let kept = plan.unet_parameters - plan.removed_parameters;
                 (card("U-Net parameters", format!("{} → {}", units::count(plan.unet_parameters), units::count(kept))))
                 (card("removed", format!("{:.1} %", 100.0 * plan.ratio_reached)))
                 (card("units removed", plan.removed.len().to_string()))
             }
-            @for (_, shown) in &folder.shown {
-                @if let Shown::Metrics(measured) = shown {
+            @for (stage, shown) in &folder.shown {
+                @if let Shown::Metrics(measured) = shown && !sweep::is_branch(folder, stage) {
                     @for model in measured.metrics.models.iter().filter(|model| model.model != measured.metrics.teacher) {
                         @for name in ["pick-score", "attribute-accuracy"] {
                             @if let Some(share) = model.metrics.get(name).and_then(|found| found.of_teacher) {
@@ -94,12 +101,13 @@ fn side_by_side(folders: &[Folder]) -> Markup {
         table {
             tr { th { "run" } th class="number" { "asked" } th class="number" { "removed" } th { "model" } th class="number" { "pick-score" } th class="number" { "attribute-accuracy" } th class="number" { "output-loss" } }
             @for folder in folders {
-                @for (_, shown) in &folder.shown {
+                @let plan = folder.plan().filter(|_| folder.record.axes.is_empty());
+                @for (stage, shown) in &folder.shown {
                     @if let Shown::Metrics(measured) = shown {
                         @for model in &measured.metrics.models {
                             tr {
-                                td { (folder.record.name) }
-                                @if let Some(plan) = folder.plan() {
+                                td { (folder.record.name) @if sweep::is_branch(folder, stage) { " " (stage) } }
+                                @if let Some(plan) = plan {
                                     td class="number" { (format!("{:.1} %", 100.0 * plan.ratio_asked)) }
                                     td class="number" { (format!("{:.1} %", 100.0 * plan.ratio_reached)) }
                                 } @else { td {} td {} }

@@ -15,6 +15,14 @@ const ROWS: usize = 12;
 /// Everything of one evaluation.
 pub(super) fn measured(stage: &str, measured: &Measured) -> Markup {
     html! {
+        (numbers(stage, measured))
+        (pictures(measured))
+    }
+}
+
+/// One evaluation without its pictures.
+pub(super) fn numbers(stage: &str, measured: &Measured) -> Markup {
+    html! {
         h2 { "Evaluation: " code { (stage) } }
         (table(&measured.metrics))
         @if let Some(timings) = &measured.timings {
@@ -22,7 +30,6 @@ pub(super) fn measured(stage: &str, measured: &Measured) -> Markup {
             (table(timings))
         }
         @if !measured.metrics.baselines.is_empty() { (baselines(&measured.metrics.baselines)) }
-        (pictures(measured))
     }
 }
 
@@ -55,8 +62,13 @@ fn table(metrics: &Metrics) -> Markup {
     }
 }
 
+/// Which way is good.
 fn direction(metrics: &Metrics, name: &str) -> Markup {
-    let better = metrics.models.iter().find_map(|model| model.metrics.get(name)).map(|found| found.better);
+    arrow(metrics.models.iter().find_map(|model| model.metrics.get(name)).map(|found| found.better))
+}
+
+/// Which way is good, in words.
+pub(super) fn arrow(better: Option<Better>) -> Markup {
     html! {
         span class="soft" {
             @match better {
@@ -84,7 +96,8 @@ fn cell(measurement: &Measurement) -> Markup {
     }
 }
 
-fn value(value: f64, unit: &str) -> String {
+/// A number as people read it.
+pub(super) fn value(value: f64, unit: &str) -> String {
     match unit {
         "B" | "bytes" => units::bytes(value as u64),
         "s" => units::seconds(value),
@@ -145,9 +158,6 @@ fn pictures(measured: &Measured) -> Markup {
     // Spread over the prompts, so that the grid is no pick of the first ones.
     let count = measured.values.prompts.len();
     let rows: Vec<usize> = (0..count.min(ROWS)).map(|row| row * count / count.min(ROWS)).collect();
-    let picture = |model: &str, index: usize| {
-        measured.picture(model, index).map(|png| format!("data:image/png;base64,{}", BASE64.encode(png)))
-    };
     html! {
         @if models.iter().any(|model| measured.picture(model, 0).is_some()) {
             h3 { "Pictures" }
@@ -158,15 +168,22 @@ fn pictures(measured: &Measured) -> Markup {
                     tr {
                         td { (measured.values.prompts[index]) }
                         @for model in &models {
-                            td {
-                                @if let Some(source) = picture(model, index) {
-                                    img src=(source) alt=(format!("{model}: {}", measured.values.prompts[index]));
-                                }
-                            }
+                            td { (picture(measured, model, index)) }
                         }
                     }
                 }
             }
+        }
+    }
+}
+
+/// One picture, if it was drawn.
+pub(super) fn picture(measured: &Measured, model: &str, index: usize) -> Markup {
+    let source =
+        measured.picture(model, index).map(|png| format!("data:image/png;base64,{}", BASE64.encode(png)));
+    html! {
+        @if let Some(source) = source {
+            img src=(source) alt=(format!("{model}: {}", measured.values.prompts[index]));
         }
     }
 }

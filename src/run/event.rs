@@ -154,6 +154,9 @@ pub enum Event {
         cached: usize,
         /// How many failed.
         failed: usize,
+        /// How many could not run, because what they need failed.
+        #[serde(default)]
+        skipped: usize,
         /// The run folder.
         folder: PathBuf,
     },

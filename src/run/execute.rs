@@ -9,13 +9,14 @@ use candle_core::Device;
 
 use super::attempt::{Ended, attempt};
 use super::folder::RunFolder;
+use super::parts::Parts;
 use super::record::{ArtefactRecord, DeviceRecord};
 use super::reporter::Reporter;
 use super::{EVENT_FORMAT, Event, ExitCode, RunError, RunRecord, Sink, State};
 use crate::backend::{DeviceChoice, DeviceClass, Random, memory};
 use crate::base::{Interrupt, Interrupted, Manifest, StageId, clock};
 use crate::cache::{Begun, Entry, Lookup, Made, Store, Work};
-use crate::config::Pipeline;
+use crate::config::{Pipeline, StageEntry};
 use crate::plan::{self, Graph};
 use crate::stage::{Artefact, Context, Source};
 
@@ -66,19 +67,32 @@ pub fn execute(job: &Job<'_>) -> Result<RunRecord, RunError> {
 impl Job<'_> {
     /// The stages to run, by index.
     fn wanted(&self) -> Result<BTreeSet<usize>, RunError> {
-        let find = |flag, id: &StageId| {
-            self.graph.find(id.as_str()).ok_or_else(|| {
-                let known: Vec<_> = self.graph.stages().map(|node| format!("`{}`", node.id)).collect();
-                RunError::UnknownStage { flag, found: id.clone(), known: known.join(", ") }
-            })
-        };
         for id in &self.options.force {
-            find("--force", id)?;
+            self.named("--force", id)?;
         }
         match &self.options.until {
-            Some(id) => Ok(self.graph.with_ancestors(find("--until", id)?)),
+            Some(id) => {
+                let stages = self.named("--until", id)?;
+                Ok(stages.into_iter().flat_map(|index| self.graph.with_ancestors(index)).collect())
+            }
             None => Ok(self.graph.order().iter().copied().collect()),
         }
+    }
+
+    fn is_forced(&self, entry: &StageEntry) -> bool {
+        [&entry.id, &entry.origin].into_iter().any(|id| self.options.force.contains(id))
+    }
+
+    /// The stages that a flag names: one, or in a sweep all branches of one.
+    fn named(&self, flag: &'static str, id: &StageId) -> Result<Vec<usize>, RunError> {
+        let is_named = |entry: &StageEntry| entry.id == *id || entry.origin == *id;
+        let stages: Vec<_> =
+            (0..self.pipeline.stages.len()).filter(|&index| is_named(&self.pipeline.stages[index])).collect();
+        if stages.is_empty() {
+            let known: Vec<_> = self.graph.stages().map(|node| format!("`{}`", node.id)).collect();
+            return Err(RunError::UnknownStage { flag, found: id.clone(), known: known.join(", ") });
+        }
+        Ok(stages)
     }
 }
 
@@ -137,7 +151,7 @@ impl Executor<'_> {
         let stage = &mut self.record.stages[index];
         (stage.key, stage.manifest) = (Some(key), Some(manifest.clone()));
 
-        let force = job.options.force.contains(&id);
+        let force = job.is_forced(&job.pipeline.stages[index]);
         match job.store.lookup(&key)? {
             Lookup::Whole(entry) if !force => return self.settle(index, State::Cached, &manifest, &entry),
             Lookup::Damaged(damage) => self.tell(&Event::DamageFound {
@@ -176,7 +190,7 @@ impl Executor<'_> {
         let files = self.files[&index].iter().map(contents).collect::<Result<BTreeMap<_, _>, RunError>>()?;
         let inputs = self.inputs(index).into_iter().map(|(name, artefact)| (name, artefact.digest)).collect();
         let entry = &self.job.pipeline.stages[index];
-        Ok(plan::manifest(entry, self.job.pipeline.seed, self.record.device.class, &inputs, &files))
+        Ok(plan::manifest(entry, self.record.device.class, &inputs, &files))
     }
 
     /// Runs the stage, and puts what it makes into the cache.
@@ -196,16 +210,25 @@ impl Executor<'_> {
         });
 
         let tee = Tee(&self.folder, job.sink);
-        let files = &self.files[&index];
+        let (files, reporter) = (&self.files[&index], Reporter::new(&id, &tee));
+        let parts = Parts {
+            store: job.store,
+            kind: entry.stage.info().output,
+            force: job.is_forced(entry),
+            progress: &reporter,
+            interrupt: job.interrupt,
+        };
         let context = Context {
             id: &id,
+            manifest,
+            parts: &parts,
             inputs: &self.inputs(index),
             files,
             output: &work.output(),
             checkpoint: &work.checkpoint(),
             device: &device,
-            random: Random::new(job.pipeline.seed, id.as_str()),
-            progress: &Reporter::new(&id, &tee),
+            random: Random::new(entry.seed, entry.origin.as_str()),
+            progress: &reporter,
             interrupt: job.interrupt,
         };
         memory::reset_peak();
@@ -302,6 +325,7 @@ impl Executor<'_> {
             ran: self.record.count(State::Done),
             cached: self.record.count(State::Cached),
             failed: self.record.count(State::Failed),
+            skipped: self.record.count(State::Skipped),
             folder: self.folder.path().to_owned(),
         });
         match error {

@@ -10,6 +10,7 @@ mod event;
 mod execute;
 mod exit;
 mod folder;
+mod parts;
 mod record;
 mod reporter;
 pub mod signals;

@@ -8,7 +8,7 @@ use super::State;
 use crate::backend::{DeviceChoice, DeviceClass};
 use crate::base::{Digest, Manifest, StageId, clock, files};
 use crate::cache::Entry;
-use crate::config::Pipeline;
+use crate::config::{Axis, Branch, Pipeline};
 use crate::plan::Graph;
 use crate::stage::Artefact;
 
@@ -30,6 +30,9 @@ pub struct RunRecord {
     pub pipeline: String,
     /// Its stages and their references.
     pub graph: Graph,
+    /// What it sweeps.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub axes: Vec<Axis>,
     /// The root of all random numbers.
     pub seed: u64,
     /// Where it ran.
@@ -60,6 +63,9 @@ pub struct DeviceRecord {
 pub struct StageRecord {
     /// Its id.
     pub id: StageId,
+    /// In a sweep, the values that reach it by the names of their axes.
+    #[serde(default, skip_serializing_if = "Branch::is_empty")]
+    pub branch: Branch,
     /// Its `use:` name.
     pub stage: String,
     /// That stage's version.
@@ -100,6 +106,7 @@ impl RunRecord {
     pub(super) fn new(pipeline: &Pipeline, graph: &Graph, device: DeviceRecord) -> Self {
         let stages = pipeline.stages.iter().map(|entry| StageRecord {
             id: entry.id.clone(),
+            branch: entry.branch.clone(),
             stage: entry.stage.info().name.to_owned(),
             version: entry.stage.info().version,
             state: State::Waiting,
@@ -115,6 +122,7 @@ impl RunRecord {
             file: pipeline.path.clone(),
             pipeline: pipeline.text().to_owned(),
             graph: graph.clone(),
+            axes: pipeline.axes.clone(),
             seed: pipeline.seed,
             device,
             started: clock::now(),

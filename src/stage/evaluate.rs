@@ -12,7 +12,7 @@ use super::score::points;
 use super::{ArtefactKind, BadValue, Context, FileInput, Input, Stage, StageError, StageInfo};
 use crate::base::{Manifest, StageId, UnitId};
 use crate::data::{Encoder, prompts};
-use crate::metric::{self, Baseline, Candidate, Evaluation, Metric};
+use crate::metric::{self, Baseline, Candidate, Evaluation, Fill, Metric};
 use crate::model::ModelDirectory;
 use crate::model::vae::TileSide;
 use crate::sample::{self, NoiseSchedule};
@@ -208,8 +208,11 @@ impl Stage for Evaluate {
             batch: self.batch,
             random: &context.random,
         };
-        let mut outcome =
-            evaluation.run(context.output, context.checkpoint, context.progress, context.interrupt)?;
+        let keep = |index: usize, fill: &Fill<'_>| {
+            let part = self.part(context, models[index].0);
+            context.parts.part(&part, &|folder, checkpoint| Ok(fill(folder, checkpoint)?))
+        };
+        let mut outcome = evaluation.run::<StageError>(context.output, &keep, context.progress, context.interrupt)?;
         if let Some(plan) = plan {
             outcome.metrics.baselines = baselines(plan, context, teacher)?;
         }
@@ -218,6 +221,16 @@ impl Stage for Evaluate {
 }
 
 impl Evaluate {
+    /// What the values and pictures of one model depend on: everything but the other models and the plan.
+    fn part(&self, context: &Context<'_>, model: &str) -> Manifest {
+        let others = ["models", "teacher", "input plan"];
+        let mut part =
+            context.manifest.part(|name| !others.contains(&name) && !name.starts_with("input models."));
+        let digest = |name: &str| &context.input(&format!("models.{name}")).digest;
+        part.field("part", "model").input("model", digest(model)).input("teacher", digest(&self.teacher));
+        part
+    }
+
     fn metrics(&self) -> Result<Vec<&'static dyn Metric>, BadValue> {
         let find = |name: &String| {
             metric::find(name).map_err(|error| {

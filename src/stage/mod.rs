@@ -9,7 +9,7 @@ mod named;
 mod source;
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use candle_core::Device;
 use serde::Deserializer;
@@ -88,10 +88,25 @@ pub struct BadValue {
     pub message: String,
 }
 
+/// Keeps parts of stages' work that stages have in common, such as what an evaluation finds out about the teacher.
+pub trait Parts: Sync {
+    /// The folder of the part that depends on `manifest` alone: filled before, or by `fill`, which is given that folder
+    /// and one that outlives a crash.
+    fn part(
+        &self,
+        manifest: &Manifest,
+        fill: &dyn Fn(&Path, &Path) -> Result<(), StageError>,
+    ) -> Result<PathBuf, StageError>;
+}
+
 /// What a stage is given to run with.
 pub struct Context<'a> {
-    /// The stage's id in the pipeline.
+    /// The stage's id in the run.
     pub id: &'a StageId,
+    /// What its bytes depend on.
+    pub manifest: &'a Manifest,
+    /// Work that other stages may have done already.
+    pub parts: &'a dyn Parts,
     /// Input artefacts by the names of [`Stage::inputs`].
     pub inputs: &'a BTreeMap<String, Artefact>,
     /// What the paths lead to, by the names of [`Stage::files`].

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressState, ProgressStyle};
 
-use super::words;
+use super::words::{self, Teller};
 use crate::base::StageId;
 use crate::run::{Event, Sink};
 
@@ -17,10 +17,15 @@ const WITHOUT_LENGTH: &str = "running     {prefix} {spinner} {elapsed} {wide_msg
 /// A stage that has.
 const WITH_LENGTH: &str = "running     {prefix} [{bar:24}] {pos}/{len} {unit}, {pace} {wide_msg}";
 
+/// One whose id, as ids of sweeps can be, leaves no room for a bar.
+const WITH_LONG_NAME: &str = "running     {prefix} {pos}/{len} {unit}, {pace} {wide_msg}";
+const LONG_NAME: usize = 32;
+
 /// Draws on stderr.
 pub struct Bars {
     all: MultiProgress,
     running: Mutex<HashMap<StageId, ProgressBar>>,
+    teller: Mutex<Teller>,
 }
 
 impl Default for Bars {
@@ -32,7 +37,7 @@ impl Default for Bars {
 impl Bars {
     /// Bars on stderr.
     pub fn new() -> Self {
-        Self { all: MultiProgress::new(), running: Mutex::default() }
+        Self { all: MultiProgress::new(), running: Mutex::default(), teller: Mutex::default() }
     }
 
     fn running(&self) -> MutexGuard<'_, HashMap<StageId, ProgressBar>> {
@@ -54,7 +59,8 @@ impl Bars {
             bar.set_position(done);
             return;
         }
-        bar.set_style(style(WITH_LENGTH, unit));
+        let template = if stage.as_str().len() > LONG_NAME { WITH_LONG_NAME } else { WITH_LENGTH };
+        bar.set_style(style(template, unit));
         bar.set_length(total);
         // A resumed stage begins above zero; its rate counts from there.
         bar.set_position(done);
@@ -81,7 +87,8 @@ impl Sink for Bars {
             bar.finish_and_clear();
             self.all.remove(&bar);
         }
-        if let Some(line) = words::line(event) {
+        let line = self.teller.lock().unwrap_or_else(PoisonError::into_inner).line(event);
+        if let Some(line) = line {
             // A terminal that has gone away is no reason to stop the work.
             let _ = self.all.println(line);
         }

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::words;
+use super::words::{self, Teller};
 use crate::base::StageId;
 use crate::run::{Event, Sink};
 
@@ -20,6 +20,7 @@ pub struct Plain<W> {
 struct Inner<W> {
     out: W,
     running: HashMap<StageId, Running>,
+    teller: Teller,
 }
 
 /// What is known of a stage at work.
@@ -34,7 +35,7 @@ struct Running {
 impl<W: Write + Send> Plain<W> {
     /// Writes to `out`.
     pub fn new(out: W) -> Self {
-        Self { inner: Mutex::new(Inner { out, running: HashMap::new() }) }
+        Self { inner: Mutex::new(Inner { out, running: HashMap::new(), teller: Teller::default() }) }
     }
 }
 
@@ -78,7 +79,7 @@ impl<W> Inner<W> {
             _ => {}
         }
         let held = words::ended(event).and_then(|stage| Some((stage, self.running.remove(stage)?.note?)));
-        let line = words::line(event)?;
+        let line = self.teller.line(event)?;
         Some(match held {
             Some((stage, note)) => format!("{}\n{line}", words::state("note", stage, &note)),
             None => line,
@@ -113,7 +114,7 @@ mod tests {
 
     #[test]
     fn progress_is_told_now_and_then_with_rate_and_time_left() {
-        let mut inner = Inner { out: (), running: HashMap::new() };
+        let mut inner = Inner { out: (), running: HashMap::new(), teller: Teller::default() };
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let (stage, key) = (StageId::from("scores"), Digest::of(b"key"));
@@ -131,7 +132,7 @@ mod tests {
 
     #[test]
     fn no_note_is_lost_to_another() {
-        let mut inner = Inner { out: (), running: HashMap::new() };
+        let mut inner = Inner { out: (), running: HashMap::new(), teller: Teller::default() };
         let start = Instant::now();
         let (stage, key) = (StageId::from("scores"), Digest::of(b"key"));
         inner.line(

@@ -6,8 +6,54 @@ use crate::run::{Event, ExitCode};
 /// Wide enough for `interrupted`.
 const STATE_WIDTH: usize = 11;
 
+/// With more stages than this a run is told in fewer words: about as many lines as a terminal has.
+const MANY: usize = 24;
+
+/// Turns events into lines. In a run of many stages, those that follow each other in being cached have one line
+/// together, and each that is done says how many are over.
+#[derive(Default)]
+pub(super) struct Teller {
+    stages: usize,
+    over: usize,
+    cached: usize,
+    saved_seconds: f64,
+}
+
+impl Teller {
+    /// The line for an event, after what was held back.
+    pub(super) fn line(&mut self, event: &Event) -> Option<String> {
+        match event {
+            Event::RunStarted { stages, .. } => *self = Self { stages: stages.len(), ..Self::default() },
+            Event::StageCached { .. } | Event::StageSkipped { .. } => self.over += 1,
+            event => self.over += usize::from(ended(event).is_some()),
+        }
+        let is_long = self.stages > MANY;
+        if let Event::StageCached { seconds, .. } = event
+            && is_long
+        {
+            self.cached += 1;
+            self.saved_seconds += seconds;
+            return None;
+        }
+        let mut line = line(event)?;
+        if is_long && let Event::StageDone { .. } = event {
+            line = format!("{line}; {} of {}", self.over, self.stages);
+        }
+        if self.cached > 0 {
+            let (cached, saved) = (std::mem::take(&mut self.cached), std::mem::take(&mut self.saved_seconds));
+            let stages = if cached == 1 { "stage" } else { "stages" };
+            line = format!(
+                "{:<STATE_WIDTH$} {cached} {stages}, saves {}\n{line}",
+                "cached",
+                units::seconds(saved)
+            );
+        }
+        Some(line)
+    }
+}
+
 /// The line for an event; progress and notes have none, since each reader shows them in its own way.
-pub(super) fn line(event: &Event) -> Option<String> {
+fn line(event: &Event) -> Option<String> {
     Some(match event {
         Event::RunStarted { name, stages, .. } => {
             format!("{name}: {} {}", stages.len(), if stages.len() == 1 { "stage" } else { "stages" })
@@ -41,15 +87,22 @@ pub(super) fn line(event: &Event) -> Option<String> {
             state("interrupted", stage, "the same command goes on from here")
         }
         Event::StageSkipped { stage, because } => state("skipped", stage, &format!("it needs `{because}`")),
-        Event::RunDone { code, seconds, ran, cached, failed, folder } => {
+        Event::RunDone { code, seconds, ran, cached, failed, skipped, folder } => {
             let end = match *code {
                 code if code == ExitCode::Done.number() => "done",
                 code if code == ExitCode::Interrupted.number() => "interrupted",
                 _ => "failed",
             };
-            let failed = if *failed == 0 { String::new() } else { format!(", {failed} failed") };
+            let counts = [
+                (ran, "ran", true),
+                (cached, "cached", true),
+                (failed, "failed", false),
+                (skipped, "skipped", false),
+            ];
+            let counts = counts.into_iter().filter(|(count, _, always)| *always || **count > 0);
+            let counts: Vec<_> = counts.map(|(count, word, _)| format!("{count} {word}")).collect();
             let (took, folder) = (units::seconds(*seconds), folder.display());
-            format!("{end} in {took}: {ran} ran, {cached} cached{failed}; see {folder}")
+            format!("{end} in {took}: {}; see {folder}", counts.join(", "))
         }
         Event::StageProgress { .. } | Event::StageNote { .. } => return None,
     })
@@ -77,5 +130,40 @@ pub(super) fn ended(event: &Event) -> Option<&StageId> {
         | Event::StageFailed { stage, .. }
         | Event::StageInterrupted { stage } => Some(stage),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::Digest;
+
+    #[test]
+    fn a_long_run_tells_cached_stages_together() {
+        let (key, digest) = (Digest::of(b"key"), Digest::of(b"files"));
+        let cached = |stage: usize| Event::StageCached {
+            stage: format!("s{stage}").into(),
+            key,
+            digest,
+            seconds: 2.0,
+        };
+        let done =
+            Event::StageDone { stage: "s40".into(), key, digest, seconds: 1.0, bytes: 10, peak_bytes: None };
+        let tell = |count: usize| {
+            let mut teller = Teller::default();
+            let stages = (0..count).map(|stage| format!("s{stage}").into()).collect();
+            let (name, program) = ("t".to_owned(), "1".to_owned());
+            teller.line(&Event::RunStarted { format: 1, name, program, stages });
+            let lines: Vec<_> = (0..3).filter_map(|stage| teller.line(&cached(stage))).collect();
+            (lines.len(), teller.line(&done).unwrap_or_default())
+        };
+        let (lines, last) = tell(MANY);
+        assert!(lines == 3 && last.ends_with("10 B"), "{last}");
+        let (lines, last) = tell(MANY + 1);
+        assert!(
+            lines == 0 && last.starts_with("cached      3 stages, saves 6.0 s\ndone        s40"),
+            "{last}"
+        );
+        assert!(last.ends_with("; 4 of 25"), "{last}");
     }
 }

@@ -13,7 +13,7 @@ use super::{Event, Job, Options, RunError, RunRecord, Sink, State, execute};
 use crate::backend::DeviceChoice;
 use crate::base::{Interrupt, Manifest, StageId};
 use crate::cache::Store;
-use crate::config::{Pipeline, StageEntry};
+use crate::config::Pipeline;
 use crate::plan::Graph;
 use crate::stage::{ArtefactKind, Context, FileInput, Input, Stage, StageError, StageInfo};
 
@@ -172,7 +172,7 @@ impl Sandbox {
     }
 
     fn try_run(&self, stages: &[Fake]) -> (Result<RunRecord, RunError>, Vec<Event>) {
-        let entry = |fake: &Fake| StageEntry { id: fake.id.clone(), stage: Box::new(fake.clone()) };
+        let entry = |fake: &Fake| (fake.id.clone(), Box::new(fake.clone()) as Box<dyn Stage>);
         let stages = stages.iter().map(entry).collect();
         let pipeline = Pipeline::new(self.name, self.seed, stages, self.folder.join("pipeline.yaml"));
         let graph = Graph::new(&pipeline).expect("the references are right");

@@ -1,0 +1,100 @@
+//! Metrics of a sweep against one of its axes: a line for each value of a second axis, a plot for each choice of any more.
+
+use maud::{Markup, html};
+
+use super::chart::{Chart, Series};
+use super::folder::Measured;
+use super::sweep::{Curve, Row};
+use super::{quality, sections};
+use crate::config::Axis;
+use crate::metric::Better;
+
+/// All curves; nothing where no axis has numbers.
+pub(super) fn plots(axes: &[&Axis], rows: &[Row<'_>], curves: &[Curve<'_>], example: &Measured) -> Markup {
+    let Some(x) = abscissa(axes) else { return html! {} };
+    let mut others = axes.iter().copied().filter(|axis| *axis != x && axis.values.len() > 1);
+    let lines = others.next();
+    let others: Vec<&Axis> = others.collect();
+    let group = |row: &Row<'_>| -> Vec<String> {
+        others.iter().map(|axis| format!("{} {}", axis.name, row.value(axis))).collect()
+    };
+    let mut groups: Vec<Vec<String>> = rows.iter().map(group).collect();
+    groups.sort();
+    groups.dedup();
+    // A single value, such as a count of parameters, follows from the plan.
+    let is_drawn =
+        |curve: &&Curve<'_>| rows.iter().any(|row| row.find(curve).is_some_and(|found| found.count > 1));
+    let drawn: Vec<&Curve<'_>> = curves.iter().filter(is_drawn).collect();
+    // With nothing else to tell apart, the models share a plot.
+    let together = |a: &&Curve<'_>, b: &&Curve<'_>| a.metric == b.metric && lines.is_none();
+    html! {
+        div class="plots" {
+            @for models in drawn.chunk_by(together) {
+                @for choice in &groups {
+                    @let within: Vec<&Row<'_>> = rows.iter().filter(|row| group(row) == *choice).collect();
+                    figure {
+                        figcaption {
+                            b { (models[0].metric) }
+                            @if let [model] = models { " of " (model.model) }
+                            @for value in choice { ", " (value) }
+                            (quality::arrow(rows.iter().find_map(|row| row.find(models[0])).map(|found| found.better)))
+                        }
+                        (plot(&within, models, x, lines, example))
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The axis to draw against: a ratio if one is swept, else the first that has numbers.
+fn abscissa<'a>(axes: &[&'a Axis]) -> Option<&'a Axis> {
+    let is_number = |value: &String| value.parse::<f64>().is_ok();
+    let numeric =
+        axes.iter().copied().filter(|axis| axis.values.len() > 1 && axis.values.iter().all(is_number));
+    numeric.min_by_key(|axis| !is_ratio(axis))
+}
+
+fn is_ratio(axis: &Axis) -> bool {
+    axis.parameter.ends_with(".ratio")
+}
+
+fn plot(
+    rows: &[&Row<'_>],
+    models: &[&Curve<'_>],
+    x: &Axis,
+    lines: Option<&Axis>,
+    example: &Measured,
+) -> Markup {
+    // What was reached, since one criterion's plan may remove more than another's of the same ratio.
+    let reached = |row: &Row<'_>| row.plan.filter(|_| is_ratio(x)).map(|plan| plan.ratio_reached);
+    let at = |row: &Row<'_>| reached(row).or(row.value(x).parse().ok());
+    let line = |name: &str, model: &Curve<'_>, value: Option<(&Axis, &str)>| {
+        let own = rows.iter().filter(|row| value.is_none_or(|(axis, value)| row.value(axis) == value));
+        let mut points: Vec<_> = own.filter_map(|row| Some((at(row)?, row.find(model)?.value))).collect();
+        points.sort_by(|a, b| a.0.total_cmp(&b.0));
+        Series { name: name.to_owned(), points, line: true }
+    };
+    let mut series: Vec<Series> = match lines {
+        Some(axis) => axis.values.iter().map(|value| line(value, models[0], Some((axis, value)))).collect(),
+        None => models.iter().map(|model| line(model.model, model, None)).collect(),
+    };
+    let metric = models[0].metric;
+    let places = || series.iter().flat_map(|one| &one.points).map(|point| point.0);
+    let ends = [places().fold(f64::INFINITY, f64::min), places().fold(f64::NEG_INFINITY, f64::max)];
+    let teacher = example.metrics.get(&example.metrics.teacher, metric).filter(|found| found.value != 0.0);
+    if let Some(found) = teacher {
+        let points = ends.map(|end| (end, found.value)).to_vec();
+        series.push(Series { name: example.metrics.teacher.clone(), points, line: true });
+    }
+    let found = rows.iter().find_map(|row| row.find(models[0]));
+    let unit = found.map_or("", |found| found.unit.as_str());
+    let y = if unit.is_empty() { metric.to_owned() } else { format!("{metric} ({unit})") };
+    let is_share = rows.iter().any(|row| reached(row).is_some());
+    let words = if is_share { "share of parameters removed" } else { x.parameter.as_str() };
+    // A loss grows by factors, a quality falls by steps.
+    let values = || series.iter().flat_map(|one| &one.points).map(|point| point.1);
+    let spread = values().fold(0.0, f64::max) / values().fold(f64::INFINITY, f64::min);
+    let log = found.is_some_and(|found| found.better == Better::Lower) && spread > 10.0;
+    sections::plot(&Chart { x: words, y: &y, log }, &series)
+}
