@@ -10,12 +10,13 @@
 
 use std::collections::BTreeSet;
 
-use candle_core::{DType, Tensor};
+use candle_core::Tensor;
 
 use super::ScoreError;
 use crate::base::{Interrupt, UnitId};
 use crate::data::Calibration;
 use crate::model::unet::{PruneError, State, Step, UNet, Unit};
+use crate::nn::accumulation_dtype;
 
 /// A U-Net without some units.
 #[derive(Clone, Debug)]
@@ -32,7 +33,7 @@ pub trait Observer {
         Ok(())
     }
 
-    /// A variant arrived: its prediction less the teacher's, [b, c, h, w] in f32.
+    /// A variant arrived: its prediction less the teacher's, [b, c, h, w] in f32, or in f64 where the U-Net computes in it.
     fn finished(&mut self, variant: usize, difference: &Tensor) -> candle_core::Result<()>;
 }
 
@@ -42,10 +43,12 @@ impl<'a> Variant<'a> {
         Self { removed: vec![unit] }
     }
 
-    /// `unet` without these units. A Transformer2D that loses its last block goes whole.
+    /// `unet` without these units, of whatever granularity. A composite that loses the last of what it holds goes whole.
     pub fn without_all(unet: &'a UNet, units: &BTreeSet<UnitId>) -> Result<Self, PruneError> {
         let gone = unet.config().prune(units)?.removed_units;
-        Ok(Self { removed: unet.units().iter().filter(|unit| gone.contains(&unit.id)).collect() })
+        Ok(Self {
+            removed: unet.inventory().removable().iter().filter(|unit| gone.contains(&unit.id)).collect(),
+        })
     }
 }
 
@@ -107,11 +110,12 @@ pub fn walk(
             }
         }
     }
-    let prediction = teacher.hidden.to_dtype(DType::F32)?;
+    let dtype = accumulation_dtype(unet.dtype());
+    let prediction = teacher.hidden.to_dtype(dtype)?;
     for (variant, walker) in walkers.into_iter().enumerate() {
         // Without anything removed a variant is the teacher.
         let hidden = walker.state.map_or_else(|| prediction.clone(), |state| state.hidden);
-        observer.finished(variant, &hidden.to_dtype(DType::F32)?.sub(&prediction)?)?;
+        observer.finished(variant, &hidden.to_dtype(dtype)?.sub(&prediction)?)?;
     }
     Ok(())
 }
