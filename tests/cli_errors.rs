@@ -48,6 +48,35 @@ fn expect(output: &Output, code: i32, words: &[&str]) {
     }
 }
 
+/// How many units of a kind `inspect` lists.
+fn inspected(granularity: &str, kind: &str) -> usize {
+    let sandbox = Sandbox::new();
+    let model = root().join("examples/nano-sd");
+    let output = sandbox.run(&["inspect", &model.to_string_lossy(), "--granularity", granularity, "--json"]);
+    expect_code(&output, 0);
+    let inspection: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let units = inspection["units"].as_array().expect("a list");
+    units.iter().filter(|unit| unit["kind"] == kind).count()
+}
+
+#[test]
+fn inspect_lists_the_units_of_the_granularity() {
+    let transformers = inspected("resnet,block", "transformer");
+    assert!(transformers > 0);
+    for (granularity, kind, count) in [
+        ("resnet,block", "attn1", 0),
+        ("resnet,attn1", "attn1", transformers),
+        ("resnet,attn1", "transformer", 0),
+        ("attn1,attn2,ff", "transformer", transformers),
+        ("attn1,attn2,ff", "resnet", 0),
+    ] {
+        assert_eq!(inspected(granularity, kind), count, "{kind} of {granularity}");
+    }
+    let sandbox = Sandbox::new();
+    let output = sandbox.run(&["inspect", "model", "--granularity", "block,attn1"]);
+    expect(&output, 2, &["`block` beside `attn1`"]);
+}
+
 /// How many stages the cache holds.
 fn entries(sandbox: &Sandbox) -> usize {
     fs::read_dir(sandbox.path("cache/v1/entries")).map_or(0, |entries| entries.count())
@@ -74,6 +103,18 @@ fn a_wrong_pipeline_is_underlined_and_leaves_no_cache() {
         ("ratio: 0.5", "ratio: 1.5", 3, &["pipeline::bad_value", "small.yaml:16:58", "above 0 and below 1"]),
         ("ratio: 0.5", "ratio: half", 3, &["pipeline::wrong_type", "small.yaml:16:58", "a number"]),
         ("ratio: 0.5", "ratio: 0.5, solver: knapsak", 3, &["pipeline::bad_value", "knapsack"]),
+        (
+            "criteria: [magnitude]",
+            "granularity: [block, attn1]",
+            3,
+            &["pipeline::bad_value", "small.yaml:13:", "all of `attn1`, `attn2` and `ff`, or none"],
+        ),
+        (
+            "criteria: [magnitude]",
+            "granularity: [resnets]",
+            3,
+            &["pipeline::unknown_value", "small.yaml:13:64", "did you mean `resnet`", "`attn1`"],
+        ),
         (
             "scores: scores",
             "scores: score",

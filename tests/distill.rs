@@ -130,7 +130,12 @@ impl Classroom {
     }
 }
 
-const REMOVED: [&str; 2] = ["down_blocks.0.attentions.1", "up_blocks.0.resnets.1"];
+const REMOVED: [&str; 4] = [
+    "down_blocks.0.attentions.1",
+    "up_blocks.0.resnets.1",
+    "up_blocks.1.attentions.0.transformer_blocks.0.attn1",
+    "up_blocks.1.attentions.2.transformer_blocks.0.ff",
+];
 
 fn text(random: &Random, index: u64, rows: usize) -> Result<Conditioning, Box<dyn Error>> {
     let encoder_hidden_states = random.normal("text", index, &[rows, 5, 12], &CPU)?;

@@ -10,19 +10,19 @@ use candle_core::{DType, Device, Tensor};
 use diffusers::{Diffusers, save_prediction};
 use laptop_diff::backend::Random;
 use laptop_diff::base::UnitId;
-use laptop_diff::model::unet::{Mid, Origin};
+use laptop_diff::model::unet::{Mid, Origin, UnitKind};
 use laptop_diff::model::{Checkpoint, ModelDirectory, Prediction, UNetConfig};
 use laptop_diff::prune::{ExportError, Order, PROFILES, Profile, Remap, apply};
 use laptop_diff::select::layout;
 use laptop_diff::select::loader::{ENCODERS, encoder};
 use rand::seq::IndexedRandom;
 use serde_json::json;
-use small_unets::{configs, families, ids, plan, points, published};
+use small_unets::{configs, families, fine_ids, plan, points, published};
 
-/// A share of the units, chosen at random; transformers alone, or ResNets too.
+/// A share of the units, chosen at random, parts of blocks among them; transformers alone, or ResNets too.
 fn some_units(config: &UNetConfig, share: f64, resnets: bool, seed: u64) -> BTreeSet<UnitId> {
     let units: Vec<_> =
-        ids(config).into_iter().filter(|id| resnets || !id.as_str().contains("resnets")).collect();
+        fine_ids(config).into_iter().filter(|id| resnets || !id.as_str().contains("resnets")).collect();
     let mut stream = Random::new(seed, "units").stream("some", 0);
     units.sample(&mut stream, (share * units.len() as f64) as usize).cloned().collect()
 }
@@ -71,8 +71,12 @@ fn comfyui_finds_an_encoder_that_it_knows() -> miette::Result<()> {
         };
         let smallest = ENCODERS.iter().filter(holds).min_by_key(|known| known.iter().sum::<usize>());
         assert_eq!(Some(written.as_slice()), smallest.copied());
-        // Decoder and middle are read from the file and need no padding, but for a shell between two ResNets.
+        // Decoder and middle are read from the file and need no padding, but for a shell between two ResNets and for
+        // what lies inside of blocks.
+        let part =
+            |unit: &UnitId| UnitKind::PARTS.iter().any(|part| unit.as_str().ends_with(&format!(".{part}")));
         let padded = assembly.padded().iter().filter(|unit| !unit.as_str().starts_with("down_blocks"));
+        let padded = padded.filter(|unit| !part(unit));
         assert!(
             padded.clone().all(|unit| unit.as_str() == "mid_block.attentions.0"),
             "{:?}",
@@ -229,6 +233,37 @@ fn exports_predict_the_same_and_single_files_tell_what_they_are() -> miette::Res
         let strange = Order { anyway: false, ..order }.write(&folder.path().join("no"));
         assert!(matches!(strange, Err(ExportError::Stranger { .. })));
         assert!(!folder.path().join("no").exists());
+    }
+    Ok(())
+}
+
+/// No stock loader builds a block without one of its parts.
+#[test]
+fn parts_of_blocks_are_padded_for_stock_loaders_alone() -> miette::Result<()> {
+    let whole = published("sdxl-base");
+    let block = "up_blocks.0.attentions.1.transformer_blocks";
+    let [attn1, ff] = ["3.attn1", "5.ff"].map(|part| UnitId::from(format!("{block}.{part}")));
+    let before = UnitId::from(format!("{block}.1"));
+    let pruned = whole.prune(&BTreeSet::from([before, attn1.clone(), ff.clone()]))?;
+    for profile in PROFILES {
+        let assembly = profile.assemble(&pruned).expect("everything has a place");
+        let padded = assembly.padded();
+        match profile.name {
+            "diffusers-code" => assert!(padded.is_empty() && assembly.config() == &pruned),
+            // One block fewer before them.
+            "diffusers" | "comfyui" => {
+                let moved = ["2.attn1", "4.ff"].map(|part| UnitId::from(format!("{block}.{part}")));
+                assert_eq!(padded, &BTreeSet::from(moved), "{}", profile.name);
+                assert_eq!(assembly.padded_parameters(), 6_557_440 + 19_674_880);
+                for tensor in
+                    ["2.norm1.weight", "2.attn1.to_out.0.bias", "4.norm3.bias", "4.ff.net.0.proj.weight"]
+                {
+                    assert!(assembly.pads(&format!("{block}.{tensor}")), "{tensor}");
+                }
+                assert!(!assembly.pads(&format!("{block}.2.norm2.weight")));
+            }
+            _ => assert!(assembly.config() == &whole, "{}", profile.name),
+        }
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use laptop_diff::backend::Random;
 use laptop_diff::base::UnitId;
 use laptop_diff::model::UNetConfig;
-use laptop_diff::model::unet::{Mid, UnitKind};
+use laptop_diff::model::unet::{Inventory, Mid, UnitKind};
 use laptop_diff::prune::Profile;
 use laptop_diff::score::{Scores, UnitScores};
 use laptop_diff::select::loader::{ENCODERS, encoder};
@@ -19,7 +19,10 @@ use small_unets::published;
 
 /// Scores of random losses.
 fn scores(config: &UNetConfig, seed: u64) -> Scores {
-    let inventory = config.inventory();
+    scores_of(config, config.inventory(), seed)
+}
+
+fn scores_of(config: &UNetConfig, inventory: Inventory, seed: u64) -> Scores {
     let mut stream = Random::new(seed, "fit").stream("losses", 0);
     let unit = |unit: &laptop_diff::model::unet::Unit| UnitScores {
         id: unit.id.clone(),
@@ -215,6 +218,14 @@ fn what_cannot_fit_says_why() -> miette::Result<()> {
     let gone = BTreeSet::from(["mid_block.attentions.0".into()]);
     let pruned = scores(&published("sdxl-base").prune(&gone)?, 1);
     assert!(matches!(fitting(&pruned, "comfyui", 0.1), Err(SelectError::FitsPruned { .. })));
+    for (name, granularity) in [("sdxl-base", "resnet,transformer"), ("sd-v1-5", "resnet,attn1,attn2,ff")] {
+        let config = published(name);
+        let granularity = granularity.parse().expect("kinds that go together");
+        let other = scores_of(&config, config.inventory().at(granularity), 1);
+        assert!(matches!(fitting(&other, "diffusers", 0.1), Err(SelectError::OtherUnits { .. })));
+        let layout = layout("ssd-1b").map(Method::Layout)?;
+        assert!(matches!(make(&other, layout), Err(SelectError::OtherUnits { .. })), "{name}");
+    }
     let old = Scores { unet: Value::Null, ..sd15.clone() };
     assert!(matches!(fitting(&old, "diffusers", 0.1), Err(SelectError::NoConfiguration { .. })));
     assert!(make(&old, Method::Solver(SOLVERS[0], 0.1)).is_ok(), "what needs no configuration is selected");

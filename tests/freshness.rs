@@ -19,7 +19,7 @@ const KNOBS: &[(&str, &str, &str)] = &[
     (
         "score",
         "{ model: m, calibration: c }",
-        "{ criteria: [random], additivity-sets: 3, batch: 3, variants: 3 }",
+        "{ criteria: [random], granularity: [attn1], additivity-sets: 3, batch: 3, variants: 3 }",
     ),
     ("profile", "{ model: m }", "{ batch: 2, repetitions: 3 }"),
     (
@@ -91,6 +91,11 @@ fn every_parameter_enters_the_key() {
 fn stating_a_default_changes_nothing() {
     for (name, least, default) in [
         ("load", "{ model: m }", "{ model: m, dtype: f32 }"),
+        (
+            "score",
+            "{ model: m, calibration: c }",
+            "{ model: m, calibration: c, granularity: [block, resnet] }",
+        ),
         (
             "select",
             "{ scores: s, ratio: 0.5 }",

@@ -12,10 +12,10 @@ use laptop_diff::backend::Random;
 use laptop_diff::base::UnitId;
 use laptop_diff::data::Calibration;
 use laptop_diff::model::ModelDirectory;
-use laptop_diff::model::unet::UNet;
+use laptop_diff::model::unet::{UNet, UnitKind};
 use laptop_diff::prune::{ExportError, apply};
 use rand::seq::IndexedRandom;
-use small_unets::{configs, ids, plan, points};
+use small_unets::{configs, plan, points};
 
 fn open(folder: &Path) -> miette::Result<(ModelDirectory, UNet)> {
     let model = ModelDirectory::open(folder)?;
@@ -27,21 +27,25 @@ fn predict(unet: &UNet, points: &Calibration) -> Tensor {
     unet.forward(&points.sample, &points.timestep, &points.conditioning()).expect("a forward pass")
 }
 
-/// A third of the units: with luck of every kind, and some Transformer2D with all of its blocks.
-fn some_units(unet: &UNet, seed: u64) -> BTreeSet<UnitId> {
+/// A third of the units, or of the parts of blocks alone: with luck of every kind, and some Transformer2D with all of
+/// its blocks.
+fn some_units(unet: &UNet, parts_alone: bool, seed: u64) -> BTreeSet<UnitId> {
     let mut stream = Random::new(seed, "units").stream("some", 0);
-    let ids = ids(unet.config());
-    ids.sample(&mut stream, ids.len() / 3).cloned().collect()
+    let mut units = unet.inventory().removable().to_vec();
+    units.retain(|unit| !parts_alone || UnitKind::PARTS.contains(&unit.kind));
+    units.sample(&mut stream, units.len() / 3).map(|unit| unit.id.clone()).collect()
 }
 
 #[test]
 fn a_pruned_folder_reads_as_the_pruned_network() -> miette::Result<()> {
-    for (name, config) in configs() {
+    for ((name, config), parts_alone) in
+        configs().into_iter().flat_map(|one| [(one.clone(), false), (one, true)])
+    {
         let folder = tempfile::tempdir().expect("a folder");
         let (teacher_at, pruned_at) = (folder.path().join("teacher"), folder.path().join("pruned"));
         small_unets::save(&config, 1, &teacher_at)?;
         let (model, teacher) = open(&teacher_at)?;
-        let removed = some_units(&teacher, 2);
+        let removed = some_units(&teacher, parts_alone, 2);
         apply(&model, &plan(teacher.config(), removed.clone()), &pruned_at)?;
         let (_, pruned) = open(&pruned_at)?;
         let expected = teacher.prune(&removed)?;
@@ -107,12 +111,12 @@ fn other_parts_come_along_and_single_file_checkpoints_do_not() -> miette::Result
 #[ignore = "needs diffusers: LAPTOP_DIFF_TEST_PYTHON names a python that has it"]
 fn diffusers_loads_a_pruned_folder_and_predicts_the_same() -> miette::Result<()> {
     let diffusers = Diffusers::new();
-    for family in ["sd15", "sdxl"] {
+    for (family, parts_alone) in [("sd15", false), ("sd15", true), ("sdxl", false), ("sdxl", true)] {
         let folder = tempfile::tempdir().expect("a folder");
         let (teacher_at, pruned_at) = (folder.path().join("teacher"), folder.path().join("pruned"));
         diffusers.run(&[&"make", &teacher_at, &family]);
         let (model, teacher) = open(&teacher_at)?;
-        apply(&model, &plan(teacher.config(), some_units(&teacher, 4)), &pruned_at)?;
+        apply(&model, &plan(teacher.config(), some_units(&teacher, parts_alone, 4)), &pruned_at)?;
         let (_, pruned) = open(&pruned_at)?;
         let points = points(pruned.config(), 2, 5).expect("points");
         let file = folder.path().join("expected.safetensors");

@@ -2,7 +2,7 @@
 
 mod small_unets;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
@@ -13,11 +13,12 @@ use laptop_diff::base::{Interrupt, Progress, UnitId};
 use laptop_diff::data::Calibration;
 use laptop_diff::model::unet::{UNet, UNetConfig, Unit};
 use laptop_diff::model::weights::Weights;
+use laptop_diff::score::walk::{Observer, Variant, walk};
 use laptop_diff::score::{
     CRITERIA, Latency, Limits, ScoreError, Scores, Work, additivity, joint_losses, score, traverse,
 };
 use rand::seq::IndexedRandom;
-use small_unets::{configs, ids, points, weights};
+use small_unets::{configs, fine_ids, granularities, points, weights};
 
 /// Rounding of a prediction in f32, relative to its root mean square: some ten roundings of 2^-24 that
 /// add up along a few dozen layers. Batches of another size may sum in another order.
@@ -65,30 +66,77 @@ fn assert_agrees(found: f64, expected: f64, rounding: f64, what: &str) {
 fn the_walk_agrees_with_removing_and_running_whatever_the_chunks() -> miette::Result<()> {
     let interrupt = Interrupt::default();
     for (name, config) in configs() {
-        let unet = unet(&config, 1)?;
-        let points = points(unet.config(), 3, 2).expect("points");
-        let effects: Vec<_> =
-            ids(unet.config()).into_iter().map(|id| effect(&unet, &points, &BTreeSet::from([id]))).collect();
+        let whole = unet(&config, 1)?;
+        let points = points(whole.config(), 3, 2).expect("points");
+        let alone = |id: UnitId| (id.clone(), effect(&whole, &points, &BTreeSet::from([id])));
+        let effects: BTreeMap<_, _> = fine_ids(whole.config()).into_iter().map(alone).collect();
         let prediction =
-            unet.forward(&points.sample, &points.timestep, &points.conditioning()).expect("a pass");
+            whole.forward(&points.sample, &points.timestep, &points.conditioning()).expect("a pass");
         let prediction = doubles(&prediction);
         let rounding = ROUNDING * mean_product(&prediction, &prediction).sqrt();
-        for (batch, variants) in [(8, 64), (2, 64), (1, 5), (3, 1)] {
-            let folder = tempfile::tempdir().expect("a folder");
-            let found = traverse(&unet, &points, &work(batch, variants, folder.path(), &interrupt))?;
-            for (row, a) in effects.iter().enumerate() {
-                let unit = &unet.units()[row].id;
-                let loss = mean_product(a, a);
-                assert!(loss > 0.0, "{name}: removing {unit} changes nothing");
-                let what = format!("{name} {unit} in batches of {batch} and chunks of {variants}");
-                assert_agrees(found.gram.at(row, row), loss, rounding, &what);
-                for (column, b) in effects.iter().enumerate() {
-                    let bound = (loss.sqrt() + mean_product(b, b).sqrt()) * rounding + 1e-5 * loss;
-                    let off = (found.gram.at(row, column) - mean_product(a, b)).abs();
-                    assert!(off <= bound, "{what}: Gram entry {column} is off by {off}, bound {bound}");
-                    assert_eq!(found.gram.at(row, column), found.gram.at(column, row));
+        for unet in granularities().into_iter().map(|granularity| whole.clone().at(granularity)) {
+            let of_units: Vec<_> = unet.units().iter().map(|unit| &effects[&unit.id]).collect();
+            // The finest units are the most: chunks of every kind there, of one elsewhere.
+            let chunks = [(2, 5), (8, 64), (1, 1)];
+            let chunks = if unet.units().len() == effects.len() { &chunks[..] } else { &chunks[..1] };
+            for &(batch, variants) in chunks {
+                let folder = tempfile::tempdir().expect("a folder");
+                let found = traverse(&unet, &points, &work(batch, variants, folder.path(), &interrupt))?;
+                for (row, a) in of_units.iter().enumerate() {
+                    let unit = &unet.units()[row].id;
+                    let loss = mean_product(a, a);
+                    assert!(loss > 0.0, "{name}: removing {unit} changes nothing");
+                    let what = format!("{name} {unit} in batches of {batch} and chunks of {variants}");
+                    assert_agrees(found.gram.at(row, row), loss, rounding, &what);
+                    for (column, b) in of_units.iter().enumerate() {
+                        let bound = (loss.sqrt() + mean_product(b, b).sqrt()) * rounding + 1e-5 * loss;
+                        let off = (found.gram.at(row, column) - mean_product(a, b)).abs();
+                        assert!(off <= bound, "{what}: Gram entry {column} is off by {off}, bound {bound}");
+                        assert_eq!(found.gram.at(row, column), found.gram.at(column, row));
+                    }
                 }
             }
+        }
+    }
+    Ok(())
+}
+
+/// The losses of a walk's variants, summed over points.
+struct Losses(Vec<f64>);
+
+impl Observer for Losses {
+    fn finished(&mut self, variant: usize, difference: &Tensor) -> candle_core::Result<()> {
+        self.0[variant] += difference.sqr()?.mean((1, 2, 3))?.sum_all()?.to_scalar::<f64>()?;
+        Ok(())
+    }
+}
+
+/// On the reference path nothing but rounding of 2^-53 is between the walk and the plain way.
+#[test]
+fn in_double_precision_the_walk_agrees_to_nine_digits() -> miette::Result<()> {
+    let interrupt = Interrupt::default();
+    for (name, config) in configs() {
+        let config = UNetConfig::parse(&config.to_string())?;
+        let tensors = weights(&config, 1).expect("weights").into_iter();
+        let tensors = tensors.map(|(name, tensor)| (name, tensor.to_dtype(DType::F64).expect("wider")));
+        let vb = VarBuilder::from_tensors(tensors.collect(), DType::F64, &Device::Cpu);
+        let unet = UNet::new(config, vb).expect("the weights fit");
+        let points = points(unet.config(), 3, 2).expect("points");
+        let run = |unet: &UNet| {
+            unet.forward(&points.sample, &points.timestep, &points.conditioning()).expect("a pass")
+        };
+        let variants: Vec<_> = unet.inventory().removable().iter().map(Variant::without).collect();
+        let mut losses = Losses(vec![0.0; variants.len()]);
+        for batch in [0..2, 2..3] {
+            let batch = points.batch(batch).expect("points");
+            walk(&unet, &batch, &variants, 8, &interrupt, &mut losses)?;
+        }
+        let teacher = run(&unet);
+        for (id, found) in fine_ids(unet.config()).into_iter().zip(losses.0) {
+            let pruned = unet.prune(&BTreeSet::from([id.clone()]))?;
+            let loss = run(&pruned).sub(&teacher).and_then(|d| d.sqr()?.mean_all()?.to_scalar::<f64>());
+            let (loss, found) = (loss.expect("a number"), found / points.len() as f64);
+            assert!((found - loss).abs() <= 1e-9 * loss, "{name} {id}: {found} instead of {loss}");
         }
     }
     Ok(())
@@ -105,13 +153,14 @@ fn a_streamed_unet_is_the_held_one_to_the_bit() -> miette::Result<()> {
         let config = UNetConfig::parse(&config.to_string())?;
         let points = points(&config, 3, 10).expect("points");
         let vb = || stored.builder(dtype, &Device::Cpu);
-        let held = UNet::new(config.clone(), vb()).expect("the weights fit");
-        let streamed = UNet::streamed(config, vb()).expect("the weights fit");
+        let fine = || granularities().swap_remove(2);
+        let held = UNet::new(config.clone(), vb()).expect("the weights fit").at(fine());
+        let streamed = UNet::streamed(config, vb()).expect("the weights fit").at(fine());
         let run = |unet: &UNet| {
             doubles(&unet.forward(&points.sample, &points.timestep, &points.conditioning()).expect("a pass"))
         };
         assert_eq!(run(&streamed), run(&held), "{name}");
-        for id in ids(held.config()) {
+        for id in fine_ids(held.config()) {
             let without = BTreeSet::from([id]);
             assert_eq!(run(&streamed.prune(&without)?), run(&held.prune(&without)?), "{name}: {without:?}");
         }
@@ -136,9 +185,9 @@ fn joint_losses_agree_with_removing_and_running() -> miette::Result<()> {
         let unet = unet(&config, 3)?;
         let points = points(unet.config(), 3, 4).expect("points");
         let mut stream = Random::new(1, "sets").stream(name, 0);
-        let mut sets: Vec<BTreeSet<UnitId>> =
-            (0..12).map(|size| ids(unet.config()).sample(&mut stream, size * 2).cloned().collect()).collect();
-        sets.push(ids(unet.config()).into_iter().collect());
+        let mut some = |count| fine_ids(unet.config()).sample(&mut stream, count).cloned().collect();
+        let mut sets: Vec<BTreeSet<UnitId>> = (0..12).map(|size| some(size * 2)).collect();
+        sets.push(fine_ids(unet.config()).into_iter().collect());
         let prediction =
             unet.forward(&points.sample, &points.timestep, &points.conditioning()).expect("a pass");
         let prediction = doubles(&prediction);
@@ -234,7 +283,7 @@ fn every_criterion_gives_every_unit_a_number_and_the_file_keeps_them() -> miette
 #[test]
 fn a_units_time_is_that_of_its_steps() -> miette::Result<()> {
     let (_, config) = configs().swap_remove(1);
-    let unet = unet(&config, 9)?;
+    let unet = unet(&config, 9)?.at(granularities().swap_remove(2));
     let latency = Latency::measure(&unet, 2, 3, &Device::Cpu, &Silent, &Interrupt::default())?;
     let of = |units: &mut dyn Iterator<Item = &Unit>| -> f64 {
         units.map(|unit| latency.seconds(&unit.id).expect("every unit was timed")).sum()
@@ -243,7 +292,7 @@ fn a_units_time_is_that_of_its_steps() -> miette::Result<()> {
     assert!(outermost > 0.0 && outermost <= latency.total_seconds, "{outermost} of {latency:?}");
     for whole in unet.units() {
         let inside = of(&mut unet.units().iter().filter(|unit| unit.parent.as_ref() == Some(&whole.id)));
-        assert!(inside <= of(&mut [whole].into_iter()), "{} takes less than its blocks", whole.id);
+        assert!(inside <= of(&mut [whole].into_iter()), "{} takes less than what it holds", whole.id);
     }
     let folder = tempfile::tempdir().expect("a folder");
     latency.save(folder.path()).expect("written");

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::error::CliError;
 use super::output::{print, print_json, table};
 use crate::base::{UnitId, units};
-use crate::model::unet::UnitKind;
+use crate::model::unet::{Granularity, UnitKind};
 use crate::model::{Checkpoint, ModelDirectory};
 
 /// List the removable units of a model's U-Net with their parameters and multiply-accumulates
@@ -16,10 +16,14 @@ use crate::model::{Checkpoint, ModelDirectory};
 #[command(after_help = "\
 Examples:
   laptop-diff inspect examples/nano-sd
+  laptop-diff inspect examples/nano-sd --granularity resnet,attn1,attn2,ff
   laptop-diff inspect runs/nano50/student --json")]
 pub(super) struct Inspect {
     /// A diffusers model directory, a U-Net's, or a single-file checkpoint
     model: PathBuf,
+    /// The smallest units, of resnet, block, transformer, attn1, attn2, ff; what holds nothing but units is one too
+    #[arg(long, value_name = "KINDS", default_value_t)]
+    granularity: Granularity,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -41,6 +45,8 @@ struct Row {
     kind: UnitKind,
     parameters: u64,
     macs: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parent: Option<UnitId>,
     has_shortcut: bool,
 }
 
@@ -53,7 +59,7 @@ impl Inspect {
             let directory = ModelDirectory::open(&self.model)?;
             (directory.unet_config()?, directory.unet_weights()?)
         };
-        let inventory = config.inventory();
+        let inventory = config.inventory().at(self.granularity);
         weights.check(inventory.tensors()).map_err(crate::model::ModelError::from)?;
         let (height, width) = config.sample_size;
         let mut dtypes: Vec<_> = weights
@@ -77,6 +83,7 @@ impl Inspect {
                     kind: unit.kind,
                     parameters: unit.parameters,
                     macs: unit.macs,
+                    parent: unit.parent.clone(),
                     has_shortcut: unit.has_shortcut,
                 })
                 .collect(),
@@ -92,7 +99,7 @@ fn shown(inspection: &Inspection) -> String {
     for unit in &inspection.units {
         rows.push(vec![
             unit.id.to_string(),
-            format!("{:?}", unit.kind).to_lowercase(),
+            unit.kind.to_string(),
             units::count(unit.parameters),
             share(unit.parameters, inspection.parameters),
             units::count(unit.macs),

@@ -34,7 +34,7 @@ use candle_nn::VarBuilder;
 pub const VERSION: u32 = 2;
 
 /// Half precisions are widened for sums and exponentials; f32 and f64 stay what they are.
-fn accumulation_dtype(dtype: DType) -> DType {
+pub fn accumulation_dtype(dtype: DType) -> DType {
     match dtype {
         DType::BF16 | DType::F16 => DType::F32,
         other => other,

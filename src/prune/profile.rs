@@ -83,17 +83,17 @@ impl Profile {
     }
 
     /// Why the program would load the file and draw wrongly. ComfyUI takes a U-Net of SD 2.x to predict velocities by the
-    /// spread of one bias of the last transformer; without that it takes it to predict the noise.
+    /// spread of the first bias of the last transformer's block; without that it takes it to predict the noise.
     pub(super) fn misread(&self, assembly: &Assembly, velocity: bool) -> Option<String> {
         let config = assembly.config();
         let last = config.levels.len() - 1;
-        let unit = format!("up_blocks.{last}.attentions.{}", config.levels[0].layers);
+        let block = format!("up_blocks.{last}.attentions.{}.transformer_blocks.0", config.levels[0].layers);
         let told = |depths: &KeptDepths| depths.last().copied().flatten().is_some();
         let kept = config.kept_depths().first().is_some_and(|(_, up)| told(up));
-        let padded = assembly.padded().contains(unit.as_str());
+        let padded = || assembly.pads(&format!("{block}.norm1.bias"));
         let matters = self.name == "comfyui" && velocity && family(config) == Some(Family::Sd2);
-        (matters && (padded || !kept)).then(|| {
-            format!("ComfyUI would take this model to predict the noise instead of the velocity, because `{unit}` is gone")
+        (matters && (!kept || padded())).then(|| {
+            format!("ComfyUI would take this model to predict the noise instead of the velocity, because `{block}.attn1` is gone")
         })
     }
 }

@@ -2,7 +2,8 @@
 
 `config.json` beside this file lists the removed units by module path in `removed_units`. The stock
 network is built from the config, then each removed module gives way to what remains of it: nothing,
-or the 1x1 shortcut of a ResNet whose width changes. What is kept has its original name.
+or the 1x1 shortcut of a ResNet whose width changes. A removed attention or feed-forward layer of a
+transformer block takes its norm along. What is kept has its original name.
 
     DiffusionPipeline.from_pretrained(folder, trust_remote_code=True)
     AutoModel.from_pretrained(folder + "/unet", trust_remote_code=True)
@@ -10,6 +11,7 @@ or the 1x1 shortcut of a ResNet whose width changes. What is kept has its origin
 
 import inspect
 
+import torch
 from torch import nn
 
 from diffusers import UNet2DConditionModel
@@ -35,11 +37,21 @@ class RemovedBlock(nn.Module):
         return hidden_states
 
 
+class RemovedPart(nn.Module):
+    """An attention or feed-forward layer of a transformer block that is gone: it adds nothing."""
+
+    def forward(self, hidden_states, *args, **kwargs):
+        return torch.zeros_like(hidden_states)
+
+
 class RemovedTransformer(nn.Module):
     """A Transformer2D that is gone with its blocks and its projections."""
 
     def forward(self, hidden_states, *args, return_dict=True, **kwargs):
         return Transformer2DModelOutput(sample=hidden_states) if return_dict else (hidden_states,)
+
+
+NORMS = {"attn1": "norm1", "attn2": "norm2", "ff": "norm3"}
 
 
 class PrunedUNet2DConditionModel(UNet2DConditionModel):
@@ -54,6 +66,9 @@ class PrunedUNet2DConditionModel(UNet2DConditionModel):
                 remains = RemovedResnet(removed)
             elif isinstance(removed, Transformer2DModel):
                 remains = RemovedTransformer()
+            elif name in NORMS:
+                remains = RemovedPart()
+                setattr(self.get_submodule(parent), NORMS[name], nn.Identity())
             else:
                 remains = RemovedBlock()
             setattr(self.get_submodule(parent), name, remains)

@@ -56,12 +56,14 @@ pub(super) fn exports(exports: &[(&str, &Export)]) -> Markup {
 pub(super) fn scores(scores: &Scores, plan: Option<&Plan>) -> Markup {
     let criterion = plan.map(|plan| plan.criterion.as_str()).or(scores.criteria.first().map(String::as_str));
     let removed = |id: &str| plan.is_some_and(|plan| plan.removed.iter().any(|unit| unit.as_str() == id));
+    // A path begins with the paths of what holds it.
+    let gone = |id: &str| id.match_indices('.').any(|(dot, _)| removed(&id[..dot])) || removed(id);
     let bars = |criterion: &str| -> Vec<UnitBar> {
         let bar = |unit: &crate::score::UnitScores| UnitBar {
             id: unit.id.to_string(),
             score: unit.scores.get(criterion).copied().unwrap_or(0.0),
             parameters: unit.parameters,
-            removed: removed(unit.id.as_str()) || unit.parent.as_ref().is_some_and(|p| removed(p.as_str())),
+            removed: gone(unit.id.as_str()),
             resnet: unit.kind == UnitKind::Resnet,
         };
         scores.units.iter().map(bar).collect()

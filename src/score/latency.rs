@@ -31,7 +31,7 @@ pub struct Latency {
     pub latent_size: (usize, usize),
     /// The whole pass.
     pub total_seconds: f64,
-    /// What each unit takes of it.
+    /// What everything that can go takes of it, of any granularity.
     units: BTreeMap<UnitId, f64>,
 }
 
@@ -77,7 +77,8 @@ impl Latency {
             (unit.id.clone(), (saved - left).max(0.0))
         };
         let total_seconds = with.iter().sum::<f64>() + median(passes.iter().map(|pass| pass.condition));
-        Ok(Self::new(batch, latent_size, total_seconds, unet.units().iter().map(seconds).collect()))
+        let units = unet.inventory().removable().iter().map(seconds).collect();
+        Ok(Self::new(batch, latent_size, total_seconds, units))
     }
 
     /// Seconds that go with a unit.

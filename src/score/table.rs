@@ -51,7 +51,7 @@ pub struct UnitScores {
     pub parameters: u64,
     /// Multiply-accumulates of the branch, for one sample of the config's size.
     pub macs: u64,
-    /// For a block that shares its Transformer2D with others: that Transformer2D.
+    /// The unit that directly holds it: a part's block, a block's Transformer2D.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<UnitId>,
     /// The value by each criterion; lower means more dispensable.

@@ -180,7 +180,7 @@ impl Observer for Effects {
     }
 
     fn finished(&mut self, _variant: usize, difference: &Tensor) -> candle_core::Result<()> {
-        self.differences.push(difference.flatten_all()?.to_vec1()?);
+        self.differences.push(difference.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?);
         Ok(())
     }
 }
@@ -196,7 +196,7 @@ impl Chunked for Losses {}
 impl Observer for Losses {
     fn finished(&mut self, _variant: usize, difference: &Tensor) -> candle_core::Result<()> {
         let points = difference.dim(0)?;
-        let difference: Vec<f32> = difference.flatten_all()?.to_vec1()?;
+        let difference: Vec<f32> = difference.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?;
         self.sums.push(dot(&difference, &difference) * points as f64 / difference.len() as f64);
         Ok(())
     }

@@ -10,12 +10,13 @@
 
 use std::collections::BTreeSet;
 
-use candle_core::{DType, Tensor};
+use candle_core::Tensor;
 
 use super::ScoreError;
 use crate::base::{Interrupt, UnitId};
 use crate::data::Calibration;
 use crate::model::unet::{PruneError, State, Step, UNet, Unit};
+use crate::nn::accumulation_dtype;
 
 /// Numbers in the features of one batch on a CPU. Of the small model's units (16x16 latents, 8 points, two cores of an EPYC
 /// 9005, 2026-11) the walk took 0.52 of removing and running with this; 0.56 with none together and with 2^19, 0.60 with 2^22.
@@ -36,7 +37,7 @@ pub trait Observer {
         Ok(())
     }
 
-    /// A variant arrived: its prediction less the teacher's, [b, c, h, w] in f32.
+    /// A variant arrived: its prediction less the teacher's, [b, c, h, w] in f32, or in f64 where the U-Net computes in it.
     fn finished(&mut self, variant: usize, difference: &Tensor) -> candle_core::Result<()>;
 }
 
@@ -46,10 +47,12 @@ impl<'a> Variant<'a> {
         Self { removed: vec![unit] }
     }
 
-    /// `unet` without these units. A Transformer2D that loses its last block goes whole.
+    /// `unet` without these units, of whatever granularity. A composite that loses the last of what it holds goes whole.
     pub fn without_all(unet: &'a UNet, units: &BTreeSet<UnitId>) -> Result<Self, PruneError> {
         let gone = unet.config().prune(units)?.removed_units;
-        Ok(Self { removed: unet.units().iter().filter(|unit| gone.contains(&unit.id)).collect() })
+        Ok(Self {
+            removed: unet.inventory().removable().iter().filter(|unit| gone.contains(&unit.id)).collect(),
+        })
     }
 }
 
@@ -132,11 +135,12 @@ pub fn walk(
             }
         }
     }
-    let prediction = teacher.hidden.to_dtype(DType::F32)?;
+    let dtype = accumulation_dtype(unet.dtype());
+    let prediction = teacher.hidden.to_dtype(dtype)?;
     for (variant, walker) in walkers.into_iter().enumerate() {
         // Without anything removed a variant is the teacher.
         let hidden = walker.state.map_or_else(|| prediction.clone(), |state| state.hidden);
-        observer.finished(variant, &hidden.to_dtype(DType::F32)?.sub(&prediction)?)?;
+        observer.finished(variant, &hidden.to_dtype(dtype)?.sub(&prediction)?)?;
     }
     Ok(())
 }

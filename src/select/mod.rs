@@ -144,6 +144,18 @@ pub enum SelectError {
         /// A unit that is gone.
         unit: UnitId,
     },
+    /// Scores of another granularity than fits and layouts count in.
+    #[error(
+        "fits and layouts count ResNets and transformer blocks, and the scores are of other units (`{unit}`)"
+    )]
+    #[diagnostic(
+        code(select::other_units),
+        help("score with `granularity: [resnet, block]`, or leave `fits` and `layout` out")
+    )]
+    OtherUnits {
+        /// A unit that was scored and is not counted, or the other way round.
+        unit: UnitId,
+    },
     /// The scores do not say which U-Net they are of.
     #[error("the scores hold no configuration of their U-Net: {reason}")]
     #[diagnostic(code(select::no_configuration), help("run the score stage again"))]

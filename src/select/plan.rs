@@ -206,10 +206,18 @@ fn in_walk_order(scores: &Scores, removed: &BTreeSet<UnitId>) -> Vec<UnitId> {
     scores.units.iter().map(|unit| &unit.id).filter(|id| removed.contains(*id)).cloned().collect()
 }
 
-/// The configuration of the scored U-Net.
+/// The configuration of the scored U-Net, for fits and layouts: these count ResNets, blocks and whole Transformer2Ds,
+/// so that others must not have been scored.
 fn unet(scores: &Scores) -> Result<UNetConfig, SelectError> {
-    UNetConfig::parse(&scores.unet.to_string())
-        .map_err(|error| SelectError::NoConfiguration { reason: error.to_string() })
+    let unet = UNetConfig::parse(&scores.unet.to_string())
+        .map_err(|error| SelectError::NoConfiguration { reason: error.to_string() })?;
+    let inventory = unet.inventory();
+    let counted: BTreeSet<&UnitId> = inventory.units().iter().map(|unit| &unit.id).collect();
+    let scored: BTreeSet<&UnitId> = scores.units.iter().map(|unit| &unit.id).collect();
+    match counted.symmetric_difference(&scored).next() {
+        Some(unit) => Err(SelectError::OtherUnits { unit: (*unit).clone() }),
+        None => Ok(unet),
+    }
 }
 
 fn sampled(front: &Front, total: u64) -> Vec<FrontPoint> {

@@ -7,6 +7,7 @@ use super::model::Model;
 use super::{ArtefactKind, BadValue, Context, Input, Stage, StageError, StageInfo};
 use crate::base::{Manifest, StageId};
 use crate::data::{self, Calibration};
+use crate::model::unet::Granularity;
 use crate::score::{self, Criterion, Limits, Work, additivity, criterion};
 
 /// `with:` of `use: score`.
@@ -20,6 +21,9 @@ pub(super) struct Score {
     /// Which criteria (`laptop-diff list criteria`); those that traverse the U-Net share one traversal. Default `[output-loss]`, the paper's.
     #[serde(default = "default_criteria")]
     criteria: Vec<String>,
+    /// The smallest units that may go, any of `resnet`, `block`, `transformer`, `attn1`, `attn2`, `ff`; what holds nothing but units is a unit too. `[resnet, attn1, attn2, ff]` takes blocks apart, `[resnet, transformer]` takes Transformer2Ds whole. Default `[resnet, block]`.
+    #[serde(default)]
+    granularity: Granularity,
     /// Random sets of units whose joint loss is measured and held against what single losses predict. Default 24; 0 for none.
     #[serde(default = "default_additivity_sets")]
     additivity_sets: usize,
@@ -68,7 +72,8 @@ impl Stage for Score {
             .field("criteria", self.criteria.join(" "))
             .field("additivity-sets", self.additivity_sets)
             .field("batch", self.batch)
-            .field("variants", self.variants);
+            .field("variants", self.variants)
+            .field("granularity", &self.granularity);
     }
 
     fn inputs(&self) -> Vec<Input<'_>> {
@@ -91,7 +96,7 @@ impl Stage for Score {
 
     fn run(&self, context: &Context<'_>) -> Result<(), StageError> {
         let model = Model::open(context.input("model"))?;
-        let unet = model.unet(context.device)?;
+        let unet = model.unet(context.device)?.at(self.granularity.clone());
         let points = points(context, "calibration")?;
         let criteria = self.criteria().expect("`check` found every criterion");
         let work = Work {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use laptop_diff::model::unet::{ConfigError, Inventory, UNetConfig, UnitKind};
+use laptop_diff::model::unet::{ConfigError, Granularity, Inventory, UNetConfig, UnitKind};
 
 use crate::golden::{Golden, folder};
 
@@ -51,6 +51,60 @@ fn published_unets_have_their_units() {
     let of_size =
         |size| sdxl.units().iter().filter(|u| u.kind == UnitKind::Block && u.parameters == size).count();
     assert_eq!((of_size(34_755_840), of_size(10_005_120)), (60, 10));
+}
+
+/// A block's norms are its parts'; a Transformer2D has its shell beside its blocks: one norm and two projections.
+#[test]
+fn published_unets_have_their_parts() {
+    let fine: Granularity = "resnet,attn1,attn2,ff".parse().expect("kinds that go together");
+    for (name, resnets, transformers, blocks, parts) in
+        [("sd-v1-5", 22, 16, 0, 48), ("sdxl-base", 17, 11, 70, 210)]
+    {
+        let inventory = inventory(name).at(fine.clone());
+        let count = |kinds: &[UnitKind]| inventory.units().iter().filter(|u| kinds.contains(&u.kind)).count();
+        let counts =
+            [&[UnitKind::Resnet][..], &[UnitKind::Transformer], &[UnitKind::Block], &UnitKind::PARTS];
+        assert_eq!(counts.map(count), [resnets, transformers, blocks, parts], "{name}");
+        for whole in inventory.units() {
+            let inside = inventory.units().iter().filter(|unit| unit.parent.as_ref() == Some(&whole.id));
+            let inside: u64 = inside.map(|unit| unit.parameters).sum();
+            let shells = [320, 640, 1280].map(|channels| 2 * channels * (channels + 2));
+            match whole.kind {
+                UnitKind::Block => assert_eq!(whole.parameters, inside, "{name}: {}", whole.id),
+                UnitKind::Transformer => {
+                    assert!(shells.contains(&(whole.parameters - inside)), "{name}: {}", whole.id)
+                }
+                _ => assert_eq!(inside, 0),
+            }
+        }
+    }
+    let sdxl = inventory("sdxl-base").at(fine);
+    for (kind, inner, outer) in [
+        (UnitKind::Attn1, 6_557_440, 1_640_320),
+        (UnitKind::Attn2, 8_523_520, 3_442_560),
+        (UnitKind::Ff, 19_674_880, 4_922_240),
+    ] {
+        let of_size = |size| sdxl.units().iter().filter(|u| u.kind == kind && u.parameters == size).count();
+        assert_eq!((of_size(inner), of_size(outer)), (60, 10), "{kind}");
+    }
+}
+
+/// Composites are units where all that they hold may go, and nothing says that it lies in one that is none.
+#[test]
+fn a_granularity_has_its_units() {
+    for (name, granularity, units, tops) in [
+        ("sd-v1-5", "resnet,transformer", 38, 38),
+        ("sd-v1-5", "resnet,attn1", 38, 38),
+        ("sdxl-base", "resnet,block", 98, 28),
+        ("sdxl-base", "resnet,transformer", 28, 28),
+        ("sdxl-base", "resnet,attn1,attn2,ff", 308, 28),
+        ("sdxl-base", "attn1", 70, 70),
+        ("sdxl-base", "attn2,ff", 140, 140),
+    ] {
+        let inventory = inventory(name).at(granularity.parse().expect("kinds that go together"));
+        let without_parent = inventory.units().iter().filter(|unit| unit.parent.is_none()).count();
+        assert_eq!((inventory.units().len(), without_parent), (units, tops), "{name} {granularity}");
+    }
 }
 
 /// What removing all of them leaves: with the transformers and plain ResNets alone, and with every unit.

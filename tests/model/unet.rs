@@ -1,7 +1,11 @@
 //! The U-Net against diffusers: predictions, stages, gradients, and states that walk together.
 
-use candle_core::{Device, Result, Tensor};
-use laptop_diff::model::unet::State;
+use std::collections::{BTreeMap, BTreeSet};
+
+use candle_core::{DType, Device, Result, Tensor};
+use candle_nn::VarBuilder;
+use laptop_diff::base::UnitId;
+use laptop_diff::model::unet::{State, UNet, UnitKind};
 use laptop_diff::nn::backward;
 
 use crate::golden::{Golden, UNETS, max_difference};
@@ -30,18 +34,59 @@ fn predictions_and_stages_are_those_of_diffusers() -> Result<()> {
 }
 
 #[test]
+fn a_block_without_parts_leaves_what_it_leaves_where_they_add_zero() -> Result<()> {
+    let golden = Golden::open("unet_sdxl");
+    let blocks = |unet: &UNet| -> Result<BTreeMap<String, Tensor>> {
+        let mut seen = BTreeMap::new();
+        let (sample, timestep) = (golden.input("sample"), golden.input("timestep"));
+        unet.forward_with_taps(&sample, &timestep, &golden.conditioning(), &mut |path, tokens| {
+            if path.ends_with(".transformer_blocks.1") {
+                seen.insert(path.to_owned(), tokens.clone());
+            }
+        })?;
+        Ok(seen)
+    };
+    let unet = golden.unet();
+    let parts: [BTreeSet<UnitId>; 2] = ["attn2", "ff"].map(|part| {
+        let ids = unet.inventory().removable().iter().map(|unit| unit.id.clone());
+        ids.filter(|id| id.as_str().ends_with(&format!(".transformer_blocks.1.{part}"))).collect()
+    });
+    for gone in &parts {
+        let pruned = unet.prune(gone).expect("these are its units");
+        let mut weights = golden.weights();
+        for (name, tensor) in &mut weights {
+            if gone.iter().any(|part| name.starts_with(part.as_str())) {
+                *tensor = tensor.zeros_like()?;
+            }
+        }
+        let zeroed =
+            UNet::new(golden.unet_config(), VarBuilder::from_tensors(weights, DType::F32, &Device::Cpu))?;
+        let (found, expected) = (blocks(&pruned)?, blocks(&zeroed)?);
+        assert_eq!((found.len(), expected.len()), (gone.len(), gone.len()));
+        for (path, tokens) in &found {
+            assert_eq!(max_difference(tokens, &expected[path]), 0.0, "{path} without {gone:?}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
 fn every_tensor_of_every_configuration_is_asked_for_and_gets_a_gradient() -> Result<()> {
     for name in UNETS {
         let golden = Golden::open(name);
         let (unet, variables) = golden.trainable_unet()?;
-        let asked: Vec<_> = unet.inventory().tensors().map(|entry| entry.name.clone()).collect();
-        assert_eq!(asked.len(), variables.len(), "{name}");
-        let gradients = backward(&golden.predict(&unet).sqr()?.mean_all()?)?;
-        for path in asked {
-            let gradient =
-                gradients.get(&variables[&path]).unwrap_or_else(|| panic!("{name}: {path} has none"));
-            let sum = gradient.abs()?.sum_all()?.to_scalar::<f32>()?;
-            assert!(sum.is_finite() && sum > 0.0, "{name}: the gradient of {path} sums to {sum}");
+        assert_eq!(unet.inventory().tensors().count(), variables.len(), "{name}");
+        let parts = unet.inventory().removable().iter().filter(|unit| UnitKind::PARTS.contains(&unit.kind));
+        let some = parts.step_by(2).map(|unit| unit.id.clone()).collect();
+        for unet in [unet.prune(&some).expect("these are its units"), unet] {
+            let asked: Vec<_> = unet.inventory().tensors().map(|entry| entry.name.clone()).collect();
+            let gradients = backward(&golden.predict(&unet).sqr()?.mean_all()?)?;
+            for path in asked {
+                let gradient =
+                    gradients.get(&variables[&path]).unwrap_or_else(|| panic!("{name}: {path} has none"));
+                let sum = gradient.abs()?.sum_all()?.to_scalar::<f32>()?;
+                assert!(sum.is_finite() && sum > 0.0, "{name}: the gradient of {path} sums to {sum}");
+            }
         }
     }
     Ok(())

@@ -12,7 +12,7 @@ use candle_core::{Device, Result, Tensor};
 use laptop_diff::backend::Random;
 use laptop_diff::base::UnitId;
 use laptop_diff::data::Calibration;
-use laptop_diff::model::unet::UNetConfig;
+use laptop_diff::model::unet::{Granularity, UNetConfig};
 use laptop_diff::select::{Plan, Predicted};
 use serde_json::{Value, json};
 
@@ -48,8 +48,13 @@ pub(crate) fn configs() -> Vec<(&'static str, Value)> {
     let mut without_mid = sdxl.clone();
     without_mid["mid_block_type"] = Value::Null;
     let mut pruned = sdxl.clone();
-    pruned["removed_units"] =
-        json!(["down_blocks.1.attentions.0.transformer_blocks.1", "up_blocks.1.resnets.0"]);
+    pruned["removed_units"] = json!([
+        "down_blocks.1.attentions.0.transformer_blocks.1",
+        "mid_block.attentions.0.transformer_blocks.0.attn2",
+        "mid_block.attentions.0.transformer_blocks.0.ff",
+        "up_blocks.0.attentions.1.transformer_blocks.2.attn1",
+        "up_blocks.1.resnets.0",
+    ]);
     vec![("sd15", sd15), ("sdxl", sdxl), ("without-mid", without_mid), ("pruned", pruned)]
 }
 
@@ -140,7 +145,7 @@ pub(crate) fn points(config: &UNetConfig, count: usize, seed: u64) -> Result<Cal
 /// A plan that removes these units.
 pub(crate) fn plan(config: &UNetConfig, removed: BTreeSet<UnitId>) -> Plan {
     let inventory = config.inventory();
-    let gone = inventory.units().iter().filter(|unit| removed.contains(&unit.id));
+    let gone = inventory.removable().iter().filter(|unit| removed.contains(&unit.id));
     Plan {
         format: 1,
         criterion: "random".into(),
@@ -167,4 +172,15 @@ pub(crate) fn published(name: &str) -> UNetConfig {
 /// Every unit's id.
 pub(crate) fn ids(config: &UNetConfig) -> Vec<UnitId> {
     config.inventory().units().iter().map(|unit| unit.id.clone()).collect()
+}
+
+/// The id of everything that can go, parts of blocks too.
+pub(crate) fn fine_ids(config: &UNetConfig) -> Vec<UnitId> {
+    config.inventory().removable().iter().map(|unit| unit.id.clone()).collect()
+}
+
+/// Granularities in which every kind of unit comes by itself and in a composite.
+pub(crate) fn granularities() -> Vec<Granularity> {
+    let texts = ["resnet,block", "resnet,transformer", "resnet,attn1,attn2,ff", "resnet,attn1", "attn2,ff"];
+    texts.iter().map(|text| text.parse().expect("kinds that go together")).collect()
 }

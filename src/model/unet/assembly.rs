@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::config::{Level, UNetConfig};
-use super::spec::{block_id, within};
+use super::spec::{PARTS, block_id, norm_of, within};
 use crate::base::UnitId;
 use crate::model::TensorEntry;
 
@@ -91,6 +91,11 @@ impl Assembly {
         &self.padded
     }
 
+    /// Whether a tensor is there only because a loader wants it.
+    pub fn pads(&self, tensor: &str) -> bool {
+        self.origin(tensor) == Origin::Zeros
+    }
+
     /// Parameters of what is padded.
     pub fn padded_parameters(&self) -> u64 {
         let tensors = self.tensors();
@@ -108,7 +113,11 @@ impl Assembly {
     }
 
     fn origin(&self, name: &str) -> Origin {
-        let padded = self.padded.iter().any(|unit| within(name, unit.as_str()));
+        let pads = |unit: &UnitId| {
+            let norm = norm_of(unit.as_str()).is_some_and(|norm| within(name, &norm));
+            norm || within(name, unit.as_str())
+        };
+        let padded = self.padded.iter().any(pads);
         if padded && !name.contains("conv_shortcut") {
             return Origin::Zeros;
         }
@@ -165,8 +174,21 @@ impl Assembly {
         }
         for (index, place) in places.into_iter().enumerate() {
             match kept.get(index) {
-                Some(block) => self.same(place.as_str(), block.as_str()),
+                Some(block) => self.block(source, place.as_str(), block.as_str())?,
                 None => drop(self.padded.insert(place)),
+            }
+        }
+        Ok(())
+    }
+
+    fn block(&mut self, source: &UNetConfig, here: &str, there: &str) -> Result<(), UnitId> {
+        self.same(here, there);
+        for (part, _) in PARTS {
+            let [here, there] = [here, there].map(|block| UnitId::from(format!("{block}.{part}")));
+            match (self.config.removed_units.contains(&here), source.removed_units.contains(&there)) {
+                (true, false) => return Err(there),
+                (false, true) => drop(self.padded.insert(here)),
+                _ => {}
             }
         }
         Ok(())

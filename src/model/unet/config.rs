@@ -39,7 +39,8 @@ pub struct UNetConfig {
     pub time_embed_dim: usize,
     /// SDXL's second condition: pooled text and picture sizes.
     pub text_time: Option<TextTime>,
-    /// Units that are gone, in normal form: of a transformer without blocks the whole, never its blocks.
+    /// Units that are gone, in normal form: of a block without parts the block, of a transformer without blocks the
+    /// whole, and never what is inside of these.
     /// An extra key of ours in `config.json`.
     pub removed_units: BTreeSet<UnitId>,
 }
@@ -149,7 +150,10 @@ pub enum ConfigError {
     },
     /// A removed unit that the model never had.
     #[error("the U-Net's config.json removes `{unit}`, which such a U-Net does not have")]
-    #[diagnostic(code(unet::unknown_removed_unit), help("`laptop-diff inspect` lists the units of a model"))]
+    #[diagnostic(
+        code(unet::unknown_removed_unit),
+        help("`laptop-diff inspect MODEL --granularity resnet,attn1,attn2,ff` lists all that can go")
+    )]
     UnknownUnit {
         /// The id.
         unit: UnitId,

@@ -1,11 +1,13 @@
 //! A U-Net known from its configuration alone: names and shapes of its tensors, its units, its cost.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use candle_core::Result;
 
 use super::config::UNetConfig;
 use super::embedding::Embedding;
+use super::granularity::Granularity;
 use super::spec::{ENTER, Kind, Spec, flatten};
 use super::step::Step;
 use super::unit::{Unit, UnitKind};
@@ -27,6 +29,10 @@ pub struct Inventory {
     embedding: Vec<TensorEntry>,
     /// Tensors of each step.
     steps: Vec<Vec<TensorEntry>>,
+    /// Everything that can go.
+    removable: Vec<Unit>,
+    granularity: Granularity,
+    /// What can go at this granularity.
     units: Vec<Unit>,
 }
 
@@ -49,19 +55,51 @@ impl Inventory {
             Step::new(spec, config, &vb)?;
             steps.push(ledger.take());
         }
-        let mut inventory = Self { config: config.clone(), specs, embedding, steps, units: Vec::new() };
-        inventory.units = inventory.find_units();
-        Ok(inventory)
+        let mut inventory = Self {
+            config: config.clone(),
+            specs,
+            embedding,
+            steps,
+            removable: Vec::new(),
+            granularity: Granularity::default(),
+            units: Vec::new(),
+        };
+        inventory.removable = inventory.find_removable();
+        Ok(inventory.at(Granularity::default()))
+    }
+
+    /// The same, with the units of another granularity.
+    pub fn at(self, granularity: Granularity) -> Self {
+        let allowed = |unit: &&Unit| {
+            let parts: Vec<UnitKind> = self.parts(unit.steps.clone()).map(|(_, kind)| kind).collect();
+            granularity.allows(unit.kind, &parts)
+        };
+        let mut units: Vec<Unit> = self.removable.iter().filter(allowed).cloned().collect();
+        let ids: BTreeSet<UnitId> = units.iter().map(|unit| unit.id.clone()).collect();
+        for unit in &mut units {
+            unit.parent.take_if(|parent| !ids.contains(parent));
+        }
+        Self { granularity, units, ..self }
     }
 
     pub(super) fn specs(&self) -> &[Spec] {
         &self.specs
     }
 
-    /// The units in walk order, each Transformer2D before its blocks. A Transformer2D with one block is
-    /// one unit, because the block cannot go without the shell.
+    /// How fine the units are; by default ResNets and transformer blocks.
+    pub fn granularity(&self) -> &Granularity {
+        &self.granularity
+    }
+
+    /// The units in walk order, each composite before what it holds. A Transformer2D with one block is
+    /// one unit, because the block cannot go without the shell; so is a block with one part.
     pub fn units(&self) -> &[Unit] {
         &self.units
+    }
+
+    /// Everything that can go, however small, whatever the granularity: in the order of [`Inventory::units`].
+    pub fn removable(&self) -> &[Unit] {
+        &self.removable
     }
 
     /// Every tensor, in the order in which the steps use them.
@@ -106,10 +144,11 @@ impl Inventory {
         self.steps[steps].iter().flatten().filter(|entry| !is_shortcut(entry))
     }
 
-    fn find_units(&self) -> Vec<Unit> {
+    /// Everything that can go. What is alone in a composite is not listed, because it cannot go without it.
+    fn find_removable(&self) -> Vec<Unit> {
         let macs = self.macs_per_step(self.config.sample_size);
-        let unit = |id: &str, kind, steps: Range<usize>, parent: Option<&UnitId>| Unit {
-            id: UnitId::from(id),
+        let unit = |path: &str, kind, steps: Range<usize>, parent: Option<&UnitId>| Unit {
+            id: UnitId::from(path),
             kind,
             parameters: self.branch(steps.clone()).map(TensorEntry::parameters).sum(),
             macs: macs[steps.clone()].iter().map(|macs| macs.0).sum(),
@@ -125,30 +164,51 @@ impl Inventory {
                 }
                 Kind::Enter { .. } => {
                     let path = spec.path.trim_end_matches(ENTER);
-                    let inside = self.specs[start + 1..].iter().take_while(|spec| spec.path != path).count();
-                    let whole = unit(path, UnitKind::Transformer, start..start + inside + 2, None);
-                    let id = whole.id.clone();
-                    units.push(whole);
-                    let inside = start + 1..start + 1 + inside;
-                    let ends: Vec<_> =
-                        inside.clone().filter(|&step| self.specs[step].kind == Kind::Block).collect();
-                    if ends.len() > 1 {
-                        let mut first = inside.start;
-                        for end in ends {
-                            units.push(unit(
-                                &self.specs[end].path,
-                                UnitKind::Block,
-                                first..end + 1,
-                                Some(&id),
-                            ));
-                            first = end + 1;
-                        }
+                    let blocks = self.blocks(start + 1, path);
+                    let end = blocks.last().map_or(start + 1, |block| block.end);
+                    let transformer = unit(path, UnitKind::Transformer, start..end + 1, None);
+                    let several = blocks.len() > 1;
+                    let mut inside = Vec::new();
+                    for steps in blocks {
+                        let path = &self.specs[steps.end - 1].path;
+                        let block = unit(path, UnitKind::Block, steps.clone(), Some(&transformer.id));
+                        let parent = if several { &block.id } else { &transformer.id };
+                        let parts = self.parts(steps.clone()).filter(|_| steps.len() > 2);
+                        let parts = parts.map(|(step, kind)| {
+                            unit(&self.specs[step].path, kind, step..step + 1, Some(parent))
+                        });
+                        let parts: Vec<_> = parts.collect();
+                        inside.extend(several.then_some(block));
+                        inside.extend(parts);
                     }
+                    units.push(transformer);
+                    units.extend(inside);
                 }
                 _ => {}
             }
         }
         units
+    }
+
+    /// The steps of each block, its end included, from the first inside of the Transformer2D at `path`.
+    fn blocks(&self, first: usize, path: &str) -> Vec<Range<usize>> {
+        let inside = self.specs[first..].iter().take_while(|spec| spec.path != path);
+        let ends = inside.enumerate().filter(|(_, spec)| spec.kind == Kind::Block);
+        let mut start = first;
+        ends.map(|(step, _)| std::mem::replace(&mut start, first + step + 1)..first + step + 1).collect()
+    }
+
+    /// Parts of transformer blocks among these steps.
+    fn parts(&self, steps: Range<usize>) -> impl Iterator<Item = (usize, UnitKind)> {
+        steps.filter_map(|step| {
+            let kind = match self.specs[step].kind {
+                Kind::SelfAttention { .. } => UnitKind::Attn1,
+                Kind::CrossAttention { .. } => UnitKind::Attn2,
+                Kind::FeedForward { .. } => UnitKind::Ff,
+                _ => return None,
+            };
+            Some((step, kind))
+        })
     }
 
     /// The resolution that each step leaves.

@@ -7,6 +7,7 @@
 mod assembly;
 mod config;
 mod embedding;
+mod granularity;
 mod inventory;
 mod json;
 mod original;
@@ -28,6 +29,7 @@ use candle_nn::VarBuilder;
 pub use assembly::{Assembly, KeptDepths, Layers, Origin};
 pub use config::{ConfigError, Level, Mid, TextTime, UNetConfig};
 pub use embedding::{Condition, Conditioning};
+pub use granularity::{Granularity, GranularityError};
 pub use inventory::Inventory;
 pub use json::CLASS;
 pub use probe::Probe;
@@ -85,6 +87,11 @@ impl UNet {
         Self { dtype: activation_dtype(dtype, device), ..self }
     }
 
+    /// The same, of which units of this granularity can be removed.
+    pub fn at(self, granularity: Granularity) -> Self {
+        Self { inventory: self.inventory.at(granularity), ..self }
+    }
+
     /// Its configuration, with what was removed.
     pub fn config(&self) -> &UNetConfig {
         &self.config
@@ -108,7 +115,7 @@ impl UNet {
         })
     }
 
-    /// What can be removed, in walk order, each Transformer2D before its blocks.
+    /// What can be removed, in walk order, each composite before what it holds.
     pub fn units(&self) -> &[Unit] {
         self.inventory.units()
     }

@@ -16,7 +16,10 @@ use crate::base::UnitId;
 pub enum PruneError {
     /// The U-Net never had such a unit.
     #[error("the U-Net has no unit `{unit}`")]
-    #[diagnostic(code(unet::unknown_unit), help("`laptop-diff inspect` lists the units of a model"))]
+    #[diagnostic(
+        code(unet::unknown_unit),
+        help("`laptop-diff inspect MODEL --granularity resnet,attn1,attn2,ff` lists all that can go")
+    )]
     UnknownUnit {
         /// The id.
         unit: UnitId,
@@ -36,7 +39,7 @@ impl UNet {
     /// This U-Net without more units. What is gone already may be named again.
     pub fn prune(&self, units: &BTreeSet<UnitId>) -> Result<Self, PruneError> {
         let config = self.config.prune(units)?;
-        let inventory = config.inventory();
+        let inventory = config.inventory().at(self.inventory.granularity().clone());
         let steps = match &self.steps {
             Steps::Held(steps) => {
                 let here: BTreeMap<&str, &Step> = steps.iter().map(|step| (step.path(), step)).collect();

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::UnitId;
 
-/// A residual branch, or a whole Transformer2D with the branches in it.
+/// A residual branch, or a composite of such: a transformer block of its parts, a Transformer2D of its shell and blocks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unit {
     /// Its module path.
@@ -21,7 +21,7 @@ pub struct Unit {
     pub macs: u64,
     /// Its steps in the U-Net's list.
     pub steps: Range<usize>,
-    /// A block's Transformer2D.
+    /// The unit that directly holds it: a part's block, a block's Transformer2D.
     pub parent: Option<UnitId>,
     /// Whether a learned shortcut remains when it is removed.
     pub has_shortcut: bool,
@@ -37,6 +37,20 @@ pub enum UnitKind {
     Block,
     /// A whole Transformer2D: its blocks and its shell.
     Transformer,
+    /// A block's self-attention, with its norm.
+    Attn1,
+    /// A block's attention to the text, with its norm.
+    Attn2,
+    /// A block's feed-forward layer, with its norm.
+    Ff,
+}
+
+impl UnitKind {
+    /// Every kind.
+    pub const ALL: [Self; 6] =
+        [Self::Resnet, Self::Block, Self::Transformer, Self::Attn1, Self::Attn2, Self::Ff];
+    /// The parts of a transformer block.
+    pub const PARTS: [Self; 3] = [Self::Attn1, Self::Attn2, Self::Ff];
 }
 
 impl fmt::Display for UnitKind {
@@ -45,6 +59,9 @@ impl fmt::Display for UnitKind {
             Self::Resnet => "resnet",
             Self::Block => "block",
             Self::Transformer => "transformer",
+            Self::Attn1 => "attn1",
+            Self::Attn2 => "attn2",
+            Self::Ff => "ff",
         })
     }
 }
