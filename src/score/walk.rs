@@ -32,6 +32,11 @@ pub trait Observer {
         Ok(())
     }
 
+    /// The teacher arrived, before all variants: its prediction, [b, c, h, w] in f32.
+    fn arrived(&mut self, _prediction: &Tensor) -> candle_core::Result<()> {
+        Ok(())
+    }
+
     /// A variant arrived: its prediction less the teacher's, [b, c, h, w] in f32.
     fn finished(&mut self, variant: usize, difference: &Tensor) -> candle_core::Result<()>;
 }
@@ -108,6 +113,7 @@ pub fn walk(
         }
     }
     let prediction = teacher.hidden.to_dtype(DType::F32)?;
+    observer.arrived(&prediction)?;
     for (variant, walker) in walkers.into_iter().enumerate() {
         // Without anything removed a variant is the teacher.
         let hidden = walker.state.map_or_else(|| prediction.clone(), |state| state.hidden);
