@@ -21,6 +21,7 @@ const KNOBS: &[(&str, &str, &str)] = &[
         "{ model: m, calibration: c }",
         "{ criteria: [random], additivity-sets: 3, batch: 3, variants: 3 }",
     ),
+    ("profile", "{ model: m }", "{ batch: 2, repetitions: 3 }"),
     (
         "select",
         "{ scores: s, ratio: 0.5 }",

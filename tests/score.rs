@@ -11,10 +11,10 @@ use laptop_diff::backend::Random;
 use laptop_diff::base::progress::Silent;
 use laptop_diff::base::{Interrupt, Progress, UnitId};
 use laptop_diff::data::Calibration;
-use laptop_diff::model::unet::{UNet, UNetConfig};
+use laptop_diff::model::unet::{UNet, UNetConfig, Unit};
 use laptop_diff::model::weights::Weights;
 use laptop_diff::score::{
-    CRITERIA, Limits, ScoreError, Scores, Work, additivity, joint_losses, score, traverse,
+    CRITERIA, Latency, Limits, ScoreError, Scores, Work, additivity, joint_losses, score, traverse,
 };
 use rand::seq::IndexedRandom;
 use small_unets::{configs, ids, points, weights};
@@ -136,9 +136,8 @@ fn a_streamed_unet_is_the_held_one_to_the_bit() -> miette::Result<()> {
             let place = tempfile::tempdir().expect("a folder");
             let work = work(2, 5, place.path(), &interrupt);
             let mut scores = score(unet, &stored, &points, CRITERIA, &random, &work).expect("scores");
-            let gram = scores.gram.as_ref().expect("output loss traverses");
-            scores.additivity =
-                Some(additivity::measure(unet, &points, gram, 5, &random, &work).expect("joint losses"));
+            let sets = additivity::measure(unet, &points, &scores, 5, &random, &work);
+            scores.additivity = Some(sets.expect("joint losses"));
             scores
         });
         assert_eq!(one, other, "{name}");
@@ -227,12 +226,11 @@ fn every_criterion_gives_every_unit_a_number_and_the_file_keeps_them() -> miette
         let magnitude = unit.scores["magnitude"];
         assert!(magnitude > 0.02 && magnitude < 0.3, "{}: {magnitude}", unit.id);
     }
-    let gram = scores.gram.as_ref().expect("output loss traverses");
-    let sets = additivity::measure(&unet, &points, gram, 14, &random, &work)?;
+    let sets = additivity::measure(&unet, &points, &scores, 14, &random, &work)?;
     assert_eq!(sets.sets.len(), 14);
     for (place, set) in sets.sets.iter().enumerate() {
         assert!(set.ratio >= 0.1 + 0.1 * (place % 7) as f64 - 1e-9, "set {place} reaches {}", set.ratio);
-        assert!(set.joint > 0.0 && set.additive > 0.0 && set.gram >= 0.0);
+        assert!(set.joint > 0.0 && set.predicted["output-loss"] > 0.0 && set.predicted["gram"] >= 0.0);
     }
     scores.additivity = Some(sets);
     scores.save(folder.path()).expect("written");
@@ -246,5 +244,26 @@ fn every_criterion_gives_every_unit_a_number_and_the_file_keeps_them() -> miette
         }
     }
     assert_eq!(read.additivity.map(|found| found.sets.len()), Some(14));
+    Ok(())
+}
+
+#[test]
+fn a_units_time_is_that_of_its_steps() -> miette::Result<()> {
+    let (_, config) = configs().swap_remove(1);
+    let unet = unet(&config, 9)?;
+    let latency = Latency::measure(&unet, 2, 3, &Device::Cpu, &Silent, &Interrupt::default())?;
+    let of = |units: &mut dyn Iterator<Item = &Unit>| -> f64 {
+        units.map(|unit| latency.seconds(&unit.id).expect("every unit was timed")).sum()
+    };
+    let outermost = of(&mut unet.units().iter().filter(|unit| unit.parent.is_none()));
+    assert!(outermost > 0.0 && outermost <= latency.total_seconds, "{outermost} of {latency:?}");
+    for whole in unet.units() {
+        let inside = of(&mut unet.units().iter().filter(|unit| unit.parent.as_ref() == Some(&whole.id)));
+        assert!(inside <= of(&mut [whole].into_iter()), "{} takes less than its blocks", whole.id);
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    latency.save(folder.path()).expect("written");
+    let read = Latency::open(folder.path()).expect("read");
+    assert!((read.total_seconds - latency.total_seconds).abs() < 1e-12);
     Ok(())
 }

@@ -12,7 +12,7 @@ use crate::score::CRITERIA;
 use crate::select::{FITS, LAYOUTS, SOLVERS};
 use crate::stage::STAGES;
 
-/// List what a pipeline file can name: stages, criteria, solvers, fits, layouts, profiles, metrics, samplers
+/// List what a pipeline file can name: stages, criteria, solvers, fits, layouts, exports, metrics, samplers
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -36,7 +36,7 @@ enum Table {
     Solvers,
     Fits,
     Layouts,
-    Profiles,
+    Exports,
     Metrics,
     Samplers,
 }
@@ -64,7 +64,7 @@ fn entries() -> Vec<Entry> {
     let solvers = SOLVERS.iter().map(|one| (one.name(), one.summary())).map(entry(Table::Solvers));
     let fits = FITS.iter().map(|one| (one.name, one.summary)).map(entry(Table::Fits));
     let layouts = LAYOUTS.iter().map(|one| (one.name, one.summary)).map(entry(Table::Layouts));
-    let profiles = PROFILES.iter().map(|one| (one.name, one.summary)).map(entry(Table::Profiles));
+    let profiles = PROFILES.iter().map(|one| (one.name, one.summary)).map(entry(Table::Exports));
     let metrics = METRICS.iter().map(|one| (one.name(), one.summary())).map(entry(Table::Metrics));
     let samplers = SAMPLERS.iter().map(|one| (one.name(), one.summary())).map(entry(Table::Samplers));
     let choices = solvers.chain(fits).chain(layouts).chain(profiles);

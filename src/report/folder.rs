@@ -82,7 +82,7 @@ fn show(stage: &StageRecord) -> Result<Option<Shown>, ReportError> {
             lines => Some(Shown::Losses(lines.map_err(failed)?)),
         },
         Some(ArtefactKind::Export) => Some(Shown::Export(Export::open(folder).map_err(failed)?)),
-        Some(ArtefactKind::Calibration) | None => None,
+        Some(ArtefactKind::Calibration | ArtefactKind::Profile) | None => None,
     })
 }
 

@@ -10,7 +10,7 @@ use crate::base::units;
 use crate::distill::HistoryLine;
 use crate::model::unet::UnitKind;
 use crate::prune::Export;
-use crate::score::{Additivity, Scores};
+use crate::score::{Additivity, MeasuredSet, Scores, additivity};
 use crate::select::Plan;
 
 /// Long curves are thinned to about so many points: more than a plot has pixels for.
@@ -105,10 +105,11 @@ pub(super) fn scores(scores: &Scores, plan: Option<&Plan>) -> Markup {
 }
 
 fn additivity(additivity: &Additivity) -> Markup {
-    let points = |predicted: fn(&crate::score::MeasuredSet) -> f64| {
-        additivity.sets.iter().map(|set| (set.joint.log10(), predicted(set).log10())).collect()
+    let points = |name: &str| {
+        let predicted = |set: &MeasuredSet| Some((set.joint.log10(), set.predicted.get(name)?.log10()));
+        additivity.sets.iter().filter_map(predicted).collect::<Vec<_>>()
     };
-    let additive: Vec<(f64, f64)> = points(|set| set.additive);
+    let additive = points("output-loss");
     let diagonal = additive.iter().flat_map(|(x, y)| [*x, *y]).map(|v| (v, v)).collect::<Vec<_>>();
     html! {
         h3 { "Is the loss additive?" }
@@ -120,7 +121,7 @@ fn additivity(additivity: &Additivity) -> Markup {
             &[
                 Series { name: "equal".into(), points: diagonal, line: true },
                 Series { name: "sum of single losses".into(), points: additive, line: false },
-                Series { name: "Gram matrix".into(), points: points(|set| set.gram), line: false },
+                Series { name: "Gram matrix".into(), points: points(additivity::GRAM), line: false },
             ],
         ))
     }

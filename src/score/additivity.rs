@@ -3,12 +3,12 @@
 //! Zhang et al. 2024 (LAPTOP-Diff) rest one-shot selection on additivity, so it is measured on every
 //! model, never assumed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 
-use super::{Gram, ScoreError, Work, joint_losses};
+use super::{ScoreError, Scores, Work, joint_losses};
 use crate::backend::Random;
 use crate::base::UnitId;
 use crate::data::Calibration;
@@ -17,15 +17,16 @@ use crate::model::unet::{PruneError, UNet};
 /// Shares of the parameters that the random sets reach in turn: from where losses surely add to where a model is mostly gone.
 const RATIOS: [f64; 7] = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7];
 
+/// What the prediction of the Gram matrix is called among those of the criteria.
+pub const GRAM: &str = "gram";
+
 /// The measurement: sets, and how well each surrogate did on them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Additivity {
     /// The sets that were tried.
     pub sets: Vec<MeasuredSet>,
-    /// How the sum of output losses fared.
-    pub additive: Agreement,
-    /// How `1' G 1` fared.
-    pub gram: Agreement,
+    /// How each prediction fared: by criterion the sum of its scores, and as [`GRAM`] `1' G 1`.
+    pub agreement: BTreeMap<String, Agreement>,
 }
 
 /// One random set.
@@ -37,10 +38,8 @@ pub struct MeasuredSet {
     pub ratio: f64,
     /// The measured joint loss.
     pub joint: f64,
-    /// The sum of the units' output losses.
-    pub additive: f64,
-    /// `1' G 1` over the set.
-    pub gram: f64,
+    /// The predictions, by the names of [`Additivity::agreement`].
+    pub predicted: BTreeMap<String, f64>,
 }
 
 /// How a prediction agrees with what was measured.
@@ -55,21 +54,24 @@ pub struct Agreement {
 }
 
 impl Additivity {
-    /// Compares both surrogates with the measured losses.
+    /// Compares every prediction with the measured losses. All sets have the same predictions.
     pub fn of(sets: Vec<MeasuredSet>) -> Self {
-        let column = |get: fn(&MeasuredSet) -> f64| sets.iter().map(get).collect::<Vec<_>>();
-        let joint = column(|set| set.joint);
-        let additive = Agreement::between(&column(|set| set.additive), &joint);
-        let gram = Agreement::between(&column(|set| set.gram), &joint);
-        Self { sets, additive, gram }
+        let joint: Vec<_> = sets.iter().map(|set| set.joint).collect();
+        let names = sets.first().into_iter().flat_map(|set| set.predicted.keys());
+        let agreement = names.map(|name| {
+            let predicted: Vec<_> = sets.iter().map(|set| set.predicted[name]).collect();
+            (name.clone(), Agreement::between(&predicted, &joint))
+        });
+        let agreement = agreement.collect();
+        Self { sets, agreement }
     }
 }
 
-/// Measures `count` random sets, at ratios from 0.1 to 0.7 in turn, against what `gram` says of them.
+/// Measures `count` random sets, at ratios from 0.1 to 0.7 in turn, against what `scores` predict of them.
 pub fn measure(
     unet: &UNet,
     points: &Calibration,
-    gram: &Gram,
+    scores: &Scores,
     count: usize,
     random: &Random,
     work: &Work<'_>,
@@ -77,17 +79,20 @@ pub fn measure(
     let sets: Vec<_> =
         (0..count).map(|index| draw(unet, index, random)).collect::<Result<_, PruneError>>()?;
     let losses = joint_losses(unet, points, &sets, work)?;
-    let measured = sets.into_iter().zip(losses).map(|(set, joint)| {
-        let gone = unet.units().iter().filter(|unit| set.contains(&unit.id));
-        MeasuredSet {
-            ratio: gone.map(|unit| unit.parameters).sum::<u64>() as f64 / unet.parameters() as f64,
-            joint,
-            additive: gram.additive(&set),
-            gram: gram.joint(&set),
-            removed: set.into_iter().collect(),
-        }
+    let measured = sets.into_iter().zip(losses).map(|(set, joint)| MeasuredSet {
+        ratio: scores.parameters(&set) as f64 / unet.parameters() as f64,
+        joint,
+        predicted: predictions(scores, &set),
+        removed: set.into_iter().collect(),
     });
     Ok(Additivity::of(measured.collect()))
+}
+
+/// What each criterion's sum and the Gram matrix say of a set.
+fn predictions(scores: &Scores, set: &BTreeSet<UnitId>) -> BTreeMap<String, f64> {
+    let sums = scores.criteria.iter().filter_map(|name| Some((name.clone(), scores.additive(set, name)?)));
+    let gram = scores.gram.iter().map(|gram| (GRAM.to_owned(), gram.joint(set)));
+    sums.chain(gram).collect()
 }
 
 /// Units in random order until the ratio is reached or nothing is left; a Transformer2D without blocks goes whole.

@@ -4,6 +4,7 @@ pub mod additivity;
 mod block_influence;
 mod checkpoint;
 pub mod gram;
+mod latency;
 mod magnitude;
 mod output_loss;
 mod random;
@@ -23,6 +24,7 @@ use crate::model::weights::{Weights, WeightsError};
 
 pub use additivity::{Additivity, Agreement, MeasuredSet};
 pub use gram::Gram;
+pub use latency::Latency;
 pub use table::{CriterionInfo, Scores, UnitScores};
 pub use traversal::{Limits, Traversal, Work, joint_losses, traverse};
 

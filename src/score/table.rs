@@ -12,7 +12,7 @@ use crate::base::{UnitId, files};
 use crate::model::unet::UnitKind;
 
 /// The version of `scores.json` that this program writes and reads.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 const FILE: &str = "scores.json";
 const GRAM_FILE: &str = "gram.safetensors";
 

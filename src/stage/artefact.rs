@@ -15,6 +15,8 @@ pub enum ArtefactKind {
     Model,
     /// `calibration.safetensors` and `prompts.json`.
     Calibration,
+    /// `latency.json`.
+    Profile,
     /// `scores.json` and `gram.safetensors`.
     Scores,
     /// `plan.json`.
@@ -41,6 +43,7 @@ impl fmt::Display for ArtefactKind {
         f.write_str(match self {
             Self::Model => "model",
             Self::Calibration => "calibration",
+            Self::Profile => "profile",
             Self::Scores => "scores",
             Self::Plan => "plan",
             Self::Metrics => "metrics",

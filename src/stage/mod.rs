@@ -169,6 +169,7 @@ stages! {
     load::Load,
     calibrate::Calibrate,
     score::Score,
+    profile::Profile,
     select::Select,
     prune::Prune,
     distill::Distill,

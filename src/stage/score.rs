@@ -49,8 +49,8 @@ fn default_variants() -> usize {
 
 pub(super) const INFO: StageInfo = StageInfo {
     name: "score",
-    // 2: scores.json holds the U-Net's configuration.
-    version: 2,
+    // 3: additivity is measured of every criterion. 2: scores.json holds the U-Net's configuration.
+    version: 3,
     summary: "measures what losing each unit does, in one walk through the U-Net",
     output: ArtefactKind::Scores,
     seeded: true,
@@ -102,10 +102,11 @@ impl Stage for Score {
         };
         let weights = model.directory.unet_weights()?;
         let mut scores = score::score(&unet, &weights, &points, &criteria, &context.random, &work)?;
-        if let (Some(gram), true) = (&scores.gram, self.additivity_sets > 0) {
+        if self.additivity_sets > 0 {
             context.progress.note("measuring additivity");
             let sets = self.additivity_sets;
-            scores.additivity = Some(additivity::measure(&unet, &points, gram, sets, &context.random, &work)?);
+            let measured = additivity::measure(&unet, &points, &scores, sets, &context.random, &work)?;
+            scores.additivity = Some(measured);
         }
         scores.save(context.output).map_err(StageError::file(context.output))
     }

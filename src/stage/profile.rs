@@ -1,0 +1,72 @@
+//! `profile`: how long each unit takes on this device, for selections under a latency budget.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::model::Model;
+use super::{ArtefactKind, BadValue, Context, Input, Stage, StageError, StageInfo};
+use crate::base::{Manifest, StageId};
+use crate::score::Latency;
+
+/// `with:` of `use: profile`.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct Profile {
+    /// The stage with the model.
+    model: StageId,
+    /// Samples that go through the U-Net together. Default 1; 2 is one picture with guidance.
+    #[serde(default = "default_batch")]
+    batch: usize,
+    /// Forward passes that are timed, after two that are not. Default 20; the median of each step counts.
+    #[serde(default = "default_repetitions")]
+    repetitions: usize,
+}
+
+fn default_batch() -> usize {
+    1
+}
+
+fn default_repetitions() -> usize {
+    20
+}
+
+pub(super) const INFO: StageInfo = StageInfo {
+    name: "profile",
+    version: 1,
+    summary: "times each unit on this device; no two measurements are the same, so the first one stays in the cache",
+    output: ArtefactKind::Profile,
+    seeded: false,
+    computes: true,
+    schema: |generator| Profile::json_schema(generator),
+};
+
+impl Stage for Profile {
+    fn info(&self) -> &'static StageInfo {
+        &INFO
+    }
+
+    fn describe(&self, manifest: &mut Manifest) {
+        manifest.field("batch", self.batch).field("repetitions", self.repetitions);
+    }
+
+    fn inputs(&self) -> Vec<Input<'_>> {
+        vec![Input { name: "model".to_owned(), stage: &self.model, kind: ArtefactKind::Model }]
+    }
+
+    fn check(&self) -> Result<(), BadValue> {
+        for (name, value) in [("batch", self.batch), ("repetitions", self.repetitions)] {
+            if value == 0 {
+                return Err(BadValue { name, message: format!("`{name}` needs at least 1") });
+            }
+        }
+        Ok(())
+    }
+
+    fn run(&self, context: &Context<'_>) -> Result<(), StageError> {
+        let unet = Model::open(context.input("model"))?.unet(context.device)?;
+        let &Self { batch, repetitions, .. } = self;
+        let latency =
+            Latency::measure(&unet, batch, repetitions, context.device, context.progress, context.interrupt)?;
+        latency.save(context.output).map_err(StageError::file(context.output))
+    }
+}
