@@ -390,7 +390,7 @@ fn what_a_criterion_needs_is_asked_for_before_anything_is_computed() -> miette::
 }
 
 #[test]
-fn delta_clip_is_the_drop_of_what_a_gallery_by_hand_scores() -> Result<(), Box<dyn std::error::Error>> {
+fn delta_clip_is_the_drop_that_a_gallery_by_hand_shows() -> Result<(), Box<dyn std::error::Error>> {
     let sandbox = Sandbox::new();
     sandbox.write(
         "clip.yaml",
@@ -406,8 +406,8 @@ stages:
     with:
       model: teacher
       calibration: points
-      criteria: [delta-clip]
-      additivity-sets: 0
+      criteria: [output-loss, delta-clip]
+      additivity-sets: 7
       delta-clip:
         scorer: '{nano}/scorer'
         prompts: '{nano}/prompts/evaluation.txt'
@@ -420,6 +420,19 @@ stages:
     );
     expect_code(&sandbox.run(&["run", "clip.yaml"]), 0);
     let scores = Scores::open(&sandbox.path("runs/clip/scores"))?;
+    let page = std::fs::read_to_string(sandbox.path("runs/clip/report.html"))?;
+    let agreement = &scores.additivity.as_ref().expect("it was asked for").agreement;
+    for (name, label) in [
+        ("output-loss", "sum of <code>output-loss</code>"),
+        ("delta-clip", "sum of <code>delta-clip</code>"),
+        ("gram", "Gram matrix"),
+    ] {
+        let row = format!(
+            "<td>{label}</td><td class=\"number\">{:.3}</td><td class=\"number\">{:.3}</td>",
+            agreement[name].r2, agreement[name].spearman
+        );
+        assert!(page.contains(&row), "{row}");
+    }
 
     let nano = root().join("examples/nano-sd");
     let directory = ModelDirectory::open(&nano)?;
@@ -457,4 +470,26 @@ stages:
     }
     assert!(scores.units.iter().any(|unit| unit.scores["delta-clip"].abs() > 0.1), "pictures did not change");
     Ok(())
+}
+
+#[test]
+fn what_the_stage_lacks_is_said_with_its_place() {
+    let sandbox = Sandbox::new();
+    for (parameters, words) in [
+        ("criteria: [delta-clip]", "delta-clip: { scorer: FOLDER, prompts: FILE }"),
+        ("criteria: [diff-pruning], diff-pruning: { threshold: 1 }", "`threshold` is 1"),
+        ("timestep-weighted: { weighting: snr }", "min-snr"),
+        ("criteria: [tailor]", "taylor"),
+        ("delta-clip: { scorer: s, prompts: p, steps: 0 }", "`delta-clip.steps` is 0"),
+        ("delta-clip: { scorer: s, prompts: p, sampler: eular }", "euler"),
+    ] {
+        let text = format!(
+            "format: 1\nname: wrong\nseed: 1\nstages:\n  - {{ id: scores, use: score, with: {{ model: m, calibration: c, {parameters} }} }}\n"
+        );
+        sandbox.write("wrong.yaml", &text);
+        let output = sandbox.run(&["plan", "wrong.yaml"]);
+        expect_code(&output, 3);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(said.contains(words) && said.contains("wrong.yaml:5:"), "{parameters}: {said}");
+    }
 }

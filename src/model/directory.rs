@@ -173,7 +173,7 @@ impl Part {
             Self::TextEncoder | Self::TextEncoder2 | Self::Tokenizer | Self::Tokenizer2 => {
                 "calibrate, distill, evaluate and generate need to read prompts"
             }
-            Self::Scheduler => "calibrate, distill, evaluate and generate need for their noise",
+            Self::Scheduler => "calibrate, score by task loss, distill, evaluate and generate need for their noise",
         }
     }
 }

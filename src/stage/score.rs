@@ -19,7 +19,7 @@ pub(super) struct Score {
     model: StageId,
     /// The stage with the calibration points.
     calibration: StageId,
-    /// Which criteria (`laptop-diff list criteria`); those that traverse the U-Net share one traversal. Default `[output-loss]`, the paper's.
+    /// Which criteria (`laptop-diff list criteria`). Those that traverse the U-Net share one traversal. Those that read gradients, `taylor` and `diff-pruning`, share one backward pass, with weights and gradients in f32: 8 bytes per parameter, 21 GB for SDXL, beside the activations of a batch. Default `[output-loss]`, the paper's.
     #[serde(default = "default_criteria")]
     criteria: Vec<String>,
     /// Random sets of units whose joint loss is measured and held against what single losses predict. Default 24; 0 for none.
@@ -31,13 +31,13 @@ pub(super) struct Score {
     /// Variants of the U-Net that walk together beside the teacher, or fewer where memory is short. Default 64.
     #[serde(default = "default_variants")]
     variants: usize,
-    /// For the criterion of this name.
+    /// Read by the criterion `timestep-weighted` alone.
     #[serde(default)]
     timestep_weighted: TimestepWeighted,
-    /// For the criterion of this name.
+    /// Read by the criterion `diff-pruning` alone.
     #[serde(default)]
     diff_pruning: DiffPruning,
-    /// For the criterion of this name, which cannot do without: what is drawn, and who judges.
+    /// Read by the criterion `delta-clip` alone, which cannot do without: what is drawn, and who judges.
     delta_clip: Option<DeltaClip>,
 }
 
