@@ -173,7 +173,9 @@ impl Part {
             Self::TextEncoder | Self::TextEncoder2 | Self::Tokenizer | Self::Tokenizer2 => {
                 "calibrate, distill, evaluate and generate need to read prompts"
             }
-            Self::Scheduler => "calibrate, score by task loss, distill, evaluate and generate need for their noise",
+            Self::Scheduler => {
+                "calibrate, score by task loss, distill, evaluate and generate need for their noise"
+            }
         }
     }
 }

@@ -117,14 +117,19 @@ impl Teacher<'_> {
         if !there {
             return Err(ScoreError::Needs { criterion, need });
         }
+        match need {
+            Need::Gradients => self.check_room_for_gradients(criterion),
+            _ => Ok(()),
+        }
+    }
+
+    fn check_room_for_gradients(&self, criterion: &'static str) -> Result<(), ScoreError> {
         // A weight and its gradient, four bytes each; the budget is half of what there is.
         let needed = 8 * self.unet.parameters();
         let there = memory::budget(self.points.sample.device()).saturating_mul(2);
-        match need {
-            Need::Gradients if needed > there => {
-                Err(ScoreError::NoRoomForGradients { criterion, needed, there })
-            }
-            _ => Ok(()),
+        match needed > there {
+            true => Err(ScoreError::NoRoomForGradients { criterion, needed, there }),
+            false => Ok(()),
         }
     }
 }

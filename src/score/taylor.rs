@@ -1,5 +1,5 @@
 //! Taylor: `|sum w g|` over the weights of a branch, `g` the gradient of the task loss over all points.
-//! Molchanov et al. 2019 (their equation 8 squares it). To first order it is what the loss changes by when all the
+//! Molchanov et al. 2019, who square it. To first order it is what the loss changes by when all the
 //! weights of the branch go to zero; in other words `|dL/da|` at `a = 1` if they are all scaled by `a`.
 
 use super::{Criterion, CriterionInfo, Evidence, Need, ScoreError};
