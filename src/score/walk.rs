@@ -4,9 +4,9 @@
 //! state goes from step to step, and at its first removed unit a variant leaves it with a state of its
 //! own. For single units that is about half of the work of `n + 1` passes, and each weight is touched once.
 //!
-//! A variant's state begins as a clone of the teacher's, which shares all tensors: the skips from
-//! before they parted are never copied, and the condition is the same object for all. That is why
-//! variants walk side by side, each a batch of points, and not as one large batch.
+//! A variant's state begins as a clone of the teacher's, which shares all tensors: the skips from before they parted
+//! are never copied. What a step makes of the time and the text is made once for all. Where features are small, variants
+//! go through a step as one batch: a product of few rows takes as long as one of many.
 
 use std::collections::BTreeSet;
 
@@ -65,6 +65,13 @@ struct Walker<'a> {
 }
 
 impl Walker<'_> {
+    /// Its state, if it has left the teacher and takes this step now.
+    fn takes(&mut self, index: usize) -> Option<&mut State> {
+        let state = self.state.as_mut().filter(|_| self.next == index)?;
+        self.next += 1;
+        Some(state)
+    }
+
     /// Removes the unit that begins with this step, if that is one of its own. Says whether it left the teacher there.
     fn bypass(&mut self, index: usize, step: &Step, teacher: &State) -> candle_core::Result<bool> {
         let Some((unit, ahead)) = self.ahead.split_first().filter(|(unit, _)| unit.steps.start == index)
@@ -79,11 +86,13 @@ impl Walker<'_> {
     }
 }
 
-/// Walks `unet` once over `points`, with `variants` beside it.
+/// Walks `unet` once over `points`, with `variants` beside it, of which so many at most are `together` in a batch. How
+/// they are put together decides about rounding, so it has to depend on shapes alone.
 pub fn walk(
     unet: &UNet,
     points: &Calibration,
     variants: &[Variant<'_>],
+    together: usize,
     interrupt: &Interrupt,
     observer: &mut dyn Observer,
 ) -> Result<(), ScoreError> {
@@ -100,12 +109,13 @@ pub fn walk(
             if walker.bypass(index, &step, &teacher)? {
                 leaving.push(variant);
             }
-            if let Some(state) = walker.state.as_mut().filter(|_| walker.next == index) {
-                step.advance(state, &condition)?;
-                walker.next += 1;
-            }
         }
-        step.advance(&mut teacher, &condition)?;
+        let shared = step.share(&condition)?;
+        for group in walkers.chunks_mut(together) {
+            let mut states: Vec<_> = group.iter_mut().filter_map(|walker| walker.takes(index)).collect();
+            step.advance_all(&mut states, &shared)?;
+        }
+        step.advance_with(&mut teacher, &shared)?;
         for variant in leaving.extract_if(.., |variant| walkers[*variant].next == index + 1) {
             if let Some(state) = &walkers[variant].state {
                 observer.bypassed(variant, &state.hidden, &teacher.hidden)?;
