@@ -97,8 +97,15 @@ fn mean(values: impl ExactSizeIterator<Item = f64>) -> f64 {
     values.sum::<f64>() / count
 }
 
-/// For each point alpha, sigma, and what the U-Net should have said.
-fn truth(points: &Calibration, schedule: &NoiseSchedule, velocity: bool) -> Vec<(f64, f64, Vec<f64>)> {
+/// What is known of one point.
+struct Truth {
+    alpha: f64,
+    sigma: f64,
+    /// What the U-Net should have said.
+    target: Vec<f64>,
+}
+
+fn truth(points: &Calibration, schedule: &NoiseSchedule, velocity: bool) -> Vec<Truth> {
     let timesteps: Vec<i64> = points.timestep.to_vec1().expect("whole numbers");
     let (samples, noises) = (rows(&points.sample), rows(&points.noise));
     let one = |((t, sample), noise): ((i64, Vec<f64>), Vec<f64>)| {
@@ -109,7 +116,7 @@ fn truth(points: &Calibration, schedule: &NoiseSchedule, velocity: bool) -> Vec<
             true => sample.iter().zip(&noise).map(velocity_of).collect(),
             false => noise,
         };
-        (alpha, sigma, target)
+        Truth { alpha, sigma, target }
     };
     timesteps.into_iter().zip(samples).zip(noises).map(one).collect()
 }
@@ -139,7 +146,7 @@ fn weighted_losses_and_task_losses_are_those_of_removing_and_running() -> miette
             for ((place, unit), gone) in subject.unet.units().iter().enumerate().zip(&all) {
                 let what = format!("{name} {prediction_type} {}", unit.id);
                 let loss = |predictions: &[Vec<f64>]| {
-                    mean(predictions.iter().zip(&truth).map(|(row, (.., target))| mean_square(row, target)))
+                    mean(predictions.iter().zip(&truth).map(|(row, truth)| mean_square(row, &truth.target)))
                 };
                 let change = (loss(gone) - loss(&with)).abs();
                 let slack = 4.0 * rounding * loss(gone).max(loss(&with)).sqrt() + 1e-5 * change;
@@ -150,8 +157,8 @@ fn weighted_losses_and_task_losses_are_those_of_removing_and_running() -> miette
                     assert!((found - expected).abs() <= bound, "{what}: {found} or {expected}");
                 };
                 let losses: Vec<f64> = gone.iter().zip(&with).map(|(a, b)| mean_square(a, b)).collect();
-                let weight = |(alpha, sigma, _): &(f64, f64, Vec<f64>)| {
-                    let ratio = (alpha / sigma).powi(2);
+                let weight = |truth: &Truth| {
+                    let ratio = (truth.alpha / truth.sigma).powi(2);
                     ratio.min(5.0) / if velocity { ratio + 1.0 } else { ratio }
                 };
                 let weights: Vec<f64> = truth.iter().map(weight).collect();
@@ -160,19 +167,21 @@ fn weighted_losses_and_task_losses_are_those_of_removing_and_running() -> miette
 
                 // The clean latents that each prediction stands for, and how far apart they are.
                 let latents = |predictions: &[Vec<f64>]| -> Vec<Vec<f64>> {
-                    let point = |((x, e), level): ((Vec<f64>, &Vec<f64>), &(f64, f64, Vec<f64>))| {
-                        let &(alpha, sigma, _) = level;
-                        let clean = |(x, e): (&f64, &f64)| {
-                            if velocity { alpha * x - sigma * e } else { (x - sigma * e) / alpha }
-                        };
-                        x.iter().zip(e).map(clean).collect()
+                    let clean = |x: f64, e: f64, &Truth { alpha, sigma, .. }: &Truth| {
+                        if velocity { alpha * x - sigma * e } else { (x - sigma * e) / alpha }
                     };
-                    rows(&points.sample).into_iter().zip(predictions).zip(&truth).map(point).collect()
+                    let samples = rows(&points.sample);
+                    let point = |at: usize| {
+                        let pairs = samples[at].iter().zip(&predictions[at]);
+                        pairs.map(|(x, e)| clean(*x, *e, &truth[at])).collect()
+                    };
+                    (0..truth.len()).map(point).collect()
                 };
                 let apart: f64 =
                     latents(gone).iter().zip(&latents(&with)).map(|(a, b)| mean_square(a, b)).sum();
-                let scale = |(alpha, sigma, _): &(f64, f64, Vec<f64>)| {
-                    if velocity { sigma * sigma } else { (sigma / alpha).powi(2) }
+                let scale = |truth: &Truth| match velocity {
+                    true => truth.sigma.powi(2),
+                    false => (truth.sigma / truth.alpha).powi(2),
                 };
                 near(clean[place], apart / truth.iter().map(scale).sum::<f64>());
             }
@@ -184,7 +193,7 @@ fn weighted_losses_and_task_losses_are_those_of_removing_and_running() -> miette
 /// The task loss of a U-Net in double precision, at points all of one weight.
 fn task_loss(unet: &UNet, points: &Calibration, schedule: &NoiseSchedule) -> f64 {
     let truth = truth(points, schedule, false);
-    mean(predict(unet, points).iter().zip(&truth).map(|(row, (.., target))| mean_square(row, target)))
+    mean(predict(unet, points).iter().zip(&truth).map(|(row, truth)| mean_square(row, &truth.target)))
 }
 
 /// The points in double precision.

@@ -83,7 +83,7 @@ pub enum ScoreError {
     /// The U-Net cannot be built to be differentiated.
     #[error(transparent)]
     #[diagnostic(transparent)]
-    Model(#[from] ModelError),
+    Model(Box<ModelError>),
     /// A timestep that the schedule does not know.
     #[error(transparent)]
     #[diagnostic(transparent)]
@@ -105,4 +105,11 @@ pub enum ScoreError {
     #[error(transparent)]
     #[diagnostic(code(score::tensor), help("if memory is short, walk fewer points or variants at once"))]
     Tensor(#[from] candle_core::Error),
+}
+
+impl From<ModelError> for ScoreError {
+    fn from(error: ModelError) -> Self {
+        // Boxed, because it is larger than the other variants.
+        Self::Model(Box::new(error))
+    }
 }

@@ -19,6 +19,10 @@ use crate::model::unet::UNet;
 use crate::model::weights::Weights;
 use crate::nn::{self, mean_square_difference};
 
+const LOSS: &str = "loss";
+const SIGNED: &str = "signed";
+const ABSOLUTE: &str = "absolute";
+
 /// What one backward pass over all points says.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Gradients {
@@ -52,45 +56,48 @@ pub fn gradients(
     if points.is_empty() {
         return Err(ScoreError::NoPoints);
     }
-    let (points, timesteps) = by_timestep(points)?;
-    let groups: Vec<_> = timesteps.iter().map(|(_, group)| group.clone()).collect();
+    let (points, groups) = by_timestep(points)?;
     let device = points.sample.device();
     let (trainable, variables) =
         directory::unet_trainable(unet.config().clone(), weights, unet.dtype(), device)?;
-    let path =
-        Sums::path(work.checkpoint, "gradients", &format!("{:?} {timesteps:?}", unet.config().removed_units));
-    let sums = Sums::over(&groups, "points", &path, work, |group| {
+    let what = format!("{:?} {groups:?}", unet.config().removed_units);
+    let path = Sums::path(work.checkpoint, "gradients", &what);
+    let pieces: Vec<_> = groups.iter().map(|group| group.points.clone()).collect();
+    let sums = Sums::over(&pieces, "points", &path, work, |group| {
         let name = |what: &str| format!("{what} {}", group.start);
         let (loss, store) = threads::run(|| differentiate(&trainable, &points, task, group.clone(), work))?;
         let (signed, absolute) = sums_by_unit(&trainable, &variables, &store)?;
         Ok(vec![(name(LOSS), vec![loss]), (name(SIGNED), signed), (name(ABSOLUTE), absolute)])
     })?;
-    let of_timestep = |(timestep, group): (i64, Range<usize>)| {
-        let get = |what: &str| sums.get(&format!("{what} {}", group.start)).to_vec();
+    let of_timestep = |group: Group| {
+        let get = |what: &str| sums.get(&format!("{what} {}", group.points.start)).to_vec();
         TimestepGradients {
-            timestep,
-            points: group.len(),
+            timestep: group.timestep,
+            points: group.points.len(),
             loss: get(LOSS)[0],
             signed: get(SIGNED),
             absolute: get(ABSOLUTE),
         }
     };
-    Ok(Gradients { timesteps: timesteps.into_iter().map(of_timestep).collect() })
+    Ok(Gradients { timesteps: groups.into_iter().map(of_timestep).collect() })
 }
 
-const LOSS: &str = "loss";
-const SIGNED: &str = "signed";
-const ABSOLUTE: &str = "absolute";
+/// Where the points of a timestep are.
+#[derive(Debug)]
+struct Group {
+    timestep: i64,
+    points: Range<usize>,
+}
 
-/// The points in the order of their timesteps, and where those of each timestep are.
-fn by_timestep(points: &Calibration) -> candle_core::Result<(Calibration, Vec<(i64, Range<usize>)>)> {
+/// The points in the order of their timesteps, and their groups.
+fn by_timestep(points: &Calibration) -> candle_core::Result<(Calibration, Vec<Group>)> {
     let timesteps = points.timestep.to_vec1::<i64>()?;
     let mut order: Vec<u32> = (0..timesteps.len() as u32).collect();
     order.sort_by_key(|&point| timesteps[point as usize]);
     let mut groups = Vec::new();
     let mut start = 0;
     for run in order.chunk_by(|&a, &b| timesteps[a as usize] == timesteps[b as usize]) {
-        groups.push((timesteps[run[0] as usize], start..start + run.len()));
+        groups.push(Group { timestep: timesteps[run[0] as usize], points: start..start + run.len() });
         start += run.len();
     }
     Ok((points.select(&order)?, groups))
