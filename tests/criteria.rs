@@ -487,10 +487,10 @@ fn what_the_stage_lacks_is_said_with_its_place() {
     for (parameters, words) in [
         ("criteria: [delta-clip]", "delta-clip: { scorer: FOLDER, prompts: FILE }"),
         ("criteria: [diff-pruning], diff-pruning: { threshold: 1 }", "`threshold` is 1"),
-        ("timestep-weighted: { weighting: snr }", "min-snr"),
+        ("timestep-weighted: { weighting: snr }", "`snr` is not a value"),
         ("criteria: [tailor]", "taylor"),
         ("delta-clip: { scorer: s, prompts: p, steps: 0 }", "`delta-clip.steps` is 0"),
-        ("delta-clip: { scorer: s, prompts: p, sampler: eular }", "euler"),
+        ("delta-clip: { scorer: s, prompts: p, sampler: eular }", "called `eular`"),
     ] {
         let text = format!(
             "format: 1\nname: wrong\nseed: 1\nstages:\n  - {{ id: scores, use: score, with: {{ model: m, calibration: c, {parameters} }} }}\n"
