@@ -18,8 +18,11 @@ const KNOBS: &[(&str, &str, &str)] = &[
     ),
     (
         "score",
-        "{ model: m, calibration: c }",
-        "{ criteria: [random], granularity: [attn1], additivity-sets: 3, batch: 3, variants: 3 }",
+        "{ model: m, calibration: c, criteria: [timestep-weighted, diff-pruning, delta-clip], \
+           delta-clip: { scorer: s, prompts: p } }",
+        "{ criteria: [random], granularity: [attn1], additivity-sets: 3, batch: 3, variants: 3, \
+           timestep-weighted: { weighting: clean-latents }, diff-pruning: { threshold: 0.05 }, \
+           delta-clip: { scorer: s, prompts: p, pictures: 3 } }",
     ),
     ("profile", "{ model: m }", "{ batch: 2, repetitions: 3 }"),
     (
@@ -103,5 +106,29 @@ fn stating_a_default_changes_nothing() {
         ),
     ] {
         assert_eq!(key(&*parse(name, &mapping(least))), key(&*parse(name, &mapping(default))), "{name}");
+    }
+}
+
+#[test]
+fn what_only_a_criterion_reads_enters_the_key_with_it() {
+    let least = "{ model: m, calibration: c, criteria: [CRITERION], delta-clip: { scorer: s, prompts: p } }";
+    for (criterion, others) in [
+        ("timestep-weighted", "{ weighting: clean-latents }"),
+        ("diff-pruning", "{ threshold: 0.05 }"),
+        (
+            "delta-clip",
+            "{ pictures: 3, sampler: euler, steps: 3, guidance-scale: 1, negative-prompt: blurry, vae-tile: 8, batch: 3 }",
+        ),
+    ] {
+        for (name, value) in &mapping(others) {
+            for (asked, matters) in [(criterion, true), ("random", false)] {
+                let block = mapping(&least.replace("CRITERION", asked));
+                let mut changed = block.clone();
+                let inner = changed.entry(criterion.into()).or_insert_with(|| Value::Mapping(Mapping::new()));
+                inner.as_mapping_mut().expect("a block").insert(name.clone(), value.clone());
+                let same = key(&*parse("score", &block)) == key(&*parse("score", &changed));
+                assert_eq!(same, !matters, "`{name:?}` of `{criterion}` with `{asked}`");
+            }
+        }
     }
 }

@@ -26,7 +26,7 @@ fn a_smaller_memory_changes_no_bit() -> miette::Result<()> {
             let folder = tempfile::tempdir().expect("a folder");
             let limits = Limits { points: 2, variants: 64 };
             let work = Work { limits, checkpoint: folder.path(), progress: &Silent, interrupt: &interrupt };
-            found.push((name, traverse(&unet, &points, &work)?));
+            found.push((name, traverse(&unet, &points, None, &work)?));
         }
     }
     let (ample, little) = found.split_at(small_unets::configs().len());

@@ -15,7 +15,7 @@ use laptop_diff::model::unet::{UNet, UNetConfig, Unit};
 use laptop_diff::model::weights::Weights;
 use laptop_diff::score::walk::{Observer, Variant, walk};
 use laptop_diff::score::{
-    CRITERIA, Latency, Limits, ScoreError, Scores, Work, additivity, joint_losses, score, traverse,
+    CRITERIA, Latency, Limits, ScoreError, Scores, Teacher, Work, additivity, joint_losses, score, traverse,
 };
 use rand::seq::IndexedRandom;
 use small_unets::{configs, fine_ids, granularities, points, weights};
@@ -81,7 +81,8 @@ fn the_walk_agrees_with_removing_and_running_whatever_the_chunks() -> miette::Re
             let chunks = if unet.units().len() == effects.len() { &chunks[..] } else { &chunks[..1] };
             for &(batch, variants) in chunks {
                 let folder = tempfile::tempdir().expect("a folder");
-                let found = traverse(&unet, &points, &work(batch, variants, folder.path(), &interrupt))?;
+                let found =
+                    traverse(&unet, &points, None, &work(batch, variants, folder.path(), &interrupt))?;
                 for (row, a) in of_units.iter().enumerate() {
                     let unit = &unet.units()[row].id;
                     let loss = mean_product(a, a);
@@ -164,11 +165,14 @@ fn a_streamed_unet_is_the_held_one_to_the_bit() -> miette::Result<()> {
             let without = BTreeSet::from([id]);
             assert_eq!(run(&streamed.prune(&without)?), run(&held.prune(&without)?), "{name}: {without:?}");
         }
-        let random = Random::new(1, "scores");
+        let (random, schedule) = (Random::new(1, "scores"), small_unets::schedule("epsilon"));
         let [one, other] = [&held, &streamed].map(|unet| {
             let place = tempfile::tempdir().expect("a folder");
             let work = work(2, 5, place.path(), &interrupt);
-            let mut scores = score(unet, &stored, &points, CRITERIA, &random, &work).expect("scores");
+            let draw = |unet: &UNet| Ok(small_unets::brightness(unet, &points));
+            let teacher = small_unets::teacher(unet, &stored, &points, &schedule, &random);
+            let teacher = Teacher { clip_score: Some(&draw), ..teacher };
+            let mut scores = score(&teacher, CRITERIA, &work).expect("scores");
             let sets = additivity::measure(unet, &points, &scores, 5, &random, &work);
             scores.additivity = Some(sets.expect("joint losses"));
             scores
@@ -226,15 +230,15 @@ fn what_was_interrupted_goes_on_to_the_same_bits() -> miette::Result<()> {
     let points = points(unet.config(), 5, 6).expect("points");
     let calm = Interrupt::default();
     let whole = tempfile::tempdir().expect("a folder");
-    let expected = traverse(&unet, &points, &work(2, 7, whole.path(), &calm))?;
+    let expected = traverse(&unet, &points, None, &work(2, 7, whole.path(), &calm))?;
     let folder = tempfile::tempdir().expect("a folder");
     for stop in [2, 4] {
         let interrupt = Interrupt::default();
         let progress = StopAt(stop, &interrupt);
         let work = Work { progress: &progress, ..work(2, 7, folder.path(), &interrupt) };
-        assert!(matches!(traverse(&unet, &points, &work), Err(ScoreError::Interrupted(_))));
+        assert!(matches!(traverse(&unet, &points, None, &work), Err(ScoreError::Interrupted(_))));
     }
-    assert_eq!(traverse(&unet, &points, &work(2, 7, folder.path(), &calm))?, expected);
+    assert_eq!(traverse(&unet, &points, None, &work(2, 7, folder.path(), &calm))?, expected);
     Ok(())
 }
 
@@ -249,8 +253,11 @@ fn every_criterion_gives_every_unit_a_number_and_the_file_keeps_them() -> miette
     let interrupt = Interrupt::default();
     let work = work(8, 64, folder.path(), &interrupt);
     let random = Random::new(1, "scores");
-    let mut scores = score(&unet, &stored, &points, CRITERIA, &random, &work)?;
-    assert_eq!(scores.criteria, ["output-loss", "magnitude", "block-influence", "random"]);
+    let schedule = small_unets::schedule("epsilon");
+    let draw = |unet: &UNet| Ok(small_unets::brightness(unet, &points));
+    let teacher = small_unets::teacher(&unet, &stored, &points, &schedule, &random);
+    let mut scores = score(&Teacher { clip_score: Some(&draw), ..teacher }, CRITERIA, &work)?;
+    assert_eq!(scores.criteria.len(), CRITERIA.len());
     for unit in &scores.units {
         assert_eq!(unit.scores.len(), CRITERIA.len());
         let influence = unit.scores["block-influence"];

@@ -100,6 +100,12 @@ impl Calibration {
         self.map(|tensor| tensor.narrow(0, range.start, range.len()))
     }
 
+    /// The points of these indices, in their order.
+    pub fn select(&self, points: &[u32]) -> candle_core::Result<Self> {
+        let points = Tensor::new(points, self.sample.device())?;
+        self.map(|tensor| tensor.index_select(&points, 0))
+    }
+
     /// All points of `parts`, in their order.
     pub fn cat(parts: &[Self]) -> candle_core::Result<Self> {
         let optional = |pick: fn(&Self) -> Option<&Tensor>| -> candle_core::Result<Option<Tensor>> {

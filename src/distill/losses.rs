@@ -8,8 +8,8 @@ use candle_core::{DType, Device, Result, Tensor};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::difference::mean_square_difference;
 use super::parameters::DistillParameters;
+use crate::nn::mean_square_difference;
 
 /// How the loss of each feature map is weighted by the teacher's map `f`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

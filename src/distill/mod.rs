@@ -5,7 +5,6 @@
 
 pub mod average;
 mod checkpoint;
-pub mod difference;
 mod error;
 pub mod gradients;
 pub mod history;

@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 use candle_core::{Device, Tensor, Var};
 
 use super::checkpoint::{self, State};
-use super::difference::mean_square_difference;
 use super::error::DistillError;
 use super::gradients::Gradients;
 use super::history::{FeatureLoss, History, HistoryLine};
@@ -22,7 +21,7 @@ use super::parameters::DistillParameters;
 use crate::backend::{Random, threads};
 use crate::base::{Interrupt, Progress};
 use crate::model::unet::UNet;
-use crate::nn;
+use crate::nn::{self, mean_square_difference};
 use crate::sample::NoiseSchedule;
 
 /// The least time between two notes about the loss.

@@ -29,6 +29,6 @@ impl Metric for ClipScore {
 
     fn measure(&self, exam: &Exam<'_>, subject: &Subject<'_>) -> Result<Vec<f64>, MetricError> {
         let (judge, features) = exam.judged(self.name(), subject)?;
-        Ok(judge.cosines(features)?.into_iter().map(|cosine| 100.0 * cosine.max(0.0)).collect())
+        Ok(judge.clip_scores(features)?)
     }
 }

@@ -55,6 +55,11 @@ impl<'a> Judge<'a> {
         (features * &self.prompts)?.sum(D::Minus1)?.to_dtype(DType::F64)?.to_vec1()
     }
 
+    /// The CLIP score of each picture and its own prompt: 100 times the cosine, not below 0.
+    pub fn clip_scores(&self, features: &Tensor) -> candle_core::Result<Vec<f64>> {
+        Ok(self.cosines(features)?.into_iter().map(|cosine| 100.0 * cosine.max(0.0)).collect())
+    }
+
     /// For each picture the index of the caption that fits it best, the first of equals.
     pub fn best_captions(&self, features: &Tensor) -> candle_core::Result<Vec<usize>> {
         let cosines = features.matmul(&self.captions.t()?)?.to_vec2::<f32>()?;

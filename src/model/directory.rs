@@ -173,7 +173,9 @@ impl Part {
             Self::TextEncoder | Self::TextEncoder2 | Self::Tokenizer | Self::Tokenizer2 => {
                 "calibrate, distill, evaluate and generate need to read prompts"
             }
-            Self::Scheduler => "calibrate, distill, evaluate and generate need for their noise",
+            Self::Scheduler => {
+                "calibrate, score by task loss, distill, evaluate and generate need for their noise"
+            }
         }
     }
 }
@@ -251,18 +253,7 @@ impl ModelDirectory {
         dtype: DType,
         device: &Device,
     ) -> Result<(UNet, BTreeMap<String, Var>), ModelError> {
-        let config = self.unet_config()?;
-        let weights = self.unet_weights()?;
-        let mut variables = BTreeMap::new();
-        for entry in config.inventory().tensors() {
-            weights.check(std::slice::from_ref(entry))?;
-            let variable = Var::from_tensor(&weights.tensor(&entry.name, DType::F32, device)?)?;
-            variables.insert(entry.name.clone(), variable);
-        }
-        let tensors: HashMap<_, _> =
-            variables.iter().map(|(name, variable)| (name.clone(), variable.as_tensor().clone())).collect();
-        let unet = UNet::new(config, VarBuilder::from_tensors(tensors, DType::F32, device))?;
-        Ok((unet.computing_in(dtype, device), variables))
+        unet_trainable(self.unet_config()?, &self.unet_weights()?, dtype, device)
     }
 
     /// The autoencoder's configuration.
@@ -333,4 +324,23 @@ pub fn unet(
     let bytes = inventory.parameters() * dtype.size_in_bytes() as u64;
     let build = if bytes > memory::budget(device) { UNet::streamed } else { UNet::new };
     Ok(build(config, weights.builder(dtype, device))?)
+}
+
+/// A U-Net over variables in f32 with activations of `dtype`; the variables by the names of their tensors.
+pub fn unet_trainable(
+    config: UNetConfig,
+    weights: &Weights,
+    dtype: DType,
+    device: &Device,
+) -> Result<(UNet, BTreeMap<String, Var>), ModelError> {
+    let mut variables = BTreeMap::new();
+    for entry in config.inventory().tensors() {
+        weights.check(std::slice::from_ref(entry))?;
+        let variable = Var::from_tensor(&weights.tensor(&entry.name, DType::F32, device)?)?;
+        variables.insert(entry.name.clone(), variable);
+    }
+    let tensors: HashMap<_, _> =
+        variables.iter().map(|(name, variable)| (name.clone(), variable.as_tensor().clone())).collect();
+    let unet = UNet::new(config, VarBuilder::from_tensors(tensors, DType::F32, device))?;
+    Ok((unet.computing_in(dtype, device), variables))
 }

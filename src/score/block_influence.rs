@@ -2,7 +2,7 @@
 //! Men et al. 2024 (ShortGPT): 1 - E cos(input, output) over tokens. For a ResNet that changes width, the
 //! input is taken after its shortcut (ours): what would stand there without the branch.
 
-use super::{Criterion, CriterionInfo, Evidence, ScoreError};
+use super::{Criterion, CriterionInfo, Evidence, Need, ScoreError};
 
 pub(super) struct BlockInfluence;
 
@@ -15,8 +15,8 @@ impl Criterion for BlockInfluence {
         }
     }
 
-    fn traverses(&self) -> bool {
-        true
+    fn needs(&self) -> &'static [Need] {
+        &[Need::Traversal]
     }
 
     fn scores(&self, evidence: &Evidence<'_>) -> Result<Vec<f64>, ScoreError> {

@@ -1,22 +1,24 @@
-//! Sums over the points done so far, written whole after each batch of points, so that a run which is
-//! cut off goes on with the very sums it had.
+//! Sums over what is done so far, written whole after each piece of work, so that a run which is cut
+//! off goes on with the very sums it had.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
 use super::gram::f64s_of;
+use super::{ScoreError, Work};
 use crate::base::{Digest, files};
 
-const POINTS: &str = "points";
+const DONE: &str = "done";
 
-/// Named vectors of sums, and over how many points they go.
+/// Named vectors of sums, and over how much they go: points, or whatever else the work consists of.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Sums {
-    pub(super) points: usize,
-    pub(super) vectors: BTreeMap<String, Vec<f64>>,
+    done: usize,
+    vectors: BTreeMap<String, Vec<f64>>,
 }
 
 impl Sums {
@@ -25,8 +27,35 @@ impl Sums {
         folder.join(format!("{name}-{}.safetensors", Digest::of(what.as_bytes()).short()))
     }
 
+    /// Adds up what `measure` finds in each of the `pieces`: ranges that follow one another from 0, in what is counted
+    /// as `unit`. Begins where the file at `path` stands.
+    pub(super) fn over(
+        pieces: &[Range<usize>],
+        unit: &'static str,
+        path: &Path,
+        work: &Work<'_>,
+        mut measure: impl FnMut(Range<usize>) -> Result<Vec<(String, Vec<f64>)>, ScoreError>,
+    ) -> Result<Self, ScoreError> {
+        let failed = |source| ScoreError::Checkpoint { path: path.to_owned(), source };
+        let mut sums = Self::resume(path).map_err(failed)?;
+        work.progress.length(pieces.last().map_or(0, |piece| piece.end) as u64, unit);
+        work.progress.position(sums.done as u64);
+        let done = sums.done;
+        for piece in pieces.iter().skip_while(|piece| piece.end <= done) {
+            work.interrupt.check()?;
+            for (name, values) in measure(piece.clone())? {
+                let sum = sums.vectors.entry(name).or_insert_with(|| vec![0.0; values.len()]);
+                sum.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
+            }
+            sums.done = piece.end;
+            sums.save(path).map_err(failed)?;
+            work.progress.position(sums.done as u64);
+        }
+        Ok(sums)
+    }
+
     /// What was written last, or nothing yet.
-    pub(super) fn resume(path: &Path) -> io::Result<Self> {
+    fn resume(path: &Path) -> io::Result<Self> {
         let bytes = match std::fs::read(path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
@@ -34,24 +63,15 @@ impl Sums {
         };
         let invalid = |text: String| io::Error::new(io::ErrorKind::InvalidData, text);
         let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(|error| invalid(error.to_string()))?;
-        let points = metadata.metadata().as_ref().and_then(|map| map.get(POINTS)?.parse().ok());
-        let points = points.ok_or_else(|| invalid(format!("says no number of {POINTS}")))?;
+        let done = metadata.metadata().as_ref().and_then(|map| map.get(DONE)?.parse().ok());
+        let done = done.ok_or_else(|| invalid("does not say how much is done".to_owned()))?;
         let tensors = SafeTensors::deserialize(&bytes).map_err(|error| invalid(error.to_string()))?;
         let vectors = tensors.iter().map(|(name, view)| (name.to_owned(), f64s_of(view.data()))).collect();
-        Ok(Self { points, vectors })
-    }
-
-    /// Adds the sums of one more batch of `points`.
-    pub(super) fn add(&mut self, points: usize, batch: impl IntoIterator<Item = (&'static str, Vec<f64>)>) {
-        self.points += points;
-        for (name, values) in batch {
-            let sums = self.vectors.entry(name.to_owned()).or_insert_with(|| vec![0.0; values.len()]);
-            sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
-        }
+        Ok(Self { done, vectors })
     }
 
     /// Replaces the file.
-    pub(super) fn save(&self, path: &Path) -> io::Result<()> {
+    fn save(&self, path: &Path) -> io::Result<()> {
         let bytes: Vec<(&String, Vec<u8>)> = self
             .vectors
             .iter()
@@ -61,14 +81,18 @@ impl Sums {
             let view = TensorView::new(Dtype::F64, vec![bytes.len() / 8], bytes);
             (name.as_str(), view.expect("eight bytes make a double"))
         });
-        let metadata = HashMap::from([(POINTS.to_owned(), self.points.to_string())]);
+        let metadata = HashMap::from([(DONE.to_owned(), self.done.to_string())]);
         let file = safetensors::serialize(views, Some(metadata)).map_err(io::Error::other)?;
         files::write_atomic(path, &file)
     }
 
-    /// The means over the points of a vector that was added.
+    /// A vector that was added.
+    pub(super) fn get(&self, name: &str) -> &[f64] {
+        self.vectors.get(name).expect("BUG: a sum is read that no piece added")
+    }
+
+    /// The means over all that is done of a vector that was added.
     pub(super) fn means(&self, name: &str) -> Vec<f64> {
-        let sums = self.vectors.get(name).expect("BUG: every batch adds the same vectors");
-        sums.iter().map(|sum| sum / self.points as f64).collect()
+        self.get(name).iter().map(|sum| sum / self.done as f64).collect()
     }
 }

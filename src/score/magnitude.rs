@@ -18,11 +18,11 @@ impl Criterion for Magnitude {
     }
 
     fn scores(&self, evidence: &Evidence<'_>) -> Result<Vec<f64>, ScoreError> {
-        let inventory = evidence.unet.inventory();
+        let inventory = evidence.teacher.unet.inventory();
         let mean = |unit| {
             let mut sum = 0.0;
             for entry in inventory.tensors_of(unit) {
-                let tensor = evidence.weights.tensor(&entry.name, DType::F32, &Device::Cpu)?;
+                let tensor = evidence.teacher.weights.tensor(&entry.name, DType::F32, &Device::Cpu)?;
                 let tensor = tensor.abs()?.reshape((tensor.dim(0)?, ()))?;
                 // Sums of rows in f32, of those in f64: a branch can have 50 M weights.
                 let rows: Vec<f32> = tensor.sum(1)?.to_vec1()?;

@@ -1,7 +1,7 @@
 //! Output loss: how far the noise prediction moves when one unit is gone.
 //! Zhang et al. 2024 (LAPTOP-Diff); the mean over elements is ours, so that scores compare across resolutions.
 
-use super::{Criterion, CriterionInfo, Evidence, ScoreError};
+use super::{Criterion, CriterionInfo, Evidence, Need, ScoreError};
 
 pub(super) struct OutputLoss;
 
@@ -14,8 +14,8 @@ impl Criterion for OutputLoss {
         }
     }
 
-    fn traverses(&self) -> bool {
-        true
+    fn needs(&self) -> &'static [Need] {
+        &[Need::Traversal]
     }
 
     fn scores(&self, evidence: &Evidence<'_>) -> Result<Vec<f64>, ScoreError> {

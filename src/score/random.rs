@@ -16,7 +16,7 @@ impl Criterion for RandomScore {
     }
 
     fn scores(&self, evidence: &Evidence<'_>) -> Result<Vec<f64>, ScoreError> {
-        let mut stream = evidence.random.stream("random scores", 0);
-        Ok(evidence.unet.units().iter().map(|_| stream.random()).collect())
+        let mut stream = evidence.teacher.random.stream("random scores", 0);
+        Ok(evidence.teacher.unet.units().iter().map(|_| stream.random()).collect())
     }
 }

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use super::checkpoint::Sums;
 use super::walk::{Observer, Variant, walk};
-use super::{Gram, ScoreError};
+use super::{Gram, ScoreError, Task};
 use crate::backend::memory;
 use crate::base::{Interrupt, Progress, UnitId};
 use crate::data::Calibration;
@@ -16,6 +16,9 @@ use crate::model::unet::UNet;
 
 const GRAM: &str = "gram";
 const INFLUENCE: &str = "influence";
+const WEIGHTED: &str = "weighted";
+const WEIGHTS: &str = "weights";
+const TASK: &str = "task";
 const LOSSES: &str = "losses";
 
 /// Numbers in the states of the variants that may share batches: 64 MB in f32, which memory always has.
@@ -57,19 +60,49 @@ pub struct Traversal {
     pub gram: Gram,
     /// `1 - E cos` between what stands at a unit's output with and without it.
     pub influence: Vec<f64>,
+    /// What needs to know the task, where it was given.
+    pub task: Option<TaskEffects>,
+}
+
+/// What one traversal says about each unit and the task that the U-Net was trained for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TaskEffects {
+    /// The output loss with each point's weight, over the sum of the weights.
+    pub weighted: Vec<f64>,
+    /// How much the task loss grows without the unit; negative where it falls.
+    pub growth: Vec<f64>,
 }
 
 /// Removes each unit of `unet` alone.
-pub fn traverse(unet: &UNet, points: &Calibration, work: &Work<'_>) -> Result<Traversal, ScoreError> {
+pub fn traverse(
+    unet: &UNet,
+    points: &Calibration,
+    task: Option<&Task<'_>>,
+    work: &Work<'_>,
+) -> Result<Traversal, ScoreError> {
     let variants: Vec<_> = unet.units().iter().map(Variant::without).collect();
     let units: Vec<_> = unet.units().iter().map(|unit| unit.id.clone()).collect();
-    let path = Sums::path(work.checkpoint, "traversal", &format!("{units:?}"));
+    let path = Sums::path(work.checkpoint, "traversal", &format!("{units:?} {}", task.is_some()));
     let sums = in_batches(points, work, &path, |batch| {
-        let mut effects = Effects { differences: Vec::new(), influence: vec![0.0; units.len()], first: 0 };
+        let mut effects = Effects {
+            prediction: None,
+            differences: Vec::new(),
+            influence: vec![0.0; units.len()],
+            first: 0,
+        };
         walk_in_chunks(unet, batch, &variants, work, &mut effects)?;
-        Ok(vec![(GRAM, effects.gram(batch.len())), (INFLUENCE, effects.influence)])
+        let mut sums = vec![(GRAM.to_owned(), effects.gram(batch.len()))];
+        if let Some(task) = task {
+            sums.extend(effects.on_task(batch, task)?);
+        }
+        sums.push((INFLUENCE.to_owned(), effects.influence));
+        Ok(sums)
     })?;
-    Ok(Traversal { gram: Gram::new(units, sums.means(GRAM)), influence: sums.means(INFLUENCE) })
+    let task = task.map(|_| TaskEffects {
+        weighted: sums.get(WEIGHTED).iter().map(|sum| sum / sums.get(WEIGHTS)[0]).collect(),
+        growth: sums.means(TASK),
+    });
+    Ok(Traversal { gram: Gram::new(units, sums.means(GRAM)), influence: sums.means(INFLUENCE), task })
 }
 
 /// The measured joint loss `E mean((e_R - e)^2)` of each set `R` of units.
@@ -85,7 +118,7 @@ pub fn joint_losses(
     let sums = in_batches(points, work, &path, |batch| {
         let mut losses = Losses { sums: Vec::new() };
         walk_in_chunks(unet, batch, &variants, work, &mut losses)?;
-        Ok(vec![(LOSSES, losses.sums)])
+        Ok(vec![(LOSSES.to_owned(), losses.sums)])
     })?;
     Ok(sums.means(LOSSES))
 }
@@ -95,25 +128,15 @@ fn in_batches(
     points: &Calibration,
     work: &Work<'_>,
     path: &Path,
-    measure: impl Fn(&Calibration) -> Result<Vec<(&'static str, Vec<f64>)>, ScoreError>,
+    measure: impl Fn(&Calibration) -> Result<Vec<(String, Vec<f64>)>, ScoreError>,
 ) -> Result<Sums, ScoreError> {
-    let failed = |source| ScoreError::Checkpoint { path: path.to_owned(), source };
     if points.is_empty() {
         return Err(ScoreError::NoPoints);
     }
-    let mut sums = Sums::resume(path).map_err(failed)?;
-    work.progress.length(points.len() as u64, "points");
-    work.progress.position(sums.points as u64);
-    while sums.points < points.len() {
-        work.interrupt.check()?;
-        let end = points.len().min(sums.points + work.limits.points.max(1));
-        let batch = points.batch(sums.points..end)?;
-        let measured = measure(&batch)?;
-        sums.add(batch.len(), measured);
-        sums.save(path).map_err(failed)?;
-        work.progress.position(sums.points as u64);
-    }
-    Ok(sums)
+    let size = work.limits.points.max(1);
+    let batches: Vec<_> =
+        (0..points.len()).step_by(size).map(|start| start..points.len().min(start + size)).collect();
+    Sums::over(&batches, "points", path, work, |batch| measure(&points.batch(batch)?))
 }
 
 /// Walks once for each chunk of variants: as many as are asked for, or as fit. A chunk ends where a batch of variants
@@ -146,6 +169,8 @@ trait Chunked: Observer {
 
 /// Keeps every unit's effect on a batch.
 struct Effects {
+    /// The teacher's prediction, [b, c, h, w] in f32.
+    prediction: Option<Tensor>,
     /// Per variant, over points and elements.
     differences: Vec<Vec<f32>>,
     /// Per variant, summed over the batch.
@@ -165,6 +190,27 @@ impl Effects {
         let at = |row: usize, column: usize| lower[row.max(column)][row.min(column)];
         (0..rows.len()).flat_map(|row| (0..rows.len()).map(move |column| at(row, column))).collect()
     }
+
+    /// Weighted losses, their weights, and by how much the task loss grows, summed over the batch.
+    ///
+    /// With the teacher's error `r = e - target`, the task loss without a unit is `mean((r + d)^2)`: it grows by
+    /// `mean(d^2) + 2 mean(d r)`, which is not the small difference of two large numbers.
+    fn on_task(&self, batch: &Calibration, task: &Task<'_>) -> Result<[(String, Vec<f64>); 3], ScoreError> {
+        let prediction = self.prediction.as_ref().expect("BUG: the teacher arrives in every walk");
+        let error: Vec<f32> = (prediction - task.target(batch)?)?.flatten_all()?.to_vec1()?;
+        let weights = task.weights(batch)?;
+        let elements = error.len() / batch.len();
+        let weighted = |row: &Vec<f32>| {
+            let points = row.chunks_exact(elements).zip(&weights);
+            points.map(|(point, weight)| weight * dot(point, point) / elements as f64).sum()
+        };
+        let growth = |row: &Vec<f32>| (dot(row, row) + 2.0 * dot(row, &error)) / elements as f64;
+        Ok([
+            (WEIGHTED.to_owned(), self.differences.iter().map(weighted).collect()),
+            (WEIGHTS.to_owned(), vec![weights.iter().sum()]),
+            (TASK.to_owned(), self.differences.iter().map(growth).collect()),
+        ])
+    }
 }
 
 impl Chunked for Effects {
@@ -176,6 +222,11 @@ impl Chunked for Effects {
 impl Observer for Effects {
     fn bypassed(&mut self, variant: usize, without: &Tensor, with: &Tensor) -> candle_core::Result<()> {
         self.influence[self.first + variant] += with.dim(0)? as f64 * (1.0 - mean_cosine(without, with)?);
+        Ok(())
+    }
+
+    fn arrived(&mut self, prediction: &Tensor) -> candle_core::Result<()> {
+        self.prediction = Some(prediction.clone());
         Ok(())
     }
 
@@ -209,7 +260,8 @@ fn mean_cosine(one: &Tensor, two: &Tensor) -> candle_core::Result<f64> {
     let dot = |a: &Tensor, b: &Tensor| a.mul(b)?.sum(channels);
     let lengths = dot(&one, &one)?.mul(&dot(&two, &two)?)?.sqrt()?;
     let cosine = dot(&one, &two)?.div(&lengths.maximum(f64::from(f32::MIN_POSITIVE))?)?;
-    Ok(f64::from(cosine.mean_all()?.to_scalar::<f32>()?))
+    // Thousands of numbers near one: their sum in f32 would lose what they differ from it by.
+    cosine.to_dtype(DType::F64)?.mean_all()?.to_scalar()
 }
 
 /// In double precision and in an order that does not depend on threads.

@@ -37,7 +37,12 @@ pub trait Observer {
         Ok(())
     }
 
-    /// A variant arrived: its prediction less the teacher's, [b, c, h, w] in f32, or in f64 where the U-Net computes in it.
+    /// The teacher arrived, before all variants: its prediction, [b, c, h, w] in f32, or in f64 where the U-Net computes in it.
+    fn arrived(&mut self, _prediction: &Tensor) -> candle_core::Result<()> {
+        Ok(())
+    }
+
+    /// A variant arrived: its prediction less the teacher's, in the shape and type of the teacher's.
     fn finished(&mut self, variant: usize, difference: &Tensor) -> candle_core::Result<()>;
 }
 
@@ -137,6 +142,7 @@ pub fn walk(
     }
     let dtype = accumulation_dtype(unet.dtype());
     let prediction = teacher.hidden.to_dtype(dtype)?;
+    observer.arrived(&prediction)?;
     for (variant, walker) in walkers.into_iter().enumerate() {
         // Without anything removed a variant is the teacher.
         let hidden = walker.state.map_or_else(|| prediction.clone(), |state| state.hidden);

@@ -3,6 +3,7 @@
 
 mod artefact;
 pub mod defaults;
+mod delta_clip;
 mod error;
 mod model;
 mod named;

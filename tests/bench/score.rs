@@ -104,7 +104,7 @@ fn by_walk(unet: &UNet, points: &Calibration) -> Result<Losses, Box<dyn Error + 
         progress: &Silent,
         interrupt: &Interrupt::default(),
     };
-    let gram = traverse(unet, points, &work)?.gram;
+    let gram = traverse(unet, points, None, &work)?.gram;
     Ok(gram.units().iter().enumerate().map(|(row, unit)| (unit.to_string(), gram.at(row, row))).collect())
 }
 

@@ -12,7 +12,10 @@ use candle_core::{Device, Result, Tensor};
 use laptop_diff::backend::Random;
 use laptop_diff::base::UnitId;
 use laptop_diff::data::Calibration;
-use laptop_diff::model::unet::{Granularity, UNetConfig};
+use laptop_diff::model::unet::{Granularity, UNet, UNetConfig};
+use laptop_diff::model::weights::Weights;
+use laptop_diff::sample::NoiseSchedule;
+use laptop_diff::score::{Teacher, Weighting};
 use laptop_diff::select::{Plan, Predicted};
 use serde_json::{Value, json};
 
@@ -183,4 +186,40 @@ pub(crate) fn fine_ids(config: &UNetConfig) -> Vec<UnitId> {
 pub(crate) fn granularities() -> Vec<Granularity> {
     let texts = ["resnet,block", "resnet,transformer", "resnet,attn1,attn2,ff", "resnet,attn1", "attn2,ff"];
     texts.iter().map(|text| text.parse().expect("kinds that go together")).collect()
+}
+
+/// Stable Diffusion's noise schedule, for a model that predicts this.
+pub(crate) fn schedule(prediction_type: &str) -> NoiseSchedule {
+    let config = json!({
+        "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear",
+        "prediction_type": prediction_type,
+    });
+    NoiseSchedule::from_config(&config).expect("Stable Diffusion's own")
+}
+
+/// A U-Net to be scored by every criterion but `delta-clip`.
+pub(crate) fn teacher<'a>(
+    unet: &'a UNet,
+    weights: &'a Weights,
+    points: &'a Calibration,
+    schedule: &'a NoiseSchedule,
+    random: &'a Random,
+) -> Teacher<'a> {
+    Teacher {
+        unet,
+        weights,
+        points,
+        schedule: Some(schedule),
+        clip_score: None,
+        weighting: Weighting::default(),
+        threshold: 0.1,
+        random,
+    }
+}
+
+/// In place of a CLIP score: one that every unit has a part in.
+pub(crate) fn brightness(unet: &UNet, points: &Calibration) -> f64 {
+    let drawn = unet.forward(&points.sample, &points.timestep, &points.conditioning()).expect("a pass");
+    let mean = drawn.abs().and_then(|drawn| drawn.mean_all()?.to_scalar::<f32>());
+    f64::from(mean.expect("f32 on the CPU"))
 }

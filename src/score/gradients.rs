@@ -1,0 +1,150 @@
+//! What the gradients of the task loss say of each unit, timestep by timestep.
+//!
+//! One backward pass serves every criterion that reads gradients. Of a gradient only two sums per unit are kept, so
+//! there is never more than one in memory: four bytes per parameter beside four for the weight, 21 GB for SDXL, and
+//! what the activations of a batch take.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use candle_core::backprop::GradStore;
+use candle_core::{DType, Tensor, Var};
+
+use super::checkpoint::Sums;
+use super::{ScoreError, Task, Work};
+use crate::backend::threads;
+use crate::data::Calibration;
+use crate::model::directory;
+use crate::model::unet::UNet;
+use crate::model::weights::Weights;
+use crate::nn::{self, mean_square_difference};
+
+const LOSS: &str = "loss";
+const SIGNED: &str = "signed";
+const ABSOLUTE: &str = "absolute";
+
+/// What one backward pass over all points says.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Gradients {
+    /// In ascending order; the points of each timestep have a loss and a gradient of their own.
+    pub timesteps: Vec<TimestepGradients>,
+}
+
+/// The points of one timestep.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TimestepGradients {
+    /// The timestep.
+    pub timestep: i64,
+    /// How many points have it.
+    pub points: usize,
+    /// Their mean task loss `L_t`.
+    pub loss: f64,
+    /// Per unit, `sum w g` over its weights, `g` the gradient of `L_t`.
+    pub signed: Vec<f64>,
+    /// Per unit, `sum |w g|`.
+    pub absolute: Vec<f64>,
+}
+
+/// Differentiates the task loss at `points` with respect to every weight, in f32.
+pub fn gradients(
+    unet: &UNet,
+    weights: &Weights,
+    points: &Calibration,
+    task: &Task<'_>,
+    work: &Work<'_>,
+) -> Result<Gradients, ScoreError> {
+    if points.is_empty() {
+        return Err(ScoreError::NoPoints);
+    }
+    let (points, groups) = by_timestep(points)?;
+    let device = points.sample.device();
+    let (trainable, variables) =
+        directory::unet_trainable(unet.config().clone(), weights, unet.dtype(), device)?;
+    let what = format!("{:?} {groups:?}", unet.config().removed_units);
+    let path = Sums::path(work.checkpoint, "gradients", &what);
+    let pieces: Vec<_> = groups.iter().map(|group| group.points.clone()).collect();
+    let sums = Sums::over(&pieces, "points", &path, work, |group| {
+        let name = |what: &str| format!("{what} {}", group.start);
+        let (loss, store) = threads::run(|| differentiate(&trainable, &points, task, group.clone(), work))?;
+        let (signed, absolute) = sums_by_unit(&trainable, &variables, &store)?;
+        Ok(vec![(name(LOSS), vec![loss]), (name(SIGNED), signed), (name(ABSOLUTE), absolute)])
+    })?;
+    let of_timestep = |group: Group| {
+        let get = |what: &str| sums.get(&format!("{what} {}", group.points.start)).to_vec();
+        TimestepGradients {
+            timestep: group.timestep,
+            points: group.points.len(),
+            loss: get(LOSS)[0],
+            signed: get(SIGNED),
+            absolute: get(ABSOLUTE),
+        }
+    };
+    Ok(Gradients { timesteps: groups.into_iter().map(of_timestep).collect() })
+}
+
+/// Where the points of a timestep are.
+#[derive(Debug)]
+struct Group {
+    timestep: i64,
+    points: Range<usize>,
+}
+
+/// The points in the order of their timesteps, and their groups.
+fn by_timestep(points: &Calibration) -> candle_core::Result<(Calibration, Vec<Group>)> {
+    let timesteps = points.timestep.to_vec1::<i64>()?;
+    let mut order: Vec<u32> = (0..timesteps.len() as u32).collect();
+    order.sort_by_key(|&point| timesteps[point as usize]);
+    let mut groups = Vec::new();
+    let mut start = 0;
+    for run in order.chunk_by(|&a, &b| timesteps[a as usize] == timesteps[b as usize]) {
+        groups.push(Group { timestep: timesteps[run[0] as usize], points: start..start + run.len() });
+        start += run.len();
+    }
+    Ok((points.select(&order)?, groups))
+}
+
+/// The mean task loss of some points and its gradient, as many points at once as the limit says.
+fn differentiate(
+    unet: &UNet,
+    points: &Calibration,
+    task: &Task<'_>,
+    group: Range<usize>,
+    work: &Work<'_>,
+) -> Result<(f64, GradStore), ScoreError> {
+    let (mut total, mut gradients) = (0.0, GradStore::default());
+    for start in group.clone().step_by(work.limits.points.max(1)) {
+        work.interrupt.check()?;
+        let piece = points.batch(start..group.end.min(start + work.limits.points.max(1)))?;
+        let prediction = unet.forward(&piece.sample, &piece.timestep, &piece.conditioning())?;
+        let loss = mean_square_difference(&prediction, &task.target(&piece)?)?;
+        let loss = (loss * (piece.len() as f64 / group.len() as f64))?;
+        total += f64::from(loss.to_scalar::<f32>()?);
+        gradients.extend(nn::backward(&loss)?)?;
+    }
+    Ok((total, gradients))
+}
+
+/// Per unit, `sum w g` and `sum |w g|`: rows in f32, their sums in f64.
+fn sums_by_unit(
+    unet: &UNet,
+    variables: &BTreeMap<String, Var>,
+    gradients: &GradStore,
+) -> candle_core::Result<(Vec<f64>, Vec<f64>)> {
+    let total = |product: &Tensor| -> candle_core::Result<f64> {
+        Ok(product.sum(1)?.to_vec1::<f32>()?.into_iter().map(f64::from).sum())
+    };
+    let mut sums = BTreeMap::new();
+    for (name, variable) in variables {
+        // A weight that the loss does not depend on has none.
+        let Some(gradient) = gradients.get(variable) else { continue };
+        let weight = variable.as_detached_tensor();
+        let product = (weight * gradient.detach())?.to_dtype(DType::F32)?;
+        let product = product.reshape((product.dim(0)?, ()))?;
+        sums.insert(name.as_str(), (total(&product)?, total(&product.abs()?)?));
+    }
+    let unit = |unit| {
+        let tensors = unet.inventory().tensors_of(unit).filter_map(|entry| sums.get(entry.name.as_str()));
+        tensors.fold((0.0, 0.0), |sum, tensor| (sum.0 + tensor.0, sum.1 + tensor.1))
+    };
+    Ok(unet.units().iter().map(unit).unzip())
+}
