@@ -26,7 +26,7 @@ pub use additivity::{Additivity, Agreement, MeasuredSet};
 pub use gram::Gram;
 pub use latency::Latency;
 pub use table::{CriterionInfo, Scores, UnitScores};
-pub use traversal::{Limits, Traversal, Work, joint_losses, traverse};
+pub use traversal::{Limits, Traversal, Work, joint_losses, joint_products, traverse};
 
 /// A way to say how much each unit matters.
 pub trait Criterion: Sync {

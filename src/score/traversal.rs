@@ -88,6 +88,25 @@ pub fn joint_losses(
     Ok(sums.means(LOSSES))
 }
 
+/// The products `E mean(d_R d_S)` of the effects of each two of several sets of units, row by row; the diagonal holds their
+/// joint losses.
+pub fn joint_products(
+    unet: &UNet,
+    points: &Calibration,
+    sets: &[BTreeSet<UnitId>],
+    work: &Work<'_>,
+) -> Result<Vec<f64>, ScoreError> {
+    let variants: Vec<_> =
+        sets.iter().map(|set| Variant::without_all(unet, set)).collect::<Result<_, _>>()?;
+    let path = Sums::path(work.checkpoint, "products", &format!("{sets:?}"));
+    let sums = in_batches(points, work, &path, |batch| {
+        let mut effects = Effects { differences: Vec::new(), influence: vec![0.0; sets.len()], first: 0 };
+        walk_in_chunks(unet, batch, &variants, work, &mut effects)?;
+        Ok(vec![(GRAM, effects.gram(batch.len()))])
+    })?;
+    Ok(sums.means(GRAM))
+}
+
 /// Sums `measure` over batches of points, from where the checkpoint stands.
 fn in_batches(
     points: &Calibration,

@@ -1,0 +1,278 @@
+//! Lower bounds on a problem of which units may go in part.
+//!
+//! Let `f(x) = x' Q x + c' x` be convex and equal to the objective where every `x` is 0 or 1, and let each budget `k` ask
+//! `a_k' x >= 1`. For any shares `x` and any prices `p >= 0` of the budgets,
+//! `f(x) - grad f(x)' x + sum p + min_y (grad f(x) - sum_k p_k a_k)' y` lies below the objective of every selection `y` that
+//! reaches the budgets; the minimum over lawful `y` is exact. So any search for good shares and prices gives true bounds. This
+//! one steps unit by unit on the augmented Lagrangian (Hestenes 1969; Powell 1969).
+
+use super::convex::linear_part;
+use super::{Problem, Rules};
+
+/// Sweeps over all units before a bound is taken for what it is.
+const SWEEPS: usize = 120;
+/// Sweeps between two looks at the bound.
+const BETWEEN: usize = 6;
+/// A look that gains less, relative to the objective, is the last.
+const PROGRESS: f64 = 2e-4;
+/// What missing a budget costs, in objectives per whole budget; any value gives true bounds.
+const PENALTY: f64 = 20.0;
+
+/// The convex function and the budgets.
+pub(super) struct Relaxation<'a> {
+    problem: &'a Problem,
+    /// `2 Q`, row by row.
+    curvature: Vec<f64>,
+    /// `c`.
+    linear: Vec<f64>,
+    /// `a_k`.
+    weights: Vec<Vec<f64>>,
+    /// What missing a budget costs.
+    penalty: f64,
+}
+
+/// Where a search stands.
+#[derive(Clone, Debug)]
+pub(super) struct Shares {
+    /// Of each unit that is named.
+    pub(super) named: Vec<f64>,
+    prices: Vec<f64>,
+}
+
+impl<'a> Relaxation<'a> {
+    /// `worth` says of which units the loss should stand in the linear part; `scale` is about the size of the objective.
+    pub(super) fn new(problem: &'a Problem, worth: &[f64], scale: f64) -> Self {
+        let n = problem.units.len();
+        let mut curvature = problem.gram.clone();
+        curvature.resize(n * n, 0.0);
+        // A unit is never named beside what lies inside of it.
+        for unit in 0..n {
+            for around in problem.tree.around(unit) {
+                curvature[unit * n + around] = 0.0;
+                curvature[around * n + unit] = 0.0;
+            }
+        }
+        let mut linear = linear_part(&curvature, worth);
+        for unit in 0..n {
+            curvature[unit * n + unit] -= linear[unit];
+            linear[unit] += problem.losses[unit];
+        }
+        curvature.iter_mut().for_each(|value| *value *= 2.0);
+        let budgets = problem.budgets.iter().filter(|budget| budget.needed > 0);
+        let weights = budgets
+            .map(|budget| budget.weights.iter().map(|&one| one as f64 / budget.needed as f64).collect())
+            .collect();
+        Self { problem, curvature, linear, weights, penalty: PENALTY * scale }
+    }
+
+    /// Where a search may begin.
+    pub(super) fn start(&self, rules: &Rules) -> Shares {
+        let mut named = vec![0.0; self.linear.len()];
+        self.cheapest(&self.linear, rules, &mut named);
+        Shares { named, prices: vec![0.0; self.weights.len()] }
+    }
+
+    /// A lower bound for selections under `rules`; infinite where there is none. The search goes on from `shares` and ends
+    /// where the bound reaches `enough`.
+    pub(super) fn bound(&self, rules: &Rules, shares: &mut Shares, enough: f64) -> f64 {
+        let mut best = f64::NEG_INFINITY;
+        let mut search = Search::new(self, rules, shares);
+        for sweep in 1..=SWEEPS {
+            search.sweep();
+            if sweep % BETWEEN == 0 {
+                let bound = search.bound();
+                let gain = bound - best;
+                best = best.max(bound);
+                if best >= enough || gain < PROGRESS * self.penalty / PENALTY {
+                    break;
+                }
+            }
+        }
+        search.end();
+        best
+    }
+
+    /// The least `costs' y` over lawful `y`, and that `y`.
+    fn cheapest(&self, costs: &[f64], rules: &Rules, y: &mut [f64]) -> f64 {
+        let tree = &self.problem.tree;
+        // By unit: the least cost of what lies inside while it stays, and the part that is then left of all that would go.
+        let mut stays = vec![0.0; costs.len()];
+        let mut left = vec![None; costs.len()];
+        let mut goes = vec![false; costs.len()];
+        for unit in (0..costs.len()).rev() {
+            let parts = tree.parts(unit);
+            stays[unit] = parts.iter().map(|&part| if goes[part] { costs[part] } else { stays[part] }).sum();
+            if !parts.is_empty() && parts.iter().all(|&part| goes[part]) {
+                let regret = |part: usize| match rules.goes(part) {
+                    Some(true) => f64::INFINITY,
+                    _ => stays[part] - costs[part],
+                };
+                let least = parts.iter().copied().min_by(|&a, &b| regret(a).total_cmp(&regret(b)));
+                left[unit] = least;
+                stays[unit] += least.map_or(0.0, regret);
+            }
+            goes[unit] = rules.goes(unit).unwrap_or(costs[unit] < stays[unit]);
+        }
+        for unit in 0..costs.len() {
+            let around = tree.around(unit).any(|around| goes[around]);
+            y[unit] = f64::from(u8::from(goes[unit] && !around));
+            if let (Some(part), false) = (left[unit], goes[unit] || around) {
+                goes[part] = false;
+            }
+        }
+        tree.roots().map(|root| if goes[root] { costs[root] } else { stays[root] }).sum()
+    }
+
+    /// The share of each unit that goes, by itself or with a unit around it.
+    pub(super) fn gone(&self, shares: &Shares) -> Vec<f64> {
+        let tree = &self.problem.tree;
+        let gone = |unit| shares.named[unit] + tree.around(unit).map(|around| shares.named[around]).sum::<f64>();
+        (0..shares.named.len()).map(gone).collect()
+    }
+}
+
+/// A search under way.
+struct Search<'a> {
+    relaxation: &'a Relaxation<'a>,
+    rules: &'a Rules,
+    shares: &'a mut Shares,
+    /// `grad f`.
+    gradient: Vec<f64>,
+    /// `a_k' x`.
+    saved: Vec<f64>,
+    /// Room for a lawful selection.
+    target: Vec<f64>,
+}
+
+impl<'a> Search<'a> {
+    fn new(relaxation: &'a Relaxation<'a>, rules: &'a Rules, shares: &'a mut Shares) -> Self {
+        let n = relaxation.linear.len();
+        let tree = &relaxation.problem.tree;
+        // Shares that came from other rules are made lawful, outermost unit by outermost unit.
+        for root in tree.roots() {
+            let lawful = |unit: usize| match rules.goes(unit) {
+                Some(false) => shares.named[unit] == 0.0,
+                Some(true) => tree.around(unit).chain([unit]).map(|one| shares.named[one]).sum::<f64>() == 1.0,
+                None => true,
+            };
+            if !std::iter::once(root).chain(tree.inside(root)).all(lawful) {
+                let mut target = vec![0.0; n];
+                relaxation.cheapest(&relaxation.linear, rules, &mut target);
+                for unit in std::iter::once(root).chain(tree.inside(root)) {
+                    shares.named[unit] = target[unit];
+                }
+            }
+        }
+        let x = &shares.named;
+        let row = |unit: usize| dot(&relaxation.curvature[unit * n..][..n], x) + relaxation.linear[unit];
+        let gradient = (0..n).map(row).collect();
+        let saved = relaxation.weights.iter().map(|weights| dot(weights, x)).collect();
+        Self { relaxation, rules, shares, gradient, saved, target: vec![0.0; n] }
+    }
+
+    /// Moves every unit, then every unit with parts as a whole, then the prices.
+    fn sweep(&mut self) {
+        let tree = &self.relaxation.problem.tree;
+        for unit in tree.leaves().filter(|&unit| self.rules.goes(unit).is_none()) {
+            let room = self.room(unit);
+            let (slope, bend) = self.along(&[(unit, 1.0)]);
+            let now = self.shares.named[unit];
+            let best = if bend > 0.0 { now - slope / bend } else if slope < 0.0 { room } else { 0.0 };
+            let step = best.clamp(0.0, room) - now;
+            self.step(&[(unit, 1.0)], step);
+        }
+        let costs: Vec<_> = (0..self.gradient.len()).map(|unit| self.slope(unit)).collect();
+        let mut target = std::mem::take(&mut self.target);
+        self.relaxation.cheapest(&costs, self.rules, &mut target);
+        for root in tree.roots().filter(|&root| !tree.parts(root).is_empty()) {
+            let direction: Vec<_> = std::iter::once(root)
+                .chain(tree.inside(root))
+                .map(|unit| (unit, target[unit] - self.shares.named[unit]))
+                .filter(|(_, change)| *change != 0.0)
+                .collect();
+            let (slope, bend) = self.along(&direction);
+            if slope < 0.0 {
+                self.step(&direction, if bend > 0.0 { (-slope / bend).min(1.0) } else { 1.0 });
+            }
+        }
+        self.target = target;
+        for budget in 0..self.saved.len() {
+            self.shares.prices[budget] = self.price(budget);
+        }
+    }
+
+    /// How far a unit without parts may go: a unit around it has a share of it already, and of that unit something stays.
+    fn room(&self, unit: usize) -> f64 {
+        let tree = &self.relaxation.problem.tree;
+        let named = &self.shares.named;
+        let Some(parent) = tree.parent(unit) else { return 1.0 };
+        let free = 1.0 - tree.around(unit).map(|around| named[around]).sum::<f64>();
+        let parts = tree.parts(parent);
+        let others: f64 = parts.iter().filter(|&&part| part != unit).map(|&part| named[part]).sum();
+        free.min((parts.len() - 1) as f64 * free - others).max(0.0)
+    }
+
+    /// What missing budget `k` costs at the margin.
+    fn price(&self, budget: usize) -> f64 {
+        (self.shares.prices[budget] + self.relaxation.penalty * (1.0 - self.saved[budget])).max(0.0)
+    }
+
+    /// The slope of the augmented Lagrangian at one unit.
+    fn slope(&self, unit: usize) -> f64 {
+        let weights = self.relaxation.weights.iter().enumerate();
+        self.gradient[unit] - weights.map(|(budget, weights)| self.price(budget) * weights[unit]).sum::<f64>()
+    }
+
+    /// Slope and curvature along a direction.
+    fn along(&self, direction: &[(usize, f64)]) -> (f64, f64) {
+        let n = self.gradient.len();
+        let slope = direction.iter().map(|&(unit, change)| change * self.slope(unit)).sum();
+        let mut bend = 0.0;
+        for &(row, a) in direction {
+            let row = &self.relaxation.curvature[row * n..][..n];
+            bend += direction.iter().map(|&(column, b)| a * b * row[column]).sum::<f64>();
+        }
+        for (budget, weights) in self.relaxation.weights.iter().enumerate() {
+            if self.price(budget) > 0.0 {
+                let change: f64 = direction.iter().map(|&(unit, change)| change * weights[unit]).sum();
+                bend += self.relaxation.penalty * change * change;
+            }
+        }
+        (slope, bend)
+    }
+
+    fn step(&mut self, direction: &[(usize, f64)], length: f64) {
+        if length == 0.0 {
+            return;
+        }
+        let n = self.gradient.len();
+        for &(unit, change) in direction {
+            let change = length * change;
+            self.shares.named[unit] += change;
+            let row = &self.relaxation.curvature[unit * n..][..n];
+            self.gradient.iter_mut().zip(row).for_each(|(gradient, value)| *gradient += change * value);
+            for (saved, weights) in self.saved.iter_mut().zip(&self.relaxation.weights) {
+                *saved += change * weights[unit];
+            }
+        }
+    }
+
+    /// The bound at these shares and prices.
+    fn bound(&mut self) -> f64 {
+        let x = &self.shares.named;
+        // f(x) - grad f(x)' x is -x' Q x.
+        let bent = dot(&self.gradient, x) - dot(&self.relaxation.linear, x);
+        let costs: Vec<_> = (0..x.len()).map(|unit| self.slope(unit)).collect();
+        let prices: f64 = (0..self.saved.len()).map(|budget| self.price(budget)).sum();
+        prices - 0.5 * bent + self.relaxation.cheapest(&costs, self.rules, &mut self.target)
+    }
+
+    /// Shares that rounding has left outside of 0 and 1 are put right.
+    fn end(self) {
+        self.shares.named.iter_mut().for_each(|share| *share = share.clamp(0.0, 1.0));
+    }
+}
+
+fn dot(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
+}
