@@ -78,17 +78,17 @@ fn root<'a>(problem: &'a Problem, best: &mut Best<'_>) -> (Relaxation<'a>, Node)
     };
     let mut worth = vec![0.25; n];
     let mut kept = bound(&worth);
-    let mut last = kept.1.shares.clone();
+    let mut last = kept.0.gone(&kept.1.shares);
     for round in 1..ROUNDS {
         if problem.gram.is_empty() {
             break;
         }
         // Shares between 0 and 1 are what the linear part makes dear; the mean over rounds settles (Brown 1951).
-        for (worth, share) in worth.iter_mut().zip(&last.named) {
+        for (worth, share) in worth.iter_mut().zip(&last) {
             *worth += (share * (1.0 - share) - *worth) / round as f64;
         }
         let found = bound(&worth);
-        last = found.1.shares.clone();
+        last = found.0.gone(&found.1.shares);
         if found.1.bound > kept.1.bound {
             kept = found;
         }

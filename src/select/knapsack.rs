@@ -7,7 +7,7 @@ use super::{Front, Problem, Solved, Solver, branch, greedy_per_parameter};
 use crate::backend::Random;
 
 /// Sub-problems after which a search ends with the gap that it then has: some seconds for a hundred units.
-const NODES: usize = 2_000;
+const NODES: usize = 20_000;
 
 pub(super) struct Knapsack;
 

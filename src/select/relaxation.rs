@@ -43,21 +43,21 @@ impl<'a> Relaxation<'a> {
     /// `worth` says of which units the loss should stand in the linear part; `scale` is about the size of the objective.
     pub(super) fn new(problem: &'a Problem, worth: &[f64], scale: f64) -> Self {
         let n = problem.units.len();
-        let mut curvature = problem.gram.clone();
-        curvature.resize(n * n, 0.0);
-        // A unit is never named beside what lies inside of it.
-        for unit in 0..n {
-            for around in problem.tree.around(unit) {
-                curvature[unit * n + around] = 0.0;
-                curvature[around * n + unit] = 0.0;
+        let (mut curvature, mut linear) = (vec![0.0; n * n], problem.losses.clone());
+        if !problem.gram.is_empty() {
+            let mut added = added_effects(problem);
+            let part = linear_part(&added, worth);
+            (0..n).for_each(|unit| added[unit * n + unit] -= part[unit]);
+            let inside: Vec<Vec<_>> =
+                (0..n).map(|unit| std::iter::once(unit).chain(problem.tree.inside(unit)).collect()).collect();
+            for row in 0..n {
+                linear[row] += inside[row].iter().map(|&unit| part[unit]).sum::<f64>();
+                for column in 0..n {
+                    let pairs = inside[row].iter().flat_map(|a| inside[column].iter().map(move |b| a * n + b));
+                    curvature[row * n + column] = 2.0 * pairs.map(|pair| added[pair]).sum::<f64>();
+                }
             }
         }
-        let mut linear = linear_part(&curvature, worth);
-        for unit in 0..n {
-            curvature[unit * n + unit] -= linear[unit];
-            linear[unit] += problem.losses[unit];
-        }
-        curvature.iter_mut().for_each(|value| *value *= 2.0);
         let budgets = problem.budgets.iter().filter(|budget| budget.needed > 0);
         let weights = budgets
             .map(|budget| budget.weights.iter().map(|&one| one as f64 / budget.needed as f64).collect())
@@ -271,6 +271,25 @@ impl<'a> Search<'a> {
     fn end(self) {
         self.shares.named.iter_mut().for_each(|share| *share = share.clamp(0.0, 1.0));
     }
+}
+
+/// The Gram matrix of what each unit adds to the effect of its parts. In these terms a unit that goes has its parts gone too,
+/// and each of them is 0 or 1 by itself.
+fn added_effects(problem: &Problem) -> Vec<f64> {
+    let n = problem.units.len();
+    let mut gram = problem.gram.clone();
+    for unit in 0..n {
+        for &part in problem.tree.parts(unit) {
+            (0..n).for_each(|other| gram[unit * n + other] -= problem.gram[part * n + other]);
+        }
+    }
+    let rows = gram.clone();
+    for unit in 0..n {
+        for &part in problem.tree.parts(unit) {
+            (0..n).for_each(|other| gram[other * n + unit] -= rows[other * n + part]);
+        }
+    }
+    gram
 }
 
 fn dot(a: &[f64], b: &[f64]) -> f64 {
