@@ -75,6 +75,20 @@ fn a_wrong_pipeline_is_underlined_and_leaves_no_cache() {
         ("ratio: 0.5", "ratio: half", 3, &["pipeline::wrong_type", "small.yaml:16:58", "a number"]),
         ("ratio: 0.5", "ratio: 0.5, solver: knapsak", 3, &["pipeline::bad_value", "knapsack"]),
         (
+            "ratio: 0.5",
+            "budgets: { latency: 0.3 }",
+            3,
+            &["pipeline::bad_value", "`latency` needs a `profile`"],
+        ),
+        ("ratio: 0.5", "budgets: { memory: much }", 3, &["`much` is no amount of memory", "8 GB"]),
+        (
+            "ratio: 0.5",
+            "objective: gramm, ratio: 0.5",
+            3,
+            &["pipeline::bad_value", "`gramm`", "additive, gram"],
+        ),
+        ("ratio: 0.5", "budgets: {}", 3, &["pipeline::bad_value", "give a `ratio`, or `budgets`"]),
+        (
             "scores: scores",
             "scores: score",
             3,

@@ -59,6 +59,23 @@ impl Folder {
         exports.collect()
     }
 
+    /// The first scores, along which plans are shown.
+    pub(super) fn scores(&self) -> Option<&Scores> {
+        self.shown.iter().find_map(|(_, shown)| match shown {
+            Shown::Scores(scores) => Some(scores),
+            _ => None,
+        })
+    }
+
+    /// Every plan by its stage's id.
+    pub(super) fn plans(&self) -> Vec<(&str, &Plan)> {
+        let plans = self.shown.iter().filter_map(|(stage, shown)| match shown {
+            Shown::Plan(plan) => Some((stage.as_str(), plan)),
+            _ => None,
+        });
+        plans.collect()
+    }
+
     /// The first plan, which the scores are shown with.
     pub(super) fn plan(&self) -> Option<&Plan> {
         self.shown.iter().find_map(|(_, shown)| match shown {

@@ -6,6 +6,7 @@
 mod chart;
 mod folder;
 mod page;
+mod plans;
 mod quality;
 mod sections;
 mod unet;

@@ -3,7 +3,7 @@
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::folder::{Folder, Shown};
-use super::{quality, sections};
+use super::{plans, quality, sections};
 use crate::base::units;
 use crate::plan;
 use crate::run::{RunRecord, State};
@@ -48,10 +48,17 @@ fn run(folder: &Folder) -> Markup {
         @for (stage, shown) in &folder.shown {
             @match shown {
                 Shown::Scores(scores) => (sections::scores(scores, folder.plan())),
-                Shown::Plan(plan) => (sections::plan(plan)),
+                Shown::Plan(plan) => {
+                    (sections::plan(plan))
+                    @if let Some(scores) = folder.scores() { (plans::section(stage, plan, scores)) }
+                }
                 Shown::Losses(lines) => (sections::losses(stage, lines)),
                 Shown::Metrics(_) | Shown::Export(_) => {}
             }
+        }
+        @if let (Some(scores), [_, _, ..]) = (folder.scores(), folder.plans().as_slice()) {
+            h2 id="plans" { "Plans side by side" }
+            (plans::draw(&plans::of(&folder.plans(), scores), scores))
         }
         (sections::exports(&folder.exports()))
         (provenance(record))

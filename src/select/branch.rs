@@ -126,7 +126,12 @@ fn can_reach(problem: &Problem, rules: &Rules) -> bool {
 }
 
 /// The units of the largest shares.
-fn rounded(problem: &Problem, relaxation: &Relaxation<'_>, rules: &Rules, shares: &Shares) -> Option<Vec<bool>> {
+fn rounded(
+    problem: &Problem,
+    relaxation: &Relaxation<'_>,
+    rules: &Rules,
+    shares: &Shares,
+) -> Option<Vec<bool>> {
     let gone = relaxation.gone(shares);
     let mut order: Vec<_> = (0..gone.len()).collect();
     order.sort_by(|&a, &b| gone[b].total_cmp(&gone[a]));

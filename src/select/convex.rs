@@ -24,7 +24,8 @@ pub(super) fn linear_part(gram: &[f64], worth: &[f64]) -> Vec<f64> {
         places.map(|(row, column)| gram[row * n + column] / (scale[row] * scale[column])).collect();
     let worth: Vec<_> = used.iter().map(|&unit| worth[unit] * scale[unit] * scale[unit]).collect();
     let mean = worth.iter().sum::<f64>() / m.max(1) as f64;
-    let worth: Vec<_> = worth.iter().map(|worth| (worth / mean.max(f64::MIN_POSITIVE)).max(LEAST_WORTH)).collect();
+    let worth: Vec<_> =
+        worth.iter().map(|worth| (worth / mean.max(f64::MIN_POSITIVE)).max(LEAST_WORTH)).collect();
     let part = barrier(&correlations, &worth);
     let mut linear = vec![0.0; n];
     for (&unit, part) in used.iter().zip(part) {

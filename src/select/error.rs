@@ -77,7 +77,9 @@ pub enum SelectError {
     #[error("`keep` and `remove` contradict each other at `{unit}`")]
     #[diagnostic(
         code(select::contradiction),
-        help("a unit goes when all of its parts do, and stays when one of them does: give one of the lists less")
+        help(
+            "a unit goes when all of its parts do, and stays when one of them does: give one of the lists less"
+        )
     )]
     Contradiction {
         /// The unit.

@@ -12,7 +12,8 @@ pub(super) fn greedily(problem: &Problem, key: impl Fn(&Toggle, &[usize]) -> f64
         if open.is_empty() {
             return named;
         }
-        let may_go = |&unit: &usize| !problem.tree.is_gone(&named, unit) && problem.rules.goes(unit) != Some(false);
+        let may_go =
+            |&unit: &usize| !problem.tree.is_gone(&named, unit) && problem.rules.goes(unit) != Some(false);
         let steps = (0..named.len()).filter(may_go).map(|unit| problem.toggled(&named, unit));
         let useful = steps.filter(|step| open.iter().any(|&place| step.saved[place] > 0));
         let lawful = useful.filter(|step| {

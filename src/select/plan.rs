@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::baselines::baselines;
+use super::baselines::{ADDITIVE, baselines};
 use super::knapsack::bound;
 use super::request::unet;
 use super::{Budget, Front, Interval, Layout, Method, Problem, Refinement, Request, SelectError, Solved};
@@ -109,7 +109,7 @@ pub struct FrontPoint {
 /// Another selection of the same budgets.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Baseline {
-    /// `greedy`, `magnitude-knapsack`, `random-7`.
+    /// `greedy`, `additive-knapsack`, `magnitude-knapsack`, `random-7`.
     pub name: String,
     /// The units that go.
     pub removed: Vec<UnitId>,
@@ -180,8 +180,11 @@ impl Plan {
         (removed, refinement): (BTreeSet<UnitId>, Refinement),
     ) -> Result<(), SelectError> {
         let problem = request.problem(scores)?;
-        let solved =
-            Solved { named: problem.named(&removed), bound: Some(self.predicted.bound), nodes: self.predicted.nodes };
+        let solved = Solved {
+            named: problem.named(&removed),
+            bound: Some(self.predicted.bound),
+            nodes: self.predicted.nodes,
+        };
         self.predicted = Predicted::of(scores, request.criterion, &problem, &removed, &solved);
         self.removed_parameters = scores.parameters(&removed);
         self.ratio_reached = self.removed_parameters as f64 / self.unet_parameters as f64;
@@ -189,6 +192,11 @@ impl Plan {
             spent.reached = budget.saved(&solved.named) as f64 / budget.total as f64;
         }
         self.removed = in_walk_order(scores, &removed);
+        let paper = &refinement.candidates[0];
+        if paper.removed != self.removed && self.baselines.iter().all(|one| one.name != ADDITIVE) {
+            let (removed, removed_parameters) = (paper.removed.clone(), paper.removed_parameters);
+            self.baselines.insert(0, Baseline { name: ADDITIVE.to_owned(), removed, removed_parameters });
+        }
         self.refinement = Some(refinement);
         Ok(())
     }
@@ -235,9 +243,8 @@ impl Predicted {
         let sum = scores.additive(removed, criterion).map(|sum| (criterion, sum));
         let predictions = sum.into_iter().chain(gram.map(|gram| (GRAM, gram)));
         let joint = scores.additivity.iter().flat_map(|additivity| {
-            let interval = |(name, value): (&str, f64)| {
-                Some((name.to_owned(), Interval::of(additivity, name, value)?))
-            };
+            let interval =
+                |(name, value): (&str, f64)| Some((name.to_owned(), Interval::of(additivity, name, value)?));
             predictions.clone().filter_map(interval)
         });
         Self {

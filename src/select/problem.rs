@@ -28,7 +28,8 @@ impl Problem {
     /// The problem of `scores` by an objective; budgets and rules are set by the caller.
     pub fn new(scores: &Scores, objective: &Objective<'_>) -> Result<Self, SelectError> {
         let units: Vec<_> = scores.units.iter().map(|unit| unit.id.clone()).collect();
-        let losses = scores.units.iter().map(|unit| objective.loss(scores, unit)).collect::<Result<_, _>>()?;
+        let losses =
+            scores.units.iter().map(|unit| objective.loss(scores, unit)).collect::<Result<_, _>>()?;
         let tree = tree(&scores.units)?;
         let gram = objective.gram(scores)?;
         let rules = Rules::none(units.len());
@@ -65,7 +66,8 @@ impl Problem {
 
     /// The selection that takes only what it must.
     pub fn least(&self) -> Vec<bool> {
-        let mut named: Vec<_> = (0..self.units.len()).map(|unit| self.rules.goes(unit) == Some(true)).collect();
+        let mut named: Vec<_> =
+            (0..self.units.len()).map(|unit| self.rules.goes(unit) == Some(true)).collect();
         self.tree.settle(&mut named);
         named
     }

@@ -48,7 +48,12 @@ pub(super) struct Local<'a> {
 }
 
 impl<'a> Local<'a> {
-    pub(super) fn new(problem: &'a Problem, named: &'a [bool], units: Vec<usize>, products: Vec<f64>) -> Self {
+    pub(super) fn new(
+        problem: &'a Problem,
+        named: &'a [bool],
+        units: Vec<usize>,
+        products: Vec<f64>,
+    ) -> Self {
         Self { problem, named, units, products }
     }
 

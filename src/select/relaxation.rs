@@ -53,7 +53,8 @@ impl<'a> Relaxation<'a> {
             for row in 0..n {
                 linear[row] += inside[row].iter().map(|&unit| part[unit]).sum::<f64>();
                 for column in 0..n {
-                    let pairs = inside[row].iter().flat_map(|a| inside[column].iter().map(move |b| a * n + b));
+                    let pairs =
+                        inside[row].iter().flat_map(|a| inside[column].iter().map(move |b| a * n + b));
                     curvature[row * n + column] = 2.0 * pairs.map(|pair| added[pair]).sum::<f64>();
                 }
             }
@@ -126,7 +127,8 @@ impl<'a> Relaxation<'a> {
     /// The share of each unit that goes, by itself or with a unit around it.
     pub(super) fn gone(&self, shares: &Shares) -> Vec<f64> {
         let tree = &self.problem.tree;
-        let gone = |unit| shares.named[unit] + tree.around(unit).map(|around| shares.named[around]).sum::<f64>();
+        let gone =
+            |unit| shares.named[unit] + tree.around(unit).map(|around| shares.named[around]).sum::<f64>();
         (0..shares.named.len()).map(gone).collect()
     }
 }
@@ -152,7 +154,9 @@ impl<'a> Search<'a> {
         for root in tree.roots() {
             let lawful = |unit: usize| match rules.goes(unit) {
                 Some(false) => shares.named[unit] == 0.0,
-                Some(true) => tree.around(unit).chain([unit]).map(|one| shares.named[one]).sum::<f64>() == 1.0,
+                Some(true) => {
+                    tree.around(unit).chain([unit]).map(|one| shares.named[one]).sum::<f64>() == 1.0
+                }
                 None => true,
             };
             if !std::iter::once(root).chain(tree.inside(root)).all(lawful) {
@@ -177,7 +181,13 @@ impl<'a> Search<'a> {
             let room = self.room(unit);
             let (slope, bend) = self.along(&[(unit, 1.0)]);
             let now = self.shares.named[unit];
-            let best = if bend > 0.0 { now - slope / bend } else if slope < 0.0 { room } else { 0.0 };
+            let best = if bend > 0.0 {
+                now - slope / bend
+            } else if slope < 0.0 {
+                room
+            } else {
+                0.0
+            };
             let step = best.clamp(0.0, room) - now;
             self.step(&[(unit, 1.0)], step);
         }

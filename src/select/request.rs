@@ -1,8 +1,8 @@
 //! What is asked of a selection, and the problem that it makes of scores.
 
-use super::rules::{Contradiction, matches};
 use super::objective::ObjectiveInfo;
-use super::{Budget, Fit, Layout, Objective, Problem, SelectError, Solver};
+use super::rules::{Contradiction, matches};
+use super::{Budget, Fit, Layout, OBJECTIVES, Objective, Problem, SelectError, Solver};
 use crate::base::UnitId;
 use crate::model::UNetConfig;
 use crate::score::{Latency, Scores};
@@ -64,7 +64,13 @@ pub enum Memory {
     Bytes(u64),
 }
 
-impl Request<'_> {
+impl<'a> Request<'a> {
+    /// Units chosen by the sum of `criterion`, so that at least the share `ratio` of the parameters goes.
+    pub fn new(criterion: &'a str, method: Method, ratio: Option<f64>) -> Self {
+        let budgets = Budgets { parameters: ratio, ..Budgets::default() };
+        Self { criterion, objective: &OBJECTIVES[0], method, budgets, keep: &[], remove: &[] }
+    }
+
     /// The problem of `scores`.
     pub fn problem(&self, scores: &Scores) -> Result<Problem, SelectError> {
         let objective = Objective { criterion: self.criterion, gram: self.objective.gram };
@@ -84,7 +90,11 @@ fn rule(problem: &mut Problem, list: &'static str, pattern: &str, goes: bool) ->
     let found: Vec<_> =
         (0..problem.units.len()).filter(|&unit| matches(pattern, problem.units[unit].as_str())).collect();
     if found.is_empty() {
-        return Err(SelectError::NoMatch { list, pattern: pattern.to_owned(), near: near(pattern, &problem.units) });
+        return Err(SelectError::NoMatch {
+            list,
+            pattern: pattern.to_owned(),
+            near: near(pattern, &problem.units),
+        });
     }
     for unit in found {
         let all: Vec<_> = match goes {
@@ -102,7 +112,8 @@ fn rule(problem: &mut Problem, list: &'static str, pattern: &str, goes: bool) ->
 
 /// The units that share the longest beginning with a pattern.
 fn near(pattern: &str, units: &[UnitId]) -> String {
-    let common = |unit: &UnitId| unit.as_str().bytes().zip(pattern.bytes()).take_while(|(a, b)| a == b).count();
+    let common =
+        |unit: &UnitId| unit.as_str().bytes().zip(pattern.bytes()).take_while(|(a, b)| a == b).count();
     let mut nearest: Vec<_> = units.iter().collect();
     nearest.sort_by_key(|unit| std::cmp::Reverse(common(unit)));
     let names: Vec<_> = nearest.iter().take(NEAR).map(|unit| format!("`{unit}`")).collect();
@@ -112,7 +123,8 @@ fn near(pattern: &str, units: &[UnitId]) -> String {
 impl Budgets<'_> {
     /// The budgets for the units of `scores`, that of the parameters first.
     fn of(&self, scores: &Scores) -> Result<Vec<Budget>, SelectError> {
-        let weights = |get: fn(&crate::score::UnitScores) -> u64| scores.units.iter().map(get).collect::<Vec<_>>();
+        let weights =
+            |get: fn(&crate::score::UnitScores) -> u64| scores.units.iter().map(get).collect::<Vec<_>>();
         let parameters = weights(|unit| unit.parameters);
         let total = scores.unet_parameters;
         let ratio = self.parameters.unwrap_or(0.0);

@@ -31,7 +31,9 @@ impl Problem {
         if !self.gram.is_empty() {
             for &(row, sign) in &changes {
                 let row = &self.gram[row * named.len()..][..named.len()];
-                let with = |named: &[bool]| row.iter().zip(named).filter(|(_, named)| **named).map(|(one, _)| one).sum::<f64>();
+                let with = |named: &[bool]| {
+                    row.iter().zip(named).filter(|(_, named)| **named).map(|(one, _)| one).sum::<f64>()
+                };
                 value += sign * (with(named) + with(&other));
             }
         }

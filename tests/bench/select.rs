@@ -50,7 +50,10 @@ fn gram(name: &str, scores: &Scores) {
         let seconds = begun.elapsed().as_secs_f64();
         let (value, bound) = (problem.value(&solved.named), solved.bound.expect("a bound"));
         let gap = (value - bound) / value * 100.0;
-        println!("gram: {name}, ratio {ratio}: {value:.4e}, gap {gap:.3} % in {seconds:.2} s, {} nodes", solved.nodes);
+        println!(
+            "gram: {name}, ratio {ratio}: {value:.4e}, gap {gap:.3} % in {seconds:.2} s, {} nodes",
+            solved.nodes
+        );
     }
 }
 
