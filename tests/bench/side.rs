@@ -1,4 +1,4 @@
-//! What both benchmarks share: their arguments, and how the Python side is started.
+//! What the benchmarks share: their arguments, and how the Python side is started.
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;

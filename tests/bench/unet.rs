@@ -3,6 +3,7 @@
 //! Each measurement is a process of its own, so that its peak memory is its own too; both sides read the same files
 //! (random weights of the real shapes, made by diffusers under `target/bench`), take turns, and must agree.
 
+mod models;
 mod side;
 
 use std::error::Error;
@@ -18,6 +19,7 @@ use laptop_diff::nn::backward;
 use laptop_diff::nn::optim::AdamW;
 use serde::Deserialize;
 
+use models::answer;
 use side::Arguments;
 
 /// One line of the table.
@@ -97,7 +99,11 @@ fn main() -> std::result::Result<(), Box<dyn Error>> {
         if !arguments.wants(&name) {
             continue;
         }
-        let folder = model(&arguments, case.family)?;
+        let folder = models::model(case.family, || {
+            let mut script = arguments.script("unet.py");
+            script.args(["--make", case.family]);
+            script
+        })?;
         let (mut ours, mut torch, mut compiled) = (None, None, None);
         for _ in 0..ROUNDS {
             let script = with_case(arguments.script("unet.py"), case, &folder);
@@ -133,42 +139,12 @@ fn println_row(cells: [&str; 7]) {
     println!("{name:<44}{}", numbers.map(|cell| format!(" {cell:>10}")).concat());
 }
 
-/// The folder of a model; made on first use where it is not in the repository.
-fn model(arguments: &Arguments, family: &str) -> std::result::Result<PathBuf, Box<dyn Error>> {
-    let root = side::root();
-    let folder = root.join("target/bench").join(family);
-    if folder.join("unet/config.json").is_file() {
-        return Ok(folder);
-    }
-    std::fs::create_dir_all(folder.join("unet"))?;
-    if family == "nano" {
-        for entry in std::fs::read_dir(root.join("examples/nano-sd/unet"))? {
-            let entry = entry?;
-            std::fs::copy(entry.path(), folder.join("unet").join(entry.file_name()))?;
-        }
-        return Ok(folder);
-    }
-    let mut script = arguments.script("unet.py");
-    script.args(["--make", family, "--folder"]).arg(&folder);
-    if !script.status()?.success() {
-        return Err(format!("diffusers could not make {}", folder.display()).into());
-    }
-    Ok(folder)
-}
-
 fn with_case(mut script: Command, case: &Case, folder: &Path) -> Command {
     script.arg("--folder").arg(folder).args(["--passes", case.passes]);
     for (name, value) in [("--batch", case.batch), ("--size", case.size), ("--turns", case.turns)] {
         script.args([name, &value.to_string()]);
     }
     script
-}
-
-fn answer<T: for<'de> Deserialize<'de>>(mut command: Command) -> std::result::Result<T, Box<dyn Error>> {
-    let output = command.stderr(std::process::Stdio::inherit()).output()?;
-    let text = String::from_utf8(output.stdout)?;
-    let line = text.lines().last().unwrap_or_default();
-    serde_json::from_str(line).map_err(|_| format!("{command:?} ended with {}: {text}", output.status).into())
 }
 
 /// Set for a process that measures our side.

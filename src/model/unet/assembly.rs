@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::config::{Level, UNetConfig};
-use super::spec::block_id;
+use super::spec::{block_id, within};
 use crate::base::UnitId;
 use crate::model::TensorEntry;
 
@@ -242,8 +242,4 @@ fn depth(depths: &Option<Vec<usize>>, layer: usize) -> Option<usize> {
 /// The blocks that a transformer still has.
 fn blocks(config: &UNetConfig, path: &str, depth: usize) -> Vec<UnitId> {
     (0..depth).map(|block| block_id(path, block)).filter(|id| !config.removed_units.contains(id)).collect()
-}
-
-fn within(name: &str, module: &str) -> bool {
-    name.strip_prefix(module).is_some_and(|rest| rest.starts_with('.'))
 }

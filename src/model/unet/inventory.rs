@@ -125,14 +125,24 @@ impl Inventory {
                 }
                 Kind::Enter { .. } => {
                     let path = spec.path.trim_end_matches(ENTER);
-                    let blocks = self.specs[start + 1..].iter().take_while(|spec| spec.path != path).count();
-                    let whole = unit(path, UnitKind::Transformer, start..start + blocks + 2, None);
+                    let inside = self.specs[start + 1..].iter().take_while(|spec| spec.path != path).count();
+                    let whole = unit(path, UnitKind::Transformer, start..start + inside + 2, None);
                     let id = whole.id.clone();
                     units.push(whole);
-                    if blocks > 1 {
-                        units.extend((start + 1..=start + blocks).map(|step| {
-                            unit(&self.specs[step].path, UnitKind::Block, step..step + 1, Some(&id))
-                        }));
+                    let inside = start + 1..start + 1 + inside;
+                    let ends: Vec<_> =
+                        inside.clone().filter(|&step| self.specs[step].kind == Kind::Block).collect();
+                    if ends.len() > 1 {
+                        let mut first = inside.start;
+                        for end in ends {
+                            units.push(unit(
+                                &self.specs[end].path,
+                                UnitKind::Block,
+                                first..end + 1,
+                                Some(&id),
+                            ));
+                            first = end + 1;
+                        }
                     }
                 }
                 _ => {}
@@ -173,14 +183,18 @@ impl Inventory {
                 of_part.map(|entry| weight_macs(entry) * positions(&entry.name)).sum()
             };
             let products = match spec.kind {
-                // Queries by keys, then weights by values, for both attentions.
-                Kind::Block { channels, .. } => 2 * pixels * (pixels + TEXT_TOKENS) * channels as u64,
+                // Queries by keys, then weights by values.
+                Kind::SelfAttention { channels, .. } => 2 * pixels * pixels * channels as u64,
+                Kind::CrossAttention { channels, .. } => 2 * pixels * TEXT_TOKENS * channels as u64,
                 _ => 0,
             };
             per_step.push(match spec.kind {
-                Kind::Resnet { .. } | Kind::Enter { .. } | Kind::Block { .. } | Kind::Exit { .. } => {
-                    (weights(false) + products, weights(true))
-                }
+                Kind::Resnet { .. }
+                | Kind::Enter { .. }
+                | Kind::SelfAttention { .. }
+                | Kind::CrossAttention { .. }
+                | Kind::FeedForward { .. }
+                | Kind::Exit { .. } => (weights(false) + products, weights(true)),
                 _ => (0, weights(false) + weights(true)),
             });
         }

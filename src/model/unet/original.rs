@@ -82,7 +82,10 @@ impl Inventory {
                 Kind::Downsample { .. } => modules.push((format!("{path}.conv"), format!("{place}.op"))),
                 Kind::Upsample { .. } => modules.push((format!("{path}.conv"), format!("{place}.conv"))),
                 Kind::Shortcut { .. }
-                | Kind::Block { .. }
+                | Kind::SelfAttention { .. }
+                | Kind::CrossAttention { .. }
+                | Kind::FeedForward { .. }
+                | Kind::Block
                 | Kind::Exit { .. }
                 | Kind::Stage
                 | Kind::ConvOut => {}

@@ -6,7 +6,7 @@ use miette::Diagnostic;
 use thiserror::Error;
 
 use super::config::UNetConfig;
-use super::spec::{Kind, flatten};
+use super::spec::{Kind, flatten, within};
 use super::step::Step;
 use super::{Steps, UNet};
 use crate::base::UnitId;
@@ -52,32 +52,35 @@ impl UNet {
     }
 }
 
-/// The one way to write a set of removed units: a Transformer2D of which no block is left goes whole, and
-/// one that goes whole is named alone. Fails with the first id that the unpruned U-Net does not have.
+/// The one way to write a set of removed units: a transformer block of which no part is left goes whole, so does a
+/// Transformer2D of which no block is left, and what goes whole is named alone. Fails with the first id that the unpruned U-Net does not have.
 pub(super) fn normalise(config: &UNetConfig, units: &BTreeSet<UnitId>) -> Result<BTreeSet<UnitId>, UnitId> {
     let specs = flatten(&UNetConfig { removed_units: BTreeSet::new(), ..config.clone() });
     let mut known = BTreeSet::new();
     let mut left = units.clone();
-    let mut open: Vec<UnitId> = Vec::new();
+    let (mut blocks, mut parts) = (Vec::new(), Vec::new());
+    let mut gather = |inside: Vec<UnitId>, whole: &UnitId| {
+        let emptied = !inside.is_empty() && inside.iter().all(|unit| left.contains(unit));
+        if emptied || left.contains(whole) {
+            left.retain(|unit| !within(unit.as_str(), whole.as_str()));
+            left.insert(whole.clone());
+        }
+    };
     for spec in &specs {
         let id = UnitId::from(spec.path.as_str());
         match spec.kind {
-            Kind::Resnet { .. } => drop(known.insert(id)),
-            Kind::Enter { .. } => open.clear(),
-            Kind::Block { .. } => {
-                known.insert(id.clone());
-                open.push(id);
+            Kind::SelfAttention { .. } | Kind::CrossAttention { .. } | Kind::FeedForward { .. } => {
+                parts.push(id.clone());
             }
-            Kind::Exit { .. } => {
-                let all_gone = !open.is_empty() && open.iter().all(|block| units.contains(block));
-                if all_gone || units.contains(&id) {
-                    left.retain(|unit| !open.contains(unit));
-                    left.insert(id.clone());
-                }
-                known.insert(id);
+            Kind::Block => {
+                gather(std::mem::take(&mut parts), &id);
+                blocks.push(id.clone());
             }
-            _ => {}
+            Kind::Exit { .. } => gather(std::mem::take(&mut blocks), &id),
+            Kind::Resnet { .. } => {}
+            _ => continue,
         }
+        known.insert(id);
     }
     match units.iter().find(|id| !known.contains(*id)) {
         Some(unknown) => Err(unknown.clone()),

@@ -26,8 +26,14 @@ pub(super) enum Kind {
     Shortcut { inputs: usize, outputs: usize },
     /// Opens a transformer's shell: norm, projection, from pixels to tokens.
     Enter { channels: usize },
-    /// A transformer block.
-    Block { channels: usize, heads: usize, context: usize },
+    /// The first part of a transformer block: a norm and attention of the tokens to one another.
+    SelfAttention { channels: usize, heads: usize },
+    /// The second: a norm and attention of the tokens to the text.
+    CrossAttention { channels: usize, heads: usize, context: usize },
+    /// The third: a norm and the gated feed-forward layer.
+    FeedForward { channels: usize },
+    /// Does nothing: the tokens are a transformer block's output.
+    Block,
     /// Closes a transformer's shell: back to pixels, projection, residual.
     Exit { channels: usize },
     /// Halves the resolution.
@@ -39,6 +45,9 @@ pub(super) enum Kind {
     /// The last norm and convolution.
     ConvOut,
 }
+
+/// The parts of a transformer block in walk order, each with the norm that it owns.
+pub(super) const PARTS: [(&str, &str); 3] = [("attn1", "norm1"), ("attn2", "norm2"), ("ff", "norm3")];
 
 /// The path of the first half of a shell; the second has the path of the Transformer2D itself.
 pub(super) const ENTER: &str = ".proj_in";
@@ -135,16 +144,44 @@ impl List<'_> {
     fn transformer(&mut self, stage: &str, index: usize, level: &Level, depth: Option<usize>) {
         let path = format!("{stage}.attentions.{index}");
         let Some(depth) = depth.filter(|_| !self.removed(&path)) else { return };
-        let Level { channels, heads, cross_attention_dim: context, .. } = *level;
+        let channels = level.channels;
         self.push(format!("{path}{ENTER}"), Kind::Enter { channels });
         for block in 0..depth {
-            let block = block_id(&path, block);
-            if !self.removed(block.as_str()) {
-                self.push(block.as_str(), Kind::Block { channels, heads, context });
-            }
+            self.block(block_id(&path, block).as_str(), level);
         }
         self.push(path, Kind::Exit { channels });
     }
+
+    fn block(&mut self, path: &str, level: &Level) {
+        if self.removed(path) {
+            return;
+        }
+        let Level { channels, heads, cross_attention_dim: context, .. } = *level;
+        let kinds = [
+            Kind::SelfAttention { channels, heads },
+            Kind::CrossAttention { channels, heads, context },
+            Kind::FeedForward { channels },
+        ];
+        for ((part, _), kind) in PARTS.into_iter().zip(kinds) {
+            let part = format!("{path}.{part}");
+            if !self.removed(&part) {
+                self.push(part, kind);
+            }
+        }
+        self.push(path, Kind::Block);
+    }
+}
+
+/// Whether a module or tensor lies inside of a module.
+pub(super) fn within(path: &str, module: &str) -> bool {
+    path.strip_prefix(module).is_some_and(|rest| rest.starts_with('.'))
+}
+
+/// The path of the norm that a part of a transformer block owns; it lies beside the part.
+pub(super) fn norm_of(part: &str) -> Option<String> {
+    let (block, name) = part.rsplit_once('.')?;
+    let (_, norm) = PARTS.into_iter().find(|(part, _)| *part == name)?;
+    Some(format!("{block}.{norm}"))
 }
 
 /// The id of a block of the Transformer2D at `path`.

@@ -5,8 +5,8 @@ use candle_nn::VarBuilder;
 
 use super::config::UNetConfig;
 use super::embedding::Condition;
-use super::spec::{ENTER, Kind, Spec};
-use super::transformer::{Enter, Exit, TransformerBlock};
+use super::spec::{ENTER, Kind, Spec, norm_of};
+use super::transformer::{Attention, Enter, Exit, FeedForward};
 use super::walk::State;
 use crate::model::resnet::{ResnetBlock, shortcut};
 use crate::nn::{Conv2d, GroupNorm, upsample_nearest_2x};
@@ -26,11 +26,13 @@ enum Op {
     Resnet(Box<ResnetBlock>),
     Shortcut(Conv2d),
     Enter(Enter),
-    Block(Box<TransformerBlock>),
+    SelfAttention(Box<Attention>),
+    CrossAttention(Box<Attention>),
+    FeedForward(Box<FeedForward>),
     Exit(Exit),
     Downsample(Conv2d),
     Upsample(Conv2d),
-    Stage,
+    Output,
     ConvOut(GroupNorm, Conv2d),
 }
 
@@ -41,6 +43,7 @@ impl Step {
             *config;
         let outer = config.levels[0].channels;
         let here = vb.pp(&spec.path);
+        let norm = || vb.pp(norm_of(&spec.path).expect("BUG: this step is no part of a transformer block"));
         let op = match spec.kind {
             Kind::ConvIn => Op::ConvIn(Conv2d::new(config.in_channels, outer, 3, 1, 1, here)?),
             Kind::PushSkip => Op::PushSkip,
@@ -55,8 +58,14 @@ impl Step {
                 let shell = spec.path.trim_end_matches(ENTER);
                 Op::Enter(Enter::new(channels, groups, linear, vb.pp(shell))?)
             }
-            Kind::Block { channels, heads, context } => {
-                Op::Block(Box::new(TransformerBlock::new(channels, heads, context, here)?))
+            Kind::SelfAttention { channels, heads } => {
+                Op::SelfAttention(Box::new(Attention::new(channels, channels, heads, norm(), here)?))
+            }
+            Kind::CrossAttention { channels, heads, context } => {
+                Op::CrossAttention(Box::new(Attention::new(channels, context, heads, norm(), here)?))
+            }
+            Kind::FeedForward { channels } => {
+                Op::FeedForward(Box::new(FeedForward::new(channels, norm(), here)?))
             }
             Kind::Exit { channels } => Op::Exit(Exit::new(channels, linear, here)?),
             Kind::Downsample { channels } => {
@@ -65,7 +74,7 @@ impl Step {
             Kind::Upsample { channels } => {
                 Op::Upsample(Conv2d::new(channels, channels, 3, 1, 1, here.pp("conv"))?)
             }
-            Kind::Stage => Op::Stage,
+            Kind::Block | Kind::Stage => Op::Output,
             Kind::ConvOut => {
                 let norm = GroupNorm::new(outer, groups, eps, vb.pp("conv_norm_out"))?;
                 Op::ConvOut(norm, Conv2d::new(outer, config.out_channels, 3, 1, 1, here)?)
@@ -110,7 +119,9 @@ impl Step {
         state.hidden = match &self.op {
             Op::ConvIn(conv) | Op::Shortcut(conv) | Op::Downsample(conv) => conv.forward(x)?,
             Op::Resnet(block) => block.forward(x, Some(&condition.embedding))?,
-            Op::Block(block) => block.forward(x, &condition.encoder_hidden_states)?,
+            Op::SelfAttention(part) => part.forward(x, None)?,
+            Op::CrossAttention(part) => part.forward(x, Some(&condition.encoder_hidden_states))?,
+            Op::FeedForward(part) => part.forward(x)?,
             Op::ConvOut(norm, conv) => conv.forward(&norm.forward_silu(x)?)?,
             Op::Upsample(conv) => upsample(conv, x, state.skips.last())?,
             Op::Concatenate => match state.skips.pop() {
@@ -130,7 +141,7 @@ impl Step {
                 state.skips.push(x.clone());
                 return Ok(());
             }
-            Op::Stage => return Ok(()),
+            Op::Output => return Ok(()),
         };
         Ok(())
     }

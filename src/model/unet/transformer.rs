@@ -1,5 +1,5 @@
-//! The transformer of Stable Diffusion: a shell that turns pixels into tokens and back, and blocks
-//! of self-attention, attention to the text, and a gated feed-forward layer.
+//! The transformer of Stable Diffusion: a shell that turns pixels into tokens and back, and blocks of three parts:
+//! self-attention, attention to the text, and a gated feed-forward layer. Each adds to what it reads.
 
 use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
@@ -71,44 +71,10 @@ impl Exit {
     }
 }
 
-/// One transformer block.
+/// An attention of a transformer block, with its norm: to the tokens themselves, or to the text.
 #[derive(Clone, Debug)]
-pub(super) struct TransformerBlock {
-    norm1: LayerNorm,
-    attn1: Attention,
-    norm2: LayerNorm,
-    attn2: Attention,
-    norm3: LayerNorm,
-    ff_in: Linear,
-    ff_out: Linear,
-}
-
-impl TransformerBlock {
-    pub(super) fn new(channels: usize, heads: usize, context: usize, vb: VarBuilder) -> Result<Self> {
-        Ok(Self {
-            norm1: LayerNorm::new(channels, BLOCK_EPS, vb.pp("norm1"))?,
-            attn1: Attention::new(channels, channels, heads, vb.pp("attn1"))?,
-            norm2: LayerNorm::new(channels, BLOCK_EPS, vb.pp("norm2"))?,
-            attn2: Attention::new(channels, context, heads, vb.pp("attn2"))?,
-            norm3: LayerNorm::new(channels, BLOCK_EPS, vb.pp("norm3"))?,
-            ff_in: Linear::new(channels, 8 * channels, true, vb.pp("ff.net.0.proj"))?,
-            ff_out: Linear::new(4 * channels, channels, true, vb.pp("ff.net.2"))?,
-        })
-    }
-
-    /// tokens [b, n, c], text states [b, m, context] -> [b, n, c].
-    pub(super) fn forward(&self, x: &Tensor, encoder_hidden_states: &Tensor) -> Result<Tensor> {
-        let normed = self.norm1.forward(x)?;
-        let x = (x + self.attn1.forward(&normed, &normed)?)?;
-        let normed = self.norm2.forward(&x)?;
-        let x = (&x + self.attn2.forward(&normed, encoder_hidden_states)?)?;
-        let normed = self.norm3.forward(&x)?;
-        &x + self.ff_out.forward(&geglu(&self.ff_in.forward(&normed)?)?)?
-    }
-}
-
-#[derive(Clone, Debug)]
-struct Attention {
+pub(super) struct Attention {
+    norm: LayerNorm,
     to_q: Linear,
     to_k: Linear,
     to_v: Linear,
@@ -117,8 +83,16 @@ struct Attention {
 }
 
 impl Attention {
-    fn new(channels: usize, context: usize, heads: usize, vb: VarBuilder) -> Result<Self> {
+    /// `norm` and `vb` are at the two modules.
+    pub(super) fn new(
+        channels: usize,
+        context: usize,
+        heads: usize,
+        norm: VarBuilder,
+        vb: VarBuilder,
+    ) -> Result<Self> {
         Ok(Self {
+            norm: LayerNorm::new(channels, BLOCK_EPS, norm)?,
             to_q: Linear::new(channels, channels, false, vb.pp("to_q"))?,
             to_k: Linear::new(context, channels, false, vb.pp("to_k"))?,
             to_v: Linear::new(context, channels, false, vb.pp("to_v"))?,
@@ -127,9 +101,38 @@ impl Attention {
         })
     }
 
-    fn forward(&self, x: &Tensor, context: &Tensor) -> Result<Tensor> {
-        let (q, k, v) = (self.to_q.forward(x)?, self.to_k.forward(context)?, self.to_v.forward(context)?);
-        self.to_out.forward(&attention(&q, &k, &v, self.heads, false)?)
+    /// tokens [b, n, c], text states [b, m, context] or none for the tokens themselves -> [b, n, c].
+    pub(super) fn forward(&self, x: &Tensor, encoder_hidden_states: Option<&Tensor>) -> Result<Tensor> {
+        let normed = self.norm.forward(x)?;
+        let context = encoder_hidden_states.unwrap_or(&normed);
+        let (q, k, v) =
+            (self.to_q.forward(&normed)?, self.to_k.forward(context)?, self.to_v.forward(context)?);
+        x + self.to_out.forward(&attention(&q, &k, &v, self.heads, false)?)?
+    }
+}
+
+/// The gated feed-forward layer of a transformer block, with its norm.
+#[derive(Clone, Debug)]
+pub(super) struct FeedForward {
+    norm: LayerNorm,
+    gated: Linear,
+    out: Linear,
+}
+
+impl FeedForward {
+    /// `norm` and `vb` are at the two modules.
+    pub(super) fn new(channels: usize, norm: VarBuilder, vb: VarBuilder) -> Result<Self> {
+        Ok(Self {
+            norm: LayerNorm::new(channels, BLOCK_EPS, norm)?,
+            gated: Linear::new(channels, 8 * channels, true, vb.pp("net.0.proj"))?,
+            out: Linear::new(4 * channels, channels, true, vb.pp("net.2"))?,
+        })
+    }
+
+    /// tokens [b, n, c] -> [b, n, c].
+    pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let gated = self.gated.forward(&self.norm.forward(x)?)?;
+        x + self.out.forward(&geglu(&gated)?)?
     }
 }
 

@@ -1,0 +1,145 @@
+//! What scoring every unit costs, in one run: the walk, against one forward pass per unit of our own U-Net, and against
+//! the same job written the plain way with diffusers. `cargo bench --bench score -- --python PYTHON`
+//!
+//! All three take the same weights and points, and must find the same losses.
+
+mod models;
+mod side;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::error::Error;
+use std::path::Path;
+use std::time::Instant;
+
+use laptop_diff::backend::{memory, threads};
+use laptop_diff::base::Interrupt;
+use laptop_diff::base::progress::Silent;
+use laptop_diff::data::Calibration;
+use laptop_diff::model::ModelDirectory;
+use laptop_diff::model::unet::UNet;
+use laptop_diff::score::{Limits, Work, traverse};
+use serde::Deserialize;
+
+use models::answer;
+use side::Arguments;
+
+/// A line of the table: a U-Net, the points it is scored on, and how often everything is repeated.
+struct Case {
+    name: &'static str,
+    points: usize,
+    rounds: usize,
+}
+
+const CASES: &[Case] =
+    &[Case { name: "nano", points: 16, rounds: 5 }, Case { name: "sd15-quarter", points: 2, rounds: 2 }];
+
+type Losses = BTreeMap<String, f64>;
+
+#[derive(Deserialize)]
+struct Measured {
+    seconds: f64,
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    memory::keep_freed();
+    let arguments = Arguments::parse();
+    row(["U-Net", "units", "walk (s)", "plain (s)", "torch (s)", "walk/plain", "walk/torch", "off"]);
+    for case in CASES.iter().filter(|case| arguments.wants(case.name)) {
+        measure(&arguments, case)?;
+    }
+    Ok(())
+}
+
+fn measure(arguments: &Arguments, case: &Case) -> Result<(), Box<dyn Error>> {
+    let folder = models::model(case.name, || {
+        let mut script = arguments.script("score.py");
+        script.arg("--make");
+        script
+    })?;
+    let torch = || {
+        let mut script = arguments.script("score.py");
+        script.arg("--folder").arg(&folder);
+        script.args(["--points", &case.points.to_string(), "--rounds", &case.rounds.to_string()]);
+        answer::<Measured>(script)
+    };
+    // Before and after, because other work on the machine comes and goes.
+    let before = torch()?;
+    let device = arguments.open()?;
+    let unet = ModelDirectory::open(&folder)?.unet(arguments.dtype.into(), &device)?;
+    let points = Calibration::load(&folder.join("points.safetensors"), &device)?;
+    let (mut walk, mut plain) = (f64::INFINITY, f64::INFINITY);
+    let (mut found, mut expected) = (Losses::new(), Losses::new());
+    threads::run(|| -> Result<(), Box<dyn Error + Send + Sync>> {
+        for _ in 0..case.rounds {
+            let begun = Instant::now();
+            found = by_walk(&unet, &points)?;
+            walk = walk.min(begun.elapsed().as_secs_f64());
+            let begun = Instant::now();
+            expected = the_plain_way(&unet, &points)?;
+            plain = plain.min(begun.elapsed().as_secs_f64());
+        }
+        Ok(())
+    })
+    .map_err(|error| error.to_string())?;
+    let torch = torch()?.seconds.min(before.seconds);
+    let theirs: Losses = read(&folder.join("torch.json"))?;
+    row([
+        case.name,
+        &unet.units().len().to_string(),
+        &format!("{walk:.3}"),
+        &format!("{plain:.3}"),
+        &format!("{torch:.3}"),
+        &format!("{:.3}", walk / plain),
+        &format!("{:.3}", walk / torch),
+        &format!("{:.0e}", off(&found, &expected)?.max(off(&found, &theirs)?)),
+    ]);
+    Ok(())
+}
+
+fn by_walk(unet: &UNet, points: &Calibration) -> Result<Losses, Box<dyn Error + Send + Sync>> {
+    let checkpoint = tempfile::tempdir()?;
+    let work = Work {
+        limits: Limits::default(),
+        checkpoint: checkpoint.path(),
+        progress: &Silent,
+        interrupt: &Interrupt::default(),
+    };
+    let gram = traverse(unet, points, &work)?.gram;
+    Ok(gram.units().iter().enumerate().map(|(row, unit)| (unit.to_string(), gram.at(row, row))).collect())
+}
+
+/// The teacher, then the U-Net without each unit, in the walk's batches.
+fn the_plain_way(unet: &UNet, points: &Calibration) -> Result<Losses, Box<dyn Error + Send + Sync>> {
+    let batch = Limits::default().points;
+    let mut losses = Losses::new();
+    for start in (0..points.len()).step_by(batch) {
+        let part = points.batch(start..points.len().min(start + batch))?;
+        let predict = |unet: &UNet| unet.forward(&part.sample, &part.timestep, &part.conditioning());
+        let teacher = predict(unet)?;
+        for unit in unet.units() {
+            let without = predict(&unet.prune(&BTreeSet::from([unit.id.clone()]))?)?;
+            let loss = (without - &teacher)?.sqr()?.mean_all()?.to_scalar::<f32>()?;
+            let share = part.len() as f64 / points.len() as f64;
+            *losses.entry(unit.id.to_string()).or_default() += share * f64::from(loss);
+        }
+    }
+    Ok(losses)
+}
+
+/// The largest relative difference of two tables of the same units.
+fn off(one: &Losses, other: &Losses) -> Result<f64, Box<dyn Error>> {
+    if !one.keys().eq(other.keys()) {
+        return Err(format!("the sides score other units: {:?} and {:?}", one.keys(), other.keys()).into());
+    }
+    Ok(one.iter().map(|(unit, loss)| (loss / other[unit] - 1.0).abs()).fold(0.0, f64::max))
+}
+
+fn read(path: &Path) -> Result<Losses, Box<dyn Error>> {
+    Ok(serde_json::from_slice(&std::fs::read(path)?)?)
+}
+
+#[expect(clippy::print_stdout, reason = "a benchmark's output is its table")]
+fn row(cells: [&str; 8]) {
+    let [name, numbers @ ..] = cells;
+    println!("{name:<14}{}", numbers.map(|cell| format!(" {cell:>10}")).concat());
+}
