@@ -1,6 +1,6 @@
 //! `plan.json`: what goes, what that is predicted to cost, and the selections it must be compared with.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
 
@@ -8,21 +8,20 @@ use serde::{Deserialize, Serialize};
 
 use super::baselines::{ADDITIVE, baselines};
 use super::knapsack::bound;
+use super::predicted::sampled;
 use super::request::unet;
-use super::{Budget, Front, Interval, Layout, Method, Problem, Refinement, Request, SelectError, Solved};
+use super::{
+    Budget, Front, FrontPoint, Layout, Method, Predicted, Problem, Refinement, Request, SelectError, Solved,
+};
 use crate::backend::Random;
 use crate::base::{UnitId, files};
 use crate::score::Scores;
-use crate::score::additivity::GRAM;
 
 /// The version of `plan.json` that this program writes and reads.
 pub const FORMAT: u32 = 2;
 /// The name of the file, in a plan's folder and in a pruned model's.
 pub const FILE: &str = "plan.json";
-const OUTPUT_LOSS: &str = "output-loss";
 const EXACT: &str = "knapsack";
-/// The front in the file has one point for each half per cent of the U-Net; the exact front can have many thousands.
-const FRONT_STEPS: u64 = 200;
 
 /// A selection.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -73,37 +72,6 @@ pub struct Spent {
     pub asked: f64,
     /// The share that goes.
     pub reached: f64,
-}
-
-/// Predictions of a plan's loss.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Predicted {
-    /// What the solver was to make small.
-    pub objective: f64,
-    /// No selection of these budgets can have a smaller objective; where it equals the objective, the plan is proven optimal.
-    pub bound: f64,
-    /// How far the objective may lie above the optimum, as a share of it.
-    pub gap: f64,
-    /// Sub-problems that the solver looked at.
-    pub nodes: usize,
-    /// The sum of output losses, where they were scored.
-    pub additive: Option<f64>,
-    /// `1' G 1` over the removed units, where the Gram matrix is known.
-    pub gram: Option<f64>,
-    /// The joint loss to expect, by the criterion's sum and by `gram`: each as its own measurement on random sets corrects it.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub joint: BTreeMap<String, Interval>,
-}
-
-/// A point of the Pareto front.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct FrontPoint {
-    /// Parameters that go.
-    pub removed_parameters: u64,
-    /// Their share of the U-Net.
-    pub ratio: f64,
-    /// The least summed score at which so many can go.
-    pub loss: f64,
 }
 
 /// Another selection of the same budgets.
@@ -229,36 +197,6 @@ impl Plan {
     }
 }
 
-impl Predicted {
-    fn of(
-        scores: &Scores,
-        criterion: &str,
-        problem: &Problem,
-        removed: &BTreeSet<UnitId>,
-        solved: &Solved,
-    ) -> Self {
-        let objective = problem.value(&problem.named(removed));
-        let bound = solved.bound.unwrap_or(f64::MIN);
-        let gram = scores.gram.as_ref().map(|gram| gram.joint(removed));
-        let sum = scores.additive(removed, criterion).map(|sum| (criterion, sum));
-        let predictions = sum.into_iter().chain(gram.map(|gram| (GRAM, gram)));
-        let joint = scores.additivity.iter().flat_map(|additivity| {
-            let interval =
-                |(name, value): (&str, f64)| Some((name.to_owned(), Interval::of(additivity, name, value)?));
-            predictions.clone().filter_map(interval)
-        });
-        Self {
-            objective,
-            bound,
-            gap: if objective == bound { 0.0 } else { (objective - bound) / objective.abs() },
-            nodes: solved.nodes,
-            additive: scores.additive(removed, OUTPUT_LOSS),
-            gram,
-            joint: joint.collect(),
-        }
-    }
-}
-
 /// Chooses by the request's method. What turns out to be asked of the parameters is set in `problem`.
 fn choose(
     scores: &Scores,
@@ -314,17 +252,4 @@ fn by_parameters(scores: &Scores, request: &Request<'_>, problem: &Problem) -> R
 /// Units as a list.
 pub(super) fn in_walk_order(scores: &Scores, removed: &BTreeSet<UnitId>) -> Vec<UnitId> {
     scores.units.iter().map(|unit| &unit.id).filter(|id| removed.contains(*id)).cloned().collect()
-}
-
-fn sampled(front: &Front, total: u64) -> Vec<FrontPoint> {
-    let points: Vec<_> = front.points().collect();
-    let mut places: Vec<_> =
-        (0..=FRONT_STEPS).map_while(|step| front.cheapest((total * step).div_ceil(FRONT_STEPS))).collect();
-    places.push(0);
-    places.dedup();
-    let point = |place: usize| {
-        let (removed_parameters, loss) = points[place];
-        FrontPoint { removed_parameters, ratio: removed_parameters as f64 / total as f64, loss }
-    };
-    places.into_iter().map(point).collect()
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::rules::Contradiction;
 use super::{Budget, Objective, Rules, SelectError, Tree};
 use crate::base::UnitId;
 use crate::score::{Scores, UnitScores};
@@ -52,6 +53,12 @@ impl Problem {
     /// Whether a selection reaches every budget.
     pub fn reaches(&self, named: &[bool]) -> bool {
         self.budgets.iter().all(|budget| budget.saved(named) >= budget.needed)
+    }
+
+    /// Lets `unit` stay, with all that lies inside.
+    pub(super) fn keep(&mut self, unit: usize) -> Result<(), Contradiction> {
+        let inside: Vec<_> = self.tree.inside(unit).collect();
+        std::iter::once(unit).chain(inside).try_for_each(|one| self.rules.set(&self.tree, one, false))
     }
 
     /// The selection that takes all that may go.

@@ -16,9 +16,9 @@ use crate::base::UnitId;
 use crate::score::{ScoreError, Scores};
 
 /// Toggles around a selection, at most; their products cost memory and walks, and few units matter at one ratio.
-const TOGGLES: usize = 22;
+const TOGGLES: usize = 20;
 /// Of the evaluations left, the share that goes into toggles.
-const SHARE: f64 = 0.45;
+const SHARE: f64 = 0.7;
 /// Exchanges measured before the next look around.
 const EXCHANGES: usize = 8;
 

@@ -97,15 +97,13 @@ fn rule(problem: &mut Problem, list: &'static str, pattern: &str, goes: bool) ->
         });
     }
     for unit in found {
-        let all: Vec<_> = match goes {
-            true => vec![unit],
-            false => std::iter::once(unit).chain(problem.tree.inside(unit)).collect(),
+        let settled = match goes {
+            true => problem.rules.set(&problem.tree, unit, true),
+            false => problem.keep(unit),
         };
-        for one in all {
-            problem.rules.set(&problem.tree, one, goes).map_err(|Contradiction { unit }| {
-                SelectError::Contradiction { unit: problem.units[unit].clone() }
-            })?;
-        }
+        settled.map_err(|Contradiction { unit }| SelectError::Contradiction {
+            unit: problem.units[unit].clone(),
+        })?;
     }
     Ok(())
 }

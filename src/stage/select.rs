@@ -1,19 +1,17 @@
 //! `select`: chooses which units go.
 
-use std::borrow::Cow;
+use schemars::JsonSchema;
+use serde::Deserialize;
 
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Deserializer, de};
-
+use super::budgets::Others;
 use super::model::Model;
 use super::score::points;
 use super::{ArtefactKind, BadValue, Context, Input, Stage, StageError, StageInfo};
-use crate::base::units::Bytes;
 use crate::base::{Manifest, StageId};
 use crate::score::{Latency, Limits, Scores, Work, joint_products};
 use crate::select::objective::ObjectiveInfo;
 use crate::select::{
-    Budgets, Fit, Memory, Method, OBJECTIVES, Plan, Refiner, Request, SelectError, layout, objective, solver,
+    Budgets, Fit, Method, OBJECTIVES, Plan, Refiner, Request, SelectError, layout, objective, solver,
 };
 
 /// `with:` of `use: select`.
@@ -51,22 +49,6 @@ pub(super) struct Select {
     refine: Option<Refine>,
 }
 
-/// Shares that must go at least, each above 0 and below 1.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-struct Others {
-    /// Of the multiply-accumulates of a forward pass at the model's own size.
-    macs: Option<f64>,
-    /// Of the time of a forward pass, as `profile` measured it.
-    latency: Option<f64>,
-    /// Of the weights' memory; or the memory that they must fit into in f16 or bf16, such as `2GB`.
-    memory: Option<Amount>,
-}
-
-/// A share, or an amount of memory.
-#[derive(Clone, Debug)]
-struct Amount(Memory);
-
 /// How a selection is made better by measuring.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -75,7 +57,7 @@ struct Refine {
     model: StageId,
     /// The stage with the calibration points on which losses are measured.
     calibration: StageId,
-    /// Selections that are measured at most, beyond the portfolio of some ten. Default 60.
+    /// Selections that are measured at most, beyond a portfolio of up to 25. Default 60.
     #[serde(default = "default_evaluations")]
     evaluations: usize,
 }
@@ -121,10 +103,8 @@ impl Stage for Select {
                 manifest.float(name, share);
             }
         }
-        match budgets.memory {
-            Some(Amount(Memory::Share(share))) => drop(manifest.float("memory", share)),
-            Some(Amount(Memory::Bytes(bytes))) => drop(manifest.field("memory", format_args!("{bytes} B"))),
-            None => {}
+        if let Some(memory) = budgets.memory {
+            manifest.field("memory", memory);
         }
         for (name, value) in [("fits", &self.fits), ("layout", &self.layout)] {
             if let Some(value) = value {
@@ -156,10 +136,7 @@ impl Stage for Select {
 
     fn check(&self) -> Result<(), BadValue> {
         let budgets = self.budgets.clone().unwrap_or_default();
-        let memory = match budgets.memory {
-            Some(Amount(Memory::Share(share))) => Some(share),
-            _ => None,
-        };
+        let memory = budgets.memory.and_then(|amount| amount.share());
         let shares =
             [("ratio", self.ratio), ("macs", budgets.macs), ("latency", budgets.latency), ("memory", memory)];
         for (name, share) in shares {
@@ -205,7 +182,7 @@ impl Stage for Select {
                 parameters: self.ratio,
                 macs: budgets.macs,
                 latency: budgets.latency.zip(latency.as_ref()),
-                memory: budgets.memory.map(|Amount(memory)| memory),
+                memory: budgets.memory.map(|amount| amount.0),
             },
             keep: &self.keep,
             remove: &self.remove,
@@ -281,52 +258,5 @@ impl Select {
             }
             (None, None, _) => Ok(Method::Solver(solver)),
         }
-    }
-}
-
-impl Others {
-    fn is_empty(&self) -> bool {
-        self.macs.is_none() && self.latency.is_none() && self.memory.is_none()
-    }
-}
-
-impl<'de> Deserialize<'de> for Amount {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Visitor;
-        impl de::Visitor<'_> for Visitor {
-            type Value = Amount;
-
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("a share such as 0.2, or an amount of memory such as 2GB")
-            }
-
-            fn visit_f64<E: de::Error>(self, share: f64) -> Result<Amount, E> {
-                Ok(Amount(Memory::Share(share)))
-            }
-
-            fn visit_u64<E: de::Error>(self, share: u64) -> Result<Amount, E> {
-                self.visit_f64(share as f64)
-            }
-
-            fn visit_i64<E: de::Error>(self, share: i64) -> Result<Amount, E> {
-                self.visit_f64(share as f64)
-            }
-
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Amount, E> {
-                let Bytes(bytes) = text.parse().map_err(E::custom)?;
-                Ok(Amount(Memory::Bytes(bytes)))
-            }
-        }
-        deserializer.deserialize_any(Visitor)
-    }
-}
-
-impl JsonSchema for Amount {
-    fn schema_name() -> Cow<'static, str> {
-        "ShareOrMemory".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": ["number", "string"] })
     }
 }
