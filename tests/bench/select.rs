@@ -1,6 +1,8 @@
 //! Selection at SDXL's size: how long the exact front takes, and how near to the optimum the search over a Gram matrix
 //! comes. `cargo bench --bench select`; with `--gram FOLDER` on the scores in a folder too.
 
+#![expect(clippy::print_stdout, reason = "a benchmark prints what it measured")]
+
 use std::path::Path;
 use std::time::Instant;
 
