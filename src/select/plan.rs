@@ -116,16 +116,16 @@ impl Plan {
         };
         let budgets: Vec<_> = problem.budgets.iter().map(spent).collect();
         let total = scores.unet_parameters;
-        let asked = problem.budgets.iter().find(|budget| budget.quantity == "parameters");
         Ok(Self {
             format: FORMAT,
             criterion: request.criterion.to_owned(),
             objective: request.objective.name.to_owned(),
             solver: name.to_owned(),
             fits,
-            ratio_asked: match layout {
-                Some(_) => chosen.removed_parameters as f64 / total as f64,
-                None => request.budgets.parameters.or(asked.map(Budget::ratio)).unwrap_or(0.0),
+            ratio_asked: match request.method {
+                Method::Fitting(fit) if fit.is_one_shape() => chosen.removed_parameters as f64 / total as f64,
+                Method::Layout(_) => chosen.removed_parameters as f64 / total as f64,
+                _ => request.budgets.parameters.unwrap_or(0.0),
             },
             layout,
             ratio_reached: chosen.removed_parameters as f64 / total as f64,
