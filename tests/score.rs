@@ -94,22 +94,6 @@ fn the_walk_agrees_with_removing_and_running_whatever_the_chunks() -> miette::Re
     Ok(())
 }
 
-/// The walk in chunks of variants is the same walk; only a batch of another size may sum in another order.
-#[test]
-fn chunks_of_variants_change_no_bit() -> miette::Result<()> {
-    let interrupt = Interrupt::default();
-    for (name, config) in configs() {
-        let unet = unet(&config, 1)?;
-        let points = points(unet.config(), 3, 2).expect("points");
-        let found = [64, 5, 1].map(|variants| {
-            let folder = tempfile::tempdir().expect("a folder");
-            traverse(&unet, &points, &work(2, variants, folder.path(), &interrupt)).expect("a walk")
-        });
-        assert!(found.iter().all(|traversal| *traversal == found[0]), "{name}");
-    }
-    Ok(())
-}
-
 /// Whether its weights are in memory or read as it walks, a U-Net computes the same.
 #[test]
 fn a_streamed_unet_is_the_held_one_to_the_bit() -> miette::Result<()> {

@@ -42,12 +42,17 @@ impl ResnetBlock {
         })
     }
 
-    /// x [b, inputs, h, w], embedding [b, time] after its SiLU -> [b, outputs, h, w].
-    pub(super) fn forward(&self, x: &Tensor, embedding: Option<&Tensor>) -> Result<Tensor> {
+    /// What the time adds between the convolutions: embedding [b, time] after its SiLU -> [b, outputs, 1, 1].
+    pub(super) fn time(&self, embedding: &Tensor) -> Result<Option<Tensor>> {
+        let project = |proj: &Linear| proj.forward(embedding)?.unsqueeze(2)?.unsqueeze(3);
+        self.time_emb_proj.as_ref().map(project).transpose()
+    }
+
+    /// x [b, inputs, h, w], what [`Self::time`] gave -> [b, outputs, h, w].
+    pub(super) fn forward(&self, x: &Tensor, time: Option<&Tensor>) -> Result<Tensor> {
         let mut hidden = self.conv1.forward(&self.norm1.forward_silu(x)?)?;
-        if let (Some(proj), Some(embedding)) = (&self.time_emb_proj, embedding) {
-            let time = proj.forward(embedding)?.unsqueeze(2)?.unsqueeze(3)?; // [b, outputs, 1, 1]
-            hidden = hidden.broadcast_add(&time)?;
+        if let Some(time) = time {
+            hidden = hidden.broadcast_add(time)?;
         }
         let hidden = self.conv2.forward(&self.norm2.forward_silu(&hidden)?)?;
         match &self.conv_shortcut {

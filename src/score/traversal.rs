@@ -18,13 +18,15 @@ const GRAM: &str = "gram";
 const INFLUENCE: &str = "influence";
 const LOSSES: &str = "losses";
 
-/// How much walks at once. It decides about memory and speed; results depend on `points` by rounding alone, and not at
-/// all on `variants`.
+/// Numbers in the states of the variants that may share batches: 64 MB in f32, which memory always has.
+const TOGETHER: usize = 1 << 24;
+
+/// How much walks at once. It decides about memory and speed; results depend on it by rounding alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Calibration points in a batch.
     pub points: usize,
-    /// Variants beside the teacher; fewer where memory is short.
+    /// Variants beside the teacher; fewer where memory is short, with the same results.
     pub variants: usize,
 }
 
@@ -133,7 +135,8 @@ fn in_batches(
     Ok(sums)
 }
 
-/// Walks once for each chunk of variants: as many as are asked for, or as fit.
+/// Walks once for each chunk of variants: as many as are asked for, or as fit. A chunk ends where a batch of variants
+/// does, so that memory decides about nothing but time.
 fn walk_in_chunks(
     unet: &UNet,
     batch: &Calibration,
@@ -142,13 +145,15 @@ fn walk_in_chunks(
     observer: &mut impl Chunked,
 ) -> Result<(), ScoreError> {
     let (points, _, height, width) = batch.sample.dims4()?;
-    let state =
-        unet.inventory().state_elements(height, width) * (points * unet.dtype().size_in_bytes()) as u64;
-    let fitting = memory::budget(batch.sample.device()) / state.max(1);
-    let size = work.limits.variants.min(usize::try_from(fitting).unwrap_or(usize::MAX)).max(1);
+    let state = (unet.inventory().state_elements(height, width) as usize * points).max(1);
+    let together = (TOGETHER / state).clamp(1, work.limits.variants.max(1));
+    let bytes = (state * unet.dtype().size_in_bytes()) as u64;
+    let fitting = usize::try_from(memory::budget(batch.sample.device()) / bytes).unwrap_or(usize::MAX);
+    let batches = work.limits.variants.min(fitting) / together;
+    let size = batches.max(1) * together;
     for (number, chunk) in variants.chunks(size).enumerate() {
         observer.begin(number * size);
-        walk(unet, batch, chunk, work.interrupt, observer)?;
+        walk(unet, batch, chunk, together, work.interrupt, observer)?;
     }
     Ok(())
 }

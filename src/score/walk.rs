@@ -4,9 +4,9 @@
 //! state goes from step to step, and at its first removed unit a variant leaves it with a state of its
 //! own. For single units that is about half of the work of `n + 1` passes, and each weight is touched once.
 //!
-//! A variant's state begins as a clone of the teacher's, which shares all tensors: the skips from
-//! before they parted are never copied, and the condition is the same object for all. That is why
-//! variants walk side by side, each a batch of points, and not as one large batch.
+//! A variant's state begins as a clone of the teacher's, which shares all tensors: the skips from before they parted
+//! are never copied. What a step makes of the time and the text is made once for all. Where features are small, variants
+//! go through a step as one batch: a product of few rows takes as long as one of many.
 
 use std::collections::BTreeSet;
 
@@ -16,6 +16,10 @@ use super::ScoreError;
 use crate::base::{Interrupt, UnitId};
 use crate::data::Calibration;
 use crate::model::unet::{PruneError, State, Step, UNet, Unit};
+
+/// Numbers in the features of one batch on a CPU. Of the small model's units (16x16 latents, 8 points, two cores of an EPYC
+/// 9005, 2026-11) the walk took 0.52 of removing and running with this; 0.56 with none together and with 2^19, 0.60 with 2^22.
+const BATCH: usize = 1 << 17;
 
 /// A U-Net without some units.
 #[derive(Clone, Debug)]
@@ -60,6 +64,13 @@ struct Walker<'a> {
 }
 
 impl Walker<'_> {
+    /// Its state, if it has left the teacher and takes this step now.
+    fn takes(&mut self, index: usize) -> Option<&mut State> {
+        let state = self.state.as_mut().filter(|_| self.next == index)?;
+        self.next += 1;
+        Some(state)
+    }
+
     /// Removes the unit that begins with this step, if that is one of its own. Says whether it left the teacher there.
     fn bypass(&mut self, index: usize, step: &Step, teacher: &State) -> candle_core::Result<bool> {
         let Some((unit, ahead)) = self.ahead.split_first().filter(|(unit, _)| unit.steps.start == index)
@@ -74,11 +85,21 @@ impl Walker<'_> {
     }
 }
 
-/// Walks `unet` once over `points`, with `variants` beside it.
+/// How many states with such features go through a step as one batch. A GPU takes all: it waits for launches, not for caches.
+fn in_a_batch(hidden: &Tensor) -> usize {
+    match hidden.device().is_cpu() {
+        true => (BATCH / hidden.elem_count().max(1)).max(1),
+        false => usize::MAX,
+    }
+}
+
+/// Walks `unet` once over `points`, with `variants` beside it, of which so many at most are `together` in a batch. How
+/// they are put together decides about rounding, so it has to depend on shapes alone.
 pub fn walk(
     unet: &UNet,
     points: &Calibration,
     variants: &[Variant<'_>],
+    together: usize,
     interrupt: &Interrupt,
     observer: &mut dyn Observer,
 ) -> Result<(), ScoreError> {
@@ -95,12 +116,16 @@ pub fn walk(
             if walker.bypass(index, &step, &teacher)? {
                 leaving.push(variant);
             }
-            if let Some(state) = walker.state.as_mut().filter(|_| walker.next == index) {
-                step.advance(state, &condition)?;
-                walker.next += 1;
+        }
+        let shared = step.share(&condition)?;
+        let fitting = in_a_batch(&teacher.hidden);
+        for group in walkers.chunks_mut(together) {
+            let mut states: Vec<_> = group.iter_mut().filter_map(|walker| walker.takes(index)).collect();
+            for batch in states.chunks_mut(fitting) {
+                step.advance_all(batch, &shared)?;
             }
         }
-        step.advance(&mut teacher, &condition)?;
+        step.advance_with(&mut teacher, &shared)?;
         for variant in leaving.extract_if(.., |variant| walkers[*variant].next == index + 1) {
             if let Some(state) = &walkers[variant].state {
                 observer.bypassed(variant, &state.hidden, &teacher.hidden)?;

@@ -26,24 +26,6 @@ pub struct Condition {
     pub encoder_hidden_states: Tensor,
 }
 
-impl Condition {
-    /// The whole batch, `times` times in a row: point 0, point 1, .., point 0, point 1, ...
-    pub fn repeat(&self, times: usize) -> Result<Self> {
-        Ok(Self {
-            embedding: self.embedding.repeat((times, 1))?,
-            encoder_hidden_states: self.encoder_hidden_states.repeat((times, 1, 1))?,
-        })
-    }
-
-    /// The points from `start` to `start + len` of the batch.
-    pub fn narrow(&self, start: usize, len: usize) -> Result<Self> {
-        Ok(Self {
-            embedding: self.embedding.narrow(0, start, len)?,
-            encoder_hidden_states: self.encoder_hidden_states.narrow(0, start, len)?,
-        })
-    }
-}
-
 /// The layers that make a [`Condition`].
 #[derive(Clone, Debug)]
 pub(super) struct Embedding {

@@ -32,7 +32,7 @@ pub use inventory::Inventory;
 pub use json::CLASS;
 pub use probe::Probe;
 pub use prune::PruneError;
-pub use step::Step;
+pub use step::{Shared, Step};
 pub use unit::{Unit, UnitKind};
 pub use walk::State;
 

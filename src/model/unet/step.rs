@@ -6,7 +6,7 @@ use candle_nn::VarBuilder;
 use super::config::UNetConfig;
 use super::embedding::Condition;
 use super::spec::{ENTER, Kind, Spec, norm_of};
-use super::transformer::{Attention, Enter, Exit, FeedForward};
+use super::transformer::{Attention, Enter, Exit, FeedForward, Reading};
 use super::walk::State;
 use crate::model::resnet::{ResnetBlock, shortcut};
 use crate::nn::{Conv2d, GroupNorm, upsample_nearest_2x};
@@ -34,6 +34,29 @@ enum Op {
     Upsample(Conv2d),
     Output,
     ConvOut(GroupNorm, Conv2d),
+}
+
+/// What a step makes of the condition alone, before it sees any features.
+#[derive(Clone, Debug, Default)]
+pub struct Shared {
+    /// What the time adds to a ResNet's features, [b, c, 1, 1].
+    time: Option<Tensor>,
+    /// Keys and values of the text, [b, m, c].
+    text: Option<Reading>,
+}
+
+impl Shared {
+    /// For that many states in one batch.
+    fn repeat(&self, states: usize) -> Result<Self> {
+        let text = |text: &Reading| -> Result<Reading> {
+            let repeat = |tensor: &Tensor| tensor.repeat((states, 1, 1));
+            Ok(Reading { keys: repeat(&text.keys)?, values: repeat(&text.values)? })
+        };
+        Ok(Self {
+            time: self.time.as_ref().map(|time| time.repeat((states, 1, 1, 1))).transpose()?,
+            text: self.text.as_ref().map(text).transpose()?,
+        })
+    }
 }
 
 impl Step {
@@ -115,12 +138,61 @@ impl Step {
 
     /// Replaces `state` by what comes after this step. After the last, `state.hidden` is the prediction.
     pub fn advance(&self, state: &mut State, condition: &Condition) -> Result<()> {
+        self.advance_with(state, &self.share(condition)?)
+    }
+
+    /// What this step makes of the condition, for states that walk side by side.
+    pub fn share(&self, condition: &Condition) -> Result<Shared> {
+        Ok(match &self.op {
+            Op::Resnet(block) => Shared { time: block.time(&condition.embedding)?, text: None },
+            Op::CrossAttention(part) => {
+                Shared { time: None, text: Some(part.read(&condition.encoder_hidden_states)?) }
+            }
+            _ => Shared::default(),
+        })
+    }
+
+    /// Advances states that stand at this step as one batch. `shared` is of one of them; they have as many samples each.
+    pub fn advance_all(&self, states: &mut [&mut State], shared: &Shared) -> Result<()> {
+        let computes = !matches!(self.op, Op::PushSkip | Op::Concatenate | Op::Output);
+        if states.len() < 2 || !computes {
+            return states.iter_mut().try_for_each(|state| self.advance_with(state, shared));
+        }
+        let together = |part: &dyn Fn(&State) -> Option<Tensor>| {
+            let parts: Option<Vec<_>> = states.iter().map(|state| part(state)).collect();
+            parts.map(|parts| Tensor::cat(&parts, 0)).transpose()
+        };
+        let mut batch = State {
+            hidden: together(&|state| Some(state.hidden.clone()))?.expect("BUG: every state has features"),
+            // Upsampling reads the size of the last one.
+            skips: states[0].skips.last().cloned().into_iter().collect(),
+            residual: match self.op {
+                Op::Exit(_) => together(&|state| state.residual.clone())?,
+                _ => None,
+            },
+        };
+        self.advance_with(&mut batch, &shared.repeat(states.len())?)?;
+        let samples = batch.hidden.dim(0)? / states.len();
+        for (index, state) in states.iter_mut().enumerate() {
+            let entered =
+                std::mem::replace(&mut state.hidden, batch.hidden.narrow(0, index * samples, samples)?);
+            match self.op {
+                Op::Enter(_) => state.residual = Some(entered),
+                Op::Exit(_) => state.residual = None,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Like [`Step::advance`], with what [`Step::share`] made.
+    pub fn advance_with(&self, state: &mut State, shared: &Shared) -> Result<()> {
         let x = &state.hidden;
         state.hidden = match &self.op {
             Op::ConvIn(conv) | Op::Shortcut(conv) | Op::Downsample(conv) => conv.forward(x)?,
-            Op::Resnet(block) => block.forward(x, Some(&condition.embedding))?,
+            Op::Resnet(block) => block.forward(x, shared.time.as_ref())?,
             Op::SelfAttention(part) => part.forward(x, None)?,
-            Op::CrossAttention(part) => part.forward(x, Some(&condition.encoder_hidden_states))?,
+            Op::CrossAttention(part) => part.forward(x, shared.text.as_ref())?,
             Op::FeedForward(part) => part.forward(x)?,
             Op::ConvOut(norm, conv) => conv.forward(&norm.forward_silu(x)?)?,
             Op::Upsample(conv) => upsample(conv, x, state.skips.last())?,

@@ -71,6 +71,13 @@ impl Exit {
     }
 }
 
+/// Keys and values.
+#[derive(Clone, Debug)]
+pub(super) struct Reading {
+    pub(super) keys: Tensor,
+    pub(super) values: Tensor,
+}
+
 /// An attention of a transformer block, with its norm: to the tokens themselves, or to the text.
 #[derive(Clone, Debug)]
 pub(super) struct Attention {
@@ -101,13 +108,20 @@ impl Attention {
         })
     }
 
-    /// tokens [b, n, c], text states [b, m, context] or none for the tokens themselves -> [b, n, c].
-    pub(super) fn forward(&self, x: &Tensor, encoder_hidden_states: Option<&Tensor>) -> Result<Tensor> {
+    /// What is attended to, [b, m, context] -> keys and values, each [b, m, c].
+    pub(super) fn read(&self, context: &Tensor) -> Result<Reading> {
+        Ok(Reading { keys: self.to_k.forward(context)?, values: self.to_v.forward(context)? })
+    }
+
+    /// tokens [b, n, c], what was read of the text or nothing for the tokens themselves -> [b, n, c].
+    pub(super) fn forward(&self, x: &Tensor, text: Option<&Reading>) -> Result<Tensor> {
         let normed = self.norm.forward(x)?;
-        let context = encoder_hidden_states.unwrap_or(&normed);
-        let (q, k, v) =
-            (self.to_q.forward(&normed)?, self.to_k.forward(context)?, self.to_v.forward(context)?);
-        x + self.to_out.forward(&attention(&q, &k, &v, self.heads, false)?)?
+        let q = self.to_q.forward(&normed)?;
+        let Reading { keys, values } = match text {
+            Some(text) => text,
+            None => &self.read(&normed)?,
+        };
+        x + self.to_out.forward(&attention(&q, keys, values, self.heads, false)?)?
     }
 }
 

@@ -1,11 +1,11 @@
 //! Walking a U-Net's list of steps: the forward pass, and everything that looks inside of one.
 
-use candle_core::{Result, Tensor, bail};
+use candle_core::{Result, Tensor};
 
 use super::UNet;
 use super::embedding::{Condition, Conditioning};
 
-/// What walks through a U-Net. Several states can walk together as one batch.
+/// What walks through a U-Net.
 #[derive(Clone, Debug)]
 pub struct State {
     /// The features: pixels [b, c, h, w], or tokens [b, h*w, c] while a transformer's shell is open.
@@ -14,39 +14,6 @@ pub struct State {
     pub skips: Vec<Tensor>,
     /// What entered the open transformer's shell, [b, c, h, w].
     pub residual: Option<Tensor>,
-}
-
-impl State {
-    /// Puts states at the same place of their walks into one batch, in this order.
-    pub fn cat(states: &[Self]) -> Result<Self> {
-        let Some(first) = states.first() else { bail!("no states to put into one batch") };
-        let cat = |part: &dyn Fn(&Self) -> Option<Tensor>| -> Result<Tensor> {
-            match states.iter().map(part).collect::<Option<Vec<_>>>() {
-                Some(parts) => Tensor::cat(&parts, 0),
-                None => bail!("states at different places of their walks cannot share a batch"),
-            }
-        };
-        Ok(Self {
-            hidden: cat(&|state| Some(state.hidden.clone()))?,
-            skips: (0..first.skips.len())
-                .map(|index| cat(&|state| state.skips.get(index).cloned()))
-                .collect::<Result<_>>()?,
-            residual: match first.residual {
-                Some(_) => Some(cat(&|state| state.residual.clone())?),
-                None => None,
-            },
-        })
-    }
-
-    /// The samples from `start` to `start + len` of the batch.
-    pub fn narrow(&self, start: usize, len: usize) -> Result<Self> {
-        let narrow = |tensor: &Tensor| tensor.narrow(0, start, len);
-        Ok(Self {
-            hidden: narrow(&self.hidden)?,
-            skips: self.skips.iter().map(narrow).collect::<Result<_>>()?,
-            residual: self.residual.as_ref().map(narrow).transpose()?,
-        })
-    }
 }
 
 impl UNet {
