@@ -116,6 +116,20 @@ fn a_wrong_pipeline_is_underlined_and_leaves_no_cache() {
             &["pipeline::unknown_value", "small.yaml:13:64", "did you mean `resnet`", "`attn1`"],
         ),
         (
+            "ratio: 0.5",
+            "budgets: { latency: 0.3 }",
+            3,
+            &["pipeline::bad_value", "`latency` needs a `profile`"],
+        ),
+        ("ratio: 0.5", "budgets: { memory: much }", 3, &["`much` is no amount of memory", "8 GB"]),
+        (
+            "ratio: 0.5",
+            "objective: gramm, ratio: 0.5",
+            3,
+            &["pipeline::bad_value", "`gramm`", "additive, gram"],
+        ),
+        ("ratio: 0.5", "budgets: {}", 3, &["pipeline::bad_value", "give a `ratio`, or `budgets`"]),
+        (
             "scores: scores",
             "scores: score",
             3,

@@ -43,8 +43,8 @@ fn scores_of(config: &UNetConfig, inventory: Inventory, seed: u64) -> Scores {
     }
 }
 
-fn make(scores: &Scores, method: Method) -> Result<Plan, SelectError> {
-    Plan::make(scores, &Request { criterion: "output-loss", method }, &Random::new(1, "selection"))
+fn make(scores: &Scores, method: Method, ratio: Option<f64>) -> Result<Plan, SelectError> {
+    Plan::make(scores, &Request::new("output-loss", method, ratio), &Random::new(1, "selection"))
 }
 
 /// Networks of few units: depths above one, with and without SDXL's second condition.
@@ -117,7 +117,7 @@ fn a_fitting_selection_is_the_best_of_those_that_need_no_padding() -> miette::Re
                     let needed = (ratio * scores.unet_parameters as f64).ceil() as u64;
                     let best = fitting.iter().map(cost).filter(|(_, weight)| *weight >= needed);
                     let best = best.map(|(loss, _)| loss).min_by(f64::total_cmp);
-                    let plan = make(&scores, Method::Fitting(fit, ratio));
+                    let plan = make(&scores, Method::Fitting(fit), Some(ratio));
                     match (best, plan) {
                         (Some(best), Ok(plan)) => {
                             let off = (plan.predicted.objective - best).abs() / best;
@@ -157,7 +157,7 @@ fn what_fits_at_full_size_is_exported_without_padding() -> miette::Result<()> {
         ("sd-v1-5", "comfyui", 0.2),
     ] {
         let config = published(teacher);
-        let plan = make(&scores(&config, 7), Method::Fitting(Fit::find(fits)?, ratio))?;
+        let plan = make(&scores(&config, 7), Method::Fitting(Fit::find(fits)?), Some(ratio))?;
         assert!(plan.ratio_reached >= ratio && plan.fits.as_deref() == Some(fits));
         let pruned = config.prune(&plan.removed())?;
         let profiles = match fits {
@@ -192,7 +192,7 @@ fn layouts_are_plans_with_what_they_cost() -> miette::Result<()> {
     for one in LAYOUTS {
         let config = published(if one.name.starts_with("bk-sdm") { "sd-v1-5" } else { "sdxl-base" });
         let scores = scores(&config, 3);
-        let plan = make(&scores, Method::Layout(one))?;
+        let plan = make(&scores, Method::Layout(one), None)?;
         let shape = one.assemble(&config)?;
         let left = config.inventory().parameters() - plan.removed_parameters;
         assert_eq!((left, plan.layout.as_deref()), (shape.config().inventory().parameters(), Some(one.name)));
@@ -200,7 +200,7 @@ fn layouts_are_plans_with_what_they_cost() -> miette::Result<()> {
         if plan.dropped_layers()?.is_none() {
             assert_eq!(config.prune(&plan.removed())?.inventory().parameters(), left, "{}", one.name);
             // The exact optimum of the same shape costs no more than the hand's choice.
-            let fitting = make(&scores, Method::Fitting(Fit::find(one.name)?, 0.0))?;
+            let fitting = make(&scores, Method::Fitting(Fit::find(one.name)?), None)?;
             assert!(fitting.predicted.objective <= plan.predicted.objective);
         }
         assert!(!plan.baselines.is_empty());
@@ -211,7 +211,7 @@ fn layouts_are_plans_with_what_they_cost() -> miette::Result<()> {
 #[test]
 fn what_cannot_fit_says_why() -> miette::Result<()> {
     let sd15 = scores(&published("sd-v1-5"), 1);
-    let fitting = |scores: &Scores, name, ratio| make(scores, Method::Fitting(Fit::find(name)?, ratio));
+    let fitting = |scores: &Scores, name, ratio| make(scores, Method::Fitting(Fit::find(name)?), Some(ratio));
     assert!(matches!(fitting(&sd15, "ssd-1b", 0.0), Err(SelectError::LayoutMisfit { .. })));
     assert!(matches!(fitting(&sd15, "sdcpp", 0.1), Err(SelectError::NothingFits { .. })));
     assert!(matches!(Fit::find("webui"), Err(SelectError::UnknownFit { .. })));
@@ -224,10 +224,13 @@ fn what_cannot_fit_says_why() -> miette::Result<()> {
         let other = scores_of(&config, config.inventory().at(granularity), 1);
         assert!(matches!(fitting(&other, "diffusers", 0.1), Err(SelectError::OtherUnits { .. })));
         let layout = layout("ssd-1b").map(Method::Layout)?;
-        assert!(matches!(make(&other, layout), Err(SelectError::OtherUnits { .. })), "{name}");
+        assert!(matches!(make(&other, layout, None), Err(SelectError::OtherUnits { .. })), "{name}");
     }
     let old = Scores { unet: Value::Null, ..sd15.clone() };
     assert!(matches!(fitting(&old, "diffusers", 0.1), Err(SelectError::NoConfiguration { .. })));
-    assert!(make(&old, Method::Solver(SOLVERS[0], 0.1)).is_ok(), "what needs no configuration is selected");
+    assert!(
+        make(&old, Method::Solver(SOLVERS[0]), Some(0.1)).is_ok(),
+        "what needs no configuration is selected"
+    );
     Ok(())
 }

@@ -27,8 +27,9 @@ const KNOBS: &[(&str, &str, &str)] = &[
     ("profile", "{ model: m }", "{ batch: 2, repetitions: 3 }"),
     (
         "select",
-        "{ scores: s, ratio: 0.5 }",
-        "{ ratio: 0.25, solver: greedy, criterion: magnitude, fits: vega, layout: vega }",
+        "{ scores: s, profile: p, ratio: 0.5 }",
+        "{ ratio: 0.25, objective: gram, solver: greedy, criterion: magnitude, fits: vega, layout: vega, \
+           budgets: { memory: 2GB }, keep: [mid_block.*], remove: [a], refine: { model: m, calibration: c } }",
     ),
     ("prune", "{ model: m, plan: p }", "{}"),
     ("export", "{ model: m, to: diffusers }", "{ to: comfyui, dtype: f16, anyway: true }"),

@@ -9,10 +9,10 @@ use crate::metric::METRICS;
 use crate::prune::PROFILES;
 use crate::sample::SAMPLERS;
 use crate::score::CRITERIA;
-use crate::select::{FITS, LAYOUTS, SOLVERS};
+use crate::select::{FITS, LAYOUTS, OBJECTIVES, SOLVERS};
 use crate::stage::STAGES;
 
-/// List what a pipeline file can name: stages, criteria, solvers, fits, layouts, exports, metrics, samplers
+/// List what a pipeline file can name: stages, criteria, objectives, solvers, fits, layouts, exports, metrics, samplers
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -33,6 +33,7 @@ pub(super) struct List {
 enum Table {
     Stages,
     Criteria,
+    Objectives,
     Solvers,
     Fits,
     Layouts,
@@ -61,13 +62,14 @@ fn entries() -> Vec<Entry> {
     let stages = STAGES.iter().map(|stage| (stage.name, stage.summary)).map(entry(Table::Stages));
     let criteria =
         CRITERIA.iter().map(|one| (one.info().name, one.info().summary)).map(entry(Table::Criteria));
+    let objectives = OBJECTIVES.iter().map(|one| (one.name, one.summary)).map(entry(Table::Objectives));
     let solvers = SOLVERS.iter().map(|one| (one.name(), one.summary())).map(entry(Table::Solvers));
     let fits = FITS.iter().map(|one| (one.name, one.summary)).map(entry(Table::Fits));
     let layouts = LAYOUTS.iter().map(|one| (one.name, one.summary)).map(entry(Table::Layouts));
     let profiles = PROFILES.iter().map(|one| (one.name, one.summary)).map(entry(Table::Exports));
     let metrics = METRICS.iter().map(|one| (one.name(), one.summary())).map(entry(Table::Metrics));
     let samplers = SAMPLERS.iter().map(|one| (one.name(), one.summary())).map(entry(Table::Samplers));
-    let choices = solvers.chain(fits).chain(layouts).chain(profiles);
+    let choices = objectives.chain(solvers).chain(fits).chain(layouts).chain(profiles);
     stages.chain(criteria).chain(choices).chain(metrics).chain(samplers).collect()
 }
 

@@ -23,7 +23,7 @@ pub(super) struct Folder {
 /// An artefact that has something to show, under its stage's id.
 pub(super) enum Shown {
     Scores(Scores),
-    Plan(Plan),
+    Plan(Box<Plan>),
     Losses(Vec<HistoryLine>),
     Metrics(Box<Measured>),
     Export(Export),
@@ -59,10 +59,27 @@ impl Folder {
         exports.collect()
     }
 
+    /// The first scores, along which plans are shown.
+    pub(super) fn scores(&self) -> Option<&Scores> {
+        self.shown.iter().find_map(|(_, shown)| match shown {
+            Shown::Scores(scores) => Some(scores),
+            _ => None,
+        })
+    }
+
+    /// Every plan by its stage's id.
+    pub(super) fn plans(&self) -> Vec<(&str, &Plan)> {
+        let plans = self.shown.iter().filter_map(|(stage, shown)| match shown {
+            Shown::Plan(plan) => Some((stage.as_str(), &**plan)),
+            _ => None,
+        });
+        plans.collect()
+    }
+
     /// The first plan, which the scores are shown with.
     pub(super) fn plan(&self) -> Option<&Plan> {
         self.shown.iter().find_map(|(_, shown)| match shown {
-            Shown::Plan(plan) => Some(plan),
+            Shown::Plan(plan) => Some(&**plan),
             _ => None,
         })
     }
@@ -75,7 +92,7 @@ fn show(stage: &StageRecord) -> Result<Option<Shown>, ReportError> {
     let kind = crate::stage::STAGES.iter().find(|info| info.name == stage.stage).map(|info| info.output);
     Ok(match kind {
         Some(ArtefactKind::Scores) => Some(Shown::Scores(Scores::open(folder).map_err(failed)?)),
-        Some(ArtefactKind::Plan) => Some(Shown::Plan(Plan::open(folder).map_err(failed)?)),
+        Some(ArtefactKind::Plan) => Some(Shown::Plan(Box::new(Plan::open(folder).map_err(failed)?))),
         Some(ArtefactKind::Metrics) => Some(Shown::Metrics(Box::new(Measured::open(folder)?))),
         Some(ArtefactKind::Model) => match history::read(&folder.join(HISTORY_FILE)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,

@@ -7,6 +7,7 @@ mod chart;
 mod curves;
 mod folder;
 mod page;
+mod plans;
 mod quality;
 mod sections;
 mod sweep;

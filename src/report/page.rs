@@ -3,7 +3,7 @@
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::folder::{Folder, Shown};
-use super::{quality, sections, sweep};
+use super::{plans, quality, sections, sweep};
 use crate::base::units;
 use crate::plan;
 use crate::run::{RunRecord, State};
@@ -52,12 +52,20 @@ fn run(folder: &Folder) -> Markup {
         @for (stage, shown) in alone() {
             @match shown {
                 Shown::Scores(scores) => (sections::scores(scores, folder.plan().filter(|_| !is_sweep))),
-                Shown::Plan(plan) => (sections::plan(plan)),
+                Shown::Plan(plan) => {
+                    (sections::plan(plan))
+                    @if let Some(scores) = folder.scores() { (plans::section(stage, plan, scores)) }
+                }
                 Shown::Losses(lines) => (sections::losses(stage, lines)),
                 Shown::Metrics(_) | Shown::Export(_) => {}
             }
         }
-        @if is_sweep { (sweep::alone(folder)) }
+        @if is_sweep {
+            (sweep::alone(folder))
+        } @else if let (Some(scores), [_, _, ..]) = (folder.scores(), folder.plans().as_slice()) {
+            h2 id="plans" { "Plans side by side" }
+            (plans::draw(&plans::of(&folder.plans(), scores), scores))
+        }
         (sections::exports(&folder.exports()))
         (provenance(record))
     }

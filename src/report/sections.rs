@@ -166,8 +166,9 @@ pub(super) fn plan(plan: &Plan) -> Markup {
             (units::count(plan.unet_parameters)) " parameters go: "
             (format!("{:.1} %", 100.0 * plan.ratio_reached)) ", of which "
             (format!("{:.1} %", 100.0 * plan.ratio_asked)) " was asked. Chosen by " code { (plan.solver) }
-            " over " code { (plan.criterion) } "; its objective is " (format!("{:.4e}", plan.predicted.objective))
-            " and no selection of this ratio can lie below " (format!("{:.4e}", plan.predicted.bound)) "."
+            " over " code { (plan.objective) } " " code { (plan.criterion) } "; its objective is "
+            (format!("{:.4e}", plan.predicted.objective)) " and no selection of this size can lie below "
+            (format!("{:.4e}", plan.predicted.bound)) "."
         }
         (plot(
             &Chart { x: "share of parameters removed", y: "sum of scores", log: true },

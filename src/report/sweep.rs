@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use maud::{Markup, html};
 
 use super::folder::{Folder, Measured, Shown};
-use super::{curves, quality, sections};
+use super::{curves, plans, quality, sections};
 use crate::base::{StageId, units};
 use crate::config::Axis;
 use crate::metric::{Better, Measurement};
@@ -78,8 +78,13 @@ pub(super) fn alone(folder: &Folder) -> Markup {
 
 /// The plans of all branches.
 fn selections(folder: &Folder) -> Markup {
+    let label = |stage: &str| folder.record.stage(stage).map(label).unwrap_or_default();
+    let plans = folder.plans().into_iter().filter(|(stage, _)| is_branch(folder, stage));
+    let plans: Vec<_> = plans.map(|(stage, plan)| (label(stage), plan)).collect();
+    let named: Vec<_> = plans.iter().map(|(label, plan)| (label.as_str(), *plan)).collect();
     html! {
         h2 { "Selections" }
+        @if let Some(scores) = folder.scores() { (plans::draw(&plans::of(&named, scores), scores)) }
         @for (stage, shown) in &folder.shown {
             @if let Shown::Plan(plan) = shown && is_branch(folder, stage) {
                 details { summary { (stage) } (sections::plan(plan)) }
@@ -108,7 +113,7 @@ fn rows<'a>(folder: &'a Folder, origin: &StageId) -> Vec<Row<'a>> {
                 other.branch.iter().all(|(axis, value)| stage.branch.get(axis) == Some(value))
             });
         let plan = plans.find_map(|other| match shown(other) {
-            Some(Shown::Plan(plan)) => Some(plan),
+            Some(Shown::Plan(plan)) => Some(&**plan),
             _ => None,
         });
         let measured = match shown(stage) {
@@ -135,15 +140,15 @@ impl<'a> Row<'a> {
         let timed = || measured.timings.as_ref()?.get(curve.model, curve.metric);
         measured.metrics.get(curve.model, curve.metric).or_else(timed)
     }
+}
 
-    /// Its values; a number needs the name of its axis beside it.
-    fn label(&self) -> String {
-        let value = |(axis, value): (&String, &String)| match value.parse::<f64>() {
-            Ok(_) => format!("{axis} {value}"),
-            Err(_) => value.clone(),
-        };
-        self.stage.branch.iter().map(value).collect::<Vec<_>>().join(", ")
-    }
+/// A branch's values; a number needs the name of its axis beside it.
+fn label(stage: &StageRecord) -> String {
+    let value = |(axis, value): (&String, &String)| match value.parse::<f64>() {
+        Ok(_) => format!("{axis} {value}"),
+        Err(_) => value.clone(),
+    };
+    stage.branch.iter().map(value).collect::<Vec<_>>().join(", ")
 }
 
 /// Every metric of every model but the teacher.
@@ -256,7 +261,7 @@ fn pictures(rows: &[Row<'_>], example: &Measured) -> Markup {
                 tr { td { (teacher) } td {} (line(example, teacher)) }
                 @for row in rows {
                     @if let Some(measured) = row.measured {
-                        @for model in &students { tr { td { (row.label()) } td class="soft" { (model) } (line(measured, model)) } }
+                        @for model in &students { tr { td { (label(row.stage)) } td class="soft" { (model) } (line(measured, model)) } }
                     }
                 }
             } }

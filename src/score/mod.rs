@@ -31,7 +31,7 @@ pub use gram::Gram;
 pub use latency::Latency;
 pub use table::{CriterionInfo, Scores, UnitScores};
 pub use task::{Task, Weighting};
-pub use traversal::{Limits, TaskEffects, Traversal, Work, joint_losses, traverse};
+pub use traversal::{Limits, TaskEffects, Traversal, Work, joint_losses, joint_products, traverse};
 
 /// A way to say how much each unit matters.
 pub trait Criterion: Sync {

@@ -84,12 +84,7 @@ pub fn traverse(
     let units: Vec<_> = unet.units().iter().map(|unit| unit.id.clone()).collect();
     let path = Sums::path(work.checkpoint, "traversal", &format!("{units:?} {}", task.is_some()));
     let sums = in_batches(points, work, &path, |batch| {
-        let mut effects = Effects {
-            prediction: None,
-            differences: Vec::new(),
-            influence: vec![0.0; units.len()],
-            first: 0,
-        };
+        let mut effects = Effects::new(units.len());
         walk_in_chunks(unet, batch, &variants, work, &mut effects)?;
         let mut sums = vec![(GRAM.to_owned(), effects.gram(batch.len()))];
         if let Some(task) = task {
@@ -121,6 +116,25 @@ pub fn joint_losses(
         Ok(vec![(LOSSES.to_owned(), losses.sums)])
     })?;
     Ok(sums.means(LOSSES))
+}
+
+/// The products `E mean(d_R d_S)` of the effects of each two of several sets of units, row by row; the diagonal holds their
+/// joint losses.
+pub fn joint_products(
+    unet: &UNet,
+    points: &Calibration,
+    sets: &[BTreeSet<UnitId>],
+    work: &Work<'_>,
+) -> Result<Vec<f64>, ScoreError> {
+    let variants: Vec<_> =
+        sets.iter().map(|set| Variant::without_all(unet, set)).collect::<Result<_, _>>()?;
+    let path = Sums::path(work.checkpoint, "products", &format!("{sets:?}"));
+    let sums = in_batches(points, work, &path, |batch| {
+        let mut effects = Effects::new(sets.len());
+        walk_in_chunks(unet, batch, &variants, work, &mut effects)?;
+        Ok(vec![(GRAM.to_owned(), effects.gram(batch.len()))])
+    })?;
+    Ok(sums.means(GRAM))
 }
 
 /// Sums `measure` over batches of points, from where the checkpoint stands.
@@ -179,6 +193,10 @@ struct Effects {
 }
 
 impl Effects {
+    fn new(variants: usize) -> Self {
+        Self { prediction: None, differences: Vec::new(), influence: vec![0.0; variants], first: 0 }
+    }
+
     /// `mean(d_i d_j)`, summed over the batch.
     fn gram(&self, points: usize) -> Vec<f64> {
         let rows = &self.differences;

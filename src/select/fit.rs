@@ -6,11 +6,10 @@
 
 use std::collections::BTreeMap;
 
-use super::front::{Choice, both, either};
+use super::choice::{Choice, both, either};
 use super::layout::layout;
 use super::loader::ENCODERS;
-use super::problem::{Group, Problem};
-use super::{Layout, SelectError};
+use super::{Layout, Problem, SelectError};
 use crate::model::unet::{Mid, UNetConfig};
 
 /// A program, or a shape, that a selection must fit.
@@ -70,40 +69,51 @@ impl Fit {
         if let Some(unit) = unet.removed_units.first() {
             return Err(SelectError::FitsPruned { unit: unit.clone() });
         }
-        let groups = problem.groups.iter().filter_map(|group| Some((group.name()?, group)));
-        (self.choices)(&Shape { unet, groups: groups.collect() })
+        let places = problem.units.iter().enumerate().map(|(place, unit)| (unit.as_str(), place));
+        (self.choices)(&Shape { unet, problem, places: places.collect() })
     }
 }
 
-/// A U-Net with the groups of its selection problem by their paths.
+/// A U-Net with its selection problem, whose units are found by their paths.
 struct Shape<'a> {
     unet: &'a UNetConfig,
-    groups: BTreeMap<&'a str, &'a Group>,
+    problem: &'a Problem,
+    places: BTreeMap<&'a str, usize>,
 }
 
 /// The transformers between two changes of resolution, by their paths.
 type Stage = Vec<String>;
 
 impl Shape<'_> {
-    fn group(&self, path: &str) -> &Group {
-        self.groups
+    fn unit(&self, path: &str) -> usize {
+        *self
+            .places
             .get(path)
             .unwrap_or_else(|| panic!("BUG: `{path}` is a unit of the U-Net, but was not scored"))
     }
 
     fn any(&self, path: &str) -> Vec<Choice> {
-        self.group(path).choices()
+        self.problem.choices(self.unit(path))
     }
 
     /// All of it goes.
     fn whole(&self, path: &str) -> Vec<Choice> {
-        self.group(path).keeping(0)
+        self.problem.whole(self.unit(path))
+    }
+
+    /// Exactly so many blocks stay.
+    fn keeping(&self, path: &str, kept: usize) -> Vec<Choice> {
+        self.problem.keeping(self.unit(path), kept)
     }
 
     /// At least one block stays.
     fn some(&self, path: &str) -> Vec<Choice> {
-        let group = self.group(path);
-        (1..=group.items.len()).map(|kept| group.keeping(kept)).fold(Vec::new(), either)
+        self.problem.kept(self.unit(path))
+    }
+
+    /// Blocks of a transformer.
+    fn depth(&self, path: &str) -> usize {
+        self.problem.tree.parts(self.unit(path)).len().max(1)
     }
 
     /// The stages of one way with transformers, from the outermost level.
@@ -162,9 +172,9 @@ fn diffusers(shape: &Shape<'_>) -> Result<Vec<Vec<Choice>>, SelectError> {
         Some(stage) => {
             let (first, rest) = stage.split_first().expect("a stage without transformers is not among them");
             let rest = all(rest.iter().map(|path| shape.some(path)));
-            let depths = 1..=shape.group(first).items.len();
+            let depths = 1..=shape.depth(first);
             let same = depths
-                .map(|depth| both(&shape.group(first).keeping(depth), &shape.group(middle).keeping(depth)))
+                .map(|depth| both(&shape.keeping(first, depth), &shape.keeping(middle, depth)))
                 .fold(Vec::new(), either);
             let attending = either(both(&same, &rest), both(&attending(stage), &gone));
             either(attending, both(&plain(stage), &either(kept, gone)))
@@ -198,7 +208,7 @@ fn comfyui(shape: &Shape<'_>) -> Result<Vec<Vec<Choice>>, SelectError> {
         known.filter(|known| (0..depths.len()).all(|layer| (known[layer] > 0) == (depths[layer] > 0)));
     let encoders = reachable.map(|known| {
         let kept = transformers.iter().map(|&layer| known[layer]);
-        all(encoder.iter().zip(kept).map(|(path, kept)| shape.group(path).keeping(kept)))
+        all(encoder.iter().zip(kept).map(|(path, kept)| shape.keeping(path, kept)))
     });
     lists.push(encoders.fold(Vec::new(), either));
     Ok(lists)
@@ -221,7 +231,7 @@ fn exactly(shape: &Shape<'_>, name: &str) -> Result<Vec<Vec<Choice>>, SelectErro
             for (layer, kept) in
                 depths.into_iter().enumerate().filter_map(|(layer, kept)| Some((layer, kept?)))
             {
-                lists.push(shape.group(&format!("{way}_blocks.{stage}.attentions.{layer}")).keeping(kept));
+                lists.push(shape.keeping(&format!("{way}_blocks.{stage}.attentions.{layer}"), kept));
             }
         }
     }

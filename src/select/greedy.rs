@@ -1,11 +1,9 @@
-//! The units of the lowest score first, whatever they weigh: how most one-shot pruning papers select.
+//! The unit of the lowest loss first, whatever it weighs: how most one-shot pruning papers select. Under `gram` the loss is
+//! what the unit adds to that of the units that are gone already.
 
-use std::collections::BTreeSet;
-
-use super::removal::greedily;
-use super::{Problem, Solver};
+use super::growth::greedily;
+use super::{Problem, Solved, Solver};
 use crate::backend::Random;
-use crate::base::UnitId;
 
 pub(super) struct Greedy;
 
@@ -15,10 +13,10 @@ impl Solver for Greedy {
     }
 
     fn summary(&self) -> &'static str {
-        "the lowest scores first, until enough is gone"
+        "the lowest losses first, until enough is gone"
     }
 
-    fn solve(&self, problem: &Problem, needed: u64, _random: &Random) -> BTreeSet<UnitId> {
-        greedily(problem, needed, |step| step.loss)
+    fn solve(&self, problem: &Problem, _random: &Random) -> Solved {
+        Solved::plain(greedily(problem, |step, _| step.value))
     }
 }

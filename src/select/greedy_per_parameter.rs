@@ -1,11 +1,9 @@
-//! The units of the lowest score per parameter first: Dantzig's rule for the knapsack (1957).
+//! The unit of the lowest loss per parameter first: Dantzig's rule for the knapsack (1957). Where other budgets are given,
+//! a unit's weight is what it saves of those that are not reached yet, as shares of the whole.
 
-use std::collections::BTreeSet;
-
-use super::removal::greedily;
-use super::{Problem, Solver};
+use super::growth::greedily;
+use super::{Problem, Solved, Solver};
 use crate::backend::Random;
-use crate::base::UnitId;
 
 pub(super) struct GreedyPerParameter;
 
@@ -15,10 +13,17 @@ impl Solver for GreedyPerParameter {
     }
 
     fn summary(&self) -> &'static str {
-        "the lowest score per parameter first, until enough is gone"
+        "the lowest loss per parameter first, until enough is gone"
     }
 
-    fn solve(&self, problem: &Problem, needed: u64, _random: &Random) -> BTreeSet<UnitId> {
-        greedily(problem, needed, |step| step.loss / step.weight as f64)
+    fn solve(&self, problem: &Problem, _random: &Random) -> Solved {
+        Solved::plain(grow(problem))
     }
+}
+
+pub(super) fn grow(problem: &Problem) -> Vec<bool> {
+    greedily(problem, |step, open| {
+        let share = |&place: &usize| step.saved[place] as f64 / problem.budgets[place].total as f64;
+        step.value / open.iter().map(share).sum::<f64>()
+    })
 }

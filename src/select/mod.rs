@@ -1,30 +1,53 @@
-//! From scores to a plan: which units go, so that a given share of the U-Net's parameters goes.
+//! From scores to a plan: which units go, so that enough of the U-Net goes.
 
-pub mod bound;
+mod baselines;
+mod branch;
+pub mod budget;
+mod choice;
+mod confidence;
+mod convex;
+mod error;
 pub mod fit;
 pub mod front;
 mod greedy;
 mod greedy_per_parameter;
-mod knapsack;
+mod growth;
+mod improve;
+pub mod knapsack;
 pub mod layout;
 pub mod loader;
+pub mod objective;
 pub mod plan;
+pub mod portfolio;
+mod predicted;
 pub mod problem;
+mod proposals;
 mod random;
-mod removal;
-
-use std::collections::BTreeSet;
-
-use miette::Diagnostic;
+pub mod refine;
+mod relaxation;
+pub mod request;
+pub mod rules;
+mod search;
+mod toggle;
+pub mod tree;
 
 use crate::backend::Random;
-use crate::base::UnitId;
 
+pub use budget::Budget;
+pub use confidence::Interval;
+pub use error::SelectError;
 pub use fit::{FITS, Fit};
 pub use front::Front;
 pub use layout::{LAYOUTS, Layout, layout};
-pub use plan::{Baseline, FrontPoint, Method, Plan, Predicted, Request};
-pub use problem::{Group, Item, Problem};
+pub use objective::{OBJECTIVES, Objective, objective};
+pub use plan::{Baseline, Plan, Spent};
+pub use portfolio::Candidate;
+pub use predicted::{FrontPoint, Predicted};
+pub use problem::Problem;
+pub use refine::{Improvement, Refinement, Refiner};
+pub use request::{Budgets, Memory, Method, Request};
+pub use rules::Rules;
+pub use tree::Tree;
 
 /// A way to choose the units.
 pub trait Solver: Sync {
@@ -34,9 +57,19 @@ pub trait Solver: Sync {
     /// One line for `laptop-diff list`.
     fn summary(&self) -> &'static str;
 
-    /// Units whose weight reaches `needed`, which [`Problem::needed`] found reachable. A Transformer2D
-    /// that goes entirely is named by itself, without its blocks.
-    fn solve(&self, problem: &Problem, needed: u64, random: &Random) -> BTreeSet<UnitId>;
+    /// A selection that reaches the budgets, which [`Problem::check`] found reachable.
+    fn solve(&self, problem: &Problem, random: &Random) -> Solved;
+}
+
+/// A selection, and what its solver knows of others.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Solved {
+    /// Of each unit, whether the selection names it.
+    pub named: Vec<bool>,
+    /// No selection that reaches the budgets has a smaller objective.
+    pub bound: Option<f64>,
+    /// How many sub-problems were looked at.
+    pub nodes: usize,
 }
 
 /// Every solver there is; the first is the default.
@@ -51,154 +84,9 @@ pub fn solver(name: &str) -> Result<&'static dyn Solver, SelectError> {
     })
 }
 
-/// Why there is no plan.
-#[derive(Debug, thiserror::Error, Diagnostic)]
-pub enum SelectError {
-    /// More is asked for than the units hold.
-    #[error("a ratio of {ratio} asks to remove {needed} parameters, but at most {available} can go")]
-    #[diagnostic(
-        code(select::ratio_unreachable),
-        help("ask for a ratio above 0 and up to {reachable:.3}, the largest that is possible here")
-    )]
-    RatioUnreachable {
-        /// The ratio asked for.
-        ratio: f64,
-        /// The weight that it means.
-        needed: u64,
-        /// The weight that all units hold.
-        available: u64,
-        /// The largest reachable ratio, rounded down.
-        reachable: f64,
-    },
-    /// The scores do not hold the criterion.
-    #[error("the scores hold no `{name}`; they hold {known}")]
-    #[diagnostic(
-        code(select::unknown_criterion),
-        help("name one of them, or add `{name}` to the criteria of the score stage")
-    )]
-    UnknownCriterion {
-        /// The criterion asked for.
-        name: String,
-        /// The criteria there are.
-        known: String,
-    },
-    /// No such solver.
-    #[error("no solver is called `{name}`; there are {known}")]
-    #[diagnostic(code(select::unknown_solver), help("`laptop-diff list` says what each does"))]
-    UnknownSolver {
-        /// The solver asked for.
-        name: String,
-        /// The solvers there are.
-        known: String,
-    },
-    /// No such layout.
-    #[error("no layout is called `{name}`; there are {known}")]
-    #[diagnostic(code(select::unknown_layout), help("`laptop-diff list` says what each is"))]
-    UnknownLayout {
-        /// The layout asked for.
-        name: String,
-        /// The layouts there are.
-        known: String,
-    },
-    /// A layout for another U-Net.
-    #[error("the layout `{layout}` does not fit this U-Net: {reason}")]
-    #[diagnostic(
-        code(select::layout_misfit),
-        help(
-            "BK-SDM's layouts are for SD 1.x, all others for SDXL; `laptop-diff inspect` shows what a model is"
-        )
-    )]
-    LayoutMisfit {
-        /// The layout.
-        layout: &'static str,
-        /// What does not fit.
-        reason: String,
-    },
-    /// No such fit.
-    #[error("nothing to fit is called `{name}`; there are {known}")]
-    #[diagnostic(code(select::unknown_fit), help("`laptop-diff list` says what each asks for"))]
-    UnknownFit {
-        /// The fit asked for.
-        name: String,
-        /// The fits there are.
-        known: String,
-    },
-    /// A loader that takes the U-Net whole or not at all.
-    #[error("nothing can go from this U-Net that `{fit}` would do without")]
-    #[diagnostic(
-        code(select::nothing_fits),
-        help(
-            "leave `fits` out: an export for that program pads what it insists on, or `diffusers-code` does without"
-        )
-    )]
-    NothingFits {
-        /// The fit.
-        fit: &'static str,
-    },
-    /// A selection on a model that has lost units already.
-    #[error(
-        "`{unit}` is removed from the scored U-Net already, so that nothing is known of what loaders make of it"
-    )]
-    #[diagnostic(code(select::fits_pruned), help("score the model that it was pruned from"))]
-    FitsPruned {
-        /// A unit that is gone.
-        unit: UnitId,
-    },
-    /// Scores of another granularity than fits and layouts count in.
-    #[error(
-        "fits and layouts count ResNets and transformer blocks, and the scores are of other units (`{unit}`)"
-    )]
-    #[diagnostic(
-        code(select::other_units),
-        help("score with `granularity: [resnet, block]`, or leave `fits` and `layout` out")
-    )]
-    OtherUnits {
-        /// A unit that was scored and is not counted, or the other way round.
-        unit: UnitId,
-    },
-    /// The scores do not say which U-Net they are of.
-    #[error("the scores hold no configuration of their U-Net: {reason}")]
-    #[diagnostic(code(select::no_configuration), help("run the score stage again"))]
-    NoConfiguration {
-        /// What does not fit.
-        reason: String,
-    },
-    /// A plan that is more than a set of units.
-    #[error("the plan is the layout `{layout}`, which drops layers: it has no joint loss of removed units")]
-    #[diagnostic(
-        code(select::not_units),
-        help(
-            "leave `plan` out and name the pruned model among `models`: the metric `output-loss` measures it"
-        )
-    )]
-    NotUnits {
-        /// The layout.
-        layout: &'static str,
-    },
-    /// A score that is no number.
-    #[error("the `{criterion}` of `{unit}` is {loss}; it must be a finite number")]
-    #[diagnostic(
-        code(select::not_finite),
-        help("the U-Net without `{unit}` overflows: score it in f32 or bf16, and check its weights")
-    )]
-    NotFinite {
-        /// The unit.
-        unit: UnitId,
-        /// The criterion.
-        criterion: String,
-        /// The value found.
-        loss: f64,
-    },
-    /// A block whose Transformer2D was not scored.
-    #[error("`{unit}` belongs to `{parent}`, which has no score of its own")]
-    #[diagnostic(
-        code(select::orphan),
-        help("score the whole of `{parent}` too: its last block cannot go without it")
-    )]
-    Orphan {
-        /// The block.
-        unit: UnitId,
-        /// Its Transformer2D.
-        parent: UnitId,
-    },
+impl Solved {
+    /// A selection that says nothing of others.
+    fn plain(named: Vec<bool>) -> Self {
+        Self { named, bound: None, nodes: 0 }
+    }
 }

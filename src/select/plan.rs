@@ -6,44 +6,22 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::bound::lower_bound;
-use super::random::draw;
-use super::{Fit, Front, Layout, Problem, SelectError, Solver, solver};
+use super::baselines::{ADDITIVE, baselines};
+use super::knapsack::bound;
+use super::predicted::sampled;
+use super::request::unet_of_blocks;
+use super::{
+    Budget, Front, FrontPoint, Layout, Method, Predicted, Problem, Refinement, Request, SelectError, Solved,
+};
 use crate::backend::Random;
 use crate::base::{UnitId, files};
-use crate::model::UNetConfig;
 use crate::score::Scores;
 
 /// The version of `plan.json` that this program writes and reads.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 /// The name of the file, in a plan's folder and in a pruned model's.
 pub const FILE: &str = "plan.json";
-const OUTPUT_LOSS: &str = "output-loss";
-const MAGNITUDE: &str = "magnitude";
 const EXACT: &str = "knapsack";
-/// Enough for a spread; each costs `evaluate` one pass over its points.
-const RANDOM_BASELINES: u64 = 20;
-/// The front in the file has one point for each half per cent of the U-Net; the exact front can have many thousands.
-const FRONT_STEPS: u64 = 200;
-
-/// What is asked for.
-pub struct Request<'a> {
-    /// Whose scores are to be summed.
-    pub criterion: &'a str,
-    /// How the units are chosen.
-    pub method: Method,
-}
-
-/// How units are chosen.
-#[derive(Clone, Copy)]
-pub enum Method {
-    /// By a solver, so that at least this share of the U-Net's parameters goes.
-    Solver(&'static dyn Solver, f64),
-    /// The exact optimum of what fits, of at least this share.
-    Fitting(&'static Fit, f64),
-    /// By hand.
-    Layout(&'static Layout),
-}
 
 /// A selection.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -52,6 +30,8 @@ pub struct Plan {
     pub format: u32,
     /// Whose scores were summed.
     pub criterion: String,
+    /// What was to be small.
+    pub objective: String,
     /// How the units were chosen: a solver's name, or that of a layout.
     pub solver: String,
     /// The program or shape that the selection fits.
@@ -60,11 +40,13 @@ pub struct Plan {
     /// The layout made by hand. If it drops layers, `removed` is what of the units it does not have.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub layout: Option<String>,
-    /// The share of parameters that was to go at least.
+    /// The share of parameters that was to go at least; 0 where only other budgets were given.
     pub ratio_asked: f64,
     /// The share that goes.
     pub ratio_reached: f64,
-    /// The units that go; a Transformer2D that goes entirely is named by itself.
+    /// Every budget: what was asked and what is reached.
+    pub budgets: Vec<Spent>,
+    /// The units that go; a unit that goes entirely is named by itself.
     pub removed: Vec<UnitId>,
     /// Their parameters.
     pub removed_parameters: u64,
@@ -72,40 +54,30 @@ pub struct Plan {
     pub unet_parameters: u64,
     /// What it is predicted to cost.
     pub predicted: Predicted,
-    /// The exact optimum for each half per cent of the U-Net, by the same criterion, lightest first.
+    /// How it was refined by measured losses, if it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refinement: Option<Refinement>,
+    /// The exact optimum of the summed scores for each half per cent of the U-Net, lightest first.
     pub front: Vec<FrontPoint>,
-    /// Other selections of the same ratio, for `evaluate` to measure beside this one.
+    /// Other selections of the same budgets, for `evaluate` to measure beside this one.
     pub baselines: Vec<Baseline>,
 }
 
-/// Predictions of a plan's loss.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Predicted {
-    /// The summed scores of the plan's criterion: what the solver was to make small.
-    pub objective: f64,
-    /// No selection of this ratio can have a smaller objective.
-    pub bound: f64,
-    /// The sum of output losses, where they were scored.
-    pub additive: Option<f64>,
-    /// `1' G 1` over the removed units, where the Gram matrix is known.
-    pub gram: Option<f64>,
+/// One budget.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Spent {
+    /// What is counted.
+    pub quantity: String,
+    /// The share that was to go at least.
+    pub asked: f64,
+    /// The share that goes.
+    pub reached: f64,
 }
 
-/// A point of the Pareto front.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct FrontPoint {
-    /// Parameters that go.
-    pub removed_parameters: u64,
-    /// Their share of the U-Net.
-    pub ratio: f64,
-    /// The least summed score at which so many can go.
-    pub loss: f64,
-}
-
-/// Another selection of the same ratio.
+/// Another selection of the same budgets.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Baseline {
-    /// `greedy`, `magnitude-knapsack`, `random-7`.
+    /// `greedy`, `additive-knapsack`, `magnitude-knapsack`, `random-7`.
     pub name: String,
     /// The units that go.
     pub removed: Vec<UnitId>,
@@ -113,65 +85,88 @@ pub struct Baseline {
     pub removed_parameters: u64,
 }
 
+/// A choice before it is a plan.
+struct Chosen {
+    removed: BTreeSet<UnitId>,
+    /// With layers that no unit stands for.
+    removed_parameters: u64,
+    solved: Solved,
+    /// What it had to be chosen from, by the sum of scores.
+    front: Front,
+}
+
 impl Plan {
     /// Chooses the units that `request` asks for.
     pub fn make(scores: &Scores, request: &Request<'_>, random: &Random) -> Result<Self, SelectError> {
-        let problem = Problem::of_parameters(scores, request.criterion)?;
-        let total = problem.total;
-        let mut front = Front::of(&problem);
+        let mut problem = request.problem(scores)?;
+        let chosen = choose(scores, request, &mut problem, random)?;
         let (name, fits, layout) = match request.method {
-            Method::Solver(solver, _) => (solver.name(), None, None),
-            Method::Fitting(fit, _) => (EXACT, Some(fit.name.to_owned()), None),
-            Method::Layout(layout) => (layout.name, None, Some(layout)),
+            Method::Solver(solver) => (solver.name(), None, None),
+            Method::Fitting(fit) => (EXACT, Some(fit.name.to_owned()), None),
+            Method::Layout(layout) => (layout.name, None, Some(layout.name.to_owned())),
         };
-        let (needed, removed, removed_parameters) = match request.method {
-            Method::Solver(solver, ratio) => {
-                let needed = problem.needed(ratio)?;
-                let removed = solver.solve(&problem, needed, random);
-                (needed, removed.clone(), problem.cost(&removed).1)
-            }
-            Method::Fitting(fit, ratio) => {
-                front = Front::of_choices(fit.choices(&unet(scores)?, &problem)?);
-                if front.heaviest() == 0 {
-                    return Err(SelectError::NothingFits { fit: fit.name });
-                }
-                let needed = problem.needed_of(ratio, front.heaviest())?;
-                let point = front.cheapest(needed).expect("`needed_of` found it reachable");
-                let removed = front.removed(point);
-                let weight = problem.cost(&removed).1;
-                // Where all that fits weighs the same, others are asked for as much.
-                (if fit.is_one_shape() { weight } else { needed }, removed, weight)
-            }
-            Method::Layout(layout) => {
-                let unet = unet(scores)?;
-                let parameters = total - layout.assemble(&unet)?.config().inventory().parameters();
-                (parameters, layout.removed(&unet)?, parameters)
-            }
+        let spent = |budget: &Budget| Spent {
+            quantity: budget.quantity.to_owned(),
+            asked: budget.ratio(),
+            reached: match layout {
+                Some(_) => chosen.removed_parameters,
+                None => budget.saved(&problem.named(&chosen.removed)),
+            } as f64
+                / budget.total as f64,
         };
+        let budgets: Vec<_> = problem.budgets.iter().map(spent).collect();
+        let total = scores.unet_parameters;
         Ok(Self {
             format: FORMAT,
             criterion: request.criterion.to_owned(),
+            objective: request.objective.name.to_owned(),
             solver: name.to_owned(),
             fits,
-            layout: layout.map(|layout| layout.name.to_owned()),
             ratio_asked: match request.method {
-                Method::Solver(_, ratio) => ratio,
-                Method::Fitting(fit, ratio) if !fit.is_one_shape() => ratio,
-                Method::Fitting(..) | Method::Layout(_) => removed_parameters as f64 / total as f64,
+                Method::Fitting(fit) if fit.is_one_shape() => chosen.removed_parameters as f64 / total as f64,
+                Method::Layout(_) => chosen.removed_parameters as f64 / total as f64,
+                _ => request.budgets.parameters.unwrap_or(0.0),
             },
-            ratio_reached: removed_parameters as f64 / total as f64,
-            removed_parameters,
+            layout,
+            ratio_reached: chosen.removed_parameters as f64 / total as f64,
+            budgets,
+            removed_parameters: chosen.removed_parameters,
             unet_parameters: total,
-            predicted: Predicted {
-                objective: problem.cost(&removed).0,
-                bound: lower_bound(&problem, needed),
-                additive: scores.additive(&removed, OUTPUT_LOSS),
-                gram: scores.gram.as_ref().map(|gram| gram.joint(&removed)),
-            },
-            front: sampled(&front, total),
-            baselines: baselines(scores, &problem, needed, request, random)?,
-            removed: in_walk_order(scores, &removed),
+            predicted: Predicted::of(scores, request.criterion, &problem, &chosen.removed, &chosen.solved),
+            refinement: None,
+            front: sampled(&chosen.front, total),
+            baselines: baselines(scores, &problem, request, random)?,
+            removed: in_walk_order(scores, &chosen.removed),
         })
+    }
+
+    /// The plan with the units that a refinement found.
+    pub fn refined(
+        &mut self,
+        scores: &Scores,
+        request: &Request<'_>,
+        (removed, refinement): (BTreeSet<UnitId>, Refinement),
+    ) -> Result<(), SelectError> {
+        let problem = request.problem(scores)?;
+        let solved = Solved {
+            named: problem.named(&removed),
+            bound: Some(self.predicted.bound),
+            nodes: self.predicted.nodes,
+        };
+        self.predicted = Predicted::of(scores, request.criterion, &problem, &removed, &solved);
+        self.removed_parameters = scores.parameters(&removed);
+        self.ratio_reached = self.removed_parameters as f64 / self.unet_parameters as f64;
+        for (spent, budget) in self.budgets.iter_mut().zip(&problem.budgets) {
+            spent.reached = budget.saved(&solved.named) as f64 / budget.total as f64;
+        }
+        self.removed = in_walk_order(scores, &removed);
+        let paper = &refinement.candidates[0];
+        if paper.removed != self.removed && self.baselines.iter().all(|one| one.name != ADDITIVE) {
+            let (removed, removed_parameters) = (paper.removed.clone(), paper.removed_parameters);
+            self.baselines.insert(0, Baseline { name: ADDITIVE.to_owned(), removed, removed_parameters });
+        }
+        self.refinement = Some(refinement);
+        Ok(())
     }
 
     /// Reads `plan.json` from an artefact's folder.
@@ -202,63 +197,59 @@ impl Plan {
     }
 }
 
-fn in_walk_order(scores: &Scores, removed: &BTreeSet<UnitId>) -> Vec<UnitId> {
-    scores.units.iter().map(|unit| &unit.id).filter(|id| removed.contains(*id)).cloned().collect()
-}
-
-/// The configuration of the scored U-Net, for fits and layouts: these count ResNets, blocks and whole Transformer2Ds,
-/// so that others must not have been scored.
-fn unet(scores: &Scores) -> Result<UNetConfig, SelectError> {
-    let unet = UNetConfig::parse(&scores.unet.to_string())
-        .map_err(|error| SelectError::NoConfiguration { reason: error.to_string() })?;
-    let inventory = unet.inventory();
-    let counted: BTreeSet<&UnitId> = inventory.units().iter().map(|unit| &unit.id).collect();
-    let scored: BTreeSet<&UnitId> = scores.units.iter().map(|unit| &unit.id).collect();
-    match counted.symmetric_difference(&scored).next() {
-        Some(unit) => Err(SelectError::OtherUnits { unit: (*unit).clone() }),
-        None => Ok(unet),
-    }
-}
-
-fn sampled(front: &Front, total: u64) -> Vec<FrontPoint> {
-    let points: Vec<_> = front.points().collect();
-    let mut places: Vec<_> =
-        (0..=FRONT_STEPS).map_while(|step| front.cheapest((total * step).div_ceil(FRONT_STEPS))).collect();
-    places.push(0);
-    places.dedup();
-    let point = |place: usize| {
-        let (removed_parameters, loss) = points[place];
-        FrontPoint { removed_parameters, ratio: removed_parameters as f64 / total as f64, loss }
-    };
-    places.into_iter().map(point).collect()
-}
-
-fn baselines(
+/// Chooses by the request's method. What turns out to be asked of the parameters is set in `problem`.
+fn choose(
     scores: &Scores,
-    problem: &Problem,
-    needed: u64,
     request: &Request<'_>,
+    problem: &mut Problem,
     random: &Random,
-) -> Result<Vec<Baseline>, SelectError> {
-    let baseline = |name: String, removed: BTreeSet<UnitId>| Baseline {
-        name,
-        removed: in_walk_order(scores, &removed),
-        removed_parameters: scores.parameters(&removed),
-    };
-    let mut baselines = Vec::new();
-    // A layout that drops layers can lose more than all units hold.
-    let needed = needed.min(problem.available());
-    if !matches!(request.method, Method::Solver(solver, _) if solver.name() == "greedy") {
-        baselines.push(baseline("greedy".into(), solver("greedy")?.solve(problem, needed, random)));
+) -> Result<Chosen, SelectError> {
+    let parameters = |removed: &BTreeSet<UnitId>| scores.parameters(removed);
+    let by_parameters = by_parameters(scores, request, problem)?;
+    match request.method {
+        Method::Solver(solver) => {
+            problem.check()?;
+            let mut solved = solver.solve(problem, random);
+            solved.bound = solved.bound.or_else(|| bound(problem));
+            let removed = problem.removed(&solved.named);
+            let front = Front::of(&by_parameters);
+            Ok(Chosen { removed_parameters: parameters(&removed), removed, solved, front })
+        }
+        Method::Fitting(fit) => {
+            let front = Front::of_choices(fit.choices(&unet_of_blocks(scores)?, &by_parameters)?);
+            if front.heaviest() == 0 {
+                return Err(SelectError::NothingFits { fit: fit.name });
+            }
+            problem.budgets[0].check(front.heaviest())?;
+            let point = front.cheapest(problem.budgets[0].needed).expect("the heaviest is enough");
+            let removed = front.removed(point);
+            if fit.is_one_shape() {
+                // All that fits weighs the same; others are asked for as much.
+                problem.budgets[0].needed = parameters(&removed);
+            }
+            let named = problem.named(&removed);
+            let solved = Solved { named, bound: bound(problem), nodes: 1 };
+            Ok(Chosen { removed_parameters: parameters(&removed), removed, solved, front })
+        }
+        Method::Layout(layout) => {
+            let unet = unet_of_blocks(scores)?;
+            let dropped = scores.unet_parameters - layout.assemble(&unet)?.config().inventory().parameters();
+            let removed = layout.removed(&unet)?;
+            // A layout that drops layers can lose more than all units hold.
+            problem.budgets[0].needed = dropped.min(problem.budgets[0].saved(&problem.most()));
+            let solved = Solved { named: problem.named(&removed), bound: bound(problem), nodes: 0 };
+            Ok(Chosen { removed, removed_parameters: dropped, solved, front: Front::of(&by_parameters) })
+        }
     }
-    if request.criterion != MAGNITUDE && scores.criteria.iter().any(|name| name == MAGNITUDE) {
-        let by_magnitude = Problem::of_parameters(scores, MAGNITUDE)?;
-        let removed = solver(EXACT)?.solve(&by_magnitude, needed, random);
-        baselines.push(baseline(format!("{MAGNITUDE}-knapsack"), removed));
-    }
-    baselines.extend(
-        (1..=RANDOM_BASELINES)
-            .map(|index| baseline(format!("random-{index}"), draw(problem, needed, random, index))),
-    );
-    Ok(baselines)
+}
+
+/// The problem by the sum of scores under the parameters alone.
+fn by_parameters(scores: &Scores, request: &Request<'_>, problem: &Problem) -> Result<Problem, SelectError> {
+    let summed = Request { objective: &super::OBJECTIVES[0], budgets: Default::default(), ..*request };
+    Ok(Problem { rules: problem.rules.clone(), ..summed.problem(scores)? })
+}
+
+/// Units as a list.
+pub(super) fn in_walk_order(scores: &Scores, removed: &BTreeSet<UnitId>) -> Vec<UnitId> {
+    scores.units.iter().map(|unit| &unit.id).filter(|id| removed.contains(*id)).cloned().collect()
 }

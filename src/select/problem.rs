@@ -1,129 +1,115 @@
-//! The covering form of the 0-1 knapsack, over groups: which units to lose so that enough weight goes
-//! and the summed loss is least.
-//!
-//! A ResNet is a group of its own. A Transformer2D is a group of its blocks: any proper subset of them
-//! may go, and their losses add; or all of it goes, then its own measured loss counts and its shell's
-//! weight goes too.
+//! What the solvers solve: units with losses, the budgets, and what must go or stay.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::SelectError;
+use super::rules::Contradiction;
+use super::{Budget, Objective, Rules, SelectError, Tree};
 use crate::base::UnitId;
 use crate::score::{Scores, UnitScores};
 
-/// Something that can be removed.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Item {
-    /// Its unit.
-    pub unit: UnitId,
-    /// What losing it costs.
-    pub loss: f64,
-    /// What losing it saves, in the unit of the budget.
-    pub weight: u64,
-}
-
-/// Items of which any subset may go; where `whole` is given, any *proper* subset, or the whole.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Group {
-    /// The items.
-    pub items: Vec<Item>,
-    /// What stands for all items at once.
-    pub whole: Option<Item>,
-}
-
-/// A selection problem.
+/// Make the objective small over all selections that reach every budget: `sum of losses + x' gram x`, with `x` one for each
+/// unit that the selection names.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Problem {
-    /// Groups, independent of one another.
-    pub groups: Vec<Group>,
-    /// Weight of the entire U-Net.
-    pub total: u64,
+    /// The units in walk order.
+    pub units: Vec<UnitId>,
+    /// Which lies inside which.
+    pub tree: Tree,
+    /// What losing a unit costs by itself.
+    pub losses: Vec<f64>,
+    /// What losing two units costs together, row by row; empty where losses simply add.
+    pub gram: Vec<f64>,
+    /// What must be saved, at least one.
+    pub budgets: Vec<Budget>,
+    /// What must go or stay.
+    pub rules: Rules,
 }
 
 impl Problem {
-    /// The problem of losing parameters, with losses by `criterion`.
-    pub fn of_parameters(scores: &Scores, criterion: &str) -> Result<Self, SelectError> {
-        Self::new(scores, criterion, scores.unet_parameters, |unit| unit.parameters)
+    /// The problem of `scores` by an objective; budgets and rules are set by the caller.
+    pub fn new(scores: &Scores, objective: &Objective<'_>) -> Result<Self, SelectError> {
+        let units: Vec<_> = scores.units.iter().map(|unit| unit.id.clone()).collect();
+        let losses =
+            scores.units.iter().map(|unit| objective.loss(scores, unit)).collect::<Result<_, _>>()?;
+        let tree = tree(&scores.units)?;
+        let gram = objective.gram(scores)?;
+        let rules = Rules::none(units.len());
+        Ok(Self { units, tree, losses, gram, budgets: Vec::new(), rules })
     }
 
-    /// The problem for any budget: `weight` says what a unit saves of `total`.
-    pub fn new(
-        scores: &Scores,
-        criterion: &str,
-        total: u64,
-        weight: impl Fn(&UnitScores) -> u64,
-    ) -> Result<Self, SelectError> {
-        let item = |unit: &UnitScores| -> Result<Item, SelectError> {
-            let loss = *unit.scores.get(criterion).ok_or_else(|| SelectError::UnknownCriterion {
-                name: criterion.to_owned(),
-                known: scores.criteria.join(", "),
-            })?;
-            if !loss.is_finite() {
-                let (unit, criterion) = (unit.id.clone(), criterion.to_owned());
-                return Err(SelectError::NotFinite { unit, criterion, loss });
-            }
-            Ok(Item { unit: unit.id.clone(), loss, weight: weight(unit) })
-        };
-        let mut blocks: BTreeMap<&UnitId, Vec<Item>> = BTreeMap::new();
-        for unit in &scores.units {
-            if let Some(parent) = &unit.parent {
-                blocks.entry(parent).or_default().push(item(unit)?);
+    /// What a selection costs.
+    pub fn value(&self, named: &[bool]) -> f64 {
+        let named: Vec<_> = (0..named.len()).filter(|&unit| named[unit]).collect();
+        let mut value = named.iter().map(|&unit| self.losses[unit]).sum();
+        if !self.gram.is_empty() {
+            for &row in &named {
+                let row = &self.gram[row * self.units.len()..][..self.units.len()];
+                value += named.iter().map(|&column| row[column]).sum::<f64>();
             }
         }
-        let mut groups = Vec::new();
-        for unit in scores.units.iter().filter(|unit| unit.parent.is_none()) {
-            groups.push(match blocks.remove(&unit.id) {
-                Some(items) => Group { items, whole: Some(item(unit)?) },
-                None => Group { items: vec![item(unit)?], whole: None },
-            });
+        value
+    }
+
+    /// Whether a selection reaches every budget.
+    pub fn reaches(&self, named: &[bool]) -> bool {
+        self.budgets.iter().all(|budget| budget.saved(named) >= budget.needed)
+    }
+
+    /// Lets `unit` stay, with all that lies inside.
+    pub(super) fn keep(&mut self, unit: usize) -> Result<(), Contradiction> {
+        let inside: Vec<_> = self.tree.inside(unit).collect();
+        std::iter::once(unit).chain(inside).try_for_each(|one| self.rules.set(&self.tree, one, false))
+    }
+
+    /// The selection that takes all that may go.
+    pub fn most(&self) -> Vec<bool> {
+        let mut named = vec![false; self.units.len()];
+        for unit in self.tree.leaves() {
+            named[unit] = self.rules.goes(unit) != Some(false);
         }
-        match blocks.pop_first() {
-            Some((parent, items)) => {
-                Err(SelectError::Orphan { unit: items[0].unit.clone(), parent: parent.clone() })
-            }
-            None => Ok(Self { groups, total }),
-        }
+        self.tree.settle(&mut named);
+        named
     }
 
-    /// The weight that must go so that at least `ratio` of the total goes, or an error that names the largest possible ratio.
-    pub fn needed(&self, ratio: f64) -> Result<u64, SelectError> {
-        self.needed_of(ratio, self.available())
+    /// The selection that takes only what it must.
+    pub fn least(&self) -> Vec<bool> {
+        let mut named: Vec<_> =
+            (0..self.units.len()).map(|unit| self.rules.goes(unit) == Some(true)).collect();
+        self.tree.settle(&mut named);
+        named
     }
 
-    /// The weight that goes when everything goes.
-    pub fn available(&self) -> u64 {
-        self.groups.iter().map(Group::available).sum()
+    /// Fails where all that may go does not reach a budget.
+    pub fn check(&self) -> Result<(), SelectError> {
+        let most = self.most();
+        self.budgets.iter().try_for_each(|budget| budget.check(budget.saved(&most)))
     }
 
-    /// The same where only `available` can go.
-    pub(super) fn needed_of(&self, ratio: f64, available: u64) -> Result<u64, SelectError> {
-        let needed = (ratio * self.total as f64).ceil() as u64;
-        if !(ratio >= 0.0 && needed <= available) {
-            // Rounded down, so that what the message says can be asked for.
-            let reachable = (available as f64 / self.total as f64 * 1e3).floor() / 1e3;
-            return Err(SelectError::RatioUnreachable { ratio, needed, available, reachable });
-        }
-        Ok(needed)
+    /// The units of a selection.
+    pub fn removed(&self, named: &[bool]) -> BTreeSet<UnitId> {
+        self.units.iter().zip(named).filter(|(_, named)| **named).map(|(unit, _)| unit.clone()).collect()
     }
 
-    /// Summed loss and weight of `removed`.
-    pub fn cost(&self, removed: &BTreeSet<UnitId>) -> (f64, u64) {
-        let items = self.groups.iter().flat_map(|group| group.items.iter().chain(&group.whole));
-        let gone = items.filter(|item| removed.contains(&item.unit));
-        gone.fold((0.0, 0), |(loss, weight), item| (loss + item.loss, weight + item.weight))
+    /// The selection of units.
+    pub fn named(&self, removed: &BTreeSet<UnitId>) -> Vec<bool> {
+        self.units.iter().map(|unit| removed.contains(unit)).collect()
+    }
+
+    /// The same problem with losses that simply add.
+    pub fn additive(&self, losses: Vec<f64>) -> Self {
+        Self { losses, gram: Vec::new(), ..self.clone() }
     }
 }
 
-impl Group {
-    /// The unit that it is about: its whole, or its only item.
-    pub fn name(&self) -> Option<&str> {
-        self.whole.as_ref().or(self.items.first()).map(|item| item.unit.as_str())
-    }
-
-    /// The weight that goes when everything goes.
-    pub fn available(&self) -> u64 {
-        self.whole
-            .as_ref()
-            .map_or_else(|| self.items.iter().map(|item| item.weight).sum(), |item| item.weight)
-    }
+/// Parents by place; every parent must have been scored.
+fn tree(units: &[UnitScores]) -> Result<Tree, SelectError> {
+    let places: BTreeMap<_, _> = units.iter().enumerate().map(|(place, unit)| (&unit.id, place)).collect();
+    let parent = |unit: &UnitScores| match &unit.parent {
+        None => Ok(None),
+        Some(parent) => match places.get(parent) {
+            Some(&place) => Ok(Some(place)),
+            None => Err(SelectError::Orphan { unit: unit.id.clone(), parent: parent.clone() }),
+        },
+    };
+    Ok(Tree::new(units.iter().map(parent).collect::<Result<_, _>>()?))
 }

@@ -1,13 +1,9 @@
 //! Units in random order: what any criterion must beat.
 
-use std::collections::BTreeSet;
-
 use rand::seq::SliceRandom;
 
-use super::removal::Removal;
-use super::{Problem, Solver};
+use super::{Problem, Solved, Solver};
 use crate::backend::Random;
-use crate::base::UnitId;
 
 pub(super) struct RandomOrder;
 
@@ -20,24 +16,14 @@ impl Solver for RandomOrder {
         "units in random order, until enough is gone"
     }
 
-    fn solve(&self, problem: &Problem, needed: u64, random: &Random) -> BTreeSet<UnitId> {
-        draw(problem, needed, random, 0)
+    fn solve(&self, problem: &Problem, random: &Random) -> Solved {
+        Solved::plain(draw(problem, random, 0))
     }
 }
 
-/// The random selection of number `index`: each order of the blocks and ResNets is equally likely.
-pub(super) fn draw(problem: &Problem, needed: u64, random: &Random, index: u64) -> BTreeSet<UnitId> {
-    let groups = problem.groups.iter().enumerate();
-    let mut order: Vec<_> =
-        groups.flat_map(|(group, found)| (0..found.items.len()).map(move |item| (group, item))).collect();
+/// The random selection of number `index`: each order of the innermost units is equally likely.
+pub(super) fn draw(problem: &Problem, random: &Random, index: u64) -> Vec<bool> {
+    let mut order: Vec<_> = problem.tree.leaves().collect();
     order.shuffle(&mut random.stream("random selection", index));
-    let mut removal = Removal::new(problem);
-    for (group, item) in order {
-        if removal.weight() >= needed {
-            break;
-        }
-        let step = removal.removing(group, item);
-        removal.apply(step);
-    }
-    removal.units()
+    problem.fill(order).expect("`Problem::check` found the budgets reachable")
 }

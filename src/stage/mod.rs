@@ -2,6 +2,7 @@
 //! that reads them, and one row in [`STAGES`].
 
 mod artefact;
+mod budgets;
 pub mod defaults;
 mod delta_clip;
 mod error;

@@ -3,10 +3,16 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::budgets::Others;
+use super::model::Model;
+use super::score::points;
 use super::{ArtefactKind, BadValue, Context, Input, Stage, StageError, StageInfo};
 use crate::base::{Manifest, StageId};
-use crate::score::Scores;
-use crate::select::{Fit, Method, Plan, Request, SelectError, layout, solver};
+use crate::score::{Latency, Limits, Scores, Work, joint_products};
+use crate::select::objective::ObjectiveInfo;
+use crate::select::{
+    Budgets, Fit, Method, OBJECTIVES, Plan, Refiner, Request, SelectError, layout, objective, solver,
+};
 
 /// `with:` of `use: select`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -14,11 +20,24 @@ use crate::select::{Fit, Method, Plan, Request, SelectError, layout, solver};
 pub(super) struct Select {
     /// The stage with the scores.
     scores: StageId,
-    /// The share of the U-Net's parameters that must go at least; above 0 and below 1. Not needed with `layout`, nor where `fits` names one shape.
+    /// The share of the U-Net's parameters that must go at least; above 0 and below 1. Not needed with `layout`, with `budgets`, nor where `fits` names one shape.
     ratio: Option<f64>,
-    /// How units are chosen (`laptop-diff list solvers`). Default `knapsack`: the exact optimum of the summed scores.
+    /// What else must be saved, beside `ratio` or instead of it; several budgets hold at once.
+    budgets: Option<Others>,
+    /// The stage with the units' latencies (`use: profile`), for `budgets.latency`.
+    profile: Option<StageId>,
+    /// What is to be small (`laptop-diff list objectives`). Default `additive`, the paper's sum of scores.
+    #[serde(default = "default_objective")]
+    objective: String,
+    /// How units are chosen (`laptop-diff list solvers`). Default `knapsack`: the optimum, proven or with a proven gap.
     #[serde(default = "default_solver")]
     solver: String,
+    /// Units that stay: ids or patterns in which `*` stands for any text, as in `mid_block.*`. What lies inside stays too.
+    #[serde(default)]
+    keep: Vec<String>,
+    /// Units that go, by id or pattern.
+    #[serde(default)]
+    remove: Vec<String>,
     /// A program that is to load the result as it is, or a shape that loads everywhere (`laptop-diff list fits`); which units stay is chosen exactly.
     fits: Option<String>,
     /// A layout made by hand (`laptop-diff list layouts`), as a baseline: the scores only say what it costs.
@@ -26,6 +45,25 @@ pub(super) struct Select {
     /// Whose scores are summed (`laptop-diff list criteria`). Default `output-loss`, the paper's.
     #[serde(default = "default_criterion")]
     criterion: String,
+    /// Makes the selection better by measuring: the best of several objectives' optima, then exchanges judged by the real joint loss.
+    refine: Option<Refine>,
+}
+
+/// How a selection is made better by measuring.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct Refine {
+    /// The stage with the teacher.
+    model: StageId,
+    /// The stage with the calibration points on which losses are measured.
+    calibration: StageId,
+    /// Selections that are measured at most, beyond a portfolio of up to 25. Default 60.
+    #[serde(default = "default_evaluations")]
+    evaluations: usize,
+}
+
+fn default_objective() -> String {
+    OBJECTIVES[0].name.to_owned()
 }
 
 fn default_solver() -> String {
@@ -36,13 +74,19 @@ fn default_criterion() -> String {
     "output-loss".to_owned()
 }
 
+/// Most of what exchanges gain on the small model is gained by then.
+fn default_evaluations() -> usize {
+    60
+}
+
 pub(super) const INFO: StageInfo = StageInfo {
     name: "select",
-    version: 1,
-    summary: "chooses the units that go, given their scores and a share of the parameters",
+    // 2: plan.json holds budgets, a gap and expected losses; the bound of an exact plan is its value.
+    version: 2,
+    summary: "chooses the units that go, given their scores and what must be saved",
     output: ArtefactKind::Plan,
     seeded: true,
-    computes: false,
+    computes: true,
     schema: |generator| Select::json_schema(generator),
 };
 
@@ -52,61 +96,167 @@ impl Stage for Select {
     }
 
     fn describe(&self, manifest: &mut Manifest) {
-        if let Some(ratio) = self.ratio {
-            manifest.float("ratio", ratio);
+        let budgets = self.budgets.clone().unwrap_or_default();
+        let shares = [("ratio", self.ratio), ("macs", budgets.macs), ("latency", budgets.latency)];
+        for (name, share) in shares {
+            if let Some(share) = share {
+                manifest.float(name, share);
+            }
+        }
+        if let Some(memory) = budgets.memory {
+            manifest.field("memory", memory);
         }
         for (name, value) in [("fits", &self.fits), ("layout", &self.layout)] {
             if let Some(value) = value {
                 manifest.field(name, value);
             }
         }
-        manifest.field("solver", &self.solver).field("criterion", &self.criterion);
+        for (name, patterns) in [("keep", &self.keep), ("remove", &self.remove)] {
+            if !patterns.is_empty() {
+                manifest.field(name, patterns.join(" "));
+            }
+        }
+        manifest.field("objective", &self.objective).field("solver", &self.solver);
+        manifest.field("criterion", &self.criterion);
+        if let Some(refine) = &self.refine {
+            manifest.field("evaluations", refine.evaluations);
+        }
     }
 
     fn inputs(&self) -> Vec<Input<'_>> {
-        vec![Input { name: "scores".to_owned(), stage: &self.scores, kind: ArtefactKind::Scores }]
+        let input = |name: &str, stage, kind| Input { name: name.to_owned(), stage, kind };
+        let mut inputs = vec![input("scores", &self.scores, ArtefactKind::Scores)];
+        inputs.extend(self.profile.iter().map(|stage| input("profile", stage, ArtefactKind::Profile)));
+        if let Some(refine) = &self.refine {
+            inputs.push(input("refine.model", &refine.model, ArtefactKind::Model));
+            inputs.push(input("refine.calibration", &refine.calibration, ArtefactKind::Calibration));
+        }
+        inputs
     }
 
     fn check(&self) -> Result<(), BadValue> {
-        if let Some(ratio) = self.ratio.filter(|ratio| !(*ratio > 0.0 && *ratio < 1.0)) {
-            let message = format!("`ratio` is {ratio}; it must lie above 0 and below 1");
-            return Err(BadValue { name: "ratio", message });
+        let budgets = self.budgets.clone().unwrap_or_default();
+        let memory = budgets.memory.and_then(|amount| amount.share());
+        let shares =
+            [("ratio", self.ratio), ("macs", budgets.macs), ("latency", budgets.latency), ("memory", memory)];
+        for (name, share) in shares {
+            if let Some(share) = share.filter(|share| !(*share > 0.0 && *share < 1.0)) {
+                let message = format!("`{name}` is {share}; it must lie above 0 and below 1");
+                return Err(BadValue { name: if name == "ratio" { name } else { "budgets" }, message });
+            }
         }
+        let bad = |name, message: &str| Err(BadValue { name, message: message.to_owned() });
+        match (budgets.latency, &self.profile) {
+            (Some(_), None) => {
+                return bad("budgets", "`latency` needs a `profile`: the id of a stage with `use: profile`");
+            }
+            (None, Some(_)) => return bad("profile", "a `profile` is for `budgets: { latency: ... }`; give one"),
+            _ => {}
+        }
+        if self.layout.is_some() && !(self.keep.is_empty() && self.remove.is_empty()) {
+            return bad("layout", "a `layout` has its own units; leave `keep` and `remove` out");
+        }
+        if (self.layout.is_some() || self.fits.is_some()) && self.refine.is_some() {
+            return bad("refine", "what `layout` or `fits` ask for cannot be refined; leave `refine` out");
+        }
+        self.objective()?;
         self.method().map(drop)
     }
 
     fn run(&self, context: &Context<'_>) -> Result<(), StageError> {
         let folder = &context.input("scores").path;
         let scores = Scores::open(folder).map_err(StageError::file(folder))?;
-        let method = self.method().expect("`check` found it");
-        let request = Request { criterion: &self.criterion, method };
-        let plan = Plan::make(&scores, &request, &context.random)?;
+        let latency = match &self.profile {
+            Some(_) => {
+                let folder = &context.input("profile").path;
+                Some(Latency::open(folder).map_err(StageError::file(folder))?)
+            }
+            None => None,
+        };
+        let budgets = self.budgets.clone().unwrap_or_default();
+        let request = Request {
+            criterion: &self.criterion,
+            objective: self.objective().expect("`check` found it"),
+            method: self.method().expect("`check` found it"),
+            budgets: Budgets {
+                parameters: self.ratio,
+                macs: budgets.macs,
+                latency: budgets.latency.zip(latency.as_ref()),
+                memory: budgets.memory.map(|amount| amount.0),
+            },
+            keep: &self.keep,
+            remove: &self.remove,
+        };
+        let mut plan = Plan::make(&scores, &request, &context.random)?;
+        if let Some(refine) = &self.refine {
+            self.refine(refine, &scores, &request, &mut plan, context)?;
+        }
         plan.save(context.output).map_err(StageError::file(context.output))
     }
 }
 
 impl Select {
+    fn refine(
+        &self,
+        refine: &Refine,
+        scores: &Scores,
+        request: &Request<'_>,
+        plan: &mut Plan,
+        context: &Context<'_>,
+    ) -> Result<(), StageError> {
+        let unet = Model::open(context.input("refine.model"))?.unet(context.device)?;
+        let points = points(context, "refine.calibration")?;
+        let work = Work {
+            limits: Limits::default(),
+            checkpoint: context.checkpoint,
+            progress: context.progress,
+            interrupt: context.interrupt,
+        };
+        let refiner = Refiner::new(scores, request, plan)?;
+        let found = refiner.refine(refine.evaluations, &mut |sets| {
+            context.progress.note(&format!("measuring {} selections", sets.len()));
+            joint_products(&unet, &points, sets, &work)
+        })?;
+        plan.refined(scores, request, found)?;
+        Ok(())
+    }
+
+    fn objective(&self) -> Result<&'static ObjectiveInfo, BadValue> {
+        objective(&self.objective)
+            .map_err(|error| BadValue { name: "objective", message: error.to_string() })
+    }
+
     fn method(&self) -> Result<Method, BadValue> {
         let bad = |name, message: String| Err(BadValue { name, message });
         let named = |name, error: SelectError| BadValue { name, message: error.to_string() };
         let solver = solver(&self.solver).map_err(|error| named("solver", error))?;
+        let exactly = self.solver == default_solver() && self.objective == default_objective();
         match (&self.layout, &self.fits, self.ratio) {
             (Some(_), Some(_), _) => bad("fits", "`layout` and `fits` exclude each other; give one".to_owned()),
             (Some(_), _, Some(_)) => bad("ratio", "a `layout` has its own ratio; leave `ratio` out".to_owned()),
-            (Some(name), None, None) => Ok(Method::Layout(layout(name).map_err(|error| named("layout", error))?)),
-            (None, Some(_), _) if self.solver != default_solver() => {
-                bad("solver", format!("what `fits` is chosen exactly, by `{}` alone", default_solver()))
+            (Some(_), ..) | (_, Some(_), _) if self.budgets.is_some() => {
+                bad("budgets", "with `layout` or `fits` only a `ratio` can be asked; leave `budgets` out".to_owned())
             }
+            (Some(name), None, None) => Ok(Method::Layout(layout(name).map_err(|error| named("layout", error))?)),
+            (None, Some(_), _) if !exactly => bad(
+                if self.solver == default_solver() { "objective" } else { "solver" },
+                format!(
+                    "what `fits` is chosen exactly, by `{}` and `{}` alone",
+                    default_solver(),
+                    default_objective()
+                ),
+            ),
             (None, Some(name), ratio) => {
                 let fit = Fit::find(name).map_err(|error| named("fits", error))?;
                 match ratio {
-                    Some(ratio) => Ok(Method::Fitting(fit, ratio)),
-                    None if fit.is_one_shape() => Ok(Method::Fitting(fit, 0.0)),
-                    None => bad("ratio", format!("`fits: {name}` needs a `ratio`")),
+                    None if !fit.is_one_shape() => bad("ratio", format!("`fits: {name}` needs a `ratio`")),
+                    _ => Ok(Method::Fitting(fit)),
                 }
             }
-            (None, None, Some(ratio)) => Ok(Method::Solver(solver, ratio)),
-            (None, None, None) => bad("ratio", "give a `ratio`, or a `layout`, or `fits` with one shape".to_owned()),
+            (None, None, None) if self.budgets.as_ref().is_none_or(Others::is_empty) => {
+                bad("ratio", "give a `ratio`, or `budgets`, or a `layout`, or `fits` with one shape".to_owned())
+            }
+            (None, None, _) => Ok(Method::Solver(solver)),
         }
     }
 }

@@ -16,7 +16,7 @@ use laptop_diff::model::unet::{Granularity, UNet, UNetConfig};
 use laptop_diff::model::weights::Weights;
 use laptop_diff::sample::NoiseSchedule;
 use laptop_diff::score::{Teacher, Weighting};
-use laptop_diff::select::{Plan, Predicted};
+use laptop_diff::select::{Plan, Predicted, plan};
 use serde_json::{Value, json};
 
 /// Names and `config.json` of small relatives of SD v1.5, of SDXL, and of models pruned by hand.
@@ -150,8 +150,9 @@ pub(crate) fn plan(config: &UNetConfig, removed: BTreeSet<UnitId>) -> Plan {
     let inventory = config.inventory();
     let gone = inventory.removable().iter().filter(|unit| removed.contains(&unit.id));
     Plan {
-        format: 1,
+        format: plan::FORMAT,
         criterion: "random".into(),
+        objective: "additive".into(),
         solver: "random".into(),
         fits: None,
         layout: None,
@@ -159,7 +160,9 @@ pub(crate) fn plan(config: &UNetConfig, removed: BTreeSet<UnitId>) -> Plan {
         ratio_reached: 0.5,
         removed_parameters: gone.map(|unit| unit.parameters).sum(),
         unet_parameters: inventory.parameters(),
-        predicted: Predicted { objective: 0.0, bound: 0.0, additive: None, gram: None },
+        budgets: Vec::new(),
+        predicted: Predicted::default(),
+        refinement: None,
         front: Vec::new(),
         baselines: Vec::new(),
         removed: removed.into_iter().collect(),

@@ -1,0 +1,117 @@
+//! Several plans side by side along the U-Net: a row for each, a column for each unit in the order of the walk, and a filled
+//! cell for each unit that goes.
+
+use std::collections::BTreeSet;
+
+use maud::{Markup, html};
+
+use crate::base::UnitId;
+use crate::score::Scores;
+use crate::select::Plan;
+
+const PITCH: f64 = 11.0;
+const ROW: f64 = 18.0;
+const LABEL: f64 = 230.0;
+const NUMBERS: f64 = 300.0;
+const HEAD: f64 = 22.0;
+/// Random selections that are shown; the others look like them.
+const RANDOM: usize = 2;
+
+/// One selection to draw.
+pub(super) struct Row {
+    name: String,
+    removed: BTreeSet<UnitId>,
+    ratio: f64,
+    predicted: Option<f64>,
+    measured: Option<f64>,
+}
+
+/// A plan, what it was compared with, and the candidates of its refinement.
+pub(super) fn with_others(name: &str, plan: &Plan, scores: &Scores) -> Vec<Row> {
+    let row = |name: &str, removed: &[UnitId], measured| {
+        let removed: BTreeSet<_> = removed.iter().cloned().collect();
+        Row {
+            name: name.to_owned(),
+            ratio: scores.parameters(&removed) as f64 / scores.unet_parameters as f64,
+            predicted: scores.additive(&removed, &plan.criterion),
+            removed,
+            measured,
+        }
+    };
+    let measured = plan.refinement.as_ref().map(|refinement| refinement.measured);
+    let mut rows = vec![row(name, &plan.removed, measured)];
+    rows[0].ratio = plan.ratio_reached;
+    let candidates = plan.refinement.iter().flat_map(|refinement| &refinement.candidates);
+    rows.extend(candidates.map(|one| row(&one.name, &one.removed, Some(one.measured))));
+    let (random, chosen): (Vec<_>, Vec<_>) =
+        plan.baselines.iter().partition(|baseline| baseline.name.starts_with("random"));
+    let baselines = chosen.into_iter().chain(random.into_iter().take(RANDOM));
+    rows.extend(baselines.map(|one| row(&one.name, &one.removed, None)));
+    rows
+}
+
+/// A plan among others, and what is expected of it.
+pub(super) fn section(stage: &str, plan: &Plan, scores: &Scores) -> Markup {
+    html! {
+        h3 { "Beside others, along the U-Net" }
+        @for (name, joint) in &plan.predicted.joint {
+            p {
+                "By " code { (name) } " a joint loss of " (format!("{:.2e}", joint.loss)) " is to be expected, with 95 % confidence between "
+                (format!("{:.2e}", joint.low)) " and " (format!("{:.2e}", joint.high)) ", as far as random sets tell."
+            }
+        }
+        @if let Some(refinement) = &plan.refinement {
+            p {
+                "Refined by measuring: the best of " (refinement.candidates.len()) " candidates and "
+                (refinement.evaluations) " further evaluations has a joint loss of "
+                (format!("{:.3e}", refinement.measured)) " on the calibration points; the sum of scores alone leads to "
+                (format!("{:.3e}", refinement.candidates[0].measured)) "."
+            }
+        }
+        (draw(&with_others(stage, plan, scores), scores))
+    }
+}
+
+/// Plans of one U-Net, one row each.
+pub(super) fn of(plans: &[(&str, &Plan)], scores: &Scores) -> Vec<Row> {
+    plans.iter().flat_map(|(name, plan)| with_others(name, plan, scores).into_iter().take(1)).collect()
+}
+
+/// The rows as an SVG, wide as needed; the page scrolls it.
+pub(super) fn draw(rows: &[Row], scores: &Scores) -> Markup {
+    let parents: BTreeSet<_> = scores.units.iter().filter_map(|unit| unit.parent.as_ref()).collect();
+    let units: Vec<_> = scores.units.iter().filter(|unit| !parents.contains(&unit.id)).collect();
+    let goes = |row: &Row, unit: &UnitId| {
+        let parent = |unit: &UnitId| {
+            scores.units.iter().find(|other| other.id == *unit).and_then(|found| found.parent.clone())
+        };
+        std::iter::successors(Some(unit.clone()), parent).any(|unit| row.removed.contains(&unit))
+    };
+    let right = LABEL + units.len() as f64 * PITCH + 10.0;
+    let (width, height) = (right + NUMBERS, HEAD + rows.len() as f64 * ROW + 6.0);
+    let number = |value: Option<f64>| value.map_or("–".to_owned(), |value| format!("{value:.3e}"));
+    html! {
+        figure class="wide" {
+            svg class="unet" viewBox=(format!("0 0 {width} {height}")) width=(width) role="img"
+                aria-label="which units each selection removes; removed units are filled" {
+                text x=(right) y="14" { "removed" }
+                text x=(right + 90.0) y="14" { "sum of scores" }
+                text x=(right + 190.0) y="14" { "measured" }
+                @for (place, row) in rows.iter().enumerate() {
+                    @let y = HEAD + place as f64 * ROW;
+                    text x=(LABEL - 8.0) y=(y + 11.0) text-anchor="end" { (row.name) }
+                    @for (column, unit) in units.iter().enumerate() {
+                        @let gone = goes(row, &unit.id);
+                        rect class=(if gone { "goes" } else { "stays" }) x=(LABEL + column as f64 * PITCH) y=(y)
+                            width=(PITCH - 2.0) height=(ROW - 5.0) {
+                            title { (row.name) ": " (unit.id) @if gone { ", removed" } }
+                        }
+                    }
+                    text x=(right) y=(y + 11.0) { (format!("{:.1} %", 100.0 * row.ratio)) }
+                    text x=(right + 90.0) y=(y + 11.0) { (number(row.predicted)) }
+                    text x=(right + 190.0) y=(y + 11.0) { (number(row.measured)) }
+                }
+            }
+        }
+    }
+}

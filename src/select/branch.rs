@@ -1,0 +1,189 @@
+//! The optimum of a problem with a Gram matrix or several budgets, or a selection with a proven gap.
+//!
+//! Branch and bound (Land and Doig 1960), the node of the least bound first, on whether a unit goes. Bounds are those of
+//! [`Relaxation`]; selections come from rounding its shares and from exchanges. The search is limited by nodes and never by
+//! time: a plan must not depend on how fast the machine is.
+
+use std::cmp::Ordering;
+use std::collections::BinaryHeap;
+
+use super::relaxation::{Relaxation, Shares};
+use super::{Problem, Rules, Solved};
+
+/// Rounds in which the linear part is fitted to the shares that the relaxation leaves between 0 and 1.
+const ROUNDS: usize = 4;
+/// A value within this of its bound is the optimum, as far as doubles tell.
+const EXACT: f64 = 1e-7;
+
+/// Some rules, and what is known of the selections under them.
+struct Node {
+    bound: f64,
+    rules: Rules,
+    shares: Shares,
+}
+
+/// Solves `problem` in at most `most` nodes, beginning with a selection that reaches the budgets.
+pub(super) fn solve(problem: &Problem, start: Vec<bool>, most: usize) -> Solved {
+    let mut best = Best { problem, value: problem.value(&start), named: start };
+    best.search_around();
+    let (relaxation, root) = root(problem, &mut best);
+    let mut open = BinaryHeap::from([root]);
+    let mut nodes = 1;
+    let mut bound = f64::INFINITY;
+    while let Some(node) = open.pop() {
+        bound = node.bound.min(best.value);
+        if best.is_beaten_by(node.bound) || nodes >= most {
+            break;
+        }
+        let Some(unit) = unit_to_decide(problem, &relaxation, &node) else {
+            // Every unit is decided: the rules are one selection.
+            best.offer(Some(decided(problem, &node.rules)));
+            continue;
+        };
+        for goes in [true, false] {
+            let mut rules = node.rules.clone();
+            if rules.set(&problem.tree, unit, goes).is_err() || !can_reach(problem, &rules) {
+                continue;
+            }
+            nodes += 1;
+            let mut shares = node.shares.clone();
+            let found = relaxation.bound(&rules, &mut shares, best.value).max(node.bound);
+            best.offer(rounded(problem, &relaxation, &rules, &shares));
+            if !best.is_beaten_by(found) {
+                open.push(Node { bound: found, rules, shares });
+            }
+        }
+        if open.is_empty() {
+            bound = best.value;
+        }
+    }
+    // What was cut off lies within rounding of the best.
+    let bound = if best.is_beaten_by(bound) { best.value } else { bound };
+    Solved { named: best.named, bound: Some(bound), nodes }
+}
+
+/// The relaxation with the best linear part that was found, and the first node.
+fn root<'a>(problem: &'a Problem, best: &mut Best<'_>) -> (Relaxation<'a>, Node) {
+    let n = problem.units.len();
+    let rules = problem.rules.clone();
+    let mut bound = |worth: &[f64]| {
+        let relaxation = Relaxation::new(problem, worth, best.value.abs());
+        let mut shares = relaxation.start(&rules);
+        let bound = relaxation.bound(&rules, &mut shares, f64::INFINITY);
+        if let Some(mut named) = rounded(problem, &relaxation, &rules, &shares) {
+            problem.improve(&mut named);
+            best.offer(Some(named));
+        }
+        (relaxation, Node { bound, rules: rules.clone(), shares })
+    };
+    let mut worth = vec![0.25; n];
+    let mut kept = bound(&worth);
+    let mut last = kept.0.gone(&kept.1.shares);
+    for round in 1..ROUNDS {
+        if problem.gram.is_empty() {
+            break;
+        }
+        // Shares between 0 and 1 are what the linear part makes dear; the mean over rounds settles (Brown 1951).
+        for (worth, share) in worth.iter_mut().zip(&last) {
+            *worth += (share * (1.0 - share) - *worth) / round as f64;
+        }
+        let found = bound(&worth);
+        last = found.0.gone(&found.1.shares);
+        if found.1.bound > kept.1.bound {
+            kept = found;
+        }
+    }
+    kept
+}
+
+/// The unit whose share is least clear, by what it costs.
+fn unit_to_decide(problem: &Problem, relaxation: &Relaxation<'_>, node: &Node) -> Option<usize> {
+    let n = problem.units.len();
+    let gone = relaxation.gone(&node.shares);
+    let cost = |unit: usize| {
+        let together = problem.gram.get(unit * n + unit).copied().unwrap_or(0.0);
+        (problem.losses[unit] + together).abs()
+    };
+    let doubt = |unit: usize| {
+        // Where all shares are clear, the dearest unit is as good as any.
+        (gone[unit] * (1.0 - gone[unit])).max(1e-9) * cost(unit).max(f64::MIN_POSITIVE)
+    };
+    let open = (0..n).filter(|&unit| node.rules.goes(unit).is_none());
+    open.max_by(|&a, &b| doubt(a).total_cmp(&doubt(b)))
+}
+
+fn decided(problem: &Problem, rules: &Rules) -> Vec<bool> {
+    let mut named: Vec<_> = (0..problem.units.len()).map(|unit| rules.goes(unit) == Some(true)).collect();
+    problem.tree.settle(&mut named);
+    named
+}
+
+/// Whether the budgets can be reached under `rules`, shells of what stays counted in.
+fn can_reach(problem: &Problem, rules: &Rules) -> bool {
+    let mut most: Vec<_> = (0..problem.units.len()).map(|unit| rules.goes(unit) != Some(false)).collect();
+    problem.tree.settle(&mut most);
+    problem.reaches(&most)
+}
+
+/// The units of the largest shares.
+fn rounded(
+    problem: &Problem,
+    relaxation: &Relaxation<'_>,
+    rules: &Rules,
+    shares: &Shares,
+) -> Option<Vec<bool>> {
+    let gone = relaxation.gone(shares);
+    let mut order: Vec<_> = (0..gone.len()).collect();
+    order.sort_by(|&a, &b| gone[b].total_cmp(&gone[a]));
+    Problem { rules: rules.clone(), ..problem.clone() }.fill(order)
+}
+
+/// The best selection so far.
+struct Best<'a> {
+    problem: &'a Problem,
+    named: Vec<bool>,
+    value: f64,
+}
+
+impl Best<'_> {
+    /// Whether a bound leaves nothing to gain.
+    fn is_beaten_by(&self, bound: f64) -> bool {
+        bound >= self.value - EXACT * self.value.abs()
+    }
+
+    /// Takes a selection if it is better, and looks around it.
+    fn offer(&mut self, named: Option<Vec<bool>>) {
+        let Some(named) = named else { return };
+        let value = self.problem.value(&named);
+        if value < self.value {
+            (self.named, self.value) = (named, value);
+            self.search_around();
+        }
+    }
+
+    fn search_around(&mut self) {
+        self.problem.improve(&mut self.named);
+        self.value = self.problem.value(&self.named);
+    }
+}
+
+impl PartialEq for Node {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Node {}
+
+impl PartialOrd for Node {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Node {
+    /// The heap's greatest is the node of the least bound.
+    fn cmp(&self, other: &Self) -> Ordering {
+        other.bound.total_cmp(&self.bound)
+    }
+}

@@ -1,0 +1,48 @@
+//! What a selection must save, in the budget's own unit.
+
+use super::SelectError;
+
+/// A quantity of which enough must go.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Budget {
+    /// What it counts: `parameters`, `macs`, `latency`, `memory`.
+    pub quantity: &'static str,
+    /// What each unit saves.
+    pub weights: Vec<u64>,
+    /// What the whole U-Net has.
+    pub total: u64,
+    /// What must go at least.
+    pub needed: u64,
+}
+
+impl Budget {
+    /// At least the share `ratio` of `total` must go.
+    pub fn share(quantity: &'static str, weights: Vec<u64>, total: u64, ratio: f64) -> Self {
+        Self { quantity, weights, total, needed: (ratio * total as f64).ceil() as u64 }
+    }
+
+    /// What a selection saves.
+    pub fn saved(&self, named: &[bool]) -> u64 {
+        self.weights.iter().zip(named).filter(|(_, named)| **named).map(|(weight, _)| weight).sum()
+    }
+
+    /// The share of the whole that must go.
+    pub fn ratio(&self) -> f64 {
+        self.needed as f64 / self.total as f64
+    }
+
+    /// Fails where only `available` can go, and says how much that is.
+    pub fn check(&self, available: u64) -> Result<(), SelectError> {
+        if self.needed <= available {
+            return Ok(());
+        }
+        Err(SelectError::RatioUnreachable {
+            ratio: self.ratio(),
+            quantity: self.quantity,
+            needed: self.needed,
+            available,
+            // Rounded down, so that what the message says can be asked for.
+            reachable: (available as f64 / self.total as f64 * 1e3).floor() / 1e3,
+        })
+    }
+}

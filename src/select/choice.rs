@@ -1,0 +1,126 @@
+//! The ways to treat one part of a problem, as lists without the dominated: heaviest first, and the lighter the cheaper.
+
+use super::Problem;
+use crate::base::UnitId;
+
+/// One way.
+#[derive(Clone, Debug)]
+pub(super) struct Choice {
+    pub(super) weight: u64,
+    pub(super) loss: f64,
+    pub(super) units: Vec<UnitId>,
+}
+
+impl Choice {
+    /// Nothing goes.
+    pub(super) fn nothing() -> Self {
+        Self { weight: 0, loss: 0.0, units: Vec::new() }
+    }
+
+    /// This and that.
+    fn and(&self, other: &Self) -> Self {
+        let units = self.units.iter().chain(&other.units).cloned().collect();
+        Self { weight: self.weight + other.weight, loss: self.loss + other.loss, units }
+    }
+}
+
+/// One of either list.
+pub(super) fn either(one: Vec<Choice>, two: Vec<Choice>) -> Vec<Choice> {
+    merge(one, two)
+}
+
+/// One of each list, both at once.
+pub(super) fn both(one: &[Choice], two: &[Choice]) -> Vec<Choice> {
+    one.iter().map(|one| two.iter().map(|two| one.and(two)).collect()).fold(Vec::new(), merge)
+}
+
+impl Problem {
+    /// The undominated ways to treat `unit` and what lies inside, by its losses and its first budget.
+    pub(super) fn choices(&self, unit: usize) -> Vec<Choice> {
+        either(self.kept(unit), self.whole(unit))
+    }
+
+    /// All of `unit` goes, if it may.
+    pub(super) fn whole(&self, unit: usize) -> Vec<Choice> {
+        if self.rules.goes(unit) == Some(false) {
+            return Vec::new();
+        }
+        let (loss, weight) = (self.losses[unit], self.budgets[0].weights[unit]);
+        vec![Choice { weight, loss, units: vec![self.units[unit].clone()] }]
+    }
+
+    /// The ways in which `unit` stays; parts of it may go.
+    pub(super) fn kept(&self, unit: usize) -> Vec<Choice> {
+        if self.rules.goes(unit) == Some(true) {
+            return Vec::new();
+        }
+        let parts = self.tree.parts(unit);
+        if parts.is_empty() {
+            return vec![Choice::nothing()];
+        }
+        // `every` has taken each part so far and `some` has left at least one: only `some` leaves the unit.
+        let (mut every, mut some) = (vec![Choice::nothing()], Vec::new());
+        for &part in parts {
+            some = either(both(&some, &self.choices(part)), both(&every, &self.kept(part)));
+            every = both(&every, &self.whole(part));
+        }
+        some
+    }
+
+    /// The undominated ways to keep exactly `kept` parts of `unit`, the others going whole; none if it has fewer.
+    pub(super) fn keeping(&self, unit: usize, kept: usize) -> Vec<Choice> {
+        let parts = match self.tree.parts(unit) {
+            // A transformer of one block is one unit.
+            [] => std::slice::from_ref(&unit),
+            parts => parts,
+        };
+        let Some(gone) = parts.len().checked_sub(kept) else { return Vec::new() };
+        if kept == 0 {
+            return self.whole(unit);
+        }
+        // By how many of the parts so far are gone.
+        let mut by_count = vec![Vec::new(); gone + 1];
+        by_count[0].push(Choice::nothing());
+        for &part in parts {
+            let (stays, goes) = (self.kept(part), self.whole(part));
+            for count in (0..=gone).rev() {
+                let left = both(&by_count[count], &stays);
+                let taken = if count > 0 { both(&by_count[count - 1], &goes) } else { Vec::new() };
+                by_count[count] = either(left, taken);
+            }
+        }
+        by_count.swap_remove(gone)
+    }
+}
+
+/// What dominance compares.
+pub(super) trait Point {
+    /// Weight and loss.
+    fn key(&self) -> (u64, f64);
+}
+
+impl Point for Choice {
+    fn key(&self) -> (u64, f64) {
+        (self.weight, self.loss)
+    }
+}
+
+/// Two lists, heaviest first, into one without the dominated; of equals the first list's stays.
+pub(super) fn merge<P: Point>(one: Vec<P>, two: Vec<P>) -> Vec<P> {
+    let mut merged: Vec<P> = Vec::with_capacity(one.len() + two.len());
+    let mut least = f64::INFINITY;
+    let (mut one, mut two) = (one.into_iter().peekable(), two.into_iter().peekable());
+    loop {
+        let from_one = match (one.peek().map(P::key), two.peek().map(P::key)) {
+            (Some(a), Some(b)) => a.0 > b.0 || (a.0 == b.0 && a.1 <= b.1),
+            (Some(_), None) => true,
+            (None, Some(_)) => false,
+            (None, None) => return merged,
+        };
+        let next = if from_one { one.next() } else { two.next() };
+        if let Some(next) = next.filter(|next| next.key().1 < least) {
+            least = next.key().1;
+            merged.push(next);
+        }
+    }
+}

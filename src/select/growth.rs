@@ -1,0 +1,28 @@
+//! A selection that grows step by step, for the solvers that never look back.
+
+use super::Problem;
+use super::toggle::Toggle;
+
+/// Takes the step of least `key` again and again until every budget is reached. The key also sees which budgets are not.
+pub(super) fn greedily(problem: &Problem, key: impl Fn(&Toggle, &[usize]) -> f64) -> Vec<bool> {
+    let mut named = problem.least();
+    loop {
+        let missing = |&place: &usize| problem.budgets[place].saved(&named) < problem.budgets[place].needed;
+        let open: Vec<_> = (0..problem.budgets.len()).filter(missing).collect();
+        if open.is_empty() {
+            return named;
+        }
+        let may_go =
+            |&unit: &usize| !problem.tree.is_gone(&named, unit) && problem.rules.goes(unit) != Some(false);
+        let steps = (0..named.len()).filter(may_go).map(|unit| problem.toggled(&named, unit));
+        let useful = steps.filter(|step| open.iter().any(|&place| step.saved[place] > 0));
+        let lawful = useful.filter(|step| {
+            let mut other = named.clone();
+            problem.tree.toggle(&mut other, step.unit);
+            problem.rules.allow(&problem.tree, &other)
+        });
+        let best = lawful.min_by(|a, b| key(a, &open).total_cmp(&key(b, &open)));
+        let best = best.expect("`Problem::check` found the budgets reachable").unit;
+        problem.tree.toggle(&mut named, best);
+    }
+}

@@ -1,0 +1,59 @@
+//! Better selections from good ones: exchanges of one or two units, the best first, until none helps.
+
+use super::Problem;
+use super::toggle::Toggle;
+
+impl Problem {
+    /// Takes the best of all toggles of one and of two units, again and again, while the value falls.
+    pub(super) fn improve(&self, named: &mut Vec<bool>) {
+        while let Some(better) = self.exchange(named) {
+            *named = better;
+        }
+    }
+
+    /// The best neighbour of a selection, if it is better.
+    fn exchange(&self, named: &[bool]) -> Option<Vec<bool>> {
+        let n = self.units.len();
+        let toggles: Vec<_> = (0..n).map(|unit| self.toggled(named, unit)).collect();
+        // Rounding is no progress.
+        let mut least = -1e-12 * self.value(named).abs();
+        let mut best = None;
+        for (place, first) in toggles.iter().enumerate() {
+            for second in &toggles[place..] {
+                if first.unit != second.unit && first.root == second.root {
+                    // One changes what the other does.
+                    let mut other = named.to_vec();
+                    self.tree.toggle(&mut other, first.unit);
+                    self.tree.toggle(&mut other, second.unit);
+                    let value = self.value(&other) - self.value(named);
+                    if value < least && self.reaches(&other) && self.rules.allow(&self.tree, &other) {
+                        (least, best) = (value, Some(other));
+                    }
+                    continue;
+                }
+                let pair: &[&Toggle] = if first.unit == second.unit { &[first] } else { &[first, second] };
+                let value = match pair {
+                    [one, two] => one.value + two.value + 2.0 * self.between(one, two),
+                    _ => first.value,
+                };
+                if value >= least || !self.still_reaches(named, pair) {
+                    continue;
+                }
+                let mut other = named.to_vec();
+                pair.iter().for_each(|toggle| self.tree.toggle(&mut other, toggle.unit));
+                if self.rules.allow(&self.tree, &other) {
+                    (least, best) = (value, Some(other));
+                }
+            }
+        }
+        best
+    }
+
+    /// Whether every budget is reached after several toggles in different units.
+    pub(super) fn still_reaches(&self, named: &[bool], toggles: &[&Toggle]) -> bool {
+        self.budgets.iter().enumerate().all(|(place, budget)| {
+            let more: i128 = toggles.iter().map(|toggle| toggle.saved[place]).sum();
+            i128::from(budget.saved(named)) + more >= i128::from(budget.needed)
+        })
+    }
+}

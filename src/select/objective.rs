@@ -1,0 +1,69 @@
+//! What a selection is to make small: the sum of scores, or `1' G 1`.
+
+use super::SelectError;
+use crate::score::{Scores, UnitScores};
+
+/// A row of [`OBJECTIVES`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ObjectiveInfo {
+    /// What a pipeline file calls it.
+    pub name: &'static str,
+    /// One line for `laptop-diff list`.
+    pub summary: &'static str,
+    /// The share of `1' G 1` in it; the rest is the sum of scores.
+    pub gram: f64,
+}
+
+/// Every objective there is; the first is the default.
+pub const OBJECTIVES: &[ObjectiveInfo] = &[
+    ObjectiveInfo { name: "additive", summary: "the sum of scores: the paper's", gram: 0.0 },
+    ObjectiveInfo {
+        name: "gram",
+        summary: "1' G 1 over the Gram matrix of the units' effects: what they share or cancel counts",
+        gram: 1.0,
+    },
+];
+
+/// The objective of this name.
+pub fn objective(name: &str) -> Result<&'static ObjectiveInfo, SelectError> {
+    OBJECTIVES.iter().find(|one| one.name == name).ok_or_else(|| SelectError::UnknownObjective {
+        name: name.to_owned(),
+        known: OBJECTIVES.iter().map(|one| one.name).collect::<Vec<_>>().join(", "),
+    })
+}
+
+/// `(1 - gram) * (sum of the criterion's scores) + gram * 1' G 1`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Objective<'a> {
+    /// Whose scores are summed.
+    pub criterion: &'a str,
+    /// The share of the Gram matrix, from 0 to 1.
+    pub gram: f64,
+}
+
+impl Objective<'_> {
+    /// A unit's loss by itself.
+    pub(super) fn loss(&self, scores: &Scores, unit: &UnitScores) -> Result<f64, SelectError> {
+        let criterion = self.criterion.to_owned();
+        let loss = *unit.scores.get(self.criterion).ok_or_else(|| SelectError::UnknownCriterion {
+            name: criterion.clone(),
+            known: scores.criteria.join(", "),
+        })?;
+        if !loss.is_finite() {
+            return Err(SelectError::NotFinite { unit: unit.id.clone(), criterion, loss });
+        }
+        // Not a product, so that a mere sum of scores is the scores to the bit.
+        Ok(if self.gram == 0.0 { loss } else { (1.0 - self.gram) * loss })
+    }
+
+    /// What units cost together, row by row; nothing where losses simply add.
+    pub(super) fn gram(&self, scores: &Scores) -> Result<Vec<f64>, SelectError> {
+        if self.gram == 0.0 {
+            return Ok(Vec::new());
+        }
+        let gram = scores.gram.as_ref().ok_or(SelectError::NoGram)?;
+        let units = scores.units.len();
+        let places = (0..units).flat_map(|row| (0..units).map(move |column| (row, column)));
+        Ok(places.map(|(row, column)| self.gram * gram.at(row, column)).collect())
+    }
+}

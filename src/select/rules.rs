@@ -1,0 +1,102 @@
+//! What must go and what must stay: asked for by pattern, or decided on the way through a search.
+
+use super::Tree;
+
+/// Of each unit: whether it goes, where that is settled. What follows from a rule is settled with it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rules {
+    goes: Vec<Option<bool>>,
+}
+
+/// Two rules that exclude each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Contradiction {
+    /// The unit that would both go and stay.
+    pub unit: usize,
+}
+
+impl Rules {
+    /// Nothing is settled.
+    pub fn none(units: usize) -> Self {
+        Self { goes: vec![None; units] }
+    }
+
+    /// Whether `unit` goes, if that is settled.
+    pub fn goes(&self, unit: usize) -> Option<bool> {
+        self.goes[unit]
+    }
+
+    /// Settles whether `unit` goes, by itself or with a unit around it. Of a unit that stays, parts may go.
+    pub fn set(&mut self, tree: &Tree, unit: usize, goes: bool) -> Result<(), Contradiction> {
+        match self.goes[unit] {
+            Some(found) if found == goes => return Ok(()),
+            Some(_) => return Err(Contradiction { unit }),
+            None => self.goes[unit] = Some(goes),
+        }
+        if goes {
+            for &part in tree.parts(unit) {
+                self.set(tree, part, true)?;
+            }
+        } else {
+            self.leave_one(tree, unit)?;
+        }
+        match tree.parent(unit) {
+            Some(parent) if !goes => self.set(tree, parent, false),
+            Some(parent) if tree.parts(parent).iter().all(|&part| self.goes[part] == Some(true)) => {
+                self.set(tree, parent, true)
+            }
+            Some(parent) if self.goes[parent] == Some(false) => self.leave_one(tree, parent),
+            _ => Ok(()),
+        }
+    }
+
+    /// Of a unit that stays, the last part that is not gone stays.
+    fn leave_one(&mut self, tree: &Tree, unit: usize) -> Result<(), Contradiction> {
+        let mut open = tree.parts(unit).iter().filter(|&&part| self.goes[part] != Some(true));
+        match (open.next(), open.next()) {
+            (Some(&last), None) => self.set(tree, last, false),
+            (None, _) if !tree.parts(unit).is_empty() => Err(Contradiction { unit }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether a selection keeps to the rules.
+    pub fn allow(&self, tree: &Tree, named: &[bool]) -> bool {
+        (0..self.goes.len()).all(|unit| self.goes[unit].is_none_or(|goes| goes == tree.is_gone(named, unit)))
+    }
+}
+
+/// Whether `id` is `pattern`, in which `*` stands for any text.
+pub fn matches(pattern: &str, id: &str) -> bool {
+    let Some((head, rest)) = pattern.split_once('*') else { return pattern == id };
+    let Some(id) = id.strip_prefix(head) else { return false };
+    id.char_indices().map(|(at, _)| at).chain([id.len()]).any(|at| matches(rest, &id[at..]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_star_is_any_text() {
+        assert!(matches("mid_block.*", "mid_block.resnets.0"));
+        assert!(matches("*.attentions.*", "up_blocks.1.attentions.0.transformer_blocks.3"));
+        assert!(matches("*", "a") && matches("a*b*", "axxbyy") && matches("a", "a"));
+        assert!(!matches("mid_block", "mid_block.resnets.0") && !matches("*.b", "a.bc"));
+    }
+
+    #[test]
+    fn what_follows_is_settled_too() {
+        let tree = Tree::new(vec![None, Some(0), Some(1), Some(1), Some(0)]);
+        let mut rules = Rules::none(5);
+        assert_eq!(rules.set(&tree, 2, true).and_then(|()| rules.set(&tree, 3, true)), Ok(()));
+        assert_eq!(rules.goes(1), Some(true));
+        assert_eq!(rules.goes(0), None);
+        assert_eq!(rules.set(&tree, 0, false), Ok(()));
+        assert_eq!(rules.goes(4), Some(false), "the last part of what stays");
+        assert_eq!(rules.set(&tree, 4, true), Err(Contradiction { unit: 4 }));
+        let mut rules = Rules::none(5);
+        assert_eq!(rules.set(&tree, 3, false), Ok(()));
+        assert_eq!((rules.goes(0), rules.goes(1), rules.goes(2)), (Some(false), Some(false), None));
+    }
+}

@@ -1,0 +1,124 @@
+//! Selections made better by measuring, on a small random U-Net: never worse, within the evaluations, and resumable.
+
+mod small_unets;
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use candle_core::{DType, Device};
+use candle_nn::VarBuilder;
+use laptop_diff::backend::Random;
+use laptop_diff::base::progress::Silent;
+use laptop_diff::base::{Interrupt, UnitId};
+use laptop_diff::data::Calibration;
+use laptop_diff::model::unet::{UNet, UNetConfig};
+use laptop_diff::score::{
+    Gram, Limits, ScoreError, Scores, UnitScores, Work, joint_losses, joint_products, traverse,
+};
+use laptop_diff::select::{Method, Plan, Refinement, Refiner, Request, SOLVERS};
+use small_unets::{configs, points, weights};
+
+struct Sandbox {
+    unet: UNet,
+    points: Calibration,
+    scores: Scores,
+}
+
+impl Sandbox {
+    fn new(config: &serde_json::Value) -> miette::Result<Self> {
+        let config = UNetConfig::parse(&config.to_string())?;
+        let vb = VarBuilder::from_tensors(weights(&config, 5).expect("weights"), DType::F32, &Device::Cpu);
+        let unet = UNet::new(config, vb).expect("the weights fit");
+        let points = points(unet.config(), 4, 2).expect("points");
+        let folder = tempfile::tempdir().expect("a folder");
+        let gram = traverse(&unet, &points, None, &work(folder.path(), &Interrupt::default()))?.gram;
+        let unit = |(place, unit): (usize, &laptop_diff::model::unet::Unit)| UnitScores {
+            id: unit.id.clone(),
+            kind: unit.kind,
+            parameters: unit.parameters,
+            macs: unit.macs,
+            parent: unit.parent.clone(),
+            scores: [("output-loss".to_owned(), gram.at(place, place))].into(),
+        };
+        let scores = Scores {
+            criteria: vec!["output-loss".to_owned()],
+            unet_parameters: unet.parameters(),
+            units: unet.units().iter().enumerate().map(unit).collect(),
+            gram: Some(Gram::clone(&gram)),
+            ..Scores::default()
+        };
+        Ok(Self { unet, points, scores })
+    }
+
+    /// Refines the additive plan of half the parameters, with its checkpoints in `folder`, and counts what it measures.
+    fn refine(
+        &self,
+        evaluations: usize,
+        folder: &Path,
+        mut before: impl FnMut(usize) -> Result<(), ScoreError>,
+    ) -> miette::Result<(BTreeSet<UnitId>, Refinement, usize)> {
+        let request = Request::new("output-loss", Method::Solver(SOLVERS[0]), Some(0.5));
+        let plan = Plan::make(&self.scores, &request, &Random::new(1, "selection"))?;
+        let mut measured = 0;
+        let (removed, refinement) =
+            Refiner::new(&self.scores, &request, &plan)?.refine(evaluations, &mut |sets| {
+                before(measured)?;
+                measured += sets.len();
+                joint_products(&self.unet, &self.points, sets, &work(folder, &Interrupt::default()))
+            })?;
+        Ok((removed, refinement, measured))
+    }
+}
+
+fn work<'a>(checkpoint: &'a Path, interrupt: &'a Interrupt) -> Work<'a> {
+    Work { limits: Limits::default(), checkpoint, progress: &Silent, interrupt }
+}
+
+#[test]
+fn refining_is_never_worse_and_keeps_to_its_evaluations() -> miette::Result<()> {
+    for (name, config) in configs().into_iter().take(2) {
+        let sandbox = Sandbox::new(&config)?;
+        for evaluations in [0, 1, 7, 30] {
+            let folder = tempfile::tempdir().expect("a folder");
+            let (removed, refinement, measured) = sandbox.refine(evaluations, folder.path(), |_| Ok(()))?;
+            assert_eq!(measured, refinement.candidates.len() + refinement.evaluations, "{name}");
+            assert!(
+                refinement.evaluations <= evaluations,
+                "{name}: {} of {evaluations}",
+                refinement.evaluations
+            );
+            assert_eq!(refinement.candidates[0].name, "additive");
+            assert!(refinement.candidates.iter().all(|one| refinement.measured <= one.measured), "{name}");
+            assert!(refinement.history.windows(2).all(|pair| pair[1].measured < pair[0].measured));
+            assert!(sandbox.scores.parameters(&removed) * 2 >= sandbox.scores.unet_parameters, "{name}");
+            // What it says was measured is what removing those units does.
+            let found = joint_losses(
+                &sandbox.unet,
+                &sandbox.points,
+                &[removed],
+                &work(folder.path(), &Interrupt::default()),
+            )?[0];
+            assert!(
+                (found / refinement.measured - 1.0).abs() < 1e-6,
+                "{name}: {found} {}",
+                refinement.measured
+            );
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn an_interrupted_refinement_goes_on_to_the_same_plan() -> miette::Result<()> {
+    let (_, config) = configs().swap_remove(1);
+    let sandbox = Sandbox::new(&config)?;
+    let folders = [(); 2].map(|()| tempfile::tempdir().expect("a folder"));
+    let whole = sandbox.refine(30, folders[0].path(), |_| Ok(()))?;
+    let stopped = sandbox.refine(30, folders[1].path(), |measured| match measured {
+        0..20 => Ok(()),
+        _ => Err(ScoreError::Interrupted(laptop_diff::base::Interrupted)),
+    });
+    assert!(stopped.is_err());
+    assert_eq!(sandbox.refine(30, folders[1].path(), |_| Ok(()))?, whole);
+    Ok(())
+}
