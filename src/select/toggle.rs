@@ -41,6 +41,13 @@ impl Problem {
         Toggle { unit, root, value, saved: self.budgets.iter().map(saved).collect(), changes }
     }
 
+    /// Whether two toggles can be made at once: neither unit lies inside the other, and no unit is changed by both.
+    pub(super) fn is_apart(&self, one: &Toggle, two: &Toggle) -> bool {
+        let shared = |unit: usize| two.changes.iter().any(|&(other, _)| other == unit);
+        one.root != two.root
+            || !(self.tree.is_nested(one.unit, two.unit) || one.changes.iter().any(|&(unit, _)| shared(unit)))
+    }
+
     /// What the changes of two toggles cost together.
     pub(super) fn between(&self, one: &Toggle, two: &Toggle) -> f64 {
         if self.gram.is_empty() {
