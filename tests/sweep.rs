@@ -158,7 +158,7 @@ fn a_branch_is_what_set_gives() {
     for id in keys.keys().filter(|id| id.starts_with("selection@")) {
         let plan = fs::read(sandbox.path("runs/small").join(id).join("plan.json")).expect("a plan");
         let plan: Value = serde_json::from_slice(&plan).expect("JSON");
-        let sum = plan["predicted"]["additive"].as_f64().expect("a sum of scores");
+        let sum = plan["predicted"]["objective"].as_f64().expect("a sum of scores");
         assert!(page.contains(&format!(">{sum:.3e}</text>")), "{id}: {sum:.3e}");
     }
     assert_eq!(page.matches("id=\"").count(), 0, "no id is there twice");
@@ -233,7 +233,7 @@ sweep:
     expect_code(&sandbox.run(&run), 0);
     let plan = fs::canonicalize(sandbox.path("runs/small/other/plan.json")).expect("a plan");
     fs::write(plan, "{}").expect("writable");
-    expect_code(&sandbox.run(&["report", "runs/small", "--output", "page.html"]), 0);
+    expect_code(&sandbox.run(&["report", "runs/small", "--out", "page.html"]), 0);
     let page = fs::read_to_string(sandbox.path("page.html")).expect("a report in spite of one file");
     assert!(page.contains("cannot be shown") && page.contains("<polyline"), "the rest is shown");
 }
@@ -319,7 +319,7 @@ fn a_wrong_axis_says_where_it_is_and_what_would_be_right() {
 fn a_plan_counts_and_the_shipped_sweeps_are_right() {
     let sandbox = Sandbox::new();
     for (name, summary) in [
-        ("nano-criteria", "76 stages in 24 combinations of criterion and ratio: 0 cached, 76 to run"),
+        ("nano-criteria", "166 stages in 54 combinations of criterion and ratio: 0 cached, 166 to run"),
         ("nano-sweep", "17 stages in 3 combinations of ratio: 0 cached, 17 to run"),
     ] {
         let output = sandbox.run(&["plan", &root().join(format!("pipelines/{name}.yaml")).to_string_lossy()]);
