@@ -78,7 +78,7 @@ fn work<'a>(checkpoint: &'a Path, interrupt: &'a Interrupt) -> Work<'a> {
 fn refining_is_never_worse_and_keeps_to_its_evaluations() -> miette::Result<()> {
     for (name, config) in configs().into_iter().take(2) {
         let sandbox = Sandbox::new(&config)?;
-        for evaluations in [0, 1, 7, 30] {
+        for evaluations in [0, 1, 3, 7, 30, 61] {
             let folder = tempfile::tempdir().expect("a folder");
             let (removed, refinement, measured) = sandbox.refine(evaluations, folder.path(), |_| Ok(()))?;
             assert_eq!(measured, refinement.candidates.len() + refinement.evaluations, "{name}");

@@ -14,8 +14,14 @@ use crate::base::UnitId;
 use crate::data::Calibration;
 use crate::model::unet::{PruneError, UNet};
 
-/// Shares of the parameters that the random sets reach in turn: from where losses surely add to where a model is mostly gone.
+/// Shares of the parameters that can go which the random sets reach in turn: from where losses surely add to where a model is
+/// mostly gone.
 const RATIOS: [f64; 7] = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7];
+
+/// A sum of squares below this share of what it could be is rounding: losses are measured in f32.
+pub(crate) const ROUNDING: f64 = 1e-12;
+/// Through two points there is always a line.
+const LEAST_SETS: usize = 3;
 
 /// What the prediction of the Gram matrix is called among those of the criteria.
 pub const GRAM: &str = "gram";
@@ -56,18 +62,26 @@ pub struct Agreement {
 impl Additivity {
     /// Compares every prediction with the measured losses. All sets have the same predictions.
     pub fn of(sets: Vec<MeasuredSet>) -> Self {
-        let joint: Vec<_> = sets.iter().map(|set| set.joint).collect();
-        let names = sets.first().into_iter().flat_map(|set| set.predicted.keys());
+        let mut found = Self { sets, agreement: BTreeMap::new() };
+        let distinct = found.distinct();
+        let joint: Vec<_> = distinct.iter().map(|set| set.joint).collect();
+        let names = distinct.first().into_iter().flat_map(|set| set.predicted.keys());
         let agreement = names.map(|name| {
-            let predicted: Vec<_> = sets.iter().map(|set| set.predicted[name]).collect();
+            let predicted: Vec<_> = distinct.iter().map(|set| set.predicted[name]).collect();
             (name.clone(), Agreement::between(&predicted, &joint))
         });
-        let agreement = agreement.collect();
-        Self { sets, agreement }
+        found.agreement = agreement.collect();
+        found
+    }
+
+    /// The sets, each once: of few units the same can be drawn again.
+    pub fn distinct(&self) -> Vec<&MeasuredSet> {
+        let mut seen = BTreeSet::new();
+        self.sets.iter().filter(|set| seen.insert(&set.removed)).collect()
     }
 }
 
-/// Measures `count` random sets, at ratios from 0.1 to 0.7 in turn, against what `scores` predict of them.
+/// Measures `count` random sets, from 0.1 to 0.7 of what can go in turn, against what `scores` predict of them.
 pub fn measure(
     unet: &UNet,
     points: &Calibration,
@@ -97,9 +111,10 @@ fn predictions(scores: &Scores, set: &BTreeSet<UnitId>) -> BTreeMap<String, f64>
 
 /// Units in random order until the ratio is reached or nothing is left; a Transformer2D without blocks goes whole.
 fn draw(unet: &UNet, index: usize, random: &Random) -> Result<BTreeSet<UnitId>, PruneError> {
-    let needed = RATIOS[index % RATIOS.len()] * unet.parameters() as f64;
     let parents: BTreeSet<_> = unet.units().iter().filter_map(|unit| unit.parent.as_ref()).collect();
     let mut leaves: Vec<_> = unet.units().iter().filter(|unit| !parents.contains(&unit.id)).collect();
+    let available: u64 = leaves.iter().map(|unit| unit.parameters).sum();
+    let needed = RATIOS[index % RATIOS.len()] * available as f64;
     leaves.shuffle(&mut random.stream("additivity", index as u64));
     let mut gone = 0.0;
     let set = leaves.iter().take_while(|unit| {
@@ -113,9 +128,12 @@ fn draw(unet: &UNet, index: usize, random: &Random) -> Result<BTreeSet<UnitId>, 
 }
 
 impl Agreement {
-    /// Compares predictions with measurements, pair by pair. Zero where nothing varies.
+    /// Compares predictions with measurements, pair by pair. Zero where nothing varies but by rounding, and of fewer than three.
     pub fn between(predicted: &[f64], measured: &[f64]) -> Self {
         let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+        if predicted.len() < LEAST_SETS || !varies(predicted) || !varies(measured) {
+            return Self::default();
+        }
         let square = dot(predicted, predicted);
         Self {
             r2: pearson(predicted, measured).powi(2),
@@ -123,6 +141,13 @@ impl Agreement {
             slope: if square > 0.0 { dot(predicted, measured) / square } else { 0.0 },
         }
     }
+}
+
+/// Whether values differ by more than rounding.
+fn varies(values: &[f64]) -> bool {
+    let mean = values.iter().sum::<f64>() / values.len() as f64;
+    let off: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
+    off > ROUNDING * values.iter().map(|value| value * value).sum::<f64>()
 }
 
 fn pearson(a: &[f64], b: &[f64]) -> f64 {
@@ -166,6 +191,23 @@ mod tests {
         let bent = Agreement::between(&squared, &measured);
         assert_eq!(bent.spearman, 1.0);
         assert!(bent.r2 < 0.99 && bent.slope < 0.2);
+    }
+
+    #[test]
+    fn what_varies_by_rounding_alone_or_is_drawn_again_agrees_with_nothing() {
+        let rounded = [3.0, 3.0 + 1e-7, 3.0 - 1e-7, 3.0];
+        assert_eq!(Agreement::between(&rounded, &rounded), Agreement::default());
+        let set = |unit: &str, joint| MeasuredSet {
+            removed: vec![unit.into()],
+            ratio: 0.5,
+            joint,
+            predicted: [(GRAM.to_owned(), joint)].into(),
+        };
+        let of = |names: [&str; 4]| {
+            Additivity::of(names.iter().zip(1..).map(|(name, at)| set(name, f64::from(at))).collect())
+        };
+        assert_eq!(of(["a", "b", "a", "b"]).agreement[GRAM], Agreement::default());
+        assert!(of(["a", "b", "c", "b"]).agreement[GRAM].r2 > 0.99);
     }
 
     #[test]

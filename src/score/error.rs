@@ -21,6 +21,15 @@ pub enum ScoreError {
     #[error("there are no calibration points to score on")]
     #[diagnostic(code(score::no_points), help("raise `samples` of the calibrate stage"))]
     NoPoints,
+    /// Nothing can be removed.
+    #[error("the U-Net holds no unit of this granularity, so that there is nothing to score")]
+    #[diagnostic(
+        code(score::no_units),
+        help(
+            "name another `granularity` of the score stage, such as `[resnet, block]`; `laptop-diff inspect` shows what the model holds"
+        )
+    )]
+    NoUnits,
     /// No such criterion.
     #[error("no criterion is called `{name}`; there are {known}")]
     #[diagnostic(code(score::unknown_criterion), help("`laptop-diff list` says what each measures"))]
@@ -69,6 +78,18 @@ pub enum ScoreError {
         unit: UnitId,
         /// The criterion.
         criterion: &'static str,
+        /// The value found.
+        value: f64,
+    },
+    /// A joint loss that is no number.
+    #[error("without these {units} units together the loss is {value}; it must be a finite number")]
+    #[diagnostic(
+        code(score::joint_not_finite),
+        help("the U-Net without them overflows: load it in f32 or bf16, and check its weights")
+    )]
+    JointNotFinite {
+        /// How many units were removed at once.
+        units: usize,
         /// The value found.
         value: f64,
     },

@@ -17,7 +17,7 @@ use crate::data::Calibration;
 use crate::model::directory;
 use crate::model::unet::UNet;
 use crate::model::weights::Weights;
-use crate::nn::{self, mean_square_difference};
+use crate::nn::{self, accumulation_dtype, mean_square_difference};
 
 const LOSS: &str = "loss";
 const SIGNED: &str = "signed";
@@ -59,8 +59,9 @@ pub fn gradients(
     let (points, groups) = by_timestep(points)?;
     let device = points.sample.device();
     let (trainable, variables) =
-        directory::unet_trainable(unet.config().clone(), weights, unet.dtype(), device)?;
-    let what = format!("{:?} {groups:?}", unet.config().removed_units);
+        directory::unet_trainable(unet.config().clone(), weights, accumulation_dtype(unet.dtype()), device)?;
+    let units: Vec<_> = unet.units().iter().map(|unit| &unit.id).collect();
+    let what = format!("{:?} {units:?} {groups:?} {}", unet.config().removed_units, work.limits.points);
     let path = Sums::path(work.checkpoint, "gradients", &what);
     let pieces: Vec<_> = groups.iter().map(|group| group.points.clone()).collect();
     let sums = Sums::over(&pieces, "points", &path, work, |group| {

@@ -74,6 +74,9 @@ pub fn score(
     criteria: &[&dyn Criterion],
     work: &Work<'_>,
 ) -> Result<Scores, ScoreError> {
+    if teacher.unet.units().is_empty() {
+        return Err(ScoreError::NoUnits);
+    }
     let evidence = Evidence::gather(teacher, criteria, work)?;
     let unit = |unit: &Unit| UnitScores {
         id: unit.id.clone(),

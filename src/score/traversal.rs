@@ -19,7 +19,7 @@ const INFLUENCE: &str = "influence";
 const WEIGHTED: &str = "weighted";
 const WEIGHTS: &str = "weights";
 const TASK: &str = "task";
-const LOSSES: &str = "losses";
+const JOINT: &str = "joint";
 
 /// Numbers in the states of the variants that may share batches: 64 MB in f32, which memory always has.
 const TOGETHER: usize = 1 << 24;
@@ -82,7 +82,9 @@ pub fn traverse(
 ) -> Result<Traversal, ScoreError> {
     let variants: Vec<_> = unet.units().iter().map(Variant::without).collect();
     let units: Vec<_> = unet.units().iter().map(|unit| unit.id.clone()).collect();
-    let path = Sums::path(work.checkpoint, "traversal", &format!("{units:?} {}", task.is_some()));
+    let weighting = task.map(|task| task.weighting);
+    let what = format!("{units:?} {weighting:?} {}", work.limits.points);
+    let path = Sums::path(work.checkpoint, "traversal", &what);
     let sums = in_batches(points, work, &path, |batch| {
         let mut effects = Effects::new(units.len());
         walk_in_chunks(unet, batch, &variants, work, &mut effects)?;
@@ -100,41 +102,61 @@ pub fn traverse(
     Ok(Traversal { gram: Gram::new(units, sums.means(GRAM)), influence: sums.means(INFLUENCE), task })
 }
 
-/// The measured joint loss `E mean((e_R - e)^2)` of each set `R` of units.
+/// The measured joint loss `E mean((e_R - e)^2)` of each set `R` of units. Fails where one is no finite number.
 pub fn joint_losses(
     unet: &UNet,
     points: &Calibration,
     sets: &[BTreeSet<UnitId>],
     work: &Work<'_>,
 ) -> Result<Vec<f64>, ScoreError> {
-    let variants: Vec<_> =
-        sets.iter().map(|set| Variant::without_all(unet, set)).collect::<Result<_, _>>()?;
-    let path = Sums::path(work.checkpoint, "joint", &format!("{sets:?}"));
-    let sums = in_batches(points, work, &path, |batch| {
+    let losses = joint("joint", unet, points, sets, work, |batch, variants| {
         let mut losses = Losses { sums: Vec::new() };
-        walk_in_chunks(unet, batch, &variants, work, &mut losses)?;
-        Ok(vec![(LOSSES.to_owned(), losses.sums)])
+        walk_in_chunks(unet, batch, variants, work, &mut losses)?;
+        Ok(losses.sums)
     })?;
-    Ok(sums.means(LOSSES))
+    check_finite(sets, losses.iter().copied())?;
+    Ok(losses)
 }
 
 /// The products `E mean(d_R d_S)` of the effects of each two of several sets of units, row by row; the diagonal holds their
-/// joint losses.
+/// joint losses. Fails where one of these is no finite number.
 pub fn joint_products(
     unet: &UNet,
     points: &Calibration,
     sets: &[BTreeSet<UnitId>],
     work: &Work<'_>,
 ) -> Result<Vec<f64>, ScoreError> {
+    let products = joint("products", unet, points, sets, work, |batch, variants| {
+        let mut effects = Effects::new(sets.len());
+        walk_in_chunks(unet, batch, variants, work, &mut effects)?;
+        Ok(effects.gram(batch.len()))
+    })?;
+    check_finite(sets, products.iter().step_by(sets.len() + 1).copied())?;
+    Ok(products)
+}
+
+/// The means over all points of what `measure` sums over a batch of them, without each of several sets of units.
+fn joint(
+    name: &str,
+    unet: &UNet,
+    points: &Calibration,
+    sets: &[BTreeSet<UnitId>],
+    work: &Work<'_>,
+    measure: impl Fn(&Calibration, &[Variant<'_>]) -> Result<Vec<f64>, ScoreError>,
+) -> Result<Vec<f64>, ScoreError> {
     let variants: Vec<_> =
         sets.iter().map(|set| Variant::without_all(unet, set)).collect::<Result<_, _>>()?;
-    let path = Sums::path(work.checkpoint, "products", &format!("{sets:?}"));
-    let sums = in_batches(points, work, &path, |batch| {
-        let mut effects = Effects::new(sets.len());
-        walk_in_chunks(unet, batch, &variants, work, &mut effects)?;
-        Ok(vec![(GRAM.to_owned(), effects.gram(batch.len()))])
-    })?;
-    Ok(sums.means(GRAM))
+    let path = Sums::path(work.checkpoint, name, &format!("{sets:?} {}", work.limits.points));
+    let sums =
+        in_batches(points, work, &path, |batch| Ok(vec![(JOINT.to_owned(), measure(batch, &variants)?)]))?;
+    Ok(sums.means(JOINT))
+}
+
+fn check_finite(sets: &[BTreeSet<UnitId>], losses: impl Iterator<Item = f64>) -> Result<(), ScoreError> {
+    match sets.iter().zip(losses).find(|(_, loss)| !loss.is_finite()) {
+        Some((set, value)) => Err(ScoreError::JointNotFinite { units: set.len(), value }),
+        None => Ok(()),
+    }
 }
 
 /// Sums `measure` over batches of points, from where the checkpoint stands.
@@ -181,7 +203,7 @@ trait Chunked: Observer {
     fn begin(&mut self, _first: usize) {}
 }
 
-/// Keeps every unit's effect on a batch.
+/// Keeps every unit's effect on a batch, in the host's memory: of a hundred units of SDXL at 8 points, 210 MB.
 struct Effects {
     /// The teacher's prediction, [b, c, h, w] in f32.
     prediction: Option<Tensor>,

@@ -29,15 +29,15 @@ pub(super) fn solve(problem: &Problem, start: Vec<bool>, most: usize) -> Solved 
     let (relaxation, root) = root(problem, &mut best);
     let mut open = BinaryHeap::from([root]);
     let mut nodes = 1;
-    let mut bound = f64::INFINITY;
-    while let Some(node) = open.pop() {
-        bound = node.bound.min(best.value);
-        if best.is_beaten_by(node.bound) || nodes >= most {
-            break;
+    let bound = loop {
+        // What was cut off lies within rounding of the best.
+        let Some(node) = open.pop().filter(|node| !best.is_beaten_by(node.bound)) else { break best.value };
+        if nodes >= most {
+            break node.bound;
         }
         let Some(unit) = unit_to_decide(problem, &relaxation, &node) else {
             // Every unit is decided: the rules are one selection.
-            best.offer(Some(decided(problem, &node.rules)));
+            best.offer(Some(node.rules.least(&problem.tree)));
             continue;
         };
         for goes in [true, false] {
@@ -53,12 +53,7 @@ pub(super) fn solve(problem: &Problem, start: Vec<bool>, most: usize) -> Solved 
                 open.push(Node { bound: found, rules, shares });
             }
         }
-        if open.is_empty() {
-            bound = best.value;
-        }
-    }
-    // What was cut off lies within rounding of the best.
-    let bound = if best.is_beaten_by(bound) { best.value } else { bound };
+    };
     Solved { named: best.named, bound: Some(bound), nodes }
 }
 
@@ -112,12 +107,6 @@ fn unit_to_decide(problem: &Problem, relaxation: &Relaxation<'_>, node: &Node) -
     open.max_by(|&a, &b| doubt(a).total_cmp(&doubt(b)))
 }
 
-fn decided(problem: &Problem, rules: &Rules) -> Vec<bool> {
-    let mut named: Vec<_> = (0..problem.units.len()).map(|unit| rules.goes(unit) == Some(true)).collect();
-    problem.tree.settle(&mut named);
-    named
-}
-
 /// Whether the budgets can be reached under `rules`, shells of what stays counted in.
 fn can_reach(problem: &Problem, rules: &Rules) -> bool {
     let mut most: Vec<_> = (0..problem.units.len()).map(|unit| rules.goes(unit) != Some(false)).collect();
@@ -135,7 +124,7 @@ fn rounded(
     let gone = relaxation.gone(shares);
     let mut order: Vec<_> = (0..gone.len()).collect();
     order.sort_by(|&a, &b| gone[b].total_cmp(&gone[a]));
-    Problem { rules: rules.clone(), ..problem.clone() }.fill(order)
+    problem.fill(rules, order)
 }
 
 /// The best selection so far.

@@ -26,6 +26,11 @@ impl Budget {
         self.weights.iter().zip(named).filter(|(_, named)| **named).map(|(weight, _)| weight).sum()
     }
 
+    /// What a selection saves beyond what it must.
+    pub(super) fn slack(&self, named: &[bool]) -> i128 {
+        i128::from(self.saved(named)) - i128::from(self.needed)
+    }
+
     /// The share of the whole that must go.
     pub fn ratio(&self) -> f64 {
         self.needed as f64 / self.total as f64

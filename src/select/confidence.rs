@@ -7,6 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::score::Additivity;
+use crate::score::additivity::ROUNDING;
 
 /// Fewer sets say nothing of their scatter.
 const LEAST_SETS: usize = 6;
@@ -25,10 +26,11 @@ pub struct Interval {
 }
 
 impl Interval {
-    /// Of a set of units for which the surrogate `name`, a criterion or `gram`, predicts `predicted`. Nothing where too few sets
-    /// were measured or a logarithm does not exist.
+    /// Of a set of units for which the surrogate `name`, a criterion or `gram`, predicts `predicted`. Nothing where too few
+    /// different sets were measured, where they do not vary, or where a logarithm does not exist.
     pub fn of(additivity: &Additivity, name: &str, predicted: f64) -> Option<Self> {
-        let pairs = additivity.sets.iter().filter_map(|set| Some((*set.predicted.get(name)?, set.joint)));
+        let pairs =
+            additivity.distinct().into_iter().filter_map(|set| Some((*set.predicted.get(name)?, set.joint)));
         let pairs = pairs.filter(|(predicted, joint)| *predicted > 0.0 && *joint > 0.0);
         let logs: Vec<_> = pairs.map(|(predicted, joint)| (predicted.ln(), joint.ln())).collect();
         let n = logs.len() as f64;
@@ -38,7 +40,8 @@ impl Interval {
         let mean = |pick: fn(&(f64, f64)) -> f64| logs.iter().map(pick).sum::<f64>() / n;
         let (x, y) = (mean(|pair| pair.0), mean(|pair| pair.1));
         let squares: f64 = logs.iter().map(|pair| (pair.0 - x).powi(2)).sum();
-        if squares <= 0.0 {
+        let varied: f64 = logs.iter().map(|pair| (pair.1 - y).powi(2)).sum();
+        if squares.min(varied) <= ROUNDING * n {
             return None;
         }
         let slope = logs.iter().map(|pair| (pair.0 - x) * (pair.1 - y)).sum::<f64>() / squares;
@@ -48,7 +51,8 @@ impl Interval {
         let scatter = (off / freedom * (1.0 + 1.0 / n + at * at / squares)).sqrt();
         let line = y + slope * at;
         let half = student(freedom) * scatter;
-        Some(Self { loss: line.exp(), low: (line - half).exp(), high: (line + half).exp() })
+        let found = Self { loss: line.exp(), low: (line - half).exp(), high: (line + half).exp() };
+        (found.loss > 0.0 && found.high.is_finite()).then_some(found)
     }
 }
 
@@ -70,7 +74,7 @@ mod tests {
 
     fn additivity(pairs: &[(f64, f64)]) -> Additivity {
         let set = |&(predicted, joint): &(f64, f64)| MeasuredSet {
-            removed: Vec::new(),
+            removed: vec![format!("{predicted}").into()],
             ratio: 0.5,
             joint,
             predicted: BTreeMap::from([("gram".to_owned(), predicted)]),
@@ -100,5 +104,11 @@ mod tests {
         assert!(far.high / far.low > near.high / near.low);
         assert_eq!(Interval::of(&additivity(&law), "magnitude", 4.0), None);
         assert_eq!(Interval::of(&additivity(&law[..5]), "gram", 4.0), None);
+        assert_eq!(
+            Interval::of(&additivity(&[law[..5].to_vec(), law[..5].to_vec()].concat()), "gram", 4.0),
+            None
+        );
+        let flat: Vec<_> = law.iter().map(|law| (law.0, 2.0)).collect();
+        assert_eq!(Interval::of(&additivity(&flat), "gram", 4.0), None);
     }
 }

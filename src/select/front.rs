@@ -23,6 +23,9 @@ struct State {
     option: u32,
 }
 
+/// The front before any list, and that of a problem without units.
+const NOTHING: &[State] = &[State { weight: 0, loss: 0.0, parent: 0, option: 0 }];
+
 /// The front of a problem, heaviest point first.
 pub struct Front {
     /// Per merged list: its choices, and the front after it.
@@ -39,7 +42,7 @@ impl Front {
     pub(super) fn of_choices(mut choices: Vec<Vec<Choice>>) -> Self {
         // Long lists first, while the front is still short.
         choices.sort_by_key(|choices| std::cmp::Reverse(choices.len()));
-        let mut states = vec![State { weight: 0, loss: 0.0, parent: 0, option: 0 }];
+        let mut states = NOTHING.to_vec();
         let mut layers = Vec::with_capacity(choices.len());
         for choices in choices {
             states = extend(&states, &choices, 0);
@@ -76,7 +79,7 @@ impl Front {
     }
 
     fn last(&self) -> &[State] {
-        self.layers.last().map_or(&[], |(_, states)| states)
+        self.layers.last().map_or(NOTHING, |(_, states)| states)
     }
 }
 

@@ -15,6 +15,11 @@ impl Problem {
     fn exchange(&self, named: &[bool]) -> Option<Vec<bool>> {
         let n = self.units.len();
         let toggles: Vec<_> = (0..n).map(|unit| self.toggled(named, unit)).collect();
+        let slack: Vec<_> = self.budgets.iter().map(|budget| budget.slack(named)).collect();
+        let still_reaches = |pair: &[&Toggle]| {
+            let saved = |place: usize| pair.iter().map(|toggle| toggle.saved[place]).sum::<i128>();
+            slack.iter().enumerate().all(|(place, slack)| slack + saved(place) >= 0)
+        };
         // Rounding is no progress.
         let mut least = -1e-12 * self.value(named).abs();
         let mut best = None;
@@ -36,7 +41,7 @@ impl Problem {
                     [one, two] => one.value + two.value + 2.0 * self.between(one, two),
                     _ => first.value,
                 };
-                if value >= least || !self.still_reaches(named, pair) {
+                if value >= least || !still_reaches(pair) {
                     continue;
                 }
                 let mut other = named.to_vec();
@@ -47,13 +52,5 @@ impl Problem {
             }
         }
         best
-    }
-
-    /// Whether every budget is reached after several toggles in different units.
-    pub(super) fn still_reaches(&self, named: &[bool], toggles: &[&Toggle]) -> bool {
-        self.budgets.iter().enumerate().all(|(place, budget)| {
-            let more: i128 = toggles.iter().map(|toggle| toggle.saved[place]).sum();
-            i128::from(budget.saved(named)) + more >= i128::from(budget.needed)
-        })
     }
 }

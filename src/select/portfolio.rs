@@ -12,7 +12,7 @@ use super::{Objective, Problem, Request, SelectError};
 use crate::base::UnitId;
 use crate::score::Scores;
 
-/// Shares of `1' G 1` in the objectives.
+/// Shares of `1' G 1` in the objectives: 0 is the criterion's sum, and between, the rest is the sum of the diagonal.
 const MIXTURES: [f64; 5] = [0.0, 0.25, 0.5, 0.75, 1.0];
 /// How much more than asked is tried: another weight can be reached with quite other units.
 const MORE: [f64; 3] = [1.0, 1.02, 1.05];
@@ -61,7 +61,12 @@ pub(super) fn portfolio(
                 continue;
             }
             let objective = Objective { criterion: request.criterion, gram };
-            let mixed = Problem::new(scores, &objective)?;
+            let mut mixed = Problem::new(scores, &objective)?;
+            if let Some(matrix) = scores.gram.as_ref().filter(|_| gram > 0.0) {
+                // Scores of another criterion are on another scale: the matrix is mixed with its own diagonal.
+                let diagonal = (0..mixed.losses.len()).map(|unit| (1.0 - gram) * matrix.at(unit, unit));
+                mixed.losses = diagonal.collect();
+            }
             let problem = Problem { budgets: budgets.clone(), rules: plain.rules.clone(), ..mixed };
             if problem.check().is_err() {
                 continue;

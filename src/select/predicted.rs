@@ -18,10 +18,12 @@ const FRONT_STEPS: u64 = 200;
 pub struct Predicted {
     /// What the solver was to make small.
     pub objective: f64,
-    /// No selection of these budgets can have a smaller objective; where it equals the objective, the plan is proven optimal.
+    /// No selection of these budgets can have a smaller objective, up to a share of 1e-7 of it, to which searches are exact; where
+    /// it equals the objective, the plan is proven optimal.
     pub bound: f64,
-    /// How far the objective may lie above the optimum, as a share of it.
-    pub gap: f64,
+    /// How far the objective may lie above the optimum, as a share of the objective; nothing of an objective of zero that is not
+    /// proven.
+    pub gap: Option<f64>,
     /// Sub-problems that the solver looked at.
     pub nodes: usize,
     /// The sum of output losses, where they were scored.
@@ -66,13 +68,20 @@ impl Predicted {
         Self {
             objective,
             bound,
-            gap: if objective == bound { 0.0 } else { (objective - bound) / objective.abs() },
+            gap: gap(objective, bound),
             nodes: solved.nodes,
             additive: scores.additive(removed, OUTPUT_LOSS),
             gram,
             joint: joint.collect(),
         }
     }
+}
+
+fn gap(objective: f64, bound: f64) -> Option<f64> {
+    if objective == bound || objective.abs().max(bound.abs()) < f64::EPSILON {
+        return Some(0.0);
+    }
+    Some((objective - bound) / objective.abs()).filter(|gap| gap.is_finite())
 }
 
 /// The front at steps of the ratio.

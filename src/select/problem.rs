@@ -73,10 +73,7 @@ impl Problem {
 
     /// The selection that takes only what it must.
     pub fn least(&self) -> Vec<bool> {
-        let mut named: Vec<_> =
-            (0..self.units.len()).map(|unit| self.rules.goes(unit) == Some(true)).collect();
-        self.tree.settle(&mut named);
-        named
+        self.rules.least(&self.tree)
     }
 
     /// Fails where all that may go does not reach a budget.

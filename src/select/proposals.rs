@@ -1,41 +1,49 @@
 //! Which units to toggle around a selection, and which toggles to make at once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Problem;
 
 /// Toggles in one exchange, at most: beyond, the first order says little.
 const AT_ONCE: usize = 4;
 
-/// Units of the exchanges that the surrogate likes best around `named`, without those in `but`.
+/// Units of the exchanges of up to three that the surrogate likes best around `named`, without those in `but`.
 pub(super) fn likely(problem: &Problem, named: &[bool], most: usize, but: &[usize]) -> Vec<usize> {
-    let n = problem.units.len();
-    let open: Vec<_> = (0..n).filter(|&unit| problem.rules.goes(unit).is_none()).collect();
-    let toggles: BTreeMap<_, _> = open.iter().map(|&unit| (unit, problem.toggled(named, unit))).collect();
-    let mut moves: Vec<(f64, Vec<usize>)> = Vec::new();
-    let mut consider = |units: Vec<usize>| {
-        let toggles: Vec<_> = units.iter().map(|unit| &toggles[unit]).collect();
-        if problem.still_reaches(named, &toggles) {
-            moves.push((toggles.iter().map(|toggle| toggle.value).sum(), units));
+    let open = (0..problem.units.len()).filter(|&unit| problem.rules.goes(unit).is_none());
+    let toggles: Vec<_> = open.map(|unit| problem.toggled(named, unit)).collect();
+    let n = toggles.len();
+    // What two toggles cost together; nothing where one changes what the other does.
+    let pairs: Vec<Option<f64>> = (0..n * n)
+        .map(|at| (&toggles[at / n], &toggles[at % n]))
+        .map(|(one, two)| problem.is_apart(one, two).then(|| 2.0 * problem.between(one, two)))
+        .collect();
+    let slack: Vec<_> = problem.budgets.iter().map(|budget| budget.slack(named)).collect();
+    // Of each toggle, the value of the best exchange that it is part of.
+    let mut best = vec![f64::INFINITY; n];
+    let mut consider = |value: f64, places: &[usize]| {
+        let saved = |budget: usize| places.iter().map(|&place| toggles[place].saved[budget]).sum::<i128>();
+        if slack.iter().enumerate().all(|(budget, slack)| slack + saved(budget) >= 0) {
+            places.iter().for_each(|&place| best[place] = best[place].min(value));
         }
     };
-    for (place, &first) in open.iter().enumerate() {
-        consider(vec![first]);
-        for (next, &second) in open.iter().enumerate().skip(place + 1) {
-            consider(vec![first, second]);
-            for &third in &open[next + 1..] {
-                consider(vec![first, second, third]);
+    for first in 0..n {
+        let one = toggles[first].value;
+        consider(one, &[first]);
+        for second in first + 1..n {
+            let Some(between) = pairs[first * n + second] else { continue };
+            let two = one + toggles[second].value + between;
+            consider(two, &[first, second]);
+            for third in second + 1..n {
+                if let (Some(a), Some(b)) = (pairs[first * n + third], pairs[second * n + third]) {
+                    consider(two + toggles[third].value + a + b, &[first, second, third]);
+                }
             }
         }
     }
-    moves.sort_by(|a, b| a.0.total_cmp(&b.0));
-    let mut units = Vec::new();
-    for unit in moves.into_iter().flat_map(|(_, units)| units) {
-        if units.len() < most && !units.contains(&unit) && !but.contains(&unit) {
-            units.push(unit);
-        }
-    }
-    units
+    let mut order: Vec<_> = (0..n).filter(|&place| best[place] < f64::INFINITY).collect();
+    order.sort_by(|&a, &b| best[a].total_cmp(&best[b]));
+    let units = order.into_iter().map(|place| toggles[place].unit).filter(|unit| !but.contains(unit));
+    units.take(most).collect()
 }
 
 /// The effects around a selection.
@@ -63,7 +71,9 @@ impl<'a> Local<'a> {
         self.extend(0, &mut Vec::new(), &mut found);
         found.retain(|(_, named)| !known.contains_key(named));
         found.sort_by(|a, b| a.0.total_cmp(&b.0));
-        found.dedup_by(|a, b| a.1 == b.1);
+        // All parts of a unit by themselves are the unit.
+        let mut seen = BTreeSet::new();
+        found.retain(|(_, named)| seen.insert(named.clone()));
         found.into_iter().take(most).map(|(_, named)| named).collect()
     }
 
@@ -78,6 +88,11 @@ impl<'a> Local<'a> {
         }
         if places.len() < AT_ONCE {
             for place in from..self.units.len() {
+                let nested =
+                    |&other: &usize| self.problem.tree.is_nested(self.units[place], self.units[other]);
+                if places.iter().any(nested) {
+                    continue;
+                }
                 places.push(place);
                 self.extend(place + 1, places, found);
                 places.pop();

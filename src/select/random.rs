@@ -25,5 +25,5 @@ impl Solver for RandomOrder {
 pub(super) fn draw(problem: &Problem, random: &Random, index: u64) -> Vec<bool> {
     let mut order: Vec<_> = problem.tree.leaves().collect();
     order.shuffle(&mut random.stream("random selection", index));
-    problem.fill(order).expect("`Problem::check` found the budgets reachable")
+    problem.fill(&problem.rules, order).expect("`Problem::check` found the budgets reachable")
 }

@@ -60,6 +60,13 @@ impl Rules {
         }
     }
 
+    /// The selection that takes only what must go.
+    pub fn least(&self, tree: &Tree) -> Vec<bool> {
+        let mut named: Vec<_> = self.goes.iter().map(|&goes| goes == Some(true)).collect();
+        tree.settle(&mut named);
+        named
+    }
+
     /// Whether a selection keeps to the rules.
     pub fn allow(&self, tree: &Tree, named: &[bool]) -> bool {
         (0..self.goes.len()).all(|unit| self.goes[unit].is_none_or(|goes| goes == tree.is_gone(named, unit)))

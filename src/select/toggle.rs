@@ -1,6 +1,6 @@
 //! One step from a selection to another: a unit goes, or comes back.
 
-use super::Problem;
+use super::{Problem, Rules};
 
 /// A unit toggled in a selection.
 pub(super) struct Toggle {
@@ -41,6 +41,13 @@ impl Problem {
         Toggle { unit, root, value, saved: self.budgets.iter().map(saved).collect(), changes }
     }
 
+    /// Whether two toggles can be made at once: neither unit lies inside the other, and no unit is changed by both.
+    pub(super) fn is_apart(&self, one: &Toggle, two: &Toggle) -> bool {
+        let shared = |unit: usize| two.changes.iter().any(|&(other, _)| other == unit);
+        one.root != two.root
+            || !(self.tree.is_nested(one.unit, two.unit) || one.changes.iter().any(|&(unit, _)| shared(unit)))
+    }
+
     /// What the changes of two toggles cost together.
     pub(super) fn between(&self, one: &Toggle, two: &Toggle) -> f64 {
         if self.gram.is_empty() {
@@ -50,23 +57,23 @@ impl Problem {
         pairs.map(|(a, b)| a.1 * b.1 * self.gram[a.0 * self.units.len() + b.0]).sum()
     }
 
-    /// Names units in an order until every budget is reached; nothing where that cannot be.
-    pub(super) fn fill(&self, order: impl IntoIterator<Item = usize>) -> Option<Vec<bool>> {
-        let mut named = self.least();
+    /// Names units in an order until every budget is reached under `rules`; nothing where that cannot be.
+    pub(super) fn fill(&self, rules: &Rules, order: impl IntoIterator<Item = usize>) -> Option<Vec<bool>> {
+        let mut named = rules.least(&self.tree);
         for unit in order {
             if self.reaches(&named) {
                 break;
             }
-            if self.rules.goes(unit) == Some(false) || self.tree.is_gone(&named, unit) {
+            if rules.goes(unit) == Some(false) || self.tree.is_gone(&named, unit) {
                 continue;
             }
             let before = named.clone();
             self.tree.toggle(&mut named, unit);
             // All parts of what must stay.
-            if !self.rules.allow(&self.tree, &named) {
+            if !rules.allow(&self.tree, &named) {
                 named = before;
             }
         }
-        (self.reaches(&named) && self.rules.allow(&self.tree, &named)).then_some(named)
+        (self.reaches(&named) && rules.allow(&self.tree, &named)).then_some(named)
     }
 }

@@ -63,6 +63,13 @@ impl Tree {
         (unit + 1..self.len()).filter(move |&other| self.around(other).any(|parent| parent == unit))
     }
 
+    /// Whether one of two units lies inside the other, or is the other.
+    pub fn is_nested(&self, one: usize, two: usize) -> bool {
+        one == two
+            || self.around(one).any(|around| around == two)
+            || self.around(two).any(|around| around == one)
+    }
+
     /// Whether `unit` goes when the units `named` go.
     pub fn is_gone(&self, named: &[bool], unit: usize) -> bool {
         named[unit] || self.around(unit).any(|parent| named[parent])

@@ -1,4 +1,4 @@
-//! Layers, U-Nets and the optimiser on a GPU against the CPU: `tests/gpu/run.sh` runs them.
+//! Layers, U-Nets, the optimiser and the walk on a GPU against the CPU: `tests/gpu/run.sh` runs them.
 //!
 //! The device is `LAPTOP_DIFF_TEST_DEVICE`, cuda:0 if that is not set; on the CPU the tests check themselves, in f32.
 
@@ -11,9 +11,13 @@ use std::collections::HashMap;
 use candle_core::{DType, Device, Result, Tensor, Var};
 use candle_nn::VarBuilder;
 use laptop_diff::backend::{DeviceChoice, Random};
+use laptop_diff::base::Interrupt;
+use laptop_diff::base::progress::Silent;
+use laptop_diff::data::Calibration;
 use laptop_diff::model::unet::{Conditioning, UNet};
 use laptop_diff::nn::optim::AdamW;
 use laptop_diff::nn::{self, Conv2d, GroupNorm, LayerNorm, Linear, backward};
+use laptop_diff::score::{Limits, ScoreError, Work, traverse};
 
 use golden::{Golden, UNETS, relative_l2};
 
@@ -211,5 +215,49 @@ fn the_optimiser_takes_the_steps_it_takes_on_the_cpu() -> Result<()> {
     };
     let distance = relative_l2(&run(&device())?, &run(&Device::Cpu)?);
     assert!(distance <= 1e-6, "{distance:.1e} off");
+    Ok(())
+}
+
+/// The losses of all units by a walk, on the device and in f32 on the CPU.
+#[test]
+#[ignore = "needs a CUDA device"]
+fn the_walk_finds_the_losses_that_it_finds_on_the_cpu() -> std::result::Result<(), ScoreError> {
+    let device = device();
+    let losses = |golden: &Golden, flowing, device: &Device| -> std::result::Result<Vec<f64>, ScoreError> {
+        let unet = Trainable::new(golden, flowing, device)?.unet;
+        let conditioning = golden.conditioning();
+        let there = |tensor: &Tensor| tensor.to_device(device);
+        let points = Calibration {
+            sample: there(&golden.input("sample"))?,
+            noise: there(&golden.input("sample"))?,
+            timestep: there(&golden.input("timestep"))?,
+            encoder_hidden_states: there(&conditioning.encoder_hidden_states)?,
+            text_embeds: conditioning.text_embeds.as_ref().map(there).transpose()?,
+            time_ids: conditioning.time_ids.as_ref().map(there).transpose()?,
+        };
+        let (folder, interrupt) = (tempfile::tempdir().expect("a folder"), Interrupt::default());
+        let work = Work {
+            limits: Limits::default(),
+            checkpoint: folder.path(),
+            progress: &Silent,
+            interrupt: &interrupt,
+        };
+        let gram = traverse(&unet, &points, None, &work)?.gram;
+        Ok((0..gram.units().len()).map(|unit| gram.at(unit, unit)).collect())
+    };
+    for &(flowing, _) in types(&device) {
+        // A loss is a square: twice the relative error of a difference of two predictions.
+        let tolerance = if flowing == DType::F32 { 1e-3 } else { 0.3 };
+        for name in UNETS {
+            let golden = Golden::open(name);
+            let found = losses(&golden, flowing, &device)?;
+            let wanted = losses(&golden, DType::F32, &Device::Cpu)?;
+            let most = wanted.iter().copied().fold(0.0, f64::max);
+            for (unit, (found, wanted)) in found.iter().zip(&wanted).enumerate() {
+                let off = (found - wanted).abs() / wanted.max(1e-3 * most);
+                assert!(off <= tolerance, "{name}, {flowing:?}: the loss of unit {unit} is {off:.1e} off");
+            }
+        }
+    }
     Ok(())
 }

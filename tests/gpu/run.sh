@@ -20,7 +20,7 @@ executable() {
 build() {
     mkdir -p "$1"
     local built
-    for name in gpu layers unet; do
+    for name in gpu layers unet score; do
         local what=(bench --bench "$name")
         [ "$name" = gpu ] && what=(test --release --test gpu)
         built=$(cargo "${what[@]}" --features cuda --no-run --message-format=json | executable "$name")
@@ -37,6 +37,8 @@ run() {
     local only=()
     [ -n "${SKIP_LARGE:-}" ] && only=(nano sd15)
     "$1/unet" --python "$python" --device "$device" --dtype bf16 --compile "${only[@]}"
+    echo "== scoring all units: the walk, the plain way, diffusers"
+    "$1/score" --python "$python" --device "$device"
 }
 
 case ${1:-} in
