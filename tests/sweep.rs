@@ -61,6 +61,13 @@ fn are(record: &Value, state: &str) -> BTreeSet<String> {
     each(record, "state").into_iter().filter(|(_, found)| found == state).map(|(id, _)| id).collect()
 }
 
+/// How many parts of evaluations are in the cache.
+fn parts(sandbox: &Sandbox) -> usize {
+    let entries = fs::read_dir(sandbox.path("cache/v1/entries")).expect("entries").flatten();
+    let is_part = |text: String| text.contains("\"part\"");
+    entries.filter(|entry| fs::read_to_string(entry.path()).is_ok_and(is_part)).count()
+}
+
 /// How often a stage was started in all runs of a name.
 fn starts(sandbox: &Sandbox, name: &str) -> BTreeMap<String, usize> {
     let log = fs::read_to_string(sandbox.path("runs").join(name).join("events.jsonl")).expect("a log");
@@ -90,16 +97,20 @@ fn what_no_value_reaches_runs_once_and_another_value_runs_alone() {
     assert!(starts(&sandbox, "small").values().all(|&count| count == 1));
     assert!(sandbox.path("runs/small/student@ratio=0.3/unet/config.json").is_file());
 
-    // The teacher was measured once for both branches.
-    let entries = fs::read_dir(sandbox.path("cache/v1/entries")).expect("entries").flatten();
-    let parts =
-        entries.filter(|entry| fs::read_to_string(entry.path()).is_ok_and(|text| text.contains("\"part\"")));
-    assert_eq!(parts.count(), 3, "a teacher and two students");
+    assert_eq!(parts(&sandbox), 3, "a teacher for both branches, and two students");
 
     expect_code(&sandbox.run(&["sweep", "small.yaml", "--over", "selection.ratio=0.3,0.4,0.50"]), 0);
     let again = record(&sandbox, "small");
     assert_eq!(are(&again, "done"), branches("0.4").into());
     assert_eq!(are(&again, "cached"), all);
+    assert_eq!(parts(&sandbox), 4, "a student more");
+    // What is measured, and how, is a matter of the teacher's part too; the plan and other models are not.
+    for (change, found) in [("result.metrics=[output-loss]", 6), ("result.plan=selection", 6)] {
+        let single =
+            ["run", "small.yaml", "--set", "selection.ratio=0.3", "--set", "result.metrics=[output-loss]"];
+        expect_code(&sandbox.run(&[&single[..], &["--set", change]].concat()), 0);
+        assert_eq!(parts(&sandbox), found, "{change}");
+    }
 
     // A score of another batch is another score; a selection reads one of the two.
     let output = sandbox.run(&["run", "small.yaml", "--until", "selection", "--over", "scores.batch=1,2"]);
@@ -142,6 +153,16 @@ fn a_branch_is_what_set_gives() {
         assert_eq!(keys.get(&branch), Some(&key), "{branch}");
         assert_eq!(digests[&branch], artefacts(&one)[&id], "{branch}");
     }
+    // Each plan is priced with the scores of its own seed.
+    let page = fs::read_to_string(sandbox.path("runs/small/report.html")).expect("a report");
+    for id in keys.keys().filter(|id| id.starts_with("selection@")) {
+        let plan = fs::read(sandbox.path("runs/small").join(id).join("plan.json")).expect("a plan");
+        let plan: Value = serde_json::from_slice(&plan).expect("JSON");
+        let sum = plan["predicted"]["objective"].as_f64().expect("a sum of scores");
+        assert!(page.contains(&format!(">{sum:.3e}</text>")), "{id}: {sum:.3e}");
+    }
+    assert_eq!(page.matches("id=\"").count(), 0, "no id is there twice");
+
     // `--set` takes an axis of the file away.
     sandbox.write("small.yaml", &format!("{PIPELINE}sweep: {{ selection.ratio: [0.3, 0.4] }}\n"));
     let output = sandbox.run(&["graph", "small.yaml", "--set", "selection.ratio=0.3"]);
@@ -151,8 +172,14 @@ fn a_branch_is_what_set_gives() {
 
 #[test]
 fn a_failure_stays_in_its_branch_and_the_report_shows_the_others() {
-    let sandbox =
-        sandbox("sweep:\n  selection.criterion: [magnitude, random]\n  selection.ratio: [0.3, 0.999, 0.5]\n");
+    // Another plan that stands last, and that no student was made by.
+    let sandbox = sandbox(
+        "  - { id: other, use: select, with: { scores: scores, criterion: magnitude, ratio: 0.05 } }
+sweep:
+  selection.criterion: [magnitude, random]
+  selection.ratio: [0.3, 0.999, 0.5]
+",
+    );
     let output = sandbox.run(&["run", "small.yaml", "--keep-going"]);
     expect(
         &output,
@@ -161,7 +188,7 @@ fn a_failure_stays_in_its_branch_and_the_report_shows_the_others() {
             "2 stages failed",
             "selection@criterion=magnitude,ratio=0.999",
             "select::ratio_unreachable",
-            "15 ran, 0 cached, 2 failed, 4 skipped",
+            "16 ran, 0 cached, 2 failed, 4 skipped",
         ],
     );
     let record = record(&sandbox, "small");
@@ -173,24 +200,42 @@ fn a_failure_stays_in_its_branch_and_the_report_shows_the_others() {
     let page =
         fs::read_to_string(sandbox.path("runs/small/report.html")).expect("a report of what came about");
     assert!(!page.contains("<script"));
-    for text in [
-        "selection × 6",
-        "Sweep over",
-        "share of parameters removed",
-        "<polyline",
-        "output-loss",
-        "which failed",
-    ] {
+    for text in ["selection × 6", "Sweep over", "which failed"] {
         assert!(page.contains(text), "{text:?} is not in the report");
+    }
+    let plots = page.split("class=\"plots\"").nth(1).and_then(|rest| rest.split("<table").next());
+    let plots = plots.expect("plots before the table");
+    for text in ["share of parameters removed", "<polyline", "output-loss", "random"] {
+        assert!(plots.contains(text), "{text:?} is not in the plots");
     }
     let rows =
         page.split("class=\"sweep\"").nth(1).and_then(|rest| rest.split("</table>").next()).expect("a table");
     assert_eq!(rows.matches("<tr>").count(), 1 + 6);
+    let other = fs::read(sandbox.path("runs/small/other/plan.json")).expect("a plan");
+    let other: Value = serde_json::from_slice(&other).expect("JSON");
+    let ratio = 100.0 * other["ratio_reached"].as_f64().expect("a share");
+    assert!(
+        !rows.contains(&format!("{ratio:.1} %")),
+        "a row has the plan that its student was made by: {rows}"
+    );
 
     let again = sandbox.run(&["sweep", "small.yaml", "--over", "selection.ratio=0.3,0.5"]);
-    expect(&again, 0, &["0 ran, 15 cached"]);
+    expect(&again, 0, &["0 ran, 16 cached"]);
     let page = fs::read_to_string(sandbox.path("runs/small/report.html")).expect("a newer report");
     assert!(!page.contains("which failed"), "the report is of the sweep as it is now");
+
+    // Going only so far where all is there leaves the page; what cannot be read is told in its place.
+    let again = ["sweep", "small.yaml", "--over", "selection.ratio=0.3,0.5", "--until", "selection"];
+    expect_code(&sandbox.run(&again), 0);
+    let path = sandbox.path("runs/small/report.html");
+    assert_eq!(fs::read_to_string(&path).expect("the report"), page);
+    let run = ["sweep", "small.yaml", "--over", "selection.ratio=0.3,0.5"];
+    expect_code(&sandbox.run(&run), 0);
+    let plan = fs::canonicalize(sandbox.path("runs/small/other/plan.json")).expect("a plan");
+    fs::write(plan, "{}").expect("writable");
+    expect_code(&sandbox.run(&["report", "runs/small", "--out", "page.html"]), 0);
+    let page = fs::read_to_string(sandbox.path("page.html")).expect("a report in spite of one file");
+    assert!(page.contains("cannot be shown") && page.contains("<polyline"), "the rest is shown");
 }
 
 #[test]
@@ -251,6 +296,22 @@ fn a_wrong_axis_says_where_it_is_and_what_would_be_right() {
     flag("selektion.ratio=0.3", 3, &["after --over selektion.ratio=0.3", "did you mean `selection`"]);
     flag("selection.ratio=0.3,1.5", 3, &["after --over", "`ratio` is 1.5", "above 0 and below 1"]);
     flag("selection.ratio=", 3, &["is empty"]);
+    let swept = sandbox("sweep: { result.models: [{ teacher: teacher, pruned: student }] }\n");
+    for flags in [
+        ["--over", "selection.ratio=0.3,0.4", "--set", "selection.ratio=0.5"],
+        ["--set", "result.models.pruned=teacher", "--until", "result"],
+    ] {
+        expect(
+            &swept.run(&[&["sweep", "small.yaml"], &flags[..]].concat()),
+            2,
+            &["already tries several values"],
+        );
+    }
+    let until = |id: &str, words: &[&str]| {
+        expect(&swept.run(&["run", "small.yaml", "--until", id]), 2, words);
+    };
+    until("resutl", &["did you mean `result`", "`teacher`, `points`"]);
+    until("resutl@models=x", &["run::unknown_stage", "result@models="]);
     expect(&sandbox("").run(&["sweep", "small.yaml"]), 2, &["cli::nothing_to_sweep", "--over"]);
 }
 
@@ -258,7 +319,7 @@ fn a_wrong_axis_says_where_it_is_and_what_would_be_right() {
 fn a_plan_counts_and_the_shipped_sweeps_are_right() {
     let sandbox = Sandbox::new();
     for (name, summary) in [
-        ("nano-criteria", "76 stages in 24 combinations of criterion and ratio: 0 cached, 76 to run"),
+        ("nano-criteria", "166 stages in 54 combinations of criterion and ratio: 0 cached, 166 to run"),
         ("nano-sweep", "17 stages in 3 combinations of ratio: 0 cached, 17 to run"),
     ] {
         let output = sandbox.run(&["plan", &root().join(format!("pipelines/{name}.yaml")).to_string_lossy()]);

@@ -51,7 +51,7 @@ pub(super) enum CliError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Stage(#[from] StageError),
-    #[error("{} has no `sweep:`, and no --over says what to try", path.display())]
+    #[error("nothing of {} is swept: it has no `sweep:` that --set left, and no --over says what to try", path.display())]
     #[diagnostic(
         code(cli::nothing_to_sweep),
         help("add --over ID.PARAMETER=VALUE,VALUE as in --over selection.ratio=0.3,0.5")

@@ -23,7 +23,7 @@ Examples:
 pub(super) struct ExportCommand {
     /// A diffusers model directory, whole or pruned
     model: PathBuf,
-    /// For which program (`laptop-diff list profiles`)
+    /// For which program (`laptop-diff list exports`)
     #[arg(long, value_name = "PROFILE")]
     to: String,
     /// The folder or file to write [default: the model's name with the profile's, in this folder]

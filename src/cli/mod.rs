@@ -12,6 +12,7 @@ mod plan;
 mod report;
 mod run;
 mod schema;
+mod sweep;
 
 use std::panic;
 use std::process::ExitCode as ProcessExitCode;
@@ -41,7 +42,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Run(run::Run),
-    Sweep(run::Sweep),
+    Sweep(sweep::Sweep),
     Plan(plan::PlanCommand),
     Graph(graph::GraphCommand),
     Report(report::Report),

@@ -20,7 +20,8 @@ pub(super) struct PipelineArguments {
     /// Give one value of the file: ID.PARAMETER=VALUE, or seed=VALUE; may be repeated
     #[arg(long, value_name = "ID.PARAMETER=VALUE")]
     set: Vec<String>,
-    /// Try several values, in place of those of the file's `sweep:`; may be repeated, for all combinations
+    /// Try several values of one parameter, in place of those that the file's `sweep:` has of it; may be repeated, for all
+    /// combinations
     #[arg(long, value_name = "ID.PARAMETER=VALUE,VALUE")]
     over: Vec<String>,
 }

@@ -9,7 +9,7 @@ use super::options::{PipelineArguments, SettingsArguments};
 use super::output::{print, print_json, table};
 use crate::base::units;
 use crate::cache::Store;
-use crate::config::Pipeline;
+use crate::config::{self, Pipeline};
 use crate::plan::{Forecast, Outcome, explain};
 use crate::run::ExitCode;
 
@@ -57,7 +57,7 @@ impl PlanCommand {
 /// `74 stages in 24 combinations of criterion and ratio: 50 cached, 24 to run`.
 fn summary(pipeline: &Pipeline, forecasts: &[Forecast]) -> String {
     let cached = forecasts.iter().filter(|forecast| forecast.outcome.is_cached()).count();
-    let combinations: usize = pipeline.axes.iter().map(|axis| axis.values.len()).product();
+    let combinations = config::combinations(&pipeline.axes);
     let axes: Vec<_> = pipeline.axes.iter().map(|axis| axis.name.as_str()).collect();
     let sweep = match axes.as_slice() {
         [] => String::new(),

@@ -1,5 +1,4 @@
-//! `laptop-diff run`, and `laptop-diff sweep`, which runs several values of a parameter: what is missing is run, what was
-//! cut off goes on, and the report is written.
+//! `laptop-diff run`: what is missing is run, what was cut off goes on, and the report is written.
 
 use std::path::Path;
 
@@ -12,7 +11,7 @@ use crate::cache::Store;
 use crate::config::Pipeline;
 use crate::plan::Graph;
 use crate::report;
-use crate::run::{self, Job, Options, RunError, RunRecord, State, execute};
+use crate::run::{self, Job, Options, RunError, RunRecord, StageRecord, State, execute};
 use crate::ui::Style;
 
 /// Run a pipeline: what is missing is made, what was cut off goes on, what is there is kept
@@ -26,7 +25,7 @@ Examples:
 The run folder runs/NAME/ then holds report.html, run.json, events.jsonl and a link to each stage's artefact.")]
 pub(super) struct Run {
     #[command(flatten)]
-    pipeline: PipelineArguments,
+    pub(super) pipeline: PipelineArguments,
     /// Run only this stage and what it needs; in a sweep ID or one branch, ID@AXIS=VALUE
     #[arg(long, value_name = "ID")]
     until: Option<String>,
@@ -43,38 +42,13 @@ pub(super) struct Run {
     settings: SettingsArguments,
 }
 
-/// Run a pipeline for several values of its parameters: stages that no value reaches run once
-#[derive(Args)]
-#[command(after_help = "\
-Examples:
-  laptop-diff sweep pipelines/nano50.yaml --over selection.ratio=0.3,0.5,0.7
-  laptop-diff sweep pipelines/nano50.yaml --over selection.criterion=output-loss,magnitude --over selection.ratio=0.3,0.5
-  laptop-diff sweep pipelines/nano-criteria.yaml --keep-going   # the values of the file's `sweep:`
-
-It is `laptop-diff run` of a file with a `sweep:` block. A stage that the values reach runs once for each combination of
-them, as `selection@ratio=0.3`; what is there already, by whatever way, is kept. The report shows all of them together.")]
-pub(super) struct Sweep {
-    #[command(flatten)]
-    run: Run,
-}
-
-impl Sweep {
-    pub(super) fn execute(self) -> Result<(), CliError> {
-        let (pipeline, graph) = self.run.pipeline.read()?;
-        if pipeline.axes.is_empty() {
-            return Err(CliError::NothingToSweep { path: pipeline.path });
-        }
-        self.run.run(&pipeline, &graph)
-    }
-}
-
 impl Run {
     pub(super) fn execute(self) -> Result<(), CliError> {
         let (pipeline, graph) = self.pipeline.read()?;
         self.run(&pipeline, &graph)
     }
 
-    fn run(self, pipeline: &Pipeline, graph: &Graph) -> Result<(), CliError> {
+    pub(super) fn run(self, pipeline: &Pipeline, graph: &Graph) -> Result<(), CliError> {
         let settings = self.settings.load()?;
         let store = Store::open(&settings.cache)?;
         let interrupt = run::signals::listen();
@@ -98,26 +72,29 @@ impl Run {
         let before = RunRecord::read(&folder).ok();
         let ended = execute(&job);
         let page = folder.join(report::FILE);
-        match &ended {
+        let is_due = match &ended {
+            Ok(record) => is_stale(record, before.as_ref(), &page),
+            // Before anything began, there is nothing new to show.
+            Err(RunError::UnknownStage { .. } | RunError::Config(_) | RunError::Interrupted(_)) => false,
             // What came about beside the failure is worth a page, and the page says what is missing.
-            Err(RunError::Stage { .. } | RunError::Bug { .. } | RunError::Several { .. })
-                if self.keep_going =>
-            {
-                report::write(&[folder], &page)?;
-            }
-            Ok(record) if is_stale(record, before.as_ref(), &page) => report::write(&[folder], &page)?,
-            _ => {}
-        }
-        Ok(ended.map(drop)?)
+            Err(_) => true,
+        };
+        let written = if is_due { report::write(&[folder], &page) } else { Ok(()) };
+        // The run's own error comes first.
+        ended?;
+        Ok(written?)
     }
 }
 
-/// Whether the page does not show what this run has. A run that found everything cached as it was leaves it alone.
+/// Whether the page does not show what this run has. A run that found everything cached as it was leaves it alone, also
+/// where it went only so far.
 fn is_stale(record: &RunRecord, before: Option<&RunRecord>, page: &Path) -> bool {
-    let shown = |record: &RunRecord| -> Vec<_> {
-        record.stages.iter().map(|stage| (stage.id.clone(), stage.key)).collect()
+    let digest = |stage: &StageRecord| stage.artefact.as_ref().map(|artefact| artefact.digest);
+    let differs = |(old, new): (&StageRecord, &StageRecord)| {
+        old.id != new.id || (digest(new).is_some() && digest(new) != digest(old))
     };
-    record.count(State::Done) > 0
-        || !page.is_file()
-        || before.is_none_or(|before| shown(before) != shown(record))
+    let is_other = |before: &RunRecord| {
+        before.stages.len() != record.stages.len() || before.stages.iter().zip(&record.stages).any(differs)
+    };
+    record.count(State::Done) > 0 || !page.is_file() || before.is_none_or(is_other)
 }

@@ -10,7 +10,7 @@ pub mod pipeline;
 pub mod schema;
 pub mod settings;
 mod source;
-mod suggest;
+pub(crate) mod suggest;
 mod sweep;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -21,4 +21,4 @@ pub use overrides::Override;
 pub use pipeline::{Pipeline, StageEntry};
 pub use settings::Settings;
 pub use source::{Place, Source};
-pub use sweep::{Axis, Branch};
+pub use sweep::{Axis, Branch, combinations};

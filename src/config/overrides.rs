@@ -64,6 +64,24 @@ impl Override {
         Ok(Self { given: flag, path, change })
     }
 
+    /// A value that is set is not swept too, and is no piece of one that is.
+    fn refuse_overlap(&self, document: &Value, all: &[Self]) -> Result<(), ConfigError> {
+        let Change::Set(_) = self.change else { return Ok(()) };
+        let is_axis =
+            |other: &&Self| matches!(other.change, Change::Sweep(_)) && overlap(&other.path, &self.path);
+        let file = document.get("sweep").and_then(Value::as_mapping).into_iter().flat_map(Mapping::keys);
+        let own = self.path.join(".");
+        let within = file.filter_map(Value::as_str).find(|axis| {
+            let path: Vec<String> = axis.split('.').map(str::to_owned).collect();
+            *axis != own && overlap(&path, &self.path)
+        });
+        let by = all.iter().find(is_axis).map(|other| other.given.clone());
+        let Some(by) = by.or(within.map(|axis| format!("sweep: {axis}"))) else { return Ok(()) };
+        let message = format!("`{by}` already tries several values of this");
+        let help = "keep one of the two".to_owned();
+        Err(Problem::Override { given: self.given.clone(), message, help }.into())
+    }
+
     fn apply(&self, document: &mut Value) -> Result<(), ConfigError> {
         let axis = Value::from(self.path.join("."));
         match &self.change {
@@ -96,12 +114,20 @@ pub(super) fn apply(source: &Source, overrides: &[Override]) -> Result<Source, C
     let mut document: Value =
         serde_yaml::from_str(source.text()).map_err(|error| ConfigError::of_yaml(&error, source, within))?;
     for change in overrides {
+        change.refuse_overlap(&document, overrides)?;
+    }
+    for change in overrides {
         change.apply(&mut document)?;
     }
     let text =
         serde_yaml::to_string(&document).map_err(|error| ConfigError::of_yaml(&error, source, within))?;
     let given: Vec<_> = overrides.iter().map(|change| change.given.as_str()).collect();
     Ok(Source::new(format!("{} after {}", source.name(), given.join(" ")), text))
+}
+
+/// Whether two paths lead to the same value, or one to what the other's holds.
+pub(super) fn overlap(one: &[String], other: &[String]) -> bool {
+    one.starts_with(other) || other.starts_with(one)
 }
 
 /// Puts a value into the document. A file without the shape of a pipeline is left as it is: it is refused with its line

@@ -143,15 +143,18 @@ impl Pipeline {
     /// Where the value of a stage's parameter stands: in the stage, or in `sweep:`.
     pub fn place(&self, stage: usize, parameter: &str) -> Place {
         let entry = &self.stages[stage];
+        let whole = format!("{}.{parameter}", entry.origin);
         let swept = self.axes.iter().find_map(|axis| {
             let value = entry.branch.get(&axis.name)?;
-            let index = axis.values.iter().position(|other| other == value)?;
-            (axis.parameter == format!("{}.{parameter}", entry.origin)).then_some((axis, index))
+            let index = axis.values.iter().position(|other| other == value)?.to_string();
+            // The axis may hold what is asked for: `result.models` of `result.models.pruned`.
+            let within = whole
+                .strip_prefix(&axis.parameter)
+                .filter(|rest| rest.is_empty() || rest.starts_with('.'))?;
+            let steps = within.split('.').filter(|step| !step.is_empty());
+            Some(Place::value(["sweep", &axis.parameter, &index].into_iter().chain(steps)))
         });
-        swept.map_or_else(
-            || Place::parameter(entry.position, parameter),
-            |(axis, index)| Place::value(["sweep", &axis.parameter, &index.to_string()]),
-        )
+        swept.unwrap_or_else(|| Place::parameter(entry.position, parameter))
     }
 
     /// What a stage reads, by the names of [`Stage::files`]: files, each of which must be there, or repositories of

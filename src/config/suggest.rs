@@ -9,7 +9,7 @@ pub(super) fn closest<'a>(found: &str, known: impl IntoIterator<Item = &'a str>)
 }
 
 /// ``did you mean `ratio`? there are `scores`, `ratio` and `solver` ``.
-pub(super) fn help(found: &str, known: &[String]) -> String {
+pub(crate) fn help(found: &str, known: &[String]) -> String {
     let there = match known {
         [] => "there are none".to_owned(),
         names => format!("there {} {}", if names.len() == 1 { "is" } else { "are" }, list(names)),

@@ -18,7 +18,7 @@ use crate::base::Digest;
 /// Longer values are cut and made distinct by their hash, so that an id stays readable.
 const LONGEST_VALUE: usize = 24;
 
-/// The longest name of a folder on common file systems is 255 bytes.
+/// An id stays below this. The longest name of a folder on common file systems is 255 bytes.
 const LONGEST_ID: usize = 200;
 
 /// A swept parameter.
@@ -34,6 +34,11 @@ pub struct Axis {
 
 /// The values that a stage depends on, by the names of their axes. Empty outside of a sweep, and for shared stages.
 pub type Branch = BTreeMap<String, String>;
+
+/// How many combinations of their values axes have; one without any.
+pub fn combinations(axes: &[Axis]) -> usize {
+    axes.iter().map(|axis| axis.values.len()).product()
+}
 
 /// The block as it was read.
 pub(super) struct Sweep {
@@ -64,6 +69,19 @@ impl Sweep {
             if parameter != "seed" && !parameter.contains('.') {
                 return failed("this names no parameter of a stage".to_owned(), place.key());
             }
+            if steps(parameter).iter().any(String::is_empty) {
+                return failed("a name is missing beside a dot".to_owned(), place.key());
+            }
+            if let Some(other) = sweep
+                .axes
+                .iter()
+                .find(|other| overrides::overlap(&steps(&other.parameter), &steps(parameter)))
+            {
+                return failed(
+                    format!("`{}`, which is swept too, is of the same value", other.parameter),
+                    place.key(),
+                );
+            }
             let Value::Sequence(values) = values else {
                 return failed("its values are not a list".to_owned(), place);
             };
@@ -84,7 +102,7 @@ impl Sweep {
         }
         let parameters: Vec<_> = sweep.axes.iter().map(|axis| axis.parameter.clone()).collect();
         for axis in &mut sweep.axes {
-            axis.name = shortest(&axis.parameter, &parameters);
+            axis.name = fit(&shortest(&axis.parameter, &parameters), LONGEST_ID);
         }
         Ok(Some(sweep))
     }
@@ -96,8 +114,10 @@ impl Sweep {
         read: impl Fn(Source) -> Result<Pipeline, ConfigError>,
     ) -> Result<Pipeline, ConfigError> {
         let (mut whole, mut stages, mut known) = (None, Vec::new(), HashSet::new());
-        let count: usize = self.values.iter().map(Vec::len).product();
-        for number in 0..count {
+        // What no axis reaches is taken from the file itself: in what is written anew a text such as `1.10` is 1.1.
+        let plain = read(source.clone()).map(|pipeline| pipeline.stages).unwrap_or_default();
+        let mut plain: Vec<_> = plain.into_iter().map(Some).collect();
+        for number in 0..combinations(&self.axes) {
             let chosen = self.combination(number);
             let set = self.set(source, &chosen)?;
             let mut one = read(set.clone()).map_err(|error| match read(source.clone()) {
@@ -107,6 +127,9 @@ impl Sweep {
             })?;
             for (index, axes) in self.reached(&one.stages).into_iter().enumerate().rev() {
                 let mut entry = one.stages.remove(index);
+                if axes.is_empty() {
+                    entry = plain.get_mut(index).and_then(Option::take).unwrap_or(entry);
+                }
                 entry.branch = axes.into_iter().map(|axis| self.choice(axis, &chosen)).collect();
                 entry.id = branch_id(&entry.origin, &entry.branch).into();
                 if known.insert(entry.id.clone()) {
@@ -238,13 +261,18 @@ fn show(value: &Value) -> String {
         }
         _ => serde_json::to_string(value).unwrap_or_default(),
     };
+    fit(&text, LONGEST_VALUE)
+}
+
+/// A text where it can be part of a folder's name and is no longer than this, else what is left of it and its hash.
+fn fit(text: &str, longest: usize) -> String {
     let fits = |c: char| c.is_ascii_alphanumeric() || "-_.+".contains(c);
-    if !text.is_empty() && text.len() <= LONGEST_VALUE && text.chars().all(fits) {
-        return text;
+    if !text.is_empty() && text.len() <= longest && text.chars().all(fits) {
+        return text.to_owned();
     }
     let plain: String = text.chars().map(|c| if fits(c) { c } else { '-' }).collect();
     let words: Vec<_> = plain.split('-').filter(|word| !word.is_empty()).collect();
-    let start: String = words.join("-").chars().take(LONGEST_VALUE - 9).collect();
+    let start: String = words.join("-").chars().take(longest - 9).collect();
     format!("{start}~{}", &Digest::of(text.as_bytes()).short()[..8])
 }
 
@@ -296,7 +324,7 @@ stages:
     }
 
     #[test]
-    fn an_axis_more_or_its_place_in_the_file_changes_no_id() {
+    fn a_value_more_and_the_order_of_axes_and_values_change_no_id() {
         let one = ids("  first.ratio: [0.3]\n  m.dtype: [f32, bf16]\n");
         let other = ids("  m.dtype: [bf16, f32]\n  first.ratio: [0.5, 0.3]\n");
         assert!(one.iter().all(|id| other.contains(id)), "{one:?} {other:?}");
@@ -316,6 +344,28 @@ stages:
         assert_eq!(lists.iter().collect::<BTreeSet<_>>().len(), lists.len());
         let long = branch_id(&"a".into(), &BTreeMap::from([("b".repeat(250), "1".to_owned())]));
         assert!(long.len() < 20 && long.starts_with("a@"), "{long}");
+        let names = ["first.with.a/b", "first.with.a b", "first.with.ü"]
+            .map(|name| fit(&shortest(name, &[name.to_owned()]), LONGEST_ID));
+        assert!(names[0].starts_with("a-b~") && names[2].starts_with('~'), "{names:?}");
+        assert_ne!(names[0], names[1]);
+    }
+
+    #[test]
+    fn what_no_axis_reaches_is_as_the_file_has_it() {
+        let text = TEXT.replace("model: nano }", "model: 1.10 }");
+        let pipeline = parse(&format!("{text}sweep: {{ first.ratio: [0.3, 0.4] }}\n")).expect("it is right");
+        let files = pipeline.stages[0].stage.files();
+        assert_eq!(files[0].path, std::path::Path::new("1.10"));
+        assert_eq!(pipeline.stages.len(), 2 + 2 * 2);
+    }
+
+    #[test]
+    fn a_place_inside_of_a_swept_value_is_found() {
+        let sweep = "sweep:\n  e.models: [{ model: m }, { other: m, model: m }]\n";
+        let pipeline = parse(&format!("{TEXT}{sweep}")).expect("it is right");
+        let last = pipeline.stages.len() - 1;
+        assert_eq!(pipeline.place(last, "models.other"), Place::value(["sweep", "e.models", "1", "other"]));
+        assert_eq!(pipeline.place(1, "ratio"), Place::parameter(1, "ratio"));
     }
 
     #[track_caller]
@@ -335,6 +385,9 @@ stages:
         wrong("  first.ratio: []\n", sweep, (10, 16), &["is empty"]);
         wrong("  first.ratio: 0.3\n", sweep, (10, 16), &["not a list"]);
         wrong("  first.ratio: [0.3, 0.30]\n", sweep, (10, 22), &["`0.3` is there twice"]);
+        wrong("  first..ratio: [0.3]\n", sweep, (10, 3), &["a name is missing"]);
+        let both = "  e.models: [{ model: m }]\n  e.models.model: [m]\n";
+        wrong(both, sweep, (11, 3), &["`e.models.model`", "`e.models`, which is swept too"]);
         wrong("  [0.3]\n", sweep, (10, 3), &["not a mapping"]);
         wrong(
             "  first.rato: [0.3]\n",

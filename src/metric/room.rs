@@ -1,5 +1,5 @@
 //! Where models sit their exam, one at a time in memory. What all of them share is read when the first one sits: where
-//! every model's part is kept from before, that is never.
+//! every model's part is kept from before and nothing is timed, that is never.
 
 use std::cell::{OnceCell, RefCell};
 use std::collections::{BTreeMap, HashMap};

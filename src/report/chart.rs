@@ -36,6 +36,8 @@ const COLOURS: [RGBColor; 7] = [
     RGBColor(90, 90, 90),
 ];
 const SIZE: (u32, u32) = (620, 330);
+/// Of the legend beside the plot: the height of a line, the room for a mark, and about the width of a letter.
+const LEGEND: (u32, u32, u32) = (18, 40, 7);
 /// A line of at most so many points has a mark at each.
 const MARKED: usize = 24;
 
@@ -63,7 +65,11 @@ pub(super) fn draw(chart: &Chart<'_>, series: &[Series]) -> Option<String> {
     }
     let mut svg = String::new();
     {
-        let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
+        let names = series.iter().map(|one| one.name.chars().count() as u32);
+        let legend = if series.len() > 1 { LEGEND.1 + LEGEND.2 * names.max().unwrap_or(0) } else { 0 };
+        let size = (SIZE.0 + legend, SIZE.1.max(LEGEND.0 * (series.len() as u32 + 2)));
+        let whole = SVGBackend::with_string(&mut svg, size).into_drawing_area();
+        let (area, beside) = whole.split_horizontally(SIZE.0);
         let wide = |(low, high): (f64, f64)| {
             let margin = if high > low { (high - low) * 0.04 } else { high.abs().max(1.0) * 0.1 };
             low - margin..high + margin
@@ -73,7 +79,8 @@ pub(super) fn draw(chart: &Chart<'_>, series: &[Series]) -> Option<String> {
         } else {
             plot(&area, chart, &series, wide(x), wide(y))
         };
-        drawn.expect("writing into a string cannot fail");
+        let told = if legend > 0 { self::legend(&beside, &series) } else { Ok(()) };
+        drawn.and(told).expect("writing into a string cannot fail");
     }
     Some(svg)
 }
@@ -108,30 +115,48 @@ where
     for (index, one) in series.iter().enumerate() {
         let colour = COLOURS[index % COLOURS.len()];
         let points = || one.points.iter().copied();
-        let is_marked = !one.line || one.points.len() <= MARKED;
-        if one.line && index >= COLOURS.len() {
+        if one.line && is_dashed(index) {
             context.draw_series(DashedLineSeries::new(points(), 7, 4, colour.stroke_width(2)))?;
         } else if one.line {
             context.draw_series(LineSeries::new(points(), colour.stroke_width(2)))?;
         }
-        let mark = move || Polygon::new(if is_marked { shape(index) } else { Vec::new() }, colour.filled());
-        let marks = points().filter(|_| is_marked).map(|point| EmptyElement::at(point) + mark());
-        let line = if one.line { vec![(-9, 0), (9, 0)] } else { Vec::new() };
-        context.draw_series(marks)?.label(&one.name).legend(move |(x, y)| {
-            let line = PathElement::new(line.clone(), colour.stroke_width(2));
-            EmptyElement::at((x + 10, y)) + line + mark()
-        });
-    }
-    if series.len() > 1 {
-        context
-            .configure_series_labels()
-            .position(free_corner(series, chart.log))
-            .background_style(WHITE.mix(0.85))
-            .border_style(BLACK.mix(0.2))
-            .label_font(("sans-serif", 12))
-            .draw()?;
+        let marks = points().filter(|_| one.is_marked());
+        context.draw_series(
+            marks.map(|at| EmptyElement::at(at) + Polygon::new(shape(index), colour.filled())),
+        )?;
     }
     Ok(())
+}
+
+/// A line for each series, beside the plot, where it hides nothing.
+fn legend<'a>(area: &DrawingArea<SVGBackend<'a>, Shift>, series: &[Series]) -> Result<(), DrawError<'a>> {
+    for (index, one) in series.iter().enumerate() {
+        let (colour, y) = (COLOURS[index % COLOURS.len()], (LEGEND.0 * (index as u32 + 1)) as i32);
+        let dashes: &[(i32, i32)] = match (one.line, is_dashed(index)) {
+            (false, _) => &[],
+            (true, false) => &[(4, 28)],
+            (true, true) => &[(4, 12), (20, 28)],
+        };
+        for &(from, to) in dashes {
+            area.draw(&PathElement::new([(from, y), (to, y)], colour.stroke_width(2)))?;
+        }
+        if one.is_marked() {
+            area.draw(&(EmptyElement::at((16, y)) + Polygon::new(shape(index), colour.filled())))?;
+        }
+        area.draw(&Text::new(one.name.as_str(), (LEGEND.1 as i32 - 4, y - 6), ("sans-serif", 12)))?;
+    }
+    Ok(())
+}
+
+/// Lines are dashed once the colours are used up.
+fn is_dashed(index: usize) -> bool {
+    index >= COLOURS.len()
+}
+
+impl Series {
+    fn is_marked(&self) -> bool {
+        !self.line || self.points.len() <= MARKED
+    }
 }
 
 /// The outline of a series' marks, in pixels around the point: circle, square, triangle, diamond, triangle on its tip.
@@ -143,30 +168,6 @@ fn shape(index: usize) -> Vec<(i32, i32)> {
         3 => vec![(0, -6), (5, 0), (0, 6), (-5, 0)],
         _ => vec![(0, 5), (5, -4), (-5, -4)],
     }
-}
-
-/// The corner of the plot with the fewest points: the legend goes there.
-fn free_corner(series: &[Series], log: bool) -> SeriesLabelPosition {
-    let scaled = |y: f64| if log { y.ln() } else { y };
-    let points = || series.iter().flat_map(|one| one.points.iter().map(|&(x, y)| (x, scaled(y))));
-    let middle = |pick: fn((f64, f64)) -> f64| {
-        let (low, high) = points()
-            .map(pick)
-            .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)));
-        (low + high) / 2.0
-    };
-    let (x, y) = (middle(|point| point.0), middle(|point| point.1));
-    let corners = [
-        (SeriesLabelPosition::UpperRight, true, true),
-        (SeriesLabelPosition::UpperLeft, false, true),
-        (SeriesLabelPosition::LowerRight, true, false),
-        (SeriesLabelPosition::LowerLeft, false, false),
-    ];
-    let crowd = |right: bool, upper: bool| {
-        points().filter(|point| (point.0 > x) == right && (point.1 > y) == upper).count()
-    };
-    let corners = corners.into_iter().min_by_key(|(_, right, upper)| crowd(*right, *upper));
-    corners.map_or(SeriesLabelPosition::UpperRight, |(corner, ..)| corner)
 }
 
 fn short(value: &f64) -> String {

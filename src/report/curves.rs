@@ -3,14 +3,13 @@
 use maud::{Markup, html};
 
 use super::chart::{Chart, Series};
-use super::folder::Measured;
 use super::sweep::{Curve, Row};
 use super::{quality, sections};
 use crate::config::Axis;
 use crate::metric::Better;
 
 /// All curves; nothing where no axis has numbers.
-pub(super) fn plots(axes: &[&Axis], rows: &[Row<'_>], curves: &[Curve<'_>], example: &Measured) -> Markup {
+pub(super) fn plots(axes: &[&Axis], rows: &[Row<'_>], curves: &[Curve<'_>]) -> Markup {
     let Some(x) = abscissa(axes) else { return html! {} };
     let mut others = axes.iter().copied().filter(|axis| *axis != x && axis.values.len() > 1);
     let lines = others.next();
@@ -25,6 +24,9 @@ pub(super) fn plots(axes: &[&Axis], rows: &[Row<'_>], curves: &[Curve<'_>], exam
     let is_drawn =
         |curve: &&Curve<'_>| rows.iter().any(|row| row.find(curve).is_some_and(|found| found.count > 1));
     let drawn: Vec<&Curve<'_>> = curves.iter().filter(is_drawn).collect();
+    if drawn.is_empty() {
+        return html! {};
+    }
     // With nothing else to tell apart, the models share a plot.
     let together = |a: &&Curve<'_>, b: &&Curve<'_>| a.metric == b.metric && lines.is_none();
     html! {
@@ -39,7 +41,7 @@ pub(super) fn plots(axes: &[&Axis], rows: &[Row<'_>], curves: &[Curve<'_>], exam
                             @for value in choice { ", " (value) }
                             (quality::arrow(rows.iter().find_map(|row| row.find(models[0])).map(|found| found.better)))
                         }
-                        (plot(&within, models, x, lines, example))
+                        (plot(&within, models, x, lines))
                     }
                 }
             }
@@ -49,23 +51,36 @@ pub(super) fn plots(axes: &[&Axis], rows: &[Row<'_>], curves: &[Curve<'_>], exam
 
 /// The axis to draw against: a ratio if one is swept, else the first that has numbers.
 fn abscissa<'a>(axes: &[&'a Axis]) -> Option<&'a Axis> {
-    let is_number = |value: &String| value.parse::<f64>().is_ok();
-    let numeric =
-        axes.iter().copied().filter(|axis| axis.values.len() > 1 && axis.values.iter().all(is_number));
+    let is_numeric = |axis: &&Axis| axis.values.len() > 1 && axis.values.iter().all(|value| is_number(value));
+    let numeric = axes.iter().copied().filter(is_numeric);
     numeric.min_by_key(|axis| !is_ratio(axis))
+}
+
+/// A value; a number needs the name of its axis beside it.
+pub(super) fn named(axis: &str, value: &str) -> String {
+    if is_number(value) { format!("{axis} {value}") } else { value.to_owned() }
+}
+
+fn is_number(value: &str) -> bool {
+    value.parse::<f64>().is_ok()
+}
+
+/// The teacher and what it reaches, where that is one number for all rows and not the zero of its distance to itself.
+fn teacher<'a>(rows: &[&Row<'a>], metric: &str) -> Option<(&'a str, f64)> {
+    let own = |row: &&Row<'a>| {
+        let metrics = &row.measured?.metrics;
+        Some((metrics.teacher.as_str(), metrics.get(&metrics.teacher, metric)?.value))
+    };
+    let mut all = rows.iter().filter_map(own);
+    let first = all.next().filter(|(_, value)| *value != 0.0)?;
+    all.all(|other| other == first).then_some(first)
 }
 
 fn is_ratio(axis: &Axis) -> bool {
     axis.parameter.ends_with(".ratio")
 }
 
-fn plot(
-    rows: &[&Row<'_>],
-    models: &[&Curve<'_>],
-    x: &Axis,
-    lines: Option<&Axis>,
-    example: &Measured,
-) -> Markup {
+fn plot(rows: &[&Row<'_>], models: &[&Curve<'_>], x: &Axis, lines: Option<&Axis>) -> Markup {
     // What was reached, since one criterion's plan may remove more than another's of the same ratio.
     let reached = |row: &Row<'_>| row.plan.filter(|_| is_ratio(x)).map(|plan| plan.ratio_reached);
     let at = |row: &Row<'_>| reached(row).or(row.value(x).parse().ok());
@@ -76,16 +91,21 @@ fn plot(
         Series { name: name.to_owned(), points, line: true }
     };
     let mut series: Vec<Series> = match lines {
-        Some(axis) => axis.values.iter().map(|value| line(value, models[0], Some((axis, value)))).collect(),
+        Some(axis) => {
+            let one = |value: &String| line(&named(&axis.name, value), models[0], Some((axis, value)));
+            axis.values.iter().map(one).collect()
+        }
         None => models.iter().map(|model| line(model.model, model, None)).collect(),
     };
     let metric = models[0].metric;
     let places = || series.iter().flat_map(|one| &one.points).map(|point| point.0);
     let ends = [places().fold(f64::INFINITY, f64::min), places().fold(f64::NEG_INFINITY, f64::max)];
-    let teacher = example.metrics.get(&example.metrics.teacher, metric).filter(|found| found.value != 0.0);
-    if let Some(found) = teacher {
-        let points = ends.map(|end| (end, found.value)).to_vec();
-        series.push(Series { name: example.metrics.teacher.clone(), points, line: true });
+    if let Some((name, value)) = teacher(rows, metric) {
+        series.push(Series {
+            name: name.to_owned(),
+            points: ends.map(|end| (end, value)).to_vec(),
+            line: true,
+        });
     }
     let found = rows.iter().find_map(|row| row.find(models[0]));
     let unit = found.map_or("", |found| found.unit.as_str());

@@ -1,5 +1,6 @@
 //! What a run folder holds, read for showing.
 
+use std::collections::{BTreeSet, VecDeque};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -7,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::ReportError;
 use crate::distill::HistoryLine;
 use crate::distill::history::{self, HISTORY_FILE};
-use crate::metric::{Metrics, Values};
+use crate::metric::{MetricError, Metrics, Values};
 use crate::prune::Export;
 use crate::run::{RunRecord, StageRecord};
 use crate::score::Scores;
@@ -27,6 +28,8 @@ pub(super) enum Shown {
     Losses(Vec<HistoryLine>),
     Metrics(Box<Measured>),
     Export(Export),
+    /// An older or newer program's, or damaged: why it cannot be shown.
+    Unreadable(String),
 }
 
 /// An evaluation.
@@ -43,9 +46,8 @@ impl Folder {
         let record = RunRecord::read(path).map_err(no_run)?;
         let mut shown = Vec::new();
         for stage in &record.stages {
-            if let Some(one) = show(stage)? {
-                shown.push((stage.id.to_string(), one));
-            }
+            let one = show(stage).unwrap_or_else(|why| Some(Shown::Unreadable(why)));
+            shown.extend(one.map(|one| (stage.id.to_string(), one)));
         }
         Ok(Self { record, shown })
     }
@@ -59,41 +61,73 @@ impl Folder {
         exports.collect()
     }
 
-    /// The first scores, along which plans are shown.
-    pub(super) fn scores(&self) -> Option<&Scores> {
-        self.shown.iter().find_map(|(_, shown)| match shown {
-            Shown::Scores(scores) => Some(scores),
-            _ => None,
-        })
-    }
-
     /// Every plan by its stage's id.
-    pub(super) fn plans(&self) -> Vec<(&str, &Plan)> {
-        let plans = self.shown.iter().filter_map(|(stage, shown)| match shown {
+    pub(super) fn plans(&self) -> impl Iterator<Item = (&str, &Plan)> {
+        self.shown.iter().filter_map(|(stage, shown)| match shown {
             Shown::Plan(plan) => Some((stage.as_str(), &**plan)),
             _ => None,
-        });
-        plans.collect()
+        })
     }
 
     /// The first plan, which the scores are shown with.
     pub(super) fn plan(&self) -> Option<&Plan> {
-        self.shown.iter().find_map(|(_, shown)| match shown {
-            Shown::Plan(plan) => Some(&**plan),
+        self.plans().next().map(|(_, plan)| plan)
+    }
+
+    /// The scores that a plan was chosen by.
+    pub(super) fn scores_of(&self, plan: &str) -> Option<&Scores> {
+        let index = self.record.stages.iter().position(|stage| stage.id.as_str() == plan)?;
+        match self.nearest(ArtefactKind::Scores, [index])? {
+            Shown::Scores(scores) => Some(scores),
             _ => None,
-        })
+        }
+    }
+
+    /// The plan by which what an evaluation measures was made: that of its models, not one that it reads beside them.
+    pub(super) fn plan_of(&self, evaluation: usize) -> Option<&Plan> {
+        let models = self.record.graph.inputs(evaluation).into_iter();
+        let models = models.map(|(_, from)| from);
+        let models = models.filter(|&from| self.record.graph.stage(from).output == ArtefactKind::Model);
+        match self.nearest(ArtefactKind::Plan, models)? {
+            Shown::Plan(plan) => Some(plan),
+            _ => None,
+        }
+    }
+
+    /// What there is to show of the nearest stage that makes `kind`, among some stages and what they read.
+    fn nearest(&self, kind: ArtefactKind, from: impl IntoIterator<Item = usize>) -> Option<&Shown> {
+        let graph = &self.record.graph;
+        let (mut queue, mut seen) = (VecDeque::from_iter(from), BTreeSet::new());
+        while let Some(index) = queue.pop_front() {
+            if graph.stage(index).output == kind {
+                return self.shown_of(graph.stage(index).id.as_str());
+            }
+            if seen.insert(index) {
+                queue.extend(graph.inputs(index).into_iter().map(|(_, from)| from));
+            }
+        }
+        None
+    }
+
+    /// What there is to show of a stage.
+    pub(super) fn shown_of(&self, id: &str) -> Option<&Shown> {
+        self.shown.iter().find(|(stage, _)| stage == id).map(|(_, shown)| shown)
     }
 }
 
-fn show(stage: &StageRecord) -> Result<Option<Shown>, ReportError> {
+/// What there is to show of a stage, or why it cannot be shown.
+fn show(stage: &StageRecord) -> Result<Option<Shown>, String> {
     let Some(artefact) = &stage.artefact else { return Ok(None) };
     let folder = &artefact.path;
-    let failed = |source: io::Error| ReportError::Artefact { path: folder.clone(), source };
+    let failed = |error: io::Error| format!("{}: {error}", folder.display());
     let kind = crate::stage::STAGES.iter().find(|info| info.name == stage.stage).map(|info| info.output);
     Ok(match kind {
         Some(ArtefactKind::Scores) => Some(Shown::Scores(Scores::open(folder).map_err(failed)?)),
         Some(ArtefactKind::Plan) => Some(Shown::Plan(Box::new(Plan::open(folder).map_err(failed)?))),
-        Some(ArtefactKind::Metrics) => Some(Shown::Metrics(Box::new(Measured::open(folder)?))),
+        Some(ArtefactKind::Metrics) => {
+            let measured = Measured::open(folder).map_err(|error| error.to_string())?;
+            Some(Shown::Metrics(Box::new(measured)))
+        }
         Some(ArtefactKind::Model) => match history::read(&folder.join(HISTORY_FILE)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             lines => Some(Shown::Losses(lines.map_err(failed)?)),
@@ -104,7 +138,7 @@ fn show(stage: &StageRecord) -> Result<Option<Shown>, ReportError> {
 }
 
 impl Measured {
-    fn open(folder: &Path) -> Result<Self, ReportError> {
+    fn open(folder: &Path) -> Result<Self, MetricError> {
         Ok(Self {
             metrics: Metrics::open(folder)?,
             timings: Metrics::open_timings(folder)?,

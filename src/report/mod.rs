@@ -19,7 +19,6 @@ use std::path::{Path, PathBuf};
 use miette::Diagnostic;
 
 use crate::base::files;
-use crate::metric::MetricError;
 
 use folder::Folder;
 
@@ -38,22 +37,6 @@ pub enum ReportError {
         /// Why its `run.json` cannot be read.
         source: io::Error,
     },
-    /// An artefact of the run.
-    #[error("cannot show {}: {source}", path.display())]
-    #[diagnostic(
-        code(report::artefact),
-        help("run the pipeline again: what is damaged or gone is made anew")
-    )]
-    Artefact {
-        /// The file or folder.
-        path: PathBuf,
-        /// Why it cannot be read.
-        source: io::Error,
-    },
-    /// The measurements of the run.
-    #[error(transparent)]
-    #[diagnostic(transparent)]
-    Metrics(#[from] MetricError),
     /// The page.
     #[error("cannot write {}: {source}", path.display())]
     #[diagnostic(code(report::write))]

@@ -54,17 +54,19 @@ fn run(folder: &Folder) -> Markup {
                 Shown::Scores(scores) => (sections::scores(scores, folder.plan().filter(|_| !is_sweep))),
                 Shown::Plan(plan) => {
                     (sections::plan(plan))
-                    @if let Some(scores) = folder.scores() { (plans::section(stage, plan, scores)) }
+                    @if let Some(scores) = folder.scores_of(stage) { (plans::section(stage, plan, scores)) }
                 }
                 Shown::Losses(lines) => (sections::losses(stage, lines)),
+                Shown::Unreadable(why) => (sections::unreadable(stage, why)),
                 Shown::Metrics(_) | Shown::Export(_) => {}
             }
         }
         @if is_sweep {
             (sweep::alone(folder))
-        } @else if let (Some(scores), [_, _, ..]) = (folder.scores(), folder.plans().as_slice()) {
-            h2 id="plans" { "Plans side by side" }
-            (plans::draw(&plans::of(&folder.plans(), scores), scores))
+        } @else if folder.plans().nth(1).is_some() {
+            h2 { "Plans side by side" }
+            @let scored = folder.plans().filter_map(|(stage, plan)| Some((stage.to_owned(), plan, folder.scores_of(stage)?)));
+            (plans::side_by_side(&scored.collect::<Vec<_>>()))
         }
         (sections::exports(&folder.exports()))
         (provenance(record))

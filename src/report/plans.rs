@@ -1,12 +1,12 @@
 //! Several plans side by side along the U-Net: a row for each, a column for each unit in the order of the walk, and a filled
-//! cell for each unit that goes.
+//! cell for each unit that goes. Each plan is priced with the scores that it was chosen by.
 
 use std::collections::BTreeSet;
 
 use maud::{Markup, html};
 
 use crate::base::UnitId;
-use crate::score::Scores;
+use crate::score::{Scores, UnitScores};
 use crate::select::Plan;
 
 const PITCH: f64 = 11.0;
@@ -27,7 +27,7 @@ pub(super) struct Row {
 }
 
 /// A plan, what it was compared with, and the candidates of its refinement.
-pub(super) fn with_others(name: &str, plan: &Plan, scores: &Scores) -> Vec<Row> {
+fn with_others(name: &str, plan: &Plan, scores: &Scores) -> Vec<Row> {
     let row = |name: &str, removed: &[UnitId], measured| {
         let removed: BTreeSet<_> = removed.iter().cloned().collect();
         Row {
@@ -72,21 +72,36 @@ pub(super) fn section(stage: &str, plan: &Plan, scores: &Scores) -> Markup {
     }
 }
 
-/// Plans of one U-Net, one row each.
-pub(super) fn of(plans: &[(&str, &Plan)], scores: &Scores) -> Vec<Row> {
-    plans.iter().flat_map(|(name, plan)| with_others(name, plan, scores).into_iter().take(1)).collect()
+/// Plans with the scores that each was chosen by, one row each; a figure for each list of units that these have.
+pub(super) fn side_by_side(plans: &[(String, &Plan, &Scores)]) -> Markup {
+    let mut figures: Vec<(Vec<Row>, &Scores)> = Vec::new();
+    for (name, plan, scores) in plans {
+        let own = with_others(name, plan, scores).into_iter().take(1);
+        match figures
+            .iter_mut()
+            .find(|(_, known)| known.units.iter().map(column).eq(scores.units.iter().map(column)))
+        {
+            Some((rows, _)) => rows.extend(own),
+            None => figures.push((own.collect(), scores)),
+        }
+    }
+    html! { @for (rows, scores) in &figures { (draw(rows, scores)) } }
+}
+
+fn column(unit: &UnitScores) -> (&UnitId, Option<&UnitId>) {
+    (&unit.id, unit.parent.as_ref())
+}
+
+/// Whether a unit goes, by itself or within what holds it: a path begins with the paths of what holds it.
+pub(super) fn goes(unit: &UnitId, removed: &BTreeSet<UnitId>) -> bool {
+    let path = unit.as_str();
+    removed.contains(path) || path.match_indices('.').any(|(dot, _)| removed.contains(&path[..dot]))
 }
 
 /// The rows as an SVG, wide as needed; the page scrolls it.
-pub(super) fn draw(rows: &[Row], scores: &Scores) -> Markup {
+fn draw(rows: &[Row], scores: &Scores) -> Markup {
     let parents: BTreeSet<_> = scores.units.iter().filter_map(|unit| unit.parent.as_ref()).collect();
     let units: Vec<_> = scores.units.iter().filter(|unit| !parents.contains(&unit.id)).collect();
-    let goes = |row: &Row, unit: &UnitId| {
-        let parent = |unit: &UnitId| {
-            scores.units.iter().find(|other| other.id == *unit).and_then(|found| found.parent.clone())
-        };
-        std::iter::successors(Some(unit.clone()), parent).any(|unit| row.removed.contains(&unit))
-    };
     let right = LABEL + units.len() as f64 * PITCH + 10.0;
     let (width, height) = (right + NUMBERS, HEAD + rows.len() as f64 * ROW + 6.0);
     let number = |value: Option<f64>| value.map_or("–".to_owned(), |value| format!("{value:.3e}"));
@@ -101,7 +116,7 @@ pub(super) fn draw(rows: &[Row], scores: &Scores) -> Markup {
                     @let y = HEAD + place as f64 * ROW;
                     text x=(LABEL - 8.0) y=(y + 11.0) text-anchor="end" { (row.name) }
                     @for (column, unit) in units.iter().enumerate() {
-                        @let gone = goes(row, &unit.id);
+                        @let gone = goes(&unit.id, &row.removed);
                         rect class=(if gone { "goes" } else { "stays" }) x=(LABEL + column as f64 * PITCH) y=(y)
                             width=(PITCH - 2.0) height=(ROW - 5.0) {
                             title { (row.name) ": " (unit.id) @if gone { ", removed" } }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use maud::{Markup, PreEscaped, html};
 
 use super::chart::{self, Chart, Series};
+use super::plans;
 use super::unet::{self, UnitBar};
 use crate::base::units;
 use crate::distill::HistoryLine;
@@ -24,11 +25,20 @@ pub(super) fn plot(chart: &Chart<'_>, series: &[Series]) -> Markup {
     }
 }
 
+/// What cannot be shown of a stage.
+pub(super) fn unreadable(stage: &str, why: &str) -> Markup {
+    html! {
+        p class="bad" {
+            "What " code { (stage) } " made cannot be shown: " (why) ". What is damaged or gone is made anew by the next run."
+        }
+    }
+}
+
 /// What was written for other programs, and what that cost.
 pub(super) fn exports(exports: &[(&str, &Export)]) -> Markup {
     html! {
         @if !exports.is_empty() {
-            h2 id="exports" { "Exports" }
+            h2 { "Exports" }
             p { "Each was read back and its prediction compared with that of the model it was made from." }
             table {
                 tr {
@@ -55,21 +65,19 @@ pub(super) fn exports(exports: &[(&str, &Export)]) -> Markup {
 /// The scores along the U-Net, with what the plan removes.
 pub(super) fn scores(scores: &Scores, plan: Option<&Plan>) -> Markup {
     let criterion = plan.map(|plan| plan.criterion.as_str()).or(scores.criteria.first().map(String::as_str));
-    let removed = |id: &str| plan.is_some_and(|plan| plan.removed.iter().any(|unit| unit.as_str() == id));
-    // A path begins with the paths of what holds it.
-    let gone = |id: &str| id.match_indices('.').any(|(dot, _)| removed(&id[..dot])) || removed(id);
+    let removed = plan.map(Plan::removed).unwrap_or_default();
     let bars = |criterion: &str| -> Vec<UnitBar> {
         let bar = |unit: &crate::score::UnitScores| UnitBar {
             id: unit.id.to_string(),
             score: unit.scores.get(criterion).copied().unwrap_or(0.0),
             parameters: unit.parameters,
-            removed: gone(unit.id.as_str()),
+            removed: plans::goes(&unit.id, &removed),
             resnet: unit.kind == UnitKind::Resnet,
         };
         scores.units.iter().map(bar).collect()
     };
     html! {
-        h2 id="scores" { "Scores along the U-Net" }
+        h2 { "Scores along the U-Net" }
         @if let Some(criterion) = criterion {
             p {
                 "Each bar is one unit's " code { (criterion) } " over " (scores.points)
@@ -97,7 +105,7 @@ pub(super) fn scores(scores: &Scores, plan: Option<&Plan>) -> Markup {
                                 @if let Some(score) = unit.scores.get(criterion) { (format!("{score:.3e}")) }
                             }
                         }
-                        td { @if removed(unit.id.as_str()) { "✕" } }
+                        td { @if plans::goes(&unit.id, &removed) { "✕" } }
                     }
                 }
             }
@@ -116,7 +124,7 @@ fn additivity(additivity: &Additivity, criteria: &[String]) -> Markup {
     let names = criteria.iter().map(String::as_str).chain([additivity::GRAM]);
     let rows = names.filter_map(|name| Some((name, additivity.agreement.get(name)?)));
     html! {
-        h3 id="additivity" { "Do losses add?" }
+        h3 { "Do losses add?" }
         p {
             (additivity.sets.len()) " random sets of units were removed, each set at once, and the measured joint loss is held \
             against what single units predict: the sum of their scores, or " code { "1' G 1" } " with the Gram matrix of their \
@@ -160,7 +168,7 @@ pub(super) fn plan(plan: &Plan) -> Markup {
     let front = plan.front.iter().map(|point| (point.ratio, point.loss)).collect();
     let chosen = vec![(plan.ratio_reached, plan.predicted.objective)];
     html! {
-        h2 id="selection" { "Selection" }
+        h2 { "Selection" }
         p {
             (plan.removed.len()) " units with " (units::count(plan.removed_parameters)) " of "
             (units::count(plan.unet_parameters)) " parameters go: "

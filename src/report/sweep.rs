@@ -8,7 +8,7 @@ use maud::{Markup, html};
 use super::folder::{Folder, Measured, Shown};
 use super::{curves, plans, quality, sections};
 use crate::base::{StageId, units};
-use crate::config::Axis;
+use crate::config::{self, Axis};
 use crate::metric::{Better, Measurement};
 use crate::plan::Node;
 use crate::run::StageRecord;
@@ -23,11 +23,12 @@ const PICTURES_IN_A_ROW: usize = 8;
 /// An evaluation of one branch, or the place where it should be.
 pub(super) struct Row<'a> {
     stage: &'a StageRecord,
-    measured: Option<&'a Measured>,
+    pub(super) measured: Option<&'a Measured>,
     pub(super) plan: Option<&'a Plan>,
 }
 
 /// One metric of one model over all rows.
+#[derive(PartialEq)]
 pub(super) struct Curve<'a> {
     pub(super) metric: &'a str,
     pub(super) model: &'a str,
@@ -47,14 +48,10 @@ pub(super) fn compared(folder: &Folder) -> Markup {
                 code { (last.parameter) }
             } ": " code { (origin) } }
             @let axes = axes(folder, &rows);
-            @if let Some(example) = rows.iter().find_map(|row| row.measured) {
-                @let curves = curves(example);
-                (curves::plots(&axes, &rows, &curves, example))
-                (table(&axes, &rows, &curves))
-                (pictures(&rows, example))
-            } @else {
-                (table(&axes, &rows, &[]))
-            }
+            @let curves = curves(&rows);
+            (curves::plots(&axes, &rows, &curves))
+            (table(&axes, &rows, &curves))
+            (pictures(&rows))
         }
         (selections(folder))
     }
@@ -62,34 +59,32 @@ pub(super) fn compared(folder: &Folder) -> Markup {
 
 /// What there is to say of each branch alone.
 pub(super) fn alone(folder: &Folder) -> Markup {
+    let told = |(stage, shown): &'_ (String, Shown)| match shown {
+        Shown::Scores(scores) => Some(sections::scores(scores, None)),
+        Shown::Losses(lines) => Some(sections::losses(stage, lines)),
+        Shown::Metrics(measured) => Some(quality::numbers(stage, measured)),
+        Shown::Unreadable(why) => Some(sections::unreadable(stage, why)),
+        // Among the selections and the exports.
+        Shown::Plan(_) | Shown::Export(_) => None,
+    };
+    let branches = folder.shown.iter().filter(|(stage, _)| is_branch(folder, stage));
+    let told: Vec<_> = branches.filter_map(|one| Some((&one.0, told(one)?))).collect();
     html! {
-        h2 { "Each branch" }
-        @for (stage, shown) in &folder.shown {
-            @if is_branch(folder, stage) {
-                @match shown {
-                    Shown::Losses(lines) => details { summary { (stage) } (sections::losses(stage, lines)) }
-                    Shown::Metrics(measured) => details { summary { (stage) } (quality::numbers(stage, measured)) }
-                    _ => {}
-                }
-            }
-        }
+        @if !told.is_empty() { h2 { "Each branch" } }
+        @for (stage, told) in &told { details { summary { (stage) } (told) } }
     }
 }
 
 /// The plans of all branches.
 fn selections(folder: &Folder) -> Markup {
     let label = |stage: &str| folder.record.stage(stage).map(label).unwrap_or_default();
-    let plans = folder.plans().into_iter().filter(|(stage, _)| is_branch(folder, stage));
-    let plans: Vec<_> = plans.map(|(stage, plan)| (label(stage), plan)).collect();
-    let named: Vec<_> = plans.iter().map(|(label, plan)| (label.as_str(), *plan)).collect();
+    let plans: Vec<_> = folder.plans().filter(|(stage, _)| is_branch(folder, stage)).collect();
+    let scored =
+        plans.iter().filter_map(|(stage, plan)| Some((label(stage), *plan, folder.scores_of(stage)?)));
     html! {
-        h2 { "Selections" }
-        @if let Some(scores) = folder.scores() { (plans::draw(&plans::of(&named, scores), scores)) }
-        @for (stage, shown) in &folder.shown {
-            @if let Shown::Plan(plan) = shown && is_branch(folder, stage) {
-                details { summary { (stage) } (sections::plan(plan)) }
-            }
-        }
+        @if !plans.is_empty() { h2 { "Selections" } }
+        (plans::side_by_side(&scored.collect::<Vec<_>>()))
+        @for (stage, plan) in &plans { details { summary { (stage) } (sections::plan(plan)) } }
     }
 }
 
@@ -103,26 +98,14 @@ fn nodes(folder: &Folder) -> impl Iterator<Item = (&StageRecord, &Node)> {
 }
 
 fn rows<'a>(folder: &'a Folder, origin: &StageId) -> Vec<Row<'a>> {
-    let shown = |stage: &StageRecord| {
-        folder.shown.iter().find(|(id, _)| *id == stage.id.as_str()).map(|(_, shown)| shown)
-    };
-    let row = |stage: &'a StageRecord| {
-        // The last one that no other branch has.
-        let mut plans =
-            folder.record.stages.iter().rev().filter(|other| {
-                other.branch.iter().all(|(axis, value)| stage.branch.get(axis) == Some(value))
-            });
-        let plan = plans.find_map(|other| match shown(other) {
-            Some(Shown::Plan(plan)) => Some(&**plan),
-            _ => None,
-        });
-        let measured = match shown(stage) {
+    let row = |(index, (stage, _)): (usize, (&'a StageRecord, &Node))| {
+        let measured = match folder.shown_of(stage.id.as_str()) {
             Some(Shown::Metrics(measured)) => Some(&**measured),
             _ => None,
         };
-        Row { stage, measured, plan }
+        Row { stage, measured, plan: folder.plan_of(index) }
     };
-    nodes(folder).filter(|(_, node)| node.origin() == origin).map(|(stage, _)| row(stage)).collect()
+    nodes(folder).enumerate().filter(|(_, (_, node))| node.origin() == origin).map(row).collect()
 }
 
 /// The axes that reach the rows.
@@ -144,28 +127,29 @@ impl<'a> Row<'a> {
 
 /// A branch's values; a number needs the name of its axis beside it.
 fn label(stage: &StageRecord) -> String {
-    let value = |(axis, value): (&String, &String)| match value.parse::<f64>() {
-        Ok(_) => format!("{axis} {value}"),
-        Err(_) => value.clone(),
-    };
+    let value = |(axis, value): (&String, &String)| curves::named(axis, value);
     stage.branch.iter().map(value).collect::<Vec<_>>().join(", ")
 }
 
-/// Every metric of every model but the teacher.
-fn curves(example: &Measured) -> Vec<Curve<'_>> {
-    let all = std::iter::once(&example.metrics).chain(&example.timings);
-    let models =
-        all.flat_map(|metrics| &metrics.models).filter(|model| model.model != example.metrics.teacher);
-    let mut curves: Vec<_> = models
-        .flat_map(|model| model.metrics.keys().map(|metric| Curve { metric, model: &model.model }))
-        .collect();
-    curves.sort_by_key(|curve| place(example, curve));
+/// Every metric of every model but the teacher, of whatever row.
+fn curves<'a>(rows: &[Row<'a>]) -> Vec<Curve<'a>> {
+    let mut curves: Vec<Curve<'a>> = Vec::new();
+    for measured in rows.iter().filter_map(|row| row.measured) {
+        let all = std::iter::once(&measured.metrics).chain(&measured.timings);
+        let models = all.flat_map(|metrics| &metrics.models);
+        for model in models.filter(|model| model.model != measured.metrics.teacher) {
+            let own = model.metrics.keys().map(|metric| Curve { metric, model: &model.model });
+            let own: Vec<_> = own.filter(|curve| !curves.contains(curve)).collect();
+            curves.extend(own);
+        }
+    }
+    curves.sort_by_key(|curve| place(rows, curve));
     curves
 }
 
 /// Quality before size, what lasts before time and memory, and metric by metric.
-fn place<'a>(example: &'a Measured, curve: &Curve<'a>) -> (bool, bool, &'a str) {
-    let found = example.metrics.get(curve.model, curve.metric);
+fn place<'a>(rows: &[Row<'a>], curve: &Curve<'a>) -> (bool, bool, &'a str) {
+    let found = rows.iter().find_map(|row| row.measured?.metrics.get(curve.model, curve.metric));
     (found.is_none(), found.is_none_or(|found| found.count == 1), curve.metric)
 }
 
@@ -232,49 +216,55 @@ fn is_best(rows: &[Row<'_>], row: &Row<'_>, curve: &Curve<'_>, axes: &[&Axis]) -
     })
 }
 
-/// The same prompts and the same noise, branch by branch.
-fn pictures(rows: &[Row<'_>], example: &Measured) -> Markup {
-    let teacher = example.metrics.teacher.as_str();
-    let students: Vec<&str> = example
-        .metrics
-        .models
-        .iter()
-        .map(|model| model.model.as_str())
-        .filter(|model| *model != teacher)
-        .collect();
-    let count = example.values.prompts.len();
-    let shown = (PICTURES / (rows.len() * students.len()).max(1)).clamp(1, PICTURES_IN_A_ROW).min(count);
-    let prompts: Vec<usize> = (0..shown).map(|column| column * count / shown).collect();
-    let line = |measured: &Measured, model: &str| {
+/// The same prompts, branch by branch. A teacher that drew the same in all of them has one row of its own.
+fn pictures(rows: &[Row<'_>]) -> Markup {
+    let drawn: Vec<(&StageRecord, &Measured)> =
+        rows.iter().filter_map(|row| Some((row.stage, row.measured?))).collect();
+    let Some(&(_, first)) = drawn.first() else { return html! {} };
+    let teacher = first.metrics.teacher.as_str();
+    if first.picture(teacher, 0).is_none() {
+        return html! {};
+    }
+    let prompts = &first.values.prompts;
+    if drawn.iter().any(|(_, other)| other.values.prompts != *prompts) {
+        return html! { p { "Branches drew other prompts, so their pictures are not set side by side." } };
+    }
+    let models = drawn.iter().map(|(_, one)| one.metrics.models.len()).sum::<usize>();
+    let shown = (PICTURES / models.max(1)).clamp(1, PICTURES_IN_A_ROW).min(prompts.len());
+    let columns: Vec<usize> = (0..shown).map(|column| column * prompts.len() / shown).collect();
+    let is_shared = drawn.iter().all(|(_, other)| {
+        other.metrics.teacher == teacher
+            && columns.iter().all(|&index| other.picture(teacher, index) == first.picture(teacher, index))
+    });
+    let line = |name: &str, measured: &Measured, model: &str| {
         html! {
-            @for &index in &prompts {
-                td { (quality::picture(measured, model, index)) }
+            tr {
+                td { (name) }
+                td class="soft" { (model) }
+                @for &index in &columns { td { (quality::picture(measured, model, index)) } }
             }
         }
     };
     html! {
-        @if example.picture(teacher, 0).is_some() {
-            h3 { "Pictures" }
-            p { "Each column has one prompt and one initial noise." }
-            div class="scroll" { table class="pictures" {
-                tr { th {} th {} @for &index in &prompts { th { (example.values.prompts[index]) } } }
-                tr { td { (teacher) } td {} (line(example, teacher)) }
-                @for row in rows {
-                    @if let Some(measured) = row.measured {
-                        @for model in &students { tr { td { (label(row.stage)) } td class="soft" { (model) } (line(measured, model)) } }
-                    }
+        h3 { "Pictures" }
+        p { "Each column has one prompt and, with one seed, one initial noise." }
+        div class="scroll" { table class="pictures" {
+            tr { th {} th {} @for &index in &columns { th { (prompts[index]) } } }
+            @if is_shared { (line("", first, teacher)) }
+            @for (stage, measured) in &drawn {
+                @for model in measured.metrics.models.iter().filter(|model| !is_shared || model.model != teacher) {
+                    (line(&label(stage), measured, &model.model))
                 }
-            } }
-        }
+            }
+        } }
     }
 }
 
 /// The numbers of a sweep that one wants to see first.
 pub(super) fn cards(folder: &Folder) -> Vec<(String, String)> {
     let record = &folder.record;
-    let combinations: usize = record.axes.iter().map(|axis| axis.values.len()).product();
     let mut cards = vec![
-        ("combinations".to_owned(), combinations.to_string()),
+        ("combinations".to_owned(), config::combinations(&record.axes).to_string()),
         ("stages".to_owned(), record.stages.len().to_string()),
     ];
     let plan = folder.plan().map(|plan| units::count(plan.unet_parameters));

@@ -10,7 +10,7 @@ use super::ExitCode;
 use crate::backend::DeviceChoice;
 use crate::base::{Interrupted, StageId};
 use crate::cache::CacheError;
-use crate::config::{ConfigError, Problem};
+use crate::config::{ConfigError, Problem, suggest};
 use crate::stage::StageError;
 
 /// A run that did not come to its end; [`RunError::exit_code`] says why to a shell.
@@ -18,14 +18,14 @@ use crate::stage::StageError;
 pub enum RunError {
     /// `--until` or `--force` names no stage (exit code 2).
     #[error("`{flag} {found}` names no stage of this pipeline")]
-    #[diagnostic(code(run::unknown_stage), help("its stages are {known}"))]
+    #[diagnostic(code(run::unknown_stage), help("{}", suggest::help(found.as_str(), known)))]
     UnknownStage {
         /// The flag.
         flag: &'static str,
         /// What it was given.
         found: StageId,
-        /// The ids there are.
-        known: String,
+        /// The stages of the file, or where a branch was named all of a sweep.
+        known: Vec<String>,
     },
     /// The pipeline cannot be run (exit code 3, or 4 for a file that is not there).
     #[error(transparent)]

@@ -3,6 +3,7 @@
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::Mutex;
 use std::time::Instant;
 
 use candle_core::Device;
@@ -14,7 +15,7 @@ use super::record::{ArtefactRecord, DeviceRecord};
 use super::reporter::Reporter;
 use super::{EVENT_FORMAT, Event, ExitCode, RunError, RunRecord, Sink, State};
 use crate::backend::{DeviceChoice, DeviceClass, Random, memory};
-use crate::base::{Interrupt, Interrupted, Manifest, StageId, clock};
+use crate::base::{Digest, Interrupt, Interrupted, Manifest, StageId, clock};
 use crate::cache::{Begun, Entry, Lookup, Made, Store, Work};
 use crate::config::{Pipeline, StageEntry};
 use crate::plan::{self, Graph};
@@ -60,8 +61,8 @@ pub fn execute(job: &Job<'_>) -> Result<RunRecord, RunError> {
     let folder = RunFolder::open(&job.runs.join(&job.pipeline.name))?;
     let device = DeviceRecord { asked: job.device, class: job.device.class() };
     let record = RunRecord::new(job.pipeline, job.graph, device);
-    let artefacts = BTreeMap::new();
-    Executor { job, wanted, files, folder, record, device: OnceCell::new(), artefacts }.run()
+    let (artefacts, parts) = (BTreeMap::new(), Mutex::default());
+    Executor { job, wanted, files, folder, record, device: OnceCell::new(), artefacts, parts }.run()
 }
 
 impl Job<'_> {
@@ -89,8 +90,13 @@ impl Job<'_> {
         let stages: Vec<_> =
             (0..self.pipeline.stages.len()).filter(|&index| is_named(&self.pipeline.stages[index])).collect();
         if stages.is_empty() {
-            let known: Vec<_> = self.graph.stages().map(|node| format!("`{}`", node.id)).collect();
-            return Err(RunError::UnknownStage { flag, found: id.clone(), known: known.join(", ") });
+            let is_branch = id.as_str().contains('@');
+            let known =
+                self.pipeline.stages.iter().map(|entry| if is_branch { &entry.id } else { &entry.origin });
+            let mut known: Vec<String> = known.map(StageId::to_string).collect();
+            let mut seen = BTreeSet::new();
+            known.retain(|name| seen.insert(name.clone()));
+            return Err(RunError::UnknownStage { flag, found: id.clone(), known });
         }
         Ok(stages)
     }
@@ -105,6 +111,8 @@ struct Executor<'a> {
     device: OnceCell<Device>,
     /// Of the stages that are cached or done.
     artefacts: BTreeMap<usize, Artefact>,
+    /// The keys of the parts that were made.
+    parts: Mutex<BTreeSet<Digest>>,
 }
 
 impl Executor<'_> {
@@ -215,11 +223,11 @@ impl Executor<'_> {
             store: job.store,
             kind: entry.stage.info().output,
             force: job.is_forced(entry),
+            made: &self.parts,
             progress: &reporter,
             interrupt: job.interrupt,
         };
         let context = Context {
-            id: &id,
             manifest,
             parts: &parts,
             inputs: &self.inputs(index),

@@ -15,7 +15,7 @@ use crate::prune::{Container, Order, Profile};
 pub(super) struct Export {
     /// The stage with the model.
     model: StageId,
-    /// For which program (`laptop-diff list profiles`): the artefact holds `model.safetensors` or the folder `model`, and `export.json`.
+    /// For which program (`laptop-diff list exports`): the artefact holds `model.safetensors` or the folder `model`, and `export.json`.
     to: String,
     /// The type of the weights. Default: each keeps its own.
     dtype: Option<Dtype>,

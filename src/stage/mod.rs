@@ -103,8 +103,6 @@ pub trait Parts: Sync {
 
 /// What a stage is given to run with.
 pub struct Context<'a> {
-    /// The stage's id in the run.
-    pub id: &'a StageId,
     /// What its bytes depend on.
     pub manifest: &'a Manifest,
     /// Work that other stages may have done already.

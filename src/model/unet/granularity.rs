@@ -16,6 +16,7 @@ use super::unit::UnitKind;
 /// The kinds of units that may go, closed upwards: with all parts of a block the block, with blocks the Transformer2D.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "BTreeSet<UnitKind>")]
+#[schemars(extend("minItems" = 1))]
 pub struct Granularity(BTreeSet<UnitKind>);
 
 /// Kinds that do not go together.

@@ -56,7 +56,8 @@ impl UNet {
 }
 
 /// The one way to write a set of removed units: a transformer block of which no part is left goes whole, so does a
-/// Transformer2D of which no block is left, and what goes whole is named alone. Fails with the first id that the unpruned U-Net does not have.
+/// Transformer2D of which no block is left, and what goes whole is named alone. Fails with the first id that the unpruned
+/// U-Net does not have.
 pub(super) fn normalise(config: &UNetConfig, units: &BTreeSet<UnitId>) -> Result<BTreeSet<UnitId>, UnitId> {
     let specs = flatten(&UNetConfig { removed_units: BTreeSet::new(), ..config.clone() });
     let mut known = BTreeSet::new();

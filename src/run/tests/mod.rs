@@ -2,6 +2,7 @@
 
 mod crash;
 mod freshness;
+mod parts;
 mod walk;
 
 use std::collections::BTreeSet;
@@ -75,6 +76,12 @@ fn put(context: &Context<'_>, text: &str) -> Result<(), StageError> {
 impl Fake {
     fn kind(mut self, info: &'static StageInfo) -> Self {
         self.info = info;
+        self
+    }
+
+    /// The same under another id and with another key.
+    fn named(mut self, id: &str) -> Self {
+        (self.id, self.value) = (id.into(), format!("value of {id};"));
         self
     }
 
