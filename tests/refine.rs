@@ -159,8 +159,9 @@ fn an_optimum_that_no_surrogate_proposes_is_found_by_exchanges() -> miette::Resu
     plan.refined(&scores, &request, found)?;
     let folder = tempfile::tempdir().expect("a folder");
     plan.save(folder.path()).expect("a plan");
-    assert_eq!(Plan::open(folder.path()).expect("the same"), plan);
-    assert_eq!((plan.removed(), plan.ratio_reached, plan.budgets[0].reached), (best, 0.5, 0.5));
+    let read = Plan::open(folder.path()).expect("a plan");
+    assert_eq!((read.removed(), read.ratio_reached, read.budgets[0].reached), (best, 0.5, 0.5));
+    assert_eq!(read.refinement.map(|one| one.history), plan.refinement.map(|one| one.history));
     assert_eq!(plan.baselines[0].name, "additive-knapsack");
     Ok(())
 }
