@@ -302,8 +302,11 @@ fn every_criterion_gives_every_unit_a_number_and_the_file_keeps_them() -> miette
     }
     let sets = additivity::measure(&unet, &points, &scores, 14, &random, &work)?;
     assert_eq!(sets.sets.len(), 14);
+    let is_leaf = |unit: &&Unit| unet.units().iter().all(|other| other.parent.as_ref() != Some(&unit.id));
+    let can_go: u64 = unet.units().iter().filter(is_leaf).map(|unit| unit.parameters).sum();
     for (place, set) in sets.sets.iter().enumerate() {
-        assert!(set.ratio >= 0.1 + 0.1 * (place % 7) as f64 - 1e-9, "set {place} reaches {}", set.ratio);
+        let share = set.ratio * unet.parameters() as f64 / can_go as f64;
+        assert!(share >= 0.1 + 0.1 * (place % 7) as f64 - 1e-9, "set {place} reaches {share}");
         assert!(set.joint > 0.0 && set.predicted["output-loss"] > 0.0 && set.predicted["gram"] >= 0.0);
     }
     scores.additivity = Some(sets);
