@@ -157,7 +157,8 @@ fn what_fits_at_full_size_is_exported_without_padding() -> miette::Result<()> {
         ("sd-v1-5", "comfyui", 0.2),
     ] {
         let config = published(teacher);
-        let plan = make(&scores(&config, 7), Method::Fitting(Fit::find(fits)?), Some(ratio))?;
+        let plan =
+            make(&scores(&config, 7), Method::Fitting(Fit::find(fits)?), (ratio > 0.0).then_some(ratio))?;
         assert!(plan.ratio_reached >= ratio && plan.fits.as_deref() == Some(fits));
         let pruned = config.prune(&plan.removed())?;
         let profiles = match fits {

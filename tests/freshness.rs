@@ -111,6 +111,24 @@ fn stating_a_default_changes_nothing() {
 }
 
 #[test]
+fn what_lies_inside_a_parameter_enters_the_key_too() {
+    let least = "{ scores: s, profile: p, ratio: 0.5, budgets: {}, refine: { model: m, calibration: c } }";
+    for (parameter, name, value) in [
+        ("budgets", "macs", "0.3"),
+        ("budgets", "latency", "0.3"),
+        ("budgets", "memory", "0.3"),
+        ("refine", "evaluations", "3"),
+        ("refine", "batch", "3"),
+    ] {
+        let block = mapping(least);
+        let mut changed = block.clone();
+        let inner = changed[parameter].as_mapping_mut().expect("a block");
+        inner.insert(name.into(), serde_yaml::from_str(value).expect("a number"));
+        assert_ne!(key(&*parse("select", &block)), key(&*parse("select", &changed)), "{parameter}.{name}");
+    }
+}
+
+#[test]
 fn what_only_a_criterion_reads_enters_the_key_with_it() {
     let least = "{ model: m, calibration: c, criteria: [CRITERION], delta-clip: { scorer: s, prompts: p } }";
     for (criterion, others) in [

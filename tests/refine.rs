@@ -11,7 +11,7 @@ use laptop_diff::backend::Random;
 use laptop_diff::base::progress::Silent;
 use laptop_diff::base::{Interrupt, UnitId};
 use laptop_diff::data::Calibration;
-use laptop_diff::model::unet::{UNet, UNetConfig};
+use laptop_diff::model::unet::{UNet, UNetConfig, UnitKind};
 use laptop_diff::score::{
     Gram, Limits, ScoreError, Scores, UnitScores, Work, joint_losses, joint_products, traverse,
 };
@@ -105,6 +105,64 @@ fn refining_is_never_worse_and_keeps_to_its_evaluations() -> miette::Result<()> 
             );
         }
     }
+    Ok(())
+}
+
+/// Units of one parameter each, with effects that add exactly; their scores are the losses of each alone.
+fn units_of(effects: &[[f64; 4]]) -> Scores {
+    let unit = |(place, effect): (usize, &[f64; 4])| UnitScores {
+        id: format!("unit.{place}").into(),
+        kind: UnitKind::Resnet,
+        parameters: 1,
+        macs: 1,
+        parent: None,
+        scores: [("output-loss".to_owned(), effect.iter().map(|one| one * one).sum())].into(),
+    };
+    Scores {
+        criteria: vec!["output-loss".to_owned()],
+        unet_parameters: effects.len() as u64,
+        units: effects.iter().enumerate().map(unit).collect(),
+        ..Scores::default()
+    }
+}
+
+#[test]
+fn an_optimum_that_no_surrogate_proposes_is_found_by_exchanges() -> miette::Result<()> {
+    // The first two are dearest alone and cost nothing together; nobody says so, for there is no Gram matrix.
+    let effects = [
+        [10.0, 0.0, 0.0, 0.0],
+        [-10.0, 0.0, 0.0, 0.0],
+        [0.0, 1.0, 0.0, 0.0],
+        [0.0, 0.0, 1.1, 0.0],
+        [0.0, 0.0, 0.0, 1.2],
+        [0.0, 1.3, 0.0, 0.0],
+        [0.0, 0.0, 1.4, 0.0],
+        [0.0, 0.0, 0.0, 1.5],
+    ];
+    let scores = units_of(&effects);
+    let request = Request::new("output-loss", Method::Solver(SOLVERS[0]), Some(0.5));
+    let mut plan = Plan::make(&scores, &request, &Random::new(1, "selection"))?;
+    let effect = |set: &BTreeSet<UnitId>| {
+        let gone = effects.iter().zip(&scores.units).filter(|(_, unit)| set.contains(&unit.id));
+        gone.fold([0.0; 4], |sum, (effect, _)| std::array::from_fn(|at| sum[at] + effect[at]))
+    };
+    let found = Refiner::new(&scores, &request, &plan)?.refine(20, &mut |sets| {
+        let pairs = sets.iter().flat_map(|one| sets.iter().map(move |two| (effect(one), effect(two))));
+        Ok(pairs.map(|(one, two)| one.iter().zip(two).map(|(a, b)| a * b).sum()).collect())
+    })?;
+    let best: BTreeSet<UnitId> = [0, 1, 2, 3].map(|place| format!("unit.{place}").into()).into();
+    assert_eq!(found.0, best, "{:?}", found.1);
+    assert!((found.1.measured - 2.21).abs() < 1e-12);
+    assert!(
+        found.1.candidates.iter().all(|one| one.removed.iter().cloned().collect::<BTreeSet<_>>() != best)
+    );
+    plan.refined(&scores, &request, found)?;
+    let folder = tempfile::tempdir().expect("a folder");
+    plan.save(folder.path()).expect("a plan");
+    let read = Plan::open(folder.path()).expect("a plan");
+    assert_eq!((read.removed(), read.ratio_reached, read.budgets[0].reached), (best, 0.5, 0.5));
+    assert_eq!(read.refinement.map(|one| one.history), plan.refinement.map(|one| one.history));
+    assert_eq!(plan.baselines[0].name, "additive-knapsack");
     Ok(())
 }
 

@@ -243,6 +243,40 @@ fn what_was_interrupted_goes_on_to_the_same_bits() -> miette::Result<()> {
 }
 
 #[test]
+fn without_anything_to_remove_there_are_no_scores() -> miette::Result<()> {
+    let (_, mut config) = configs().swap_remove(0);
+    config["down_block_types"] = ["DownBlock2D"; 2].into();
+    config["up_block_types"] = ["UpBlock2D"; 2].into();
+    config["mid_block_type"] = serde_json::Value::Null;
+    let folder = tempfile::tempdir().expect("a folder");
+    small_unets::save(&config, 7, folder.path())?;
+    let stored = Weights::open(folder.path())?;
+    let granularity = serde_json::from_value(serde_json::json!(["transformer"])).expect("a granularity");
+    let unet = unet(&config, 7)?.at(granularity);
+    let points = points(unet.config(), 2, 8).expect("points");
+    let (interrupt, random, schedule) =
+        (Interrupt::default(), Random::new(1, "scores"), small_unets::schedule("epsilon"));
+    let teacher = small_unets::teacher(&unet, &stored, &points, &schedule, &random);
+    let found = score(&teacher, CRITERIA, &work(8, 64, folder.path(), &interrupt));
+    assert!(matches!(found, Err(ScoreError::NoUnits)));
+    Ok(())
+}
+
+#[test]
+fn a_joint_loss_that_overflows_is_an_error() -> miette::Result<()> {
+    let (_, config) = configs().swap_remove(0);
+    let unet = unet(&config, 7)?;
+    let mut points = points(unet.config(), 2, 8).expect("points");
+    points.sample = (points.sample * f64::from(f32::MAX)).expect("a product");
+    let folder = tempfile::tempdir().expect("a folder");
+    let interrupt = Interrupt::default();
+    let sets = [BTreeSet::from([unet.units()[0].id.clone()])];
+    let found = joint_losses(&unet, &points, &sets, &work(8, 64, folder.path(), &interrupt));
+    assert!(matches!(found, Err(ScoreError::JointNotFinite { units: 1, .. })), "{found:?}");
+    Ok(())
+}
+
+#[test]
 fn every_criterion_gives_every_unit_a_number_and_the_file_keeps_them() -> miette::Result<()> {
     let (_, config) = configs().swap_remove(1);
     let folder = tempfile::tempdir().expect("a folder");
@@ -268,8 +302,11 @@ fn every_criterion_gives_every_unit_a_number_and_the_file_keeps_them() -> miette
     }
     let sets = additivity::measure(&unet, &points, &scores, 14, &random, &work)?;
     assert_eq!(sets.sets.len(), 14);
+    let is_leaf = |unit: &&Unit| unet.units().iter().all(|other| other.parent.as_ref() != Some(&unit.id));
+    let can_go: u64 = unet.units().iter().filter(is_leaf).map(|unit| unit.parameters).sum();
     for (place, set) in sets.sets.iter().enumerate() {
-        assert!(set.ratio >= 0.1 + 0.1 * (place % 7) as f64 - 1e-9, "set {place} reaches {}", set.ratio);
+        let share = set.ratio * unet.parameters() as f64 / can_go as f64;
+        assert!(share >= 0.1 + 0.1 * (place % 7) as f64 - 1e-9, "set {place} reaches {share}");
         assert!(set.joint > 0.0 && set.predicted["output-loss"] > 0.0 && set.predicted["gram"] >= 0.0);
     }
     scores.additivity = Some(sets);

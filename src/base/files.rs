@@ -100,6 +100,22 @@ pub fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> io::Result<T> {
     serde_json::from_slice(&text).map_err(|error| named(error.into()))
 }
 
+/// Reads JSON of one version of its layout, which `format_of` finds in it.
+pub fn read_json_of<T: serde::de::DeserializeOwned>(
+    path: &Path,
+    format: u32,
+    format_of: impl Fn(&T) -> u32,
+) -> io::Result<T> {
+    let value: T = read_json(path)?;
+    match format_of(&value) {
+        found if found == format => Ok(value),
+        found => {
+            let text = format!("{}: format {found}; this program reads {format}", path.display());
+            Err(io::Error::new(io::ErrorKind::InvalidData, text))
+        }
+    }
+}
+
 fn beside(path: &Path) -> io::Result<tempfile::NamedTempFile> {
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs::create_dir_all(folder)?;

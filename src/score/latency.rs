@@ -88,13 +88,7 @@ impl Latency {
 
     /// Reads `latency.json` from an artefact's folder.
     pub fn open(folder: &Path) -> io::Result<Self> {
-        let path = folder.join(FILE);
-        let latency: Self = files::read_json(&path)?;
-        if latency.format != FORMAT {
-            let text = format!("{}: format {}; this program reads {FORMAT}", path.display(), latency.format);
-            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
-        }
-        Ok(latency)
+        files::read_json_of(&folder.join(FILE), FORMAT, |latency: &Self| latency.format)
     }
 
     /// Writes it into `folder`.

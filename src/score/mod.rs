@@ -29,6 +29,7 @@ pub use evidence::{ClipScore, Evidence, Need, Teacher};
 pub use gradients::{Gradients, TimestepGradients, gradients};
 pub use gram::Gram;
 pub use latency::Latency;
+pub use output_loss::NAME as OUTPUT_LOSS;
 pub use table::{CriterionInfo, Scores, UnitScores};
 pub use task::{Task, Weighting};
 pub use traversal::{Limits, TaskEffects, Traversal, Work, joint_losses, joint_products, traverse};

@@ -3,12 +3,15 @@
 
 use super::{Criterion, CriterionInfo, Evidence, Need, ScoreError};
 
+/// What a pipeline file calls it.
+pub const NAME: &str = "output-loss";
+
 pub(super) struct OutputLoss;
 
 impl Criterion for OutputLoss {
     fn info(&self) -> CriterionInfo {
         CriterionInfo {
-            name: "output-loss",
+            name: NAME,
             summary: "mean squared change of the noise prediction without the unit",
             source: "Zhang et al. 2024, LAPTOP-Diff, arXiv 2404.11098",
         }

@@ -7,7 +7,7 @@ use std::path::Path;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Additivity, Gram};
+use super::{Additivity, Gram, OUTPUT_LOSS};
 use crate::base::{UnitId, files};
 use crate::model::unet::UnitKind;
 
@@ -61,13 +61,7 @@ pub struct UnitScores {
 impl Scores {
     /// Reads `scores.json` and, where there is one, `gram.safetensors` from an artefact's folder.
     pub fn open(folder: &Path) -> io::Result<Self> {
-        let path = folder.join(FILE);
-        let mut scores: Self = files::read_json(&path)?;
-        if scores.format != FORMAT {
-            let found = scores.format;
-            let text = format!("{}: format {found}; this program reads {FORMAT}", path.display());
-            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
-        }
+        let mut scores = files::read_json_of(&folder.join(FILE), FORMAT, |scores: &Self| scores.format)?;
         let gram = folder.join(GRAM_FILE);
         if gram.exists() {
             let units = scores.units.iter().map(|unit| unit.id.clone()).collect();
@@ -87,7 +81,17 @@ impl Scores {
     /// The sum of the scores of `removed` by `criterion`: what additivity predicts. `None` where a score is missing.
     pub fn additive(&self, removed: &BTreeSet<UnitId>, criterion: &str) -> Option<f64> {
         let units = self.units.iter().filter(|unit| removed.contains(&unit.id));
-        units.map(|unit| unit.scores.get(criterion)).sum()
+        units.map(|unit| self.of(unit, criterion)).sum()
+    }
+
+    /// The score of one of the units. Output losses are known wherever the Gram matrix is: they are its diagonal.
+    pub fn of(&self, unit: &UnitScores, criterion: &str) -> Option<f64> {
+        let diagonal = || {
+            let gram = self.gram.as_ref().filter(|_| criterion == OUTPUT_LOSS)?;
+            let row = gram.units().iter().position(|other| *other == unit.id)?;
+            Some(gram.at(row, row))
+        };
+        unit.scores.get(criterion).copied().or_else(diagonal)
     }
 
     /// Parameters that go when `removed` goes.

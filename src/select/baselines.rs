@@ -1,5 +1,6 @@
 //! Selections of the same budgets that a plan must be compared with.
 
+use super::knapsack::NAME as EXACT;
 use super::plan::in_walk_order;
 use super::random::draw;
 use super::{Baseline, Method, OBJECTIVES, Problem, Request, SelectError, solver};
@@ -7,7 +8,6 @@ use crate::backend::Random;
 use crate::score::Scores;
 
 const MAGNITUDE: &str = "magnitude";
-const EXACT: &str = "knapsack";
 const GREEDY: &str = "greedy";
 /// What the optimum of the summed scores, the paper's plan, is called among the baselines of another.
 pub(super) const ADDITIVE: &str = "additive-knapsack";

@@ -5,7 +5,7 @@ use super::SelectError;
 /// A quantity of which enough must go.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Budget {
-    /// What it counts: `parameters`, `macs`, `latency`, `memory`.
+    /// What it counts: `parameters`, `MACs`, `nanoseconds` or `bytes`.
     pub quantity: &'static str,
     /// What each unit saves.
     pub weights: Vec<u64>,
@@ -13,12 +13,14 @@ pub struct Budget {
     pub total: u64,
     /// What must go at least.
     pub needed: u64,
+    /// The share of the total that was asked for; `needed` is it in whole numbers.
+    pub asked: f64,
 }
 
 impl Budget {
     /// At least the share `ratio` of `total` must go.
     pub fn share(quantity: &'static str, weights: Vec<u64>, total: u64, ratio: f64) -> Self {
-        Self { quantity, weights, total, needed: (ratio * total as f64).ceil() as u64 }
+        Self { quantity, weights, total, needed: (ratio * total as f64).ceil() as u64, asked: ratio }
     }
 
     /// What a selection saves.
@@ -31,9 +33,14 @@ impl Budget {
         i128::from(self.saved(named)) - i128::from(self.needed)
     }
 
-    /// The share of the whole that must go.
-    pub fn ratio(&self) -> f64 {
-        self.needed as f64 / self.total as f64
+    /// At least `needed` of `total` must go.
+    pub fn amount(quantity: &'static str, weights: Vec<u64>, total: u64, needed: u64) -> Self {
+        Self { quantity, weights, total, needed, asked: needed as f64 / total as f64 }
+    }
+
+    /// Asks for another amount.
+    pub(super) fn ask(&mut self, needed: u64) {
+        (self.needed, self.asked) = (needed, needed as f64 / self.total as f64);
     }
 
     /// Fails where only `available` can go, and says how much that is.
@@ -42,7 +49,7 @@ impl Budget {
             return Ok(());
         }
         Err(SelectError::RatioUnreachable {
-            ratio: self.ratio(),
+            ratio: self.asked,
             quantity: self.quantity,
             needed: self.needed,
             available,

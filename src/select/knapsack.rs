@@ -9,11 +9,14 @@ use crate::backend::Random;
 /// Sub-problems after which a search ends with the gap that it then has: some seconds for a hundred units.
 const NODES: usize = 20_000;
 
+/// What a pipeline file calls it.
+pub(super) const NAME: &str = "knapsack";
+
 pub(super) struct Knapsack;
 
 impl Solver for Knapsack {
     fn name(&self) -> &'static str {
-        "knapsack"
+        NAME
     }
 
     fn summary(&self) -> &'static str {

@@ -45,7 +45,7 @@ impl Objective<'_> {
     /// A unit's loss by itself.
     pub(super) fn loss(&self, scores: &Scores, unit: &UnitScores) -> Result<f64, SelectError> {
         let criterion = self.criterion.to_owned();
-        let loss = *unit.scores.get(self.criterion).ok_or_else(|| SelectError::UnknownCriterion {
+        let loss = scores.of(unit, self.criterion).ok_or_else(|| SelectError::UnknownCriterion {
             name: criterion.clone(),
             known: scores.criteria.join(", "),
         })?;

@@ -7,7 +7,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::baselines::{ADDITIVE, baselines};
-use super::knapsack::bound;
+use super::knapsack::{self, bound};
 use super::predicted::sampled;
 use super::request::unet_of_blocks;
 use super::{
@@ -21,7 +21,6 @@ use crate::score::Scores;
 pub const FORMAT: u32 = 2;
 /// The name of the file, in a plan's folder and in a pruned model's.
 pub const FILE: &str = "plan.json";
-const EXACT: &str = "knapsack";
 
 /// A selection.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -102,12 +101,12 @@ impl Plan {
         let chosen = choose(scores, request, &mut problem, random)?;
         let (name, fits, layout) = match request.method {
             Method::Solver(solver) => (solver.name(), None, None),
-            Method::Fitting(fit) => (EXACT, Some(fit.name.to_owned()), None),
+            Method::Fitting(fit) => (knapsack::NAME, Some(fit.name.to_owned()), None),
             Method::Layout(layout) => (layout.name, None, Some(layout.name.to_owned())),
         };
         let spent = |budget: &Budget| Spent {
             quantity: budget.quantity.to_owned(),
-            asked: budget.ratio(),
+            asked: budget.asked,
             reached: match layout {
                 Some(_) => chosen.removed_parameters,
                 None => budget.saved(&problem.named(&chosen.removed)),
@@ -123,9 +122,9 @@ impl Plan {
             solver: name.to_owned(),
             fits,
             ratio_asked: match request.method {
-                Method::Fitting(fit) if fit.is_one_shape() => chosen.removed_parameters as f64 / total as f64,
                 Method::Layout(_) => chosen.removed_parameters as f64 / total as f64,
-                _ => request.budgets.parameters.unwrap_or(0.0),
+                Method::Fitting(_) => problem.budgets[0].asked,
+                Method::Solver(_) => request.budgets.parameters.unwrap_or(0.0),
             },
             layout,
             ratio_reached: chosen.removed_parameters as f64 / total as f64,
@@ -171,13 +170,7 @@ impl Plan {
 
     /// Reads `plan.json` from an artefact's folder.
     pub fn open(folder: &Path) -> io::Result<Self> {
-        let path = folder.join(FILE);
-        let plan: Self = files::read_json(&path)?;
-        if plan.format != FORMAT {
-            let text = format!("{}: format {}; this program reads {FORMAT}", path.display(), plan.format);
-            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
-        }
-        Ok(plan)
+        files::read_json_of(&folder.join(FILE), FORMAT, |plan: &Self| plan.format)
     }
 
     /// Writes `plan.json` into `folder`.
@@ -225,7 +218,8 @@ fn choose(
             let removed = front.removed(point);
             if fit.is_one_shape() {
                 // All that fits weighs the same; others are asked for as much.
-                problem.budgets[0].needed = parameters(&removed);
+                problem.budgets[0].ask(parameters(&removed));
+                problem.budgets[0].asked = request.budgets.parameters.unwrap_or(problem.budgets[0].asked);
             }
             let named = problem.named(&removed);
             let solved = Solved { named, bound: bound(problem), nodes: 1 };
@@ -236,7 +230,8 @@ fn choose(
             let dropped = scores.unet_parameters - layout.assemble(&unet)?.config().inventory().parameters();
             let removed = layout.removed(&unet)?;
             // A layout that drops layers can lose more than all units hold.
-            problem.budgets[0].needed = dropped.min(problem.budgets[0].saved(&problem.most()));
+            let most = problem.budgets[0].saved(&problem.most());
+            problem.budgets[0].ask(dropped.min(most));
             let solved = Solved { named: problem.named(&removed), bound: bound(problem), nodes: 0 };
             Ok(Chosen { removed, removed_parameters: dropped, solved, front: Front::of(&by_parameters) })
         }

@@ -6,10 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{Front, Interval, Problem, Solved};
 use crate::base::UnitId;
+use crate::score::OUTPUT_LOSS;
 use crate::score::Scores;
 use crate::score::additivity::GRAM;
 
-const OUTPUT_LOSS: &str = "output-loss";
 /// The front in the file has one point for each half per cent of the U-Net; the exact front can have many thousands.
 const FRONT_STEPS: u64 = 200;
 
@@ -26,7 +26,7 @@ pub struct Predicted {
     pub gap: Option<f64>,
     /// Sub-problems that the solver looked at.
     pub nodes: usize,
-    /// The sum of output losses, where they were scored.
+    /// The sum of output losses, where they were scored or the Gram matrix is known.
     pub additive: Option<f64>,
     /// `1' G 1` over the removed units, where the Gram matrix is known.
     pub gram: Option<f64>,

@@ -112,3 +112,70 @@ impl<'a> Local<'a> {
         loss
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::select::{Budget, Rules, Tree};
+
+    /// 0 holds 1 and 2; 3, 4 and 5 are single.
+    fn problem(gram: Vec<f64>) -> Problem {
+        let weights = vec![2, 1, 1, 1, 1, 1];
+        Problem {
+            units: (0..6).map(|unit| format!("{unit}").into()).collect(),
+            tree: Tree::new(vec![None, Some(0), Some(0), None, None, None]),
+            losses: vec![5.0, 1.0, 1.5, 3.0, 3.1, 2.0],
+            gram,
+            budgets: vec![Budget::share("parameters", weights, 5, 0.4)],
+            rules: Rules::none(6),
+        }
+    }
+
+    #[test]
+    fn what_units_share_decides_which_are_tried() {
+        let named = [false, true, false, false, false, true];
+        assert_eq!(likely(&problem(Vec::new()), &named, 3, &[1]), [3, 5, 4]);
+        // 3 and 4 cancel: both of them for 5 is the best exchange.
+        let mut gram = vec![0.0; 36];
+        (gram[3 * 6 + 4], gram[4 * 6 + 3]) = (-3.0, -3.0);
+        assert_eq!(likely(&problem(gram), &named, 3, &[1]), [3, 4, 5]);
+    }
+
+    #[test]
+    fn the_first_order_is_exact_where_effects_add_and_nested_units_are_never_toggled_together() {
+        let problem = problem(Vec::new());
+        // The whole is its parts: its shell has no effect.
+        let effects: [[f64; 3]; 6] = [
+            [3.0, 1.0, 0.0],
+            [1.0, 0.0, 0.0],
+            [2.0, 1.0, 0.0],
+            [0.0, -2.0, 1.0],
+            [-1.0, 0.5, 0.0],
+            [0.0, 0.0, 4.0],
+        ];
+        let effect = |named: &[bool]| -> [f64; 3] {
+            let gone = effects.iter().zip(named).filter(|(_, named)| **named);
+            gone.fold([0.0; 3], |sum, (effect, _)| std::array::from_fn(|at| sum[at] + effect[at]))
+        };
+        let product = |a: [f64; 3], b: [f64; 3]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+        let named = [false, true, false, true, false, false];
+        let units: Vec<_> = (0..6).collect();
+        let toggled = units.iter().map(|&unit| {
+            let mut other = named.to_vec();
+            problem.tree.toggle(&mut other, unit);
+            effect(&other)
+        });
+        let all: Vec<_> = std::iter::once(effect(&named)).chain(toggled).collect();
+        let products = all.iter().flat_map(|&a| all.iter().map(move |&b| product(a, b))).collect();
+        let local = Local::new(&problem, &named, units, products);
+        let mut found = Vec::new();
+        local.extend(0, &mut Vec::new(), &mut found);
+        assert!(found.len() > 20, "{}", found.len());
+        for (predicted, other) in found {
+            let measured = product(effect(&other), effect(&other));
+            assert!((predicted - measured).abs() < 1e-9, "{other:?}: {predicted} {measured}");
+        }
+        let exchanges = local.exchanges(100, &BTreeMap::new());
+        assert_eq!(exchanges.iter().collect::<BTreeSet<_>>().len(), exchanges.len());
+    }
+}

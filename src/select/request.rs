@@ -149,9 +149,7 @@ impl Budgets<'_> {
             let total = total * BYTES;
             budgets.push(match memory {
                 Memory::Share(ratio) => Budget::share("bytes", weights, total, ratio),
-                Memory::Bytes(most) => {
-                    Budget { quantity: "bytes", weights, total, needed: total.saturating_sub(most) }
-                }
+                Memory::Bytes(most) => Budget::amount("bytes", weights, total, total.saturating_sub(most)),
             });
         }
         if budgets.len() > 1 && self.parameters.is_none() {

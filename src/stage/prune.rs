@@ -21,7 +21,8 @@ pub(super) struct Prune {
 
 pub(super) const INFO: StageInfo = StageInfo {
     name: "prune",
-    version: 1,
+    // 2: the plan beside the model is of format 2.
+    version: 2,
     summary: "applies a plan: a smaller model directory that diffusers loads",
     output: ArtefactKind::Model,
     seeded: false,

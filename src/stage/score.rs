@@ -85,8 +85,9 @@ fn default_variants() -> usize {
 
 pub(super) const INFO: StageInfo = StageInfo {
     name: "score",
+    // 5: random sets reach shares of what can go, and only different ones that vary agree with anything; gradients are in f32 on every device.
     // 4: block influence is summed in double precision. 3: additivity is measured of every criterion. 2: scores.json holds the U-Net's configuration.
-    version: 4,
+    version: 5,
     summary: "measures what losing each unit does, in one walk through the U-Net",
     output: ArtefactKind::Scores,
     seeded: true,

@@ -8,10 +8,10 @@ use super::model::Model;
 use super::score::points;
 use super::{ArtefactKind, BadValue, Context, Input, Stage, StageError, StageInfo};
 use crate::base::{Manifest, StageId};
-use crate::score::{Latency, Limits, Scores, Work, joint_products};
+use crate::score::{Latency, Limits, OUTPUT_LOSS, Scores, Work, joint_products};
 use crate::select::objective::ObjectiveInfo;
 use crate::select::{
-    Budgets, Fit, Method, OBJECTIVES, Plan, Refiner, Request, SelectError, layout, objective, solver,
+    Budgets, Fit, Method, OBJECTIVES, Plan, Refiner, Request, SOLVERS, SelectError, layout, objective, solver,
 };
 
 /// `with:` of `use: select`.
@@ -42,7 +42,7 @@ pub(super) struct Select {
     fits: Option<String>,
     /// A layout made by hand (`laptop-diff list layouts`), as a baseline: the scores only say what it costs.
     layout: Option<String>,
-    /// Whose scores are summed (`laptop-diff list criteria`). Default `output-loss`, the paper's.
+    /// Whose scores are summed (`laptop-diff list criteria`); under `objective: gram` those of the front and the baselines. Default `output-loss`, the paper's, known wherever a criterion traverses the U-Net.
     #[serde(default = "default_criterion")]
     criterion: String,
     /// Makes the selection better by measuring: the best of several objectives' optima, then exchanges judged by the real joint loss.
@@ -60,6 +60,9 @@ struct Refine {
     /// Selections that are measured at most, beyond a portfolio of up to 25. Default 60.
     #[serde(default = "default_evaluations")]
     evaluations: usize,
+    /// Calibration points that walk together: fewer where memory is short. Default 8.
+    #[serde(default = "default_batch")]
+    batch: usize,
 }
 
 fn default_objective() -> String {
@@ -67,11 +70,11 @@ fn default_objective() -> String {
 }
 
 fn default_solver() -> String {
-    "knapsack".to_owned()
+    SOLVERS[0].name().to_owned()
 }
 
 fn default_criterion() -> String {
-    "output-loss".to_owned()
+    OUTPUT_LOSS.to_owned()
 }
 
 /// Most of what exchanges gain on the small model is gained by then.
@@ -79,10 +82,15 @@ fn default_evaluations() -> usize {
     60
 }
 
+fn default_batch() -> usize {
+    Limits::default().points
+}
+
 pub(super) const INFO: StageInfo = StageInfo {
     name: "select",
+    // 3: the shares that were asked for stand in plan.json as they were; refining tries other exchanges, within its evaluations.
     // 2: plan.json holds budgets, a gap and expected losses; the bound of an exact plan is its value.
-    version: 2,
+    version: 3,
     summary: "chooses the units that go, given their scores and what must be saved",
     output: ArtefactKind::Plan,
     seeded: true,
@@ -119,7 +127,7 @@ impl Stage for Select {
         manifest.field("objective", &self.objective).field("solver", &self.solver);
         manifest.field("criterion", &self.criterion);
         if let Some(refine) = &self.refine {
-            manifest.field("evaluations", refine.evaluations);
+            manifest.field("evaluations", refine.evaluations).field("refine.batch", refine.batch);
         }
     }
 
@@ -158,6 +166,9 @@ impl Stage for Select {
         }
         if (self.layout.is_some() || self.fits.is_some()) && self.refine.is_some() {
             return bad("refine", "what `layout` or `fits` ask for cannot be refined; leave `refine` out");
+        }
+        if self.refine.as_ref().is_some_and(|refine| refine.batch == 0) {
+            return bad("refine", "`batch` needs at least 1");
         }
         self.objective()?;
         self.method().map(drop)
@@ -207,7 +218,7 @@ impl Select {
         let unet = Model::open(context.input("refine.model"))?.unet(context.device)?;
         let points = points(context, "refine.calibration")?;
         let work = Work {
-            limits: Limits::default(),
+            limits: Limits { points: refine.batch, ..Limits::default() },
             checkpoint: context.checkpoint,
             progress: context.progress,
             interrupt: context.interrupt,
@@ -236,6 +247,9 @@ impl Select {
             (Some(_), _, Some(_)) => bad("ratio", "a `layout` has its own ratio; leave `ratio` out".to_owned()),
             (Some(_), ..) | (_, Some(_), _) if self.budgets.is_some() => {
                 bad("budgets", "with `layout` or `fits` only a `ratio` can be asked; leave `budgets` out".to_owned())
+            }
+            (Some(_), None, None) if self.solver != default_solver() => {
+                bad("solver", "a `layout` is made by hand; leave `solver` out".to_owned())
             }
             (Some(name), None, None) => Ok(Method::Layout(layout(name).map_err(|error| named("layout", error))?)),
             (None, Some(_), _) if !exactly => bad(
