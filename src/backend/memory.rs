@@ -14,10 +14,11 @@ pub fn allow(bytes: u64) {
 }
 
 /// How many bytes one thing that could also be had in pieces may take in the memory of `device`: half of what is there,
-/// because what is computed with it needs room too. No bound where nobody says, as on a GPU.
+/// because what is computed with it needs room too. Of a GPU's memory half of what was allowed, and no bound where nobody
+/// said.
 pub fn budget(device: &Device) -> u64 {
     if !device.is_cpu() {
-        return u64::MAX;
+        return ALLOWED.get().map_or(u64::MAX, |bytes| bytes / 2);
     }
     give_back();
     let left = |limit: u64| limit.saturating_sub(resident_bytes().unwrap_or(0));
