@@ -57,7 +57,7 @@ struct Refine {
     model: StageId,
     /// The stage with the calibration points on which losses are measured.
     calibration: StageId,
-    /// Selections that are measured at most, beyond a portfolio of up to 25. Default 60.
+    /// Selections that are measured at most, beyond a portfolio of up to 26. Default 60.
     #[serde(default = "default_evaluations")]
     evaluations: usize,
     /// Calibration points that walk together: fewer where memory is short. Default 8.
