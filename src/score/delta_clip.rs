@@ -30,7 +30,9 @@ impl Criterion for DeltaClip {
         work.progress.note("drawing pictures without each unit");
         let units = unet.units();
         let name = |place: usize| format!("{SCORE} {place}");
-        let path = Sums::path(work.checkpoint, "pictures", &format!("{:?}", unet.config().removed_units));
+        let ids: Vec<_> = units.iter().map(|unit| &unit.id).collect();
+        let what = format!("{:?} {ids:?}", unet.config().removed_units);
+        let path = Sums::path(work.checkpoint, "pictures", &what);
         // The teacher's pictures come first, then those without each unit.
         let pieces: Vec<_> = (0..=units.len()).map(|place| place..place + 1).collect();
         let sums = Sums::over(&pieces, "galleries", &path, work, |place| {
