@@ -2,7 +2,7 @@
 //!
 //! The device is `LAPTOP_DIFF_TEST_DEVICE`, cuda:0 if that is not set; on the CPU the tests check themselves, in f32.
 
-#[path = "../model/golden.rs"]
+#[path = "../it/rooms/model/golden.rs"]
 #[expect(dead_code, reason = "the tests of the model use all of it")]
 mod golden;
 

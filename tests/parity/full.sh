@@ -12,12 +12,12 @@ cases=(clip-l openclip-h openclip-bigg vae-sd15 vae-sdxl sd-v1-5 bk-sdm-base koa
 if (($#)); then cases=("$@"); fi
 export LAPTOP_DIFF_PARITY=$PWD/target/parity/model
 trap 'rm -rf "$LAPTOP_DIFF_PARITY"' EXIT
-cargo test --release --test parity --no-run
+cargo test --release --test it --no-run
 failed=0
 for case in "${cases[@]}"; do
     rm -rf "$LAPTOP_DIFF_PARITY"
     "$python" tests/parity/make.py "$case" "$LAPTOP_DIFF_PARITY"
     printf '\n== %s\n' "$case"
-    cargo test --quiet --release --test parity -- --ignored --nocapture || failed=1
+    cargo test --quiet --release --test it -- --ignored --nocapture laws::parity || failed=1
 done
 exit "$failed"

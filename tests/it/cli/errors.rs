@@ -1,13 +1,11 @@
 //! What a user does wrong, done to the real program: the exit code, the words, and a cache that stays
 //! as it was.
 
-mod common;
-
 use std::fs;
 use std::path::Path;
 use std::process::Output;
 
-use common::{Sandbox, expect_code, root};
+use crate::common::{Sandbox, expect_code, root};
 
 /// Stages up to a selection, cheap enough to run; `design.md`'s pipelines have the same shape.
 const PIPELINE: &str = "\

@@ -1,10 +1,9 @@
 //! Selections that fit a loader: what they remove can be exported without padding, and nothing cheaper that can be is
 //! missed. Small networks are solved by trying every set.
 
-mod small_unets;
-
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::small_unets::published;
 use laptop_diff::backend::Random;
 use laptop_diff::base::UnitId;
 use laptop_diff::model::UNetConfig;
@@ -15,7 +14,6 @@ use laptop_diff::select::loader::{ENCODERS, encoder};
 use laptop_diff::select::{Fit, LAYOUTS, Method, Plan, Request, SOLVERS, SelectError, layout};
 use rand::RngExt;
 use serde_json::{Value, json};
-use small_unets::published;
 
 /// Scores of random losses.
 fn scores(config: &UNetConfig, seed: u64) -> Scores {

@@ -1,10 +1,10 @@
 //! The walk against removing and running, whatever the chunks; resuming; every criterion.
 
-mod small_unets;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use crate::small_unets;
+use crate::small_unets::{configs, fine_ids, granularities, points, weights};
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use laptop_diff::backend::Random;
@@ -18,7 +18,6 @@ use laptop_diff::score::{
     CRITERIA, Latency, Limits, ScoreError, Scores, Teacher, Work, additivity, joint_losses, score, traverse,
 };
 use rand::seq::IndexedRandom;
-use small_unets::{configs, fine_ids, granularities, points, weights};
 
 /// Rounding of a prediction in f32, relative to its root mean square: some ten roundings of 2^-24 that
 /// add up along a few dozen layers. Batches of another size may sum in another order.

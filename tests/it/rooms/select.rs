@@ -1,9 +1,8 @@
 //! Selection against brute force, against its own certificate, and at SDXL's size.
 
-mod small_unets;
-
 use std::collections::BTreeMap;
 
+use crate::small_unets::published;
 use laptop_diff::backend::Random;
 use laptop_diff::model::unet::UnitKind;
 use laptop_diff::score::{Additivity, Gram, Latency, MeasuredSet, Scores, UnitScores};
@@ -13,7 +12,6 @@ use laptop_diff::select::{
 };
 use proptest::prelude::*;
 use rand::RngExt;
-use small_unets::published;
 
 /// Problems of up to nine units in a forest up to three deep, of a few equal weights as in real U-Nets; some losses below
 /// zero, some with a Gram matrix, some with a second budget, some with rules.

@@ -7,8 +7,6 @@ mod golden;
 mod hostile;
 mod mutated;
 mod pruning;
-#[path = "../small_unets/mod.rs"]
-mod small_unets;
 mod text;
 mod unet;
 mod vae;

@@ -1,11 +1,9 @@
 //! `laptop-diff generate` by the real program, on the small Stable Diffusion in `examples/nano-sd`.
 
-mod common;
-
 use std::fs;
 use std::process::Output;
 
-use common::{Sandbox, expect_code, root};
+use crate::common::{Sandbox, expect_code, root};
 
 /// Draws two pictures of a red circle into `folder` in two steps, unless `options` say otherwise.
 fn draw(sandbox: &Sandbox, folder: &str, options: &[&str]) -> Output {

@@ -1,10 +1,9 @@
 //! Selections made better by measuring, on a small random U-Net: never worse, within the evaluations, and resumable.
 
-mod small_unets;
-
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use crate::small_unets::{configs, points, weights};
 use candle_core::{DType, Device};
 use candle_nn::VarBuilder;
 use laptop_diff::backend::Random;
@@ -16,7 +15,6 @@ use laptop_diff::score::{
     Gram, Limits, ScoreError, Scores, UnitScores, Work, joint_losses, joint_products, traverse,
 };
 use laptop_diff::select::{Method, Plan, Refinement, Refiner, Request, SOLVERS};
-use small_unets::{configs, points, weights};
 
 struct Sandbox {
     unet: UNet,

@@ -11,7 +11,7 @@ use laptop_diff::data::Encoder;
 use laptop_diff::model::ModelDirectory;
 use serde_json::{Value, json};
 
-use crate::golden::{Golden, folder, max_difference};
+use super::golden::{Golden, folder, max_difference};
 
 /// A model directory with SDXL's text side; its pictures are those of latents of 10 x 13.
 fn write(directory: &Path, golden: &Golden, config: &Value) -> std::io::Result<()> {

@@ -1,11 +1,9 @@
 //! The layouts made by hand: their published configurations and parameter counts, from nothing but the teacher's.
 
-mod small_unets;
-
+use crate::small_unets::published;
 use laptop_diff::model::UNetConfig;
 use laptop_diff::model::unet::{Assembly, Origin};
 use laptop_diff::select::{LAYOUTS, SelectError, layout};
-use small_unets::published;
 
 fn teacher(layout: &str) -> UNetConfig {
     published(if layout.starts_with("bk-sdm") { "sd-v1-5" } else { "sdxl-base" })

@@ -9,7 +9,7 @@ use laptop_diff::model::{ModelDirectory, ModelError, Part, Weights};
 use proptest::prelude::*;
 use tempfile::TempDir;
 
-use crate::golden::{Golden, relative_l2};
+use super::golden::{Golden, relative_l2};
 
 fn sandbox() -> TempDir {
     tempfile::tempdir().expect("a temporary folder can be written")

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use laptop_diff::model::unet::{ConfigError, Granularity, Inventory, UNetConfig, UnitKind};
 
-use crate::golden::{Golden, folder};
+use super::golden::{Golden, folder};
 
 fn inventory(name: &str) -> Inventory {
     UNetConfig::read(&folder().join(format!("configs/{name}.json")))
@@ -136,7 +136,7 @@ fn published_unets_have_their_number_of_multiply_accumulates() {
 
 #[test]
 fn the_inventory_is_what_diffusers_wrote() {
-    for name in crate::golden::UNETS {
+    for name in super::golden::UNETS {
         let golden = Golden::open(name);
         let mut weights = golden.weights();
         for entry in golden.unet_config().inventory().tensors() {

@@ -16,7 +16,7 @@ use proptest::sample::Index;
 use proptest::test_runner::{Config, TestRunner};
 use serde_json::{Value, json};
 
-use crate::golden::{Golden, folder};
+use super::golden::{Golden, folder};
 
 /// The small models here take about a megabyte; the list of tensors of the largest shape that is accepted, some
 /// twenty. What a config alone can ask for begins at gigabytes.

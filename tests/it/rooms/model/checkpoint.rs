@@ -14,8 +14,8 @@ use proptest::sample::Index;
 use safetensors::SafeTensors;
 use serde_json::json;
 
-use crate::golden::{Golden, folder};
-use crate::mutated::{bounded, runner};
+use super::golden::{Golden, folder};
+use super::mutated::{bounded, runner};
 use crate::small_unets;
 
 /// Beyond every model, and in data as a hole still no burden for a disk.

@@ -8,7 +8,7 @@ use laptop_diff::base::UnitId;
 use laptop_diff::model::unet::{UNet, Unit, UnitKind};
 use proptest::prelude::*;
 
-use crate::golden::{Golden, UNETS, max_difference};
+use super::golden::{Golden, UNETS, max_difference};
 
 #[test]
 fn removing_nothing_is_the_identity() {

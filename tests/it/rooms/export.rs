@@ -1,13 +1,12 @@
 //! Exports: what other programs' rules ask for, that nothing is lost on the way, and that single files come back.
 
-mod diffusers;
-mod small_unets;
-
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use crate::diffusers::{Diffusers, save_prediction};
+use crate::small_unets;
+use crate::small_unets::{configs, families, fine_ids, plan, points, published};
 use candle_core::{DType, Device, Tensor};
-use diffusers::{Diffusers, save_prediction};
 use laptop_diff::backend::Random;
 use laptop_diff::base::UnitId;
 use laptop_diff::model::unet::{Mid, Origin, UnitKind};
@@ -17,7 +16,6 @@ use laptop_diff::select::layout;
 use laptop_diff::select::loader::{ENCODERS, encoder};
 use rand::seq::IndexedRandom;
 use serde_json::json;
-use small_unets::{configs, families, fine_ids, plan, points, published};
 
 /// A share of the units, chosen at random, parts of blocks among them; transformers alone, or ResNets too.
 fn some_units(config: &UNetConfig, share: f64, resnets: bool, seed: u64) -> BTreeSet<UnitId> {

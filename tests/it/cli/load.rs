@@ -1,11 +1,9 @@
 //! `use: load` on folders as diffusers writes and people download them: what of them becomes the artefact.
 
-mod common;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use common::{Sandbox, expect_code, root};
+use crate::common::{Sandbox, expect_code, root};
 
 /// A copy of the small model whose U-Net's weights are called `weights`.
 fn model(sandbox: &Sandbox, weights: &str) -> PathBuf {

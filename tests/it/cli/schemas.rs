@@ -1,8 +1,6 @@
 //! The committed schemas are those that the program prints.
 
-mod common;
-
-use common::{Sandbox, expect_code, root};
+use crate::common::{Sandbox, expect_code, root};
 
 #[test]
 fn the_committed_schemas_are_fresh() {

@@ -8,7 +8,7 @@ use laptop_diff::base::UnitId;
 use laptop_diff::model::unet::{State, UNet, UnitKind};
 use laptop_diff::nn::backward;
 
-use crate::golden::{Golden, UNETS, max_difference};
+use super::golden::{Golden, UNETS, max_difference};
 
 #[test]
 fn predictions_and_stages_are_those_of_diffusers() -> Result<()> {

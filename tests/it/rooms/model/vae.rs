@@ -4,7 +4,7 @@ use candle_core::{DType, Device, Result};
 use candle_nn::VarBuilder;
 use laptop_diff::model::vae::{AutoencoderKl, TileSide, VaeConfig};
 
-use crate::golden::{Golden, max_difference};
+use super::golden::{Golden, max_difference};
 
 fn config(golden: &Golden) -> VaeConfig {
     let config: VaeConfig = serde_json::from_str(&golden.config).expect("diffusers wrote it");

@@ -1,15 +1,13 @@
 //! Sweeps, done to the real program: what is shared runs once, a branch is what `--set` would give, a failure stays in its
 //! branch, what was cut off goes on, and one report shows it all.
 
-mod common;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::process::Output;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use common::{Sandbox, expect_code, root};
+use crate::common::{Sandbox, expect_code, root};
 use serde_json::Value;
 
 const PIPELINE: &str = "\

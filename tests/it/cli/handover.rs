@@ -1,14 +1,12 @@
 //! From a teacher to files that other programs load and back, by the real program: a layout made by hand is pruned,
 //! retrained, measured, exported, and the single file brought in again.
 
-mod common;
-mod small_unets;
-
 use std::fs;
 use std::path::Path;
 use std::process::Output;
 
-use common::{Sandbox, expect_code, root};
+use crate::common::{Sandbox, expect_code, root};
+use crate::small_unets;
 use laptop_diff::base::files;
 use laptop_diff::distill::history::{HISTORY_FILE, read};
 use laptop_diff::model::{Checkpoint, ModelDirectory, Part, UNetConfig};

@@ -9,7 +9,7 @@ use laptop_diff::model::clip::{ClipConfig, ClipModel, ClipPreprocess, ClipTextMo
 use laptop_diff::model::tokenizer::{ClipTokenizer, TokenizerError};
 use serde::Deserialize;
 
-use crate::golden::{Golden, folder, max_difference};
+use super::golden::{Golden, folder, max_difference};
 
 fn text_config(golden: &Golden) -> TextConfig {
     serde_json::from_str(&golden.config).expect("transformers wrote it")

@@ -1,15 +1,14 @@
 //! Every criterion against a computation that shares no code with it; together, alone and interrupted.
 
-mod common;
-mod small_unets;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
+use crate::common::{Sandbox, expect_code, root};
+use crate::small_unets;
+use crate::small_unets::{brightness, configs, points, schedule, teacher};
 use candle_core::{DType, Device, Tensor, Var};
 use candle_nn::VarBuilder;
-use common::{Sandbox, expect_code, root};
 use laptop_diff::backend::{Random, threads};
 use laptop_diff::base::progress::Silent;
 use laptop_diff::base::{Interrupt, Progress};
@@ -22,7 +21,6 @@ use laptop_diff::sample::{self, Generator, NoiseSchedule};
 use laptop_diff::score::{
     CRITERIA, Criterion, Limits, Need, ScoreError, Scores, Teacher, Weighting, Work, criterion, score,
 };
-use small_unets::{brightness, configs, points, schedule, teacher};
 
 const CPU: Device = Device::Cpu;
 

@@ -1,13 +1,12 @@
 //! Pruned directories: our own reading of them, and the real diffusers'.
 
-mod diffusers;
-mod small_unets;
-
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use crate::diffusers::{Diffusers, save_prediction};
+use crate::small_unets;
+use crate::small_unets::{configs, plan, points};
 use candle_core::{DType, Device, Tensor};
-use diffusers::{Diffusers, save_prediction};
 use laptop_diff::backend::Random;
 use laptop_diff::base::UnitId;
 use laptop_diff::data::Calibration;
@@ -15,7 +14,6 @@ use laptop_diff::model::ModelDirectory;
 use laptop_diff::model::unet::{UNet, UnitKind};
 use laptop_diff::prune::{ExportError, apply};
 use rand::seq::IndexedRandom;
-use small_unets::{configs, plan, points};
 
 fn open(folder: &Path) -> miette::Result<(ModelDirectory, UNet)> {
     let model = ModelDirectory::open(folder)?;

@@ -1,14 +1,12 @@
 //! A run ends with the same bytes whatever the number of threads and the memory: a setting never changes a result.
 
-mod common;
-
-use common::{Sandbox, expect_code};
+use crate::common::{Sandbox, expect_code};
 
 #[test]
 fn any_threads_and_any_memory_give_the_same_bytes() {
     let digests = |setting: [&str; 2]| {
         let sandbox = Sandbox::new();
-        let file = sandbox.write("small.yaml", include_str!("pipelines/small.yaml"));
+        let file = sandbox.write("small.yaml", include_str!("../../pipelines/small.yaml"));
         expect_code(&sandbox.run(&["run", &file.to_string_lossy(), setting[0], setting[1]]), 0);
         sandbox.digests("small")
     };

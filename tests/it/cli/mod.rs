@@ -1,0 +1,9 @@
+//! The real program, as users run it: commands, files, exit codes and messages.
+
+mod errors;
+mod generate;
+mod handover;
+mod load;
+mod schemas;
+mod settings;
+mod sweep;

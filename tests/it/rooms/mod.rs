@@ -1,0 +1,14 @@
+//! One module of the library each, against references that share no code with it.
+
+mod criteria;
+mod distill;
+mod evaluate;
+mod export;
+mod fit;
+mod layouts;
+mod model;
+mod prune;
+mod refine;
+mod sample;
+mod score;
+mod select;
