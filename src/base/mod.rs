@@ -1,5 +1,6 @@
 //! What everything stands on: ids, digests, manifests, progress, interruption, time, locks, atomic files.
 
+pub mod artefact;
 pub mod clock;
 pub mod digest;
 pub mod files;
@@ -7,9 +8,11 @@ pub mod id;
 pub mod interrupt;
 pub mod lock;
 pub mod manifest;
+pub mod names;
 pub mod progress;
 pub mod units;
 
+pub use artefact::{Artefact, ArtefactKind};
 pub use digest::Digest;
 pub use id::{StageId, UnitId};
 pub use interrupt::{Interrupt, Interrupted};

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::Tree;
+use crate::base::ArtefactKind;
 use crate::base::{Digest, Manifest};
-use crate::stage::ArtefactKind;
 
 /// The record of a finished stage, in `entries/KEY.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

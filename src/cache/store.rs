@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use super::memo::Memo;
 use super::{CacheError, Damage, Entry, Work};
+use crate::base::Artefact;
 use crate::base::lock::FileLock;
 use crate::base::{Digest, Interrupt, Manifest, StageId, files};
-use crate::stage::Artefact;
 
 /// The format of everything below `v1`. History: 1, the first.
 const FORMAT: u32 = 1;

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
+use crate::base::ArtefactKind;
 use crate::base::{Digest, Interrupt, Manifest, clock};
-use crate::stage::ArtefactKind;
 
 struct Sandbox {
     folder: tempfile::TempDir,
@@ -43,7 +43,7 @@ fn manifest(name: &str) -> Manifest {
 
 fn made() -> Made {
     Made {
-        kind: ArtefactKind::Plan,
+        kind: ArtefactKind::Selection,
         seconds: 1.5,
         peak_bytes: None,
         finished: clock::now(),

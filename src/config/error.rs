@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use miette::{Diagnostic, LabeledSpan, SourceCode, SourceSpan};
 
 use super::source::{Place, Source};
-use super::{suggest, yaml};
+use super::yaml;
+use crate::base::{ArtefactKind, names};
 use crate::model::hub::HubError;
-use crate::stage::ArtefactKind;
 
 /// A problem and where it stands.
 #[derive(Debug, thiserror::Error)]
@@ -38,7 +38,7 @@ pub enum Problem {
     DuplicateKey { key: String, first_line: usize },
 
     #[error("unknown key `{key}` in {within}")]
-    #[diagnostic(code(pipeline::unknown_key), help("{}", suggest::help(key, known)))]
+    #[diagnostic(code(pipeline::unknown_key), help("{}", names::help(key, known)))]
     UnknownKey { key: String, within: String, known: Vec<String> },
 
     #[error("{within} needs the key `{key}`")]
@@ -46,7 +46,7 @@ pub enum Problem {
     MissingKey { key: String, within: String },
 
     #[error("{within}: `{found}` is not a value that is known here")]
-    #[diagnostic(code(pipeline::unknown_value), help("{}", suggest::help(found, known)))]
+    #[diagnostic(code(pipeline::unknown_value), help("{}", names::help(found, known)))]
     UnknownValue { found: String, within: String, known: Vec<String> },
 
     #[error("{within}: found {found} where {needed} is needed")]
@@ -55,7 +55,12 @@ pub enum Problem {
 
     #[error("{within}: {message}")]
     #[diagnostic(code(pipeline::bad_value))]
-    BadValue { message: String, within: String },
+    BadValue {
+        message: String,
+        within: String,
+        #[help]
+        help: Option<String>,
+    },
 
     #[error("format {found} is not one that this program reads; it reads format {known}")]
     #[diagnostic(code(pipeline::format), help("write `format: {known}`, or use a newer laptop-diff"))]
@@ -82,7 +87,7 @@ pub enum Problem {
     DuplicateId { id: String, first_line: usize },
 
     #[error("no stage is called `{name}`")]
-    #[diagnostic(code(pipeline::unknown_stage), help("{}", suggest::help(name, known)))]
+    #[diagnostic(code(pipeline::unknown_stage), help("{}", names::help(name, known)))]
     UnknownStage { name: String, known: Vec<String> },
 
     #[error("`with` stands before `use`")]
@@ -93,7 +98,7 @@ pub enum Problem {
     WithBeforeUse,
 
     #[error("`{parameter}` of `{stage}` names the stage `{found}`, which is not there")]
-    #[diagnostic(code(pipeline::unknown_id), help("{}", suggest::help(found, known)))]
+    #[diagnostic(code(pipeline::unknown_id), help("{}", names::help(found, known)))]
     UnknownId { stage: String, parameter: String, found: String, known: Vec<String> },
 
     #[error(
@@ -135,7 +140,7 @@ pub enum Problem {
     Override { given: String, message: String, help: String },
 
     #[error("unknown setting `{key}` in {layer}")]
-    #[diagnostic(code(settings::unknown_key), help("{}", suggest::help(key, known)))]
+    #[diagnostic(code(settings::unknown_key), help("{}", names::help(key, known)))]
     UnknownSetting { key: String, layer: String, known: Vec<String> },
 
     #[error("{layer}: {message}")]
@@ -245,7 +250,7 @@ impl Problem {
         match typed {
             Some(found) => Self::WrongType { found: plain(found), needed: plain(rest), within },
             None if path.is_empty() => Self::Syntax { message: message.to_owned() },
-            None => Self::BadValue { message: message.to_owned(), within },
+            None => Self::BadValue { message: message.to_owned(), within, help: None },
         }
     }
 }
@@ -296,6 +301,6 @@ fn kind_help(needed: &ArtefactKind, fitting: &[String]) -> String {
         [] => format!(
             "no stage of this pipeline makes a {needed} artefact; `laptop-diff list stages` shows which can"
         ),
-        names => format!("a {needed} artefact is made by {}", suggest::list(names)),
+        names => format!("a {needed} artefact is made by {}", names::list(names)),
     }
 }

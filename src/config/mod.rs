@@ -10,7 +10,6 @@ pub mod pipeline;
 pub mod schema;
 pub mod settings;
 mod source;
-pub(crate) mod suggest;
 mod sweep;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -8,7 +8,7 @@ use serde_yaml::{Mapping, Value};
 
 use super::error::{ConfigError, Problem};
 use super::source::Source;
-use super::suggest;
+use crate::base::names;
 
 /// A change of the file that a flag asks for.
 #[derive(Clone, Debug, PartialEq)]
@@ -187,5 +187,5 @@ fn parameter<'a>(
 }
 
 fn no_such(found: &str, known: &[String], what: &str) -> Misfit {
-    Misfit { message: format!("there is no {what} `{found}`"), help: suggest::help(found, known) }
+    Misfit { message: format!("there is no {what} `{found}`"), help: names::help(found, known) }
 }

@@ -199,9 +199,8 @@ impl Pipeline {
                 return Err(self.error(Problem::DuplicateId { id: entry.id.to_string(), first_line }, &place));
             }
             entry.stage.check().map_err(|bad| {
-                let problem =
-                    Problem::BadValue { message: bad.message, within: format!("stage `{}`", entry.id) };
-                self.error(problem, &Place::parameter(index, bad.name))
+                let (message, within, help) = (bad.message, format!("stage `{}`", entry.id), bad.help);
+                self.error(Problem::BadValue { message, within, help }, &Place::parameter(index, &bad.name))
             })?;
         }
         Ok(())

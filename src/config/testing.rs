@@ -8,8 +8,8 @@ use serde::{Deserialize, Deserializer};
 
 use super::document::Vocabulary;
 use super::{ConfigError, Override, Pipeline};
-use crate::base::{Manifest, StageId};
-use crate::stage::{ArtefactKind, BadValue, Context, FileInput, Input, Stage, StageError, StageInfo};
+use crate::base::{ArtefactKind, Manifest, StageId};
+use crate::stage::{BadValue, Context, FileInput, Input, Stage, StageError, StageInfo};
 
 /// Reads a pipeline of the small stages.
 pub(crate) fn parse(text: &str) -> Result<Pipeline, ConfigError> {
@@ -52,7 +52,7 @@ macro_rules! info {
 }
 
 static LOAD: StageInfo = info!("load", Model, seeded: false, computes: false);
-static SELECT: StageInfo = info!("select", Plan, seeded: true, computes: false);
+static SELECT: StageInfo = info!("select", Selection, seeded: true, computes: false);
 static EVALUATE: StageInfo = info!("evaluate", Metrics, seeded: false, computes: true);
 
 #[derive(Deserialize)]
@@ -123,7 +123,7 @@ impl Stage for Select {
 
     fn inputs(&self) -> Vec<Input<'_>> {
         let model = Input { name: "model".to_owned(), stage: &self.model, kind: ArtefactKind::Model };
-        let after = |stage| Input { name: "after".to_owned(), stage, kind: ArtefactKind::Plan };
+        let after = |stage| Input { name: "after".to_owned(), stage, kind: ArtefactKind::Selection };
         std::iter::once(model).chain(self.after.as_ref().map(after)).collect()
     }
 
@@ -132,7 +132,7 @@ impl Stage for Select {
             return Ok(());
         }
         let message = format!("`ratio` is {}; it must lie above 0 and below 1", self.ratio);
-        Err(BadValue { name: "ratio", message })
+        Err(BadValue::new("ratio", message))
     }
 
     fn run(&self, _: &Context<'_>) -> Result<(), StageError> {

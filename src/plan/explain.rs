@@ -200,10 +200,10 @@ fn shown(value: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::ArtefactKind;
     use crate::base::Interrupt;
     use crate::cache::{Begun, Made};
     use crate::config::testing::parse_with;
-    use crate::stage::ArtefactKind;
 
     /// A model file, a cache, and a pipeline over them.
     struct Sandbox(tempfile::TempDir);

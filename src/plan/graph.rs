@@ -9,9 +9,9 @@ use petgraph::graph::{DiGraph, NodeIndex};
 use petgraph::visit::{Dfs, EdgeRef, Reversed};
 use serde::{Deserialize, Serialize};
 
-use crate::base::StageId;
+use crate::base::{ArtefactKind, StageId};
 use crate::config::{ConfigError, Pipeline, Problem, StageEntry};
-use crate::stage::{ArtefactKind, Input};
+use crate::stage::Input;
 
 /// The stages of a pipeline, by their index in the file, and their references.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -6,6 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::ReportError;
+use crate::base::ArtefactKind;
 use crate::distill::HistoryLine;
 use crate::distill::history::{self, HISTORY_FILE};
 use crate::metric::{MetricError, Metrics, Values};
@@ -13,7 +14,6 @@ use crate::prune::Export;
 use crate::run::{RunRecord, StageRecord};
 use crate::score::Scores;
 use crate::select::Plan;
-use crate::stage::ArtefactKind;
 
 /// A run with the artefacts that have something to show.
 pub(super) struct Folder {
@@ -88,7 +88,7 @@ impl Folder {
         let models = self.record.graph.inputs(evaluation).into_iter();
         let models = models.map(|(_, from)| from);
         let models = models.filter(|&from| self.record.graph.stage(from).output == ArtefactKind::Model);
-        match self.nearest(ArtefactKind::Plan, models)? {
+        match self.nearest(ArtefactKind::Selection, models)? {
             Shown::Plan(plan) => Some(plan),
             _ => None,
         }
@@ -123,7 +123,7 @@ fn show(stage: &StageRecord) -> Result<Option<Shown>, String> {
     let kind = crate::stage::STAGES.iter().find(|info| info.name == stage.stage).map(|info| info.output);
     Ok(match kind {
         Some(ArtefactKind::Scores) => Some(Shown::Scores(Scores::open(folder).map_err(failed)?)),
-        Some(ArtefactKind::Plan) => Some(Shown::Plan(Box::new(Plan::open(folder).map_err(failed)?))),
+        Some(ArtefactKind::Selection) => Some(Shown::Plan(Box::new(Plan::open(folder).map_err(failed)?))),
         Some(ArtefactKind::Metrics) => {
             let measured = Measured::open(folder).map_err(|error| error.to_string())?;
             Some(Shown::Metrics(Box::new(measured)))

@@ -7,13 +7,13 @@ use maud::{Markup, html};
 
 use super::folder::{Folder, Measured, Shown};
 use super::{curves, plans, quality, sections};
+use crate::base::ArtefactKind;
 use crate::base::{StageId, units};
 use crate::config::{self, Axis};
 use crate::metric::{Better, Measurement};
 use crate::plan::Node;
 use crate::run::StageRecord;
 use crate::select::Plan;
-use crate::stage::ArtefactKind;
 
 /// Pictures of all branches together: some megabytes of the small ones, and no more of them than one looks at.
 const PICTURES: usize = 240;

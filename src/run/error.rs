@@ -8,9 +8,9 @@ use miette::Diagnostic;
 
 use super::ExitCode;
 use crate::backend::DeviceChoice;
-use crate::base::{Interrupted, StageId};
+use crate::base::{Interrupted, StageId, names};
 use crate::cache::CacheError;
-use crate::config::{ConfigError, Problem, suggest};
+use crate::config::{ConfigError, Problem};
 use crate::stage::StageError;
 
 /// A run that did not come to its end; [`RunError::exit_code`] says why to a shell.
@@ -18,7 +18,7 @@ use crate::stage::StageError;
 pub enum RunError {
     /// `--until` or `--force` names no stage (exit code 2).
     #[error("`{flag} {found}` names no stage of this pipeline")]
-    #[diagnostic(code(run::unknown_stage), help("{}", suggest::help(found.as_str(), known)))]
+    #[diagnostic(code(run::unknown_stage), help("{}", names::help(found.as_str(), known)))]
     UnknownStage {
         /// The flag.
         flag: &'static str,

@@ -15,11 +15,11 @@ use super::record::{ArtefactRecord, DeviceRecord};
 use super::reporter::Reporter;
 use super::{EVENT_FORMAT, Event, ExitCode, RunError, RunRecord, Sink, State};
 use crate::backend::{DeviceChoice, DeviceClass, Random, memory};
-use crate::base::{Digest, Interrupt, Interrupted, Manifest, StageId, clock};
+use crate::base::{Artefact, Digest, Interrupt, Interrupted, Manifest, StageId, clock};
 use crate::cache::{Begun, Entry, Lookup, Made, Store, Work};
 use crate::config::{Pipeline, StageEntry};
 use crate::plan::{self, Graph};
-use crate::stage::{Artefact, Context, Source};
+use crate::stage::{Context, Source};
 
 /// What to run, and with what.
 pub struct Job<'a> {

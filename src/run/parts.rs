@@ -6,9 +6,9 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use crate::backend::memory;
-use crate::base::{Digest, Interrupt, Manifest, Progress, clock};
+use crate::base::{ArtefactKind, Digest, Interrupt, Manifest, Progress, clock};
 use crate::cache::{Begun, CacheError, Lookup, Made, Store};
-use crate::stage::{self, ArtefactKind, StageError};
+use crate::stage::{self, StageError};
 
 /// The parts of one stage at work.
 pub(super) struct Parts<'a> {

@@ -6,11 +6,11 @@ use serde::{Deserialize, Serialize};
 
 use super::State;
 use crate::backend::{DeviceChoice, DeviceClass};
+use crate::base::Artefact;
 use crate::base::{Digest, Manifest, StageId, clock, files};
 use crate::cache::Entry;
 use crate::config::{Axis, Branch, Pipeline};
 use crate::plan::Graph;
-use crate::stage::Artefact;
 
 /// The format of `run.json`. History: 1, the first.
 pub const RECORD_FORMAT: u32 = 1;

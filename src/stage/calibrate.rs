@@ -6,8 +6,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::model::Model;
-use super::{ArtefactKind, BadValue, Context, FileInput, Input, Stage, StageError, StageInfo};
-use crate::base::{Manifest, StageId};
+use super::{BadValue, Context, FileInput, Input, Stage, StageError, StageInfo};
+use crate::base::{ArtefactKind, Manifest, StageId};
 use crate::data::{Calibration, Captioned, Encoder, Points, Trajectories, prompts};
 use crate::model::vae::TileSide;
 use crate::sample::{self, Generator, NoiseSchedule};
@@ -100,10 +100,15 @@ impl Stage for Calibrate {
     }
 
     fn check(&self) -> Result<(), BadValue> {
-        let bad = |name, message: String| Err(BadValue { name, message });
+        let bad = |name, message: String| Err(BadValue::new(name, message));
         let given: Vec<_> = self.files().iter().map(|file| file.name).collect();
         match (given.as_slice(), &self.model) {
-            ([], _) => return bad("samples", "points come from nowhere; give `prompts`, `pictures` or `file`".into()),
+            ([], _) => {
+                return bad(
+                    "samples",
+                    "points come from nowhere; give `prompts`, `pictures` or `file`".into(),
+                );
+            }
             (["prompts" | "pictures"], None) => {
                 return bad(given[0], format!("`{}` needs `model`, the stage with the teacher", given[0]));
             }
@@ -125,9 +130,7 @@ impl Stage for Calibrate {
         if !self.guidance_scale.is_finite() {
             return bad("guidance-scale", format!("`guidance-scale` is {}", self.guidance_scale));
         }
-        sample::find(&self.sampler)
-            .map(drop)
-            .map_err(|error| BadValue { name: "sampler", message: error.to_string() })
+        sample::find(&self.sampler).map(drop).map_err(|error| BadValue::new("sampler", error.to_string()))
     }
 
     fn run(&self, context: &Context<'_>) -> Result<(), StageError> {
@@ -190,7 +193,8 @@ impl Calibrate {
         let size = (height * vae.downscale(), width * vae.downscale());
         let folder = context.file("pictures");
         let (progress, interrupt) = (context.progress, context.interrupt);
-        let captioned = Captioned::from_pictures(folder, size, &vae, encoder, self.batch, progress, interrupt)?;
+        let captioned =
+            Captioned::from_pictures(folder, size, &vae, encoder, self.batch, progress, interrupt)?;
         Ok(captioned.points(schedule, self.samples, &context.random)?)
     }
 }

@@ -76,12 +76,12 @@ impl DeltaClip {
             ("delta-clip.batch", self.batch),
         ] {
             if value == 0 {
-                return Err(BadValue { name, message: format!("`{name}` is 0; it must be at least 1") });
+                return Err(BadValue::new(name, format!("`{name}` is 0; it must be at least 1")));
             }
         }
         sample::find(&self.sampler)
             .map(drop)
-            .map_err(|error| BadValue { name: "delta-clip.sampler", message: error.to_string() })
+            .map_err(|error| BadValue::new("delta-clip.sampler", error.to_string()))
     }
 
     /// Loads what draws and what judges.

@@ -10,14 +10,14 @@ use serde::Deserialize;
 
 use super::model::Model;
 use super::score::points;
-use super::{ArtefactKind, BadValue, Context, Input, Stage, StageError, StageInfo};
-use crate::base::{Manifest, StageId, files};
+use super::{BadValue, Context, Input, Stage, StageError, StageInfo};
+use crate::base::{ArtefactKind, Manifest, StageId, files};
 use crate::data::{Calibration, Encoder};
 use crate::distill::history::HISTORY_FILE;
 use crate::distill::{Cadence, DistillError, DistillParameters, Distillation, LatentBatch, LatentSource};
-use crate::model::{ModelDirectory, Part};
 use crate::model::unet::Conditioning;
 use crate::model::weights;
+use crate::model::{ModelDirectory, Part};
 use crate::sample::NoiseSchedule;
 
 /// `with:` of `use: distill`.
@@ -63,7 +63,7 @@ impl Stage for Distill {
     }
 
     fn check(&self) -> Result<(), BadValue> {
-        self.training.check().map_err(|(_, message)| BadValue { name: "training", message })
+        self.training.check().map_err(|(_, message)| BadValue::new("training", message))
     }
 
     fn run(&self, context: &Context<'_>) -> Result<(), StageError> {

@@ -9,8 +9,8 @@ use serde::Deserialize;
 use super::model::Model;
 use super::named::Named;
 use super::score::points;
-use super::{ArtefactKind, BadValue, Context, FileInput, Input, Stage, StageError, StageInfo};
-use crate::base::{Manifest, StageId, UnitId};
+use super::{BadValue, Context, FileInput, Input, Stage, StageError, StageInfo};
+use crate::base::{ArtefactKind, Manifest, StageId, UnitId};
 use crate::data::{Encoder, prompts};
 use crate::metric::{self, Baseline, Candidate, Evaluation, Fill, Metric};
 use crate::model::ModelDirectory;
@@ -112,9 +112,10 @@ impl Stage for Evaluate {
         for (name, stage) in self.models.iter() {
             inputs.push(Input { name: format!("models.{name}"), stage, kind: ArtefactKind::Model });
         }
-        for (name, stage, kind) in
-            [("points", &self.points, ArtefactKind::Calibration), ("plan", &self.plan, ArtefactKind::Plan)]
-        {
+        for (name, stage, kind) in [
+            ("points", &self.points, ArtefactKind::Calibration),
+            ("plan", &self.plan, ArtefactKind::Selection),
+        ] {
             inputs.extend(stage.iter().map(|stage| Input { name: name.to_owned(), stage, kind }));
         }
         inputs
@@ -123,12 +124,13 @@ impl Stage for Evaluate {
     fn files(&self) -> Vec<FileInput<'_>> {
         let prompts = FileInput::path("prompts", &self.prompts);
         let others = [("scorer", &self.scorer), ("captions", &self.captions)];
-        let others = others.into_iter().filter_map(|(name, path)| Some(FileInput::path(name, path.as_ref()?)));
+        let others =
+            others.into_iter().filter_map(|(name, path)| Some(FileInput::path(name, path.as_ref()?)));
         std::iter::once(prompts).chain(others).collect()
     }
 
     fn check(&self) -> Result<(), BadValue> {
-        let bad = |name, message: String| Err(BadValue { name, message });
+        let bad = |name, message: String| Err(BadValue::new(name, message));
         for (name, value) in [("pictures", self.pictures), ("steps", self.steps), ("batch", self.batch)] {
             if value == 0 {
                 return bad(name, format!("`{name}` is 0; it must be at least 1"));
@@ -136,15 +138,16 @@ impl Stage for Evaluate {
         }
         if !self.models.iter().any(|(name, _)| name == self.teacher) {
             let names: Vec<_> = self.models.iter().map(|(name, _)| name).collect();
-            return bad("models", format!("no model is called `{}`; there are {}", self.teacher, names.join(", ")));
+            return bad(
+                "models",
+                format!("no model is called `{}`; there are {}", self.teacher, names.join(", ")),
+            );
         }
         if self.plan.is_some() && self.points.is_none() {
             return bad("plan", "`plan` is measured on held-out points; give `points` too".to_owned());
         }
         self.metrics()?;
-        sample::find(&self.sampler)
-            .map(drop)
-            .map_err(|error| BadValue { name: "sampler", message: error.to_string() })
+        sample::find(&self.sampler).map(drop).map_err(|error| BadValue::new("sampler", error.to_string()))
     }
 
     fn run(&self, context: &Context<'_>) -> Result<(), StageError> {
@@ -182,12 +185,10 @@ impl Stage for Evaluate {
             Some(_) => Some(points(context, "points")?),
             None => None,
         };
-        let loaders: Vec<_> = models.iter().map(|(_, model)| || model.directory.unet(model.dtype, device)).collect();
-        let candidates: Vec<Candidate<'_>> = models
-            .iter()
-            .zip(&loaders)
-            .map(|((name, _), load)| Candidate { name, load })
-            .collect();
+        let loaders: Vec<_> =
+            models.iter().map(|(_, model)| || model.directory.unet(model.dtype, device)).collect();
+        let candidates: Vec<Candidate<'_>> =
+            models.iter().zip(&loaders).map(|((name, _), load)| Candidate { name, load }).collect();
         let metrics = self.metrics().expect("`check` found every metric");
         let evaluation = Evaluation {
             models: &candidates,
@@ -212,7 +213,8 @@ impl Stage for Evaluate {
             let part = self.part(context, models[index].0);
             context.parts.part(&part, &|folder, checkpoint| Ok(fill(folder, checkpoint)?))
         };
-        let mut outcome = evaluation.run::<StageError>(context.output, &keep, context.progress, context.interrupt)?;
+        let mut outcome =
+            evaluation.run::<StageError>(context.output, &keep, context.progress, context.interrupt)?;
         if let Some(plan) = plan {
             outcome.metrics.baselines = baselines(plan, context, teacher)?;
         }
@@ -235,7 +237,7 @@ impl Evaluate {
         let find = |name: &String| {
             metric::find(name).map_err(|error| {
                 let known: Vec<_> = metric::METRICS.iter().map(|metric| metric.name()).collect();
-                BadValue { name: "metrics", message: format!("{error}; there are {}", known.join(", ")) }
+                BadValue::new("metrics", format!("{error}; there are {}", known.join(", ")))
             })
         };
         self.metrics.iter().map(find).collect()
@@ -253,8 +255,11 @@ fn plan_of_units(folder: &Path) -> Result<Plan, StageError> {
 
 /// The measured joint loss of the plan, then of each of its baselines.
 fn baselines(plan: Plan, context: &Context<'_>, teacher: &Model) -> Result<Vec<Baseline>, StageError> {
-    let mut baselines =
-        vec![Baseline { name: SELECTED.to_owned(), joint_loss: 0.0, removed_parameters: plan.removed_parameters }];
+    let mut baselines = vec![Baseline {
+        name: SELECTED.to_owned(),
+        joint_loss: 0.0,
+        removed_parameters: plan.removed_parameters,
+    }];
     let mut sets: Vec<BTreeSet<UnitId>> = vec![plan.removed()];
     for other in plan.baselines {
         sets.push(other.removed.into_iter().collect());
@@ -270,8 +275,7 @@ fn baselines(plan: Plan, context: &Context<'_>, teacher: &Model) -> Result<Vec<B
         progress: context.progress,
         interrupt: context.interrupt,
     };
-    let losses =
-        joint_losses(&teacher.unet(context.device)?, &points(context, "points")?, &sets, &work)?;
+    let losses = joint_losses(&teacher.unet(context.device)?, &points(context, "points")?, &sets, &work)?;
     for (baseline, loss) in baselines.iter_mut().zip(losses) {
         baseline.joint_loss = loss;
     }

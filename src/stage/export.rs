@@ -4,9 +4,9 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::model::Model;
-use super::{ArtefactKind, BadValue, Context, Input, Stage, StageError, StageInfo};
+use super::{BadValue, Context, Input, Stage, StageError, StageInfo};
 use crate::backend::Dtype;
-use crate::base::{Manifest, StageId};
+use crate::base::{ArtefactKind, Manifest, StageId};
 use crate::prune::{Container, Order, Profile};
 
 /// `with:` of `use: export`.
@@ -53,7 +53,7 @@ impl Stage for Export {
     }
 
     fn check(&self) -> Result<(), BadValue> {
-        Profile::named(&self.to).map(drop).map_err(|error| BadValue { name: "to", message: error.to_string() })
+        Profile::named(&self.to).map(drop).map_err(|error| BadValue::new("to", error.to_string()))
     }
 
     fn run(&self, context: &Context<'_>) -> Result<(), StageError> {

@@ -7,9 +7,9 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::model::Computation;
-use super::{ArtefactKind, BadValue, Context, FileInput, Input, Source, Stage, StageError, StageInfo};
+use super::{BadValue, Context, FileInput, Input, Source, Stage, StageError, StageInfo};
 use crate::backend::Dtype;
-use crate::base::{Manifest, files};
+use crate::base::{ArtefactKind, Manifest, files};
 use crate::model::contents::{self, ModelFile};
 use crate::model::hub;
 use crate::model::{Checkpoint, ModelDirectory, Part, Prediction, Weights};
@@ -83,24 +83,27 @@ impl Stage for Load {
 
     fn check(&self) -> Result<(), BadValue> {
         // Pickles too: that they are refused is said when they are read.
-        let single_file = self.model.extension().is_some_and(|extension| extension == "safetensors" || extension == "ckpt");
+        let single_file =
+            self.model.extension().is_some_and(|extension| extension == "safetensors" || extension == "ckpt");
         let of_files = [("tokenizer", self.tokenizer.is_some()), ("prediction", self.prediction.is_some())];
         let of_folders = [("variant", self.variant.is_some())];
         for (of, wrong) in [(of_files.as_slice(), !single_file), (of_folders.as_slice(), single_file)] {
             if let Some((name, _)) = of.iter().find(|(_, given)| *given && wrong) {
                 let (is, not) = if single_file { ("a file", "folders") } else { ("no file", "single files") };
                 let message = format!("`model` is {is}, but `{name}` is for {not}");
-                return Err(BadValue { name, message });
+                return Err(BadValue::new(*name, message));
             }
         }
         let Some(revision) = &self.revision else { return Ok(()) };
-        let bad = |message| Err(BadValue { name: "revision", message });
+        let bad = |message| Err(BadValue::new("revision", message));
         if !hub::is_revision(revision) {
             return bad(format!("`revision` is `{revision}`, which can be no branch, tag or commit"));
         }
         if !self.model.to_str().is_some_and(hub::is_id) {
             let model = self.model.display();
-            return bad(format!("`revision` is of a repository such as owner/name, but `model` is the path {model}"));
+            return bad(format!(
+                "`revision` is of a repository such as owner/name, but `model` is the path {model}"
+            ));
         }
         Ok(())
     }

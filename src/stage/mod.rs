@@ -1,13 +1,21 @@
 //! What a pipeline is made of: one file per `use:` name, each with its parameters beside the code
 //! that reads them, and one row in [`STAGES`].
 
-mod artefact;
 mod budgets;
+mod calibrate;
 pub mod defaults;
 mod delta_clip;
+mod distill;
 mod error;
+mod evaluate;
+mod export;
+mod load;
 mod model;
 mod named;
+mod profile;
+mod prune;
+mod score;
+mod select;
 mod source;
 
 use std::collections::BTreeMap;
@@ -17,9 +25,9 @@ use candle_core::Device;
 use serde::Deserializer;
 
 use crate::backend::Random;
-use crate::base::{Interrupt, Manifest, Progress, StageId};
+use crate::base::names::{self, UnknownName};
+use crate::base::{Artefact, ArtefactKind, Interrupt, Manifest, Progress, StageId};
 
-pub use artefact::{Artefact, ArtefactKind};
 pub use error::StageError;
 pub use evaluate::SELECTED;
 pub use source::{Contents, Source};
@@ -84,10 +92,29 @@ impl<'a> FileInput<'a> {
 /// A parameter whose value cannot be.
 #[derive(Clone, Debug)]
 pub struct BadValue {
-    /// The parameter.
-    pub name: &'static str,
+    /// The parameter; dots lead into a mapping, as in `budgets.macs`.
+    pub name: String,
     /// What was found and what was needed: "`ratio` is 1.5; it must lie above 0 and below 1".
     pub message: String,
+    /// What to write instead.
+    pub help: Option<String>,
+}
+
+impl BadValue {
+    /// A bad value of the parameter `name`.
+    pub fn new(name: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { name: name.into(), message: message.into(), help: None }
+    }
+
+    /// A name that is in no table.
+    pub fn unknown(name: impl Into<String>, error: &UnknownName) -> Self {
+        Self::new(name, error.to_string()).help(names::help(&error.found, &error.known))
+    }
+
+    /// The same with a help text.
+    pub fn help(self, help: impl Into<String>) -> Self {
+        Self { help: Some(help.into()), ..self }
+    }
 }
 
 /// Keeps parts of stages' work that stages have in common, such as what an evaluation finds out about the teacher.
@@ -160,11 +187,9 @@ pub struct StageInfo {
     pub schema: fn(&mut schemars::SchemaGenerator) -> schemars::Schema,
 }
 
-/// Makes [`STAGES`] and [`deserialize`] from one list of parameter types; each module has a `const INFO: StageInfo`.
+/// Makes [`STAGES`] and [`deserialize`] from one list of parameter types; each of their modules has a `const INFO: StageInfo`.
 macro_rules! stages {
     ($($module:ident :: $parameters:ident),* $(,)?) => {
-        $(mod $module;)*
-
         /// Every stage there is, in the order in which a pipeline usually has them.
         pub const STAGES: &[&StageInfo] = &[$(&$module::INFO),*];
 
@@ -174,8 +199,8 @@ macro_rules! stages {
             $(if name == $module::INFO.name {
                 return Ok(Box::new($module::$parameters::deserialize(block)?));
             })*
-            let known: Vec<_> = STAGES.iter().map(|stage| stage.name).collect();
-            Err(D::Error::custom(format!("no stage is called `{name}`; there are {}", known.join(", "))))
+            let error = names::find("stage", STAGES, |stage| stage.name, name).map(drop).expect_err("no row matched above");
+            Err(D::Error::custom(error))
         }
     };
 }

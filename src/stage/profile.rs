@@ -4,8 +4,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::model::Model;
-use super::{ArtefactKind, BadValue, Context, Input, Stage, StageError, StageInfo};
-use crate::base::{Manifest, StageId};
+use super::{BadValue, Context, Input, Stage, StageError, StageInfo};
+use crate::base::{ArtefactKind, Manifest, StageId};
 use crate::score::Latency;
 
 /// `with:` of `use: profile`.
@@ -56,7 +56,7 @@ impl Stage for Profile {
     fn check(&self) -> Result<(), BadValue> {
         for (name, value) in [("batch", self.batch), ("repetitions", self.repetitions)] {
             if value == 0 {
-                return Err(BadValue { name, message: format!("`{name}` needs at least 1") });
+                return Err(BadValue::new(name, format!("`{name}` needs at least 1")));
             }
         }
         Ok(())

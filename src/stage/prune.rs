@@ -4,8 +4,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::model::{Computation, Model};
-use super::{ArtefactKind, Context, Input, Stage, StageError, StageInfo};
-use crate::base::{Manifest, StageId};
+use super::{Context, Input, Stage, StageError, StageInfo};
+use crate::base::{ArtefactKind, Manifest, StageId};
 use crate::prune;
 use crate::select::Plan;
 
@@ -40,7 +40,7 @@ impl Stage for Prune {
     fn inputs(&self) -> Vec<Input<'_>> {
         vec![
             Input { name: "model".to_owned(), stage: &self.model, kind: ArtefactKind::Model },
-            Input { name: "plan".to_owned(), stage: &self.plan, kind: ArtefactKind::Plan },
+            Input { name: "plan".to_owned(), stage: &self.plan, kind: ArtefactKind::Selection },
         ]
     }
 

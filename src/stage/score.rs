@@ -5,8 +5,8 @@ use serde::Deserialize;
 
 use super::delta_clip::DeltaClip;
 use super::model::Model;
-use super::{ArtefactKind, BadValue, Context, FileInput, Input, Stage, StageError, StageInfo};
-use crate::base::{Manifest, StageId};
+use super::{BadValue, Context, FileInput, Input, Stage, StageError, StageInfo};
+use crate::base::{ArtefactKind, Manifest, StageId};
 use crate::data::{self, Calibration};
 use crate::model::unet::Granularity;
 use crate::sample::NoiseSchedule;
@@ -123,7 +123,11 @@ impl Stage for Score {
     fn inputs(&self) -> Vec<Input<'_>> {
         vec![
             Input { name: "model".to_owned(), stage: &self.model, kind: ArtefactKind::Model },
-            Input { name: "calibration".to_owned(), stage: &self.calibration, kind: ArtefactKind::Calibration },
+            Input {
+                name: "calibration".to_owned(),
+                stage: &self.calibration,
+                kind: ArtefactKind::Calibration,
+            },
         ]
     }
 
@@ -136,18 +140,20 @@ impl Stage for Score {
             [("batch", self.batch), ("variants", self.variants), ("criteria", self.criteria.len())]
         {
             if value == 0 {
-                return Err(BadValue { name, message: format!("`{name}` needs at least 1") });
+                return Err(BadValue::new(name, format!("`{name}` needs at least 1")));
             }
         }
         let threshold = self.diff_pruning.threshold;
         if !(0.0..1.0).contains(&threshold) {
             let message = format!("`threshold` is {threshold}; it must be at least 0 and below 1");
-            return Err(BadValue { name: "diff-pruning.threshold", message });
+            return Err(BadValue::new("diff-pruning.threshold", message));
         }
         self.criteria()?;
         if self.asks_for(DELTA_CLIP) && self.delta_clip.is_none() {
-            let message = format!("`{DELTA_CLIP}` draws pictures; give `{DELTA_CLIP}: {{ scorer: FOLDER, prompts: FILE }}` too");
-            return Err(BadValue { name: "criteria", message });
+            let message = format!(
+                "`{DELTA_CLIP}` draws pictures; give `{DELTA_CLIP}: {{ scorer: FOLDER, prompts: FILE }}` too"
+            );
+            return Err(BadValue::new("criteria", message));
         }
         self.delta_clip.as_ref().map_or(Ok(()), DeltaClip::check)
     }
@@ -204,9 +210,8 @@ impl Score {
     }
 
     fn criteria(&self) -> Result<Vec<&'static dyn Criterion>, BadValue> {
-        let find = |name: &String| {
-            criterion(name).map_err(|error| BadValue { name: "criteria", message: error.to_string() })
-        };
+        let find =
+            |name: &String| criterion(name).map_err(|error| BadValue::new("criteria", error.to_string()));
         self.criteria.iter().map(find).collect()
     }
 }

@@ -6,8 +6,8 @@ use serde::Deserialize;
 use super::budgets::Others;
 use super::model::Model;
 use super::score::points;
-use super::{ArtefactKind, BadValue, Context, Input, Stage, StageError, StageInfo};
-use crate::base::{Manifest, StageId};
+use super::{BadValue, Context, Input, Stage, StageError, StageInfo};
+use crate::base::{ArtefactKind, Manifest, StageId};
 use crate::score::{Latency, Limits, OUTPUT_LOSS, Scores, Work, joint_products};
 use crate::select::objective::ObjectiveInfo;
 use crate::select::{
@@ -92,7 +92,7 @@ pub(super) const INFO: StageInfo = StageInfo {
     // 2: plan.json holds budgets, a gap and expected losses; the bound of an exact plan is its value.
     version: 3,
     summary: "chooses the units that go, given their scores and what must be saved",
-    output: ArtefactKind::Plan,
+    output: ArtefactKind::Selection,
     seeded: true,
     computes: true,
     schema: |generator| Select::json_schema(generator),
@@ -150,15 +150,18 @@ impl Stage for Select {
         for (name, share) in shares {
             if let Some(share) = share.filter(|share| !(*share > 0.0 && *share < 1.0)) {
                 let message = format!("`{name}` is {share}; it must lie above 0 and below 1");
-                return Err(BadValue { name: if name == "ratio" { name } else { "budgets" }, message });
+                let name = if name == "ratio" { name.to_owned() } else { format!("budgets.{name}") };
+                return Err(BadValue::new(name, message));
             }
         }
-        let bad = |name, message: &str| Err(BadValue { name, message: message.to_owned() });
+        let bad = |name, message: &str| Err(BadValue::new(name, message.to_owned()));
         match (budgets.latency, &self.profile) {
             (Some(_), None) => {
                 return bad("budgets", "`latency` needs a `profile`: the id of a stage with `use: profile`");
             }
-            (None, Some(_)) => return bad("profile", "a `profile` is for `budgets: { latency: ... }`; give one"),
+            (None, Some(_)) => {
+                return bad("profile", "a `profile` is for `budgets: { latency: ... }`; give one");
+            }
             _ => {}
         }
         if self.layout.is_some() && !(self.keep.is_empty() && self.remove.is_empty()) {
@@ -233,25 +236,31 @@ impl Select {
     }
 
     fn objective(&self) -> Result<&'static ObjectiveInfo, BadValue> {
-        objective(&self.objective)
-            .map_err(|error| BadValue { name: "objective", message: error.to_string() })
+        objective(&self.objective).map_err(|error| BadValue::new("objective", error.to_string()))
     }
 
     fn method(&self) -> Result<Method, BadValue> {
-        let bad = |name, message: String| Err(BadValue { name, message });
-        let named = |name, error: SelectError| BadValue { name, message: error.to_string() };
+        let bad = |name, message: String| Err(BadValue::new(name, message));
+        let named = |name, error: SelectError| BadValue::new(name, error.to_string());
         let solver = solver(&self.solver).map_err(|error| named("solver", error))?;
         let exactly = self.solver == default_solver() && self.objective == default_objective();
         match (&self.layout, &self.fits, self.ratio) {
-            (Some(_), Some(_), _) => bad("fits", "`layout` and `fits` exclude each other; give one".to_owned()),
-            (Some(_), _, Some(_)) => bad("ratio", "a `layout` has its own ratio; leave `ratio` out".to_owned()),
-            (Some(_), ..) | (_, Some(_), _) if self.budgets.is_some() => {
-                bad("budgets", "with `layout` or `fits` only a `ratio` can be asked; leave `budgets` out".to_owned())
+            (Some(_), Some(_), _) => {
+                bad("fits", "`layout` and `fits` exclude each other; give one".to_owned())
             }
+            (Some(_), _, Some(_)) => {
+                bad("ratio", "a `layout` has its own ratio; leave `ratio` out".to_owned())
+            }
+            (Some(_), ..) | (_, Some(_), _) if self.budgets.is_some() => bad(
+                "budgets",
+                "with `layout` or `fits` only a `ratio` can be asked; leave `budgets` out".to_owned(),
+            ),
             (Some(_), None, None) if self.solver != default_solver() => {
                 bad("solver", "a `layout` is made by hand; leave `solver` out".to_owned())
             }
-            (Some(name), None, None) => Ok(Method::Layout(layout(name).map_err(|error| named("layout", error))?)),
+            (Some(name), None, None) => {
+                Ok(Method::Layout(layout(name).map_err(|error| named("layout", error))?))
+            }
             (None, Some(_), _) if !exactly => bad(
                 if self.solver == default_solver() { "objective" } else { "solver" },
                 format!(
@@ -267,9 +276,10 @@ impl Select {
                     _ => Ok(Method::Fitting(fit)),
                 }
             }
-            (None, None, None) if self.budgets.as_ref().is_none_or(Others::is_empty) => {
-                bad("ratio", "give a `ratio`, or `budgets`, or a `layout`, or `fits` with one shape".to_owned())
-            }
+            (None, None, None) if self.budgets.as_ref().is_none_or(Others::is_empty) => bad(
+                "ratio",
+                "give a `ratio`, or `budgets`, or a `layout`, or `fits` with one shape".to_owned(),
+            ),
             (None, None, _) => Ok(Method::Solver(solver)),
         }
     }

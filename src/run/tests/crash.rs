@@ -197,7 +197,7 @@ fn writes_more_than_it_may() {
         panic!("nobody has made it");
     };
     write(&work.output().join("plan.json"), "small");
-    let (kind, finished, program) = (ArtefactKind::Plan, String::new(), String::new());
+    let (kind, finished, program) = (ArtefactKind::Selection, String::new(), String::new());
     let made = Made { kind, seconds: 0.0, peak_bytes: None, finished, program };
     assert!(matches!(work.commit(&manifest, made), Err(CacheError::Full { .. })));
     assert!(matches!(store.lookup(&manifest.key()), Ok(Lookup::Absent)));

@@ -12,11 +12,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{Event, Job, Options, RunError, RunRecord, Sink, State, execute};
 use crate::backend::DeviceChoice;
-use crate::base::{Interrupt, Manifest, StageId};
+use crate::base::{ArtefactKind, Interrupt, Manifest, StageId};
 use crate::cache::Store;
 use crate::config::Pipeline;
 use crate::plan::Graph;
-use crate::stage::{ArtefactKind, Context, FileInput, Input, Stage, StageError, StageInfo};
+use crate::stage::{Context, FileInput, Input, Stage, StageError, StageInfo};
 
 /// The name, version and needs of a stage for tests.
 const fn info(name: &'static str, version: u32, seeded: bool, computes: bool) -> StageInfo {
@@ -24,7 +24,7 @@ const fn info(name: &'static str, version: u32, seeded: bool, computes: bool) ->
         name,
         version,
         summary: "for tests",
-        output: ArtefactKind::Plan,
+        output: ArtefactKind::Selection,
         seeded,
         computes,
         schema: |_| schemars::Schema::default(),
@@ -113,7 +113,7 @@ impl Stage for Fake {
 
     fn inputs(&self) -> Vec<Input<'_>> {
         let input =
-            |(index, stage)| Input { name: format!("reads.{index}"), stage, kind: ArtefactKind::Plan };
+            |(index, stage)| Input { name: format!("reads.{index}"), stage, kind: ArtefactKind::Selection };
         self.reads.iter().enumerate().map(input).collect()
     }
 

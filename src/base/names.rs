@@ -1,15 +1,44 @@
-//! What a mistyped name was probably meant to be.
+//! Names in tables: how a row is found, and what a mistyped name was probably meant to be.
+
+use miette::Diagnostic;
+
+/// A name that no row of a table has.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Diagnostic)]
+#[error("unknown {what} `{found}`")]
+#[diagnostic(code(name::unknown), help("{}", help(found, known)))]
+pub struct UnknownName {
+    /// What the table holds, such as `criterion`.
+    pub what: &'static str,
+    /// The name that was given.
+    pub found: String,
+    /// The names of the rows.
+    pub known: Vec<String>,
+}
+
+/// The row of `table` whose name is `name`; `what` is what a row is called in the error.
+pub fn find<'t, T>(
+    what: &'static str,
+    table: &'t [T],
+    name_of: impl Fn(&T) -> &str,
+    name: &str,
+) -> Result<&'t T, UnknownName> {
+    table.iter().find(|row| name_of(row) == name).ok_or_else(|| UnknownName {
+        what,
+        found: name.to_owned(),
+        known: table.iter().map(|row| name_of(row).to_owned()).collect(),
+    })
+}
 
 /// The closest of `known` to `found`, if it is close enough to be a slip of the hand: at most one
 /// edit in three letters.
-pub(super) fn closest<'a>(found: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+fn closest<'a>(found: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let (distance, name) =
         known.into_iter().map(|name| (edits(found, name), name)).min_by_key(|(d, _)| *d)?;
     (distance <= found.chars().count().max(3) / 3).then_some(name)
 }
 
 /// ``did you mean `ratio`? there are `scores`, `ratio` and `solver` ``.
-pub(crate) fn help(found: &str, known: &[String]) -> String {
+pub fn help(found: &str, known: &[String]) -> String {
     let there = match known {
         [] => "there are none".to_owned(),
         names => format!("there {} {}", if names.len() == 1 { "is" } else { "are" }, list(names)),
@@ -21,7 +50,7 @@ pub(crate) fn help(found: &str, known: &[String]) -> String {
 }
 
 /// `` `a`, `b` and `c` ``.
-pub(super) fn list(names: &[String]) -> String {
+pub fn list(names: &[String]) -> String {
     match names {
         [] => String::new(),
         [only] => format!("`{only}`"),
@@ -62,6 +91,18 @@ mod tests {
         assert_eq!(closest("sovler", known), Some("solver"));
         assert_eq!(closest("Ratio", known), Some("ratio"));
         assert_eq!(closest("temperature", known), None);
+    }
+
+    #[test]
+    fn a_row_is_found_by_its_name() {
+        let table = [("ddim", 1), ("euler", 2)];
+        assert_eq!(find("sampler", &table, |row| row.0, "euler"), Ok(&table[1]));
+        let error = find("sampler", &table, |row| row.0, "eular").expect_err("no row has that name");
+        assert_eq!(error.to_string(), "unknown sampler `eular`");
+        assert_eq!(
+            error.help().map(|help| help.to_string()).as_deref(),
+            Some("did you mean `euler`? there are `ddim` and `euler`")
+        );
     }
 
     #[test]

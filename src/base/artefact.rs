@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::Digest;
+use super::Digest;
 
 /// The kinds of artefact; an input accepts one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
@@ -19,8 +19,8 @@ pub enum ArtefactKind {
     Profile,
     /// `scores.json` and `gram.safetensors`.
     Scores,
-    /// `plan.json`.
-    Plan,
+    /// `selection.json`.
+    Selection,
     /// `metrics.json`, pictures and per-prompt values.
     Metrics,
     /// `model.safetensors` or the folder `model`, and `export.json`.
@@ -45,7 +45,7 @@ impl fmt::Display for ArtefactKind {
             Self::Calibration => "calibration",
             Self::Profile => "profile",
             Self::Scores => "scores",
-            Self::Plan => "plan",
+            Self::Selection => "selection",
             Self::Metrics => "metrics",
             Self::Export => "export",
         })
