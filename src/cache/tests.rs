@@ -63,15 +63,15 @@ fn work<'a>(store: &'a Store, manifest: &Manifest) -> Work<'a> {
     }
 }
 
-/// Makes an artefact with one file `plan.json`.
+/// Makes an artefact with one file `selection.json`.
 fn make(store: &Store, manifest: &Manifest, text: &str) -> Entry {
     let work = work(store, manifest);
-    fs::write(work.output().join("plan.json"), text).expect("the output folder is there");
+    fs::write(work.output().join("selection.json"), text).expect("the output folder is there");
     work.commit(manifest, made()).expect("the disk has space")
 }
 
 fn path(store: &Store, entry: &Entry) -> PathBuf {
-    store.artefact(entry).path.join("plan.json")
+    store.artefact(entry).path.join("selection.json")
 }
 
 #[test]
@@ -125,7 +125,7 @@ fn force_passes_over_entry_and_checkpoint() {
     let Ok(Begun::Work(forced)) = store.begin(&entry.key, true, &Interrupt::default(), &mut |_| {}) else {
         panic!("a forced stage is made again");
     };
-    fs::write(forced.output().join("plan.json"), "new").expect("writable");
+    fs::write(forced.output().join("selection.json"), "new").expect("writable");
     let newer = forced.commit(&manifest("score"), made()).expect("the disk has space");
     assert_ne!(newer.digest, entry.digest);
     assert_eq!(store.lookup(&entry.key).expect("readable"), Lookup::Whole(newer));
@@ -138,7 +138,7 @@ fn equal_bytes_lie_in_one_folder() {
     let one = make(&store, &manifest("one"), "same");
     let two = make(&store, &manifest("two"), "same");
     assert_eq!(path(&store, &one), path(&store, &two));
-    assert_eq!(sandbox.files().iter().filter(|path| path.ends_with("plan.json")).count(), 1);
+    assert_eq!(sandbox.files().iter().filter(|path| path.ends_with("selection.json")).count(), 1);
 }
 
 /// Checks that `damage` is noticed with these digests, and that the key can then be made again.

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use miette::Diagnostic;
 
 use super::generate::Size;
+use crate::base::names::UnknownName;
 use crate::cache::CacheError;
 use crate::config::{ConfigError, Problem};
 use crate::model::ModelError;
@@ -39,6 +40,9 @@ pub(super) enum CliError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Export(Box<ExportError>),
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    UnknownName(#[from] UnknownName),
     #[error("{} is no name for a single file", path.display())]
     #[diagnostic(
         code(cli::extension),
@@ -86,7 +90,7 @@ impl CliError {
             Self::Cache(error) | Self::Plan(PlanError::Cache(error)) => error.into(),
             Self::Run(error) => error.exit_code(),
             Self::Export(error) => match **error {
-                ExportError::UnknownProfile { .. } | ExportError::Stranger { .. } => ExitCode::Arguments,
+                ExportError::Unrecognised { .. } => ExitCode::Arguments,
                 // Both are of the machine or of this program, not of the file that was given.
                 ExportError::Compute(_) | ExportError::SelfCheck { .. } => ExitCode::Stage,
                 _ => ExitCode::File,
@@ -97,7 +101,10 @@ impl CliError {
             | Self::File { .. }
             | Self::Exists { .. } => ExitCode::File,
             Self::Stage(error) => ExitCode::of_stage(error, |_| true),
-            Self::Size { .. } | Self::Extension { .. } | Self::NothingToSweep { .. } => ExitCode::Arguments,
+            Self::Size { .. }
+            | Self::Extension { .. }
+            | Self::NothingToSweep { .. }
+            | Self::UnknownName(_) => ExitCode::Arguments,
             Self::Threads { .. } => ExitCode::Pipeline,
         }
     }

@@ -9,7 +9,7 @@ use super::output::{print, print_json};
 use crate::backend::Dtype;
 use crate::base::units;
 use crate::model::ModelDirectory;
-use crate::prune::{Container, Export, Order, Profile, remap_beside};
+use crate::prune::{Container, Export, Format, Order, remap_beside};
 
 /// Write a model for diffusers, ComfyUI or stable-diffusion.cpp, and check what was written
 #[derive(Args)]
@@ -24,17 +24,17 @@ pub(super) struct ExportCommand {
     /// A diffusers model directory, whole or pruned
     model: PathBuf,
     /// For which program (`laptop-diff list exports`)
-    #[arg(long, value_name = "PROFILE")]
+    #[arg(long, value_name = "FORMAT")]
     to: String,
-    /// The folder or file to write [default: the model's name with the profile's, in this folder]
+    /// The folder or file to write [default: the model's name with the format's, in this folder]
     #[arg(long)]
     output: Option<PathBuf>,
     /// The type of the weights [default: each keeps its own]
     #[arg(long, value_enum)]
     dtype: Option<Dtype>,
-    /// Write it even if the program knows no U-Net of these widths
+    /// Write the file even if the target program does not support these widths
     #[arg(long)]
-    anyway: bool,
+    allow_unrecognised: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -42,10 +42,10 @@ pub(super) struct ExportCommand {
 
 impl ExportCommand {
     pub(super) fn execute(self) -> Result<(), CliError> {
-        let profile = Profile::named(&self.to)?;
+        let format = Format::find(&self.to)?;
         let model = ModelDirectory::open(&self.model)?;
-        let path = self.output.clone().unwrap_or_else(|| default_path(&self.model, profile));
-        let single = profile.container == Container::SingleFile;
+        let path = self.output.clone().unwrap_or_else(|| default_path(&self.model, format));
+        let single = format.container == Container::SingleFile;
         if single && path.extension().is_none_or(|extension| extension != "safetensors") {
             return Err(CliError::Extension { path });
         }
@@ -53,21 +53,26 @@ impl ExportCommand {
         if let Some(path) = [Some(path.clone()), beside].into_iter().flatten().find(|path| path.exists()) {
             return Err(CliError::Exists { path });
         }
-        let order = Order { model: &model, profile, dtype: self.dtype.map(Into::into), anyway: self.anyway };
+        let order = Order {
+            model: &model,
+            format,
+            dtype: self.dtype.map(Into::into),
+            allow_unrecognised: self.allow_unrecognised,
+        };
         let export = order.write(&path)?;
         if self.json { print_json(&export) } else { print(&shown(&export)) }
     }
 }
 
 /// `student-comfyui.safetensors` for `runs/nano50/student`.
-fn default_path(model: &Path, profile: &Profile) -> PathBuf {
+fn default_path(model: &Path, format: &Format) -> PathBuf {
     // Of a run's stage the name as written: it is a link into the cache, where the name is a digest.
     let canonical = || model.canonicalize().ok()?.file_name().map(ToOwned::to_owned);
     let name = model.file_name().map(ToOwned::to_owned).or_else(canonical);
     let name = name.map_or_else(|| "model".to_owned(), |name| name.to_string_lossy().into_owned());
-    match profile.container {
-        Container::SingleFile => PathBuf::from(format!("{name}-{}.safetensors", profile.name)),
-        _ => PathBuf::from(format!("{name}-{}", profile.name)),
+    match format.container {
+        Container::SingleFile => PathBuf::from(format!("{name}-{}.safetensors", format.name)),
+        _ => PathBuf::from(format!("{name}-{}", format.name)),
     }
 }
 
@@ -94,7 +99,7 @@ fn shown(export: &Export) -> String {
     if let Some(remap) = &export.remap {
         text.push_str(&format!("layers have other numbers; for LoRAs see {}\n", remap.display()));
     }
-    if let Some(reason) = &export.stranger {
+    if let Some(reason) = &export.unrecognised {
         text.push_str(&format!("but {reason}\n"));
     }
     text

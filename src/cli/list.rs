@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::error::CliError;
 use super::output::{print, print_json, table};
 use crate::metric::METRICS;
-use crate::prune::PROFILES;
+use crate::prune::FORMATS;
 use crate::sample::SAMPLERS;
 use crate::score::CRITERIA;
 use crate::select::{FITS, LAYOUTS, OBJECTIVES, SOLVERS};
@@ -66,10 +66,10 @@ fn entries() -> Vec<Entry> {
     let solvers = SOLVERS.iter().map(|one| (one.name(), one.summary())).map(entry(Table::Solvers));
     let fits = FITS.iter().map(|one| (one.name, one.summary)).map(entry(Table::Fits));
     let layouts = LAYOUTS.iter().map(|one| (one.name, one.summary)).map(entry(Table::Layouts));
-    let profiles = PROFILES.iter().map(|one| (one.name, one.summary)).map(entry(Table::Exports));
+    let formats = FORMATS.iter().map(|one| (one.name, one.summary)).map(entry(Table::Exports));
     let metrics = METRICS.iter().map(|one| (one.name(), one.summary())).map(entry(Table::Metrics));
     let samplers = SAMPLERS.iter().map(|one| (one.name(), one.summary())).map(entry(Table::Samplers));
-    let choices = objectives.chain(solvers).chain(fits).chain(layouts).chain(profiles);
+    let choices = objectives.chain(solvers).chain(fits).chain(layouts).chain(formats);
     stages.chain(criteria).chain(choices).chain(metrics).chain(samplers).collect()
 }
 

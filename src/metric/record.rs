@@ -69,7 +69,7 @@ pub struct Measurement {
 /// Another way to choose what is removed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Baseline {
-    /// Its name in the plan: `greedy`, `random-3`.
+    /// Its name in the selection: `greedy`, `random-3`.
     pub name: String,
     /// Measured joint output loss.
     pub joint_loss: f64,

@@ -310,7 +310,7 @@ mod tests {
             &format!("{load}- {{ id: p, use: select, with: {{ model: teacher, after: teacher }} }}"),
             "pipeline::wrong_kind",
             (5, 56),
-            &["needs a plan artefact", "(use: load) makes a model artefact", "no stage of this pipeline"],
+            &["needs a selection artefact", "(use: load) makes a model artefact", "no stage of this pipeline"],
         );
         expect(
             &format!(

@@ -10,18 +10,18 @@ use crate::model::unet::PruneError;
 use crate::model::weights::WeightsError;
 use crate::select::SelectError;
 
-/// A plan that cannot be applied, or a model that cannot be exported.
+/// A selection that cannot be applied, or a model that cannot be exported.
 #[derive(Debug, thiserror::Error, Diagnostic)]
 pub enum ExportError {
     /// The model cannot be read.
     #[error(transparent)]
     #[diagnostic(transparent)]
     Model(#[from] ModelError),
-    /// The plan names units that the teacher does not have.
+    /// The selection names units that the teacher does not have.
     #[error(transparent)]
     #[diagnostic(transparent)]
     Units(#[from] PruneError),
-    /// The plan's layout is for another U-Net.
+    /// The selection's layout is for another U-Net.
     #[error(transparent)]
     #[diagnostic(transparent)]
     Layout(#[from] SelectError),
@@ -29,33 +29,24 @@ pub enum ExportError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Weights(#[from] WeightsError),
-    /// No such profile.
-    #[error("no export is called `{name}`; there are {known}")]
-    #[diagnostic(code(prune::unknown_profile), help("`laptop-diff list` says what each writes"))]
-    UnknownProfile {
-        /// The profile asked for.
-        name: String,
-        /// The profiles there are.
-        known: String,
-    },
     /// The program does not know such a U-Net.
     #[error("{reason}")]
     #[diagnostic(
-        code(prune::stranger),
+        code(export::unrecognised),
         help(
-            "to write the file all the same, for a program that you have taught this shape, add `--anyway`, or `anyway: true` in a pipeline"
+            "to write it even so, for a program that you have changed, add `--allow-unrecognised`, or `allow-unrecognised: true` in a pipeline"
         )
     )]
-    Stranger {
+    Unrecognised {
         /// Why.
         reason: String,
     },
     /// No U-Net that the program builds holds the pruned one.
-    #[error("no U-Net that `{profile}` can load holds this one")]
+    #[error("no U-Net that `{format}` can load holds this one")]
     #[diagnostic(code(prune::no_target), help("export it as `diffusers-code`, which holds everything"))]
     NoTarget {
-        /// The profile.
-        profile: &'static str,
+        /// The format.
+        format: &'static str,
     },
     /// What was written is not what was meant.
     #[error("{} predicts something else than the model it was made from: relative error {error:.1e}, at most {allowed:.0e} was expected", path.display())]

@@ -9,7 +9,7 @@ use safetensors::Dtype;
 use serde::{Deserialize, Serialize};
 
 use super::remap::{self, Remap};
-use super::{Container, ExportError, PROFILES, Profile, check, directory, single_file};
+use super::{Container, ExportError, Format, check, directory, single_file};
 use crate::base::{UnitId, files};
 use crate::model::directory as model_directory;
 use crate::model::unet::Assembly;
@@ -24,18 +24,18 @@ pub struct Order<'a> {
     /// The model.
     pub model: &'a ModelDirectory,
     /// For which program.
-    pub profile: &'static Profile,
+    pub format: &'static Format,
     /// The type of the weights; by default each keeps its own.
     pub dtype: Option<DType>,
     /// Whether to write it even if the program knows no such U-Net.
-    pub anyway: bool,
+    pub allow_unrecognised: bool,
 }
 
 /// What was written.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Export {
     /// For which program.
-    pub profile: String,
+    pub format: String,
     /// The folder or file.
     pub path: PathBuf,
     /// Parameters of the U-Net that was given.
@@ -50,8 +50,8 @@ pub struct Export {
     pub relative_error: f64,
     /// Where layers went, for LoRAs; absent where all keep their names.
     pub remap: Option<PathBuf>,
-    /// Why the program will not know this U-Net, where it was written anyway.
-    pub stranger: Option<String>,
+    /// Why the program will not know this U-Net, where it was written allow_unrecognised.
+    pub unrecognised: Option<String>,
 }
 
 impl Export {
@@ -66,31 +66,21 @@ impl Export {
     }
 }
 
-impl Profile {
-    /// The profile of this name, or an error that names them all.
-    pub fn named(name: &str) -> Result<&'static Self, ExportError> {
-        Self::find(name).ok_or_else(|| ExportError::UnknownProfile {
-            name: name.to_owned(),
-            known: PROFILES.iter().map(|profile| profile.name).collect::<Vec<_>>().join(", "),
-        })
-    }
-}
-
 impl Order<'_> {
-    /// Writes to `path` (a folder, or a file for a single-file profile), reads it back and compares predictions.
+    /// Writes to `path` (a folder, or a file for a single-file format), reads it back and compares predictions.
     /// Nothing may be at `path` before, and nothing is left there after an error.
     pub fn write(&self, path: &Path) -> Result<Export, ExportError> {
-        let Self { model, profile, anyway, .. } = *self;
+        let Self { model, format, allow_unrecognised, .. } = *self;
         let pruned = model.unet_config()?;
-        let assembly = profile.assemble(&pruned);
+        let assembly = format.assemble(&pruned);
         let velocity = single_file::predicts_velocity(model);
-        let misread = || assembly.as_ref().and_then(|assembly| profile.misread(assembly, velocity));
-        let stranger = profile.stranger(&pruned).or_else(misread);
-        if let Some(reason) = stranger.clone().filter(|_| !anyway) {
-            return Err(ExportError::Stranger { reason });
+        let misread = || assembly.as_ref().and_then(|assembly| format.misread(assembly, velocity));
+        let unrecognised = format.unrecognised(&pruned).or_else(misread);
+        if let Some(reason) = unrecognised.clone().filter(|_| !allow_unrecognised) {
+            return Err(ExportError::Unrecognised { reason });
         }
-        let assembly = assembly.ok_or(ExportError::NoTarget { profile: profile.name })?;
-        let written = self.written(&assembly, stranger.is_none(), path);
+        let assembly = assembly.ok_or(ExportError::NoTarget { format: format.name })?;
+        let written = self.written(&assembly, unrecognised.is_none(), path);
         let (parts, relative_error, remap) = written.inspect_err(|_| {
             // What is broken must not be taken for the model.
             drop(std::fs::remove_file(path).or_else(|_| std::fs::remove_dir_all(path)));
@@ -100,7 +90,7 @@ impl Order<'_> {
             parent.is_some_and(|parent| assembly.padded().contains(parent))
         };
         Ok(Export {
-            profile: profile.name.to_owned(),
+            format: format.name.to_owned(),
             path: path.to_owned(),
             parameters: pruned.inventory().parameters(),
             written_parameters: assembly.config().inventory().parameters(),
@@ -108,7 +98,7 @@ impl Order<'_> {
             parts: parts.into_iter().map(|part| part.folder().to_owned()).collect(),
             relative_error,
             remap,
-            stranger,
+            unrecognised,
         })
     }
 
@@ -119,9 +109,9 @@ impl Order<'_> {
         recognised: bool,
         path: &Path,
     ) -> Result<(Vec<Part>, f64, Option<PathBuf>), ExportError> {
-        let Self { model, profile, dtype, .. } = *self;
+        let Self { model, format, dtype, .. } = *self;
         let stored = dtype.map(Dtype::try_from).transpose().map_err(candle_core::Error::wrap)?;
-        let parts = match profile.container {
+        let parts = match format.container {
             Container::SingleFile => single_file::write(model, assembly, stored, path)?,
             container => {
                 directory::write(model, assembly, container, stored, path)?;
@@ -135,7 +125,7 @@ impl Order<'_> {
         }
         let relative_error = check::relative_error(
             || Ok(model.unet(compute_dtype(&model.unet_weights()?), &Device::Cpu)?),
-            || match profile.container {
+            || match format.container {
                 Container::SingleFile if recognised => {
                     let checkpoint = Checkpoint::open(path)?;
                     let dtype = compute_dtype(&checkpoint.unet_weights());
@@ -157,7 +147,7 @@ impl Order<'_> {
 
     /// Everything that was written with weights in it.
     fn written_weights(&self, parts: &[Part], path: &Path) -> Result<Vec<Weights>, ExportError> {
-        if self.profile.container == Container::SingleFile {
+        if self.format.container == Container::SingleFile {
             return Ok(vec![Weights::open(path)?]);
         }
         let written = ModelDirectory::open(path)?;
@@ -170,7 +160,7 @@ impl Order<'_> {
     /// Writes the table for LoRAs beside the export if a layer has another name now.
     fn remap(&self, assembly: &Assembly, path: &Path) -> Result<Option<PathBuf>, ExportError> {
         let whole = UNetConfig { removed_units: BTreeSet::new(), ..self.model.unet_config()? };
-        let single = self.profile.container == Container::SingleFile;
+        let single = self.format.container == Container::SingleFile;
         let folder = self.model.path();
         let earlier = Remap::of_model(folder).map_err(ExportError::file(folder))?;
         let table = Remap::new(&whole, assembly, single).after(earlier.unwrap_or_default());

@@ -1,14 +1,14 @@
-//! A plan made real, and models written for other programs.
+//! A selection made real, and models written for other programs.
 //!
 //! Kept tensors keep types and bytes. By default they keep their names too, and the U-Net's folder carries the few
 //! lines of Python by which diffusers builds the pruned network at its true size. An export may renumber
-//! layers and pad what a loader insists on ([`Profile`]).
+//! layers and pad what a loader insists on ([`Format`]).
 
 mod check;
 mod directory;
 mod error;
 mod export;
-mod profile;
+mod format;
 mod remap;
 mod single_file;
 
@@ -16,22 +16,22 @@ use std::path::Path;
 
 pub use error::ExportError;
 pub use export::{Export, Order, remap_beside};
-pub use profile::{Container, PROFILES, Profile};
+pub use format::{Container, FORMATS, Format};
 pub use remap::Remap;
 
 use crate::model::ModelDirectory;
 use crate::model::unet::Assembly;
-use crate::select::Plan;
+use crate::select::Selection;
 
-/// Writes `model` without the units of `plan` into the folder `output`. A teacher that is pruned already
+/// Writes `model` without the units of `selection` into the folder `output`. A teacher that is pruned already
 /// loses more; a bare U-Net's folder gives a bare U-Net's folder. A layout that drops layers has the stock class and
 /// other layer numbers, with a table for LoRAs beside them.
-pub fn apply(model: &ModelDirectory, plan: &Plan, output: &Path) -> Result<(), ExportError> {
+pub fn apply(model: &ModelDirectory, selection: &Selection, output: &Path) -> Result<(), ExportError> {
     let teacher = model.unet_config()?;
-    let (assembly, container) = match plan.dropped_layers()? {
+    let (assembly, container) = match selection.dropped_layers()? {
         Some(layout) => (layout.assemble(&teacher)?, Container::Directory),
         None => {
-            let pruned = teacher.prune(&plan.removed())?;
+            let pruned = teacher.prune(&selection.removed())?;
             let itself = Assembly::new(&pruned, pruned.clone(), None);
             (itself.expect("BUG: a U-Net has a place for its own units"), Container::Code)
         }
@@ -43,5 +43,5 @@ pub fn apply(model: &ModelDirectory, plan: &Plan, output: &Path) -> Result<(), E
         let path = output.join(remap::FILE);
         table.after(earlier.unwrap_or_default()).save(&path).map_err(ExportError::file(&path))?;
     }
-    plan.save(output).map_err(ExportError::file(output))
+    selection.save(output).map_err(ExportError::file(output))
 }

@@ -20,7 +20,7 @@ pub(super) fn plots(axes: &[&Axis], rows: &[Row<'_>], curves: &[Curve<'_>]) -> M
     let mut groups: Vec<Vec<String>> = rows.iter().map(group).collect();
     groups.sort();
     groups.dedup();
-    // A single value, such as a count of parameters, follows from the plan.
+    // A single value, such as a count of parameters, follows from the selection.
     let is_drawn =
         |curve: &&Curve<'_>| rows.iter().any(|row| row.find(curve).is_some_and(|found| found.count > 1));
     let drawn: Vec<&Curve<'_>> = curves.iter().filter(is_drawn).collect();
@@ -81,8 +81,9 @@ fn is_ratio(axis: &Axis) -> bool {
 }
 
 fn plot(rows: &[&Row<'_>], models: &[&Curve<'_>], x: &Axis, lines: Option<&Axis>) -> Markup {
-    // What was reached, since one criterion's plan may remove more than another's of the same ratio.
-    let reached = |row: &Row<'_>| row.plan.filter(|_| is_ratio(x)).map(|plan| plan.ratio_reached);
+    // What was reached, since one criterion's selection may remove more than another's of the same ratio.
+    let reached =
+        |row: &Row<'_>| row.selection.filter(|_| is_ratio(x)).map(|selection| selection.ratio_reached);
     let at = |row: &Row<'_>| reached(row).or(row.value(x).parse().ok());
     let line = |name: &str, model: &Curve<'_>, value: Option<(&Axis, &str)>| {
         let own = rows.iter().filter(|row| value.is_none_or(|(axis, value)| row.value(axis) == value));

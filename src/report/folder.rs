@@ -13,7 +13,7 @@ use crate::metric::{MetricError, Metrics, Values};
 use crate::prune::Export;
 use crate::run::{RunRecord, StageRecord};
 use crate::score::Scores;
-use crate::select::Plan;
+use crate::select::Selection;
 
 /// A run with the artefacts that have something to show.
 pub(super) struct Folder {
@@ -24,7 +24,7 @@ pub(super) struct Folder {
 /// An artefact that has something to show, under its stage's id.
 pub(super) enum Shown {
     Scores(Scores),
-    Plan(Box<Plan>),
+    Selection(Box<Selection>),
     Losses(Vec<HistoryLine>),
     Metrics(Box<Measured>),
     Export(Export),
@@ -61,35 +61,35 @@ impl Folder {
         exports.collect()
     }
 
-    /// Every plan by its stage's id.
-    pub(super) fn plans(&self) -> impl Iterator<Item = (&str, &Plan)> {
+    /// Every selection by its stage's id.
+    pub(super) fn selections(&self) -> impl Iterator<Item = (&str, &Selection)> {
         self.shown.iter().filter_map(|(stage, shown)| match shown {
-            Shown::Plan(plan) => Some((stage.as_str(), &**plan)),
+            Shown::Selection(selection) => Some((stage.as_str(), &**selection)),
             _ => None,
         })
     }
 
-    /// The first plan, which the scores are shown with.
-    pub(super) fn plan(&self) -> Option<&Plan> {
-        self.plans().next().map(|(_, plan)| plan)
+    /// The first selection, which the scores are shown with.
+    pub(super) fn selection(&self) -> Option<&Selection> {
+        self.selections().next().map(|(_, selection)| selection)
     }
 
-    /// The scores that a plan was chosen by.
-    pub(super) fn scores_of(&self, plan: &str) -> Option<&Scores> {
-        let index = self.record.stages.iter().position(|stage| stage.id.as_str() == plan)?;
+    /// The scores that a selection was chosen by.
+    pub(super) fn scores_of(&self, selection: &str) -> Option<&Scores> {
+        let index = self.record.stages.iter().position(|stage| stage.id.as_str() == selection)?;
         match self.nearest(ArtefactKind::Scores, [index])? {
             Shown::Scores(scores) => Some(scores),
             _ => None,
         }
     }
 
-    /// The plan by which what an evaluation measures was made: that of its models, not one that it reads beside them.
-    pub(super) fn plan_of(&self, evaluation: usize) -> Option<&Plan> {
+    /// The selection by which what an evaluation measures was made: that of its models, not one that it reads beside them.
+    pub(super) fn selection_of(&self, evaluation: usize) -> Option<&Selection> {
         let models = self.record.graph.inputs(evaluation).into_iter();
         let models = models.map(|(_, from)| from);
         let models = models.filter(|&from| self.record.graph.stage(from).output == ArtefactKind::Model);
         match self.nearest(ArtefactKind::Selection, models)? {
-            Shown::Plan(plan) => Some(plan),
+            Shown::Selection(selection) => Some(selection),
             _ => None,
         }
     }
@@ -123,7 +123,9 @@ fn show(stage: &StageRecord) -> Result<Option<Shown>, String> {
     let kind = crate::stage::STAGES.iter().find(|info| info.name == stage.stage).map(|info| info.output);
     Ok(match kind {
         Some(ArtefactKind::Scores) => Some(Shown::Scores(Scores::open(folder).map_err(failed)?)),
-        Some(ArtefactKind::Selection) => Some(Shown::Plan(Box::new(Plan::open(folder).map_err(failed)?))),
+        Some(ArtefactKind::Selection) => {
+            Some(Shown::Selection(Box::new(Selection::open(folder).map_err(failed)?)))
+        }
         Some(ArtefactKind::Metrics) => {
             let measured = Measured::open(folder).map_err(|error| error.to_string())?;
             Some(Shown::Metrics(Box::new(measured)))

@@ -7,9 +7,9 @@ mod chart;
 mod curves;
 mod folder;
 mod page;
-mod plans;
 mod quality;
 mod sections;
+mod selections;
 mod sweep;
 mod unet;
 

@@ -3,7 +3,7 @@
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::folder::{Folder, Shown};
-use super::{plans, quality, sections, sweep};
+use super::{quality, sections, selections, sweep};
 use crate::base::units;
 use crate::plan;
 use crate::run::{RunRecord, State};
@@ -51,10 +51,10 @@ fn run(folder: &Folder) -> Markup {
         }
         @for (stage, shown) in alone() {
             @match shown {
-                Shown::Scores(scores) => (sections::scores(scores, folder.plan().filter(|_| !is_sweep))),
-                Shown::Plan(plan) => {
-                    (sections::plan(plan))
-                    @if let Some(scores) = folder.scores_of(stage) { (plans::section(stage, plan, scores)) }
+                Shown::Scores(scores) => (sections::scores(scores, folder.selection().filter(|_| !is_sweep))),
+                Shown::Selection(selection) => {
+                    (sections::selection(selection))
+                    @if let Some(scores) = folder.scores_of(stage) { (selections::section(stage, selection, scores)) }
                 }
                 Shown::Losses(lines) => (sections::losses(stage, lines)),
                 Shown::Unreadable(why) => (sections::unreadable(stage, why)),
@@ -63,10 +63,10 @@ fn run(folder: &Folder) -> Markup {
         }
         @if is_sweep {
             (sweep::alone(folder))
-        } @else if folder.plans().nth(1).is_some() {
-            h2 { "Plans side by side" }
-            @let scored = folder.plans().filter_map(|(stage, plan)| Some((stage.to_owned(), plan, folder.scores_of(stage)?)));
-            (plans::side_by_side(&scored.collect::<Vec<_>>()))
+        } @else if folder.selections().nth(1).is_some() {
+            h2 { "Selections side by side" }
+            @let scored = folder.selections().filter_map(|(stage, selection)| Some((stage.to_owned(), selection, folder.scores_of(stage)?)));
+            (selections::side_by_side(&scored.collect::<Vec<_>>()))
         }
         (sections::exports(&folder.exports()))
         (provenance(record))
@@ -81,11 +81,11 @@ fn cards(folder: &Folder) -> Markup {
         div class="cards" {
             @if !folder.record.axes.is_empty() {
                 @for (name, value) in sweep::cards(folder) { (card(&name, value)) }
-            } @else if let Some(plan) = folder.plan() {
-                @let kept = plan.unet_parameters - plan.removed_parameters;
-                (card("U-Net parameters", format!("{} → {}", units::count(plan.unet_parameters), units::count(kept))))
-                (card("removed", format!("{:.1} %", 100.0 * plan.ratio_reached)))
-                (card("units removed", plan.removed.len().to_string()))
+            } @else if let Some(selection) = folder.selection() {
+                @let kept = selection.unet_parameters - selection.removed_parameters;
+                (card("U-Net parameters", format!("{} → {}", units::count(selection.unet_parameters), units::count(kept))))
+                (card("removed", format!("{:.1} %", 100.0 * selection.ratio_reached)))
+                (card("units removed", selection.removed.len().to_string()))
             }
             @for (stage, shown) in &folder.shown {
                 @if let Shown::Metrics(measured) = shown && !sweep::is_branch(folder, stage) {
@@ -111,15 +111,15 @@ fn side_by_side(folders: &[Folder]) -> Markup {
         table {
             tr { th { "run" } th class="number" { "asked" } th class="number" { "removed" } th { "model" } th class="number" { "pick-score" } th class="number" { "attribute-accuracy" } th class="number" { "output-loss" } }
             @for folder in folders {
-                @let plan = folder.plan().filter(|_| folder.record.axes.is_empty());
+                @let selection = folder.selection().filter(|_| folder.record.axes.is_empty());
                 @for (stage, shown) in &folder.shown {
                     @if let Shown::Metrics(measured) = shown {
                         @for model in &measured.metrics.models {
                             tr {
                                 td { (folder.record.name) @if sweep::is_branch(folder, stage) { " " (stage) } }
-                                @if let Some(plan) = plan {
-                                    td class="number" { (format!("{:.1} %", 100.0 * plan.ratio_asked)) }
-                                    td class="number" { (format!("{:.1} %", 100.0 * plan.ratio_reached)) }
+                                @if let Some(selection) = selection {
+                                    td class="number" { (format!("{:.1} %", 100.0 * selection.ratio_asked)) }
+                                    td class="number" { (format!("{:.1} %", 100.0 * selection.ratio_reached)) }
                                 } @else { td {} td {} }
                                 td { (model.model) }
                                 @for name in ["pick-score", "attribute-accuracy", "output-loss"] {

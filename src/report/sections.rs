@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 use maud::{Markup, PreEscaped, html};
 
 use super::chart::{self, Chart, Series};
-use super::plans;
+use super::selections;
 use super::unet::{self, UnitBar};
 use crate::base::units;
 use crate::distill::HistoryLine;
 use crate::model::unet::UnitKind;
 use crate::prune::Export;
 use crate::score::{Additivity, MeasuredSet, Scores, additivity};
-use crate::select::Plan;
+use crate::select::Selection;
 
 /// Long curves are thinned to about so many points: more than a plot has pixels for.
 const CURVE_POINTS: usize = 300;
@@ -48,30 +48,32 @@ pub(super) fn exports(exports: &[(&str, &Export)]) -> Markup {
                 @for (stage, export) in exports {
                     tr {
                         td { (stage) }
-                        td { (export.profile) }
+                        td { (export.format) }
                         td class="mono" { (stage) "/" (export.path.display()) }
                         td class="number" { (units::count(export.written_parameters)) }
                         td class="number" { (units::count(export.written_parameters - export.parameters)) }
                         td class="number" { (format!("{:.1e}", export.relative_error)) }
                         td { (export.parts.join(", ")) }
                     }
-                    @if let Some(reason) = &export.stranger { tr { td {} td colspan="6" class="bad" { (reason) } } }
+                    @if let Some(reason) = &export.unrecognised { tr { td {} td colspan="6" class="bad" { (reason) } } }
                 }
             }
         }
     }
 }
 
-/// The scores along the U-Net, with what the plan removes.
-pub(super) fn scores(scores: &Scores, plan: Option<&Plan>) -> Markup {
-    let criterion = plan.map(|plan| plan.criterion.as_str()).or(scores.criteria.first().map(String::as_str));
-    let removed = plan.map(Plan::removed).unwrap_or_default();
+/// The scores along the U-Net, with what the selection removes.
+pub(super) fn scores(scores: &Scores, selection: Option<&Selection>) -> Markup {
+    let criterion = selection
+        .map(|selection| selection.criterion.as_str())
+        .or(scores.criteria.first().map(String::as_str));
+    let removed = selection.map(Selection::removed).unwrap_or_default();
     let bars = |criterion: &str| -> Vec<UnitBar> {
         let bar = |unit: &crate::score::UnitScores| UnitBar {
             id: unit.id.to_string(),
             score: unit.scores.get(criterion).copied().unwrap_or(0.0),
             parameters: unit.parameters,
-            removed: plans::goes(&unit.id, &removed),
+            removed: selections::goes(&unit.id, &removed),
             resnet: unit.kind == UnitKind::Resnet,
         };
         scores.units.iter().map(bar).collect()
@@ -105,7 +107,7 @@ pub(super) fn scores(scores: &Scores, plan: Option<&Plan>) -> Markup {
                                 @if let Some(score) = unit.scores.get(criterion) { (format!("{score:.3e}")) }
                             }
                         }
-                        td { @if plans::goes(&unit.id, &removed) { "✕" } }
+                        td { @if selections::goes(&unit.id, &removed) { "✕" } }
                     }
                 }
             }
@@ -164,25 +166,25 @@ fn short(value: f64) -> String {
 }
 
 /// What was asked and reached, and the front of all ratios.
-pub(super) fn plan(plan: &Plan) -> Markup {
-    let front = plan.front.iter().map(|point| (point.ratio, point.loss)).collect();
-    let chosen = vec![(plan.ratio_reached, plan.predicted.objective)];
+pub(super) fn selection(selection: &Selection) -> Markup {
+    let front = selection.front.iter().map(|point| (point.ratio, point.loss)).collect();
+    let chosen = vec![(selection.ratio_reached, selection.predicted.objective)];
     html! {
         h2 { "Selection" }
         p {
-            (plan.removed.len()) " units with " (units::count(plan.removed_parameters)) " of "
-            (units::count(plan.unet_parameters)) " parameters go: "
-            (format!("{:.1} %", 100.0 * plan.ratio_reached)) ", of which "
-            (format!("{:.1} %", 100.0 * plan.ratio_asked)) " was asked. Chosen by " code { (plan.solver) }
-            " over " code { (plan.objective) } " " code { (plan.criterion) } "; its objective is "
-            (format!("{:.4e}", plan.predicted.objective)) " and no selection of this size can lie below "
-            (format!("{:.4e}", plan.predicted.bound)) "."
+            (selection.removed.len()) " units with " (units::count(selection.removed_parameters)) " of "
+            (units::count(selection.unet_parameters)) " parameters go: "
+            (format!("{:.1} %", 100.0 * selection.ratio_reached)) ", of which "
+            (format!("{:.1} %", 100.0 * selection.ratio_asked)) " was asked. Chosen by " code { (selection.solver) }
+            " over " code { (selection.objective) } " " code { (selection.criterion) } "; its objective is "
+            (format!("{:.4e}", selection.predicted.objective)) " and no selection of this size can lie below "
+            (format!("{:.4e}", selection.predicted.bound)) "."
         }
         (plot(
             &Chart { x: "share of parameters removed", y: "sum of scores", log: true },
             &[
                 Series { name: "exact optimum for each ratio".into(), points: front, line: true },
-                Series { name: "this plan".into(), points: chosen, line: false },
+                Series { name: "this selection".into(), points: chosen, line: false },
             ],
         ))
     }

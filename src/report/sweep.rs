@@ -6,14 +6,14 @@ use std::collections::BTreeSet;
 use maud::{Markup, html};
 
 use super::folder::{Folder, Measured, Shown};
-use super::{curves, plans, quality, sections};
+use super::{curves, quality, sections, selections};
 use crate::base::ArtefactKind;
 use crate::base::{StageId, units};
 use crate::config::{self, Axis};
 use crate::metric::{Better, Measurement};
 use crate::plan::Node;
 use crate::run::StageRecord;
-use crate::select::Plan;
+use crate::select::Selection;
 
 /// Pictures of all branches together: some megabytes of the small ones, and no more of them than one looks at.
 const PICTURES: usize = 240;
@@ -24,7 +24,7 @@ const PICTURES_IN_A_ROW: usize = 8;
 pub(super) struct Row<'a> {
     stage: &'a StageRecord,
     pub(super) measured: Option<&'a Measured>,
-    pub(super) plan: Option<&'a Plan>,
+    pub(super) selection: Option<&'a Selection>,
 }
 
 /// One metric of one model over all rows.
@@ -65,7 +65,7 @@ pub(super) fn alone(folder: &Folder) -> Markup {
         Shown::Metrics(measured) => Some(quality::numbers(stage, measured)),
         Shown::Unreadable(why) => Some(sections::unreadable(stage, why)),
         // Among the selections and the exports.
-        Shown::Plan(_) | Shown::Export(_) => None,
+        Shown::Selection(_) | Shown::Export(_) => None,
     };
     let branches = folder.shown.iter().filter(|(stage, _)| is_branch(folder, stage));
     let told: Vec<_> = branches.filter_map(|one| Some((&one.0, told(one)?))).collect();
@@ -75,16 +75,17 @@ pub(super) fn alone(folder: &Folder) -> Markup {
     }
 }
 
-/// The plans of all branches.
+/// The selections of all branches.
 fn selections(folder: &Folder) -> Markup {
     let label = |stage: &str| folder.record.stage(stage).map(label).unwrap_or_default();
-    let plans: Vec<_> = folder.plans().filter(|(stage, _)| is_branch(folder, stage)).collect();
-    let scored =
-        plans.iter().filter_map(|(stage, plan)| Some((label(stage), *plan, folder.scores_of(stage)?)));
+    let selections: Vec<_> = folder.selections().filter(|(stage, _)| is_branch(folder, stage)).collect();
+    let scored = selections
+        .iter()
+        .filter_map(|(stage, selection)| Some((label(stage), *selection, folder.scores_of(stage)?)));
     html! {
-        @if !plans.is_empty() { h2 { "Selections" } }
-        (plans::side_by_side(&scored.collect::<Vec<_>>()))
-        @for (stage, plan) in &plans { details { summary { (stage) } (sections::plan(plan)) } }
+        @if !selections.is_empty() { h2 { "Selections" } }
+        (selections::side_by_side(&scored.collect::<Vec<_>>()))
+        @for (stage, selection) in &selections { details { summary { (stage) } (sections::selection(selection)) } }
     }
 }
 
@@ -103,7 +104,7 @@ fn rows<'a>(folder: &'a Folder, origin: &StageId) -> Vec<Row<'a>> {
             Some(Shown::Metrics(measured)) => Some(&**measured),
             _ => None,
         };
-        Row { stage, measured, plan: folder.plan_of(index) }
+        Row { stage, measured, selection: folder.selection_of(index) }
     };
     nodes(folder).enumerate().filter(|(_, (_, node))| node.origin() == origin).map(row).collect()
 }
@@ -154,23 +155,25 @@ fn place<'a>(rows: &[Row<'a>], curve: &Curve<'a>) -> (bool, bool, &'a str) {
 }
 
 fn table(axes: &[&Axis], rows: &[Row<'_>], curves: &[Curve<'_>]) -> Markup {
-    let predicted = |row: &Row<'_>| row.plan.and_then(|plan| plan.predicted.gram.or(plan.predicted.additive));
-    let (plans, predictions) =
-        (rows.iter().any(|row| row.plan.is_some()), rows.iter().any(|row| predicted(row).is_some()));
+    let predicted = |row: &Row<'_>| {
+        row.selection.and_then(|selection| selection.predicted.gram.or(selection.predicted.additive))
+    };
+    let (selections, predictions) =
+        (rows.iter().any(|row| row.selection.is_some()), rows.iter().any(|row| predicted(row).is_some()));
     html! {
         div class="scroll" { table class="sweep" {
             tr {
                 @for axis in axes { th { (axis.name) } }
-                @if plans { th class="number" { "removed" } th class="number" { "units" } }
+                @if selections { th class="number" { "removed" } th class="number" { "units" } }
                 @if predictions { th class="number" { "predicted loss" } }
                 @for curve in curves { th class="number" { (curve.metric) br; span class="soft" { (curve.model) } } }
             }
             @for row in rows {
                 tr {
                     @for axis in axes { td { (row.value(axis)) } }
-                    @if plans {
-                        td class="number" { @if let Some(plan) = row.plan { (format!("{:.1} %", 100.0 * plan.ratio_reached)) } }
-                        td class="number" { @if let Some(plan) = row.plan { (plan.removed.len()) } }
+                    @if selections {
+                        td class="number" { @if let Some(selection) = row.selection { (format!("{:.1} %", 100.0 * selection.ratio_reached)) } }
+                        td class="number" { @if let Some(selection) = row.selection { (selection.removed.len()) } }
                     }
                     @if predictions {
                         td class="number" { @if let Some(loss) = predicted(row) { (format!("{loss:.3e}")) } }
@@ -267,7 +270,7 @@ pub(super) fn cards(folder: &Folder) -> Vec<(String, String)> {
         ("combinations".to_owned(), config::combinations(&record.axes).to_string()),
         ("stages".to_owned(), record.stages.len().to_string()),
     ];
-    let plan = folder.plan().map(|plan| units::count(plan.unet_parameters));
-    cards.extend(plan.map(|parameters| ("U-Net parameters".to_owned(), parameters)));
+    let selection = folder.selection().map(|selection| units::count(selection.unet_parameters));
+    cards.extend(selection.map(|parameters| ("U-Net parameters".to_owned(), parameters)));
     cards
 }

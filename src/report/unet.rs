@@ -13,7 +13,7 @@ pub(super) struct UnitBar {
     pub(super) score: f64,
     /// Parameters of the branch.
     pub(super) parameters: u64,
-    /// Whether the plan removes it.
+    /// Whether the selection removes it.
     pub(super) removed: bool,
     /// Whether it is a ResNet (else some part of a transformer).
     pub(super) resnet: bool,

@@ -1,15 +1,15 @@
-//! Selections of the same budgets that a plan must be compared with.
+//! Selections of the same budgets that a selection must be compared with.
 
 use super::knapsack::NAME as EXACT;
-use super::plan::in_walk_order;
 use super::random::draw;
+use super::selection::in_walk_order;
 use super::{Baseline, Method, OBJECTIVES, Problem, Request, SelectError, solver};
 use crate::backend::Random;
 use crate::score::Scores;
 
 const MAGNITUDE: &str = "magnitude";
 const GREEDY: &str = "greedy";
-/// What the optimum of the summed scores, the paper's plan, is called among the baselines of another.
+/// What the optimum of the summed scores, the paper's selection, is called among the baselines of another.
 pub(super) const ADDITIVE: &str = "additive-knapsack";
 /// Enough for a spread; each costs `evaluate` one pass over its points.
 const RANDOM: u64 = 20;

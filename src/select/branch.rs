@@ -2,7 +2,7 @@
 //!
 //! Branch and bound (Land and Doig 1960), the node of the least bound first, on whether a unit goes. Bounds are those of
 //! [`Relaxation`]; selections come from rounding its shares and from exchanges. The search is limited by nodes and never by
-//! time: a plan must not depend on how fast the machine is.
+//! time: a selection must not depend on how fast the machine is.
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;

@@ -2,7 +2,7 @@
 //!
 //! The logarithm of the measured joint loss is taken as a line in that of the prediction, by least squares over the measured
 //! sets; the interval is the usual one for a new observation, Student's t at 95 %. Random sets lose more than chosen ones, so
-//! a plan often lies below all of them: the interval widens with that distance, but knows nothing of what is not a line there.
+//! a selection often lies below all of them: the interval widens with that distance, but knows nothing of what is not a line there.
 
 use serde::{Deserialize, Serialize};
 

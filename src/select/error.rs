@@ -1,10 +1,10 @@
-//! Why there is no plan.
+//! Why there is no selection.
 
 use miette::Diagnostic;
 
 use crate::base::UnitId;
 
-/// Why there is no plan.
+/// Why there is no selection.
 #[derive(Debug, thiserror::Error, Diagnostic)]
 pub enum SelectError {
     /// More is asked for than the units hold.
@@ -164,12 +164,14 @@ pub enum SelectError {
         /// What does not fit.
         reason: String,
     },
-    /// A plan that is more than a set of units.
-    #[error("the plan is the layout `{layout}`, which drops layers: it has no joint loss of removed units")]
+    /// A selection that is more than a set of units.
+    #[error(
+        "the selection is the layout `{layout}`, which drops layers: it has no joint loss of removed units"
+    )]
     #[diagnostic(
         code(select::not_units),
         help(
-            "leave `plan` out and name the pruned model among `models`: the metric `output-loss` measures it"
+            "leave `selection` out and name the pruned model among `models`: the metric `output-loss` measures it"
         )
     )]
     NotUnits {

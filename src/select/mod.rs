@@ -1,4 +1,4 @@
-//! From scores to a plan: which units go, so that enough of the U-Net goes.
+//! From scores to a selection: which units go, so that enough of the U-Net goes.
 
 mod baselines;
 mod branch;
@@ -17,7 +17,6 @@ pub mod knapsack;
 pub mod layout;
 pub mod loader;
 pub mod objective;
-pub mod plan;
 pub mod portfolio;
 mod predicted;
 pub mod problem;
@@ -28,6 +27,7 @@ mod relaxation;
 pub mod request;
 pub mod rules;
 mod search;
+pub mod selection;
 mod toggle;
 pub mod tree;
 
@@ -40,13 +40,13 @@ pub use fit::{FITS, Fit};
 pub use front::Front;
 pub use layout::{LAYOUTS, Layout, layout};
 pub use objective::{OBJECTIVES, Objective, objective};
-pub use plan::{Baseline, Plan, Spent};
 pub use portfolio::Candidate;
 pub use predicted::{FrontPoint, Predicted};
 pub use problem::Problem;
 pub use refine::{Improvement, Refinement, Refiner};
 pub use request::{Budgets, Memory, Method, Request};
 pub use rules::Rules;
+pub use selection::{Baseline, Selection, Spent};
 pub use tree::Tree;
 
 /// A way to choose the units.

@@ -7,7 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::knapsack::optimum;
-use super::plan::in_walk_order;
+use super::selection::in_walk_order;
 use super::{Objective, Problem, Request, SelectError};
 use crate::base::UnitId;
 use crate::score::Scores;

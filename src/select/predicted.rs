@@ -1,4 +1,4 @@
-//! What a plan is predicted to cost, and how sure that is.
+//! What a selection is predicted to cost, and how sure that is.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,13 +13,13 @@ use crate::score::additivity::GRAM;
 /// The front in the file has one point for each half per cent of the U-Net; the exact front can have many thousands.
 const FRONT_STEPS: u64 = 200;
 
-/// Predictions of a plan's loss.
+/// Predictions of a selection's loss.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Predicted {
     /// What the solver was to make small.
     pub objective: f64,
     /// No selection of these budgets can have a smaller objective, up to a share of 1e-7 of it, to which searches are exact; where
-    /// it equals the objective, the plan is proven optimal.
+    /// it equals the objective, the selection is proven optimal.
     pub bound: f64,
     /// How far the objective may lie above the optimum, as a share of the objective; nothing of an objective of zero that is not
     /// proven.

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::portfolio::{Candidate, portfolio};
 use super::proposals::{Local, likely};
-use super::{Objective, Plan, Problem, Request, SelectError};
+use super::{Objective, Problem, Request, SelectError, Selection};
 use crate::base::UnitId;
 use crate::score::{ScoreError, Scores};
 
@@ -22,7 +22,7 @@ const SHARE: f64 = 0.7;
 /// Exchanges measured before the next look around.
 const EXCHANGES: usize = 8;
 
-/// How a plan was refined.
+/// How a selection was refined.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Refinement {
     /// The portfolio, the additive optimum first.
@@ -31,7 +31,7 @@ pub struct Refinement {
     pub allowed: usize,
     /// Those that were used.
     pub evaluations: usize,
-    /// The joint loss of the plan on the calibration points.
+    /// The joint loss of the selection on the calibration points.
     pub measured: f64,
     /// Each improvement upon the best candidate.
     pub history: Vec<Improvement>,
@@ -62,10 +62,14 @@ pub struct Refiner<'a> {
 }
 
 impl<'a> Refiner<'a> {
-    /// Of the `plan` made for `request`.
-    pub fn new(scores: &'a Scores, request: &Request<'a>, plan: &Plan) -> Result<Self, SelectError> {
+    /// Of the `selection` made for `request`.
+    pub fn new(
+        scores: &'a Scores,
+        request: &Request<'a>,
+        selection: &Selection,
+    ) -> Result<Self, SelectError> {
         let mut problem = request.problem(scores)?;
-        let chosen = (plan.solver.as_str(), problem.named(&plan.removed()));
+        let chosen = (selection.solver.as_str(), problem.named(&selection.removed()));
         let candidates = portfolio(scores, request, chosen)?;
         if scores.gram.is_some() {
             // What to try is best told by what units share.

@@ -106,9 +106,7 @@ impl From<ExportError> for StageError {
                 Self::Tensor(error)
             }
             ExportError::SelfCheck { .. } => Self::work(error),
-            ExportError::UnknownProfile { .. } | ExportError::Stranger { .. } | ExportError::Layout(_) => {
-                Self::pipeline(error)
-            }
+            ExportError::Unrecognised { .. } | ExportError::Layout(_) => Self::pipeline(error),
             _ => Self::input(error),
         }
     }

@@ -17,7 +17,7 @@ use crate::model::ModelDirectory;
 use crate::model::vae::TileSide;
 use crate::sample::{self, NoiseSchedule};
 use crate::score::{Limits, Work, joint_losses};
-use crate::select::{Plan, SelectError};
+use crate::select::{SelectError, Selection};
 
 /// `with:` of `use: evaluate`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -42,10 +42,10 @@ pub(super) struct Evaluate {
     /// For `attribute-accuracy`: the words of each attribute, `{ colour: [red, blue], shape: [circle, square] }`.
     #[serde(default)]
     attributes: BTreeMap<String, Vec<String>>,
-    /// A stage with held-out calibration points, for `output-loss` and for measuring `plan`.
+    /// A stage with held-out calibration points, for `output-loss` and for measuring `selection`.
     points: Option<StageId>,
-    /// A stage with a plan: its joint loss and that of its baselines are measured on `points`.
-    plan: Option<StageId>,
+    /// A stage with a selection: its joint loss and that of its baselines are measured on `points`.
+    selection: Option<StageId>,
     /// The sampler (`laptop-diff list samplers`). Default `dpm-solver++-2m`.
     #[serde(default = "super::defaults::sampler")]
     sampler: String,
@@ -114,7 +114,7 @@ impl Stage for Evaluate {
         }
         for (name, stage, kind) in [
             ("points", &self.points, ArtefactKind::Calibration),
-            ("plan", &self.plan, ArtefactKind::Selection),
+            ("selection", &self.selection, ArtefactKind::Selection),
         ] {
             inputs.extend(stage.iter().map(|stage| Input { name: name.to_owned(), stage, kind }));
         }
@@ -143,8 +143,11 @@ impl Stage for Evaluate {
                 format!("no model is called `{}`; there are {}", self.teacher, names.join(", ")),
             );
         }
-        if self.plan.is_some() && self.points.is_none() {
-            return bad("plan", "`plan` is measured on held-out points; give `points` too".to_owned());
+        if self.selection.is_some() && self.points.is_none() {
+            return bad(
+                "selection",
+                "`selection` is measured on held-out points; give `points` too".to_owned(),
+            );
         }
         self.metrics()?;
         sample::find(&self.sampler).map(drop).map_err(|error| BadValue::new("sampler", error.to_string()))
@@ -152,7 +155,11 @@ impl Stage for Evaluate {
 
     fn run(&self, context: &Context<'_>) -> Result<(), StageError> {
         // Before an hour of pictures, not after.
-        let plan = self.plan.as_ref().map(|_| plan_of_units(&context.input("plan").path)).transpose()?;
+        let selection = self
+            .selection
+            .as_ref()
+            .map(|_| selection_of_units(&context.input("selection").path))
+            .transpose()?;
         let models: Vec<(&str, Model)> = self
             .models
             .iter()
@@ -215,17 +222,17 @@ impl Stage for Evaluate {
         };
         let mut outcome =
             evaluation.run::<StageError>(context.output, &keep, context.progress, context.interrupt)?;
-        if let Some(plan) = plan {
-            outcome.metrics.baselines = baselines(plan, context, teacher)?;
+        if let Some(selection) = selection {
+            outcome.metrics.baselines = baselines(selection, context, teacher)?;
         }
         Ok(outcome.write(context.output)?)
     }
 }
 
 impl Evaluate {
-    /// What the values and pictures of one model depend on: everything but the other models and the plan.
+    /// What the values and pictures of one model depend on: everything but the other models and the selection.
     fn part(&self, context: &Context<'_>, model: &str) -> Manifest {
-        let others = ["models", "teacher", "input plan"];
+        let others = ["models", "teacher", "input selection"];
         let mut part =
             context.manifest.part(|name| !others.contains(&name) && !name.starts_with("input models."));
         let digest = |name: &str| &context.input(&format!("models.{name}")).digest;
@@ -244,24 +251,28 @@ impl Evaluate {
     }
 }
 
-/// A plan that is a set of units, so that it has a joint loss.
-fn plan_of_units(folder: &Path) -> Result<Plan, StageError> {
-    let plan = Plan::open(folder).map_err(StageError::file(folder))?;
-    match plan.dropped_layers()? {
+/// A selection that is a set of units, so that it has a joint loss.
+fn selection_of_units(folder: &Path) -> Result<Selection, StageError> {
+    let selection = Selection::open(folder).map_err(StageError::file(folder))?;
+    match selection.dropped_layers()? {
         Some(layout) => Err(StageError::pipeline(SelectError::NotUnits { layout: layout.name })),
-        None => Ok(plan),
+        None => Ok(selection),
     }
 }
 
-/// The measured joint loss of the plan, then of each of its baselines.
-fn baselines(plan: Plan, context: &Context<'_>, teacher: &Model) -> Result<Vec<Baseline>, StageError> {
+/// The measured joint loss of the selection, then of each of its baselines.
+fn baselines(
+    selection: Selection,
+    context: &Context<'_>,
+    teacher: &Model,
+) -> Result<Vec<Baseline>, StageError> {
     let mut baselines = vec![Baseline {
         name: SELECTED.to_owned(),
         joint_loss: 0.0,
-        removed_parameters: plan.removed_parameters,
+        removed_parameters: selection.removed_parameters,
     }];
-    let mut sets: Vec<BTreeSet<UnitId>> = vec![plan.removed()];
-    for other in plan.baselines {
+    let mut sets: Vec<BTreeSet<UnitId>> = vec![selection.removed()];
+    for other in selection.baselines {
         sets.push(other.removed.into_iter().collect());
         baselines.push(Baseline {
             name: other.name,
@@ -282,5 +293,5 @@ fn baselines(plan: Plan, context: &Context<'_>, teacher: &Model) -> Result<Vec<B
     Ok(baselines)
 }
 
-/// The name of the plan itself among the measured baselines.
+/// The name of the selection itself among the measured baselines.
 pub const SELECTED: &str = "selected";

@@ -7,7 +7,7 @@ use super::model::Model;
 use super::{BadValue, Context, Input, Stage, StageError, StageInfo};
 use crate::backend::Dtype;
 use crate::base::{ArtefactKind, Manifest, StageId};
-use crate::prune::{Container, Order, Profile};
+use crate::prune::{Container, Format, Order};
 
 /// `with:` of `use: export`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -19,15 +19,16 @@ pub(super) struct Export {
     to: String,
     /// The type of the weights. Default: each keeps its own.
     dtype: Option<Dtype>,
-    /// Whether to write it even if the program knows no U-Net of these widths. Default false.
+    /// Whether to write the file even if the target program does not support these widths. Default false.
     #[serde(default)]
-    anyway: bool,
+    allow_unrecognised: bool,
 }
 
 pub(super) const INFO: StageInfo = StageInfo {
     name: "export",
+    // 3: export.json names the `format`, and why its program does not recognise the U-Net is `unrecognised`.
     // 2: checked on other random numbers.
-    version: 2,
+    version: 3,
     summary: "writes a model for diffusers, ComfyUI or stable-diffusion.cpp, and checks what was written",
     output: ArtefactKind::Export,
     seeded: false,
@@ -42,7 +43,7 @@ impl Stage for Export {
     }
 
     fn describe(&self, manifest: &mut Manifest) {
-        manifest.field("to", &self.to).field("anyway", self.anyway);
+        manifest.field("to", &self.to).field("allow-unrecognised", self.allow_unrecognised);
         if let Some(dtype) = self.dtype {
             manifest.field("dtype", dtype);
         }
@@ -53,17 +54,22 @@ impl Stage for Export {
     }
 
     fn check(&self) -> Result<(), BadValue> {
-        Profile::named(&self.to).map(drop).map_err(|error| BadValue::new("to", error.to_string()))
+        Format::find(&self.to).map(drop).map_err(|error| BadValue::unknown("to", &error))
     }
 
     fn run(&self, context: &Context<'_>) -> Result<(), StageError> {
         let model = Model::open(context.input("model"))?.directory;
-        let profile = Profile::named(&self.to)?;
-        let name = match profile.container {
+        let format = Format::find(&self.to).expect("`check` found it");
+        let name = match format.container {
             Container::SingleFile => "model.safetensors",
             _ => "model",
         };
-        let order = Order { model: &model, profile, dtype: self.dtype.map(Into::into), anyway: self.anyway };
+        let order = Order {
+            model: &model,
+            format,
+            dtype: self.dtype.map(Into::into),
+            allow_unrecognised: self.allow_unrecognised,
+        };
         let mut export = order.write(&context.output.join(name))?;
         // Where the artefact lies while it is made is nobody's business.
         export.path = name.into();

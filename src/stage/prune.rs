@@ -1,4 +1,4 @@
-//! `prune`: a smaller model directory, by a plan.
+//! `prune`: a smaller model directory, by a selection.
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -7,7 +7,7 @@ use super::model::{Computation, Model};
 use super::{Context, Input, Stage, StageError, StageInfo};
 use crate::base::{ArtefactKind, Manifest, StageId};
 use crate::prune;
-use crate::select::Plan;
+use crate::select::Selection;
 
 /// `with:` of `use: prune`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -15,15 +15,16 @@ use crate::select::Plan;
 pub(super) struct Prune {
     /// The stage with the model to make smaller.
     model: StageId,
-    /// The stage with the plan.
-    plan: StageId,
+    /// The stage with the selection.
+    selection: StageId,
 }
 
 pub(super) const INFO: StageInfo = StageInfo {
     name: "prune",
-    // 2: the plan beside the model is of format 2.
-    version: 2,
-    summary: "applies a plan: a smaller model directory that diffusers loads",
+    // 3: the file beside the model is selection.json.
+    // 2: that file is of format 2.
+    version: 3,
+    summary: "applies a selection: a smaller model directory that diffusers loads",
     output: ArtefactKind::Model,
     seeded: false,
     computes: false,
@@ -40,15 +41,15 @@ impl Stage for Prune {
     fn inputs(&self) -> Vec<Input<'_>> {
         vec![
             Input { name: "model".to_owned(), stage: &self.model, kind: ArtefactKind::Model },
-            Input { name: "plan".to_owned(), stage: &self.plan, kind: ArtefactKind::Selection },
+            Input { name: "selection".to_owned(), stage: &self.selection, kind: ArtefactKind::Selection },
         ]
     }
 
     fn run(&self, context: &Context<'_>) -> Result<(), StageError> {
         let artefact = context.input("model");
-        let folder = &context.input("plan").path;
-        let plan = Plan::open(folder).map_err(StageError::file(folder))?;
-        prune::apply(&Model::open(artefact)?.directory, &plan, context.output)?;
+        let folder = &context.input("selection").path;
+        let selection = Selection::open(folder).map_err(StageError::file(folder))?;
+        prune::apply(&Model::open(artefact)?.directory, &selection, context.output)?;
         Computation::open(&artefact.path)?.save(context.output)
     }
 }

@@ -11,7 +11,8 @@ use crate::base::{ArtefactKind, Manifest, StageId};
 use crate::score::{Latency, Limits, OUTPUT_LOSS, Scores, Work, joint_products};
 use crate::select::objective::ObjectiveInfo;
 use crate::select::{
-    Budgets, Fit, Method, OBJECTIVES, Plan, Refiner, Request, SOLVERS, SelectError, layout, objective, solver,
+    Budgets, Fit, Method, OBJECTIVES, Refiner, Request, SOLVERS, SelectError, Selection, layout, objective,
+    solver,
 };
 
 /// `with:` of `use: select`.
@@ -88,9 +89,10 @@ fn default_batch() -> usize {
 
 pub(super) const INFO: StageInfo = StageInfo {
     name: "select",
+    // 4: the file is selection.json.
     // 3: the shares that were asked for stand in plan.json as they were; refining tries other exchanges, within its evaluations.
-    // 2: plan.json holds budgets, a gap and expected losses; the bound of an exact plan is its value.
-    version: 3,
+    // 2: plan.json holds budgets, a gap and expected losses; the bound of an exact selection is its value.
+    version: 4,
     summary: "chooses the units that go, given their scores and what must be saved",
     output: ArtefactKind::Selection,
     seeded: true,
@@ -201,11 +203,11 @@ impl Stage for Select {
             keep: &self.keep,
             remove: &self.remove,
         };
-        let mut plan = Plan::make(&scores, &request, &context.random)?;
+        let mut selection = Selection::make(&scores, &request, &context.random)?;
         if let Some(refine) = &self.refine {
-            self.refine(refine, &scores, &request, &mut plan, context)?;
+            self.refine(refine, &scores, &request, &mut selection, context)?;
         }
-        plan.save(context.output).map_err(StageError::file(context.output))
+        selection.save(context.output).map_err(StageError::file(context.output))
     }
 }
 
@@ -215,7 +217,7 @@ impl Select {
         refine: &Refine,
         scores: &Scores,
         request: &Request<'_>,
-        plan: &mut Plan,
+        selection: &mut Selection,
         context: &Context<'_>,
     ) -> Result<(), StageError> {
         let unet = Model::open(context.input("refine.model"))?.unet(context.device)?;
@@ -226,12 +228,12 @@ impl Select {
             progress: context.progress,
             interrupt: context.interrupt,
         };
-        let refiner = Refiner::new(scores, request, plan)?;
+        let refiner = Refiner::new(scores, request, selection)?;
         let found = refiner.refine(refine.evaluations, &mut |sets| {
             context.progress.note(&format!("measuring {} selections", sets.len()));
             joint_products(&unet, &points, sets, &work)
         })?;
-        plan.refined(scores, request, found)?;
+        selection.refined(scores, request, found)?;
         Ok(())
     }
 

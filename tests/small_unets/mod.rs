@@ -16,7 +16,7 @@ use laptop_diff::model::unet::{Granularity, UNet, UNetConfig};
 use laptop_diff::model::weights::Weights;
 use laptop_diff::sample::NoiseSchedule;
 use laptop_diff::score::{Teacher, Weighting};
-use laptop_diff::select::{Plan, Predicted, plan};
+use laptop_diff::select::{Predicted, Selection, selection};
 use serde_json::{Value, json};
 
 /// Names and `config.json` of small relatives of SD v1.5, of SDXL, and of models pruned by hand.
@@ -145,12 +145,12 @@ pub(crate) fn points(config: &UNetConfig, count: usize, seed: u64) -> Result<Cal
     })
 }
 
-/// A plan that removes these units.
-pub(crate) fn plan(config: &UNetConfig, removed: BTreeSet<UnitId>) -> Plan {
+/// A selection that removes these units.
+pub(crate) fn selection(config: &UNetConfig, removed: BTreeSet<UnitId>) -> Selection {
     let inventory = config.inventory();
     let gone = inventory.removable().iter().filter(|unit| removed.contains(&unit.id));
-    Plan {
-        format: plan::FORMAT,
+    Selection {
+        format: selection::FORMAT,
         criterion: "random".into(),
         objective: "additive".into(),
         solver: "random".into(),

@@ -155,11 +155,11 @@ fn damage_is_told_and_made_again() {
     let sandbox = Sandbox::new();
     let stages = [fake("a", &[]), fake("b", &["a"])];
     sandbox.run(&stages);
-    write(&sandbox.run_folder().join("a/plan.json"), "evil");
+    write(&sandbox.run_folder().join("a/selection.json"), "evil");
     let ran = sandbox.run(&stages);
     assert_eq!((ran.are(State::Done), ran.are(State::Cached)), (vec!["a"], vec!["b"]));
     let told = ran.events.iter().find_map(|event| match event {
-        Event::DamageFound { stage, path, .. } => Some((stage.as_str(), path.ends_with("plan.json"))),
+        Event::DamageFound { stage, path, .. } => Some((stage.as_str(), path.ends_with("selection.json"))),
         _ => None,
     });
     assert_eq!(told, Some(("a", true)));
@@ -170,7 +170,7 @@ fn damage_is_told_and_made_again() {
 fn a_full_disk_is_told_and_enters_nothing() {
     let sandbox = Sandbox::new();
     let full = fake("a", &[]).act(|context| {
-        let path = context.output.join("plan.json");
+        let path = context.output.join("selection.json");
         std::os::unix::fs::symlink("/dev/full", &path).expect("links work");
         fs::write(&path, "too much").map_err(|source| StageError::File { path, source })
     });
@@ -196,7 +196,7 @@ fn writes_more_than_it_may() {
     else {
         panic!("nobody has made it");
     };
-    write(&work.output().join("plan.json"), "small");
+    write(&work.output().join("selection.json"), "small");
     let (kind, finished, program) = (ArtefactKind::Selection, String::new(), String::new());
     let made = Made { kind, seconds: 0.0, peak_bytes: None, finished, program };
     assert!(matches!(work.commit(&manifest, made), Err(CacheError::Full { .. })));

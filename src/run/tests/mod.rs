@@ -60,7 +60,7 @@ fn writes(value: &str) -> Act {
     let value = value.to_owned();
     Arc::new(move |context| {
         let mut text = String::new();
-        let inputs = context.inputs.values().map(|artefact| artefact.path.join("plan.json"));
+        let inputs = context.inputs.values().map(|artefact| artefact.path.join("selection.json"));
         for path in inputs.chain(context.files.keys().map(|name| context.file(name).to_owned())) {
             text += &fs::read_to_string(&path).map_err(|source| StageError::File { path, source })?;
         }
@@ -69,7 +69,7 @@ fn writes(value: &str) -> Act {
 }
 
 fn put(context: &Context<'_>, text: &str) -> Result<(), StageError> {
-    let path = context.output.join("plan.json");
+    let path = context.output.join("selection.json");
     fs::write(&path, text).map_err(|source| StageError::File { path, source })
 }
 
@@ -208,7 +208,7 @@ impl Sandbox {
     }
 
     fn text(&self, stage: &str) -> String {
-        fs::read_to_string(self.run_folder().join(stage).join("plan.json"))
+        fs::read_to_string(self.run_folder().join(stage).join("selection.json"))
             .expect("the stage has its artefact")
     }
 

@@ -168,8 +168,8 @@ fn a_cycle_names_its_path() {
     let file = sandbox.write(
         "cycle.yaml",
         "format: 1\nname: cycle\nstages:\n\
-         - { id: a, use: prune, with: { model: b, plan: p } }\n\
-         - { id: b, use: prune, with: { model: a, plan: p } }\n\
+         - { id: a, use: prune, with: { model: b, selection: p } }\n\
+         - { id: b, use: prune, with: { model: a, selection: p } }\n\
          - { id: s, use: score, with: { model: a, calibration: c } }\n\
          - { id: c, use: calibrate, with: { model: a, prompts: x } }\n\
          - { id: p, use: select, with: { scores: s, ratio: 0.5 } }\n",
@@ -308,7 +308,7 @@ fn empty_prompts_are_refused() {
 fn an_unreachable_ratio_says_the_largest_reachable() {
     let sandbox = Sandbox::new();
     expect(&run(&sandbox, "ratio: 0.5", "ratio: 0.999"), 3, &["select::ratio_unreachable", "up to 0."]);
-    assert_eq!(entries(&sandbox), 3, "the plan is not cached");
+    assert_eq!(entries(&sandbox), 3, "the selection is not cached");
 }
 
 #[test]

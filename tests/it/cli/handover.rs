@@ -21,12 +21,12 @@ stages:
   - { id: points, use: calibrate, with: { model: teacher, prompts: prompts.txt, samples: 4, steps: 4, points-per-trajectory: 2, guidance-scale: 1 } }
   - { id: scores, use: score, with: { model: teacher, calibration: points, additivity-sets: 0 } }
   - { id: selection, use: select, with: { scores: scores, layout: bk-sdm-tiny } }
-  - { id: student, use: prune, with: { model: teacher, plan: selection } }
+  - { id: student, use: prune, with: { model: teacher, selection: selection } }
   - { id: retrained, use: distill, with: { teacher: teacher, student: student, data: points, training: { steps: 3, batch-size: 2 } } }
   - id: result
     use: evaluate
     with: { models: { teacher: teacher, pruned: student, retrained: retrained }, metrics: [output-loss, parameters], points: points, prompts: prompts.txt, pictures: 1, steps: 2, guidance-scale: 1 }
-  - { id: single, use: export, with: { model: retrained, to: comfyui, anyway: true } }
+  - { id: single, use: export, with: { model: retrained, to: comfyui, allow-unrecognised: true } }
   - { id: folder, use: export, with: { model: retrained, to: diffusers } }
 ";
 
@@ -96,12 +96,16 @@ fn a_layout_goes_all_the_way() {
 
     for (stage, to, path) in [("single", "comfyui", "model.safetensors"), ("folder", "diffusers", "model")] {
         let export = json_of(&at(stage).join("export.json"));
-        assert_eq!((&export["profile"], &export["path"]), (&json!(to), &json!(path)));
+        assert_eq!((&export["format"], &export["path"]), (&json!(to), &json!(path)));
         assert_eq!(
             (&export["parameters"], &export["written_parameters"]),
             (&json!(parameters), &json!(parameters))
         );
-        assert_eq!(export["stranger"].is_string(), to == "comfyui", "only ComfyUI does not know 32 channels");
+        assert_eq!(
+            export["unrecognised"].is_string(),
+            to == "comfyui",
+            "only ComfyUI does not know 32 channels"
+        );
         assert!(at(stage).join(path).exists());
     }
     let report = fs::read_to_string(at("report.html")).expect("a report");
@@ -116,11 +120,11 @@ fn a_layout_goes_all_the_way() {
     }
 
     // A set of units has a joint loss; a layout is more than that.
-    let measured = STAGES.replace("points: points, prompts", "points: points, plan: selection, prompts");
+    let measured = STAGES.replace("points: points, prompts", "points: points, selection: selection, prompts");
     refused(
         &run(&sandbox, &measured),
         3,
-        &["select::not_units", "bk-sdm-tiny", "leave `plan` out", "output-loss"],
+        &["select::not_units", "bk-sdm-tiny", "leave `selection` out", "output-loss"],
     );
 
     export_by_hand(&sandbox, parameters);
@@ -134,15 +138,15 @@ fn export_by_hand(sandbox: &Sandbox, parameters: u64) {
             ["export", "runs/tiny/retrained", "--to", "comfyui", "--output", "tiny.safetensors", "--json"];
         sandbox.run(&[arguments.as_slice(), more].concat())
     };
-    refused(&export(&[]), 2, &["prune::stranger", "32 channels", "--anyway"]);
+    refused(&export(&[]), 2, &["export::unrecognised", "32 channels", "--allow-unrecognised"]);
     assert!(!sandbox.path("tiny.safetensors").exists());
-    let output = export(&["--anyway"]);
+    let output = export(&["--allow-unrecognised"]);
     expect_code(&output, 0);
     let written: Value = serde_json::from_slice(&output.stdout).expect("JSON and nothing else");
     assert_eq!((&written["path"], &written["parameters"]), (&json!("tiny.safetensors"), &json!(parameters)));
     assert_eq!(written["parts"], json!(["text_encoder", "vae"]));
     let before = fs::read(sandbox.path("tiny.safetensors")).expect("it was written");
-    refused(&export(&["--anyway"]), 4, &["cli::exists", "--output"]);
+    refused(&export(&["--allow-unrecognised"]), 4, &["cli::exists", "--output"]);
     assert_eq!(fs::read(sandbox.path("tiny.safetensors")).expect("it is still there"), before);
 }
 
@@ -159,7 +163,8 @@ fn bring_in_again(sandbox: &Sandbox, written: &UNetConfig) {
         files::link_tree(&student.join(part), &sandbox.path("without-vae").join(part))
             .expect("a writable folder");
     }
-    let arguments = ["export", "without-vae", "--to", "comfyui", "--anyway", "--output", "small.safetensors"];
+    let arguments =
+        ["export", "without-vae", "--to", "comfyui", "--allow-unrecognised", "--output", "small.safetensors"];
     expect_code(&sandbox.run(&arguments), 0);
     expect_code(&run(sandbox, &whole.replace("tiny.safetensors", "small.safetensors")), 0);
 

@@ -19,7 +19,7 @@ stages:
   - { id: points, use: calibrate, with: { model: teacher, prompts: prompts.txt, samples: 2, steps: 1, guidance-scale: 1 } }
   - { id: scores, use: score, with: { model: teacher, calibration: points, criteria: [magnitude, random], additivity-sets: 0 } }
   - { id: selection, use: select, with: { scores: scores, criterion: magnitude, ratio: 0.5 } }
-  - { id: student, use: prune, with: { model: teacher, plan: selection } }
+  - { id: student, use: prune, with: { model: teacher, selection: selection } }
   - id: result
     use: evaluate
     with: { models: { teacher: teacher, pruned: student }, metrics: [output-loss, clip-score], prompts: prompts.txt, points: points, scorer: '{nano}/scorer', steps: 1, guidance-scale: 1 }
@@ -102,8 +102,8 @@ fn what_no_value_reaches_runs_once_and_another_value_runs_alone() {
     assert_eq!(are(&again, "done"), branches("0.4").into());
     assert_eq!(are(&again, "cached"), all);
     assert_eq!(parts(&sandbox), 4, "a student more");
-    // What is measured, and how, is a matter of the teacher's part too; the plan and other models are not.
-    for (change, found) in [("result.metrics=[output-loss]", 6), ("result.plan=selection", 6)] {
+    // What is measured, and how, is a matter of the teacher's part too; the selection and other models are not.
+    for (change, found) in [("result.metrics=[output-loss]", 6), ("result.selection=selection", 6)] {
         let single =
             ["run", "small.yaml", "--set", "selection.ratio=0.3", "--set", "result.metrics=[output-loss]"];
         expect_code(&sandbox.run(&[&single[..], &["--set", change]].concat()), 0);
@@ -151,12 +151,13 @@ fn a_branch_is_what_set_gives() {
         assert_eq!(keys.get(&branch), Some(&key), "{branch}");
         assert_eq!(digests[&branch], artefacts(&one)[&id], "{branch}");
     }
-    // Each plan is priced with the scores of its own seed.
+    // Each selection is priced with the scores of its own seed.
     let page = fs::read_to_string(sandbox.path("runs/small/report.html")).expect("a report");
     for id in keys.keys().filter(|id| id.starts_with("selection@")) {
-        let plan = fs::read(sandbox.path("runs/small").join(id).join("plan.json")).expect("a plan");
-        let plan: Value = serde_json::from_slice(&plan).expect("JSON");
-        let sum = plan["predicted"]["objective"].as_f64().expect("a sum of scores");
+        let selection =
+            fs::read(sandbox.path("runs/small").join(id).join("selection.json")).expect("a selection");
+        let selection: Value = serde_json::from_slice(&selection).expect("JSON");
+        let sum = selection["predicted"]["objective"].as_f64().expect("a sum of scores");
         assert!(page.contains(&format!(">{sum:.3e}</text>")), "{id}: {sum:.3e}");
     }
     assert_eq!(page.matches("id=\"").count(), 0, "no id is there twice");
@@ -170,7 +171,7 @@ fn a_branch_is_what_set_gives() {
 
 #[test]
 fn a_failure_stays_in_its_branch_and_the_report_shows_the_others() {
-    // Another plan that stands last, and that no student was made by.
+    // Another selection that stands last, and that no student was made by.
     let sandbox = sandbox(
         "  - { id: other, use: select, with: { scores: scores, criterion: magnitude, ratio: 0.05 } }
 sweep:
@@ -209,12 +210,12 @@ sweep:
     let rows =
         page.split("class=\"sweep\"").nth(1).and_then(|rest| rest.split("</table>").next()).expect("a table");
     assert_eq!(rows.matches("<tr>").count(), 1 + 6);
-    let other = fs::read(sandbox.path("runs/small/other/plan.json")).expect("a plan");
+    let other = fs::read(sandbox.path("runs/small/other/selection.json")).expect("a selection");
     let other: Value = serde_json::from_slice(&other).expect("JSON");
     let ratio = 100.0 * other["ratio_reached"].as_f64().expect("a share");
     assert!(
         !rows.contains(&format!("{ratio:.1} %")),
-        "a row has the plan that its student was made by: {rows}"
+        "a row has the selection that its student was made by: {rows}"
     );
 
     let again = sandbox.run(&["sweep", "small.yaml", "--over", "selection.ratio=0.3,0.5"]);
@@ -229,8 +230,8 @@ sweep:
     assert_eq!(fs::read_to_string(&path).expect("the report"), page);
     let run = ["sweep", "small.yaml", "--over", "selection.ratio=0.3,0.5"];
     expect_code(&sandbox.run(&run), 0);
-    let plan = fs::canonicalize(sandbox.path("runs/small/other/plan.json")).expect("a plan");
-    fs::write(plan, "{}").expect("writable");
+    let selection = fs::canonicalize(sandbox.path("runs/small/other/selection.json")).expect("a selection");
+    fs::write(selection, "{}").expect("writable");
     expect_code(&sandbox.run(&["report", "runs/small", "--out", "page.html"]), 0);
     let page = fs::read_to_string(sandbox.path("page.html")).expect("a report in spite of one file");
     assert!(page.contains("cannot be shown") && page.contains("<polyline"), "the rest is shown");

@@ -31,12 +31,12 @@ const KNOBS: &[(&str, &str, &str)] = &[
         "{ ratio: 0.25, objective: gram, solver: greedy, criterion: magnitude, fits: vega, layout: vega, \
            budgets: { memory: 2GB }, keep: [mid_block.*], remove: [a], refine: { model: m, calibration: c } }",
     ),
-    ("prune", "{ model: m, plan: p }", "{}"),
-    ("export", "{ model: m, to: diffusers }", "{ to: comfyui, dtype: f16, anyway: true }"),
+    ("prune", "{ model: m, selection: p }", "{}"),
+    ("export", "{ model: m, to: diffusers }", "{ to: comfyui, dtype: f16, allow-unrecognised: true }"),
     ("distill", "{ teacher: t, student: s, data: d }", "{ training: { steps: 3 } }"),
     (
         "evaluate",
-        "{ models: { teacher: t }, metrics: [macs], prompts: p, scorer: s, captions: c, points: h, plan: p }",
+        "{ models: { teacher: t }, metrics: [macs], prompts: p, scorer: s, captions: c, points: h, selection: p }",
         "{ models: { other: t }, teacher: other, metrics: [parameters], pictures: 3, attributes: { shape: [ring] }, \
            sampler: euler, steps: 3, guidance-scale: 1, negative-prompt: blurry, vae-tile: 8, batch: 3 }",
     ),

@@ -5,13 +5,13 @@ use std::path::Path;
 
 use crate::diffusers::{Diffusers, save_prediction};
 use crate::small_unets;
-use crate::small_unets::{configs, families, fine_ids, plan, points, published};
+use crate::small_unets::{configs, families, fine_ids, points, published, selection};
 use candle_core::{DType, Device, Tensor};
 use laptop_diff::backend::Random;
 use laptop_diff::base::UnitId;
 use laptop_diff::model::unet::{Mid, Origin, UnitKind};
 use laptop_diff::model::{Checkpoint, ModelDirectory, Prediction, UNetConfig};
-use laptop_diff::prune::{ExportError, Order, PROFILES, Profile, Remap, apply};
+use laptop_diff::prune::{ExportError, FORMATS, Format, Order, Remap, apply};
 use laptop_diff::select::layout;
 use laptop_diff::select::loader::{ENCODERS, encoder};
 use rand::seq::IndexedRandom;
@@ -25,9 +25,9 @@ fn some_units(config: &UNetConfig, share: f64, resnets: bool, seed: u64) -> BTre
     units.sample(&mut stream, (share * units.len() as f64) as usize).cloned().collect()
 }
 
-/// Every profile holds every pruned network: what it kept comes from tensors of the same shape, each once.
+/// Every format holds every pruned network: what it kept comes from tensors of the same shape, each once.
 #[test]
-fn every_profile_holds_every_pruned_network() -> miette::Result<()> {
+fn every_format_holds_every_pruned_network() -> miette::Result<()> {
     let small =
         configs().into_iter().map(|(name, keys)| (name, UNetConfig::parse(&keys.to_string()).expect("ours")));
     for (name, whole) in ["sd-v1-5", "sdxl-base"].map(|name| (name, published(name))).into_iter().chain(small)
@@ -36,8 +36,8 @@ fn every_profile_holds_every_pruned_network() -> miette::Result<()> {
             let pruned = whole.prune(&some_units(&whole, 0.15 * seed as f64, true, seed))?;
             let kept: BTreeSet<String> =
                 pruned.inventory().tensors().map(|entry| entry.name.clone()).collect();
-            for profile in PROFILES {
-                let assembly = profile.assemble(&pruned).expect("everything has a place");
+            for format in FORMATS {
+                let assembly = format.assemble(&pruned).expect("everything has a place");
                 let origins = assembly.tensors();
                 let taken: Vec<&String> = origins
                     .iter()
@@ -47,7 +47,7 @@ fn every_profile_holds_every_pruned_network() -> miette::Result<()> {
                     })
                     .collect();
                 let once: BTreeSet<String> = taken.iter().map(|name| (*name).clone()).collect();
-                assert_eq!((once.len(), &once), (taken.len(), &kept), "{name} {} {seed}", profile.name);
+                assert_eq!((once.len(), &once), (taken.len(), &kept), "{name} {} {seed}", format.name);
                 let written = assembly.config().inventory().parameters();
                 assert_eq!(written - assembly.padded_parameters(), pruned.inventory().parameters());
             }
@@ -59,10 +59,10 @@ fn every_profile_holds_every_pruned_network() -> miette::Result<()> {
 #[test]
 fn comfyui_finds_an_encoder_that_it_knows() -> miette::Result<()> {
     let whole = published("sdxl-base");
-    let profile = Profile::named("comfyui").expect("it is there");
+    let format = Format::find("comfyui").expect("it is there");
     for seed in 0..20 {
         let pruned = whole.prune(&some_units(&whole, 0.2 + 0.035 * seed as f64, false, seed))?;
-        let assembly = profile.assemble(&pruned).expect("everything has a place");
+        let assembly = format.assemble(&pruned).expect("everything has a place");
         let (written, found) = (encoder(assembly.config()), encoder(&pruned));
         let holds = |known: &&&[usize]| {
             known.len() == found.len() && known.iter().zip(&found).all(|(known, found)| known >= found)
@@ -80,10 +80,10 @@ fn comfyui_finds_an_encoder_that_it_knows() -> miette::Result<()> {
             "{:?}",
             assembly.padded()
         );
-        assert!(profile.stranger(&pruned).is_none());
+        assert!(format.unrecognised(&pruned).is_none());
     }
     let small = UNetConfig::parse(&families()[0].1.to_string())?;
-    assert!(profile.stranger(&small).is_some_and(|reason| reason.contains("32 channels")));
+    assert!(format.unrecognised(&small).is_some_and(|reason| reason.contains("32 channels")));
     Ok(())
 }
 
@@ -91,26 +91,26 @@ fn comfyui_finds_an_encoder_that_it_knows() -> miette::Result<()> {
 #[test]
 fn sdcpp_pads_to_a_shape_that_it_has() -> miette::Result<()> {
     let whole = published("sdxl-base");
-    let profile = Profile::named("sdcpp").expect("it is there");
+    let format = Format::find("sdcpp").expect("it is there");
     let shapes = ["ssd-1b", "vega"].map(|name| {
         let assembly = layout(name).and_then(|layout| layout.assemble(&whole)).expect("it is made for SDXL");
         (layout(name).and_then(|layout| layout.removed(&whole)).expect("as above"), assembly.config().clone())
     });
     for (removed, shape) in &shapes {
         let pruned = whole.prune(removed)?;
-        let assembly = profile.assemble(&pruned).expect("it has a place");
+        let assembly = format.assemble(&pruned).expect("it has a place");
         assert!(assembly.padded().is_empty());
         assert_eq!(assembly.config(), shape);
         // One block less is padded back.
         let less = pruned.prune(&BTreeSet::from(["up_blocks.0.attentions.0.transformer_blocks.1".into()]))?;
-        let assembly = profile.assemble(&less).expect("it has a place");
+        let assembly = format.assemble(&less).expect("it has a place");
         assert_eq!((assembly.padded().len(), assembly.config()), (1, shape));
     }
     // With a transformer in the middle only the whole shape will do.
     let assembly =
-        profile.assemble(&whole.prune(&some_units(&whole, 0.0, false, 1))?).expect("it has a place");
+        format.assemble(&whole.prune(&some_units(&whole, 0.0, false, 1))?).expect("it has a place");
     assert_eq!(assembly.config(), &whole);
-    assert!(profile.stranger(&published("bk-sdm-base")).is_some());
+    assert!(format.unrecognised(&published("bk-sdm-base")).is_some());
     Ok(())
 }
 
@@ -137,7 +137,7 @@ fn names_in_the_original_layout_are_numbered_without_gaps() -> miette::Result<()
         assert!(sd15.contains(name), "{name}");
     }
     let sdxl = published("sdxl-base");
-    let (whole, profile) = (names(&sdxl), Profile::named("comfyui").expect("it is there"));
+    let (whole, format) = (names(&sdxl), Format::find("comfyui").expect("it is there"));
     assert_eq!((sd15.len(), whole.len()), (686, 1680), "as many as the files of the families have");
     for name in [
         "label_emb.0.2.bias",
@@ -151,7 +151,7 @@ fn names_in_the_original_layout_are_numbered_without_gaps() -> miette::Result<()
         "up_blocks.0.attentions.2".into(),
         "up_blocks.0.attentions.0.transformer_blocks.3".into(),
     ]);
-    let assembly = profile.assemble(&sdxl.prune(&gone)?).expect("it has a place");
+    let assembly = format.assemble(&sdxl.prune(&gone)?).expect("it has a place");
     let pruned = names(assembly.config());
     assert!(
         pruned.contains("output_blocks.2.1.conv.weight") && !pruned.contains("output_blocks.2.2.conv.weight")
@@ -188,17 +188,17 @@ fn exports_predict_the_same_and_single_files_tell_what_they_are() -> miette::Res
             std::fs::write(at.join("config.json"), keys.to_string()).expect("written");
             let model = ModelDirectory::open(&at)?;
             let expected = predict(&model.unet(DType::F32, &Device::Cpu)?, seed);
-            for profile in PROFILES {
-                let path = folder.path().join(format!("{}-{seed}", profile.name));
-                let order = Order { model: &model, profile, dtype: None, anyway: true };
+            for format in FORMATS {
+                let path = folder.path().join(format!("{}-{seed}", format.name));
+                let order = Order { model: &model, format, dtype: None, allow_unrecognised: true };
                 let export = order.write(&path)?;
-                assert!(export.relative_error < 1e-6, "{name} {}: {}", profile.name, export.relative_error);
+                assert!(export.relative_error < 1e-6, "{name} {}: {}", format.name, export.relative_error);
                 assert_eq!(
                     export.padded.is_empty(),
                     export.written_parameters == export.parameters,
                     "{name}"
                 );
-                if profile.name != "comfyui" {
+                if format.name != "comfyui" {
                     continue;
                 }
                 let checkpoint = Checkpoint::open(&path)?;
@@ -210,8 +210,8 @@ fn exports_predict_the_same_and_single_files_tell_what_they_are() -> miette::Res
             }
         }
         let model = ModelDirectory::open(&at)?;
-        let half = Profile::named("comfyui").expect("it is there");
-        let order = Order { model: &model, profile: half, dtype: Some(DType::F16), anyway: true };
+        let half = Format::find("comfyui").expect("it is there");
+        let order = Order { model: &model, format: half, dtype: Some(DType::F16), allow_unrecognised: true };
         let export = order.write(&folder.path().join("half.safetensors"))?;
         assert!(export.relative_error > 1e-6 && export.relative_error < 1e-2, "{}", export.relative_error);
         // What overflows in half precision is refused, and nothing is left of it.
@@ -228,8 +228,8 @@ fn exports_predict_the_same_and_single_files_tell_what_they_are() -> miette::Res
         let refused =
             Order { model: &large, ..order }.write(&overflow).expect_err("1e6 is too large for f16");
         assert!(refused.to_string().contains("not finite") && !overflow.exists(), "{refused}");
-        let strange = Order { anyway: false, ..order }.write(&folder.path().join("no"));
-        assert!(matches!(strange, Err(ExportError::Stranger { .. })));
+        let strange = Order { allow_unrecognised: false, ..order }.write(&folder.path().join("no"));
+        assert!(matches!(strange, Err(ExportError::Unrecognised { .. })));
         assert!(!folder.path().join("no").exists());
     }
     Ok(())
@@ -243,15 +243,15 @@ fn parts_of_blocks_are_padded_for_stock_loaders_alone() -> miette::Result<()> {
     let [attn1, ff] = ["3.attn1", "5.ff"].map(|part| UnitId::from(format!("{block}.{part}")));
     let before = UnitId::from(format!("{block}.1"));
     let pruned = whole.prune(&BTreeSet::from([before, attn1.clone(), ff.clone()]))?;
-    for profile in PROFILES {
-        let assembly = profile.assemble(&pruned).expect("everything has a place");
+    for format in FORMATS {
+        let assembly = format.assemble(&pruned).expect("everything has a place");
         let padded = assembly.padded();
-        match profile.name {
+        match format.name {
             "diffusers-code" => assert!(padded.is_empty() && assembly.config() == &pruned),
             // One block fewer before them.
             "diffusers" | "comfyui" => {
                 let moved = ["2.attn1", "4.ff"].map(|part| UnitId::from(format!("{block}.{part}")));
-                assert_eq!(padded, &BTreeSet::from(moved), "{}", profile.name);
+                assert_eq!(padded, &BTreeSet::from(moved), "{}", format.name);
                 assert_eq!(assembly.padded_parameters(), 6_557_440 + 19_674_880);
                 for tensor in
                     ["2.norm1.weight", "2.attn1.to_out.0.bias", "4.norm3.bias", "4.ff.net.0.proj.weight"]
@@ -260,7 +260,7 @@ fn parts_of_blocks_are_padded_for_stock_loaders_alone() -> miette::Result<()> {
                 }
                 assert!(!assembly.pads(&format!("{block}.2.norm2.weight")));
             }
-            _ => assert!(assembly.config() == &whole, "{}", profile.name),
+            _ => assert!(assembly.config() == &whole, "{}", format.name),
         }
     }
     Ok(())
@@ -270,7 +270,7 @@ fn parts_of_blocks_are_padded_for_stock_loaders_alone() -> miette::Result<()> {
 fn a_middle_without_transformer_is_one_resnet_or_none() -> miette::Result<()> {
     let whole = published("sdxl-base");
     let without = |units: &[&str]| whole.prune(&units.iter().map(|unit| UnitId::from(*unit)).collect());
-    let diffusers = Profile::named("diffusers").expect("it is there");
+    let diffusers = Format::find("diffusers").expect("it is there");
     let (attention, first, second) = ("mid_block.attentions.0", "mid_block.resnets.0", "mid_block.resnets.1");
     for (gone, mid, padded) in [
         (vec![attention, first], Mid::Resnet, 0),
@@ -295,7 +295,7 @@ fn pruned_model(
 ) -> miette::Result<ModelDirectory> {
     let teacher = ModelDirectory::open(teacher_at)?;
     let config = teacher.unet_config()?;
-    apply(&teacher, &plan(&config, some_units(&config, share, true, seed)), pruned_at)?;
+    apply(&teacher, &selection(&config, some_units(&config, share, true, seed)), pruned_at)?;
     ModelDirectory::open(pruned_at).map_err(Into::into)
 }
 
@@ -314,14 +314,19 @@ fn diffusers_loads_every_export_and_predicts_the_same() -> miette::Result<()> {
             let size = UNetConfig { sample_size: (16, 16), ..unet.config().clone() };
             let file = at("expected");
             save_prediction(&unet, &points(&size, 2, seed).expect("points"), &file).expect("written");
-            for (profile, command) in [("diffusers", "stock"), ("diffusers-code", "run")] {
-                let path = at(profile);
-                Order { model: &model, profile: Profile::named(profile)?, dtype: None, anyway: false }
-                    .write(&path)?;
+            for (format, command) in [("diffusers", "stock"), ("diffusers-code", "run")] {
+                let path = at(format);
+                Order {
+                    model: &model,
+                    format: Format::find(format)?,
+                    dtype: None,
+                    allow_unrecognised: false,
+                }
+                .write(&path)?;
                 diffusers.run(&[&command, &path, &file]);
             }
             let path = at("checkpoint").with_extension("safetensors");
-            Order { model: &model, profile: Profile::named("comfyui")?, dtype: None, anyway: true }
+            Order { model: &model, format: Format::find("comfyui")?, dtype: None, allow_unrecognised: true }
                 .write(&path)?;
             if seed == 0 {
                 // diffusers' own reader of single files knows the whole shapes alone.

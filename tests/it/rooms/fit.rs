@@ -8,10 +8,10 @@ use laptop_diff::backend::Random;
 use laptop_diff::base::UnitId;
 use laptop_diff::model::UNetConfig;
 use laptop_diff::model::unet::{Inventory, Mid, UnitKind};
-use laptop_diff::prune::Profile;
+use laptop_diff::prune::Format;
 use laptop_diff::score::{Scores, UnitScores};
 use laptop_diff::select::loader::{ENCODERS, encoder};
-use laptop_diff::select::{Fit, LAYOUTS, Method, Plan, Request, SOLVERS, SelectError, layout};
+use laptop_diff::select::{Fit, LAYOUTS, Method, Request, SOLVERS, SelectError, Selection, layout};
 use rand::RngExt;
 use serde_json::{Value, json};
 
@@ -41,8 +41,8 @@ fn scores_of(config: &UNetConfig, inventory: Inventory, seed: u64) -> Scores {
     }
 }
 
-fn make(scores: &Scores, method: Method, ratio: Option<f64>) -> Result<Plan, SelectError> {
-    Plan::make(scores, &Request::new("output-loss", method, ratio), &Random::new(1, "selection"))
+fn make(scores: &Scores, method: Method, ratio: Option<f64>) -> Result<Selection, SelectError> {
+    Selection::make(scores, &Request::new("output-loss", method, ratio), &Random::new(1, "selection"))
 }
 
 /// Networks of few units: depths above one, with and without SDXL's second condition.
@@ -95,12 +95,12 @@ fn every_set(config: &UNetConfig) -> BTreeSet<BTreeSet<UnitId>> {
 fn a_fitting_selection_is_the_best_of_those_that_need_no_padding() -> miette::Result<()> {
     for config in tiny() {
         for name in ["diffusers", "comfyui"] {
-            let (fit, profile) = (Fit::find(name)?, Profile::named(name)?);
+            let (fit, format) = (Fit::find(name)?, Format::find(name)?);
             let fitting: Vec<_> = every_set(&config)
                 .into_iter()
                 .filter(|set| {
                     let pruned = config.prune(set).expect("its own units");
-                    profile.assemble(&pruned).is_some_and(|assembly| assembly.padded().is_empty())
+                    format.assemble(&pruned).is_some_and(|assembly| assembly.padded().is_empty())
                 })
                 .collect();
             assert!(fitting.len() > 10, "{name}: {}", fitting.len());
@@ -115,26 +115,26 @@ fn a_fitting_selection_is_the_best_of_those_that_need_no_padding() -> miette::Re
                     let needed = (ratio * scores.unet_parameters as f64).ceil() as u64;
                     let best = fitting.iter().map(cost).filter(|(_, weight)| *weight >= needed);
                     let best = best.map(|(loss, _)| loss).min_by(f64::total_cmp);
-                    let plan = make(&scores, Method::Fitting(fit), Some(ratio));
-                    match (best, plan) {
-                        (Some(best), Ok(plan)) => {
-                            let off = (plan.predicted.objective - best).abs() / best;
+                    let selection = make(&scores, Method::Fitting(fit), Some(ratio));
+                    match (best, selection) {
+                        (Some(best), Ok(selection)) => {
+                            let off = (selection.predicted.objective - best).abs() / best;
                             assert!(
                                 off < 1e-12,
                                 "{name} {percent} %: {} is not {best}",
-                                plan.predicted.objective
+                                selection.predicted.objective
                             );
                             assert!(
-                                fitting.contains(&plan.removed()),
+                                fitting.contains(&selection.removed()),
                                 "{name}: {:?} would be padded",
-                                plan.removed
+                                selection.removed
                             );
                         }
                         (
                             None,
                             Err(SelectError::RatioUnreachable { .. } | SelectError::NothingFits { .. }),
                         ) => {}
-                        (best, plan) => panic!("{name} {percent} %: {best:?}, {plan:?}"),
+                        (best, selection) => panic!("{name} {percent} %: {best:?}, {selection:?}"),
                     }
                 }
             }
@@ -155,28 +155,30 @@ fn what_fits_at_full_size_is_exported_without_padding() -> miette::Result<()> {
         ("sd-v1-5", "comfyui", 0.2),
     ] {
         let config = published(teacher);
-        let plan =
+        let selection =
             make(&scores(&config, 7), Method::Fitting(Fit::find(fits)?), (ratio > 0.0).then_some(ratio))?;
-        assert!(plan.ratio_reached >= ratio && plan.fits.as_deref() == Some(fits));
-        let pruned = config.prune(&plan.removed())?;
-        let profiles = match fits {
+        assert!(selection.ratio_reached >= ratio && selection.fits.as_deref() == Some(fits));
+        let pruned = config.prune(&selection.removed())?;
+        let formats = match fits {
             "ssd-1b" | "vega" => vec!["diffusers", "comfyui", "sdcpp"],
             one => vec![one],
         };
-        for profile in profiles {
-            let assembly = Profile::named(profile)?.assemble(&pruned).expect("it fits");
-            assert!(assembly.padded().is_empty(), "{teacher} {fits} {profile}: {:?}", assembly.padded());
+        for format in formats {
+            let assembly = Format::find(format)?.assemble(&pruned).expect("it fits");
+            assert!(assembly.padded().is_empty(), "{teacher} {fits} {format}: {:?}", assembly.padded());
         }
         if fits == "comfyui" && teacher == "sdxl-base" {
             assert!(ENCODERS.contains(&encoder(&pruned).as_slice()));
         }
-        let least = plan.removed_parameters.min((ratio * plan.unet_parameters as f64) as u64);
-        let baselines = plan.baselines.iter();
+        let least = selection.removed_parameters.min((ratio * selection.unet_parameters as f64) as u64);
+        let baselines = selection.baselines.iter();
         assert!(baselines.clone().all(|one| one.removed_parameters >= least.max(1)), "{teacher} {fits}");
         if let Ok(layout) = layout(fits) {
-            assert_eq!(plan.ratio_asked, plan.ratio_reached);
-            assert!(plan.baselines.iter().all(|one| one.removed_parameters >= plan.removed_parameters));
-            assert!(plan.predicted.bound > 0.0);
+            assert_eq!(selection.ratio_asked, selection.ratio_reached);
+            assert!(
+                selection.baselines.iter().all(|one| one.removed_parameters >= selection.removed_parameters)
+            );
+            assert!(selection.predicted.bound > 0.0);
             let shape = layout.assemble(&config)?;
             assert_eq!(pruned.inventory().parameters(), shape.config().inventory().parameters(), "{fits}");
             assert_eq!(pruned.kept_depths(), shape.config().kept_depths(), "{fits}");
@@ -191,18 +193,21 @@ fn layouts_are_plans_with_what_they_cost() -> miette::Result<()> {
     for one in LAYOUTS {
         let config = published(if one.name.starts_with("bk-sdm") { "sd-v1-5" } else { "sdxl-base" });
         let scores = scores(&config, 3);
-        let plan = make(&scores, Method::Layout(one), None)?;
+        let selection = make(&scores, Method::Layout(one), None)?;
         let shape = one.assemble(&config)?;
-        let left = config.inventory().parameters() - plan.removed_parameters;
-        assert_eq!((left, plan.layout.as_deref()), (shape.config().inventory().parameters(), Some(one.name)));
-        assert_eq!(plan.dropped_layers()?.is_some(), !["ssd-1b", "vega"].contains(&one.name));
-        if plan.dropped_layers()?.is_none() {
-            assert_eq!(config.prune(&plan.removed())?.inventory().parameters(), left, "{}", one.name);
+        let left = config.inventory().parameters() - selection.removed_parameters;
+        assert_eq!(
+            (left, selection.layout.as_deref()),
+            (shape.config().inventory().parameters(), Some(one.name))
+        );
+        assert_eq!(selection.dropped_layers()?.is_some(), !["ssd-1b", "vega"].contains(&one.name));
+        if selection.dropped_layers()?.is_none() {
+            assert_eq!(config.prune(&selection.removed())?.inventory().parameters(), left, "{}", one.name);
             // The exact optimum of the same shape costs no more than the hand's choice.
             let fitting = make(&scores, Method::Fitting(Fit::find(one.name)?), None)?;
-            assert!(fitting.predicted.objective <= plan.predicted.objective);
+            assert!(fitting.predicted.objective <= selection.predicted.objective);
         }
-        assert!(!plan.baselines.is_empty());
+        assert!(!selection.baselines.is_empty());
     }
     Ok(())
 }

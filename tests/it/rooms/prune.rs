@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::diffusers::{Diffusers, save_prediction};
 use crate::small_unets;
-use crate::small_unets::{configs, plan, points};
+use crate::small_unets::{configs, points, selection};
 use candle_core::{DType, Device, Tensor};
 use laptop_diff::backend::Random;
 use laptop_diff::base::UnitId;
@@ -44,7 +44,7 @@ fn a_pruned_folder_reads_as_the_pruned_network() -> miette::Result<()> {
         small_unets::save(&config, 1, &teacher_at)?;
         let (model, teacher) = open(&teacher_at)?;
         let removed = some_units(&teacher, parts_alone, 2);
-        apply(&model, &plan(teacher.config(), removed.clone()), &pruned_at)?;
+        apply(&model, &selection(teacher.config(), removed.clone()), &pruned_at)?;
         let (_, pruned) = open(&pruned_at)?;
         let expected = teacher.prune(&removed)?;
         assert_eq!(pruned.config(), expected.config(), "{name}");
@@ -82,25 +82,25 @@ fn other_parts_come_along_and_single_file_checkpoints_do_not() -> miette::Result
     }
     let (model, teacher) = open(&teacher_at)?;
     let removed = BTreeSet::from(["mid_block.attentions.0".into()]);
-    apply(&model, &plan(teacher.config(), removed), &pruned_at)?;
+    apply(&model, &selection(teacher.config(), removed), &pruned_at)?;
     for file in
-        ["vae/config.json", "text_encoder/deep/er.txt", "LICENSE.md", "plan.json", "unet/pruned_unet.py"]
+        ["vae/config.json", "text_encoder/deep/er.txt", "LICENSE.md", "selection.json", "unet/pruned_unet.py"]
     {
         assert!(pruned_at.join(file).is_file(), "{file} is missing");
     }
-    for file in [".git", "everything.safetensors", "unet/plan.json"] {
+    for file in [".git", "everything.safetensors", "unet/selection.json"] {
         assert!(!pruned_at.join(file).exists(), "{file} came along");
     }
     let index = std::fs::read_to_string(pruned_at.join("model_index.json")).expect("written");
     assert!(index.contains("pruned_unet") && index.contains("StableDiffusionPipeline"));
 
-    // A pruned model is a teacher like any other, and plans must fit.
+    // A pruned model is a teacher like any other, and selections must fit.
     let (model, student) = open(&pruned_at)?;
     let more = BTreeSet::from(["down_blocks.0.resnets.1".into()]);
     let twice_at = folder.path().join("twice");
-    apply(&model, &plan(student.config(), more), &twice_at)?;
+    apply(&model, &selection(student.config(), more), &twice_at)?;
     assert_eq!(open(&twice_at)?.1.config().removed_units.len(), 2);
-    let wrong = plan(student.config(), BTreeSet::from(["down_blocks.9.resnets.0".into()]));
+    let wrong = selection(student.config(), BTreeSet::from(["down_blocks.9.resnets.0".into()]));
     assert!(matches!(apply(&model, &wrong, &folder.path().join("wrong")), Err(ExportError::Units(_))));
     Ok(())
 }
@@ -114,7 +114,7 @@ fn diffusers_loads_a_pruned_folder_and_predicts_the_same() -> miette::Result<()>
         let (teacher_at, pruned_at) = (folder.path().join("teacher"), folder.path().join("pruned"));
         diffusers.run(&[&"make", &teacher_at, &family]);
         let (model, teacher) = open(&teacher_at)?;
-        apply(&model, &plan(teacher.config(), some_units(&teacher, parts_alone, 4)), &pruned_at)?;
+        apply(&model, &selection(teacher.config(), some_units(&teacher, parts_alone, 4)), &pruned_at)?;
         let (_, pruned) = open(&pruned_at)?;
         let points = points(pruned.config(), 2, 5).expect("points");
         let file = folder.path().join("expected.safetensors");

@@ -14,7 +14,7 @@ use laptop_diff::model::unet::{UNet, UNetConfig, UnitKind};
 use laptop_diff::score::{
     Gram, Limits, ScoreError, Scores, UnitScores, Work, joint_losses, joint_products, traverse,
 };
-use laptop_diff::select::{Method, Plan, Refinement, Refiner, Request, SOLVERS};
+use laptop_diff::select::{Method, Refinement, Refiner, Request, SOLVERS, Selection};
 
 struct Sandbox {
     unet: UNet,
@@ -48,7 +48,7 @@ impl Sandbox {
         Ok(Self { unet, points, scores })
     }
 
-    /// Refines the additive plan of half the parameters, with its checkpoints in `folder`, and counts what it measures.
+    /// Refines the additive selection of half the parameters, with its checkpoints in `folder`, and counts what it measures.
     fn refine(
         &self,
         evaluations: usize,
@@ -56,10 +56,10 @@ impl Sandbox {
         mut before: impl FnMut(usize) -> Result<(), ScoreError>,
     ) -> miette::Result<(BTreeSet<UnitId>, Refinement, usize)> {
         let request = Request::new("output-loss", Method::Solver(SOLVERS[0]), Some(0.5));
-        let plan = Plan::make(&self.scores, &request, &Random::new(1, "selection"))?;
+        let selection = Selection::make(&self.scores, &request, &Random::new(1, "selection"))?;
         let mut measured = 0;
         let (removed, refinement) =
-            Refiner::new(&self.scores, &request, &plan)?.refine(evaluations, &mut |sets| {
+            Refiner::new(&self.scores, &request, &selection)?.refine(evaluations, &mut |sets| {
                 before(measured)?;
                 measured += sets.len();
                 joint_products(&self.unet, &self.points, sets, &work(folder, &Interrupt::default()))
@@ -139,12 +139,12 @@ fn an_optimum_that_no_surrogate_proposes_is_found_by_exchanges() -> miette::Resu
     ];
     let scores = units_of(&effects);
     let request = Request::new("output-loss", Method::Solver(SOLVERS[0]), Some(0.5));
-    let mut plan = Plan::make(&scores, &request, &Random::new(1, "selection"))?;
+    let mut selection = Selection::make(&scores, &request, &Random::new(1, "selection"))?;
     let effect = |set: &BTreeSet<UnitId>| {
         let gone = effects.iter().zip(&scores.units).filter(|(_, unit)| set.contains(&unit.id));
         gone.fold([0.0; 4], |sum, (effect, _)| std::array::from_fn(|at| sum[at] + effect[at]))
     };
-    let found = Refiner::new(&scores, &request, &plan)?.refine(20, &mut |sets| {
+    let found = Refiner::new(&scores, &request, &selection)?.refine(20, &mut |sets| {
         let pairs = sets.iter().flat_map(|one| sets.iter().map(move |two| (effect(one), effect(two))));
         Ok(pairs.map(|(one, two)| one.iter().zip(two).map(|(a, b)| a * b).sum()).collect())
     })?;
@@ -154,13 +154,13 @@ fn an_optimum_that_no_surrogate_proposes_is_found_by_exchanges() -> miette::Resu
     assert!(
         found.1.candidates.iter().all(|one| one.removed.iter().cloned().collect::<BTreeSet<_>>() != best)
     );
-    plan.refined(&scores, &request, found)?;
+    selection.refined(&scores, &request, found)?;
     let folder = tempfile::tempdir().expect("a folder");
-    plan.save(folder.path()).expect("a plan");
-    let read = Plan::open(folder.path()).expect("a plan");
+    selection.save(folder.path()).expect("a selection");
+    let read = Selection::open(folder.path()).expect("a selection");
     assert_eq!((read.removed(), read.ratio_reached, read.budgets[0].reached), (best, 0.5, 0.5));
-    assert_eq!(read.refinement.map(|one| one.history), plan.refinement.map(|one| one.history));
-    assert_eq!(plan.baselines[0].name, "additive-knapsack");
+    assert_eq!(read.refinement.map(|one| one.history), selection.refinement.map(|one| one.history));
+    assert_eq!(selection.baselines[0].name, "additive-knapsack");
     Ok(())
 }
 

@@ -7,8 +7,8 @@ use laptop_diff::backend::Random;
 use laptop_diff::model::unet::UnitKind;
 use laptop_diff::score::{Additivity, Gram, Latency, MeasuredSet, Scores, UnitScores};
 use laptop_diff::select::{
-    Budget, Budgets, Front, Memory, Method, OBJECTIVES, Plan, Problem, Request, Rules, SOLVERS, SelectError,
-    Tree, objective, solver,
+    Budget, Budgets, Front, Memory, Method, OBJECTIVES, Problem, Request, Rules, SOLVERS, SelectError,
+    Selection, Tree, objective, solver,
 };
 use proptest::prelude::*;
 use rand::RngExt;
@@ -241,44 +241,51 @@ fn a_plan_says_what_it_reaches_and_survives_the_disk() -> miette::Result<()> {
     };
     scores.additivity = Some(Additivity::of([1.0, 3.0, 10.0, 20.0, 30.0, 50.0].map(set).into()));
     let request = Request::new("output-loss", Method::Solver(SOLVERS[0]), Some(0.5));
-    let plan = Plan::make(&scores, &request, &Random::new(1, "selection"))?;
-    assert!(plan.ratio_reached >= 0.5 && plan.ratio_reached < 0.51);
-    assert_eq!(plan.removed_parameters, scores.parameters(&plan.removed()));
-    assert_eq!((plan.predicted.bound, plan.predicted.gap), (plan.predicted.objective, Some(0.0)));
-    assert_eq!(plan.predicted.gram, Some(plan.removed.len() as f64));
-    assert_eq!(plan.baselines.len(), 22);
-    for baseline in &plan.baselines {
+    let selection = Selection::make(&scores, &request, &Random::new(1, "selection"))?;
+    assert!(selection.ratio_reached >= 0.5 && selection.ratio_reached < 0.51);
+    assert_eq!(selection.removed_parameters, scores.parameters(&selection.removed()));
+    assert_eq!(
+        (selection.predicted.bound, selection.predicted.gap),
+        (selection.predicted.objective, Some(0.0))
+    );
+    assert_eq!(selection.predicted.gram, Some(selection.removed.len() as f64));
+    assert_eq!(selection.baselines.len(), 22);
+    for baseline in &selection.baselines {
         assert!(baseline.removed_parameters * 2 >= scores.unet_parameters, "{}", baseline.name);
     }
     // The sets say that twice the sum is measured, without scatter.
-    let joint = plan.predicted.joint["output-loss"];
-    assert!((joint.loss / (2.0 * plan.predicted.objective) - 1.0).abs() < 1e-9, "{joint:?}");
-    assert!(plan.predicted.joint.contains_key("gram") && joint.low <= joint.loss && joint.loss <= joint.high);
-    assert!(plan.front.windows(2).all(|pair| pair[0].ratio < pair[1].ratio && pair[0].loss < pair[1].loss));
-    assert!(plan.front.last().is_some_and(|point| (point.ratio - 0.983).abs() < 1e-3));
+    let joint = selection.predicted.joint["output-loss"];
+    assert!((joint.loss / (2.0 * selection.predicted.objective) - 1.0).abs() < 1e-9, "{joint:?}");
+    assert!(
+        selection.predicted.joint.contains_key("gram") && joint.low <= joint.loss && joint.loss <= joint.high
+    );
+    assert!(
+        selection.front.windows(2).all(|pair| pair[0].ratio < pair[1].ratio && pair[0].loss < pair[1].loss)
+    );
+    assert!(selection.front.last().is_some_and(|point| (point.ratio - 0.983).abs() < 1e-3));
     let folder = tempfile::tempdir().expect("a folder");
-    plan.save(folder.path()).expect("written");
-    let read = Plan::open(folder.path()).expect("read");
-    assert_eq!((&read.removed, &read.baselines), (&plan.removed, &plan.baselines));
+    selection.save(folder.path()).expect("written");
+    let read = Selection::open(folder.path()).expect("read");
+    assert_eq!((&read.removed, &read.baselines), (&selection.removed, &selection.baselines));
     // serde_json reads decimals to within a unit in the last place.
-    assert!((read.predicted.objective / plan.predicted.objective - 1.0).abs() <= f64::EPSILON);
+    assert!((read.predicted.objective / selection.predicted.objective - 1.0).abs() <= f64::EPSILON);
 
     // With orthogonal effects of one size, `gram` wants few units, whatever their scores; and it proves how few.
     let request = Request { objective: objective("gram")?, ..request };
-    let few = Plan::make(&scores, &request, &Random::new(1, "selection"))?;
+    let few = Selection::make(&scores, &request, &Random::new(1, "selection"))?;
     assert!(
-        few.removed.len() <= plan.removed.len() && few.predicted.gap.is_some_and(|gap| gap < 0.01),
+        few.removed.len() <= selection.removed.len() && few.predicted.gap.is_some_and(|gap| gap < 0.01),
         "{:?}",
         few.predicted
     );
     assert_eq!(few.baselines[1].name, "additive-knapsack");
-    assert_eq!(few.baselines[1].removed, plan.removed);
+    assert_eq!(few.baselines[1].removed, selection.removed);
     // What was asked stands there as it was, and output losses are known from the matrix.
     for unit in &mut scores.units {
         unit.scores.remove("output-loss");
     }
     let mixed = Request { budgets: Budgets { parameters: Some(0.7), ..request.budgets }, ..request };
-    let mixed = Plan::make(&scores, &mixed, &Random::new(1, "selection"))?;
+    let mixed = Selection::make(&scores, &mixed, &Random::new(1, "selection"))?;
     assert_eq!((mixed.budgets[0].asked, mixed.predicted.additive), (0.7, Some(mixed.removed.len() as f64)));
     Ok(())
 }
@@ -308,23 +315,31 @@ fn several_budgets_and_patterns_hold_at_once() -> miette::Result<()> {
     };
     for solver in SOLVERS {
         let request = Request { method: Method::Solver(*solver), ..request };
-        let plan = Plan::make(&scores, &request, &Random::new(1, "selection"))?;
-        assert_eq!(plan.budgets.len(), 4);
-        assert!(plan.budgets.iter().all(|budget| budget.reached >= budget.asked), "{:?}", plan.budgets);
-        assert!((plan.unet_parameters - plan.removed_parameters) * 2 <= 3_000_000_000);
-        let removed = |word: &str| plan.removed.iter().any(|unit| unit.as_str().contains(word));
-        assert!(!removed("mid_block") && !removed("attentions.1.transformer_blocks.0"), "{:?}", plan.removed);
-        assert!(removed("up_blocks.2.resnets.1"), "{:?}", plan.removed);
+        let selection = Selection::make(&scores, &request, &Random::new(1, "selection"))?;
+        assert_eq!(selection.budgets.len(), 4);
         assert!(
-            plan.predicted.gap.is_some_and(|gap| gap >= 0.0)
-                && plan.predicted.bound <= plan.predicted.objective
+            selection.budgets.iter().all(|budget| budget.reached >= budget.asked),
+            "{:?}",
+            selection.budgets
+        );
+        assert!((selection.unet_parameters - selection.removed_parameters) * 2 <= 3_000_000_000);
+        let removed = |word: &str| selection.removed.iter().any(|unit| unit.as_str().contains(word));
+        assert!(
+            !removed("mid_block") && !removed("attentions.1.transformer_blocks.0"),
+            "{:?}",
+            selection.removed
+        );
+        assert!(removed("up_blocks.2.resnets.1"), "{:?}", selection.removed);
+        assert!(
+            selection.predicted.gap.is_some_and(|gap| gap >= 0.0)
+                && selection.predicted.bound <= selection.predicted.objective
         );
         if solver.name() == "knapsack" {
-            assert!(plan.predicted.gap.is_some_and(|gap| gap < 0.01), "{:?}", plan.predicted);
+            assert!(selection.predicted.gap.is_some_and(|gap| gap < 0.01), "{:?}", selection.predicted);
         }
     }
     let refuse = |keep: &[String], remove: &[String]| {
-        Plan::make(&scores, &Request { keep, remove, ..request }, &Random::new(1, "selection")).map(drop)
+        Selection::make(&scores, &Request { keep, remove, ..request }, &Random::new(1, "selection")).map(drop)
     };
     let error = refuse(&["mid_blok.*".to_owned()], &[]).expect_err("no such unit");
     let help = miette::Diagnostic::help(&error).map(|help| help.to_string()).unwrap_or_default();
@@ -342,7 +357,7 @@ fn what_cannot_be_is_an_error_that_says_what_can() {
     let scores = sdxl(0);
     let random = Random::new(1, "selection");
     let make = |criterion, ratio| {
-        Plan::make(&scores, &Request::new(criterion, Method::Solver(SOLVERS[0]), Some(ratio)), &random)
+        Selection::make(&scores, &Request::new(criterion, Method::Solver(SOLVERS[0]), Some(ratio)), &random)
     };
     // What stays is 44 M: convolutions in and out, embeddings, samplers, shortcuts.
     match make("output-loss", 0.99) {
@@ -350,7 +365,7 @@ fn what_cannot_be_is_an_error_that_says_what_can() {
             assert!(reachable == 0.982 && ratio == 0.99, "{reachable} {ratio}");
             assert!(make("output-loss", reachable).is_ok());
         }
-        other => panic!("{:?}", other.map(|plan| plan.ratio_reached)),
+        other => panic!("{:?}", other.map(|selection| selection.ratio_reached)),
     }
     // Of no units nothing need go where the budget is met already.
     let memory = Some(Memory::Bytes(u64::MAX));
@@ -358,8 +373,8 @@ fn what_cannot_be_is_an_error_that_says_what_can() {
         budgets: Budgets { memory, ..Budgets::default() },
         ..Request::new("output-loss", Method::Solver(SOLVERS[0]), None)
     };
-    let none = Plan::make(&Scores { unet_parameters: 1, ..Scores::default() }, &request, &random);
-    assert!(none.is_ok_and(|plan| plan.removed.is_empty()));
+    let none = Selection::make(&Scores { unet_parameters: 1, ..Scores::default() }, &request, &random);
+    assert!(none.is_ok_and(|selection| selection.removed.is_empty()));
     assert!(matches!(make("taylor", 0.5), Err(SelectError::UnknownCriterion { .. })));
     assert!(matches!(solver("simplex"), Err(SelectError::UnknownSolver { .. })));
     assert!(matches!(objective("sum"), Err(SelectError::UnknownObjective { .. })));

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use candle_core::{DType, Device};
 use laptop_diff::model::{Checkpoint, ModelDirectory, ModelError, Part};
-use laptop_diff::prune::{Order, Profile};
+use laptop_diff::prune::{Format, Order};
 use proptest::prelude::*;
 use proptest::sample::Index;
 use safetensors::SafeTensors;
@@ -39,9 +39,9 @@ impl Header {
             Golden::open(part).write_folder(&model.join(part));
         }
         let model = ModelDirectory::open(&model).expect("it was written above");
-        let profile = Profile::named("comfyui").expect("it is there");
+        let format = Format::find("comfyui").expect("it is there");
         let path = sandbox.path().join("model.safetensors");
-        let order = Order { model: &model, profile, dtype: Some(DType::F16), anyway: true };
+        let order = Order { model: &model, format, dtype: Some(DType::F16), allow_unrecognised: true };
         order.write(&path).expect("a model that can be written");
         let bytes = fs::read(&path).expect("it was written above");
         let tensors = SafeTensors::deserialize(&bytes).expect("a whole file").tensors();

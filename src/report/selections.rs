@@ -1,5 +1,5 @@
-//! Several plans side by side along the U-Net: a row for each, a column for each unit in the order of the walk, and a filled
-//! cell for each unit that goes. Each plan is priced with the scores that it was chosen by.
+//! Several selections side by side along the U-Net: a row for each, a column for each unit in the order of the walk, and a filled
+//! cell for each unit that goes. Each selection is priced with the scores that it was chosen by.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,7 @@ use maud::{Markup, html};
 
 use crate::base::UnitId;
 use crate::score::{Scores, UnitScores};
-use crate::select::Plan;
+use crate::select::Selection;
 
 const PITCH: f64 = 11.0;
 const ROW: f64 = 18.0;
@@ -26,41 +26,41 @@ pub(super) struct Row {
     measured: Option<f64>,
 }
 
-/// A plan, what it was compared with, and the candidates of its refinement.
-fn with_others(name: &str, plan: &Plan, scores: &Scores) -> Vec<Row> {
+/// A selection, what it was compared with, and the candidates of its refinement.
+fn with_others(name: &str, selection: &Selection, scores: &Scores) -> Vec<Row> {
     let row = |name: &str, removed: &[UnitId], measured| {
         let removed: BTreeSet<_> = removed.iter().cloned().collect();
         Row {
             name: name.to_owned(),
             ratio: scores.parameters(&removed) as f64 / scores.unet_parameters as f64,
-            predicted: scores.additive(&removed, &plan.criterion),
+            predicted: scores.additive(&removed, &selection.criterion),
             removed,
             measured,
         }
     };
-    let measured = plan.refinement.as_ref().map(|refinement| refinement.measured);
-    let mut rows = vec![row(name, &plan.removed, measured)];
-    rows[0].ratio = plan.ratio_reached;
-    let candidates = plan.refinement.iter().flat_map(|refinement| &refinement.candidates);
+    let measured = selection.refinement.as_ref().map(|refinement| refinement.measured);
+    let mut rows = vec![row(name, &selection.removed, measured)];
+    rows[0].ratio = selection.ratio_reached;
+    let candidates = selection.refinement.iter().flat_map(|refinement| &refinement.candidates);
     rows.extend(candidates.map(|one| row(&one.name, &one.removed, Some(one.measured))));
     let (random, chosen): (Vec<_>, Vec<_>) =
-        plan.baselines.iter().partition(|baseline| baseline.name.starts_with("random"));
+        selection.baselines.iter().partition(|baseline| baseline.name.starts_with("random"));
     let baselines = chosen.into_iter().chain(random.into_iter().take(RANDOM));
     rows.extend(baselines.map(|one| row(&one.name, &one.removed, None)));
     rows
 }
 
-/// A plan among others, and what is expected of it.
-pub(super) fn section(stage: &str, plan: &Plan, scores: &Scores) -> Markup {
+/// A selection among others, and what is expected of it.
+pub(super) fn section(stage: &str, selection: &Selection, scores: &Scores) -> Markup {
     html! {
         h3 { "Beside others, along the U-Net" }
-        @for (name, joint) in &plan.predicted.joint {
+        @for (name, joint) in &selection.predicted.joint {
             p {
                 "By " code { (name) } " a joint loss of " (format!("{:.2e}", joint.loss)) " is to be expected, with 95 % confidence between "
                 (format!("{:.2e}", joint.low)) " and " (format!("{:.2e}", joint.high)) ", as far as random sets tell."
             }
         }
-        @if let Some(refinement) = &plan.refinement {
+        @if let Some(refinement) = &selection.refinement {
             p {
                 "Refined by measuring: the best of " (refinement.candidates.len()) " candidates and "
                 (refinement.evaluations) " further evaluations has a joint loss of "
@@ -68,15 +68,15 @@ pub(super) fn section(stage: &str, plan: &Plan, scores: &Scores) -> Markup {
                 (format!("{:.3e}", refinement.candidates[0].measured)) "."
             }
         }
-        (draw(&with_others(stage, plan, scores), scores))
+        (draw(&with_others(stage, selection, scores), scores))
     }
 }
 
-/// Plans with the scores that each was chosen by, one row each; a figure for each list of units that these have.
-pub(super) fn side_by_side(plans: &[(String, &Plan, &Scores)]) -> Markup {
+/// Selections with the scores that each was chosen by, one row each; a figure for each list of units that these have.
+pub(super) fn side_by_side(selections: &[(String, &Selection, &Scores)]) -> Markup {
     let mut figures: Vec<(Vec<Row>, &Scores)> = Vec::new();
-    for (name, plan, scores) in plans {
-        let own = with_others(name, plan, scores).into_iter().take(1);
+    for (name, selection, scores) in selections {
+        let own = with_others(name, selection, scores).into_iter().take(1);
         match figures
             .iter_mut()
             .find(|(_, known)| known.units.iter().map(column).eq(scores.units.iter().map(column)))

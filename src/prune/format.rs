@@ -1,14 +1,15 @@
-//! What other programs load, one profile each: which U-Net they would build, and in what kind of file they want it.
+//! What other programs load, one format each: which U-Net they would build, and in what kind of file they want it.
 //! The facts were checked by running diffusers 0.42, ComfyUI 0.3.64 (October 2025) and stable-diffusion.cpp of August 2026.
 
 use std::collections::BTreeSet;
 
 use crate::base::UnitId;
+use crate::base::names::{self, UnknownName};
 use crate::model::unet::{Assembly, KeptDepths, Level, Mid, UNetConfig};
 use crate::select::loader::{Depths, ENCODERS, SDCPP, encoder};
 
 /// A program to export for.
-pub struct Profile {
+pub struct Format {
     /// What the command line and a pipeline file call it.
     pub name: &'static str,
     /// One line for `laptop-diff list`.
@@ -18,10 +19,10 @@ pub struct Profile {
     /// The U-Nets that the program can build and that might hold a pruned one; the smallest that does is taken.
     targets: fn(&UNetConfig) -> Vec<UNetConfig>,
     /// Why the program would not know such a U-Net, whatever was removed from it.
-    stranger: fn(&UNetConfig) -> Option<String>,
+    unrecognised: fn(&UNetConfig) -> Option<String>,
 }
 
-/// What a profile writes.
+/// What a format writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Container {
     /// A diffusers directory for the stock classes.
@@ -32,42 +33,42 @@ pub enum Container {
     SingleFile,
 }
 
-/// Every profile there is.
-pub const PROFILES: &[Profile] = &[
-    Profile {
+/// Every format there is.
+pub const FORMATS: &[Format] = &[
+    Format {
         name: "diffusers",
         summary: "a diffusers directory for the stock classes: transformer depths in config.json",
         container: Container::Directory,
         targets: |pruned| vec![diffusers(pruned)],
-        stranger: |_| None,
+        unrecognised: |_| None,
     },
-    Profile {
+    Format {
         name: "diffusers-code",
         summary: "a diffusers directory of the true size with the original names; needs trust_remote_code",
         container: Container::Code,
         targets: |pruned| vec![pruned.clone()],
-        stranger: |_| None,
+        unrecognised: |_| None,
     },
-    Profile {
+    Format {
         name: "comfyui",
         summary: "one file for ComfyUI, in the original layout",
         container: Container::SingleFile,
         targets: comfyui,
-        stranger: stranger_to_comfyui,
+        unrecognised: unrecognised_by_comfyui,
     },
-    Profile {
+    Format {
         name: "sdcpp",
         summary: "one file for stable-diffusion.cpp: SD 1.x, SD 2.x, SDXL, SSD-1B or Vega, padded to its depths",
         container: Container::SingleFile,
         targets: sdcpp,
-        stranger: stranger_to_sdcpp,
+        unrecognised: unrecognised_by_sdcpp,
     },
 ];
 
-impl Profile {
-    /// The profile of this name.
-    pub fn find(name: &str) -> Option<&'static Self> {
-        PROFILES.iter().find(|profile| profile.name == name)
+impl Format {
+    /// The format of this name.
+    pub fn find(name: &str) -> Result<&'static Self, UnknownName> {
+        names::find("export format", FORMATS, |format| format.name, name)
     }
 
     /// The smallest U-Net that the program builds and that holds `pruned`.
@@ -78,8 +79,8 @@ impl Profile {
     }
 
     /// Why the program will not load the file in spite of all: it knows no such U-Net.
-    pub fn stranger(&self, pruned: &UNetConfig) -> Option<String> {
-        (self.stranger)(pruned)
+    pub fn unrecognised(&self, pruned: &UNetConfig) -> Option<String> {
+        (self.unrecognised)(pruned)
     }
 
     /// Why the program would load the file and draw wrongly. ComfyUI takes a U-Net of SD 2.x to predict velocities by the
@@ -184,7 +185,7 @@ fn absent_where_removed(pruned: &UNetConfig, encoder: &[usize]) -> UNetConfig {
     UNetConfig { levels, mid: middle(pruned), removed_units, ..pruned.clone() }
 }
 
-fn stranger_to_comfyui(pruned: &UNetConfig) -> Option<String> {
+fn unrecognised_by_comfyui(pruned: &UNetConfig) -> Option<String> {
     let known = || comfyui(pruned).iter().all(|target| ENCODERS.contains(&encoder(target).as_slice()));
     match family(pruned) {
         Some(Family::Sdxl) if known() => None,
@@ -224,7 +225,7 @@ fn shaped(pruned: &UNetConfig, known: &Depths) -> UNetConfig {
     UNetConfig { levels: levels.collect(), mid: known.mid, removed_units: BTreeSet::new(), ..pruned.clone() }
 }
 
-fn stranger_to_sdcpp(pruned: &UNetConfig) -> Option<String> {
+fn unrecognised_by_sdcpp(pruned: &UNetConfig) -> Option<String> {
     let holds = |target| Assembly::new(pruned, target, None).is_ok();
     if family(pruned).is_some() && known_to_sdcpp(pruned).into_iter().any(holds) {
         return None;

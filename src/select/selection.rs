@@ -1,4 +1,4 @@
-//! `plan.json`: what goes, what that is predicted to cost, and the selections it must be compared with.
+//! `selection.json`: what goes, what that is predicted to cost, and the selections it must be compared with.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -17,14 +17,14 @@ use crate::backend::Random;
 use crate::base::{UnitId, files};
 use crate::score::Scores;
 
-/// The version of `plan.json` that this program writes and reads.
+/// The version of `selection.json` that this program writes and reads.
 pub const FORMAT: u32 = 2;
-/// The name of the file, in a plan's folder and in a pruned model's.
-pub const FILE: &str = "plan.json";
+/// The name of the file, in a selection's folder and in a pruned model's.
+pub const FILE: &str = "selection.json";
 
 /// A selection.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Plan {
+pub struct Selection {
     /// Version of the file's layout.
     pub format: u32,
     /// Whose scores were summed.
@@ -84,7 +84,7 @@ pub struct Baseline {
     pub removed_parameters: u64,
 }
 
-/// A choice before it is a plan.
+/// A choice before it is a selection.
 struct Chosen {
     removed: BTreeSet<UnitId>,
     /// With layers that no unit stands for.
@@ -94,7 +94,7 @@ struct Chosen {
     front: Front,
 }
 
-impl Plan {
+impl Selection {
     /// Chooses the units that `request` asks for.
     pub fn make(scores: &Scores, request: &Request<'_>, random: &Random) -> Result<Self, SelectError> {
         let mut problem = request.problem(scores)?;
@@ -139,7 +139,7 @@ impl Plan {
         })
     }
 
-    /// The plan with the units that a refinement found.
+    /// The selection with the units that a refinement found.
     pub fn refined(
         &mut self,
         scores: &Scores,
@@ -168,12 +168,12 @@ impl Plan {
         Ok(())
     }
 
-    /// Reads `plan.json` from an artefact's folder.
+    /// Reads `selection.json` from an artefact's folder.
     pub fn open(folder: &Path) -> io::Result<Self> {
-        files::read_json_of(&folder.join(FILE), FORMAT, |plan: &Self| plan.format)
+        files::read_json_of(&folder.join(FILE), FORMAT, |selection: &Self| selection.format)
     }
 
-    /// Writes `plan.json` into `folder`.
+    /// Writes `selection.json` into `folder`.
     pub fn save(&self, folder: &Path) -> io::Result<()> {
         files::write_json(&folder.join(FILE), self)
     }
