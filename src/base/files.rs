@@ -1,8 +1,47 @@
-//! Files that are whole or absent: written beside their place, then renamed.
+//! Files that are whole or absent: written beside their place, then renamed. And the error that names a file.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+use miette::Diagnostic;
+
+/// A file or folder that cannot be read or written.
+#[derive(Debug, thiserror::Error, Diagnostic)]
+#[error("{}", self.text())]
+#[diagnostic(code(file::access), help("{}", self.advice()))]
+pub struct FileError {
+    /// The file or folder.
+    pub path: PathBuf,
+    /// What the system says, or what is wrong with the contents.
+    pub source: io::Error,
+}
+
+impl FileError {
+    /// For `map_err`: names the file.
+    pub fn at(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self { path, source }
+    }
+
+    /// `prompts.txt: No such file or directory`; the path once, even where the cause names it too.
+    fn text(&self) -> String {
+        let (path, cause) = (self.path.display().to_string(), self.source.to_string());
+        if cause.starts_with(&path) { cause } else { format!("{path}: {cause}") }
+    }
+
+    fn advice(&self) -> &'static str {
+        match self.source.kind() {
+            io::ErrorKind::NotFound => "check the path",
+            io::ErrorKind::PermissionDenied => "check the permissions of the file and of its folder",
+            io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => {
+                "the file is damaged or not of this kind"
+            }
+            _ if is_full(&self.source) => "free space on the disk, or write to another one",
+            _ => "the file must be readable, and its folder writable",
+        }
+    }
+}
 
 /// Writes `bytes` to `path` so that a reader sees the old file or the new one, never a part.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
@@ -130,6 +169,15 @@ fn beside(path: &Path) -> io::Result<tempfile::NamedTempFile> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_error_names_its_file_once() {
+        let path = Path::new("absent/scores.json");
+        let error = FileError::at(path)(io::ErrorKind::NotFound.into());
+        assert_eq!(error.to_string(), "absent/scores.json: entity not found");
+        let json = read_json::<u32>(path).map_err(FileError::at(path)).expect_err("there is no such file");
+        assert_eq!(json.to_string().matches("scores.json").count(), 1, "{json}");
+    }
 
     #[test]
     fn a_failed_write_leaves_the_old_file_and_nothing_beside_it() -> io::Result<()> {

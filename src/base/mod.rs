@@ -14,6 +14,7 @@ pub mod units;
 
 pub use artefact::{Artefact, ArtefactKind};
 pub use digest::Digest;
+pub use files::FileError;
 pub use id::{StageId, UnitId};
 pub use interrupt::{Interrupt, Interrupted};
 pub use manifest::Manifest;

@@ -16,15 +16,15 @@
 mod entry;
 mod error;
 mod memo;
+mod pending;
 mod store;
 mod tree;
-mod work;
 
 pub use entry::{Damage, Entry, Made};
 pub use error::CacheError;
+pub use pending::PendingArtefact;
 pub use store::{Begun, Lookup, Store};
 pub use tree::{Tree, TreeFile};
-pub use work::Work;
 
 #[cfg(test)]
 mod tests;

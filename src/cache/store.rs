@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::memo::Memo;
-use super::{CacheError, Damage, Entry, Work};
+use super::{CacheError, Damage, Entry, PendingArtefact};
 use crate::base::Artefact;
 use crate::base::lock::FileLock;
 use crate::base::{Digest, Interrupt, Manifest, StageId, files};
@@ -40,7 +40,7 @@ pub enum Begun<'a> {
     /// Another process has finished it meanwhile.
     Cached(Entry),
     /// It is ours to make.
-    Work(Work<'a>),
+    Pending(PendingArtefact<'a>),
 }
 
 /// The manifest that a stage had when it was last looked up in a run.
@@ -107,7 +107,7 @@ impl Store {
             Lookup::Damaged(_) => self.discard(key, interrupt)?,
             _ => {}
         }
-        Ok(Begun::Work(Work::open(self, *key, lock, force)?))
+        Ok(Begun::Pending(PendingArtefact::open(self, *key, lock, force)?))
     }
 
     /// The artefact of an entry, as stages take it.

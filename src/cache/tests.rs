@@ -56,9 +56,9 @@ fn begin<'a>(store: &'a Store, manifest: &Manifest) -> Begun<'a> {
     store.begin(&manifest.key(), false, &Interrupt::default(), &mut nobody).expect("the cache works")
 }
 
-fn work<'a>(store: &'a Store, manifest: &Manifest) -> Work<'a> {
+fn work<'a>(store: &'a Store, manifest: &Manifest) -> PendingArtefact<'a> {
     match begin(store, manifest) {
-        Begun::Work(work) => work,
+        Begun::Pending(work) => work,
         Begun::Cached(_) => panic!("it is not in the cache yet"),
     }
 }
@@ -122,7 +122,7 @@ fn force_passes_over_entry_and_checkpoint() {
     let sandbox = Sandbox::new();
     let store = sandbox.store();
     let entry = make(&store, &manifest("score"), "old");
-    let Ok(Begun::Work(forced)) = store.begin(&entry.key, true, &Interrupt::default(), &mut |_| {}) else {
+    let Ok(Begun::Pending(forced)) = store.begin(&entry.key, true, &Interrupt::default(), &mut |_| {}) else {
         panic!("a forced stage is made again");
     };
     fs::write(forced.output().join("selection.json"), "new").expect("writable");
@@ -208,7 +208,7 @@ fn a_key_is_made_once_by_many() {
                     waited.fetch_add(1, Ordering::Relaxed);
                 };
                 match store.begin(&manifest.key(), false, &Interrupt::default(), &mut waiting) {
-                    Ok(Begun::Work(work)) => {
+                    Ok(Begun::Pending(work)) => {
                         made_by.fetch_add(1, Ordering::Relaxed);
                         std::thread::sleep(std::time::Duration::from_millis(100));
                         fs::write(work.output().join("scores.json"), "{}").expect("writable");

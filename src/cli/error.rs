@@ -8,7 +8,7 @@ use miette::Diagnostic;
 use super::generate::Size;
 use crate::base::names::UnknownName;
 use crate::cache::CacheError;
-use crate::config::{ConfigError, Problem};
+use crate::config::{ConfigError, ConfigErrorKind};
 use crate::model::ModelError;
 use crate::plan::PlanError;
 use crate::prune::ExportError;
@@ -80,9 +80,9 @@ impl From<ExportError> for CliError {
 
 impl CliError {
     pub(super) fn exit_code(&self) -> ExitCode {
-        let of_config = |error: &ConfigError| match error.problem() {
-            Problem::MissingFile { .. } | Problem::Hub(_) => ExitCode::File,
-            Problem::Override { .. } => ExitCode::Arguments,
+        let of_config = |error: &ConfigError| match error.kind() {
+            ConfigErrorKind::MissingFile { .. } | ConfigErrorKind::Hub(_) => ExitCode::File,
+            ConfigErrorKind::Override { .. } => ExitCode::Arguments,
             _ => ExitCode::Pipeline,
         };
         match self {

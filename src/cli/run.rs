@@ -11,7 +11,7 @@ use crate::cache::Store;
 use crate::config::Pipeline;
 use crate::plan::Graph;
 use crate::report;
-use crate::run::{self, Job, Options, RunError, RunRecord, StageRecord, State, execute};
+use crate::run::{self, Job, Options, RunError, RunRecord, StageRecord, StageState, execute};
 use crate::ui::Style;
 
 /// Run a pipeline: what is missing is made, what was cut off goes on, what is there is kept
@@ -96,5 +96,5 @@ fn is_stale(record: &RunRecord, before: Option<&RunRecord>, page: &Path) -> bool
     let is_other = |before: &RunRecord| {
         before.stages.len() != record.stages.len() || before.stages.iter().zip(&record.stages).any(differs)
     };
-    record.count(State::Done) > 0 || !page.is_file() || before.is_none_or(is_other)
+    record.count(StageState::Done) > 0 || !page.is_file() || before.is_none_or(is_other)
 }

@@ -11,9 +11,9 @@ use serde::Deserializer;
 use serde::de::value::MapDeserializer;
 use serde::de::{DeserializeSeed, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use super::error::{ConfigError, Problem};
+use super::error::{ConfigError, ConfigErrorKind};
 use super::pipeline::FORMAT;
-use super::source::{Place, Source};
+use super::source_text::{Place, SourceText};
 use crate::base::StageId;
 use crate::stage::{self, STAGES, Stage};
 
@@ -44,18 +44,18 @@ impl Vocabulary for Stages {
 }
 
 /// Reads a whole file.
-pub(super) fn read<V: Vocabulary>(source: &Source) -> Result<Document, ConfigError> {
+pub(super) fn read<V: Vocabulary>(source: &SourceText) -> Result<Document, ConfigError> {
     let trace = Trace::<V>::default();
     let deserializer = serde_yaml::Deserializer::from_str(source.text());
-    deserializer.deserialize_map(Whole(&trace)).map_err(|error| match trace.problem.take() {
-        Some((problem, place)) => ConfigError::at(problem, source, &place),
+    deserializer.deserialize_map(Whole(&trace)).map_err(|error| match trace.kind.take() {
+        Some((kind, place)) => ConfigError::at(kind, source, &place),
         None => ConfigError::of_yaml(&error, source, &trace.within.borrow()),
     })
 }
 
 /// What serde's error type cannot carry: the problem as a type, and the words for where we are.
 struct Trace<V> {
-    problem: RefCell<Option<(Problem, Place)>>,
+    kind: RefCell<Option<(ConfigErrorKind, Place)>>,
     within: RefCell<String>,
     vocabulary: PhantomData<V>,
 }
@@ -63,22 +63,22 @@ struct Trace<V> {
 impl<V> Default for Trace<V> {
     fn default() -> Self {
         let within = RefCell::new("the pipeline".to_owned());
-        Self { problem: RefCell::default(), within, vocabulary: PhantomData }
+        Self { kind: RefCell::default(), within, vocabulary: PhantomData }
     }
 }
 
 impl<V> Trace<V> {
-    fn fail<E: Error>(&self, problem: Problem, place: Place) -> E {
-        let error = E::custom(&problem);
-        self.problem.replace(Some((problem, place)));
+    fn fail<E: Error>(&self, kind: ConfigErrorKind, place: Place) -> E {
+        let error = E::custom(&kind);
+        self.kind.replace(Some((kind, place)));
         error
     }
 
     fn unknown_key<E: Error>(&self, key: &str, known: &[&str], place: Place) -> E {
         let known = known.iter().map(|&name| name.to_owned()).collect();
-        let problem =
-            Problem::UnknownKey { key: key.to_owned(), within: self.within.borrow().clone(), known };
-        self.fail(problem, place.key())
+        let kind =
+            ConfigErrorKind::UnknownKey { key: key.to_owned(), within: self.within.borrow().clone(), known };
+        self.fail(kind, place.key())
     }
 }
 
@@ -99,8 +99,8 @@ impl<'de, V: Vocabulary> Visitor<'de> for Whole<'_, V> {
                 "format" => {
                     let found: u64 = map.next_value()?;
                     if found != FORMAT {
-                        let problem = Problem::Format { found, known: FORMAT };
-                        return Err(trace.fail(problem, Place::value(["format"])));
+                        let kind = ConfigErrorKind::Format { found, known: FORMAT };
+                        return Err(trace.fail(kind, Place::value(["format"])));
                     }
                     format = Some(found);
                 }
@@ -192,8 +192,8 @@ impl<'de, V: Vocabulary> Visitor<'de> for Entry<'_, V> {
                     let found: String = map.next_value()?;
                     let known = V::names();
                     if !known.contains(&found) {
-                        let problem = Problem::UnknownStage { name: found, known };
-                        return Err(trace.fail(problem, self.place("use")));
+                        let kind = ConfigErrorKind::UnknownStage { name: found, known };
+                        return Err(trace.fail(kind, self.place("use")));
                     }
                     name = Some(found);
                 }
@@ -202,7 +202,9 @@ impl<'de, V: Vocabulary> Visitor<'de> for Entry<'_, V> {
                     trace.within.replace(format!("{within} (use: {name})"));
                     stage = Some(map.next_value_seed(With::<V>(name, PhantomData))?);
                 }
-                ("with", None) => return Err(trace.fail(Problem::WithBeforeUse, self.place("with").key())),
+                ("with", None) => {
+                    return Err(trace.fail(ConfigErrorKind::WithBeforeUse, self.place("with").key()));
+                }
                 _ => return Err(trace.unknown_key(&key, &["id", "use", "with"], self.place(&key))),
             }
         }

@@ -5,26 +5,26 @@ use std::path::PathBuf;
 
 use miette::{Diagnostic, LabeledSpan, SourceCode, SourceSpan};
 
-use super::source::{Place, Source};
+use super::source_text::{Place, SourceText};
 use super::yaml;
 use crate::base::{ArtefactKind, names};
 use crate::model::hub::HubError;
 
 /// A problem and where it stands.
 #[derive(Debug, thiserror::Error)]
-#[error("{}", self.0.problem)]
+#[error("{}", self.0.kind)]
 pub struct ConfigError(Box<Located>);
 
 #[derive(Debug)]
 struct Located {
-    problem: Problem,
-    source: Option<(Source, SourceSpan)>,
+    kind: ConfigErrorKind,
+    source: Option<(SourceText, SourceSpan)>,
 }
 
 /// What is wrong.
 #[derive(Debug, thiserror::Error, Diagnostic)]
 #[expect(missing_docs, reason = "the messages say what each field holds")]
-pub enum Problem {
+pub enum ConfigErrorKind {
     #[error("{}: {error}", path.display())]
     #[diagnostic(code(pipeline::unreadable), help("the first argument is the path of a pipeline file"))]
     Unreadable { path: PathBuf, error: std::io::Error },
@@ -131,9 +131,9 @@ pub enum Problem {
     #[diagnostic(code(pipeline::sweep), help("{help}"))]
     Sweep { message: String, help: String },
 
-    #[error("{problem}, with {combination}")]
-    #[diagnostic(code(pipeline::combination), help("{}", combination_help(problem)))]
-    Combination { combination: String, problem: Box<Problem> },
+    #[error("{kind}, with {combination}")]
+    #[diagnostic(code(pipeline::combination), help("{}", combination_help(kind)))]
+    Combination { combination: String, kind: Box<ConfigErrorKind> },
 
     #[error("`{given}`: {message}")]
     #[diagnostic(code(pipeline::set), help("{help}"))]
@@ -149,36 +149,40 @@ pub enum Problem {
 }
 
 impl ConfigError {
-    /// `problem` at `place` of `source`.
-    pub fn at(problem: Problem, source: &Source, place: &Place) -> Self {
-        Self::spanned(problem, source, source.span(place))
+    /// `kind` at `place` of `source`.
+    pub fn at(kind: ConfigErrorKind, source: &SourceText, place: &Place) -> Self {
+        Self::spanned(kind, source, source.span(place))
     }
 
-    pub(super) fn spanned(problem: Problem, source: &Source, span: SourceSpan) -> Self {
-        Self(Box::new(Located { problem, source: Some((source.clone(), span)) }))
+    pub(super) fn spanned(kind: ConfigErrorKind, source: &SourceText, span: SourceSpan) -> Self {
+        Self(Box::new(Located { kind, source: Some((source.clone(), span)) }))
     }
 
     /// What the YAML reader found wrong, read while it was within `within`.
-    pub(super) fn of_yaml(error: &serde_yaml::Error, source: &Source, within: &str) -> Self {
+    pub(super) fn of_yaml(error: &serde_yaml::Error, source: &SourceText, within: &str) -> Self {
         let (line, column) = yaml::position(error).unwrap_or((1, 1));
-        Self::spanned(Problem::of_yaml(&error.to_string(), within), source, source.span_at(line, column))
+        Self::spanned(
+            ConfigErrorKind::of_yaml(&error.to_string(), within),
+            source,
+            source.span_at(line, column),
+        )
     }
 
     /// The same place, told otherwise.
-    pub(super) fn map(mut self, tell: impl FnOnce(Problem) -> Problem) -> Self {
-        self.0.problem = tell(self.0.problem);
+    pub(super) fn map(mut self, tell: impl FnOnce(ConfigErrorKind) -> ConfigErrorKind) -> Self {
+        self.0.kind = tell(self.0.kind);
         self
     }
 
     /// The same problem, at a place of another text.
-    pub(super) fn moved(mut self, source: &Source, place: &Place) -> Self {
+    pub(super) fn moved(mut self, source: &SourceText, place: &Place) -> Self {
         self.0.source = Some((source.clone(), source.span(place)));
         self
     }
 
     /// What is wrong.
-    pub fn problem(&self) -> &Problem {
-        &self.0.problem
+    pub fn kind(&self) -> &ConfigErrorKind {
+        &self.0.kind
     }
 
     /// Line and column, from 1, where the problem has a place in a file.
@@ -187,19 +191,19 @@ impl ConfigError {
     }
 }
 
-impl From<Problem> for ConfigError {
-    fn from(problem: Problem) -> Self {
-        Self(Box::new(Located { problem, source: None }))
+impl From<ConfigErrorKind> for ConfigError {
+    fn from(kind: ConfigErrorKind) -> Self {
+        Self(Box::new(Located { kind, source: None }))
     }
 }
 
 impl Diagnostic for ConfigError {
     fn code<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
-        self.0.problem.code()
+        self.0.kind.code()
     }
 
     fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
-        self.0.problem.help()
+        self.0.kind.help()
     }
 
     fn source_code(&self) -> Option<&dyn SourceCode> {
@@ -212,11 +216,11 @@ impl Diagnostic for ConfigError {
     }
 }
 
-fn combination_help(problem: &Problem) -> String {
-    problem.help().map_or("leave this value out of `sweep`".to_owned(), |help| help.to_string())
+fn combination_help(kind: &ConfigErrorKind) -> String {
+    kind.help().map_or("leave this value out of `sweep`".to_owned(), |help| help.to_string())
 }
 
-impl Problem {
+impl ConfigErrorKind {
     /// A `sweep:` that does not say what to try.
     pub(super) fn sweep(message: String) -> Self {
         let help =

@@ -9,15 +9,15 @@ pub mod overrides;
 pub mod pipeline;
 pub mod schema;
 pub mod settings;
-mod source;
+mod source_text;
 mod sweep;
 #[cfg(test)]
 pub(crate) mod testing;
 mod yaml;
 
-pub use error::{ConfigError, Problem};
+pub use error::{ConfigError, ConfigErrorKind};
 pub use overrides::Override;
 pub use pipeline::{Pipeline, StageEntry};
 pub use settings::Settings;
-pub use source::{Place, Source};
+pub use source_text::{Place, SourceText};
 pub use sweep::{Axis, Branch, combinations};

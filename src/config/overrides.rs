@@ -6,8 +6,8 @@
 
 use serde_yaml::{Mapping, Value};
 
-use super::error::{ConfigError, Problem};
-use super::source::Source;
+use super::error::{ConfigError, ConfigErrorKind};
+use super::source_text::SourceText;
 use crate::base::names;
 
 /// A change of the file that a flag asks for.
@@ -54,12 +54,13 @@ impl Override {
         help: &str,
         change: impl FnOnce(&str) -> Result<Change, serde_yaml::Error>,
     ) -> Result<Self, ConfigError> {
-        let problem = |message| Problem::Override { given: flag.clone(), message, help: help.to_owned() };
-        let (path, text) = given.split_once('=').ok_or_else(|| problem("there is no `=`".to_owned()))?;
-        let change = change(text).map_err(|error| problem(format!("the value is not YAML: {error}")))?;
+        let kind =
+            |message| ConfigErrorKind::Override { given: flag.clone(), message, help: help.to_owned() };
+        let (path, text) = given.split_once('=').ok_or_else(|| kind("there is no `=`".to_owned()))?;
+        let change = change(text).map_err(|error| kind(format!("the value is not YAML: {error}")))?;
         let path: Vec<String> = path.trim().split('.').map(str::to_owned).collect();
         if path.iter().any(String::is_empty) {
-            return Err(problem("a name is missing before the `=`".to_owned()).into());
+            return Err(kind("a name is missing before the `=`".to_owned()).into());
         }
         Ok(Self { given: flag, path, change })
     }
@@ -79,7 +80,7 @@ impl Override {
         let Some(by) = by.or(within.map(|axis| format!("sweep: {axis}"))) else { return Ok(()) };
         let message = format!("`{by}` already tries several values of this");
         let help = "keep one of the two".to_owned();
-        Err(Problem::Override { given: self.given.clone(), message, help }.into())
+        Err(ConfigErrorKind::Override { given: self.given.clone(), message, help }.into())
     }
 
     fn apply(&self, document: &mut Value) -> Result<(), ConfigError> {
@@ -87,7 +88,7 @@ impl Override {
         match &self.change {
             Change::Set(value) => {
                 set(document, &self.path, value.clone()).map_err(|Misfit { message, help }| {
-                    Problem::Override { given: self.given.clone(), message, help }
+                    ConfigErrorKind::Override { given: self.given.clone(), message, help }
                 })?;
                 if let Some(Value::Mapping(sweep)) = document.get_mut("sweep") {
                     sweep.shift_remove(axis);
@@ -109,7 +110,7 @@ impl Override {
 }
 
 /// The text with all overrides in it, the last one winning.
-pub(super) fn apply(source: &Source, overrides: &[Override]) -> Result<Source, ConfigError> {
+pub(super) fn apply(source: &SourceText, overrides: &[Override]) -> Result<SourceText, ConfigError> {
     let within = "the pipeline";
     let mut document: Value =
         serde_yaml::from_str(source.text()).map_err(|error| ConfigError::of_yaml(&error, source, within))?;
@@ -122,7 +123,7 @@ pub(super) fn apply(source: &Source, overrides: &[Override]) -> Result<Source, C
     let text =
         serde_yaml::to_string(&document).map_err(|error| ConfigError::of_yaml(&error, source, within))?;
     let given: Vec<_> = overrides.iter().map(|change| change.given.as_str()).collect();
-    Ok(Source::new(format!("{} after {}", source.name(), given.join(" ")), text))
+    Ok(SourceText::new(format!("{} after {}", source.name(), given.join(" ")), text))
 }
 
 /// Whether two paths lead to the same value, or one to what the other's holds.

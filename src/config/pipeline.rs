@@ -17,14 +17,14 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::error::{ConfigError, Problem};
+use super::error::{ConfigError, ConfigErrorKind};
 use super::overrides::{self, Override};
-use super::source::{Place, Source};
+use super::source_text::{Place, SourceText};
 use super::sweep::{Axis, Branch, Sweep};
 use super::{document, yaml};
 use crate::base::StageId;
 use crate::model::hub;
-use crate::stage::{Source as FileSource, Stage};
+use crate::stage::{ResolvedFile, Stage};
 
 /// The version of the pipeline format that this program reads.
 pub const FORMAT: u64 = 1;
@@ -41,7 +41,7 @@ pub struct Pipeline {
     pub axes: Vec<Axis>,
     /// The file; its folder is where relative paths count from.
     pub path: PathBuf,
-    source: Source,
+    source: SourceText,
 }
 
 /// One entry of `stages:`; in a sweep, that entry for one choice of what reaches it.
@@ -63,8 +63,8 @@ pub struct StageEntry {
 impl Pipeline {
     /// Reads a file and applies `--set` to it.
     pub fn read(path: &Path, overrides: &[Override]) -> Result<Self, ConfigError> {
-        let text =
-            fs::read_to_string(path).map_err(|error| Problem::Unreadable { path: path.to_owned(), error })?;
+        let text = fs::read_to_string(path)
+            .map_err(|error| ConfigErrorKind::Unreadable { path: path.to_owned(), error })?;
         Self::parse(path, &text, overrides)
     }
 
@@ -78,12 +78,12 @@ impl Pipeline {
         text: &str,
         overrides: &[Override],
     ) -> Result<Self, ConfigError> {
-        let mut source = Source::new(path.display().to_string(), text);
+        let mut source = SourceText::new(path.display().to_string(), text);
         refuse_duplicate_keys(&source)?;
         if !overrides.is_empty() {
             source = overrides::apply(&source, overrides)?;
         }
-        let read = |source: Source| {
+        let read = |source: SourceText| {
             let document = document::read::<V>(&source)?;
             let pipeline = Self { source, ..Self::new(document.name, document.seed, document.stages, path) };
             pipeline.check()?;
@@ -103,7 +103,7 @@ impl Pipeline {
         path: impl Into<PathBuf>,
     ) -> Self {
         let path = path.into();
-        let source = Source::new(path.display().to_string(), "");
+        let source = SourceText::new(path.display().to_string(), "");
         let entry = |(position, (id, stage)): (usize, (StageId, Box<dyn Stage>))| StageEntry {
             origin: id.clone(),
             id,
@@ -117,7 +117,7 @@ impl Pipeline {
     }
 
     /// The same with the stages of all combinations, and the text that says which these are.
-    pub(super) fn with_sweep(self, stages: Vec<StageEntry>, axes: Vec<Axis>, source: Source) -> Self {
+    pub(super) fn with_sweep(self, stages: Vec<StageEntry>, axes: Vec<Axis>, source: SourceText) -> Self {
         Self { stages, axes, source, ..self }
     }
 
@@ -131,13 +131,9 @@ impl Pipeline {
         self.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
     }
 
-    /// `problem` at `place` of this file.
-    pub fn error(&self, problem: Problem, place: &Place) -> ConfigError {
-        if self.source.text().is_empty() {
-            problem.into()
-        } else {
-            ConfigError::at(problem, &self.source, place)
-        }
+    /// `kind` at `place` of this file.
+    pub fn error(&self, kind: ConfigErrorKind, place: &Place) -> ConfigError {
+        if self.source.text().is_empty() { kind.into() } else { ConfigError::at(kind, &self.source, place) }
     }
 
     /// Where the value of a stage's parameter stands: in the stage, or in `sweep:`.
@@ -159,25 +155,25 @@ impl Pipeline {
 
     /// What a stage reads, by the names of [`Stage::files`]: files, each of which must be there, or repositories of
     /// the hub, for whose revision the hub may be asked.
-    pub fn files(&self, stage: usize) -> Result<BTreeMap<String, FileSource>, ConfigError> {
+    pub fn files(&self, stage: usize) -> Result<BTreeMap<String, ResolvedFile>, ConfigError> {
         let entry = &self.stages[stage];
         let mut files = BTreeMap::new();
         for file in entry.stage.files() {
             let path = self.folder().join(file.path);
             let id = file.path.to_str().filter(|path| hub::is_id(path));
             let source = match file.revision.zip(id) {
-                _ if path.exists() => Ok(FileSource::Path(path)),
+                _ if path.exists() => Ok(ResolvedFile::Path(path)),
                 Some((revision, id)) => hub::pin(id, revision)
-                    .map(FileSource::Repository)
-                    .map_err(|error| Problem::Hub(Box::new(error))),
+                    .map(ResolvedFile::Repository)
+                    .map_err(|error| ConfigErrorKind::Hub(Box::new(error))),
                 None => {
                     let folder = fs::canonicalize(self.folder()).unwrap_or_else(|_| self.folder().to_owned());
                     let (stage, parameter) = (entry.id.to_string(), file.name.to_owned());
-                    Err(Problem::MissingFile { stage, parameter, path: file.path.to_owned(), folder })
+                    Err(ConfigErrorKind::MissingFile { stage, parameter, path: file.path.to_owned(), folder })
                 }
             };
             let place = || self.place(stage, file.name);
-            files.insert(file.name.to_owned(), source.map_err(|problem| self.error(problem, &place()))?);
+            files.insert(file.name.to_owned(), source.map_err(|kind| self.error(kind, &place()))?);
         }
         Ok(files)
     }
@@ -185,22 +181,27 @@ impl Pipeline {
     /// Everything that can be said without knowing what the references lead to.
     fn check(&self) -> Result<(), ConfigError> {
         check_name(&self.name, "pipeline's name")
-            .map_err(|problem| self.error(problem, &Place::value(["name"])))?;
+            .map_err(|kind| self.error(kind, &Place::value(["name"])))?;
         if self.stages.is_empty() {
-            return Err(self.error(Problem::NoStages, &Place::value(["stages"])));
+            return Err(self.error(ConfigErrorKind::NoStages, &Place::value(["stages"])));
         }
         let mut first = HashMap::new();
         for (index, entry) in self.stages.iter().enumerate() {
             let place = Place::value(["stages", &index.to_string(), "id"]);
-            check_name(entry.id.as_str(), "stage's id").map_err(|problem| self.error(problem, &place))?;
+            check_name(entry.id.as_str(), "stage's id").map_err(|kind| self.error(kind, &place))?;
             if let Some(earlier) = first.insert(&entry.id, index) {
                 let earlier = Place::value(["stages", &earlier.to_string(), "id"]);
                 let (first_line, _) = self.source.line_column(self.source.span(&earlier).offset());
-                return Err(self.error(Problem::DuplicateId { id: entry.id.to_string(), first_line }, &place));
+                return Err(
+                    self.error(ConfigErrorKind::DuplicateId { id: entry.id.to_string(), first_line }, &place)
+                );
             }
             entry.stage.check().map_err(|bad| {
                 let (message, within, help) = (bad.message, format!("stage `{}`", entry.id), bad.help);
-                self.error(Problem::BadValue { message, within, help }, &Place::parameter(index, &bad.name))
+                self.error(
+                    ConfigErrorKind::BadValue { message, within, help },
+                    &Place::parameter(index, &bad.name),
+                )
             })?;
         }
         Ok(())
@@ -208,15 +209,15 @@ impl Pipeline {
 }
 
 /// A name that becomes a folder's name on every system, and that a shell needs no quotes for.
-fn check_name(name: &str, what: &'static str) -> Result<(), Problem> {
+fn check_name(name: &str, what: &'static str) -> Result<(), ConfigErrorKind> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
     let fits = name.starts_with(|c: char| c.is_ascii_alphanumeric())
         && name.chars().all(allowed)
         && name.len() <= 64;
-    if fits { Ok(()) } else { Err(Problem::Name { found: name.to_owned(), what }) }
+    if fits { Ok(()) } else { Err(ConfigErrorKind::Name { found: name.to_owned(), what }) }
 }
 
-pub(super) fn refuse_duplicate_keys(source: &Source) -> Result<(), ConfigError> {
+pub(super) fn refuse_duplicate_keys(source: &SourceText) -> Result<(), ConfigError> {
     let text = source.text();
     let Some(path) =
         yaml::duplicate_key(text).map_err(|error| ConfigError::of_yaml(&error, source, "the file"))?
@@ -226,7 +227,11 @@ pub(super) fn refuse_duplicate_keys(source: &Source) -> Result<(), ConfigError> 
     let key = path.last().cloned().unwrap_or_default();
     let (first_line, _) = yaml::locate(text, &path, true).unwrap_or((1, 1));
     let (line, column) = yaml::locate_duplicate(text).unwrap_or((1, 1));
-    Err(ConfigError::spanned(Problem::DuplicateKey { key, first_line }, source, source.span_at(line, column)))
+    Err(ConfigError::spanned(
+        ConfigErrorKind::DuplicateKey { key, first_line },
+        source,
+        source.span_at(line, column),
+    ))
 }
 
 #[cfg(test)]

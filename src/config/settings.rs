@@ -14,9 +14,9 @@ use figment::{Figment, Profile};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::error::{ConfigError, Problem};
+use super::error::{ConfigError, ConfigErrorKind};
 use super::pipeline::refuse_duplicate_keys;
-use super::source::Source;
+use super::source_text::SourceText;
 use crate::backend::DeviceChoice;
 use crate::base::units::Bytes;
 
@@ -81,7 +81,7 @@ impl Settings {
         environment: &[(String, String)],
         flags: Layer,
     ) -> Result<Self, ConfigError> {
-        let mut layers = vec![Layer::parse(&Source::new("the built-in settings", DEFAULTS))?];
+        let mut layers = vec![Layer::parse(&SourceText::new("the built-in settings", DEFAULTS))?];
         for file in user.into_iter().chain([project]) {
             layers.extend(Layer::read(file)?);
         }
@@ -97,13 +97,13 @@ impl Layer {
     /// A settings file; `None` where there is none.
     fn read(path: &Path) -> Result<Option<Self>, ConfigError> {
         match fs::read_to_string(path) {
-            Ok(text) => Ok(Some(Self::parse(&Source::new(path.display().to_string(), text))?)),
+            Ok(text) => Ok(Some(Self::parse(&SourceText::new(path.display().to_string(), text))?)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(bad(&path.display().to_string(), error.to_string()).into()),
         }
     }
 
-    fn parse(source: &Source) -> Result<Self, ConfigError> {
+    fn parse(source: &SourceText) -> Result<Self, ConfigError> {
         // A file of comments holds no document, but says nothing wrong.
         if source.text().lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
             return Ok(Self::default());
@@ -111,9 +111,9 @@ impl Layer {
         refuse_duplicate_keys(source)?;
         let layer: Result<Option<Self>, _> = serde_yaml::from_str(source.text());
         layer.map(Option::unwrap_or_default).map_err(|error| {
-            ConfigError::of_yaml(&error, source, "the settings").map(|problem| match problem {
-                Problem::UnknownKey { key, known, .. } => {
-                    Problem::UnknownSetting { key, layer: source.name().to_owned(), known }
+            ConfigError::of_yaml(&error, source, "the settings").map(|kind| match kind {
+                ConfigErrorKind::UnknownKey { key, known, .. } => {
+                    ConfigErrorKind::UnknownSetting { key, layer: source.name().to_owned(), known }
                 }
                 other => bad(source.name(), other.to_string()),
             })
@@ -136,7 +136,7 @@ impl Layer {
             match error.kind {
                 figment::error::Kind::UnknownField(key, known) => {
                     let known = known.iter().map(|key| variable(key)).collect();
-                    Problem::UnknownSetting { key: variable(&key), layer, known }.into()
+                    ConfigErrorKind::UnknownSetting { key: variable(&key), layer, known }.into()
                 }
                 kind => bad(&named.unwrap_or(layer), kind.to_string()).into(),
             }
@@ -144,8 +144,8 @@ impl Layer {
     }
 }
 
-fn bad(layer: &str, message: String) -> Problem {
-    Problem::BadSetting { message, layer: layer.to_owned() }
+fn bad(layer: &str, message: String) -> ConfigErrorKind {
+    ConfigErrorKind::BadSetting { message, layer: layer.to_owned() }
 }
 
 /// The user's file, whether it is there or not.

@@ -9,10 +9,10 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use serde::{Deserialize, Serialize};
 use serde_yaml::Value;
 
-use super::error::{ConfigError, Problem};
+use super::error::{ConfigError, ConfigErrorKind};
 use super::overrides;
 use super::pipeline::{Pipeline, StageEntry};
-use super::source::{Place, Source};
+use super::source_text::{Place, SourceText};
 use crate::base::Digest;
 
 /// Longer values are cut and made distinct by their hash, so that an id stays readable.
@@ -48,14 +48,18 @@ pub(super) struct Sweep {
 
 impl Sweep {
     /// The sweep of a file, if it has one.
-    pub(super) fn read(source: &Source) -> Result<Option<Self>, ConfigError> {
+    pub(super) fn read(source: &SourceText) -> Result<Option<Self>, ConfigError> {
         let Ok(document) = serde_yaml::from_str::<Value>(source.text()) else { return Ok(None) };
         let axes = match document.get("sweep") {
             None => return Ok(None),
             Some(Value::Mapping(axes)) if !axes.is_empty() => axes,
             Some(_) => {
                 let message = "`sweep` is not a mapping of parameters to lists of values".to_owned();
-                return Err(ConfigError::at(Problem::sweep(message), source, &Place::value(["sweep"])));
+                return Err(ConfigError::at(
+                    ConfigErrorKind::sweep(message),
+                    source,
+                    &Place::value(["sweep"]),
+                ));
             }
         };
         let mut sweep = Self { axes: Vec::new(), values: Vec::new() };
@@ -63,7 +67,7 @@ impl Sweep {
             let parameter = key.as_str().unwrap_or_default();
             let failed = |message: String, place: Place| {
                 let message = format!("`sweep` over `{parameter}`: {message}");
-                Err(ConfigError::at(Problem::sweep(message), source, &place))
+                Err(ConfigError::at(ConfigErrorKind::sweep(message), source, &place))
             };
             let place = Place::value(["sweep", parameter]);
             if parameter != "seed" && !parameter.contains('.') {
@@ -110,8 +114,8 @@ impl Sweep {
     /// The stages of all combinations, each once. `read` reads and checks the file as it is with one combination.
     pub(super) fn expand(
         &self,
-        source: &Source,
-        read: impl Fn(Source) -> Result<Pipeline, ConfigError>,
+        source: &SourceText,
+        read: impl Fn(SourceText) -> Result<Pipeline, ConfigError>,
     ) -> Result<Pipeline, ConfigError> {
         let (mut whole, mut stages, mut known) = (None, Vec::new(), HashSet::new());
         // What no axis reaches is taken from the file itself: in what is written anew a text such as `1.10` is 1.1.
@@ -161,7 +165,7 @@ impl Sweep {
     }
 
     /// The text with one combination in it.
-    fn set(&self, source: &Source, chosen: &[usize]) -> Result<Source, ConfigError> {
+    fn set(&self, source: &SourceText, chosen: &[usize]) -> Result<SourceText, ConfigError> {
         let within = "the pipeline";
         let failed = |error| ConfigError::of_yaml(&error, source, within);
         let mut document: Value = serde_yaml::from_str(source.text()).map_err(failed)?;
@@ -169,16 +173,22 @@ impl Sweep {
             overrides::set(&mut document, &steps(&axis.parameter), values[choice].clone()).map_err(
                 |misfit| {
                     let message = format!("`sweep` over `{}`: {}", axis.parameter, misfit.message);
-                    let problem = Problem::Sweep { message, help: misfit.help };
-                    ConfigError::at(problem, source, &Place::value(["sweep", &axis.parameter]).key())
+                    let kind = ConfigErrorKind::Sweep { message, help: misfit.help };
+                    ConfigError::at(kind, source, &Place::value(["sweep", &axis.parameter]).key())
                 },
             )?;
         }
-        Ok(Source::new(source.name(), serde_yaml::to_string(&document).map_err(failed)?))
+        Ok(SourceText::new(source.name(), serde_yaml::to_string(&document).map_err(failed)?))
     }
 
     /// An error in the text of a combination, told of the file: at the value whose parameter it underlines.
-    fn blame(&self, error: ConfigError, source: &Source, set: &Source, chosen: &[usize]) -> ConfigError {
+    fn blame(
+        &self,
+        error: ConfigError,
+        source: &SourceText,
+        set: &SourceText,
+        chosen: &[usize],
+    ) -> ConfigError {
         let found = error.position();
         let underlined = |axis: &usize| {
             let place = parameter_place(&self.axes[*axis].parameter, set);
@@ -192,7 +202,7 @@ impl Sweep {
         let given =
             |axis: usize| format!("{}={}", self.axes[axis].parameter, self.axes[axis].values[chosen[axis]]);
         let combination = axes.map(given).collect::<Vec<_>>().join(" ");
-        let tell = |problem| Problem::Combination { combination, problem: Box::new(problem) };
+        let tell = |kind| ConfigErrorKind::Combination { combination, kind: Box::new(kind) };
         error.moved(source, &place).map(tell)
     }
 
@@ -229,7 +239,7 @@ fn steps(parameter: &str) -> Vec<String> {
 }
 
 /// Where a swept parameter stands in the text of a combination.
-fn parameter_place(parameter: &str, set: &Source) -> Place {
+fn parameter_place(parameter: &str, set: &SourceText) -> Place {
     let document: Value = serde_yaml::from_str(set.text()).unwrap_or_default();
     let stages = document.get("stages").and_then(Value::as_sequence);
     match parameter.split_once('.').zip(stages) {

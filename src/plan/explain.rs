@@ -15,7 +15,7 @@ use crate::base::{Digest, Manifest, StageId};
 use crate::cache::{Lookup, Store};
 use crate::config::Pipeline;
 use crate::model::hub::Pinned;
-use crate::stage::{Contents, Source};
+use crate::stage::{Contents, ResolvedFile};
 
 /// What would become of one stage.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -96,7 +96,7 @@ pub fn explain(
             }
         }
         let sources = pipeline.files(index)?;
-        let repositories = sources.values().filter_map(Source::repository).cloned().collect();
+        let repositories = sources.values().filter_map(ResolvedFile::repository).cloned().collect();
         let files = contents(pipeline, index, sources, store)?;
         let new = manifest(entry, device, &known, &files);
         let last = store.last_manifest(&pipeline.name, &entry.id);
@@ -152,10 +152,10 @@ fn changes(new: &Manifest, last: Option<&Manifest>, unknown: &[String]) -> Vec<R
 fn contents(
     pipeline: &Pipeline,
     index: usize,
-    sources: BTreeMap<String, Source>,
+    sources: BTreeMap<String, ResolvedFile>,
     store: &Store,
 ) -> Result<BTreeMap<String, Contents>, PlanError> {
-    let contents = |(parameter, source): (String, Source)| {
+    let contents = |(parameter, source): (String, ResolvedFile)| {
         let contents = source.contents(|path| {
             store.digest_of(path).map_err(|source| PlanError::Input {
                 stage: pipeline.stages[index].id.clone(),
@@ -252,7 +252,9 @@ mod tests {
                     graph.inputs(index).into_iter().map(|(name, from)| (name.to_owned(), digests[&from]));
                 let manifest = manifest(entry, DeviceClass::Cpu, &inputs.collect(), &files);
                 let begun = store.begin(&manifest.key(), false, &Interrupt::default(), &mut |_| {});
-                let Begun::Work(work) = begun.expect("a cache that can be written") else { panic!("cached") };
+                let Begun::Pending(work) = begun.expect("a cache that can be written") else {
+                    panic!("cached")
+                };
                 std::fs::write(work.output().join("bytes"), entry.id.as_str()).expect("an output folder");
                 let made = Made {
                     kind: ArtefactKind::Model,

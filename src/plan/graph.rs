@@ -10,7 +10,7 @@ use petgraph::visit::{Dfs, EdgeRef, Reversed};
 use serde::{Deserialize, Serialize};
 
 use crate::base::{ArtefactKind, StageId};
-use crate::config::{ConfigError, Pipeline, Problem, StageEntry};
+use crate::config::{ConfigError, ConfigErrorKind, Pipeline, StageEntry};
 use crate::stage::Input;
 
 /// The stages of a pipeline, by their index in the file, and their references.
@@ -72,14 +72,14 @@ impl Graph {
         for (to, entry) in pipeline.stages.iter().enumerate() {
             for input in entry.stage.inputs() {
                 let from = resolve(&graph, &pipeline.stages, entry, &input)
-                    .map_err(|problem| pipeline.error(problem, &pipeline.place(to, &input.name)))?;
+                    .map_err(|kind| pipeline.error(kind, &pipeline.place(to, &input.name)))?;
                 graph.add_edge(from, NodeIndex::new(to), input.name);
             }
         }
         let order = order(&graph);
         if order.len() < graph.node_count() {
-            let (problem, stage, input) = cycle(&graph);
-            return Err(pipeline.error(problem, &pipeline.place(stage, &input)));
+            let (kind, stage, input) = cycle(&graph);
+            return Err(pipeline.error(kind, &pipeline.place(stage, &input)));
         }
         Ok(Self { graph, order })
     }
@@ -184,7 +184,7 @@ fn resolve(
     stages: &[StageEntry],
     reader: &StageEntry,
     input: &Input<'_>,
-) -> Result<NodeIndex, Problem> {
+) -> Result<NodeIndex, ConfigErrorKind> {
     let (stage, parameter, found) = (reader.id.to_string(), input.name.clone(), input.stage.to_string());
     let others = |fits: &dyn Fn(&Node) -> bool| {
         let mut ids: Vec<String> = Vec::new();
@@ -200,13 +200,13 @@ fn resolve(
             && other.branch.iter().all(|(axis, value)| reader.branch.get(axis) == Some(value))
     };
     let Some(from) = stages.iter().position(is_named).map(NodeIndex::new) else {
-        return Err(Problem::UnknownId { stage, parameter, found, known: others(&|_| true) });
+        return Err(ConfigErrorKind::UnknownId { stage, parameter, found, known: others(&|_| true) });
     };
     let node = &graph[from];
     if node.output != input.kind {
         let fitting = others(&|node| node.output == input.kind);
         let (name, made, needed) = (node.stage.clone(), node.output, input.kind);
-        return Err(Problem::WrongKind { stage, parameter, needed, found, name, made, fitting });
+        return Err(ConfigErrorKind::WrongKind { stage, parameter, needed, found, name, made, fitting });
     }
     Ok(from)
 }
@@ -231,7 +231,7 @@ fn order(graph: &DiGraph<Node, String>) -> Vec<usize> {
 }
 
 /// A cycle as text, and the reference that closes it: a stage and its parameter.
-fn cycle(graph: &DiGraph<Node, String>) -> (Problem, usize, String) {
+fn cycle(graph: &DiGraph<Node, String>) -> (ConfigErrorKind, usize, String) {
     let on_itself = |nodes: &Vec<NodeIndex>| nodes.len() > 1 || graph.contains_edge(nodes[0], nodes[0]);
     let circle = tarjan_scc(graph).into_iter().find(on_itself).expect("a graph without an order has a cycle");
     let start = *circle.iter().min().expect("a component is not empty");
@@ -250,7 +250,7 @@ fn cycle(graph: &DiGraph<Node, String>) -> (Problem, usize, String) {
         path.push(edge.source());
     };
     let ids: Vec<_> = path.iter().map(|&node| format!("`{}`", graph[node].id)).collect();
-    (Problem::Cycle { path: ids.join(" reads ") }, closing.target().index(), closing.weight().clone())
+    (ConfigErrorKind::Cycle { path: ids.join(" reads ") }, closing.target().index(), closing.weight().clone())
 }
 
 #[cfg(test)]
@@ -310,7 +310,11 @@ mod tests {
             &format!("{load}- {{ id: p, use: select, with: {{ model: teacher, after: teacher }} }}"),
             "pipeline::wrong_kind",
             (5, 56),
-            &["needs a selection artefact", "(use: load) makes a model artefact", "no stage of this pipeline"],
+            &[
+                "needs a selection artefact",
+                "(use: load) makes a model artefact",
+                "no stage of this pipeline",
+            ],
         );
         expect(
             &format!(

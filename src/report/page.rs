@@ -6,7 +6,7 @@ use super::folder::{Folder, Shown};
 use super::{quality, sections, selections, sweep};
 use crate::base::units;
 use crate::plan;
-use crate::run::{RunRecord, State};
+use crate::run::{RunRecord, StageState};
 
 /// The whole page of one run, or of several one below the other.
 pub(super) fn page(folders: &[Folder]) -> Markup {
@@ -98,7 +98,7 @@ fn cards(folder: &Folder) -> Markup {
                     }
                 }
             }
-            @let failed = folder.record.count(State::Failed);
+            @let failed = folder.record.count(StageState::Failed);
             @if failed > 0 { (card("failed stages", failed.to_string())) }
         }
     }

@@ -10,7 +10,7 @@ use super::ExitCode;
 use crate::backend::DeviceChoice;
 use crate::base::{Interrupted, StageId, names};
 use crate::cache::CacheError;
-use crate::config::{ConfigError, Problem};
+use crate::config::{ConfigError, ConfigErrorKind};
 use crate::stage::StageError;
 
 /// A run that did not come to its end; [`RunError::exit_code`] says why to a shell.
@@ -108,7 +108,7 @@ impl RunError {
         match self {
             Self::UnknownStage { .. } => ExitCode::Arguments,
             Self::Config(error)
-                if matches!(error.problem(), Problem::MissingFile { .. } | Problem::Hub(_)) =>
+                if matches!(error.kind(), ConfigErrorKind::MissingFile { .. } | ConfigErrorKind::Hub(_)) =>
             {
                 ExitCode::File
             }

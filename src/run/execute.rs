@@ -10,16 +10,16 @@ use candle_core::Device;
 
 use super::attempt::{Ended, attempt};
 use super::folder::RunFolder;
-use super::parts::Parts;
+use super::intermediates::Intermediates;
 use super::record::{ArtefactRecord, DeviceRecord};
 use super::reporter::Reporter;
-use super::{EVENT_FORMAT, Event, ExitCode, RunError, RunRecord, Sink, State};
+use super::{EVENT_FORMAT, Event, ExitCode, RunError, RunRecord, Sink, StageState};
 use crate::backend::{DeviceChoice, DeviceClass, Random, memory};
 use crate::base::{Artefact, Digest, Interrupt, Interrupted, Manifest, StageId, clock};
-use crate::cache::{Begun, Entry, Lookup, Made, Store, Work};
+use crate::cache::{Begun, Entry, Lookup, Made, PendingArtefact, Store};
 use crate::config::{Pipeline, StageEntry};
 use crate::plan::{self, Graph};
-use crate::stage::{Context, Source};
+use crate::stage::{Context, ResolvedFile};
 
 /// What to run, and with what.
 pub struct Job<'a> {
@@ -61,8 +61,8 @@ pub fn execute(job: &Job<'_>) -> Result<RunRecord, RunError> {
     let folder = RunFolder::open(&job.runs.join(&job.pipeline.name))?;
     let device = DeviceRecord { asked: job.device, class: job.device.class() };
     let record = RunRecord::new(job.pipeline, job.graph, device);
-    let (artefacts, parts) = (BTreeMap::new(), Mutex::default());
-    Executor { job, wanted, files, folder, record, device: OnceCell::new(), artefacts, parts }.run()
+    let (artefacts, made) = (BTreeMap::new(), Mutex::default());
+    Executor { job, wanted, files, folder, record, device: OnceCell::new(), artefacts, made }.run()
 }
 
 impl Job<'_> {
@@ -105,14 +105,14 @@ impl Job<'_> {
 struct Executor<'a> {
     job: &'a Job<'a>,
     wanted: BTreeSet<usize>,
-    files: BTreeMap<usize, BTreeMap<String, Source>>,
+    files: BTreeMap<usize, BTreeMap<String, ResolvedFile>>,
     folder: RunFolder,
     record: RunRecord,
     device: OnceCell<Device>,
     /// Of the stages that are cached or done.
     artefacts: BTreeMap<usize, Artefact>,
     /// The keys of the parts that were made.
-    parts: Mutex<BTreeSet<Digest>>,
+    made: Mutex<BTreeSet<Digest>>,
 }
 
 impl Executor<'_> {
@@ -129,7 +129,7 @@ impl Executor<'_> {
         });
         let mut errors = Vec::new();
         for index in order {
-            if self.record.stages[index].state == State::Skipped {
+            if self.record.stages[index].state == StageState::Skipped {
                 continue;
             }
             let ended = match self.job.interrupt.check() {
@@ -151,7 +151,7 @@ impl Executor<'_> {
     /// Takes a stage from waiting to cached or done.
     fn stage(&mut self, index: usize) -> Result<(), RunError> {
         let (job, id) = (self.job, self.id(index));
-        for pinned in self.files[&index].values().filter_map(Source::repository) {
+        for pinned in self.files[&index].values().filter_map(ResolvedFile::repository) {
             self.tell(&Event::StagePinned { stage: id.clone(), repository: pinned.clone() });
         }
         let manifest = self.manifest(index)?;
@@ -161,7 +161,9 @@ impl Executor<'_> {
 
         let force = job.is_forced(&job.pipeline.stages[index]);
         match job.store.lookup(&key)? {
-            Lookup::Whole(entry) if !force => return self.settle(index, State::Cached, &manifest, &entry),
+            Lookup::Whole(entry) if !force => {
+                return self.settle(index, StageState::Cached, &manifest, &entry);
+            }
             Lookup::Damaged(damage) => self.tell(&Event::DamageFound {
                 stage: id.clone(),
                 path: damage.path,
@@ -174,17 +176,17 @@ impl Executor<'_> {
             self.tell(&Event::StageWaiting { stage: id.clone(), key, holder: holder.to_owned() })
         };
         match job.store.begin(&key, force, job.interrupt, &mut waiting)? {
-            Begun::Cached(entry) => self.settle(index, State::Cached, &manifest, &entry),
-            Begun::Work(work) => {
+            Begun::Cached(entry) => self.settle(index, StageState::Cached, &manifest, &entry),
+            Begun::Pending(work) => {
                 let entry = self.work(index, work, &manifest)?;
-                self.settle(index, State::Done, &manifest, &entry)
+                self.settle(index, StageState::Done, &manifest, &entry)
             }
         }
     }
 
     /// What the stage's bytes depend on. Its inputs are there.
     fn manifest(&self, index: usize) -> Result<Manifest, RunError> {
-        let contents = |(name, source): (&String, &Source)| {
+        let contents = |(name, source): (&String, &ResolvedFile)| {
             let contents = source.contents(|path| {
                 self.job.store.digest_of(path).map_err(|source| RunError::Input {
                     stage: self.id(index),
@@ -202,11 +204,16 @@ impl Executor<'_> {
     }
 
     /// Runs the stage, and puts what it makes into the cache.
-    fn work(&mut self, index: usize, work: Work<'_>, manifest: &Manifest) -> Result<Entry, RunError> {
+    fn work(
+        &mut self,
+        index: usize,
+        work: PendingArtefact<'_>,
+        manifest: &Manifest,
+    ) -> Result<Entry, RunError> {
         let (job, id) = (self.job, self.id(index));
         let entry = &job.pipeline.stages[index];
         let device = self.open_device()?;
-        self.record.stages[index].state.enter(State::Running);
+        self.record.stages[index].state.enter(StageState::Running);
         self.folder.write(&self.record)?;
         job.store.save_digests();
         let name = entry.stage.info().name.to_owned();
@@ -219,17 +226,17 @@ impl Executor<'_> {
 
         let tee = Tee(&self.folder, job.sink);
         let (files, reporter) = (&self.files[&index], Reporter::new(&id, &tee));
-        let parts = Parts {
+        let intermediates = Intermediates {
             store: job.store,
             kind: entry.stage.info().output,
             force: job.is_forced(entry),
-            made: &self.parts,
+            made: &self.made,
             progress: &reporter,
             interrupt: job.interrupt,
         };
         let context = Context {
             manifest,
-            parts: &parts,
+            intermediates: &intermediates,
             inputs: &self.inputs(index),
             files,
             output: &work.output(),
@@ -244,8 +251,9 @@ impl Executor<'_> {
         attempt(entry.stage.as_ref(), &context).map_err(|ended| match ended {
             Ended::Panic(message) => RunError::Bug { stage: id.clone(), message },
             Ended::Error(source) => {
-                let is_input =
-                    |path: &Path| files.values().filter_map(Source::path).any(|file| path.starts_with(file));
+                let is_input = |path: &Path| {
+                    files.values().filter_map(ResolvedFile::path).any(|file| path.starts_with(file))
+                };
                 RunError::Stage { stage: id.clone(), code: ExitCode::of_stage(&source, is_input), source }
             }
         })?;
@@ -263,7 +271,7 @@ impl Executor<'_> {
     fn settle(
         &mut self,
         index: usize,
-        state: State,
+        state: StageState,
         manifest: &Manifest,
         entry: &Entry,
     ) -> Result<(), RunError> {
@@ -275,7 +283,7 @@ impl Executor<'_> {
         self.artefacts.insert(index, artefact);
         self.job.store.remember(&self.record.name, &id, manifest);
         let (key, digest, seconds) = (entry.key, entry.digest, entry.made.seconds);
-        if state == State::Cached {
+        if state == StageState::Cached {
             self.tell(&Event::StageCached { stage: id, key, digest, seconds });
             return Ok(());
         }
@@ -288,8 +296,8 @@ impl Executor<'_> {
     fn fail(&mut self, index: usize, error: &RunError) {
         let (id, state) = (self.id(index), &mut self.record.stages[index].state);
         if error.is_interruption() {
-            if *state == State::Running {
-                state.enter(State::Interrupted);
+            if *state == StageState::Running {
+                state.enter(StageState::Interrupted);
                 self.tell(&Event::StageInterrupted { stage: id });
             }
             return;
@@ -298,13 +306,13 @@ impl Executor<'_> {
         if state.has_artefact() {
             return;
         }
-        state.enter(State::Failed);
+        state.enter(StageState::Failed);
         self.record.stages[index].error = Some(error.line());
         self.tell(&Event::StageFailed { stage: id.clone(), error: error.line() });
         for reader in self.job.graph.with_descendants(index) {
             let stage = &mut self.record.stages[reader];
-            if stage.state == State::Waiting && self.wanted.contains(&reader) {
-                stage.state.enter(State::Skipped);
+            if stage.state == StageState::Waiting && self.wanted.contains(&reader) {
+                stage.state.enter(StageState::Skipped);
                 stage.error = Some(format!("it needs `{id}`, which failed"));
                 let skipped = Event::StageSkipped { stage: stage.id.clone(), because: id.clone() };
                 self.tell(&skipped);
@@ -330,10 +338,10 @@ impl Executor<'_> {
         self.tell(&Event::RunDone {
             code,
             seconds,
-            ran: self.record.count(State::Done),
-            cached: self.record.count(State::Cached),
-            failed: self.record.count(State::Failed),
-            skipped: self.record.count(State::Skipped),
+            ran: self.record.count(StageState::Done),
+            cached: self.record.count(StageState::Cached),
+            failed: self.record.count(StageState::Failed),
+            skipped: self.record.count(StageState::Skipped),
             folder: self.folder.path().to_owned(),
         });
         match error {

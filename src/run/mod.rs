@@ -10,7 +10,7 @@ mod event;
 mod execute;
 mod exit;
 mod folder;
-mod parts;
+mod intermediates;
 mod record;
 mod reporter;
 pub mod signals;
@@ -21,7 +21,7 @@ pub use event::{EVENT_FORMAT, Event, Sink, Stamped};
 pub use execute::{Job, Options, execute};
 pub use exit::ExitCode;
 pub use record::{ArtefactRecord, DeviceRecord, RECORD_FORMAT, RunRecord, StageRecord};
-pub use state::State;
+pub use state::StageState;
 
 #[cfg(test)]
 mod tests;

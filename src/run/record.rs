@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::State;
+use super::StageState;
 use crate::backend::{DeviceChoice, DeviceClass};
 use crate::base::Artefact;
 use crate::base::{Digest, Manifest, StageId, clock, files};
@@ -71,7 +71,7 @@ pub struct StageRecord {
     /// That stage's version.
     pub version: u32,
     /// How far it came.
-    pub state: State,
+    pub state: StageState,
     /// Its key, once its inputs were there.
     pub key: Option<Digest>,
     /// What its key is the hash of.
@@ -109,7 +109,7 @@ impl RunRecord {
             branch: entry.branch.clone(),
             stage: entry.stage.info().name.to_owned(),
             version: entry.stage.info().version,
-            state: State::Waiting,
+            state: StageState::Waiting,
             key: None,
             manifest: None,
             artefact: None,
@@ -144,7 +144,7 @@ impl RunRecord {
     }
 
     /// How many stages are in a state.
-    pub fn count(&self, state: State) -> usize {
+    pub fn count(&self, state: StageState) -> usize {
         self.stages.iter().filter(|stage| stage.state == state).count()
     }
 }

@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 /// Where a stage stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum State {
+pub enum StageState {
     /// Its turn has not come.
     #[default]
     Waiting,
@@ -39,7 +39,7 @@ pub enum State {
     Skipped,
 }
 
-impl State {
+impl StageState {
     /// Whether its artefact can be read.
     pub fn has_artefact(self) -> bool {
         matches!(self, Self::Cached | Self::Done)
@@ -61,7 +61,7 @@ impl State {
     }
 }
 
-impl fmt::Display for State {
+impl fmt::Display for StageState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Waiting => "waiting",

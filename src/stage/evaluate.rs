@@ -218,7 +218,7 @@ impl Stage for Evaluate {
         };
         let keep = |index: usize, fill: &Fill<'_>| {
             let part = self.part(context, models[index].0);
-            context.parts.part(&part, &|folder, checkpoint| Ok(fill(folder, checkpoint)?))
+            context.intermediates.intermediate(&part, &|folder, checkpoint| Ok(fill(folder, checkpoint)?))
         };
         let mut outcome =
             evaluation.run::<StageError>(context.output, &keep, context.progress, context.interrupt)?;

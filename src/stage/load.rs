@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::model::Computation;
-use super::{BadValue, Context, FileInput, Input, Source, Stage, StageError, StageInfo};
+use super::{BadValue, Context, FileInput, Input, ResolvedFile, Stage, StageError, StageInfo};
 use crate::backend::Dtype;
 use crate::base::{ArtefactKind, Manifest, files};
 use crate::model::contents::{self, ModelFile};
@@ -110,12 +110,12 @@ impl Stage for Load {
 
     fn run(&self, context: &Context<'_>) -> Result<(), StageError> {
         let source = &match context.source("model") {
-            Source::Path(path) if path.is_file() => {
+            ResolvedFile::Path(path) if path.is_file() => {
                 self.take_apart(path, context)?;
                 return Computation { dtype: self.dtype }.save(context.output);
             }
-            Source::Path(path) => path.clone(),
-            Source::Repository(pinned) => {
+            ResolvedFile::Path(path) => path.clone(),
+            ResolvedFile::Repository(pinned) => {
                 hub::download(pinned, self.variant.as_deref(), context.progress, context.interrupt)?
             }
         };

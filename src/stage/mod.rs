@@ -14,9 +14,9 @@ mod model;
 mod named;
 mod profile;
 mod prune;
+mod resolved_file;
 mod score;
 mod select;
-mod source;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -30,7 +30,7 @@ use crate::base::{Artefact, ArtefactKind, Interrupt, Manifest, Progress, StageId
 
 pub use error::StageError;
 pub use evaluate::SELECTED;
-pub use source::{Contents, Source};
+pub use resolved_file::{Contents, ResolvedFile};
 
 /// A stage with its parameters, as a pipeline file states it.
 pub trait Stage: Send + Sync {
@@ -118,10 +118,10 @@ impl BadValue {
 }
 
 /// Keeps parts of stages' work that stages have in common, such as what an evaluation finds out about the teacher.
-pub trait Parts: Sync {
+pub trait Intermediates: Sync {
     /// The folder of the part that depends on `manifest` alone: filled before, or by `fill`, which is given that folder
     /// and one that outlives a crash.
-    fn part(
+    fn intermediate(
         &self,
         manifest: &Manifest,
         fill: &dyn Fn(&Path, &Path) -> Result<(), StageError>,
@@ -133,11 +133,11 @@ pub struct Context<'a> {
     /// What its bytes depend on.
     pub manifest: &'a Manifest,
     /// Work that other stages may have done already.
-    pub parts: &'a dyn Parts,
+    pub intermediates: &'a dyn Intermediates,
     /// Input artefacts by the names of [`Stage::inputs`].
     pub inputs: &'a BTreeMap<String, Artefact>,
     /// What the paths lead to, by the names of [`Stage::files`].
-    pub files: &'a BTreeMap<String, Source>,
+    pub files: &'a BTreeMap<String, ResolvedFile>,
     /// An empty folder; what lies in it when `run` returns is the artefact.
     pub output: &'a Path,
     /// A folder that outlives a crash and belongs to this key alone: checkpoints go here.
@@ -159,7 +159,7 @@ impl Context<'_> {
     }
 
     /// What a file that [`Stage::files`] listed leads to.
-    pub fn source(&self, name: &str) -> &Source {
+    pub fn source(&self, name: &str) -> &ResolvedFile {
         self.files.get(name).unwrap_or_else(|| panic!("BUG: file `{name}` was not resolved"))
     }
 

@@ -90,7 +90,7 @@ fn sigterm_is_a_wish_to_stop() {
     assert_eq!(unsafe { libc::kill(child.id() as libc::pid_t, libc::SIGTERM) }, 0);
     assert!(child.wait().expect("it is ours").success());
     let record = RunRecord::read(&sandbox.run_folder()).expect("the record is whole");
-    assert_eq!(record.stages[1].state, State::Interrupted);
+    assert_eq!(record.stages[1].state, StageState::Interrupted);
 }
 
 #[test]
@@ -101,13 +101,13 @@ fn a_killed_run_goes_on_where_it_was() {
     child.kill().expect("it sleeps");
     assert_eq!(child.wait().expect("it is ours").signal(), Some(libc::SIGKILL));
     let cut_off = RunRecord::read(&sandbox.run_folder()).expect("the record is whole");
-    assert_eq!(cut_off.stages[1].state, State::Running);
+    assert_eq!(cut_off.stages[1].state, StageState::Running);
 
     let ran = sandbox.run(&counting(|step, _| {
         assert!(step >= 5, "step {step} was done before");
         Ok(())
     }));
-    assert_eq!((ran.are(State::Cached), ran.are(State::Done)), (vec!["first"], vec!["count"]));
+    assert_eq!((ran.are(StageState::Cached), ran.are(StageState::Done)), (vec!["first"], vec!["count"]));
     assert!(ran.events.iter().any(|event| matches!(event, Event::StageStarted { resumed: true, .. })));
     let undisturbed = Sandbox::new().run(&counting(|_, _| Ok(())));
     let digest = |ran: &Ran| ran.record.stages[1].artefact.as_ref().map(|artefact| artefact.digest);
@@ -124,14 +124,14 @@ fn an_interrupted_run_goes_on_where_it_was() {
         Ok(context.interrupt.check()?)
     }));
     assert_eq!(ran.exit_code(), 130);
-    assert_eq!((ran.are(State::Done), ran.are(State::Interrupted)), (vec!["first"], vec!["count"]));
+    assert_eq!((ran.are(StageState::Done), ran.are(StageState::Interrupted)), (vec!["first"], vec!["count"]));
     assert!(ran.events.contains(&Event::StageInterrupted { stage: "count".into() }));
 
     let again = Sandbox::at(sandbox.folder.clone()).run(&counting(|step, _| {
         assert!(step >= 5, "step {step} was done before");
         Ok(())
     }));
-    assert_eq!(again.are(State::Done), ["count"]);
+    assert_eq!(again.are(StageState::Done), ["count"]);
     assert_eq!(fs::read_dir(sandbox.folder.join("cache/v1/work")).expect("there").count(), 0);
 }
 
@@ -147,7 +147,7 @@ fn a_stop_between_stages_leaves_the_next_one_waiting() {
     ];
     let ran = sandbox.run(&stages);
     assert_eq!(ran.exit_code(), 130);
-    assert_eq!((ran.are(State::Done), ran.are(State::Waiting)), (vec!["a"], vec!["b"]));
+    assert_eq!((ran.are(StageState::Done), ran.are(StageState::Waiting)), (vec!["a"], vec!["b"]));
 }
 
 #[test]
@@ -157,7 +157,7 @@ fn damage_is_told_and_made_again() {
     sandbox.run(&stages);
     write(&sandbox.run_folder().join("a/selection.json"), "evil");
     let ran = sandbox.run(&stages);
-    assert_eq!((ran.are(State::Done), ran.are(State::Cached)), (vec!["a"], vec!["b"]));
+    assert_eq!((ran.are(StageState::Done), ran.are(StageState::Cached)), (vec!["a"], vec!["b"]));
     let told = ran.events.iter().find_map(|event| match event {
         Event::DamageFound { stage, path, .. } => Some((stage.as_str(), path.ends_with("selection.json"))),
         _ => None,
@@ -192,7 +192,7 @@ fn writes_more_than_it_may() {
     // The same in the last step of all, the writing of the entry: its manifest is too large.
     let (store, mut manifest) = (sandbox.store(), Manifest::default());
     manifest.field("value", "x".repeat(1 << 20));
-    let Ok(Begun::Work(work)) = store.begin(&manifest.key(), false, &Interrupt::default(), &mut |_| {})
+    let Ok(Begun::Pending(work)) = store.begin(&manifest.key(), false, &Interrupt::default(), &mut |_| {})
     else {
         panic!("nobody has made it");
     };

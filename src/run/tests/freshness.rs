@@ -16,7 +16,7 @@ fn reruns(before: &[Fake], change: impl FnOnce(&mut Sandbox), after: &[Fake]) ->
     change(&mut sandbox);
     let ran = sandbox.run(after);
     assert_eq!(ran.exit_code(), 0);
-    ran.are(State::Done).into_iter().map(str::to_owned).collect()
+    ran.are(StageState::Done).into_iter().map(str::to_owned).collect()
 }
 
 /// The pipeline with its first stage changed.
@@ -72,7 +72,7 @@ fn the_device_class_runs_computing_stages() {
     sandbox.device = DeviceChoice::Cuda(0);
     // Where there is no such device, the run ends at the first stage that needs it.
     let on_cuda = sandbox.run(&pipeline());
-    assert_eq!(on_cuda.are(State::Cached), ["plain", "seeded"]);
+    assert_eq!(on_cuda.are(StageState::Cached), ["plain", "seeded"]);
     assert_ne!(on_cuda.record.stages[2].key, on_cpu.record.stages[2].key);
     if cfg!(not(feature = "cuda")) {
         assert_eq!(on_cuda.exit_code(), 3);

@@ -2,7 +2,7 @@
 
 mod crash;
 mod freshness;
-mod parts;
+mod intermediates;
 mod walk;
 
 use std::collections::BTreeSet;
@@ -10,7 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{Event, Job, Options, RunError, RunRecord, Sink, State, execute};
+use super::{Event, Job, Options, RunError, RunRecord, Sink, StageState, execute};
 use crate::backend::DeviceChoice;
 use crate::base::{ArtefactKind, Interrupt, Manifest, StageId};
 use crate::cache::Store;
@@ -225,7 +225,7 @@ impl Sandbox {
 
 impl Ran {
     /// The ids of the stages in a state, in the file's order.
-    fn are(&self, state: State) -> Vec<&str> {
+    fn are(&self, state: StageState) -> Vec<&str> {
         self.record
             .stages
             .iter()

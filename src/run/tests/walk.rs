@@ -20,7 +20,7 @@ fn a_run_leaves_record_log_and_links() {
     let sandbox = Sandbox::new();
     let ran = sandbox.run(&diamond());
     assert_eq!(ran.exit_code(), 0);
-    assert_eq!(ran.are(State::Done), ["a", "b", "c", "d"]);
+    assert_eq!(ran.are(StageState::Done), ["a", "b", "c", "d"]);
     assert_eq!(sandbox.text("d"), "value of a;value of b;value of c;value of d;");
     let record = ran.record.stage("d").expect("it is a stage");
     let artefact = record.artefact.as_ref().expect("it is done");
@@ -43,12 +43,12 @@ fn a_cached_run_runs_nothing_and_takes_no_time() {
     let chain: Vec<_> = (0..7)
         .map(|i| fake(&names[i], &names[i.max(1) - 1..i].iter().map(String::as_str).collect::<Vec<_>>()))
         .collect();
-    assert_eq!(sandbox.run(&chain).are(State::Done).len(), 7);
+    assert_eq!(sandbox.run(&chain).are(StageState::Done).len(), 7);
     // The best of three, since other work goes on beside the tests.
     let took = (0..3).map(|_| {
         let begun = Instant::now();
         let ran = sandbox.run(&chain);
-        assert_eq!(ran.are(State::Cached).len(), 7);
+        assert_eq!(ran.are(StageState::Cached).len(), 7);
         assert!(!ran.events.iter().any(|event| matches!(event, Event::StageStarted { .. })));
         begun.elapsed()
     });
@@ -60,8 +60,8 @@ fn a_cached_run_runs_nothing_and_takes_no_time() {
 fn until_runs_a_stage_and_what_it_needs() {
     let mut sandbox = Sandbox::new();
     let ran = sandbox.until("b").run(&diamond());
-    assert_eq!(ran.are(State::Done), ["a", "b"]);
-    assert_eq!(ran.are(State::Waiting), ["c", "d"]);
+    assert_eq!(ran.are(StageState::Done), ["a", "b"]);
+    assert_eq!(ran.are(StageState::Waiting), ["c", "d"]);
 }
 
 #[test]
@@ -69,8 +69,8 @@ fn force_runs_a_stage_again_and_equal_bytes_end_it_there() {
     let mut sandbox = Sandbox::new();
     sandbox.run(&diamond());
     let ran = sandbox.force("b").run(&diamond());
-    assert_eq!(ran.are(State::Done), ["b"]);
-    assert_eq!(ran.are(State::Cached), ["a", "c", "d"]);
+    assert_eq!(ran.are(StageState::Done), ["b"]);
+    assert_eq!(ran.are(StageState::Cached), ["a", "c", "d"]);
 }
 
 #[test]
@@ -90,9 +90,9 @@ fn a_failure_stops_the_run() {
     stages[0] = fake("a", &[]).act(fails);
     let ran = sandbox.run(&stages);
     assert_eq!(ran.exit_code(), 6);
-    assert_eq!(ran.are(State::Failed), ["a"]);
-    assert_eq!(ran.are(State::Skipped), ["b", "d"]);
-    assert_eq!(ran.are(State::Waiting), ["c"]);
+    assert_eq!(ran.are(StageState::Failed), ["a"]);
+    assert_eq!(ran.are(StageState::Skipped), ["b", "d"]);
+    assert_eq!(ran.are(StageState::Waiting), ["c"]);
     let error = ran.record.stage("a").and_then(|stage| stage.error.clone()).unwrap_or_default();
     assert_eq!(error, "stage `a` failed: shapes differ");
     assert_eq!(entries(&sandbox), 0);
@@ -106,7 +106,7 @@ fn keep_going_runs_what_does_not_need_the_failure() {
     stages[1] = fake("b", &["a"]).act(fails);
     let ran = sandbox.run(&stages);
     assert_eq!(ran.exit_code(), 6);
-    assert_eq!((ran.are(State::Done), ran.are(State::Failed)), (vec!["a", "c"], vec!["b"]));
+    assert_eq!((ran.are(StageState::Done), ran.are(StageState::Failed)), (vec!["a", "c"], vec!["b"]));
     assert!(ran.events.contains(&Event::StageSkipped { stage: "d".into(), because: "b".into() }));
 }
 
@@ -169,8 +169,8 @@ fn two_runs_at_once_make_a_stage_once() {
         runs.map(|handle| handle.join().expect("the run does not panic"))
     });
     assert_eq!(count.load(Ordering::Relaxed), 1);
-    let mut expected = [(State::Done, false), (State::Cached, true)];
-    if states[0].0 == State::Cached {
+    let mut expected = [(StageState::Done, false), (StageState::Cached, true)];
+    if states[0].0 == StageState::Cached {
         expected.reverse();
     }
     assert_eq!(states, expected);

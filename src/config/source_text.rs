@@ -8,7 +8,7 @@ use super::yaml;
 
 /// A text as read, or as it stands after `--set`.
 #[derive(Clone, Debug)]
-pub struct Source {
+pub struct SourceText {
     name: String,
     text: Arc<str>,
 }
@@ -40,7 +40,7 @@ impl Place {
     }
 }
 
-impl Source {
+impl SourceText {
     /// A text called `name` in messages.
     pub fn new(name: impl Into<String>, text: impl Into<Arc<str>>) -> Self {
         Self { name: name.into(), text: text.into() }
@@ -87,7 +87,7 @@ impl Source {
     }
 }
 
-impl SourceCode for Source {
+impl SourceCode for SourceText {
     fn read_span<'a>(
         &'a self,
         span: &SourceSpan,
@@ -124,7 +124,7 @@ mod tests {
 
     #[test]
     fn a_place_becomes_the_span_of_its_token() {
-        let source = Source::new("t", "a: 1\nü: [x, { deep: \"two words\", b: -3 }]\nlast: end # said\n");
+        let source = SourceText::new("t", "a: 1\nü: [x, { deep: \"two words\", b: -3 }]\nlast: end # said\n");
         let text = |place: Place| {
             let span = source.span(&place);
             source.text()[span.offset()..span.offset() + span.len()].to_owned()

@@ -1,4 +1,4 @@
-//! Parts of stages' work that stages share, kept in the cache beside whole artefacts and held to the same rules.
+//! Intermediates of stages' work that stages share, kept in the cache beside whole artefacts and held to the same rules.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use crate::cache::{Begun, CacheError, Lookup, Made, Store};
 use crate::stage::{self, StageError};
 
 /// The parts of one stage at work.
-pub(super) struct Parts<'a> {
+pub(super) struct Intermediates<'a> {
     pub(super) store: &'a Store,
     pub(super) kind: ArtefactKind,
     /// Whether what was kept is to be made again.
@@ -22,8 +22,8 @@ pub(super) struct Parts<'a> {
     pub(super) interrupt: &'a Interrupt,
 }
 
-impl stage::Parts for Parts<'_> {
-    fn part(
+impl stage::Intermediates for Intermediates<'_> {
+    fn intermediate(
         &self,
         manifest: &Manifest,
         fill: &dyn Fn(&Path, &Path) -> Result<(), StageError>,
@@ -45,7 +45,7 @@ impl stage::Parts for Parts<'_> {
         };
         let entry = match found {
             Begun::Cached(entry) => entry,
-            Begun::Work(work) => {
+            Begun::Pending(work) => {
                 if work.resumed() {
                     self.progress.note("a part goes on from where it was cut off");
                 }

@@ -11,7 +11,7 @@ fn sharing(fails: fn() -> bool) -> ([Fake; 2], Arc<AtomicUsize>) {
     let act = move |context: &Context<'_>| {
         let mut manifest = Manifest::default();
         manifest.field("part", "both");
-        let part = context.parts.part(&manifest, &|folder, checkpoint| {
+        let part = context.intermediates.intermediate(&manifest, &|folder, checkpoint| {
             counted.fetch_add(1, Ordering::Relaxed);
             write(&checkpoint.join("begun"), "");
             if fails() {
@@ -40,7 +40,7 @@ fn stages_fill_their_part_once_also_by_force() {
     sandbox.run(&stages);
     assert_eq!(fills.load(Ordering::Relaxed), 1);
     sandbox.options.force = ["a".into(), "b".into()].into();
-    assert_eq!(sandbox.run(&stages).are(State::Done), ["a", "b"]);
+    assert_eq!(sandbox.run(&stages).are(StageState::Done), ["a", "b"]);
     assert_eq!(fills.load(Ordering::Relaxed), 2, "once in each run");
     // Another stage finds what is there.
     sandbox.options.force.clear();
@@ -65,7 +65,7 @@ fn a_damaged_part_is_told_and_made_again() {
 fn a_part_that_was_cut_off_says_that_it_goes_on() {
     let sandbox = Sandbox::new();
     let failed = sandbox.run(&sharing(|| true).0[..1]);
-    assert_eq!((failed.are(State::Failed), notes(&failed).len()), (vec!["a"], 0));
+    assert_eq!((failed.are(StageState::Failed), notes(&failed).len()), (vec!["a"], 0));
     let ran = sandbox.run(&sharing(|| false).0[..1]);
     assert_eq!(notes(&ran), ["a part goes on from where it was cut off"]);
 }

@@ -8,14 +8,14 @@ use crate::model::hub::Pinned;
 
 /// What a parameter of [`super::Stage::files`] leads to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Source {
+pub enum ResolvedFile {
     /// A file or folder that is there.
     Path(PathBuf),
     /// A repository of the hub; its files come when the stage runs.
     Repository(Pinned),
 }
 
-impl Source {
+impl ResolvedFile {
     /// What stands in the key; `digest` is asked for that of a path. A repository's commit names its files, so that
     /// nothing is downloaded to plan.
     pub fn contents<E>(&self, digest: impl FnOnce(&Path) -> Result<Digest, E>) -> Result<Contents, E> {
@@ -42,7 +42,7 @@ impl Source {
     }
 }
 
-/// What the bytes behind a [`Source`] follow from.
+/// What the bytes behind a [`ResolvedFile`] follow from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Contents {
     /// The digest of a file or folder.

@@ -15,8 +15,8 @@ use crate::base::{Digest, Interrupt, Manifest, files};
 /// The right to make one key's artefact, held against all other processes until it is dropped.
 ///
 /// `output/` begins empty; `checkpoint/` holds what earlier attempts left. Dropping it without
-/// [`Work::commit`] clears the output and keeps the checkpoint.
-pub struct Work<'a> {
+/// [`PendingArtefact::commit`] clears the output and keeps the checkpoint.
+pub struct PendingArtefact<'a> {
     store: &'a Store,
     key: Digest,
     folder: PathBuf,
@@ -24,7 +24,7 @@ pub struct Work<'a> {
     _lock: FileLock,
 }
 
-impl<'a> Work<'a> {
+impl<'a> PendingArtefact<'a> {
     pub(super) fn open(
         store: &'a Store,
         key: Digest,
@@ -93,7 +93,7 @@ impl<'a> Work<'a> {
     }
 }
 
-impl Drop for Work<'_> {
+impl Drop for PendingArtefact<'_> {
     fn drop(&mut self) {
         // Best effort: what stays is cleared by the next attempt at this key.
         let _ = files::remove_folder(&self.output());
