@@ -5,7 +5,6 @@ use std::path::PathBuf;
 
 use miette::Diagnostic;
 
-use super::generate::Size;
 use crate::base::names::UnknownName;
 use crate::cache::CacheError;
 use crate::config::{ConfigError, ConfigErrorKind};
@@ -14,7 +13,7 @@ use crate::plan::PlanError;
 use crate::prune::ExportError;
 use crate::report::ReportError;
 use crate::run::{ExitCode, RunError};
-use crate::stage::StageError;
+use crate::stage::{BadValue, StageError};
 
 /// An error with its way to the user.
 #[derive(Debug, thiserror::Error, Diagnostic)]
@@ -61,9 +60,9 @@ pub(super) enum CliError {
         help("add --over ID.PARAMETER=VALUE,VALUE as in --over selection.ratio=0.3,0.5")
     )]
     NothingToSweep { path: PathBuf },
-    #[error("--size is {found}; {needed}")]
-    #[diagnostic(code(cli::size), help("leave it out to draw at the size that the U-Net was trained for"))]
-    Size { found: Size, needed: String },
+    #[error("{}", .0.message)]
+    #[diagnostic(code(cli::flag), help("{}", .0.help.as_deref().unwrap_or("`laptop-diff help` lists what each flag takes")))]
+    Flag(BadValue),
     #[error("{}: {source}", path.display())]
     #[diagnostic(code(cli::file))]
     File { path: PathBuf, source: io::Error },
@@ -100,11 +99,12 @@ impl CliError {
             | Self::Report(_)
             | Self::File { .. }
             | Self::Exists { .. } => ExitCode::File,
+            // There is no pipeline: the flags ask for it.
+            Self::Stage(StageError::Pipeline(_)) => ExitCode::Arguments,
             Self::Stage(error) => ExitCode::of_stage(error, |_| true),
-            Self::Size { .. }
-            | Self::Extension { .. }
-            | Self::NothingToSweep { .. }
-            | Self::UnknownName(_) => ExitCode::Arguments,
+            Self::Flag(_) | Self::Extension { .. } | Self::NothingToSweep { .. } | Self::UnknownName(_) => {
+                ExitCode::Arguments
+            }
             Self::Threads { .. } => ExitCode::Pipeline,
         }
     }

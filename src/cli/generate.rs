@@ -1,8 +1,6 @@
 //! `laptop-diff generate`: pictures of a prompt, with any model directory that the pipelines read or make.
 
-use std::fmt;
 use std::path::PathBuf;
-use std::str::FromStr;
 
 use candle_core::Device;
 use clap::Args;
@@ -15,13 +13,13 @@ use super::output::{print, print_json};
 use crate::backend::{Dtype, Random};
 use crate::base::Progress;
 use crate::config::settings::Layer;
-use crate::data::{Encoder, pictures};
+use crate::data::pictures;
 use crate::metric::{Gallery, MetricError, picture_path};
 use crate::model::ModelDirectory;
 use crate::model::vae::TileSide;
 use crate::run::signals;
-use crate::sample::{self, Generator, NoiseSchedule, SAMPLERS};
-use crate::stage::{StageError, defaults};
+use crate::sample::{self, NoiseSchedule, SAMPLERS};
+use crate::stage::{DEFAULT_SAMPLER, Drawing, PictureSize, StageError};
 use crate::ui::Alone;
 
 /// Draw pictures of a prompt with a teacher or a pruned model
@@ -40,7 +38,7 @@ pub(super) struct Generate {
     /// What to draw
     #[arg(long, value_name = "TEXT")]
     prompt: String,
-    /// What guidance goes away from
+    /// Negative prompt
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     negative_prompt: String,
     /// The root of all random numbers
@@ -50,21 +48,21 @@ pub(super) struct Generate {
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     count: u16,
     /// Steps of the sampler
-    #[arg(long, default_value_t = defaults::steps())]
+    #[arg(long, default_value_t = Drawing::default().steps)]
     steps: usize,
-    /// How far to go beyond the prediction for the negative prompt; up to 1 there is no guidance, at half the cost
-    #[arg(long, default_value_t = defaults::guidance_scale())]
+    /// Guidance scale; values up to 1 disable guidance, at half the cost
+    #[arg(long, default_value_t = Drawing::default().guidance_scale)]
     guidance: f64,
     /// The sampler
-    #[arg(long, default_value_t = defaults::sampler(), value_parser = sampler_names())]
+    #[arg(long, default_value = DEFAULT_SAMPLER, value_parser = sampler_names())]
     sampler: String,
     /// Width and height in pixels [default: what the U-Net was trained for]
     #[arg(long, value_name = "WxH")]
-    size: Option<Size>,
+    size: Option<PictureSize>,
     /// What to compute in
     #[arg(long, value_enum, default_value_t)]
     dtype: Dtype,
-    /// Decode by overlapping tiles of this many latent pixels a side: saves memory, changes pictures a little
+    /// Decode by overlapping tiles with this many latent pixels a side: saves memory, changes pictures slightly
     #[arg(long, value_name = "SIDE")]
     vae_tile: Option<TileSide>,
     /// Where to put the pictures
@@ -77,13 +75,6 @@ pub(super) struct Generate {
     compute: ComputeArguments,
 }
 
-/// Pixels, as `WIDTHxHEIGHT`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Size {
-    width: usize,
-    height: usize,
-}
-
 #[derive(Serialize)]
 struct Drawn<'a> {
     prompt: &'a str,
@@ -94,11 +85,12 @@ struct Drawn<'a> {
 
 impl Generate {
     pub(super) fn execute(self) -> Result<(), CliError> {
+        let drawing = self.drawing();
+        drawing.check(flag).map_err(CliError::Flag)?;
         let settings = self.compute.load(Layer::default())?;
         let device = settings.device.open().map_err(StageError::from)?;
         let directory = ModelDirectory::open(&self.model)?;
-        let latent = self.latent(&directory)?;
-        let pictures = self.draw(&directory, latent, &device)?;
+        let pictures = self.draw(&drawing, &directory, &device)?;
         if self.json {
             let Self { prompt, negative_prompt, seed, .. } = &self;
             return print_json(&Drawn { prompt, negative_prompt, seed: *seed, pictures });
@@ -106,60 +98,45 @@ impl Generate {
         print(&pictures.iter().map(|path| format!("{}\n", path.display())).collect::<String>())
     }
 
-    /// Channels, height and width of the latents.
-    fn latent(&self, directory: &ModelDirectory) -> Result<[usize; 3], CliError> {
-        let unet = directory.unet_config()?;
-        let (height, width) = match self.size {
-            None => unet.sample_size,
-            Some(size) => {
-                let factor = directory.vae_config()?.downscale();
-                let whole = |side: usize| side > 0 && side.is_multiple_of(factor);
-                if !whole(size.width) || !whole(size.height) {
-                    let needed = format!("both sides must be multiples of {factor}");
-                    return Err(CliError::Size { found: size, needed });
-                }
-                (size.height / factor, size.width / factor)
-            }
-        };
-        Ok([unet.in_channels, height, width])
+    fn drawing(&self) -> Drawing {
+        Drawing {
+            sampler: Some(self.sampler.clone()),
+            steps: self.steps,
+            guidance_scale: self.guidance,
+            negative_prompt: self.negative_prompt.clone(),
+            size: self.size,
+            vae_tile: self.vae_tile,
+            batch: 1,
+        }
     }
 
     fn draw(
         &self,
+        drawing: &Drawing,
         directory: &ModelDirectory,
-        latent: [usize; 3],
         device: &Device,
     ) -> Result<Vec<PathBuf>, StageError> {
         let (interrupt, progress) = (signals::listen(), Alone::default());
+        let latent = drawing.latent(directory)?;
         let schedule = NoiseSchedule::from_config(&directory.scheduler_config()?)?;
-        let sampler = sample::find(&self.sampler)?;
-        let legs = sample::Path::new(sampler, &schedule, self.steps)?.legs.len();
+        let legs = sample::Path::new(drawing.sampler(), &schedule, drawing.steps)?.legs.len();
         let dtype = self.dtype.into();
-        let vae = directory.vae(dtype, device)?.tiled(self.vae_tile);
-        let factor = vae.downscale();
-        let encoder =
-            Encoder::open(directory, dtype, device)?.sized((latent[1] * factor, latent[2] * factor));
-        encoder.note_truncated([self.prompt.as_str(), self.negative_prompt.as_str()], &progress)?;
+        let vae = drawing.vae(directory, dtype, device)?;
+        let encoder = drawing.encoder(directory, dtype, device)?;
         let count = usize::from(self.count);
-        let conditioning = encoder.encode(&vec![&self.prompt; count])?;
-        let unconditional = encoder.unconditional(&self.negative_prompt, count)?;
+        let (conditioning, unconditional) =
+            drawing.texts(&encoder, &vec![self.prompt.clone(); count], &progress)?;
         // Its memory is wanted for the U-Net.
         drop(encoder);
         let unet = directory.unet(dtype, device)?;
-        let generator = Generator {
-            unet: &unet,
-            schedule: &schedule,
-            sampler,
-            steps: self.steps,
-            guidance_scale: self.guidance,
-        };
+        let generator = drawing.generator(&unet, &schedule);
         let random = Random::new(self.seed, "generate");
         let gallery = Gallery {
             vae: &vae,
             conditioning: &conditioning,
             unconditional: Some(&unconditional),
             latent,
-            batch: 1,
+            batch: drawing.batch,
             random: &random,
         };
         std::fs::create_dir_all(&self.output).map_err(StageError::file(&self.output))?;
@@ -180,23 +157,14 @@ impl Generate {
     }
 }
 
+/// The flag of a field of [`Drawing`].
+fn flag(field: &str) -> String {
+    match field {
+        "guidance-scale" => "--guidance".to_owned(),
+        other => format!("--{other}"),
+    }
+}
+
 fn sampler_names() -> PossibleValuesParser {
     PossibleValuesParser::new(SAMPLERS.iter().map(|sampler| sampler.name()))
-}
-
-impl FromStr for Size {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let sides = text.split_once('x').and_then(|(width, height)| {
-            Some(Self { width: width.parse().ok()?, height: height.parse().ok()? })
-        });
-        sides.ok_or_else(|| "give width and height in pixels, such as 512x768".to_owned())
-    }
-}
-
-impl fmt::Display for Size {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}x{}", self.width, self.height)
-    }
 }

@@ -1,6 +1,6 @@
 //! Prompts to what a U-Net is conditioned on, with the tokenizers and text encoders of a model directory.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
@@ -97,14 +97,15 @@ impl Encoder {
         })
     }
 
-    /// Notes prompts that are longer than the text encoder reads: the first of them, and how many more.
+    /// Notes prompts that are longer than the text encoder reads: the first of them, and how many others there are.
     pub fn note_truncated<'p>(
         &self,
         prompts: impl IntoIterator<Item = &'p str>,
         progress: &dyn Progress,
     ) -> Result<(), DataError> {
-        let prompts: Vec<&str> = prompts.into_iter().collect();
-        // SDXL's two tokenizers differ in nothing but their padding.
+        let mut seen = HashSet::new();
+        let prompts: Vec<&str> = prompts.into_iter().filter(|prompt| seen.insert(*prompt)).collect();
+        // SDXL's two tokenizers differ only in their padding.
         let Tokens { truncated, room, .. } = self.towers[0].tokenizer.encode(&prompts)?;
         if let Some((&(first, cut), others)) = truncated.split_first() {
             let start: String = prompts[first].chars().take(SHOWN).collect();
@@ -117,7 +118,7 @@ impl Encoder {
         Ok(())
     }
 
-    /// What guidance goes away from: the negative prompt, `count` times. An empty one may be zeros instead.
+    /// The conditioning of the negative prompt, `count` times. SDXL's pipelines may replace an empty one by zeros.
     pub fn unconditional(&self, negative_prompt: &str, count: usize) -> Result<Conditioning, DataError> {
         let encoded = self.encode(&vec![negative_prompt; count])?;
         if !negative_prompt.is_empty() || !self.zeros_for_empty {

@@ -19,11 +19,13 @@ use crate::sample::{self, Generator, Leg, Noise, Visit};
 pub struct Trajectories<'a> {
     /// The teacher with its sampler.
     pub generator: Generator<'a>,
+    /// Channels, height and width of the latents.
+    pub latent: [usize; 3],
     /// The teacher's text side.
     pub encoder: &'a Encoder,
     /// The prompts, taken in turn.
     pub prompts: &'a [String],
-    /// What guidance goes away from.
+    /// The negative prompt.
     pub negative_prompt: &'a str,
     /// The number of points.
     pub samples: usize,
@@ -78,15 +80,13 @@ impl Trajectories<'_> {
         legs: &[Leg],
         interrupt: &Interrupt,
     ) -> Result<Calibration, DataError> {
-        let Generator { unet, schedule, .. } = self.generator;
+        let schedule = self.generator.schedule;
         let prompts: Vec<&str> =
             batch.iter().map(|&one| self.prompts[one % self.prompts.len()].as_str()).collect();
         let conditioning = self.encoder.encode(&prompts)?;
         let unconditional = self.encoder.unconditional(self.negative_prompt, batch.len())?;
-        let (height, width) = unet.config().sample_size;
         let device = conditioning.encoder_hidden_states.device();
-        let latent = [unet.config().in_channels, height, width];
-        let noise = Noise { random: self.random, samples: batch, latent, device };
+        let noise = Noise { random: self.random, samples: batch, latent: self.latent, device };
 
         let wanted: Vec<Vec<usize>> =
             batch.iter().map(|&one| legs_of(one, per_trajectory, legs.len())).collect();

@@ -43,6 +43,8 @@ pub struct Evaluation<'a> {
     pub steps: usize,
     /// How far beyond the unconditional prediction.
     pub guidance_scale: f64,
+    /// Channels, height and width of the latents.
+    pub latent: [usize; 3],
     /// Draws the pictures; without it there are none.
     pub vae: Option<&'a AutoencoderKl>,
     /// Compares pictures with texts.

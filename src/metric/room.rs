@@ -114,18 +114,17 @@ impl<'a> Room<'a> {
             Some(scorer) => Some(Judge::new(scorer, evaluation.prompts, captions, device)?),
             None => None,
         };
-        let (latent, points) = self.with(self.teacher, |unet| {
-            let (height, width) = unet.config().sample_size;
-            let points = match evaluation.points.filter(|_| evaluation.needs(Need::Points)) {
-                Some(points) => Some((points, predict(unet, points, evaluation.batch)?)),
-                None => None,
-            };
-            Ok(([unet.config().in_channels, height, width], points))
-        })?;
+        let points = match evaluation.points.filter(|_| evaluation.needs(Need::Points)) {
+            Some(points) => {
+                let predict = |unet: &UNet| Ok(predict(unet, points, evaluation.batch)?);
+                Some((points, self.with(self.teacher, predict)?))
+            }
+            None => None,
+        };
         Ok(self.exam.get_or_init(|| Exam {
             prompts: evaluation.prompts,
             conditioning: evaluation.conditioning,
-            latent,
+            latent: evaluation.latent,
             judge,
             captions,
             attributes: evaluation.attributes,

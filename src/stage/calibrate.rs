@@ -6,11 +6,10 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::model::Model;
-use super::{BadValue, Context, FileInput, Input, Stage, StageError, StageInfo};
+use super::{BadValue, Context, Drawing, FileInput, Input, Stage, StageError, StageInfo};
 use crate::base::{ArtefactKind, Manifest, StageId};
 use crate::data::{Calibration, Captioned, Encoder, Points, Trajectories, prompts};
-use crate::model::vae::TileSide;
-use crate::sample::{self, Generator, NoiseSchedule};
+use crate::sample::NoiseSchedule;
 
 /// `with:` of `use: calibrate`. Points come from `prompts`, from `pictures` or from a `file`: give one of the three.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -30,24 +29,12 @@ pub(super) struct Calibrate {
     /// Points taken along one trajectory: more are cheaper and more alike. Default 1.
     #[serde(default = "one")]
     points_per_trajectory: usize,
-    /// The sampler of the trajectories (`laptop-diff list samplers`). Default `ddim`.
-    #[serde(default = "default_sampler")]
-    sampler: String,
-    /// Steps of the sampler per trajectory. Default 25, BK-SDM's protocol.
-    #[serde(default = "super::defaults::steps")]
-    steps: usize,
-    /// Guidance of the trajectories; up to 1 there is none, at half the cost. Default 7.5, Stable Diffusion's.
-    #[serde(default = "super::defaults::guidance_scale")]
-    guidance_scale: f64,
-    /// What guidance of the trajectories goes away from. Default: no text.
-    #[serde(default)]
-    negative_prompt: String,
-    /// Divides `pictures` into overlapping tiles of this many latent pixels a side, which saves memory and changes latents a
-    /// little. Default: whole.
-    vae_tile: Option<TileSide>,
-    /// Trajectories walked, or pictures encoded, together: as memory allows. Default 16.
-    #[serde(default = "super::defaults::batch")]
-    batch: usize,
+    /// How trajectories are drawn; for `pictures`, the size that they are cut to and how many are encoded together.
+    #[serde(
+        default = "Drawing::along_trajectories",
+        deserialize_with = "Drawing::deserialize_along_trajectories"
+    )]
+    drawing: Drawing,
 }
 
 fn default_samples() -> usize {
@@ -56,10 +43,6 @@ fn default_samples() -> usize {
 
 fn one() -> usize {
     1
-}
-
-fn default_sampler() -> String {
-    "ddim".to_owned()
 }
 
 pub(super) const INFO: StageInfo = StageInfo {
@@ -78,15 +61,8 @@ impl Stage for Calibrate {
     }
 
     fn describe(&self, manifest: &mut Manifest) {
-        manifest
-            .field("samples", self.samples)
-            .field("points-per-trajectory", self.points_per_trajectory)
-            .field("sampler", &self.sampler)
-            .field("steps", self.steps)
-            .float("guidance-scale", self.guidance_scale)
-            .field("negative-prompt", &self.negative_prompt)
-            .field("vae-tile", super::defaults::tile_text(self.vae_tile))
-            .field("batch", self.batch);
+        manifest.field("samples", self.samples).field("points-per-trajectory", self.points_per_trajectory);
+        self.drawing.describe(manifest, "drawing");
     }
 
     fn inputs(&self) -> Vec<Input<'_>> {
@@ -104,10 +80,7 @@ impl Stage for Calibrate {
         let given: Vec<_> = self.files().iter().map(|file| file.name).collect();
         match (given.as_slice(), &self.model) {
             ([], _) => {
-                return bad(
-                    "samples",
-                    "points come from nowhere; give `prompts`, `pictures` or `file`".into(),
-                );
+                return bad("samples", "no source of points: give `prompts`, `pictures` or `file`".into());
             }
             (["prompts" | "pictures"], None) => {
                 return bad(given[0], format!("`{}` needs `model`, the stage with the teacher", given[0]));
@@ -117,20 +90,14 @@ impl Stage for Calibrate {
                 return bad(second, format!("`{first}` and `{second}` exclude each other; give one"));
             }
         }
-        for (name, value) in [
-            ("samples", self.samples),
-            ("points-per-trajectory", self.points_per_trajectory),
-            ("steps", self.steps),
-            ("batch", self.batch),
-        ] {
+        for (name, value) in
+            [("samples", self.samples), ("points-per-trajectory", self.points_per_trajectory)]
+        {
             if value == 0 {
                 return bad(name, format!("`{name}` is 0; it must be at least 1"));
             }
         }
-        if !self.guidance_scale.is_finite() {
-            return bad("guidance-scale", format!("`guidance-scale` is {}", self.guidance_scale));
-        }
-        sample::find(&self.sampler).map(drop).map_err(|error| BadValue::new("sampler", error.to_string()))
+        self.drawing.check(|field| format!("drawing.{field}"))
     }
 
     fn run(&self, context: &Context<'_>) -> Result<(), StageError> {
@@ -141,7 +108,7 @@ impl Stage for Calibrate {
         } else {
             let model = Model::open(context.input("model"))?;
             let schedule = NoiseSchedule::from_config(&model.directory.scheduler_config()?)?;
-            let encoder = Encoder::open(&model.directory, model.dtype, context.device)?;
+            let encoder = self.drawing.encoder(&model.directory, model.dtype, context.device)?;
             if self.prompts.is_some() {
                 self.along_trajectories(context, &model, &schedule, &encoder)?
             } else {
@@ -163,19 +130,14 @@ impl Calibrate {
         let unet = model.unet(context.device)?;
         let prompts = prompts::read(context.file("prompts"))?;
         let trajectories = Trajectories {
-            generator: Generator {
-                unet: &unet,
-                schedule,
-                sampler: sample::find(&self.sampler)?,
-                steps: self.steps,
-                guidance_scale: self.guidance_scale,
-            },
+            generator: self.drawing.generator(&unet, schedule),
+            latent: self.drawing.latent(&model.directory)?,
             encoder,
             prompts: &prompts,
-            negative_prompt: &self.negative_prompt,
+            negative_prompt: &self.drawing.negative_prompt,
             samples: self.samples,
             per_trajectory: self.points_per_trajectory,
-            batch: self.batch,
+            batch: self.drawing.batch,
             random: &context.random,
         };
         Ok(trajectories.points(context.checkpoint, context.progress, context.interrupt)?)
@@ -188,13 +150,13 @@ impl Calibrate {
         schedule: &NoiseSchedule,
         encoder: &Encoder,
     ) -> Result<Points, StageError> {
-        let vae = model.directory.vae(model.dtype, context.device)?.tiled(self.vae_tile);
-        let (height, width) = model.directory.unet_config()?.sample_size;
+        let vae = self.drawing.vae(&model.directory, model.dtype, context.device)?;
+        let [_, height, width] = self.drawing.latent(&model.directory)?;
         let size = (height * vae.downscale(), width * vae.downscale());
         let folder = context.file("pictures");
         let (progress, interrupt) = (context.progress, context.interrupt);
         let captioned =
-            Captioned::from_pictures(folder, size, &vae, encoder, self.batch, progress, interrupt)?;
+            Captioned::from_pictures(folder, size, &vae, encoder, self.drawing.batch, progress, interrupt)?;
         Ok(captioned.points(schedule, self.samples, &context.random)?)
     }
 }

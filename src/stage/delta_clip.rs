@@ -6,14 +6,14 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::model::Model;
-use super::{BadValue, Context, FileInput, StageError};
+use super::{BadValue, Context, Drawing, FileInput, StageError};
 use crate::base::Manifest;
-use crate::data::{Encoder, prompts};
+use crate::data::prompts;
 use crate::metric::{Gallery, Judge, MetricError};
 use crate::model::unet::{Conditioning, UNet};
-use crate::model::vae::{AutoencoderKl, TileSide};
+use crate::model::vae::AutoencoderKl;
 use crate::model::{ModelDirectory, Scorer};
-use crate::sample::{self, Generator, NoiseSchedule};
+use crate::sample::{self, NoiseSchedule};
 use crate::score::{ClipScore, ScoreError};
 
 /// `delta-clip:` of `use: score`.
@@ -27,23 +27,9 @@ pub(super) struct DeltaClip {
     /// How many of the prompts are drawn without each unit. Default 16: few enough to be done, too few to tell close units apart.
     #[serde(default = "default_pictures")]
     pictures: usize,
-    /// The sampler (`laptop-diff list samplers`). Default `dpm-solver++-2m`.
-    #[serde(default = "super::defaults::sampler")]
-    sampler: String,
-    /// Steps of the sampler per picture. Default 25, BK-SDM's protocol.
-    #[serde(default = "super::defaults::steps")]
-    steps: usize,
-    /// Guidance; up to 1 there is none, at half the cost. Default 7.5, Stable Diffusion's.
-    #[serde(default = "super::defaults::guidance_scale")]
-    guidance_scale: f64,
-    /// What guidance goes away from. Default: no text.
+    /// How pictures are drawn.
     #[serde(default)]
-    negative_prompt: String,
-    /// Decodes pictures by overlapping tiles of this many latent pixels a side. Default: whole.
-    vae_tile: Option<TileSide>,
-    /// Pictures drawn together: as memory allows. Default 16.
-    #[serde(default = "super::defaults::batch")]
-    batch: usize,
+    drawing: Drawing,
 }
 
 fn default_pictures() -> usize {
@@ -52,14 +38,8 @@ fn default_pictures() -> usize {
 
 impl DeltaClip {
     pub(super) fn describe(&self, manifest: &mut Manifest) {
-        manifest
-            .field("delta-clip.pictures", self.pictures)
-            .field("delta-clip.sampler", &self.sampler)
-            .field("delta-clip.steps", self.steps)
-            .float("delta-clip.guidance-scale", self.guidance_scale)
-            .field("delta-clip.negative-prompt", &self.negative_prompt)
-            .field("delta-clip.vae-tile", super::defaults::tile_text(self.vae_tile))
-            .field("delta-clip.batch", self.batch);
+        manifest.field("delta-clip.pictures", self.pictures);
+        self.drawing.describe(manifest, "delta-clip.drawing");
     }
 
     pub(super) fn files(&self) -> Vec<FileInput<'_>> {
@@ -70,18 +50,11 @@ impl DeltaClip {
     }
 
     pub(super) fn check(&self) -> Result<(), BadValue> {
-        for (name, value) in [
-            ("delta-clip.pictures", self.pictures),
-            ("delta-clip.steps", self.steps),
-            ("delta-clip.batch", self.batch),
-        ] {
-            if value == 0 {
-                return Err(BadValue::new(name, format!("`{name}` is 0; it must be at least 1")));
-            }
+        if self.pictures == 0 {
+            let name = "delta-clip.pictures";
+            return Err(BadValue::new(name, format!("`{name}` is 0; it must be at least 1")));
         }
-        sample::find(&self.sampler)
-            .map(drop)
-            .map_err(|error| BadValue::new("delta-clip.sampler", error.to_string()))
+        self.drawing.check(|field| format!("delta-clip.drawing.{field}"))
     }
 
     /// Loads what draws and what judges.
@@ -89,17 +62,17 @@ impl DeltaClip {
         let device = context.device;
         let mut prompts = prompts::read(context.file("delta-clip.prompts"))?;
         prompts.truncate(self.pictures);
-        let encoder = Encoder::open(&model.directory, model.dtype, device)?;
-        let read = prompts.iter().chain([&self.negative_prompt]).map(String::as_str);
-        encoder.note_truncated(read, context.progress)?;
+        let encoder = self.drawing.encoder(&model.directory, model.dtype, device)?;
+        let (conditioning, unconditional) = self.drawing.texts(&encoder, &prompts, context.progress)?;
         let scorer = ModelDirectory::open(context.file("delta-clip.scorer"))?;
         Ok(Studio {
-            parameters: self,
-            conditioning: encoder.encode(&prompts)?,
-            unconditional: encoder.unconditional(&self.negative_prompt, prompts.len())?,
+            drawing: &self.drawing,
+            conditioning,
+            unconditional,
             prompts,
+            latent: self.drawing.latent(&model.directory)?,
             schedule: NoiseSchedule::from_config(&model.directory.scheduler_config()?)?,
-            vae: model.directory.vae(model.dtype, device)?.tiled(self.vae_tile),
+            vae: self.drawing.vae(&model.directory, model.dtype, device)?,
             scorer: scorer.scorer(candle_core::DType::F32, device)?,
         })
     }
@@ -107,8 +80,9 @@ impl DeltaClip {
 
 /// Everything for pictures but the U-Net.
 pub(super) struct Studio<'a> {
-    parameters: &'a DeltaClip,
+    drawing: &'a Drawing,
     prompts: Vec<String>,
+    latent: [usize; 3],
     conditioning: Conditioning,
     unconditional: Conditioning,
     schedule: NoiseSchedule,
@@ -124,25 +98,18 @@ impl Studio<'_> {
     }
 
     fn clip_score(&self, unet: &UNet, judge: &Judge<'_>, context: &Context<'_>) -> Result<f64, MetricError> {
-        let (height, width) = unet.config().sample_size;
         let gallery = Gallery {
             vae: &self.vae,
             conditioning: &self.conditioning,
             unconditional: Some(&self.unconditional),
-            latent: [unet.config().in_channels, height, width],
-            batch: self.parameters.batch,
+            latent: self.latent,
+            batch: self.drawing.batch,
             random: &context.random,
         };
-        let generator = Generator {
-            unet,
-            schedule: &self.schedule,
-            sampler: sample::find(&self.parameters.sampler)?,
-            steps: self.parameters.steps,
-            guidance_scale: self.parameters.guidance_scale,
-        };
+        let generator = self.drawing.generator(unet, &self.schedule);
         let mut pictures = Vec::with_capacity(self.prompts.len());
         let indices: Vec<usize> = (0..self.prompts.len()).collect();
-        for batch in indices.chunks(self.parameters.batch) {
+        for batch in indices.chunks(self.drawing.batch) {
             let observe = &mut |_: sample::Visit<'_>| Ok(context.interrupt.check()?);
             pictures.extend(gallery.draw_batch(&generator, batch, observe)?);
         }

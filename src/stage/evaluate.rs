@@ -9,13 +9,12 @@ use serde::Deserialize;
 use super::model::Model;
 use super::named::Named;
 use super::score::points;
-use super::{BadValue, Context, FileInput, Input, Stage, StageError, StageInfo};
+use super::{BadValue, Context, Drawing, FileInput, Input, Stage, StageError, StageInfo};
 use crate::base::{ArtefactKind, Manifest, StageId, UnitId};
-use crate::data::{Encoder, prompts};
+use crate::data::prompts;
 use crate::metric::{self, Baseline, Candidate, Evaluation, Fill, Metric};
 use crate::model::ModelDirectory;
-use crate::model::vae::TileSide;
-use crate::sample::{self, NoiseSchedule};
+use crate::sample::NoiseSchedule;
 use crate::score::{Limits, Work, joint_losses};
 use crate::select::{SelectError, Selection};
 
@@ -46,24 +45,9 @@ pub(super) struct Evaluate {
     points: Option<StageId>,
     /// A stage with a selection: its joint loss and that of its baselines are measured on `points`.
     selection: Option<StageId>,
-    /// The sampler (`laptop-diff list samplers`). Default `dpm-solver++-2m`.
-    #[serde(default = "super::defaults::sampler")]
-    sampler: String,
-    /// Steps of the sampler per picture. Default 25, BK-SDM's protocol.
-    #[serde(default = "super::defaults::steps")]
-    steps: usize,
-    /// Guidance; up to 1 there is none, at half the cost. Default 7.5, Stable Diffusion's.
-    #[serde(default = "super::defaults::guidance_scale")]
-    guidance_scale: f64,
-    /// What guidance goes away from. Default: no text.
+    /// How pictures are drawn.
     #[serde(default)]
-    negative_prompt: String,
-    /// Decodes pictures by overlapping tiles of this many latent pixels a side, which saves memory and changes pictures a
-    /// little. Default: whole.
-    vae_tile: Option<TileSide>,
-    /// Pictures drawn together: as memory allows. Default 16.
-    #[serde(default = "super::defaults::batch")]
-    batch: usize,
+    drawing: Drawing,
 }
 
 fn default_teacher() -> String {
@@ -95,13 +79,8 @@ impl Stage for Evaluate {
             .field("models", names.join(" "))
             .field("teacher", &self.teacher)
             .field("metrics", self.metrics.join(" "))
-            .field("pictures", self.pictures)
-            .field("sampler", &self.sampler)
-            .field("steps", self.steps)
-            .float("guidance-scale", self.guidance_scale)
-            .field("negative-prompt", &self.negative_prompt)
-            .field("vae-tile", super::defaults::tile_text(self.vae_tile))
-            .field("batch", self.batch);
+            .field("pictures", self.pictures);
+        self.drawing.describe(manifest, "drawing");
         for (attribute, words) in &self.attributes {
             manifest.field(&format!("attributes.{attribute}"), words.join(" "));
         }
@@ -131,10 +110,8 @@ impl Stage for Evaluate {
 
     fn check(&self) -> Result<(), BadValue> {
         let bad = |name, message: String| Err(BadValue::new(name, message));
-        for (name, value) in [("pictures", self.pictures), ("steps", self.steps), ("batch", self.batch)] {
-            if value == 0 {
-                return bad(name, format!("`{name}` is 0; it must be at least 1"));
-            }
+        if self.pictures == 0 {
+            return bad("pictures", "`pictures` is 0; it must be at least 1".to_owned());
         }
         if !self.models.iter().any(|(name, _)| name == self.teacher) {
             let names: Vec<_> = self.models.iter().map(|(name, _)| name).collect();
@@ -150,7 +127,7 @@ impl Stage for Evaluate {
             );
         }
         self.metrics()?;
-        sample::find(&self.sampler).map(drop).map_err(|error| BadValue::new("sampler", error.to_string()))
+        self.drawing.check(|field| format!("drawing.{field}"))
     }
 
     fn run(&self, context: &Context<'_>) -> Result<(), StageError> {
@@ -175,13 +152,10 @@ impl Stage for Evaluate {
             Some(_) => prompts::read(context.file("captions"))?,
             None => Vec::new(),
         };
-        let encoder = Encoder::open(&teacher.directory, teacher.dtype, device)?;
-        let read = prompts.iter().chain([&self.negative_prompt]).map(String::as_str);
-        encoder.note_truncated(read, context.progress)?;
-        let conditioning = encoder.encode(&prompts)?;
-        let unconditional = encoder.unconditional(&self.negative_prompt, prompts.len())?;
+        let encoder = self.drawing.encoder(&teacher.directory, teacher.dtype, device)?;
+        let (conditioning, unconditional) = self.drawing.texts(&encoder, &prompts, context.progress)?;
         let schedule = NoiseSchedule::from_config(&teacher.directory.scheduler_config()?)?;
-        let vae = teacher.directory.vae(teacher.dtype, device)?.tiled(self.vae_tile);
+        let vae = self.drawing.vae(&teacher.directory, teacher.dtype, device)?;
         let scorer = match &self.scorer {
             Some(_) => {
                 Some(ModelDirectory::open(context.file("scorer"))?.scorer(candle_core::DType::F32, device)?)
@@ -202,9 +176,10 @@ impl Stage for Evaluate {
             teacher: &self.teacher,
             metrics: &metrics,
             schedule: &schedule,
-            sampler: sample::find(&self.sampler)?,
-            steps: self.steps,
-            guidance_scale: self.guidance_scale,
+            sampler: self.drawing.sampler(),
+            steps: self.drawing.steps,
+            guidance_scale: self.drawing.guidance_scale,
+            latent: self.drawing.latent(&teacher.directory)?,
             vae: Some(&vae),
             scorer: scorer.as_ref(),
             prompts: &prompts,
@@ -213,7 +188,7 @@ impl Stage for Evaluate {
             captions: &captions,
             attributes: &self.attributes,
             points: held_out.as_ref(),
-            batch: self.batch,
+            batch: self.drawing.batch,
             random: &context.random,
         };
         let keep = |index: usize, fill: &Fill<'_>| {

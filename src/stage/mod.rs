@@ -3,9 +3,9 @@
 
 mod budgets;
 mod calibrate;
-pub mod defaults;
 mod delta_clip;
 mod distill;
+mod drawing;
 mod error;
 mod evaluate;
 mod export;
@@ -17,6 +17,7 @@ mod prune;
 mod resolved_file;
 mod score;
 mod select;
+mod size;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -28,9 +29,11 @@ use crate::backend::Random;
 use crate::base::names::{self, UnknownName};
 use crate::base::{Artefact, ArtefactKind, Interrupt, Manifest, Progress, StageId};
 
+pub use drawing::{DEFAULT_SAMPLER, Drawing};
 pub use error::StageError;
 pub use evaluate::SELECTED;
 pub use resolved_file::{Contents, ResolvedFile};
+pub use size::PictureSize;
 
 /// A stage with its parameters, as a pipeline file states it.
 pub trait Stage: Send + Sync {

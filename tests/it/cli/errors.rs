@@ -18,7 +18,7 @@ stages:
     with: { model: '{nano}' }
   - id: points
     use: calibrate
-    with: { model: teacher, prompts: prompts.txt, samples: 1, steps: 1, guidance-scale: 1 }
+    with: { model: teacher, prompts: prompts.txt, samples: 1, drawing: { steps: 1, guidance-scale: 1 } }
   - id: scores
     use: score
     with: { model: teacher, calibration: points, criteria: [magnitude], additivity-sets: 0 }
@@ -100,6 +100,7 @@ fn a_wrong_pipeline_is_underlined_and_leaves_no_cache() {
         ),
         ("ratio: 0.5", "ratio: 1.5", 3, &["pipeline::bad_value", "small.yaml:16:58", "above 0 and below 1"]),
         ("ratio: 0.5", "ratio: half", 3, &["pipeline::wrong_type", "small.yaml:16:58", "a number"]),
+        ("steps: 1", "steps: 0", 3, &["pipeline::bad_value", "small.yaml:10:81", "`drawing.steps` is 0"]),
         ("ratio: 0.5", "ratio: 0.5, solver: knapsak", 3, &["pipeline::bad_value", "knapsack"]),
         (
             "criteria: [magnitude]",

@@ -79,6 +79,8 @@ fn what_cannot_be_is_an_error_with_its_code() {
         (["--size", "30x64"], 2, "multiples of 4"),
         (["--vae-tile", "6"], 2, "multiple of 4"),
         (["--steps", "5000"], 4, "5000 steps"),
+        (["--steps", "0"], 2, "`--steps` is 0"),
+        (["--guidance", "nan"], 2, "`--guidance` is NaN"),
     ] {
         let output = draw(&sandbox, "out", &options);
         expect_code(&output, code);

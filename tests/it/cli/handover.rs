@@ -18,14 +18,14 @@ format: 1
 name: tiny
 stages:
   - { id: teacher, use: load, with: { model: model } }
-  - { id: points, use: calibrate, with: { model: teacher, prompts: prompts.txt, samples: 4, steps: 4, points-per-trajectory: 2, guidance-scale: 1 } }
+  - { id: points, use: calibrate, with: { model: teacher, prompts: prompts.txt, samples: 4, drawing: { steps: 4, guidance-scale: 1 }, points-per-trajectory: 2 } }
   - { id: scores, use: score, with: { model: teacher, calibration: points, additivity-sets: 0 } }
   - { id: selection, use: select, with: { scores: scores, layout: bk-sdm-tiny } }
   - { id: student, use: prune, with: { model: teacher, selection: selection } }
   - { id: retrained, use: distill, with: { teacher: teacher, student: student, data: points, training: { steps: 3, batch-size: 2 } } }
   - id: result
     use: evaluate
-    with: { models: { teacher: teacher, pruned: student, retrained: retrained }, metrics: [output-loss, parameters], points: points, prompts: prompts.txt, pictures: 1, steps: 2, guidance-scale: 1 }
+    with: { models: { teacher: teacher, pruned: student, retrained: retrained }, metrics: [output-loss, parameters], points: points, prompts: prompts.txt, pictures: 1, drawing: { steps: 2, guidance-scale: 1 } }
   - { id: single, use: export, with: { model: retrained, to: comfyui, allow-unrecognised: true } }
   - { id: folder, use: export, with: { model: retrained, to: diffusers } }
 ";

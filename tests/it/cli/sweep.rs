@@ -16,13 +16,13 @@ name: small
 seed: 1
 stages:
   - { id: teacher, use: load, with: { model: '{nano}' } }
-  - { id: points, use: calibrate, with: { model: teacher, prompts: prompts.txt, samples: 2, steps: 1, guidance-scale: 1 } }
+  - { id: points, use: calibrate, with: { model: teacher, prompts: prompts.txt, samples: 2, drawing: { steps: 1, guidance-scale: 1 } } }
   - { id: scores, use: score, with: { model: teacher, calibration: points, criteria: [magnitude, random], additivity-sets: 0 } }
   - { id: selection, use: select, with: { scores: scores, criterion: magnitude, ratio: 0.5 } }
   - { id: student, use: prune, with: { model: teacher, selection: selection } }
   - id: result
     use: evaluate
-    with: { models: { teacher: teacher, pruned: student }, metrics: [output-loss, clip-score], prompts: prompts.txt, points: points, scorer: '{nano}/scorer', steps: 1, guidance-scale: 1 }
+    with: { models: { teacher: teacher, pruned: student }, metrics: [output-loss, clip-score], prompts: prompts.txt, points: points, scorer: '{nano}/scorer', drawing: { steps: 1, guidance-scale: 1 } }
 ";
 
 /// A sandbox with the pipeline and this `sweep:` in `small.yaml`.

@@ -13,8 +13,7 @@ const KNOBS: &[(&str, &str, &str)] = &[
     (
         "calibrate",
         "{ model: m, prompts: p, pictures: p, file: f }",
-        "{ samples: 3, points-per-trajectory: 2, sampler: euler, steps: 3, guidance-scale: 1, \
-           negative-prompt: blurry, vae-tile: 8, batch: 3 }",
+        "{ samples: 3, points-per-trajectory: 2, drawing: { steps: 3 } }",
     ),
     (
         "score",
@@ -38,7 +37,7 @@ const KNOBS: &[(&str, &str, &str)] = &[
         "evaluate",
         "{ models: { teacher: t }, metrics: [macs], prompts: p, scorer: s, captions: c, points: h, selection: p }",
         "{ models: { other: t }, teacher: other, metrics: [parameters], pictures: 3, attributes: { shape: [ring] }, \
-           sampler: euler, steps: 3, guidance-scale: 1, negative-prompt: blurry, vae-tile: 8, batch: 3 }",
+           drawing: { steps: 3 } }",
     ),
 ];
 
@@ -92,6 +91,35 @@ fn every_parameter_enters_the_key() {
 }
 
 #[test]
+fn every_parameter_of_drawing_enters_the_key() {
+    let others = mapping(
+        "{ sampler: euler, steps: 3, guidance-scale: 1, negative-prompt: blurry, size: 8x8, vae-tile: 8, batch: 3 }",
+    );
+    for (stage, least) in [
+        ("calibrate", "{ model: m, prompts: p, drawing: {} }"),
+        ("evaluate", "{ models: { teacher: t }, metrics: [macs], prompts: p, drawing: {} }"),
+        (
+            "score",
+            "{ model: m, calibration: c, criteria: [delta-clip], delta-clip: { scorer: s, prompts: p, drawing: {} } }",
+        ),
+    ] {
+        let least = mapping(least);
+        for (name, value) in &others {
+            let mut changed = least.clone();
+            let block = match stage {
+                "score" => &mut changed["delta-clip"]["drawing"],
+                _ => &mut changed["drawing"],
+            };
+            block.as_mapping_mut().expect("a block").insert(name.clone(), value.clone());
+            assert_ne!(key(&*parse(stage, &least)), key(&*parse(stage, &changed)), "{name:?} of `{stage}`");
+        }
+    }
+    let schema = serde_json::to_value(schemars::schema_for!(stage::Drawing)).expect("a schema is JSON");
+    let properties = schema["properties"].as_object().expect("it has parameters");
+    assert!(properties.keys().all(|name| others.contains_key(name.as_str())), "{properties:?}");
+}
+
+#[test]
 fn stating_a_default_changes_nothing() {
     for (name, least, default) in [
         ("load", "{ model: m }", "{ model: m, dtype: f32 }"),
@@ -134,10 +162,7 @@ fn what_only_a_criterion_reads_enters_the_key_with_it() {
     for (criterion, others) in [
         ("timestep-weighted", "{ weighting: clean-latents }"),
         ("diff-pruning", "{ threshold: 0.05 }"),
-        (
-            "delta-clip",
-            "{ pictures: 3, sampler: euler, steps: 3, guidance-scale: 1, negative-prompt: blurry, vae-tile: 8, batch: 3 }",
-        ),
+        ("delta-clip", "{ pictures: 3, drawing: { steps: 3 } }"),
     ] {
         for (name, value) in &mapping(others) {
             for (asked, matters) in [(criterion, true), ("random", false)] {

@@ -407,7 +407,7 @@ name: clip
 seed: 7
 stages:
   - { id: teacher, use: load, with: { model: '{nano}' } }
-  - { id: points, use: calibrate, with: { model: teacher, prompts: '{nano}/prompts/calibration.txt', samples: 2, steps: 2 } }
+  - { id: points, use: calibrate, with: { model: teacher, prompts: '{nano}/prompts/calibration.txt', samples: 2, drawing: { steps: 2 } } }
   - id: scores
     use: score
     with:
@@ -419,10 +419,7 @@ stages:
         scorer: '{nano}/scorer'
         prompts: '{nano}/prompts/evaluation.txt'
         pictures: 3
-        sampler: euler
-        steps: 2
-        guidance-scale: 2
-        batch: 2
+        drawing: { sampler: euler, steps: 2, guidance-scale: 2, batch: 2 }
 ",
     );
     expect_code(&sandbox.run(&["run", "clip.yaml"]), 0);
@@ -487,8 +484,8 @@ fn what_the_stage_lacks_is_said_with_its_place() {
         ("criteria: [diff-pruning], diff-pruning: { threshold: 1 }", "`threshold` is 1"),
         ("timestep-weighted: { weighting: snr }", "`snr` is not a value"),
         ("criteria: [tailor]", "taylor"),
-        ("delta-clip: { scorer: s, prompts: p, steps: 0 }", "`delta-clip.steps` is 0"),
-        ("delta-clip: { scorer: s, prompts: p, sampler: eular }", "called `eular`"),
+        ("delta-clip: { scorer: s, prompts: p, drawing: { steps: 0 } }", "`delta-clip.drawing.steps` is 0"),
+        ("delta-clip: { scorer: s, prompts: p, drawing: { sampler: eular } }", "did you mean `euler`"),
     ] {
         let text = format!(
             "format: 1\nname: wrong\nseed: 1\nstages:\n  - {{ id: scores, use: score, with: {{ model: m, calibration: c, {parameters} }} }}\n"

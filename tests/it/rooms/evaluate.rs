@@ -96,6 +96,7 @@ fn points_lie_on_trajectories_and_survive_an_interruption() -> Fallible {
     let prompts = prompts(3)?;
     let trajectories = Trajectories {
         generator: nano.generator(2.0),
+        latent: [4, 16, 16],
         encoder: &nano.encoder,
         prompts: &prompts,
         negative_prompt: "",
@@ -188,6 +189,7 @@ fn evaluate(
         sampler: sample::find("dpm-solver++-2m")?,
         steps: 4,
         guidance_scale: 3.0,
+        latent: [4, 16, 16],
         vae: Some(&nano.vae),
         scorer: Some(&nano.scorer),
         prompts: &prompts,

@@ -1,0 +1,211 @@
+//! The `drawing:` block: how pictures and sampling trajectories are drawn, the same parameters wherever a stage draws.
+//! `laptop-diff generate` fills the same struct from its flags, so that both are checked once.
+
+use candle_core::{DType, Device};
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer};
+
+use super::size::PictureSize;
+use super::{BadValue, StageError};
+use crate::base::names::{self, UnknownName};
+use crate::base::{Manifest, Progress};
+use crate::data::Encoder;
+use crate::model::ModelDirectory;
+use crate::model::unet::{Conditioning, UNet};
+use crate::model::vae::{AutoencoderKl, TileSide};
+use crate::sample::{Generator, NoiseSchedule, SAMPLERS, Sampler};
+
+/// The sampler where nothing else is said: good from about 20 steps, and deterministic.
+pub const DEFAULT_SAMPLER: &str = "dpm-solver++-2m";
+
+/// `drawing:`: how pictures, or the trajectories towards them, are drawn.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Drawing {
+    /// The sampler (`laptop-diff list samplers`). Default `dpm-solver++-2m`; in `calibrate`, `ddim`.
+    pub sampler: Option<String>,
+    /// Steps of the sampler. Default 25, as in BK-SDM's protocol.
+    pub steps: usize,
+    /// Guidance scale; values up to 1 disable guidance, at half the cost. Default 7.5, Stable Diffusion's.
+    pub guidance_scale: f64,
+    /// Negative prompt. Default: the empty prompt.
+    pub negative_prompt: String,
+    /// Width and height of the pictures in pixels, such as `512x768`. Default: the size that the U-Net was trained for.
+    pub size: Option<PictureSize>,
+    /// Runs the autoencoder on overlapping tiles with this many latent pixels a side, which saves memory and changes
+    /// the result slightly. Default: the whole picture at once.
+    pub vae_tile: Option<TileSide>,
+    /// Samples drawn together, as memory allows. Default 16.
+    pub batch: usize,
+}
+
+impl Default for Drawing {
+    fn default() -> Self {
+        Self {
+            sampler: None,
+            // BK-SDM's protocol (Kim et al. 2024).
+            steps: 25,
+            // Stable Diffusion's.
+            guidance_scale: 7.5,
+            negative_prompt: String::new(),
+            size: None,
+            vae_tile: None,
+            // Enough to keep a small machine busy, little enough for its memory.
+            batch: 16,
+        }
+    }
+}
+
+impl Drawing {
+    /// The default of stages that take points from trajectories: `ddim`, whose steps are spread evenly.
+    pub(super) fn along_trajectories() -> Self {
+        Self { sampler: Some("ddim".to_owned()), ..Self::default() }
+    }
+
+    /// For `deserialize_with`: a block whose sampler is that of [`Drawing::along_trajectories`] unless it names one.
+    pub(super) fn deserialize_along_trajectories<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Self, D::Error> {
+        let given = Self::deserialize(deserializer)?;
+        Ok(Self { sampler: given.sampler.or(Self::along_trajectories().sampler), ..given })
+    }
+
+    /// Adds every field, its name after `block`, which is the block's path in the stage: `drawing`.
+    pub(super) fn describe(&self, manifest: &mut Manifest, block: &str) {
+        let text = |value: Option<String>, none: &str| value.unwrap_or_else(|| none.to_owned());
+        manifest
+            .field(&format!("{block}.sampler"), self.sampler_name())
+            .field(&format!("{block}.steps"), self.steps)
+            .float(&format!("{block}.guidance-scale"), self.guidance_scale)
+            .field(&format!("{block}.negative-prompt"), &self.negative_prompt)
+            .field(&format!("{block}.size"), text(self.size.map(|size| size.to_string()), "as trained"))
+            .field(&format!("{block}.vae-tile"), text(self.vae_tile.map(|side| side.to_string()), "whole"))
+            .field(&format!("{block}.batch"), self.batch);
+    }
+
+    /// What is wrong with the values. `name` gives a field's name where the user wrote it: `drawing.steps`, `--steps`.
+    pub fn check(&self, name: impl Fn(&str) -> String) -> Result<(), BadValue> {
+        for (field, value) in [("steps", self.steps), ("batch", self.batch)] {
+            if value == 0 {
+                let name = name(field);
+                return Err(BadValue::new(&name, format!("`{name}` is 0; it must be at least 1")));
+            }
+        }
+        if !self.guidance_scale.is_finite() {
+            let (name, found) = (name("guidance-scale"), self.guidance_scale);
+            let message = format!("`{name}` is {found}; it must be a finite number");
+            return Err(BadValue::new(name, message));
+        }
+        self.find_sampler().map(drop).map_err(|error| BadValue::unknown(name("sampler"), &error))
+    }
+
+    fn sampler_name(&self) -> &str {
+        self.sampler.as_deref().unwrap_or(DEFAULT_SAMPLER)
+    }
+
+    fn find_sampler(&self) -> Result<&'static dyn Sampler, UnknownName> {
+        names::find("sampler", SAMPLERS, |sampler| sampler.name(), self.sampler_name()).copied()
+    }
+
+    /// The sampler; [`Drawing::check`] comes first.
+    pub fn sampler(&self) -> &'static dyn Sampler {
+        self.find_sampler().unwrap_or_else(|_| panic!("BUG: the name of the sampler was not checked"))
+    }
+
+    /// A U-Net with these parameters.
+    pub fn generator<'a>(&self, unet: &'a UNet, schedule: &'a NoiseSchedule) -> Generator<'a> {
+        Generator {
+            unet,
+            schedule,
+            sampler: self.sampler(),
+            steps: self.steps,
+            guidance_scale: self.guidance_scale,
+        }
+    }
+
+    /// Channels, height and width of the latents that a model's U-Net draws.
+    pub fn latent(&self, directory: &ModelDirectory) -> Result<[usize; 3], StageError> {
+        let unet = directory.unet_config()?;
+        let (height, width) = match self.size {
+            None => unet.sample_size,
+            Some(size) => {
+                size.in_latents(directory.vae_config()?.downscale()).map_err(StageError::pipeline)?
+            }
+        };
+        Ok([unet.in_channels, height, width])
+    }
+
+    /// The model's text side, for pictures of this size.
+    pub fn encoder(
+        &self,
+        directory: &ModelDirectory,
+        dtype: DType,
+        device: &Device,
+    ) -> Result<Encoder, StageError> {
+        let encoder = Encoder::open(directory, dtype, device)?;
+        Ok(match self.size {
+            None => encoder,
+            Some(size) => encoder.sized((size.height, size.width)),
+        })
+    }
+
+    /// The model's autoencoder, tiled as asked.
+    pub fn vae(
+        &self,
+        directory: &ModelDirectory,
+        dtype: DType,
+        device: &Device,
+    ) -> Result<AutoencoderKl, StageError> {
+        Ok(directory.vae(dtype, device)?.tiled(self.vae_tile))
+    }
+
+    /// The conditioning of each prompt, and as many times that of the negative prompt. Prompts that are too long are noted.
+    pub fn texts(
+        &self,
+        encoder: &Encoder,
+        prompts: &[String],
+        progress: &dyn Progress,
+    ) -> Result<(Conditioning, Conditioning), StageError> {
+        encoder
+            .note_truncated(prompts.iter().chain([&self.negative_prompt]).map(String::as_str), progress)?;
+        Ok((encoder.encode(prompts)?, encoder.unconditional(&self.negative_prompt, prompts.len())?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bad(text: &str) -> BadValue {
+        let drawing: Drawing = serde_yaml::from_str(text).expect("the types are right");
+        drawing.check(|field| format!("drawing.{field}")).expect_err("the value is bad")
+    }
+
+    #[test]
+    fn bad_values_are_named_with_their_block() {
+        for (text, name, words) in [
+            ("steps: 0", "drawing.steps", "`drawing.steps` is 0"),
+            ("batch: 0", "drawing.batch", "at least 1"),
+            ("guidance-scale: .nan", "drawing.guidance-scale", "is NaN; it must be a finite number"),
+            ("guidance-scale: .inf", "drawing.guidance-scale", "is inf"),
+            ("sampler: eular", "drawing.sampler", "unknown sampler `eular`"),
+        ] {
+            let found = bad(text);
+            assert_eq!(found.name, name);
+            assert!(found.message.contains(words), "{words:?} is not in {:?}", found.message);
+        }
+        assert!(bad("sampler: eular").help.is_some_and(|help| help.contains("did you mean `euler`")));
+    }
+
+    #[test]
+    fn a_block_for_trajectories_keeps_the_sampler_that_it_names() -> Result<(), serde_yaml::Error> {
+        let read = |text| {
+            Drawing::deserialize_along_trajectories(serde_yaml::Deserializer::from_str(text))
+                .map(|drawing| drawing.sampler_name().to_owned())
+        };
+        assert_eq!(read("{ steps: 3 }")?, "ddim");
+        assert_eq!(read("{ sampler: euler }")?, "euler");
+        assert_eq!(Drawing::default().sampler_name(), DEFAULT_SAMPLER);
+        Ok(())
+    }
+}

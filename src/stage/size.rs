@@ -1,0 +1,93 @@
+//! The size of a picture, as people write it: `512x768`.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::str::FromStr;
+
+use miette::Diagnostic;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::Deserialize;
+
+/// Width and height in pixels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct PictureSize {
+    /// In pixels.
+    pub width: usize,
+    /// In pixels.
+    pub height: usize,
+}
+
+/// A size that a model cannot draw.
+#[derive(Debug, thiserror::Error, Diagnostic)]
+#[error("the size is {found}; both sides must be multiples of {factor}")]
+#[diagnostic(
+    code(drawing::size),
+    help("leave `size` out to draw at the size that the U-Net was trained for")
+)]
+pub(super) struct SizeError {
+    found: PictureSize,
+    factor: usize,
+}
+
+impl PictureSize {
+    /// Height and width of the latents, for an autoencoder that makes pictures `factor` times smaller.
+    pub(super) fn in_latents(self, factor: usize) -> Result<(usize, usize), SizeError> {
+        let fits = |side: usize| side > 0 && side.is_multiple_of(factor);
+        match fits(self.width) && fits(self.height) {
+            true => Ok((self.height / factor, self.width / factor)),
+            false => Err(SizeError { found: self, factor }),
+        }
+    }
+}
+
+impl FromStr for PictureSize {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let sides = text.split_once('x').and_then(|(width, height)| {
+            Some(Self { width: width.parse().ok()?, height: height.parse().ok()? })
+        });
+        sides.ok_or_else(|| "give width and height in pixels, such as 512x768".to_owned())
+    }
+}
+
+impl TryFrom<String> for PictureSize {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl fmt::Display for PictureSize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}x{}", self.width, self.height)
+    }
+}
+
+impl JsonSchema for PictureSize {
+    fn schema_name() -> Cow<'static, str> {
+        "PictureSize".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "pattern": "^[0-9]+x[0-9]+$" })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sides_must_be_whole_in_latents() {
+        let size: PictureSize = "512x768".parse().expect("a size");
+        assert_eq!(size.in_latents(8).ok(), Some((96, 64)));
+        assert!(size.in_latents(7).is_err());
+        assert!("0x8".parse::<PictureSize>().is_ok_and(|size| size.in_latents(8).is_err()));
+        for text in ["512", "x512", "512x", "512X768", "-8x8"] {
+            assert!(text.parse::<PictureSize>().is_err(), "{text}");
+        }
+    }
+}
