@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::error::CliError;
 use super::output::{print, print_json, table};
 use crate::base::{UnitId, units};
-use crate::model::unet::{Granularity, UnitKind};
+use crate::model::network::{Granularity, UnitKind};
 use crate::model::{Checkpoint, ModelDirectory};
 
 /// List the removable units of a model's U-Net with their parameters and multiply-accumulates

@@ -8,7 +8,7 @@ use miette::{Diagnostic, LabeledSpan, SourceCode, SourceSpan};
 use super::source_text::{Place, SourceText};
 use super::yaml;
 use crate::base::{ArtefactKind, names};
-use crate::model::hub::HubError;
+use crate::model::files::hub::HubError;
 
 /// A problem and where it stands.
 #[derive(Debug, thiserror::Error)]

@@ -23,7 +23,7 @@ use super::source_text::{Place, SourceText};
 use super::sweep::{Axis, Branch, Sweep};
 use super::{document, yaml};
 use crate::base::StageId;
-use crate::model::hub;
+use crate::model::files::hub;
 use crate::stage::{ResolvedFile, Stage};
 
 /// The version of the pipeline format that this program reads.

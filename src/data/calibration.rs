@@ -10,7 +10,7 @@ use candle_core::{DType, Device, Tensor};
 
 use super::DataError;
 use crate::base::files;
-use crate::model::unet::Conditioning;
+use crate::model::network::Conditioning;
 
 /// The file of the points in a calibration artefact.
 pub const FILE: &str = "calibration.safetensors";

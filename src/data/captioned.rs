@@ -8,7 +8,7 @@ use rand::RngExt;
 use super::{Calibration, DataError, Encoder, Points, pictures, spread};
 use crate::backend::Random;
 use crate::base::{Interrupt, Progress};
-use crate::model::unet::Conditioning;
+use crate::model::network::Conditioning;
 use crate::model::vae::AutoencoderKl;
 use crate::sample::NoiseSchedule;
 

@@ -6,7 +6,7 @@ use miette::Diagnostic;
 
 use crate::base::Interrupted;
 use crate::model::ModelError;
-use crate::model::tokenizer::TokenizerError;
+use crate::model::clip::TokenizerError;
 use crate::sample::SampleError;
 
 /// Data that cannot be used.

@@ -8,8 +8,8 @@ use candle_core::{DType, Device, Tensor};
 use super::DataError;
 use crate::base::{Progress, files};
 use crate::model::clip::ClipTextModel;
-use crate::model::tokenizer::{ClipTokenizer, Tokens};
-use crate::model::unet::Conditioning;
+use crate::model::clip::{ClipTokenizer, Tokens};
+use crate::model::network::Conditioning;
 use crate::model::{ModelDirectory, Part};
 
 /// Prompts that go through a text encoder together; more would only hold more memory.

@@ -12,7 +12,7 @@ use candle_core::{DType, Tensor};
 use super::{Calibration, DataError, Encoder, Points, spread};
 use crate::backend::Random;
 use crate::base::{Interrupt, Progress};
-use crate::model::unet::Conditioning;
+use crate::model::network::Conditioning;
 use crate::sample::{self, Generator, Leg, Noise, Visit};
 
 /// How points are taken.

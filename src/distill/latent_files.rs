@@ -12,7 +12,7 @@ use safetensors::{Dtype, SafeTensors};
 use super::error::DistillError;
 use super::latents::{LatentBatch, LatentSource};
 use super::tensors;
-use crate::model::unet::Conditioning;
+use crate::model::network::Conditioning;
 use crate::sample::NoiseSchedule;
 
 /// Rows in memory-mapped safetensors files: one file, or a folder of shards in the order of their names.

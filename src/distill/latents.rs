@@ -3,7 +3,7 @@
 use candle_core::{Device, Tensor};
 
 use super::error::DistillError;
-use crate::model::unet::Conditioning;
+use crate::model::network::Conditioning;
 
 /// Clean latents and what they show.
 #[derive(Clone, Debug)]

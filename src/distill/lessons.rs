@@ -15,7 +15,8 @@ use super::latents::LatentSource;
 use super::losses::Answer;
 use super::parameters::{DistillParameters, FeatureTaps};
 use crate::backend::Random;
-use crate::model::unet::{Conditioning, UNet, UNetConfig};
+use crate::model::network::Conditioning;
+use crate::model::unet::{UNet, UNetConfig};
 use crate::sample::NoiseSchedule;
 
 /// One piece of a batch with the teacher's answer to it.

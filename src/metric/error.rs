@@ -8,7 +8,7 @@ use super::{METRICS, Need};
 use crate::base::Interrupted;
 use crate::data::DataError;
 use crate::model::ModelError;
-use crate::model::tokenizer::TokenizerError;
+use crate::model::clip::TokenizerError;
 use crate::sample::SampleError;
 
 /// An evaluation that cannot be as asked.

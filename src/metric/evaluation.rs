@@ -14,7 +14,8 @@ use super::{
 use crate::backend::Random;
 use crate::base::{Interrupt, Progress};
 use crate::data::Calibration;
-use crate::model::unet::{Conditioning, UNet};
+use crate::model::network::Conditioning;
+use crate::model::unet::UNet;
 use crate::model::vae::AutoencoderKl;
 use crate::model::{ModelError, Scorer};
 use crate::sample::{NoiseSchedule, Sampler};

@@ -6,7 +6,8 @@ use candle_core::{DType, Tensor};
 
 use super::{Judge, MetricError, Need};
 use crate::data::Calibration;
-use crate::model::unet::{Conditioning, UNet};
+use crate::model::network::Conditioning;
+use crate::model::unet::UNet;
 
 /// The same for every model.
 pub struct Exam<'a> {

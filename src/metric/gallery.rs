@@ -12,7 +12,7 @@ use super::MetricError;
 use crate::backend::Random;
 use crate::base::{Interrupt, files};
 use crate::data::pictures;
-use crate::model::unet::Conditioning;
+use crate::model::network::Conditioning;
 use crate::model::vae::AutoencoderKl;
 use crate::sample::{Generator, Noise, Visit};
 

@@ -1,21 +1,17 @@
-//! Models as they lie on disk and as lists of steps: U-Nets, text encoders, autoencoders.
+//! Models as files and as lists of steps: U-Nets, text encoders, autoencoders.
 
+mod blocks;
+pub mod checkpoint;
 pub mod clip;
-pub mod contents;
-pub mod directory;
-pub mod hub;
-mod ledger;
-pub mod original;
-mod prediction;
-mod resnet;
-pub mod tokenizer;
+mod error;
+pub mod files;
+pub mod network;
 pub mod unet;
 pub mod vae;
-pub mod weights;
 
-pub use directory::{ModelDirectory, ModelError, Part, Scorer};
-pub use ledger::TensorEntry;
-pub use original::Checkpoint;
-pub use prediction::Prediction;
+pub use checkpoint::Checkpoint;
+pub use clip::Scorer;
+pub use error::ModelError;
+pub use files::{ModelDirectory, Part, TensorEntry, Weights, WeightsError};
+pub use network::{Conditioning, Prediction};
 pub use unet::{UNet, UNetConfig};
-pub use weights::Weights;

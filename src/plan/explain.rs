@@ -14,7 +14,7 @@ use crate::base::manifest::Change;
 use crate::base::{Digest, Manifest, StageId};
 use crate::cache::{Lookup, Store};
 use crate::config::Pipeline;
-use crate::model::hub::Pinned;
+use crate::model::files::hub::Pinned;
 use crate::stage::{Contents, ResolvedFile};
 
 /// What would become of one stage.

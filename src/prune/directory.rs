@@ -8,9 +8,9 @@ use serde_json::{Map, Value, json};
 
 use super::{Container, ExportError};
 use crate::base::files;
-use crate::model::original::Draft;
+use crate::model::files::original::Draft;
+use crate::model::files::weights::{self, Weights, WeightsError};
 use crate::model::unet::{Assembly, CLASS, Origin};
-use crate::model::weights::{self, Weights, WeightsError};
 use crate::model::{ModelDirectory, Part, TensorEntry};
 
 /// What diffusers runs to build a pruned network.

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use miette::Diagnostic;
 
 use crate::model::ModelError;
-use crate::model::unet::PruneError;
-use crate::model::weights::WeightsError;
+use crate::model::files::weights::WeightsError;
+use crate::model::network::PruneError;
 use crate::select::SelectError;
 
 /// A selection that cannot be applied, or a model that cannot be exported.

@@ -11,8 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::remap::{self, Remap};
 use super::{Container, ExportError, Format, check, directory, single_file};
 use crate::base::{UnitId, files};
-use crate::model::directory as model_directory;
-use crate::model::unet::Assembly;
+use crate::model::unet::{self, Assembly};
 use crate::model::{Checkpoint, ModelDirectory, Part, UNet, UNetConfig, Weights};
 
 /// What an artefact's folder has beside what was written.
@@ -183,7 +182,7 @@ pub fn remap_beside(file: &Path) -> PathBuf {
 /// The U-Net of a file whose shape is not one that can be told from the file alone.
 fn by_its_names(path: &Path, config: &UNetConfig) -> Result<UNet, ExportError> {
     let weights = Checkpoint::weights_of(path, config)?;
-    Ok(model_directory::unet(config.clone(), &weights, compute_dtype(&weights), &Device::Cpu)?)
+    Ok(unet::unet(config.clone(), &weights, compute_dtype(&weights), &Device::Cpu)?)
 }
 
 /// Weights are held as they are stored.

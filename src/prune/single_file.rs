@@ -8,12 +8,13 @@ use safetensors::{Dtype, View};
 
 use super::{ExportError, directory};
 use crate::base::files;
+use crate::model::checkpoint::{TextPlace, UNET, V_PREDICTION, VAE, text_places};
 use crate::model::clip::TextConfig;
-use crate::model::original::{
-    Draft, Pair, TextPlace, UNET, V_PREDICTION, VAE, text_names, text_places, vae_names,
-};
+use crate::model::clip::text_names;
+use crate::model::files::original::{Draft, Pair};
+use crate::model::files::weights::{self, Weights, WeightsError};
 use crate::model::unet::Assembly;
-use crate::model::weights::{self, Weights, WeightsError};
+use crate::model::vae::vae_names;
 use crate::model::{ModelDirectory, Part};
 
 /// Writes the file and says which parts came along.

@@ -9,7 +9,7 @@ use super::selections;
 use super::unet::{self, UnitBar};
 use crate::base::units;
 use crate::distill::HistoryLine;
-use crate::model::unet::UnitKind;
+use crate::model::network::UnitKind;
 use crate::prune::Export;
 use crate::score::{Additivity, MeasuredSet, Scores, additivity};
 use crate::select::Selection;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::base::{Digest, StageId, clock};
-use crate::model::hub::Pinned;
+use crate::model::files::hub::Pinned;
 
 /// The format of events as JSON. History: 1, the first. A new kind of event or a new field does not raise it.
 pub const EVENT_FORMAT: u32 = 1;

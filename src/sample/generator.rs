@@ -3,7 +3,8 @@
 use candle_core::{DType, Tensor};
 
 use super::{Noise, NoiseSchedule, Path, SampleError, Sampler, integrate};
-use crate::model::unet::{Conditioning, UNet};
+use crate::model::network::Conditioning;
+use crate::model::unet::UNet;
 
 /// Everything that decides what latents come from given noise and text.
 #[derive(Clone, Copy)]

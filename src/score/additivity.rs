@@ -12,7 +12,8 @@ use super::{ScoreError, Scores, Work, joint_losses};
 use crate::backend::Random;
 use crate::base::UnitId;
 use crate::data::Calibration;
-use crate::model::unet::{PruneError, UNet};
+use crate::model::network::PruneError;
+use crate::model::unet::UNet;
 
 /// Shares of the parameters that can go which the random sets reach in turn: from where losses surely add to where a model is
 /// mostly gone.

@@ -7,8 +7,8 @@ use miette::Diagnostic;
 use super::Need;
 use crate::base::{Interrupted, UnitId, units};
 use crate::model::ModelError;
-use crate::model::unet::PruneError;
-use crate::model::weights::WeightsError;
+use crate::model::files::weights::WeightsError;
+use crate::model::network::PruneError;
 use crate::sample::SampleError;
 
 /// Why there are no scores.

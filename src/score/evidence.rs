@@ -6,8 +6,8 @@ use super::{
 };
 use crate::backend::{Random, memory};
 use crate::data::Calibration;
+use crate::model::files::weights::Weights;
 use crate::model::unet::UNet;
-use crate::model::weights::Weights;
 use crate::sample::NoiseSchedule;
 
 /// The mean CLIP score of the pictures that a U-Net draws, of the same prompts and from the same noise for each.

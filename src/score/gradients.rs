@@ -14,9 +14,9 @@ use super::checkpoint::Sums;
 use super::{ScoreError, Task, Work};
 use crate::backend::threads;
 use crate::data::Calibration;
-use crate::model::directory;
+use crate::model::files::weights::Weights;
 use crate::model::unet::UNet;
-use crate::model::weights::Weights;
+use crate::model::unet::unet_trainable;
 use crate::nn::{self, accumulation_dtype, mean_square_difference};
 
 const LOSS: &str = "loss";
@@ -59,7 +59,7 @@ pub fn gradients(
     let (points, groups) = by_timestep(points)?;
     let device = points.sample.device();
     let (trainable, variables) =
-        directory::unet_trainable(unet.config().clone(), weights, accumulation_dtype(unet.dtype()), device)?;
+        unet_trainable(unet.config().clone(), weights, accumulation_dtype(unet.dtype()), device)?;
     let units: Vec<_> = unet.units().iter().map(|unit| &unit.id).collect();
     let what = format!("{:?} {units:?} {groups:?} {}", unet.config().removed_units, work.limits.points);
     let path = Sums::path(work.checkpoint, "gradients", &what);

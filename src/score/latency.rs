@@ -71,7 +71,7 @@ impl Latency {
         let with: Vec<_> = (0..steps).map(|step| median(passes.iter().map(|pass| pass.with[step]))).collect();
         let without: Vec<_> =
             (0..steps).map(|step| median(passes.iter().map(|pass| pass.without[step]))).collect();
-        let seconds = |unit: &crate::model::unet::Unit| {
+        let seconds = |unit: &crate::model::network::Unit| {
             let saved: f64 = unit.steps.clone().map(|step| with[step]).sum();
             let left = if unit.has_shortcut { without[unit.steps.start] } else { 0.0 };
             (unit.id.clone(), (saved - left).max(0.0))

@@ -21,7 +21,7 @@ mod timestep_weighted;
 mod traversal;
 pub mod walk;
 
-use crate::model::unet::Unit;
+use crate::model::network::Unit;
 
 pub use additivity::{Additivity, Agreement, MeasuredSet};
 pub use error::ScoreError;

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Additivity, Gram, OUTPUT_LOSS};
 use crate::base::{UnitId, files};
-use crate::model::unet::UnitKind;
+use crate::model::network::UnitKind;
 
 /// The version of `scores.json` that this program writes and reads.
 pub const FORMAT: u32 = 2;

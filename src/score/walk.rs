@@ -15,7 +15,8 @@ use candle_core::Tensor;
 use super::ScoreError;
 use crate::base::{Interrupt, UnitId};
 use crate::data::Calibration;
-use crate::model::unet::{PruneError, State, Step, UNet, Unit};
+use crate::model::network::{PruneError, Step, Unit, WalkState};
+use crate::model::unet::UNet;
 use crate::nn::accumulation_dtype;
 
 /// Numbers in the features of one batch on a CPU. Of the small model's units (16x16 latents, 8 points, two cores of an EPYC
@@ -66,21 +67,21 @@ struct Walker<'a> {
     /// What it has yet to remove.
     ahead: &'a [&'a Unit],
     /// Its own state, once it has left the teacher.
-    state: Option<State>,
+    state: Option<WalkState>,
     /// The index of the step that it takes next; later than the teacher's inside of a removed unit.
     next: usize,
 }
 
 impl Walker<'_> {
     /// Its state, if it has left the teacher and takes this step now.
-    fn takes(&mut self, index: usize) -> Option<&mut State> {
+    fn takes(&mut self, index: usize) -> Option<&mut WalkState> {
         let state = self.state.as_mut().filter(|_| self.next == index)?;
         self.next += 1;
         Some(state)
     }
 
     /// Removes the unit that begins with this step, if that is one of its own. Says whether it left the teacher there.
-    fn bypass(&mut self, index: usize, step: &Step, teacher: &State) -> candle_core::Result<bool> {
+    fn bypass(&mut self, index: usize, step: &Step, teacher: &WalkState) -> candle_core::Result<bool> {
         let Some((unit, ahead)) = self.ahead.split_first().filter(|(unit, _)| unit.steps.start == index)
         else {
             return Ok(false);

@@ -7,7 +7,8 @@ use std::collections::BTreeSet;
 
 use super::SelectError;
 use crate::base::UnitId;
-use crate::model::unet::{Assembly, Layers, Level, Mid, UNetConfig, Unit};
+use crate::model::network::Unit;
+use crate::model::unet::{Assembly, Layers, Level, Mid, UNetConfig};
 
 /// A layout made by hand.
 #[derive(Clone, Copy, Debug)]

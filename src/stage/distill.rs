@@ -15,8 +15,8 @@ use crate::base::{ArtefactKind, Manifest, StageId, files};
 use crate::data::{Calibration, Encoder};
 use crate::distill::history::HISTORY_FILE;
 use crate::distill::{Cadence, DistillError, DistillParameters, Distillation, LatentBatch, LatentSource};
-use crate::model::unet::Conditioning;
-use crate::model::weights;
+use crate::model::files::weights;
+use crate::model::network::Conditioning;
 use crate::model::{ModelDirectory, Part};
 use crate::sample::NoiseSchedule;
 

@@ -11,7 +11,8 @@ use crate::base::names::{self, UnknownName};
 use crate::base::{Manifest, Progress};
 use crate::data::Encoder;
 use crate::model::ModelDirectory;
-use crate::model::unet::{Conditioning, UNet};
+use crate::model::network::Conditioning;
+use crate::model::unet::UNet;
 use crate::model::vae::{AutoencoderKl, TileSide};
 use crate::sample::{Generator, NoiseSchedule, SAMPLERS, Sampler};
 

@@ -10,8 +10,8 @@ use super::model::Computation;
 use super::{BadValue, Context, FileInput, Input, ResolvedFile, Stage, StageError, StageInfo};
 use crate::backend::Dtype;
 use crate::base::{ArtefactKind, Manifest, files};
-use crate::model::contents::{self, ModelFile};
-use crate::model::hub;
+use crate::model::files::contents::{self, ModelFile};
+use crate::model::files::hub;
 use crate::model::{Checkpoint, ModelDirectory, Part, Prediction, Weights};
 
 /// `with:` of `use: load`.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{Artefact, StageError};
 use crate::backend::Dtype;
 use crate::base::files;
-use crate::model::directory::ModelDirectory;
+use crate::model::ModelDirectory;
 use crate::model::unet::UNet;
 
 /// Beside the model: what `load` was told and later stages need to know.

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use crate::base::Digest;
-use crate::model::hub::Pinned;
+use crate::model::files::hub::Pinned;
 
 /// What a parameter of [`super::Stage::files`] leads to.
 #[derive(Clone, Debug, PartialEq, Eq)]

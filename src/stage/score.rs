@@ -8,7 +8,7 @@ use super::model::Model;
 use super::{BadValue, Context, FileInput, Input, Stage, StageError, StageInfo};
 use crate::base::{ArtefactKind, Manifest, StageId};
 use crate::data::{self, Calibration};
-use crate::model::unet::Granularity;
+use crate::model::network::Granularity;
 use crate::sample::NoiseSchedule;
 use crate::score::{self, Criterion, Limits, Need, Teacher, Weighting, Work, additivity, criterion};
 

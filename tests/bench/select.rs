@@ -7,7 +7,8 @@ use std::path::Path;
 use std::time::Instant;
 
 use laptop_diff::backend::Random;
-use laptop_diff::model::unet::{UNetConfig, UnitKind};
+use laptop_diff::model::network::UnitKind;
+use laptop_diff::model::unet::UNetConfig;
 use laptop_diff::score::{Gram, Scores, UnitScores};
 use laptop_diff::select::{Budgets, Front, Method, OBJECTIVES, Request, SOLVERS};
 use rand::RngExt;
@@ -88,7 +89,7 @@ fn sdxl(seed: u64, rank: usize, shared: f64) -> Scores {
     }
     let product = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
     let values: Vec<f64> = effects.iter().flat_map(|a| effects.iter().map(move |b| product(a, b))).collect();
-    let unit = |(place, unit): (usize, &laptop_diff::model::unet::Unit)| UnitScores {
+    let unit = |(place, unit): (usize, &laptop_diff::model::network::Unit)| UnitScores {
         id: unit.id.clone(),
         kind: unit.kind,
         parameters: unit.parameters,

@@ -14,7 +14,7 @@ use std::time::Instant;
 use candle_core::{DType, Device, Result, Tensor, Var};
 use laptop_diff::backend::{memory, threads};
 use laptop_diff::model::ModelDirectory;
-use laptop_diff::model::unet::Conditioning;
+use laptop_diff::model::network::Conditioning;
 use laptop_diff::nn::backward;
 use laptop_diff::nn::optim::AdamW;
 use serde::Deserialize;

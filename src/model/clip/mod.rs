@@ -2,16 +2,22 @@
 
 mod config;
 mod encoder;
+mod load;
+mod original;
 mod preprocess;
 mod text;
+mod tokenizer;
 mod vision;
 
 use candle_core::{DType, Result, Tensor};
 use candle_nn::VarBuilder;
 
 pub use config::{Activation, ClipConfig, TextConfig, VisionConfig};
+pub use load::Scorer;
+pub use original::{TextLayout, text_names};
 pub use preprocess::ClipPreprocess;
 pub use text::{ClipTextModel, TextOutput};
+pub use tokenizer::{ClipTokenizer, TokenizerError, Tokens, write_for};
 pub use vision::ClipVisionModel;
 
 use crate::nn::Linear;

@@ -7,9 +7,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::config::{Level, UNetConfig};
-use super::spec::{PARTS, block_id, norm_of, within};
 use crate::base::UnitId;
-use crate::model::TensorEntry;
+use crate::model::files::TensorEntry;
+use crate::model::network::spec::{PARTS, block_id, norm_of, within};
 
 /// Which layers of the source are there, in order; by default all of them.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,28 +3,9 @@
 use candle_core::{DType, Result, Tensor, bail};
 use candle_nn::VarBuilder;
 
-use super::config::UNetConfig;
+use super::config::{TextTime, UNetConfig};
+use crate::model::network::{Condition, Conditioning};
 use crate::nn::{Linear, silu, timestep_embedding};
-
-/// The text, as the text encoders put it.
-#[derive(Clone, Debug)]
-pub struct Conditioning {
-    /// [b, tokens, cross_attention_dim]
-    pub encoder_hidden_states: Tensor,
-    /// SDXL: the pooled text, [b, projection].
-    pub text_embeds: Option<Tensor>,
-    /// SDXL: original height and width, crop top and left, target height and width, [b, 6].
-    pub time_ids: Option<Tensor>,
-}
-
-/// What every step of a walk reads: the same for all of them, computed once.
-#[derive(Clone, Debug)]
-pub struct Condition {
-    /// The time embedding after its SiLU, [b, time].
-    pub embedding: Tensor,
-    /// [b, tokens, cross_attention_dim]
-    pub encoder_hidden_states: Tensor,
-}
 
 /// The layers that make a [`Condition`].
 #[derive(Clone, Debug)]
@@ -36,8 +17,7 @@ pub(super) struct Embedding {
 impl Embedding {
     pub(super) fn new(config: &UNetConfig, vb: VarBuilder) -> Result<Self> {
         let time = config.time_embed_dim;
-        let add =
-            |text_time: &super::TextTime| TwoLayers::new(text_time.input_dim, time, vb.pp("add_embedding"));
+        let add = |text_time: &TextTime| TwoLayers::new(text_time.input_dim, time, vb.pp("add_embedding"));
         Ok(Self {
             time_embedding: TwoLayers::new(config.levels[0].channels, time, vb.pp("time_embedding"))?,
             add_embedding: config.text_time.as_ref().map(add).transpose()?,

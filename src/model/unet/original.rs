@@ -6,9 +6,9 @@
 
 use std::collections::HashMap;
 
-use super::inventory::Inventory;
-use super::spec::{ENTER, Kind};
-use crate::model::original::Pair;
+use crate::model::files::original::Pair;
+use crate::model::network::Inventory;
+use crate::model::network::spec::{ENTER, Kind};
 
 /// Inside of a ResNet.
 const RESNET: &[(&str, &str)] = &[
@@ -78,7 +78,7 @@ impl Inventory {
                     modules.push((path.trim_end_matches(ENTER).to_owned(), place));
                     slot += 1;
                 }
-                Kind::ConvIn => modules.push((path.to_owned(), place)),
+                Kind::ConvIn { .. } => modules.push((path.to_owned(), place)),
                 Kind::Downsample { .. } => modules.push((format!("{path}.conv"), format!("{place}.op"))),
                 Kind::Upsample { .. } => modules.push((format!("{path}.conv"), format!("{place}.conv"))),
                 Kind::Shortcut { .. }
@@ -88,7 +88,7 @@ impl Inventory {
                 | Kind::Block
                 | Kind::Exit { .. }
                 | Kind::Stage
-                | Kind::ConvOut => {}
+                | Kind::ConvOut { .. } => {}
             }
         }
         modules

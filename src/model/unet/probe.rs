@@ -2,8 +2,10 @@
 
 use candle_core::{DType, Device, Result, Tensor};
 
-use super::{Conditioning, UNet, UNetConfig};
+use super::config::UNetConfig;
+use super::network::UNet;
 use crate::backend::Random;
+use crate::model::network::Conditioning;
 
 /// CLIP's context.
 const TOKENS: usize = 77;

@@ -1,11 +1,15 @@
 //! `config.json` of a U-Net word by word, with the defaults of diffusers 0.42, and its translation.
 
 use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
 
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::config::{ConfigError, Level, Mid, TextTime, UNetConfig};
+use super::config::{Level, Mid, TextTime, UNetConfig};
+use super::error::ConfigError;
+use super::flatten::normalise;
 use crate::base::UnitId;
 
 /// A value, or one per level. Untagged, because diffusers writes both; the list is tried first, so
@@ -126,6 +130,23 @@ const MOST_LAYERS: usize = 1 << 8;
 const MOST_LEVELS: usize = 1 << 4;
 /// Of ResNets and transformer blocks together; SDXL has 87.
 const MOST_STEPS: usize = 1 << 12;
+
+impl UNetConfig {
+    /// Reads a `config.json`.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text = fs::read_to_string(path)
+            .map_err(|source| ConfigError::Read { path: path.display().to_string(), source })?;
+        Self::parse(&text)
+    }
+
+    /// Reads the text of a `config.json`. Unknown keys are ignored, known ones with unsupported values are not.
+    pub fn parse(text: &str) -> Result<Self, ConfigError> {
+        let (mut config, removed) = Raw::resolve(text)?;
+        config.removed_units =
+            normalise(&config, &removed).map_err(|unit| ConfigError::UnknownUnit { unit })?;
+        Ok(config)
+    }
+}
 
 impl Raw {
     /// Parses and translates. The removed units are returned as written, to be checked against the shape.

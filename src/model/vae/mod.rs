@@ -1,14 +1,17 @@
 //! The autoencoder between pictures and latents (diffusers' `AutoencoderKL`), each half a list of layers.
 
+mod load;
+mod original;
 mod tiling;
 
 use candle_core::{DType, Result, Tensor};
 use candle_nn::VarBuilder;
 use serde::Deserialize;
 
-use super::resnet::ResnetBlock;
+use crate::model::blocks::ResnetBlock;
 use crate::nn::{Conv2d, GroupNorm, Linear, activation_dtype, attention};
 
+pub use original::vae_names;
 pub use tiling::TileSide;
 
 /// Epsilon of every norm; diffusers fixes it.

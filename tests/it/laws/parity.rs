@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use candle_core::{DType, Device, Result, Tensor};
 use laptop_diff::backend::memory;
 use laptop_diff::base::units;
-use laptop_diff::model::unet::Conditioning;
+use laptop_diff::model::network::Conditioning;
 use laptop_diff::model::{ModelDirectory, Part};
 
 const CPU: Device = Device::Cpu;

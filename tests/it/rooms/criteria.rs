@@ -15,8 +15,9 @@ use laptop_diff::base::{Interrupt, Progress};
 use laptop_diff::data::{Calibration, Encoder, prompts};
 use laptop_diff::metric::{Gallery, Judge};
 use laptop_diff::model::ModelDirectory;
-use laptop_diff::model::unet::{UNet, UNetConfig, Unit};
-use laptop_diff::model::weights::Weights;
+use laptop_diff::model::files::weights::Weights;
+use laptop_diff::model::network::Unit;
+use laptop_diff::model::unet::{UNet, UNetConfig};
 use laptop_diff::sample::{self, Generator, NoiseSchedule};
 use laptop_diff::score::{
     CRITERIA, Criterion, Limits, Need, ScoreError, Scores, Teacher, Weighting, Work, criterion, score,

@@ -16,7 +16,8 @@ use laptop_diff::distill::{
     Normalisation,
 };
 use laptop_diff::model::UNet;
-use laptop_diff::model::unet::{Conditioning, UNetConfig};
+use laptop_diff::model::network::Conditioning;
+use laptop_diff::model::unet::UNetConfig;
 use laptop_diff::sample::NoiseSchedule;
 
 type Outcome = Result<(), Box<dyn Error>>;

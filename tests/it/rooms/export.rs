@@ -9,7 +9,8 @@ use crate::small_unets::{configs, families, fine_ids, points, published, selecti
 use candle_core::{DType, Device, Tensor};
 use laptop_diff::backend::Random;
 use laptop_diff::base::UnitId;
-use laptop_diff::model::unet::{Mid, Origin, UnitKind};
+use laptop_diff::model::network::UnitKind;
+use laptop_diff::model::unet::{Mid, Origin};
 use laptop_diff::model::{Checkpoint, ModelDirectory, Prediction, UNetConfig};
 use laptop_diff::prune::{ExportError, FORMATS, Format, Order, Remap, apply};
 use laptop_diff::select::layout;

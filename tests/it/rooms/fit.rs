@@ -7,7 +7,8 @@ use crate::small_unets::published;
 use laptop_diff::backend::Random;
 use laptop_diff::base::UnitId;
 use laptop_diff::model::UNetConfig;
-use laptop_diff::model::unet::{Inventory, Mid, UnitKind};
+use laptop_diff::model::network::{Inventory, UnitKind};
+use laptop_diff::model::unet::Mid;
 use laptop_diff::prune::Format;
 use laptop_diff::score::{Scores, UnitScores};
 use laptop_diff::select::loader::{ENCODERS, encoder};
@@ -22,7 +23,7 @@ fn scores(config: &UNetConfig, seed: u64) -> Scores {
 
 fn scores_of(config: &UNetConfig, inventory: Inventory, seed: u64) -> Scores {
     let mut stream = Random::new(seed, "fit").stream("losses", 0);
-    let unit = |unit: &laptop_diff::model::unet::Unit| UnitScores {
+    let unit = |unit: &laptop_diff::model::network::Unit| UnitScores {
         id: unit.id.clone(),
         kind: unit.kind,
         parameters: unit.parameters,
@@ -76,7 +77,7 @@ fn tiny() -> Vec<UNetConfig> {
 /// Every set of blocks, transformers and ResNets of the middle, in normal form.
 fn every_set(config: &UNetConfig) -> BTreeSet<BTreeSet<UnitId>> {
     let inventory = config.inventory();
-    let leaf = |unit: &&laptop_diff::model::unet::Unit| {
+    let leaf = |unit: &&laptop_diff::model::network::Unit| {
         let whole = unit.kind == UnitKind::Transformer
             && inventory.units().iter().any(|other| other.parent.as_ref() == Some(&unit.id));
         !whole && (unit.kind != UnitKind::Resnet || unit.id.as_str().starts_with("mid_block"))

@@ -11,7 +11,8 @@ use laptop_diff::backend::Random;
 use laptop_diff::base::UnitId;
 use laptop_diff::data::Calibration;
 use laptop_diff::model::ModelDirectory;
-use laptop_diff::model::unet::{UNet, UnitKind};
+use laptop_diff::model::network::UnitKind;
+use laptop_diff::model::unet::UNet;
 use laptop_diff::prune::{ExportError, apply};
 use rand::seq::IndexedRandom;
 

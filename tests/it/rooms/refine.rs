@@ -10,7 +10,8 @@ use laptop_diff::backend::Random;
 use laptop_diff::base::progress::Silent;
 use laptop_diff::base::{Interrupt, UnitId};
 use laptop_diff::data::Calibration;
-use laptop_diff::model::unet::{UNet, UNetConfig, UnitKind};
+use laptop_diff::model::network::UnitKind;
+use laptop_diff::model::unet::{UNet, UNetConfig};
 use laptop_diff::score::{
     Gram, Limits, ScoreError, Scores, UnitScores, Work, joint_losses, joint_products, traverse,
 };
@@ -30,7 +31,7 @@ impl Sandbox {
         let points = points(unet.config(), 4, 2).expect("points");
         let folder = tempfile::tempdir().expect("a folder");
         let gram = traverse(&unet, &points, None, &work(folder.path(), &Interrupt::default()))?.gram;
-        let unit = |(place, unit): (usize, &laptop_diff::model::unet::Unit)| UnitScores {
+        let unit = |(place, unit): (usize, &laptop_diff::model::network::Unit)| UnitScores {
             id: unit.id.clone(),
             kind: unit.kind,
             parameters: unit.parameters,

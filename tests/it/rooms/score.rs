@@ -11,8 +11,9 @@ use laptop_diff::backend::Random;
 use laptop_diff::base::progress::Silent;
 use laptop_diff::base::{Interrupt, Progress, UnitId};
 use laptop_diff::data::Calibration;
-use laptop_diff::model::unet::{UNet, UNetConfig, Unit};
-use laptop_diff::model::weights::Weights;
+use laptop_diff::model::files::weights::Weights;
+use laptop_diff::model::network::Unit;
+use laptop_diff::model::unet::{UNet, UNetConfig};
 use laptop_diff::score::walk::{Observer, Variant, walk};
 use laptop_diff::score::{
     CRITERIA, Latency, Limits, ScoreError, Scores, Teacher, Work, additivity, joint_losses, score, traverse,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::small_unets::published;
 use laptop_diff::backend::Random;
-use laptop_diff::model::unet::UnitKind;
+use laptop_diff::model::network::UnitKind;
 use laptop_diff::score::{Additivity, Gram, Latency, MeasuredSet, Scores, UnitScores};
 use laptop_diff::select::{
     Budget, Budgets, Front, Memory, Method, OBJECTIVES, Problem, Request, Rules, SOLVERS, SelectError,

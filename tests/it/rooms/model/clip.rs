@@ -6,7 +6,7 @@ use candle_core::{DType, Device, Result};
 use candle_nn::VarBuilder;
 use image::RgbImage;
 use laptop_diff::model::clip::{ClipConfig, ClipModel, ClipPreprocess, ClipTextModel, TextConfig};
-use laptop_diff::model::tokenizer::{ClipTokenizer, TokenizerError};
+use laptop_diff::model::clip::{ClipTokenizer, TokenizerError};
 use serde::Deserialize;
 
 use super::golden::{Golden, folder, max_difference};

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use laptop_diff::model::unet::{ConfigError, Granularity, Inventory, UNetConfig, UnitKind};
+use laptop_diff::model::network::{Granularity, Inventory, UnitKind};
+use laptop_diff::model::unet::{ConfigError, UNetConfig};
 
 use super::golden::{Golden, folder};
 

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Result, Tensor, Var};
 use candle_nn::VarBuilder;
-use laptop_diff::model::unet::{Conditioning, UNet, UNetConfig};
+use laptop_diff::model::network::Conditioning;
+use laptop_diff::model::unet::{UNet, UNetConfig};
 use safetensors::SafeTensors;
 
 /// Relative L2 to torch. Both sides compute in f32 and sum in another order: a few hundred additions of

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use candle_core::{DType, Device};
-use laptop_diff::model::weights::WeightsError;
+use laptop_diff::model::files::weights::WeightsError;
 use laptop_diff::model::{ModelDirectory, ModelError, Part, Weights};
 use proptest::prelude::*;
 use tempfile::TempDir;

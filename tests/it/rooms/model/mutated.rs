@@ -7,9 +7,10 @@ use std::fs;
 use std::path::{Component, Path};
 
 use candle_core::{DType, Device};
-use laptop_diff::model::tokenizer::ClipTokenizer;
+use laptop_diff::model::clip::ClipTokenizer;
+use laptop_diff::model::files::contents;
 use laptop_diff::model::unet::UNetConfig;
-use laptop_diff::model::{ModelDirectory, Part, Weights, contents};
+use laptop_diff::model::{ModelDirectory, Part, Weights};
 use laptop_diff::sample::{self, NoiseSchedule, SAMPLERS};
 use proptest::prelude::*;
 use proptest::sample::Index;

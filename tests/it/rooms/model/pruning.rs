@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use candle_core::{DType, Device, Result};
 use candle_nn::VarBuilder;
 use laptop_diff::base::UnitId;
-use laptop_diff::model::unet::{UNet, Unit, UnitKind};
+use laptop_diff::model::network::{Unit, UnitKind};
+use laptop_diff::model::unet::UNet;
 use proptest::prelude::*;
 
 use super::golden::{Golden, UNETS, max_difference};

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use candle_core::{DType, Device, Result, Tensor};
 use candle_nn::VarBuilder;
 use laptop_diff::base::UnitId;
-use laptop_diff::model::unet::{State, UNet, UnitKind};
+use laptop_diff::model::network::{UnitKind, WalkState};
+use laptop_diff::model::unet::UNet;
 use laptop_diff::nn::backward;
 
 use super::golden::{Golden, UNETS, max_difference};
@@ -132,7 +133,7 @@ fn states_that_walk_together_arrive_as_if_alone() -> Result<()> {
     let condition = unet.condition(&golden.input("timestep"), &golden.conditioning())?;
     let teacher = unet.begin(&golden.input("sample"))?;
     let mut alone = teacher.clone();
-    let mut other = State { hidden: (&teacher.hidden * 2.0)?, ..teacher.clone() };
+    let mut other = WalkState { hidden: (&teacher.hidden * 2.0)?, ..teacher.clone() };
     let mut states = [teacher, other.clone()];
     for step in unet.steps() {
         let step = step?;

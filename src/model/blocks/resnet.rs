@@ -1,0 +1,68 @@
+//! The ResNet of Stable Diffusion: two normed convolutions, in a U-Net with the time embedding between them.
+
+use candle_core::{Result, Tensor};
+use candle_nn::VarBuilder;
+
+use crate::nn::{Conv2d, GroupNorm, Linear};
+
+/// `shortcut(x) + conv2(silu(norm2(conv1(silu(norm1(x))) + time_emb_proj(embedding))))`.
+#[derive(Clone, Debug)]
+pub(in crate::model) struct ResnetBlock {
+    norm1: GroupNorm,
+    conv1: Conv2d,
+    /// Absent in an autoencoder, which knows no time.
+    time_emb_proj: Option<Linear>,
+    norm2: GroupNorm,
+    conv2: Conv2d,
+    pub(in crate::model) conv_shortcut: Option<Conv2d>,
+}
+
+impl ResnetBlock {
+    pub(in crate::model) fn new(
+        inputs: usize,
+        outputs: usize,
+        time: Option<usize>,
+        groups: usize,
+        eps: f64,
+        vb: VarBuilder,
+    ) -> Result<Self> {
+        Ok(Self {
+            norm1: GroupNorm::new(inputs, groups, eps, vb.pp("norm1"))?,
+            conv1: Conv2d::new(inputs, outputs, 3, 1, 1, vb.pp("conv1"))?,
+            time_emb_proj: match time {
+                Some(time) => Some(Linear::new(time, outputs, true, vb.pp("time_emb_proj"))?),
+                None => None,
+            },
+            norm2: GroupNorm::new(outputs, groups, eps, vb.pp("norm2"))?,
+            conv2: Conv2d::new(outputs, outputs, 3, 1, 1, vb.pp("conv2"))?,
+            conv_shortcut: match inputs == outputs {
+                true => None,
+                false => Some(shortcut(inputs, outputs, vb)?),
+            },
+        })
+    }
+
+    /// What the time adds between the convolutions: embedding [b, time] after its SiLU -> [b, outputs, 1, 1].
+    pub(in crate::model) fn time(&self, embedding: &Tensor) -> Result<Option<Tensor>> {
+        let project = |proj: &Linear| proj.forward(embedding)?.unsqueeze(2)?.unsqueeze(3);
+        self.time_emb_proj.as_ref().map(project).transpose()
+    }
+
+    /// x [b, inputs, h, w], what [`Self::time`] gave -> [b, outputs, h, w].
+    pub(in crate::model) fn forward(&self, x: &Tensor, time: Option<&Tensor>) -> Result<Tensor> {
+        let mut hidden = self.conv1.forward(&self.norm1.forward_silu(x)?)?;
+        if let Some(time) = time {
+            hidden = hidden.broadcast_add(time)?;
+        }
+        let hidden = self.conv2.forward(&self.norm2.forward_silu(&hidden)?)?;
+        match &self.conv_shortcut {
+            Some(shortcut) => shortcut.forward(x)? + hidden,
+            None => x + hidden,
+        }
+    }
+}
+
+/// The learned shortcut of a ResNet, `vb` being at the ResNet: what is left when its branch is removed.
+pub(in crate::model) fn shortcut(inputs: usize, outputs: usize, vb: VarBuilder) -> Result<Conv2d> {
+    Conv2d::new(inputs, outputs, 1, 1, 0, vb.pp("conv_shortcut"))
+}

@@ -1,0 +1,166 @@
+//! The transformer of Stable Diffusion: a shell that turns pixels into tokens and back, and blocks of three parts:
+//! self-attention, attention to the text, and a gated feed-forward layer. Each adds to what it reads.
+
+use candle_core::{Result, Tensor};
+use candle_nn::VarBuilder;
+
+use crate::nn::{Conv2d, GroupNorm, LayerNorm, Linear, attention, geglu};
+
+/// Epsilon of the shell's norm; diffusers fixes it, whatever `norm_eps` is.
+const SHELL_EPS: f64 = 1e-6;
+/// Epsilon of the blocks' norms.
+const BLOCK_EPS: f64 = 1e-5;
+
+/// A shell's projection: older models convolve pixels, newer ones map tokens.
+#[derive(Clone, Debug)]
+enum Projection {
+    Convolution(Conv2d),
+    Linear(Linear),
+}
+
+impl Projection {
+    fn new(channels: usize, linear: bool, vb: VarBuilder) -> Result<Self> {
+        Ok(match linear {
+            true => Self::Linear(Linear::new(channels, channels, true, vb)?),
+            false => Self::Convolution(Conv2d::new(channels, channels, 1, 1, 0, vb)?),
+        })
+    }
+}
+
+/// The way into a shell.
+#[derive(Clone, Debug)]
+pub(in crate::model) struct Enter {
+    norm: GroupNorm,
+    proj_in: Projection,
+}
+
+impl Enter {
+    pub(in crate::model) fn new(
+        channels: usize,
+        groups: usize,
+        linear: bool,
+        vb: VarBuilder,
+    ) -> Result<Self> {
+        let norm = GroupNorm::new(channels, groups, SHELL_EPS, vb.pp("norm"))?;
+        Ok(Self { norm, proj_in: Projection::new(channels, linear, vb.pp("proj_in"))? })
+    }
+
+    /// [b, c, h, w] -> tokens [b, h*w, c].
+    pub(in crate::model) fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let x = self.norm.forward(x)?;
+        match &self.proj_in {
+            Projection::Convolution(conv) => tokens(&conv.forward(&x)?),
+            Projection::Linear(linear) => linear.forward(&tokens(&x)?),
+        }
+    }
+}
+
+/// The way out of a shell.
+#[derive(Clone, Debug)]
+pub(in crate::model) struct Exit {
+    proj_out: Projection,
+}
+
+impl Exit {
+    pub(in crate::model) fn new(channels: usize, linear: bool, vb: VarBuilder) -> Result<Self> {
+        Ok(Self { proj_out: Projection::new(channels, linear, vb.pp("proj_out"))? })
+    }
+
+    /// tokens [b, h*w, c] and what entered the shell [b, c, h, w] -> [b, c, h, w].
+    pub(in crate::model) fn forward(&self, x: &Tensor, residual: &Tensor) -> Result<Tensor> {
+        let branch = match &self.proj_out {
+            Projection::Convolution(conv) => conv.forward(&pixels(x, residual)?)?,
+            Projection::Linear(linear) => pixels(&linear.forward(x)?, residual)?,
+        };
+        residual + branch
+    }
+}
+
+/// Keys and values.
+#[derive(Clone, Debug)]
+pub(in crate::model) struct Reading {
+    pub(in crate::model) keys: Tensor,
+    pub(in crate::model) values: Tensor,
+}
+
+/// An attention of a transformer block, with its norm: to the tokens themselves, or to the text.
+#[derive(Clone, Debug)]
+pub(in crate::model) struct Attention {
+    norm: LayerNorm,
+    to_q: Linear,
+    to_k: Linear,
+    to_v: Linear,
+    to_out: Linear,
+    heads: usize,
+}
+
+impl Attention {
+    /// `norm` and `vb` are at the two modules.
+    pub(in crate::model) fn new(
+        channels: usize,
+        context: usize,
+        heads: usize,
+        norm: VarBuilder,
+        vb: VarBuilder,
+    ) -> Result<Self> {
+        Ok(Self {
+            norm: LayerNorm::new(channels, BLOCK_EPS, norm)?,
+            to_q: Linear::new(channels, channels, false, vb.pp("to_q"))?,
+            to_k: Linear::new(context, channels, false, vb.pp("to_k"))?,
+            to_v: Linear::new(context, channels, false, vb.pp("to_v"))?,
+            to_out: Linear::new(channels, channels, true, vb.pp("to_out.0"))?,
+            heads,
+        })
+    }
+
+    /// What is attended to, [b, m, context] -> keys and values, each [b, m, c].
+    pub(in crate::model) fn read(&self, context: &Tensor) -> Result<Reading> {
+        Ok(Reading { keys: self.to_k.forward(context)?, values: self.to_v.forward(context)? })
+    }
+
+    /// tokens [b, n, c], what was read of the text or nothing for the tokens themselves -> [b, n, c].
+    pub(in crate::model) fn forward(&self, x: &Tensor, text: Option<&Reading>) -> Result<Tensor> {
+        let normed = self.norm.forward(x)?;
+        let q = self.to_q.forward(&normed)?;
+        let Reading { keys, values } = match text {
+            Some(text) => text,
+            None => &self.read(&normed)?,
+        };
+        x + self.to_out.forward(&attention(&q, keys, values, self.heads, false)?)?
+    }
+}
+
+/// The gated feed-forward layer of a transformer block, with its norm.
+#[derive(Clone, Debug)]
+pub(in crate::model) struct FeedForward {
+    norm: LayerNorm,
+    gated: Linear,
+    out: Linear,
+}
+
+impl FeedForward {
+    /// `norm` and `vb` are at the two modules.
+    pub(in crate::model) fn new(channels: usize, norm: VarBuilder, vb: VarBuilder) -> Result<Self> {
+        Ok(Self {
+            norm: LayerNorm::new(channels, BLOCK_EPS, norm)?,
+            gated: Linear::new(channels, 8 * channels, true, vb.pp("net.0.proj"))?,
+            out: Linear::new(4 * channels, channels, true, vb.pp("net.2"))?,
+        })
+    }
+
+    /// tokens [b, n, c] -> [b, n, c].
+    pub(in crate::model) fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let gated = self.gated.forward(&self.norm.forward(x)?)?;
+        x + self.out.forward(&geglu(&gated)?)?
+    }
+}
+
+/// [b, c, h, w] -> [b, h*w, c]
+fn tokens(x: &Tensor) -> Result<Tensor> {
+    x.flatten_from(2)?.transpose(1, 2)?.contiguous()
+}
+
+/// [b, h*w, c] -> the shape of `like`, [b, c, h, w]
+fn pixels(x: &Tensor, like: &Tensor) -> Result<Tensor> {
+    x.transpose(1, 2)?.contiguous()?.reshape(like.shape())
+}

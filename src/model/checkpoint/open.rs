@@ -1,0 +1,221 @@
+//! A single-file checkpoint, opened: which models it holds, and the diffusers directory that it stands for.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+use candle_core::{DType, Device};
+use serde_json::{Value, json};
+
+use super::detect::{self, Shapes};
+use super::places::{SD2_BY_STABILITY, UNET, V_PREDICTION, VAE, text_places};
+use crate::base::files;
+use crate::model::clip::{ClipTextModel, TextConfig, text_names, write_for};
+use crate::model::error::ModelError;
+use crate::model::files::original::read;
+use crate::model::files::{Part, Weights, ledger};
+use crate::model::network::Prediction;
+use crate::model::unet::{self, UNet, UNetConfig};
+use crate::model::vae::{AutoencoderKl, VaeConfig, vae_names};
+
+/// SDXL's refiner has an OpenCLIP tower in the first place, and a second condition.
+const REFINER: [&str; 2] =
+    ["conditioner.embedders.0.model.token_embedding.weight", "model.diffusion_model.label_emb.0.0.weight"];
+
+/// A checkpoint in the original layout. Opening it reads the header alone.
+#[derive(Clone)]
+pub struct Checkpoint {
+    path: PathBuf,
+    weights: Weights,
+    unet: UNetConfig,
+}
+
+/// One model of a checkpoint, by the names of diffusers or transformers.
+struct Model {
+    part: Part,
+    config: Value,
+    weights: Weights,
+}
+
+impl Checkpoint {
+    /// Opens a safetensors file and finds out what U-Net it has.
+    pub fn open(path: &Path) -> Result<Self, ModelError> {
+        let weights = Weights::open(path)?;
+        let refuse = |reason| ModelError::Checkpoint { path: path.to_owned(), reason };
+        if REFINER.iter().all(|name| weights.contains(name)) {
+            return Err(refuse("it is SDXL's refiner, which this program does not build".to_owned()));
+        }
+        let mut unet = detect::unet(&Shapes::new(&weights, UNET)).map_err(refuse)?;
+        unet = UNetConfig::parse(&unet.to_json().to_string())
+            .map_err(|error| refuse(format!("its tensors make no U-Net ({error})")))?;
+        // A gap in numbers, or scales of quantised weights, would else be passed over without a word.
+        let pairs = unet.inventory().original_names();
+        let known: HashSet<&str> = pairs.iter().map(|pair| pair.original.as_str()).collect();
+        let inside = |name| str::strip_prefix(name, UNET);
+        if let Some(name) = weights.names().filter_map(inside).find(|name| !known.contains(name)) {
+            return Err(refuse(format!(
+                "`{UNET}{name}` has no place in the U-Net that its other tensors make"
+            )));
+        }
+        Ok(Self { path: path.to_owned(), weights, unet })
+    }
+
+    /// The weights of a U-Net whose shape is known, by the names of diffusers.
+    pub fn weights_of(path: &Path, unet: &UNetConfig) -> Result<Weights, ModelError> {
+        Ok(read(&Weights::open(path)?, UNET, &unet.inventory().original_names()))
+    }
+
+    /// The U-Net's configuration.
+    pub fn unet_config(&self) -> &UNetConfig {
+        &self.unet
+    }
+
+    /// The U-Net's weights, by the names of diffusers.
+    pub fn unet_weights(&self) -> Weights {
+        read(&self.weights, UNET, &self.unet.inventory().original_names())
+    }
+
+    /// The U-Net, to compute with.
+    pub fn unet(&self, dtype: DType, device: &Device) -> Result<UNet, ModelError> {
+        unet::unet(self.unet.clone(), &self.unet_weights(), dtype, device)
+    }
+
+    /// Writes the diffusers directory that it stands for: the parts that it holds, in the types that they are stored
+    /// in, with the noise schedule of its family. `prediction` decides where the file does not say; the default is
+    /// velocities for SD 2.x and the noise for all others. A checkpoint holds no tokenizer: where `tokenizer` is
+    /// given, the folder of CLIP's, it is written for each text encoder.
+    pub fn save(
+        &self,
+        folder: &Path,
+        prediction: Option<Prediction>,
+        tokenizer: Option<&Path>,
+    ) -> Result<(), ModelError> {
+        let models = self.models()?;
+        for Model { part, config, weights } in &models {
+            let folder = folder.join(part.folder());
+            write_json(&folder.join("config.json"), config)?;
+            let stem =
+                if matches!(part, Part::UNet | Part::Vae) { "diffusion_pytorch_model" } else { "model" };
+            weights.save(&folder.join(format!("{stem}.safetensors")))?;
+            let tokenizer_part = match part {
+                Part::TextEncoder => Part::Tokenizer,
+                Part::TextEncoder2 => Part::Tokenizer2,
+                _ => continue,
+            };
+            if let Some(tokenizer) = tokenizer {
+                // OpenCLIP pads by token 0, CLIP-L by the end token.
+                let zero_padded = config["hidden_act"] == "gelu";
+                write_for(tokenizer, zero_padded, &folder.with_file_name(tokenizer_part.folder()))?;
+            }
+        }
+        let scheduler = folder.join(Part::Scheduler.folder()).join("scheduler_config.json");
+        write_json(&scheduler, &self.scheduler(prediction))?;
+        write_json(&folder.join("model_index.json"), &self.index(&models, tokenizer.is_some()))
+    }
+
+    /// What it holds. Every tensor is there, in the shape that the configurations ask for.
+    fn models(&self) -> Result<Vec<Model>, ModelError> {
+        let refuse = |reason| ModelError::Checkpoint { path: self.path.clone(), reason };
+        let weights = self.unet_weights();
+        weights.check(self.unet.inventory().tensors())?;
+        let mut models = vec![Model { part: Part::UNet, config: self.unet.to_json(), weights }];
+        if self.names_at(VAE) {
+            let shapes = Shapes::new(&self.weights, VAE);
+            let config = detect::vae(&shapes, self.is_sdxl()).map_err(refuse)?;
+            let shape: VaeConfig =
+                serde_json::from_value(config.clone()).map_err(|error| refuse(error.to_string()))?;
+            shape.check().map_err(refuse)?;
+            let weights = read(&self.weights, VAE, &vae_names(&shape, false));
+            ledger::check(&weights, |vb| AutoencoderKl::new(&shape, vb))?;
+            models.push(Model { part: Part::Vae, config, weights });
+        }
+        let places = text_places(&self.unet).iter().chain(self.is_sd2().then_some(&SD2_BY_STABILITY));
+        for place in places.filter(|place| self.names_at(place.prefix)) {
+            let shapes = Shapes::new(&self.weights, place.prefix);
+            let (config, layers) = detect::text(&shapes, place).map_err(refuse)?;
+            let shape: TextConfig =
+                serde_json::from_value(config.clone()).map_err(|error| refuse(error.to_string()))?;
+            let pairs = text_names(place.layout, layers, true, place.projection);
+            let weights = read(&self.weights, place.prefix, &pairs);
+            ledger::check(&weights, |vb| ClipTextModel::new(&shape, vb))?;
+            models.push(Model { part: place.part, config, weights });
+        }
+        Ok(models)
+    }
+
+    fn names_at(&self, prefix: &str) -> bool {
+        self.weights.names().any(|name| name.starts_with(prefix))
+    }
+
+    fn is_sd2(&self) -> bool {
+        !self.is_sdxl() && self.unet.use_linear_projection
+    }
+
+    fn is_sdxl(&self) -> bool {
+        self.unet.text_time.is_some()
+    }
+
+    /// The noise schedule of latent diffusion, with the samplers that the families' own repositories name.
+    fn scheduler(&self, prediction: Option<Prediction>) -> Value {
+        let is_sd2 = self.is_sd2();
+        let prediction = prediction.unwrap_or(match self.weights.contains(V_PREDICTION) || is_sd2 {
+            true => Prediction::VPrediction,
+            false => Prediction::Epsilon,
+        });
+        let mut keys = json!({
+            "beta_end": 0.012,
+            "beta_schedule": "scaled_linear",
+            "beta_start": 0.00085,
+            "num_train_timesteps": 1000,
+            "prediction_type": prediction,
+            "steps_offset": 1,
+            "timestep_spacing": "leading",
+        });
+        let class = match (self.is_sdxl(), is_sd2) {
+            (true, _) => "EulerDiscreteScheduler",
+            (_, true) => "DDIMScheduler",
+            _ => "PNDMScheduler",
+        };
+        keys["_class_name"] = json!(class);
+        if !self.is_sdxl() {
+            keys["set_alpha_to_one"] = json!(false);
+        }
+        match class {
+            "PNDMScheduler" => keys["skip_prk_steps"] = json!(true),
+            "DDIMScheduler" => keys["clip_sample"] = json!(false),
+            _ => {}
+        }
+        keys
+    }
+
+    fn index(&self, models: &[Model], tokenizer: bool) -> Value {
+        let has = |part: Part| models.iter().any(|model| model.part == part);
+        let class = |present: bool, library: &str, class: &str| match present {
+            true => json!([library, class]),
+            false => json!([null, null]),
+        };
+        let mut index = json!({
+            "_class_name": if self.is_sdxl() { "StableDiffusionXLPipeline" } else { "StableDiffusionPipeline" },
+            "scheduler": ["diffusers", self.scheduler(None)["_class_name"]],
+            "unet": ["diffusers", unet::CLASS],
+            "vae": class(has(Part::Vae), "diffusers", "AutoencoderKL"),
+            "text_encoder": class(has(Part::TextEncoder), "transformers", "CLIPTextModel"),
+            "tokenizer": class(has(Part::TextEncoder) && tokenizer, "transformers", "CLIPTokenizer"),
+        });
+        if self.is_sdxl() {
+            index["text_encoder_2"] =
+                class(has(Part::TextEncoder2), "transformers", "CLIPTextModelWithProjection");
+            let named = has(Part::TextEncoder2) && tokenizer;
+            index["tokenizer_2"] = class(named, "transformers", "CLIPTokenizer");
+            index["force_zeros_for_empty_prompt"] = json!(true);
+        } else {
+            index["safety_checker"] = json!([null, null]);
+            index["feature_extractor"] = json!([null, null]);
+            index["requires_safety_checker"] = json!(false);
+        }
+        index
+    }
+}
+
+fn write_json(path: &Path, value: &Value) -> Result<(), ModelError> {
+    files::write_json(path, value).map_err(|source| ModelError::Write { path: path.to_owned(), source })
+}

@@ -1,0 +1,59 @@
+//! Where the models are in a checkpoint.
+
+use crate::model::clip::TextLayout;
+use crate::model::files::Part;
+use crate::model::unet::UNetConfig;
+
+/// Where the U-Net is in a checkpoint.
+pub const UNET: &str = "model.diffusion_model.";
+/// Where the autoencoder is.
+pub const VAE: &str = "first_stage_model.";
+/// An SDXL checkpoint says by a tensor of this name that its U-Net predicts velocities.
+pub const V_PREDICTION: &str = "v_pred";
+
+/// Where a text encoder is in a checkpoint.
+#[derive(Clone, Copy, Debug)]
+pub struct TextPlace {
+    /// What its tensors' names begin with.
+    pub prefix: &'static str,
+    /// Which part of a diffusers directory it is.
+    pub part: Part,
+    /// Whose names it has.
+    pub layout: TextLayout,
+    /// Whether its pooled state is projected.
+    pub projection: bool,
+    /// Whether the checkpoint has a last layer that is not read and that diffusers leaves out.
+    pub skip_last: bool,
+}
+
+const fn place(prefix: &'static str, part: Part, layout: TextLayout) -> TextPlace {
+    TextPlace { prefix, part, layout, projection: false, skip_last: false }
+}
+
+const CLIP_L: TextLayout = TextLayout::Transformers;
+const SD1: &[TextPlace] = &[place("cond_stage_model.transformer.", Part::TextEncoder, CLIP_L)];
+const SD2: &[TextPlace] = &[TextPlace {
+    skip_last: true,
+    ..place("cond_stage_model.model.", Part::TextEncoder, TextLayout::OpenClip)
+}];
+/// Where Stability's own code for SDXL puts the encoder of SD 2.x.
+pub(super) const SD2_BY_STABILITY: TextPlace = TextPlace {
+    skip_last: true,
+    ..place("conditioner.embedders.0.model.", Part::TextEncoder, TextLayout::OpenClip)
+};
+const SDXL: &[TextPlace] = &[
+    place("conditioner.embedders.0.transformer.", Part::TextEncoder, CLIP_L),
+    TextPlace {
+        projection: true,
+        ..place("conditioner.embedders.1.model.", Part::TextEncoder2, TextLayout::OpenClip)
+    },
+];
+
+/// The text encoders that belong to a U-Net: CLIP-L to SD 1.x, OpenCLIP-H to SD 2.x, CLIP-L and OpenCLIP-bigG to SDXL.
+pub fn text_places(unet: &UNetConfig) -> &'static [TextPlace] {
+    match (unet.text_time, unet.use_linear_projection) {
+        (Some(_), _) => SDXL,
+        (None, true) => SD2,
+        (None, false) => SD1,
+    }
+}

@@ -1,0 +1,198 @@
+//! From a name to a commit, and from a commit to the files of a model in the hub's cache.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use hf_hub::{Repo, RepoType};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::environment::Environment;
+use super::transfer::{Failure, Transfer};
+use super::{HubError, Pinned};
+use crate::base::{Interrupt, Progress, files};
+use crate::model::error::ModelError;
+use crate::model::files::contents::{self, ModelFile};
+use crate::model::files::{ModelDirectory, Weights};
+
+/// Bytes in a piece of progress.
+const MEGABYTE: u64 = 1_000_000;
+
+/// What the hub says of a repository at a revision.
+#[derive(Deserialize)]
+struct Listing {
+    sha: String,
+    siblings: Vec<Sibling>,
+}
+
+#[derive(Deserialize)]
+struct Sibling {
+    rfilename: String,
+    size: Option<u64>,
+}
+
+/// The commit that a revision is now. One that is a commit already is taken at its word; otherwise the hub is asked,
+/// or, where it cannot be reached, its cache.
+pub fn pin(id: &str, revision: &str) -> Result<Pinned, HubError> {
+    let pinned = |commit: String, offline| Pinned {
+        id: id.to_owned(),
+        revision: revision.to_owned(),
+        commit,
+        offline,
+    };
+    if is_commit(revision) {
+        return Ok(pinned(revision.to_owned(), None));
+    }
+    let environment = Environment::read(id)?;
+    let reason = match environment.listing(id, revision) {
+        Ok(listing) => return Ok(pinned(listing.sha, None)),
+        Err(Failure::Unreachable(reason)) => reason,
+        Err(failure) => return Err(environment.error(failure, id, revision, "the list of files")),
+    };
+    let reference = environment.folder(id).join("refs").join(revision);
+    match std::fs::read_to_string(reference).map(|text| text.trim().to_owned()) {
+        Ok(commit) if is_commit(&commit) => Ok(pinned(commit, Some(reason))),
+        _ => Err(environment.error(Failure::Unreachable(reason), id, revision, "the commit")),
+    }
+}
+
+/// The folder with the files of the model, of which those that are missing are downloaded: configurations and
+/// vocabularies first, so that what cannot be used is known before gigabytes of weights come.
+pub fn download(
+    pinned: &Pinned,
+    variant: Option<&str>,
+    progress: &dyn Progress,
+    interrupt: &Interrupt,
+) -> Result<PathBuf, HubError> {
+    let Pinned { id, revision, commit, .. } = pinned;
+    let environment = Environment::read(id)?;
+    let snapshot = environment.folder(id).join("snapshots").join(commit);
+    let listing = match environment.listing(id, commit) {
+        Ok(listing) => listing,
+        Err(Failure::Unreachable(reason)) if is_whole(&snapshot, variant)? => {
+            progress.note(&format!("the files of {id} are taken from the hub's cache ({reason})"));
+            return Ok(snapshot);
+        }
+        Err(failure) => return Err(environment.error(failure, id, revision, "some files")),
+    };
+    let sizes: BTreeMap<_, _> =
+        listing.siblings.into_iter().map(|file| (file.rfilename, file.size)).collect();
+    let paths: Vec<String> = sizes.keys().cloned().collect();
+    if !paths.iter().any(|path| path == "unet/config.json" || path == "config.json") {
+        return Err(HubError::NoModel { id: id.clone() });
+    }
+    let at_commit = repository(id, commit);
+    let get = |names: &[&str], total: u64| -> Result<(), HubError> {
+        let mut before = 0;
+        for &name in names {
+            let size = sizes.get(name).copied().flatten();
+            let told = |done: u64| {
+                if total > 0 {
+                    progress.position(((before + done) / MEGABYTE).min(total));
+                }
+            };
+            let transfer =
+                Transfer { api: &environment.api, cache: &environment.cache, repository: &at_commit };
+            transfer
+                .file(name, &snapshot.join(name), size, &told, interrupt)?
+                .map_err(|failure| environment.error(failure, id, revision, name))?;
+            before += size.unwrap_or(0);
+        }
+        Ok(())
+    };
+    if sizes.contains_key(contents::INDEX) {
+        get(&[contents::INDEX], 0)?;
+    }
+    let chosen = contents::choose(&paths, index(&snapshot)?.as_ref(), variant)?;
+    let missing = |file: &&ModelFile| !snapshot.join(&file.from).exists();
+    let (weights, small): (Vec<_>, Vec<_>) = chosen
+        .iter()
+        .filter(missing)
+        .map(|file| file.from.as_str())
+        .partition(|name| name.ends_with(".safetensors"));
+    get(&small, 0)?;
+    ModelDirectory::open(&snapshot)?.unet_config()?;
+    let bytes: u64 = weights.iter().filter_map(|&name| sizes.get(name).copied().flatten()).sum();
+    let total = bytes.div_ceil(MEGABYTE);
+    if !weights.is_empty() {
+        progress.length(total, "MB");
+    }
+    get(&weights, total)?;
+    if revision != commit {
+        let reference = environment.cache.repo(repository(id, revision)).create_ref(commit);
+        reference.map_err(|source| HubError::File { path: environment.folder(id).join("refs"), source })?;
+    }
+    Ok(snapshot)
+}
+
+impl Environment {
+    fn listing(&self, id: &str, revision: &str) -> Result<Listing, Failure> {
+        if let Some(reason) = &self.offline {
+            return Err(Failure::Unreachable(reason.clone()));
+        }
+        // Sizes are given only to those who ask for blobs.
+        let request = self.api.repo(repository(id, revision)).info_request().query("blobs", "true");
+        let mut response = request.call().map_err(|error| Failure::of_request(&error))?;
+        let listing: Listing =
+            response.body_mut().read_json().map_err(|error| Failure::of_request(&error))?;
+        match is_commit(&listing.sha) {
+            true => Ok(listing),
+            false => Err(Failure::Other(format!("the hub calls its commit `{}`", listing.sha))),
+        }
+    }
+
+    /// The repository's folder in the hub's cache.
+    fn folder(&self, id: &str) -> PathBuf {
+        self.cache.path().join(repository(id, "main").folder_name())
+    }
+
+    fn error(&self, failure: Failure, id: &str, revision: &str, what: &str) -> HubError {
+        let (id, what, address) = (id.to_owned(), what.to_owned(), format!("{}/{id}", self.endpoint));
+        let revision = revision.to_owned();
+        match failure {
+            Failure::Unreachable(reason) => {
+                HubError::Offline { id, revision, what, reason, cache: self.cache.path().clone() }
+            }
+            Failure::Status(404) => HubError::NotFound { id, revision, address },
+            Failure::Status(status @ (401 | 403)) => HubError::Refused { id, status, who: self.who, address },
+            Failure::Status(status) => HubError::Download { id, what, reason: format!("status {status}") },
+            Failure::Other(reason) => HubError::Download { id, what, reason },
+        }
+    }
+}
+
+fn repository(id: &str, revision: &str) -> Repo {
+    Repo::with_revision(id.to_owned(), RepoType::Model, revision.to_owned())
+}
+
+fn is_commit(text: &str) -> bool {
+    text.len() == 40 && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+}
+
+fn index(snapshot: &Path) -> Result<Option<Map<String, Value>>, HubError> {
+    let path = snapshot.join(contents::INDEX);
+    match path.is_file() {
+        true => files::read_json(&path).map(Some).map_err(|source| ModelError::Config { source }.into()),
+        false => Ok(None),
+    }
+}
+
+/// Whether a snapshot that cannot be compared with the hub's list has every part that its index names, and for each
+/// configuration whole weights of the precision that was asked for.
+fn is_whole(snapshot: &Path, variant: Option<&str>) -> Result<bool, HubError> {
+    let Ok(paths) = contents::list(snapshot) else { return Ok(false) };
+    let index = index(snapshot)?;
+    let Ok(chosen) = contents::choose(&paths, index.as_ref(), variant) else { return Ok(false) };
+    let precision = variant.is_some() || chosen.iter().all(|file| file.from == file.to);
+    let named = |(part, class): (&String, &Value)| {
+        part.starts_with('_')
+            || class[0].is_null()
+            || paths.iter().any(|path| path.starts_with(&format!("{part}/")))
+    };
+    let weighted = |config: &ModelFile| {
+        let (part, name) = config.from.rsplit_once('/').unwrap_or(("", &config.from));
+        let opens = |file: &ModelFile| Weights::open(&snapshot.join(&file.from)).is_ok();
+        name != "config.json" || contents::weights_of(&chosen, part).is_some_and(opens)
+    };
+    Ok(precision && index.iter().flatten().all(named) && chosen.iter().all(weighted))
+}

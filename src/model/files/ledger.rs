@@ -1,0 +1,74 @@
+//! Which tensors a model asks for, learnt by building it against a ledger instead of a file.
+//! The inventory of a model is thereby its build, and the two cannot drift apart.
+
+use std::sync::{Arc, Mutex};
+
+use candle_core::{DType, Device, Result, Shape, Tensor};
+use candle_nn::var_builder::{SimpleBackend, VarBuilder};
+
+use super::tensor::TensorEntry;
+use super::weights::Weights;
+use crate::model::error::ModelError;
+
+/// Answers every request with a zero that is broadcast to the shape, so that a model of any size costs nothing.
+#[derive(Clone, Default)]
+pub(in crate::model) struct Ledger {
+    entries: Arc<Mutex<Vec<TensorEntry>>>,
+    /// Decides what there is, where a build asks before it takes.
+    present: Option<Weights>,
+}
+
+impl Ledger {
+    pub(in crate::model) fn builder(&self) -> VarBuilder<'static> {
+        VarBuilder::from_backend(Box::new(self.clone()), DType::F32, Device::Cpu)
+    }
+
+    /// What was asked for since the last call, in that order.
+    pub(in crate::model) fn take(&self) -> Vec<TensorEntry> {
+        std::mem::take(&mut *self.entries.lock().expect("no build panics while it holds the lock"))
+    }
+}
+
+impl SimpleBackend for Ledger {
+    fn get(
+        &self,
+        shape: Shape,
+        name: &str,
+        _: candle_nn::Init,
+        dtype: DType,
+        device: &Device,
+    ) -> Result<Tensor> {
+        let entry = TensorEntry { name: name.to_owned(), shape: shape.dims().to_vec() };
+        self.entries.lock().expect("no build panics while it holds the lock").push(entry);
+        Tensor::zeros((), dtype, device)?.broadcast_as(shape)
+    }
+
+    fn get_unchecked(&self, name: &str, _: DType, _: &Device) -> Result<Tensor> {
+        candle_core::bail!("`{name}` was asked for without a shape")
+    }
+
+    fn contains_tensor(&self, name: &str) -> bool {
+        self.present.as_ref().is_some_and(|weights| weights.contains(name))
+    }
+}
+
+/// Fails on the first tensor that a build would ask for and not find in its shape.
+pub(in crate::model) fn check<M>(
+    weights: &Weights,
+    build: impl Fn(VarBuilder<'static>) -> Result<M>,
+) -> std::result::Result<(), ModelError> {
+    let ledger = Ledger { present: Some(weights.clone()), ..Ledger::default() };
+    build(ledger.builder())?;
+    Ok(weights.check(&ledger.take())?)
+}
+
+/// Builds a model twice: against a ledger, to check every name and shape with a good error, then for real.
+pub(in crate::model) fn load<M>(
+    weights: &Weights,
+    dtype: DType,
+    device: &Device,
+    build: impl Fn(VarBuilder<'static>) -> Result<M>,
+) -> std::result::Result<M, ModelError> {
+    check(weights, &build)?;
+    Ok(build(weights.builder(dtype, device))?)
+}

@@ -1,0 +1,11 @@
+//! Tensors in the original layout (CompVis/latent-diffusion for SD 1.x and 2.x, Stability-AI/generative-models for
+//! SDXL). Names are paired once, in [`Pair`]s, for reading and for writing.
+
+mod draft;
+mod form;
+mod pair;
+
+pub use draft::Draft;
+pub use form::Form;
+pub use pair::Pair;
+pub(in crate::model) use pair::read;

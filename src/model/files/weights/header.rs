@@ -1,0 +1,74 @@
+//! The parts of a weights file that a hostile hand could write: header, index, values.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Component, Path};
+
+use half::{bf16, f16};
+use safetensors::tensor::Metadata;
+use safetensors::{Dtype, SafeTensors};
+use serde::Deserialize;
+
+use super::error::WeightsError;
+
+/// How PyTorch's pickles are called.
+pub(super) const PICKLE_ENDINGS: [&str; 4] = [".bin", ".ckpt", ".pt", ".pth"];
+
+/// Whether the file is a zip archive, or a bare pickle of protocol 2 to 5. A header's length may begin
+/// with the same bytes, so a brace where the JSON of a header begins decides against it.
+fn is_pickle(bytes: &[u8]) -> bool {
+    let magic = bytes.starts_with(b"PK\x03\x04") || matches!(bytes, [0x80, 2..=5, ..]);
+    magic && bytes.get(8) != Some(&b'{')
+}
+
+/// Reads a header: where the data begins, and the tensors in it. The crate checks that the tensors
+/// lie one after another without gap or overlap and fill the file exactly.
+pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<(usize, Metadata), WeightsError> {
+    if is_pickle(bytes) {
+        return Err(WeightsError::Pickle { path: path.to_owned() });
+    }
+    let broken = |reason: String| WeightsError::Header { path: path.to_owned(), reason };
+    let Some(&claimed) = bytes.first_chunk::<8>() else {
+        return Err(broken(format!("it has only {} bytes", bytes.len())));
+    };
+    let (claimed, rest) = (u64::from_le_bytes(claimed), bytes.len() as u64 - 8);
+    if claimed > rest {
+        return Err(broken(format!("its header claims {claimed} bytes, but only {rest} follow")));
+    }
+    let (header, metadata) = SafeTensors::read_metadata(bytes).map_err(|error| broken(error.to_string()))?;
+    Ok((header + 8, metadata))
+}
+
+/// Reads an index of shards: the file of each tensor. Only plain names of files beside the index pass.
+pub(super) fn read_index(path: &Path) -> Result<BTreeMap<String, String>, WeightsError> {
+    #[derive(Deserialize)]
+    struct Index {
+        weight_map: BTreeMap<String, String>,
+    }
+    let text = fs::read(path).map_err(|source| WeightsError::Read { path: path.to_owned(), source })?;
+    let index: Index = serde_json::from_slice(&text)
+        .map_err(|error| WeightsError::Index { path: path.to_owned(), reason: error.to_string() })?;
+    for shard in index.weight_map.values() {
+        let mut parts = Path::new(shard).components();
+        let plain = matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None));
+        // A backslash separates folders elsewhere; no honest shard has one.
+        if !plain || shard.contains(['/', '\\']) {
+            return Err(WeightsError::Outside { path: path.to_owned(), shard: shard.clone() });
+        }
+    }
+    Ok(index.weight_map)
+}
+
+/// The first element that is infinite or no number, in floating-point data.
+pub(super) fn first_not_finite(dtype: Dtype, data: &[u8]) -> Option<usize> {
+    fn first<const N: usize>(data: &[u8], finite: impl Fn([u8; N]) -> bool) -> Option<usize> {
+        data.as_chunks().0.iter().position(|&bytes| !finite(bytes))
+    }
+    match dtype {
+        Dtype::F64 => first(data, |bytes| f64::from_le_bytes(bytes).is_finite()),
+        Dtype::F32 => first(data, |bytes| f32::from_le_bytes(bytes).is_finite()),
+        Dtype::F16 => first(data, |bytes| f16::from_le_bytes(bytes).is_finite()),
+        Dtype::BF16 => first(data, |bytes| bf16::from_le_bytes(bytes).is_finite()),
+        _ => None,
+    }
+}

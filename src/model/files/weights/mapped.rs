@@ -1,0 +1,291 @@
+//! Tensors by name from safetensors files, mapped into memory and read only when asked for.
+//! A file from elsewhere is not trusted: its header is checked against its length, an index of
+//! shards may name only files beside it, and what does not fit is an error that names the tensor.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use candle_core::{DType, Device, Shape, Tensor};
+use candle_nn::var_builder::{SimpleBackend, VarBuilder};
+use memmap2::Mmap;
+use rayon::prelude::*;
+use safetensors::Dtype;
+use safetensors::tensor::{Metadata, TensorInfo, TensorView};
+
+use super::error::WeightsError;
+use super::header;
+use super::reading::{Reading, Stored};
+use super::write::write;
+use crate::model::error::ModelError;
+use crate::model::files::names;
+use crate::model::files::tensor::TensorEntry;
+
+/// The weights of one model: a safetensors file or a set of shards. Cheap to clone.
+#[derive(Clone)]
+pub struct Weights {
+    path: Arc<Path>,
+    shards: Arc<[Shard]>,
+    /// Where each tensor is.
+    places: Arc<BTreeMap<String, Place>>,
+}
+
+/// Where a tensor is, and what of it.
+#[derive(Clone)]
+struct Place {
+    shard: usize,
+    name: String,
+    reading: Reading,
+}
+
+struct Shard {
+    path: PathBuf,
+    bytes: Mmap,
+    /// Where the tensors begin.
+    data: usize,
+    metadata: Metadata,
+}
+
+impl Weights {
+    /// Opens a `.safetensors` file, or what a model folder holds: `diffusion_pytorch_model.safetensors` or
+    /// `model.safetensors`, whole or as shards with an index, else a variant of it such as `model.fp16.safetensors`.
+    pub fn open(path: &Path) -> Result<Self, WeightsError> {
+        let file = if path.is_dir() { find_in(path)? } else { path.to_owned() };
+        if file.extension().is_some_and(|extension| extension == "json") {
+            return Self::open_index(&file);
+        }
+        let shard = Shard::open(file)?;
+        let places = shard.metadata.tensors().into_keys().map(|name| (name.clone(), Place::whole(0, name)));
+        let places = places.collect();
+        Ok(Self { path: path.into(), shards: Arc::new([shard]), places: Arc::new(places) })
+    }
+
+    fn open_index(index: &Path) -> Result<Self, WeightsError> {
+        let folder = index.parent().unwrap_or(Path::new("."));
+        let files = header::read_index(index)?;
+        let mut names: Vec<_> = files.values().collect();
+        names.sort();
+        names.dedup();
+        let shards = names
+            .iter()
+            .map(|name| Shard::open(folder.join(name.as_str())))
+            .collect::<Result<Vec<_>, _>>()?;
+        let mut places = BTreeMap::new();
+        for (tensor, file) in &files {
+            let shard = names.binary_search(&file).expect("every file of the map was collected above");
+            if shards[shard].metadata.info(tensor).is_none() {
+                return Err(WeightsError::Missing { path: shards[shard].path.clone(), name: tensor.clone() });
+            }
+            places.insert(tensor.clone(), Place::whole(shard, tensor.clone()));
+        }
+        Ok(Self { path: index.into(), shards: shards.into(), places: Arc::new(places) })
+    }
+
+    /// The same files read by other names: the new name, that of the stored tensor, and what of it. A stored tensor
+    /// that is not there is left out, so that [`Weights::check`] names what it is needed for.
+    pub fn renamed(&self, names: impl IntoIterator<Item = (String, String, Reading)>) -> Self {
+        let place = |(name, stored, reading): (String, String, Reading)| {
+            let place = self.places.get(&stored)?;
+            Some((name, Place { reading, ..place.clone() }))
+        };
+        Self { places: Arc::new(names.into_iter().filter_map(place).collect()), ..self.clone() }
+    }
+
+    /// The file or folder they were opened from.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The names of all tensors, sorted.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.places.keys().map(String::as_str)
+    }
+
+    /// Whether there is a tensor of this name.
+    pub fn contains(&self, name: &str) -> bool {
+        self.places.contains_key(name)
+    }
+
+    /// A tensor's shape.
+    pub fn shape(&self, name: &str) -> Result<Vec<usize>, WeightsError> {
+        let (place, info) = self.place(name)?;
+        place.reading.shape(&info.shape).ok_or_else(|| self.misread(place))
+    }
+
+    /// A tensor's data type as stored.
+    pub fn dtype(&self, name: &str) -> Result<DType, WeightsError> {
+        let dtype = self.place(name)?.1.dtype;
+        DType::try_from(dtype).map_err(|_| self.unsupported(name, dtype))
+    }
+
+    /// Reads one tensor in the given type.
+    pub fn tensor(&self, name: &str, dtype: DType, device: &Device) -> Result<Tensor, WeightsError> {
+        let stored = self.view(name)?;
+        DType::try_from(stored.dtype()).map_err(|_| self.unsupported(name, stored.dtype()))?;
+        let tensor = stored
+            .load(device)
+            .and_then(|tensor| tensor.to_dtype(dtype))
+            .map_err(|source| WeightsError::Tensor { name: name.to_owned(), source })?;
+        self.release(&self.places[name]);
+        Ok(tensor)
+    }
+
+    /// A tensor's bytes as stored, for writing them elsewhere unchanged.
+    pub fn view(&self, name: &str) -> Result<Stored<'_>, WeightsError> {
+        let (place, _) = self.place(name)?;
+        let view = self.shards[place.shard].view(&place.name);
+        view.and_then(|view| place.reading.read(view)).ok_or_else(|| self.misread(place))
+    }
+
+    /// Builds layers from these weights.
+    pub fn builder(&self, dtype: DType, device: &Device) -> VarBuilder<'static> {
+        VarBuilder::from_backend(Box::new(self.clone()), dtype, device.clone())
+    }
+
+    /// Fails on the first tensor that is missing, of another shape than `needed`, or no floating-point number.
+    pub fn check<'e>(&self, needed: impl IntoIterator<Item = &'e TensorEntry>) -> Result<(), WeightsError> {
+        needed.into_iter().try_for_each(|entry| {
+            self.check_shape(&entry.name, &entry.shape)?;
+            match self.place(&entry.name)?.1.dtype {
+                Dtype::F64 | Dtype::F32 | Dtype::F16 | Dtype::BF16 | Dtype::F8_E4M3 => Ok(()),
+                dtype => Err(self.unsupported(&entry.name, dtype)),
+            }
+        })
+    }
+
+    /// Fails on the first tensor that holds an infinity or what is no number.
+    pub fn check_finite(&self) -> Result<(), WeightsError> {
+        self.places.par_iter().try_for_each(|(name, place)| {
+            let view = self.view(name)?;
+            let found = header::first_not_finite(view.dtype(), view.data());
+            self.release(place);
+            match found {
+                None => Ok(()),
+                Some(index) => {
+                    let path = self.shards[place.shard].path.clone();
+                    Err(WeightsError::NotFinite { path, name: name.clone(), index })
+                }
+            }
+        })
+    }
+
+    /// Writes all tensors into one file, in the types that they are stored in, as other programs expect them.
+    pub fn save(&self, path: &Path) -> Result<(), ModelError> {
+        let views = self.names().map(|name| Ok((name, self.view(name)?)));
+        let views = views.collect::<Result<Vec<_>, WeightsError>>()?;
+        write(path, views).map_err(|source| ModelError::Write { path: path.to_owned(), source })
+    }
+
+    /// Lets the system take back the memory of what was read.
+    fn release(&self, place: &Place) {
+        let shard = &self.shards[place.shard];
+        if let Some(view) = shard.view(&place.name) {
+            shard.forget(view.data());
+        }
+    }
+
+    fn check_shape(&self, name: &str, needed: &[usize]) -> Result<(), WeightsError> {
+        let found = self.shape(name)?;
+        if found != needed {
+            let (path, name, needed) = (self.path.to_path_buf(), name.to_owned(), needed.to_vec());
+            return Err(WeightsError::Shape { path, name, found, needed });
+        }
+        Ok(())
+    }
+
+    /// Where a tensor is, and what the header there says of it.
+    fn place(&self, name: &str) -> Result<(&Place, &TensorInfo), WeightsError> {
+        let place = self.places.get(name);
+        place
+            .and_then(|place| Some((place, self.shards[place.shard].metadata.info(&place.name)?)))
+            .ok_or_else(|| WeightsError::Missing { path: self.path.to_path_buf(), name: name.to_owned() })
+    }
+
+    fn misread(&self, place: &Place) -> WeightsError {
+        let (path, name, reading) = (self.path.to_path_buf(), place.name.clone(), place.reading);
+        WeightsError::Reading { path, name, reading }
+    }
+
+    fn unsupported(&self, name: &str, dtype: Dtype) -> WeightsError {
+        WeightsError::Dtype { path: self.path.to_path_buf(), name: name.to_owned(), dtype: dtype.to_string() }
+    }
+}
+
+impl Place {
+    fn whole(shard: usize, name: String) -> Self {
+        Self { shard, name, reading: Reading::Whole }
+    }
+}
+
+impl SimpleBackend for Weights {
+    fn get(
+        &self,
+        shape: Shape,
+        name: &str,
+        _: candle_nn::Init,
+        dtype: DType,
+        device: &Device,
+    ) -> candle_core::Result<Tensor> {
+        self.check_shape(name, shape.dims()).map_err(candle_core::Error::wrap)?;
+        self.get_unchecked(name, dtype, device)
+    }
+
+    fn get_unchecked(&self, name: &str, dtype: DType, device: &Device) -> candle_core::Result<Tensor> {
+        self.tensor(name, dtype, device).map_err(candle_core::Error::wrap)
+    }
+
+    fn contains_tensor(&self, name: &str) -> bool {
+        self.contains(name)
+    }
+}
+
+impl Shard {
+    fn open(path: PathBuf) -> Result<Self, WeightsError> {
+        let read = |source| WeightsError::Read { path: path.clone(), source };
+        let file = fs::File::open(&path).map_err(read)?;
+        // SAFETY: the map is read only. Whoever truncates a model's file while it is in use gets a
+        // bus error, as with every program that maps weights; we never write to a file in place.
+        let bytes = unsafe { Mmap::map(&file) }.map_err(read)?;
+        let (data, metadata) = header::parse(&path, &bytes)?;
+        Ok(Self { path, bytes, data, metadata })
+    }
+
+    /// Lets the system take back the memory of mapped bytes that have been read: else a model would be held twice.
+    fn forget(&self, bytes: &[u8]) {
+        #[cfg(unix)]
+        {
+            let start = bytes.as_ptr().addr() - self.bytes.as_ptr().addr();
+            // SAFETY: the map is read only and of a file, so that whoever reads these bytes again finds the same.
+            let advised = unsafe {
+                self.bytes.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, start, bytes.len())
+            };
+            // A system that declines keeps them, and nothing is wrong but the memory.
+            drop(advised);
+        }
+    }
+
+    fn view(&self, name: &str) -> Option<TensorView<'_>> {
+        let info = self.metadata.info(name)?;
+        let (start, end) = info.data_offsets;
+        TensorView::new(info.dtype, info.shape.clone(), &self.bytes[self.data..][start..end]).ok()
+    }
+}
+
+/// The weights file of a model folder. Full precision is preferred, as diffusers prefers it.
+fn find_in(folder: &Path) -> Result<PathBuf, WeightsError> {
+    let read = |source| WeightsError::Read { path: folder.to_owned(), source };
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).map_err(read)? {
+        found.push(entry.map_err(read)?.file_name().to_string_lossy().into_owned());
+    }
+    found.sort();
+    if let Some(name) = names::opened_by(&found) {
+        return Ok(folder.join(name));
+    }
+    let pickle = found.iter().find(|name| header::PICKLE_ENDINGS.iter().any(|ending| name.ends_with(ending)));
+    Err(match pickle {
+        Some(name) => WeightsError::Pickle { path: folder.join(name) },
+        None => WeightsError::NothingFound { folder: folder.to_owned() },
+    })
+}

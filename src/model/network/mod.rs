@@ -1,0 +1,22 @@
+//! Networks as lists of steps, whatever their family: what a step does, the state that walks through the steps, what
+//! can be removed, what it costs.
+
+mod condition;
+mod granularity;
+mod inventory;
+mod prediction;
+pub(super) mod removal;
+pub(super) mod spec;
+mod state;
+mod step;
+pub(super) mod steps;
+mod unit;
+
+pub use condition::{Condition, Conditioning};
+pub use granularity::{Granularity, GranularityError};
+pub use inventory::Inventory;
+pub use prediction::Prediction;
+pub use removal::PruneError;
+pub use state::WalkState;
+pub use step::{Shared, Step};
+pub use unit::{Unit, UnitKind};

@@ -1,0 +1,225 @@
+//! One step of a U-Net: what it does to the state that walks through.
+
+use candle_core::{Result, Tensor, bail};
+use candle_nn::VarBuilder;
+
+use super::condition::Condition;
+use super::spec::{ENTER, Groups, Kind, Spec, norm_of};
+use super::state::WalkState;
+use crate::model::blocks::{Attention, Enter, Exit, FeedForward, Reading, ResnetBlock, shortcut};
+use crate::nn::{Conv2d, GroupNorm, upsample_nearest_2x};
+
+/// One step of a U-Net's list. Cheap to clone: tensors are shared.
+#[derive(Clone, Debug)]
+pub struct Step {
+    path: String,
+    op: Op,
+}
+
+#[derive(Clone, Debug)]
+enum Op {
+    ConvIn(Conv2d),
+    PushSkip,
+    Concatenate,
+    Resnet(Box<ResnetBlock>),
+    Shortcut(Conv2d),
+    Enter(Enter),
+    SelfAttention(Box<Attention>),
+    CrossAttention(Box<Attention>),
+    FeedForward(Box<FeedForward>),
+    Exit(Exit),
+    Downsample(Conv2d),
+    Upsample(Conv2d),
+    Output,
+    ConvOut(GroupNorm, Conv2d),
+}
+
+/// What a step makes of the condition alone, before it sees any features.
+#[derive(Clone, Debug, Default)]
+pub struct Shared {
+    /// What the time adds to a ResNet's features, [b, c, 1, 1].
+    time: Option<Tensor>,
+    /// Keys and values of the text, [b, m, c].
+    text: Option<Reading>,
+}
+
+impl Shared {
+    /// For that many states in one batch.
+    fn repeat(&self, states: usize) -> Result<Self> {
+        let text = |text: &Reading| -> Result<Reading> {
+            let repeat = |tensor: &Tensor| tensor.repeat((states, 1, 1));
+            Ok(Reading { keys: repeat(&text.keys)?, values: repeat(&text.values)? })
+        };
+        Ok(Self {
+            time: self.time.as_ref().map(|time| time.repeat((states, 1, 1, 1))).transpose()?,
+            text: self.text.as_ref().map(text).transpose()?,
+        })
+    }
+}
+
+impl Step {
+    /// Reads the weights of one step; `vb` is at the network's root.
+    pub(super) fn new(spec: &Spec, vb: &VarBuilder) -> Result<Self> {
+        let here = vb.pp(&spec.path);
+        let norm = || vb.pp(norm_of(&spec.path).expect("BUG: this step is no part of a transformer block"));
+        let op = match spec.kind {
+            Kind::ConvIn { inputs, outputs } => Op::ConvIn(Conv2d::new(inputs, outputs, 3, 1, 1, here)?),
+            Kind::PushSkip => Op::PushSkip,
+            Kind::Concatenate => Op::Concatenate,
+            Kind::Resnet { inputs, outputs, time, norm: Groups { groups, eps } } => {
+                Op::Resnet(Box::new(ResnetBlock::new(inputs, outputs, Some(time), groups, eps, here)?))
+            }
+            Kind::Shortcut { inputs, outputs } => Op::Shortcut(shortcut(inputs, outputs, here)?),
+            Kind::Enter { channels, groups, linear } => {
+                let shell = spec.path.trim_end_matches(ENTER);
+                Op::Enter(Enter::new(channels, groups, linear, vb.pp(shell))?)
+            }
+            Kind::SelfAttention { channels, heads } => {
+                Op::SelfAttention(Box::new(Attention::new(channels, channels, heads, norm(), here)?))
+            }
+            Kind::CrossAttention { channels, heads, context } => {
+                Op::CrossAttention(Box::new(Attention::new(channels, context, heads, norm(), here)?))
+            }
+            Kind::FeedForward { channels } => {
+                Op::FeedForward(Box::new(FeedForward::new(channels, norm(), here)?))
+            }
+            Kind::Exit { channels, linear } => Op::Exit(Exit::new(channels, linear, here)?),
+            Kind::Downsample { channels } => {
+                Op::Downsample(Conv2d::new(channels, channels, 3, 2, 1, here.pp("conv"))?)
+            }
+            Kind::Upsample { channels } => {
+                Op::Upsample(Conv2d::new(channels, channels, 3, 1, 1, here.pp("conv"))?)
+            }
+            Kind::Block | Kind::Stage => Op::Output,
+            Kind::ConvOut { inputs, outputs, norm: Groups { groups, eps } } => {
+                let norm = GroupNorm::new(inputs, groups, eps, vb.pp("conv_norm_out"))?;
+                Op::ConvOut(norm, Conv2d::new(inputs, outputs, 3, 1, 1, here)?)
+            }
+        };
+        Ok(Self { path: spec.path.clone(), op })
+    }
+
+    /// The diffusers module whose output it completes: `down_blocks.1.resnets.0`. The first half of a
+    /// transformer's shell ends in `.proj_in`, and `down_blocks.1.skips.0` is a skip connection.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// The learned shortcut, if the step has one.
+    fn shortcut(&self) -> Option<&Conv2d> {
+        match &self.op {
+            Op::Resnet(block) => block.conv_shortcut.as_ref(),
+            Op::Shortcut(conv) => Some(conv),
+            _ => None,
+        }
+    }
+
+    /// The step without its branch.
+    pub(super) fn without_branch(&self) -> Self {
+        let shortcut =
+            self.shortcut().expect("BUG: only a step with a shortcut can lose its branch and stay");
+        Self { path: self.path.clone(), op: Op::Shortcut(shortcut.clone()) }
+    }
+
+    /// Leaves out the unit that begins with this step: nothing happens, or only its learned shortcut is applied.
+    pub fn bypass(&self, state: &mut WalkState) -> Result<()> {
+        if let Some(shortcut) = self.shortcut() {
+            state.hidden = shortcut.forward(&state.hidden)?;
+        }
+        Ok(())
+    }
+
+    /// Replaces `state` by what comes after this step. After the last, `state.hidden` is the prediction.
+    pub fn advance(&self, state: &mut WalkState, condition: &Condition) -> Result<()> {
+        self.advance_with(state, &self.share(condition)?)
+    }
+
+    /// What this step makes of the condition, for states that walk side by side.
+    pub fn share(&self, condition: &Condition) -> Result<Shared> {
+        Ok(match &self.op {
+            Op::Resnet(block) => Shared { time: block.time(&condition.embedding)?, text: None },
+            Op::CrossAttention(part) => {
+                Shared { time: None, text: Some(part.read(&condition.encoder_hidden_states)?) }
+            }
+            _ => Shared::default(),
+        })
+    }
+
+    /// Advances states that stand at this step as one batch. `shared` is of one of them; they have as many samples each.
+    pub fn advance_all(&self, states: &mut [&mut WalkState], shared: &Shared) -> Result<()> {
+        let computes = !matches!(self.op, Op::PushSkip | Op::Concatenate | Op::Output);
+        if states.len() < 2 || !computes {
+            return states.iter_mut().try_for_each(|state| self.advance_with(state, shared));
+        }
+        let together = |part: &dyn Fn(&WalkState) -> Option<Tensor>| {
+            let parts: Option<Vec<_>> = states.iter().map(|state| part(state)).collect();
+            parts.map(|parts| Tensor::cat(&parts, 0)).transpose()
+        };
+        let mut batch = WalkState {
+            hidden: together(&|state| Some(state.hidden.clone()))?.expect("BUG: every state has features"),
+            // Upsampling reads the size of the last one.
+            skips: states[0].skips.last().cloned().into_iter().collect(),
+            residual: match self.op {
+                Op::Exit(_) => together(&|state| state.residual.clone())?,
+                _ => None,
+            },
+        };
+        self.advance_with(&mut batch, &shared.repeat(states.len())?)?;
+        let samples = batch.hidden.dim(0)? / states.len();
+        for (index, state) in states.iter_mut().enumerate() {
+            let entered =
+                std::mem::replace(&mut state.hidden, batch.hidden.narrow(0, index * samples, samples)?);
+            match self.op {
+                Op::Enter(_) => state.residual = Some(entered),
+                Op::Exit(_) => state.residual = None,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Like [`Step::advance`], with what [`Step::share`] made.
+    pub fn advance_with(&self, state: &mut WalkState, shared: &Shared) -> Result<()> {
+        let x = &state.hidden;
+        state.hidden = match &self.op {
+            Op::ConvIn(conv) | Op::Shortcut(conv) | Op::Downsample(conv) => conv.forward(x)?,
+            Op::Resnet(block) => block.forward(x, shared.time.as_ref())?,
+            Op::SelfAttention(part) => part.forward(x, None)?,
+            Op::CrossAttention(part) => part.forward(x, shared.text.as_ref())?,
+            Op::FeedForward(part) => part.forward(x)?,
+            Op::ConvOut(norm, conv) => conv.forward(&norm.forward_silu(x)?)?,
+            Op::Upsample(conv) => upsample(conv, x, state.skips.last())?,
+            Op::Concatenate => match state.skips.pop() {
+                Some(skip) => Tensor::cat(&[x, &skip], 1)?,
+                None => bail!("`{}` has no features to append: was a step left out?", self.path),
+            },
+            Op::Enter(shell) => {
+                let tokens = shell.forward(x)?;
+                state.residual = Some(std::mem::replace(&mut state.hidden, tokens));
+                return Ok(());
+            }
+            Op::Exit(shell) => match state.residual.take() {
+                Some(residual) => shell.forward(x, &residual)?,
+                None => bail!("`{}` closes a shell that was not entered", self.path),
+            },
+            Op::PushSkip => {
+                state.skips.push(x.clone());
+                return Ok(());
+            }
+            Op::Output => return Ok(()),
+        };
+        Ok(())
+    }
+}
+
+/// Doubles [b, c, h, w] and convolves it. The doubled picture loses its last row or column where the features of the
+/// way down have an odd size; that is what nearest interpolation to the odd size gives.
+fn upsample(conv: &Conv2d, x: &Tensor, skip: Option<&Tensor>) -> Result<Tensor> {
+    let (_, _, height, width) = x.dims4()?;
+    match skip.map(Tensor::dims4).transpose()? {
+        Some((_, _, h, w)) if (h, w) != (2 * height, 2 * width) => {
+            conv.forward(&upsample_nearest_2x(x)?.narrow(2, 0, h)?.narrow(3, 0, w)?.contiguous()?)
+        }
+        _ => conv.forward_upsampled(x),
+    }
+}

@@ -1,0 +1,62 @@
+//! Where a walk finds its steps: in memory, or in a file from which each is read when the walk arrives at it.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt;
+
+use candle_core::Result;
+use candle_nn::VarBuilder;
+
+use super::spec::{Kind, Spec};
+use super::step::Step;
+
+/// The steps of a network.
+#[derive(Clone)]
+pub(in crate::model) enum Steps {
+    /// In memory.
+    Held(Vec<Step>),
+    /// In a file.
+    Streamed(VarBuilder<'static>),
+}
+
+impl Steps {
+    /// Reads the weights of all steps into memory; `vb` is at the network's root.
+    pub(in crate::model) fn held(specs: &[Spec], vb: &VarBuilder) -> Result<Self> {
+        Ok(Self::Held(specs.iter().map(|spec| Step::new(spec, vb)).collect::<Result<_>>()?))
+    }
+
+    /// The steps of `specs`, the list that these steps are of. Fails where the weights of a streamed one cannot be read.
+    pub(in crate::model) fn iter<'a>(
+        &'a self,
+        specs: &'a [Spec],
+    ) -> impl ExactSizeIterator<Item = Result<Cow<'a, Step>>> {
+        specs.iter().enumerate().map(move |(index, spec)| match self {
+            Self::Held(steps) => Ok(Cow::Borrowed(&steps[index])),
+            Self::Streamed(vb) => Ok(Cow::Owned(Step::new(spec, vb)?)),
+        })
+    }
+
+    /// The steps of the shorter list `specs`, which share their tensors with these.
+    pub(in crate::model) fn without_removed(&self, specs: &[Spec]) -> Self {
+        match self {
+            Self::Held(steps) => {
+                let here: BTreeMap<&str, &Step> = steps.iter().map(|step| (step.path(), step)).collect();
+                let rest = specs.iter().map(|spec| match spec.kind {
+                    Kind::Shortcut { .. } => here[spec.path.as_str()].without_branch(),
+                    _ => here[spec.path.as_str()].clone(),
+                });
+                Self::Held(rest.collect())
+            }
+            Self::Streamed(vb) => Self::Streamed(vb.clone()),
+        }
+    }
+}
+
+impl fmt::Debug for Steps {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Held(steps) => f.debug_tuple("Held").field(steps).finish(),
+            Self::Streamed(_) => f.write_str("Streamed"),
+        }
+    }
+}
