@@ -17,6 +17,8 @@ pub mod data;
 
 pub mod score;
 
+pub mod profile;
+
 pub mod select;
 
 pub mod prune;

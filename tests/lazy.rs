@@ -14,7 +14,7 @@ use laptop_diff::base::Interrupt;
 use laptop_diff::base::progress::Silent;
 use laptop_diff::model::ModelDirectory;
 use laptop_diff::model::unet::{UNet, UNetConfig};
-use laptop_diff::score::{Limits, ScoreError, Work, criterion, score};
+use laptop_diff::score::{Limits, ScoreError, ScoringContext, criterion, score};
 use serde_json::{Map, json};
 
 /// A bare SDXL U-Net in f16; gives the bytes of its weights.
@@ -57,28 +57,28 @@ fn only_a_walk_reads_weights() {
     let unet = directory.unet(DType::F16, &Device::Cpu).expect("every tensor is there");
     assert_eq!(unet.parameters(), 2_567_463_684);
     directory.unet_weights().and_then(|weights| Ok(weights.check_finite()?)).expect("zeros are finite");
-    expect_no_room_for_gradients(&directory, &unet);
+    expect_no_memory_for_gradients(&directory, &unet);
     let peak = memory::peak_bytes().expect("Linux says so");
     assert!(peak < 500_000_000, "loading and checking took {peak} bytes");
 }
 
 /// Said before any weight is read.
-fn expect_no_room_for_gradients(directory: &ModelDirectory, unet: &UNet) {
+fn expect_no_memory_for_gradients(directory: &ModelDirectory, unet: &UNet) {
     let (weights, random) = (directory.unet_weights().expect("opened before"), Random::new(1, "scores"));
     let points = small_unets::points(unet.config(), 1, 1).expect("points");
     let schedule = small_unets::schedule("epsilon");
     let teacher = small_unets::teacher(unet, &weights, &points, &schedule, &random);
     let interrupt = Interrupt::default();
     let folder = tempfile::tempdir().expect("a folder");
-    let work = Work {
+    let context = ScoringContext {
         limits: Limits::default(),
         checkpoint: folder.path(),
         progress: &Silent,
         interrupt: &interrupt,
     };
     let criteria = ["output-loss", "taylor"].map(|name| criterion(name).expect("a criterion"));
-    match score(&teacher, &criteria, &work) {
-        Err(ScoreError::NoRoomForGradients { criterion: "taylor", needed, .. }) => {
+    match score(&teacher, &criteria, &context) {
+        Err(ScoreError::NoMemoryForGradients { criterion: "taylor", needed, .. }) => {
             assert_eq!(needed, 8 * unet.parameters());
         }
         other => panic!("{:?}", other.map(|scores| scores.units.len())),

@@ -8,7 +8,7 @@ use laptop_diff::backend::memory;
 use laptop_diff::base::Interrupt;
 use laptop_diff::base::progress::Silent;
 use laptop_diff::model::unet::{UNet, UNetConfig};
-use laptop_diff::score::{Limits, Work, traverse};
+use laptop_diff::score::{Limits, ScoringContext, traverse};
 
 /// One test, because memory is allowed by process.
 #[test]
@@ -25,8 +25,13 @@ fn a_smaller_memory_changes_no_bit() -> miette::Result<()> {
             let points = small_unets::points(unet.config(), 3, 2).expect("points");
             let folder = tempfile::tempdir().expect("a folder");
             let limits = Limits { points: 2, variants: 64 };
-            let work = Work { limits, checkpoint: folder.path(), progress: &Silent, interrupt: &interrupt };
-            found.push((name, traverse(&unet, &points, None, &work)?));
+            let context = ScoringContext {
+                limits,
+                checkpoint: folder.path(),
+                progress: &Silent,
+                interrupt: &interrupt,
+            };
+            found.push((name, traverse(&unet, &points, None, &context)?));
         }
     }
     let (ample, little) = found.split_at(small_unets::configs().len());

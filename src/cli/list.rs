@@ -60,8 +60,7 @@ impl List {
 fn entries() -> Vec<Entry> {
     let entry = |table| move |(name, summary)| Entry { table, name, summary };
     let stages = STAGES.iter().map(|stage| (stage.name, stage.summary)).map(entry(Table::Stages));
-    let criteria =
-        CRITERIA.iter().map(|one| (one.info().name, one.info().summary)).map(entry(Table::Criteria));
+    let criteria = CRITERIA.iter().map(|one| (one.name, one.summary)).map(entry(Table::Criteria));
     let objectives = OBJECTIVES.iter().map(|one| (one.name, one.summary)).map(entry(Table::Objectives));
     let solvers = SOLVERS.iter().map(|one| (one.name(), one.summary())).map(entry(Table::Solvers));
     let fits = FITS.iter().map(|one| (one.name, one.summary)).map(entry(Table::Fits));

@@ -1,12 +1,12 @@
-//! How sure a mean over prompts is: the percentile bootstrap (Efron 1979).
+//! Confidence intervals by the percentile bootstrap (Efron 1979).
 
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
-/// Resamples; the ends of a 95 % interval then move by about one percent of its width from seed to seed.
+/// Number of resamples. With this many, the ends of a 95 % interval move by about 1 % of its width from seed to seed.
 const RESAMPLES: usize = 2000;
 
-/// Where a statistic lies with 95 % confidence.
+/// A 95 % confidence interval.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Interval {
     /// The 2.5th percentile.
@@ -15,9 +15,9 @@ pub struct Interval {
     pub high: f64,
 }
 
-/// The interval of a statistic of `count` values, which is given the indices of a resample. Values that belong
-/// together, such as two models' of one prompt, stay together when the statistic uses the indices for both.
-/// `None` for fewer than two values, of which nothing can be said, and where the statistic is not finite.
+/// The interval of a statistic of `count` values. `statistic` receives the indices of a resample; to compare two models
+/// in pairs, it uses the same indices for both.
+/// `None` for fewer than two values, and where the statistic is not finite.
 pub fn bootstrap(
     count: usize,
     mut stream: ChaCha8Rng,

@@ -1,63 +1,67 @@
-//! What can be wrong with an evaluation.
+//! Why an evaluation fails.
 
 use std::path::PathBuf;
 
 use miette::Diagnostic;
 
-use super::{METRICS, Need};
+use super::kinds::Need;
 use crate::base::Interrupted;
+use crate::base::names::UnknownName;
 use crate::data::DataError;
 use crate::model::ModelError;
 use crate::model::clip::TokenizerError;
 use crate::sample::SampleError;
 
-/// An evaluation that cannot be as asked.
+/// Why an evaluation fails.
 #[derive(Debug, thiserror::Error, Diagnostic)]
 pub enum MetricError {
     /// No metric has this name.
-    #[error("no metric is called `{name}`")]
-    #[diagnostic(code(metric::unknown), help("there are {}", names()))]
-    Unknown {
-        /// The name as written.
-        name: String,
-    },
-    /// A metric lacks something that the stage did not give.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Unknown(#[from] UnknownName),
+    /// A metric requires an input that the stage did not give.
     #[error("{metric} needs {}", need.in_words())]
     #[diagnostic(code(metric::needs), help("give it to the stage, or leave the metric out"))]
     Needs {
         /// The metric.
         metric: &'static str,
-        /// What it needs.
+        /// The missing input.
         need: Need,
     },
-    /// A model's name that cannot be the name of a folder.
-    #[error("a model is called `{name}`, which cannot name a folder")]
-    #[diagnostic(code(metric::name), help("use letters, digits, `-`, `_` and `.`"))]
+    /// A model's name that cannot name a folder.
+    #[error("the model name `{name}` cannot name a folder")]
+    #[diagnostic(
+        code(metric::name),
+        help("use letters, digits, `-`, `_` and `.`, and do not begin with `.`")
+    )]
     Name {
         /// The name.
         name: String,
     },
-    /// The model that others are compared with is not among them, or there is none at all.
-    #[error("`{name}` is to be the teacher, but is not among the models")]
-    #[diagnostic(code(metric::no_teacher))]
+    /// The teacher is not among the models.
+    #[error("the teacher `{name}` is not among the models")]
+    #[diagnostic(code(metric::no_teacher), help("add it to the models, or name one of them as the teacher"))]
     NoTeacher {
         /// The name.
         name: String,
     },
-    /// A prompt that attribute accuracy can say nothing about.
+    /// A prompt that attribute accuracy cannot judge.
     #[error("the prompt `{prompt}` names none of the attributes {attributes}")]
-    #[diagnostic(code(metric::no_attribute), help("add the words that it uses to the lists of `attributes`"))]
+    #[diagnostic(
+        code(metric::no_attribute),
+        help("add the prompt's words to the lists under `attributes`, or remove the prompt")
+    )]
     NoAttribute {
         /// The prompt.
         prompt: String,
         /// The lists' names.
         attributes: String,
     },
-    /// A metric came out as NaN or infinity.
-    #[error("{metric} of `{model}` is {found} for value {index}")]
+    /// A value is NaN or infinite.
+    #[error("{metric} of `{model}` is {found} for value {index}; it must be finite")]
     #[diagnostic(
         code(metric::not_finite),
-        help("the model's weights are likely broken; `laptop-diff inspect` looks")
+        help("the model's weights are probably broken; check them with `laptop-diff inspect`")
     )]
     NotFinite {
         /// The metric.
@@ -69,7 +73,7 @@ pub enum MetricError {
         /// Which value, from 0.
         index: usize,
     },
-    /// What is needed to measure is not there on this system.
+    /// This system cannot measure the metric.
     #[error("{metric} cannot be measured here: {reason}")]
     #[diagnostic(code(metric::unavailable), help("leave the metric out on this machine"))]
     Unavailable {
@@ -78,19 +82,19 @@ pub enum MetricError {
         /// Why.
         reason: &'static str,
     },
-    /// A file could not be written.
+    /// A file could not be read or written.
     #[error("{}: {source}", path.display())]
     #[diagnostic(code(metric::file))]
     File {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// Asked to stop; the pictures that are done lie in the checkpoint folder.
+    /// The run was interrupted; finished pictures are in the checkpoint folder.
     #[error(transparent)]
     Interrupted(#[from] Interrupted),
-    /// A picture or a file of points.
+    /// A picture or calibration points could not be read.
     #[error(transparent)]
     #[diagnostic(transparent)]
     Data(Box<DataError>),
@@ -98,11 +102,11 @@ pub enum MetricError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Model(#[from] ModelError),
-    /// A prompt could not be encoded for the scorer.
+    /// The scorer's tokenizer rejected a prompt.
     #[error(transparent)]
     #[diagnostic(transparent)]
     Tokenizer(#[from] TokenizerError),
-    /// The schedule or the sampler.
+    /// The noise schedule or the sampler failed.
     #[error(transparent)]
     #[diagnostic(transparent)]
     Sample(#[from] SampleError),
@@ -114,22 +118,7 @@ pub enum MetricError {
 
 impl From<DataError> for MetricError {
     fn from(error: DataError) -> Self {
-        // Boxed, because it is several times the size of the other variants.
+        // Boxed because it is several times the size of the other variants.
         Self::Data(Box::new(error))
     }
-}
-
-impl Need {
-    fn in_words(self) -> &'static str {
-        match self {
-            Self::Pictures => "pictures: a model directory with an autoencoder",
-            Self::Scorer => "a scorer: a CLIP model directory",
-            Self::Points => "held-out points: a calibration artefact",
-            Self::Attributes => "attributes: named lists of words",
-        }
-    }
-}
-
-fn names() -> String {
-    METRICS.iter().map(|metric| metric.name()).collect::<Vec<_>>().join(", ")
 }

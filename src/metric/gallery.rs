@@ -1,14 +1,14 @@
-//! The pictures that a model draws of the prompts, the same noise for every model.
+//! The pictures that a model draws of the prompts, from the same noise for every model.
 //!
-//! Pictures are kept as PNG and judged as 8-bit pictures, as any tool would see them; so what is found in the folder
-//! after an interruption is as good as new.
+//! Pictures are written as PNG and scored with 8 bits per channel, as any other tool would see them. Pictures that an
+//! interrupted run left in the folder are therefore reused.
 
 use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
 use image::RgbImage;
 
-use super::MetricError;
+use super::error::MetricError;
 use crate::backend::Random;
 use crate::base::{Interrupt, files};
 use crate::data::pictures;
@@ -16,25 +16,25 @@ use crate::model::network::Conditioning;
 use crate::model::vae::AutoencoderKl;
 use crate::sample::{Generator, Noise, Visit};
 
-/// What all models' pictures have in common.
+/// What the pictures of all models have in common.
 pub struct Gallery<'a> {
-    /// Turns latents into pictures.
+    /// Decodes latents.
     pub vae: &'a AutoencoderKl,
     /// The prompts, encoded.
     pub conditioning: &'a Conditioning,
-    /// As many times no text.
+    /// The negative prompt, encoded, once per prompt.
     pub unconditional: Option<&'a Conditioning>,
     /// Channels, height and width of the latents.
     pub latent: [usize; 3],
-    /// Pictures that are drawn together.
+    /// Pictures per batch.
     pub batch: usize,
-    /// Where noise comes from, one stream per prompt.
+    /// The random streams of the noise, one per prompt.
     pub random: &'a Random,
 }
 
 impl Gallery<'_> {
-    /// One picture per prompt, `000.png` and on in `folder`; those that are there already are not drawn again.
-    /// `drawn` is told after each batch how many there are.
+    /// Draws one picture per prompt into `folder`: `000.png`, `001.png`, ... A batch whose files all exist is read instead.
+    /// After each batch `drawn` receives the number of pictures so far.
     pub fn draw(
         &self,
         generator: &Generator<'_>,
@@ -63,7 +63,7 @@ impl Gallery<'_> {
         Ok(all)
     }
 
-    /// The pictures of some prompts, given by index. `observe` may stop the walk by an error.
+    /// Draws the pictures of some prompts, given by index. `observe` may stop the sampler with an error.
     pub fn draw_batch(
         &self,
         generator: &Generator<'_>,
@@ -81,12 +81,12 @@ impl Gallery<'_> {
     }
 }
 
-/// Where a picture lies.
+/// The path of a picture.
 pub fn picture_path(folder: &Path, index: usize) -> PathBuf {
     folder.join(format!("{index:03}.png"))
 }
 
-/// Gives pictures a second place.
+/// Hard-links pictures into another folder, or copies them.
 pub(super) fn link(from: &Path, to: &Path) -> Result<(), MetricError> {
     files::link_tree(from, to).map_err(|source| MetricError::File { path: to.to_owned(), source })
 }

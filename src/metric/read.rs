@@ -1,11 +1,11 @@
-//! Reading an evaluation's files back, for reports.
+//! Reads the files of an evaluation, for reports.
 
 use std::path::Path;
 
 use serde::de::DeserializeOwned;
 
-use super::record::FORMAT;
-use super::{MetricError, Metrics, Values};
+use super::error::MetricError;
+use super::record::{FORMAT, Metrics, TIMINGS_FILE, Values};
 use crate::base::files;
 
 impl Metrics {
@@ -16,9 +16,9 @@ impl Metrics {
         Ok(metrics)
     }
 
-    /// Reads the timings, where there are any.
+    /// Reads `.timings.json`, if it exists.
     pub fn open_timings(folder: &Path) -> Result<Option<Self>, MetricError> {
-        let path = folder.join(super::TIMINGS_FILE);
+        let path = folder.join(TIMINGS_FILE);
         if path.is_file() { read(&path).map(Some) } else { Ok(None) }
     }
 }
@@ -40,7 +40,7 @@ fn check(path: &Path, format: u32) -> Result<(), MetricError> {
     if format == FORMAT {
         return Ok(());
     }
-    let text = format!("format {format}; this program reads {FORMAT}");
+    let text = format!("the file has format {format}, but this version reads format {FORMAT}");
     let source = std::io::Error::new(std::io::ErrorKind::InvalidData, text);
     Err(MetricError::File { path: path.to_owned(), source })
 }

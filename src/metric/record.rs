@@ -1,28 +1,32 @@
-//! What an evaluation leaves: `metrics.json`, `timings.json`, `values.json`.
+//! The files of an evaluation: `metrics.json`, `.timings.json` and `values.json`.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Better, MetricError, Statistic};
+use super::error::MetricError;
+use super::kinds::{Better, Statistic};
 use crate::base::files;
 
 /// The version of the three files.
 pub(super) const FORMAT: u32 = 1;
 
-/// `metrics.json`, and `timings.json` for the metrics that are not the same bytes in every run.
+/// Time and memory, which differ from run to run. The file is hidden because the cache does not digest hidden files.
+pub const TIMINGS_FILE: &str = ".timings.json";
+
+/// `metrics.json`, and `.timings.json` for the metrics that differ from run to run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Metrics {
     /// Version of the file.
     pub format: u32,
-    /// The model that `of_teacher` refers to.
+    /// The model that the others are compared with.
     pub teacher: String,
     /// Number of prompts.
     pub prompts: usize,
     /// The models, in the order of the pipeline.
     pub models: Vec<ModelMetrics>,
-    /// Joint output losses of other ways to choose what is removed, at the same ratio.
+    /// The joint output losses of the selection and of other selections of the same ratio.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub baselines: Vec<Baseline>,
 }
@@ -45,7 +49,7 @@ pub struct Measurement {
     pub statistic: Statistic,
     /// How many values.
     pub count: usize,
-    /// Lower end of the 95 % bootstrap interval; none for a single value.
+    /// Lower end of the 95 % bootstrap interval; absent for a single value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub low: Option<f64>,
     /// Its upper end.
@@ -55,10 +59,10 @@ pub struct Measurement {
     pub unit: String,
     /// Which direction is good.
     pub better: Better,
-    /// Percent of the teacher's value; none for the teacher itself and where the teacher's is 0.
+    /// Percentage of the teacher's value; absent for the teacher itself and where its value is 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub of_teacher: Option<f64>,
-    /// Lower end of its interval, from resamples of prompts that both models share.
+    /// Lower end of its interval, from resamples paired by prompt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub of_teacher_low: Option<f64>,
     /// Its upper end.
@@ -66,14 +70,14 @@ pub struct Measurement {
     pub of_teacher_high: Option<f64>,
 }
 
-/// Another way to choose what is removed.
+/// A set of units that was removed at once.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Baseline {
-    /// Its name in the selection: `greedy`, `random-3`.
+    /// Its name: `selected`, or a baseline's such as `greedy` or `random-3`.
     pub name: String,
-    /// Measured joint output loss.
+    /// The measured joint output loss.
     pub joint_loss: f64,
-    /// Parameters that it removes.
+    /// The number of parameters removed.
     pub removed_parameters: u64,
 }
 
@@ -98,7 +102,7 @@ pub struct ModelValues {
 }
 
 impl Metrics {
-    /// Nothing measured yet.
+    /// A file without measurements.
     pub fn new(teacher: &str, prompts: usize) -> Self {
         let (models, baselines) = (Vec::new(), Vec::new());
         Self { format: FORMAT, teacher: teacher.to_owned(), prompts, models, baselines }
@@ -111,7 +115,7 @@ impl Metrics {
 }
 
 impl Values {
-    /// No values yet.
+    /// A file without values.
     pub fn new(prompts: &[String]) -> Self {
         Self { format: FORMAT, prompts: prompts.to_vec(), models: Vec::new() }
     }
@@ -127,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_file_leaves_out_what_there_is_not() -> serde_json::Result<()> {
+    fn absent_values_are_left_out_of_the_file() -> serde_json::Result<()> {
         let measurement = Measurement {
             value: 42.0,
             statistic: Statistic::Mean,

@@ -11,7 +11,7 @@ use crate::base::units;
 use crate::distill::HistoryLine;
 use crate::model::network::UnitKind;
 use crate::prune::Export;
-use crate::score::{Additivity, MeasuredSet, Scores, additivity};
+use crate::score::{Additivity, GRAM, MeasuredSet, Scores, UnitScores};
 use crate::select::Selection;
 
 /// Long curves are thinned to about so many points: more than a plot has pixels for.
@@ -69,7 +69,7 @@ pub(super) fn scores(scores: &Scores, selection: Option<&Selection>) -> Markup {
         .or(scores.criteria.first().map(String::as_str));
     let removed = selection.map(Selection::removed).unwrap_or_default();
     let bars = |criterion: &str| -> Vec<UnitBar> {
-        let bar = |unit: &crate::score::UnitScores| UnitBar {
+        let bar = |unit: &UnitScores| UnitBar {
             id: unit.id.to_string(),
             score: unit.scores.get(criterion).copied().unwrap_or(0.0),
             parameters: unit.parameters,
@@ -123,7 +123,7 @@ fn additivity(additivity: &Additivity, criteria: &[String]) -> Markup {
         additivity.sets.iter().filter_map(predicted).collect::<Vec<_>>()
     };
     let equal = additivity.sets.iter().map(|set| (set.joint.log10(), set.joint.log10())).collect();
-    let names = criteria.iter().map(String::as_str).chain([additivity::GRAM]);
+    let names = criteria.iter().map(String::as_str).chain([GRAM]);
     let rows = names.filter_map(|name| Some((name, additivity.agreement.get(name)?)));
     html! {
         h3 { "Do losses add?" }
@@ -142,7 +142,7 @@ fn additivity(additivity: &Additivity, criteria: &[String]) -> Markup {
             }
             @for (name, agreement) in rows {
                 tr {
-                    td { @if name == additivity::GRAM { "Gram matrix" } @else { "sum of " code { (name) } } }
+                    td { @if name == GRAM { "Gram matrix" } @else { "sum of " code { (name) } } }
                     td class="number" { (format!("{:.3}", agreement.r2)) }
                     td class="number" { (format!("{:.3}", agreement.spearman)) }
                     td class="number" { (short(agreement.slope)) }
@@ -154,7 +154,7 @@ fn additivity(additivity: &Additivity, criteria: &[String]) -> Markup {
             &[
                 Series { name: "equal".into(), points: equal, line: true },
                 Series { name: "sum of output losses".into(), points: points("output-loss"), line: false },
-                Series { name: "Gram matrix".into(), points: points(additivity::GRAM), line: false },
+                Series { name: "Gram matrix".into(), points: points(GRAM), line: false },
             ],
         ))
     }

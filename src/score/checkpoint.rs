@@ -1,5 +1,5 @@
-//! Sums over what is done so far, written whole after each piece of work, so that a run which is cut
-//! off goes on with the very sums it had.
+//! Sums over the finished pieces of work. The file is replaced after each piece, so that an interrupted run resumes with
+//! exactly the same sums.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -8,13 +8,14 @@ use std::path::{Path, PathBuf};
 
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
+use super::context::ScoringContext;
+use super::error::ScoreError;
 use super::gram::f64s_of;
-use super::{ScoreError, Work};
 use crate::base::{Digest, files};
 
 const DONE: &str = "done";
 
-/// Named vectors of sums, and over how much they go: points, or whatever else the work consists of.
+/// Named vectors of sums, and the amount of work they cover, in points or another unit.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Sums {
     done: usize,
@@ -22,39 +23,39 @@ pub(super) struct Sums {
 }
 
 impl Sums {
-    /// The file in `folder` for the work that `what` describes in full.
+    /// The file in `folder` for the work that `what` describes completely.
     pub(super) fn path(folder: &Path, name: &str, what: &str) -> PathBuf {
         folder.join(format!("{name}-{}.safetensors", Digest::of(what.as_bytes()).short()))
     }
 
-    /// Adds up what `measure` finds in each of the `pieces`: ranges that follow one another from 0, in what is counted
-    /// as `unit`. Begins where the file at `path` stands.
+    /// Adds up the results of `measure` for each of the `pieces`: adjacent ranges from 0, counted in `unit`. Begins after
+    /// the last piece in the file at `path`.
     pub(super) fn over(
         pieces: &[Range<usize>],
         unit: &'static str,
         path: &Path,
-        work: &Work<'_>,
+        context: &ScoringContext<'_>,
         mut measure: impl FnMut(Range<usize>) -> Result<Vec<(String, Vec<f64>)>, ScoreError>,
     ) -> Result<Self, ScoreError> {
         let failed = |source| ScoreError::Checkpoint { path: path.to_owned(), source };
         let mut sums = Self::resume(path).map_err(failed)?;
-        work.progress.length(pieces.last().map_or(0, |piece| piece.end) as u64, unit);
-        work.progress.position(sums.done as u64);
+        context.progress.length(pieces.last().map_or(0, |piece| piece.end) as u64, unit);
+        context.progress.position(sums.done as u64);
         let done = sums.done;
         for piece in pieces.iter().skip_while(|piece| piece.end <= done) {
-            work.interrupt.check()?;
+            context.interrupt.check()?;
             for (name, values) in measure(piece.clone())? {
                 let sum = sums.vectors.entry(name).or_insert_with(|| vec![0.0; values.len()]);
                 sum.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
             }
             sums.done = piece.end;
             sums.save(path).map_err(failed)?;
-            work.progress.position(sums.done as u64);
+            context.progress.position(sums.done as u64);
         }
         Ok(sums)
     }
 
-    /// What was written last, or nothing yet.
+    /// The sums that were written last, or empty ones.
     fn resume(path: &Path) -> io::Result<Self> {
         let bytes = match std::fs::read(path) {
             Ok(bytes) => bytes,
@@ -64,7 +65,8 @@ impl Sums {
         let invalid = |text: String| io::Error::new(io::ErrorKind::InvalidData, text);
         let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(|error| invalid(error.to_string()))?;
         let done = metadata.metadata().as_ref().and_then(|map| map.get(DONE)?.parse().ok());
-        let done = done.ok_or_else(|| invalid("does not say how much is done".to_owned()))?;
+        let done =
+            done.ok_or_else(|| invalid("the metadata do not say how much work is finished".to_owned()))?;
         let tensors = SafeTensors::deserialize(&bytes).map_err(|error| invalid(error.to_string()))?;
         let vectors = tensors.iter().map(|(name, view)| (name.to_owned(), f64s_of(view.data()))).collect();
         Ok(Self { done, vectors })
@@ -91,7 +93,7 @@ impl Sums {
         self.vectors.get(name).expect("BUG: a sum is read that no piece added")
     }
 
-    /// The means over all that is done of a vector that was added.
+    /// The means of a vector over the finished work.
     pub(super) fn means(&self, name: &str) -> Vec<f64> {
         self.get(name).iter().map(|sum| sum / self.done as f64).collect()
     }

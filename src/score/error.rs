@@ -1,77 +1,73 @@
-//! Why there are no scores.
+//! Why scoring fails.
 
 use std::path::PathBuf;
 
 use miette::Diagnostic;
 
-use super::Need;
+use super::need::Need;
+use crate::base::names::UnknownName;
 use crate::base::{Interrupted, UnitId, units};
 use crate::model::ModelError;
 use crate::model::files::weights::WeightsError;
 use crate::model::network::PruneError;
 use crate::sample::SampleError;
 
-/// Why there are no scores.
+/// Why scoring fails.
 #[derive(Debug, thiserror::Error, Diagnostic)]
 pub enum ScoreError {
-    /// Asked to stop; the checkpoint is written.
+    /// The run was interrupted; the checkpoint is written.
     #[error(transparent)]
     Interrupted(#[from] Interrupted),
     /// The calibration is empty.
     #[error("there are no calibration points to score on")]
     #[diagnostic(code(score::no_points), help("raise `samples` of the calibrate stage"))]
     NoPoints,
-    /// Nothing can be removed.
-    #[error("the U-Net holds no unit of this granularity, so that there is nothing to score")]
+    /// There are no units to remove.
+    #[error("the U-Net has no unit of this granularity, so there is nothing to score")]
     #[diagnostic(
         code(score::no_units),
         help(
-            "name another `granularity` of the score stage, such as `[resnet, block]`; `laptop-diff inspect` shows what the model holds"
+            "set another `granularity` in the score stage, such as `[resnet, block]`; `laptop-diff inspect` lists the units of the model"
         )
     )]
     NoUnits,
-    /// No such criterion.
-    #[error("no criterion is called `{name}`; there are {known}")]
-    #[diagnostic(code(score::unknown_criterion), help("`laptop-diff list` says what each measures"))]
-    UnknownCriterion {
-        /// The criterion asked for.
-        name: String,
-        /// The criteria there are.
-        known: String,
-    },
-    /// A criterion lacks something.
+    /// No criterion has this name.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    UnknownCriterion(#[from] UnknownName),
+    /// An input that a criterion requires is missing.
     #[error("`{criterion}` needs {}", need.in_words())]
     #[diagnostic(code(score::needs), help("give it to the stage, or leave the criterion out"))]
     Needs {
         /// The criterion.
         criterion: &'static str,
-        /// What it needs.
+        /// The missing input.
         need: Need,
     },
-    /// Gradients do not fit into memory.
+    /// The gradients do not fit into memory.
     #[error(
-        "`{criterion}` would run out of memory: the U-Net's weights and gradients take {} in f32, and there are {}",
-        units::bytes(*needed), units::bytes(*there)
+        "`{criterion}` needs {} of memory for the U-Net's weights and gradients in f32, but only {} are available",
+        units::bytes(*needed), units::bytes(*available)
     )]
     #[diagnostic(
-        code(score::no_room_for_gradients),
+        code(score::no_memory_for_gradients),
         help(
-            "a U-Net cannot be streamed backwards: leave `taylor` and `diff-pruning` out, or score on a machine with more memory"
+            "the backward pass cannot stream weights from disk: leave `taylor` and `diff-pruning` out, or use a machine with more memory"
         )
     )]
-    NoRoomForGradients {
+    NoMemoryForGradients {
         /// The criterion.
         criterion: &'static str,
         /// Bytes of weights and gradients.
         needed: u64,
-        /// Bytes that there are.
-        there: u64,
+        /// Bytes of memory.
+        available: u64,
     },
-    /// A score that is no number.
+    /// A score is NaN or infinite.
     #[error("the `{criterion}` of `{unit}` is {value}; it must be a finite number")]
     #[diagnostic(
         code(score::not_finite),
-        help("the U-Net without `{unit}` overflows: score it in f32 or bf16, and check its weights")
+        help("the U-Net without `{unit}` probably overflows: load it in f32 or bf16, and check its weights")
     )]
     NotFinite {
         /// The unit.
@@ -81,56 +77,62 @@ pub enum ScoreError {
         /// The value found.
         value: f64,
     },
-    /// A joint loss that is no number.
-    #[error("without these {units} units together the loss is {value}; it must be a finite number")]
+    /// A joint loss is NaN or infinite.
+    #[error("the joint loss of removing {units} units is {value}; it must be a finite number")]
     #[diagnostic(
         code(score::joint_not_finite),
-        help("the U-Net without them overflows: load it in f32 or bf16, and check its weights")
+        help("the U-Net without them probably overflows: load it in f32 or bf16, and check its weights")
     )]
     JointNotFinite {
-        /// How many units were removed at once.
+        /// The number of units removed at once.
         units: usize,
         /// The value found.
         value: f64,
     },
-    /// Units that cannot be removed together.
+    /// The units cannot be removed together.
     #[error(transparent)]
     #[diagnostic(transparent)]
     Prune(#[from] PruneError),
-    /// The weights cannot be read.
+    /// The weights could not be read.
     #[error(transparent)]
     #[diagnostic(transparent)]
     Weights(#[from] WeightsError),
-    /// The U-Net cannot be built to be differentiated.
+    /// The trainable U-Net could not be built.
     #[error(transparent)]
     #[diagnostic(transparent)]
     Model(Box<ModelError>),
-    /// A timestep that the schedule does not know.
+    /// A timestep is outside the noise schedule.
     #[error(transparent)]
     #[diagnostic(transparent)]
     Sample(#[from] SampleError),
-    /// Pictures could not be drawn or judged.
+    /// Pictures could not be drawn or scored.
     #[error(transparent)]
     #[diagnostic(transparent)]
     Pictures(Box<dyn Diagnostic + Send + Sync>),
-    /// The sums so far cannot be read or written.
+    /// The checkpoint could not be read or written.
     #[error("{}: {source}", path.display())]
-    #[diagnostic(code(score::checkpoint), help("free some space, or delete this file to begin anew"))]
+    #[diagnostic(
+        code(score::checkpoint),
+        help("free some disk space, or delete this file to start from scratch")
+    )]
     Checkpoint {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: std::io::Error,
     },
     /// A tensor operation failed.
     #[error(transparent)]
-    #[diagnostic(code(score::tensor), help("if memory is short, walk fewer points or variants at once"))]
+    #[diagnostic(
+        code(score::tensor),
+        help("if memory is short, lower `batch` or `variants` of the score stage")
+    )]
     Tensor(#[from] candle_core::Error),
 }
 
 impl From<ModelError> for ScoreError {
     fn from(error: ModelError) -> Self {
-        // Boxed, because it is larger than the other variants.
+        // Boxed because it is larger than the other variants.
         Self::Model(Box::new(error))
     }
 }

@@ -1,8 +1,8 @@
-//! What the gradients of the task loss say of each unit, timestep by timestep.
+//! The gradients of the task loss, summed by unit and timestep.
 //!
-//! One backward pass serves every criterion that reads gradients. Of a gradient only two sums per unit are kept, so
-//! there is never more than one in memory: four bytes per parameter beside four for the weight, 21 GB for SDXL, and
-//! what the activations of a batch take.
+//! One backward pass serves every criterion that reads gradients. Only two sums per unit are kept of a gradient, so
+//! memory never holds more than one: four bytes per parameter, with four more for the weights (21 GB for SDXL in all),
+//! beside the activations of a batch.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -11,22 +11,24 @@ use candle_core::backprop::GradStore;
 use candle_core::{DType, Tensor, Var};
 
 use super::checkpoint::Sums;
-use super::{ScoreError, Task, Work};
+use super::context::ScoringContext;
+use super::error::ScoreError;
 use crate::backend::threads;
 use crate::data::Calibration;
 use crate::model::files::weights::Weights;
 use crate::model::unet::UNet;
 use crate::model::unet::unet_trainable;
 use crate::nn::{self, accumulation_dtype, mean_square_difference};
+use crate::sample::NoiseSchedule;
 
 const LOSS: &str = "loss";
 const SIGNED: &str = "signed";
 const ABSOLUTE: &str = "absolute";
 
-/// What one backward pass over all points says.
+/// The sums of one backward pass over all points.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Gradients {
-    /// In ascending order; the points of each timestep have a loss and a gradient of their own.
+    /// In ascending order. The points of each timestep have a loss and a gradient of their own.
     pub timesteps: Vec<TimestepGradients>,
 }
 
@@ -35,7 +37,7 @@ pub struct Gradients {
 pub struct TimestepGradients {
     /// The timestep.
     pub timestep: i64,
-    /// How many points have it.
+    /// The number of points with it.
     pub points: usize,
     /// Their mean task loss `L_t`.
     pub loss: f64,
@@ -50,8 +52,8 @@ pub fn gradients(
     unet: &UNet,
     weights: &Weights,
     points: &Calibration,
-    task: &Task<'_>,
-    work: &Work<'_>,
+    schedule: &NoiseSchedule,
+    context: &ScoringContext<'_>,
 ) -> Result<Gradients, ScoreError> {
     if points.is_empty() {
         return Err(ScoreError::NoPoints);
@@ -61,12 +63,13 @@ pub fn gradients(
     let (trainable, variables) =
         unet_trainable(unet.config().clone(), weights, accumulation_dtype(unet.dtype()), device)?;
     let units: Vec<_> = unet.units().iter().map(|unit| &unit.id).collect();
-    let what = format!("{:?} {units:?} {groups:?} {}", unet.config().removed_units, work.limits.points);
-    let path = Sums::path(work.checkpoint, "gradients", &what);
+    let what = format!("{:?} {units:?} {groups:?} {}", unet.config().removed_units, context.limits.points);
+    let path = Sums::path(context.checkpoint, "gradients", &what);
     let pieces: Vec<_> = groups.iter().map(|group| group.points.clone()).collect();
-    let sums = Sums::over(&pieces, "points", &path, work, |group| {
+    let sums = Sums::over(&pieces, "points", &path, context, |group| {
         let name = |what: &str| format!("{what} {}", group.start);
-        let (loss, store) = threads::run(|| differentiate(&trainable, &points, task, group.clone(), work))?;
+        let (loss, store) =
+            threads::run(|| differentiate(&trainable, &points, schedule, group.clone(), context))?;
         let (signed, absolute) = sums_by_unit(&trainable, &variables, &store)?;
         Ok(vec![(name(LOSS), vec![loss]), (name(SIGNED), signed), (name(ABSOLUTE), absolute)])
     })?;
@@ -83,7 +86,7 @@ pub fn gradients(
     Ok(Gradients { timesteps: groups.into_iter().map(of_timestep).collect() })
 }
 
-/// Where the points of a timestep are.
+/// The places of the points of one timestep.
 #[derive(Debug)]
 struct Group {
     timestep: i64,
@@ -104,20 +107,21 @@ fn by_timestep(points: &Calibration) -> candle_core::Result<(Calibration, Vec<Gr
     Ok((points.select(&order)?, groups))
 }
 
-/// The mean task loss of some points and its gradient, as many points at once as the limit says.
+/// The mean task loss of some points and its gradient, in batches of the limit's size.
 fn differentiate(
     unet: &UNet,
     points: &Calibration,
-    task: &Task<'_>,
+    schedule: &NoiseSchedule,
     group: Range<usize>,
-    work: &Work<'_>,
+    context: &ScoringContext<'_>,
 ) -> Result<(f64, GradStore), ScoreError> {
     let (mut total, mut gradients) = (0.0, GradStore::default());
-    for start in group.clone().step_by(work.limits.points.max(1)) {
-        work.interrupt.check()?;
-        let piece = points.batch(start..group.end.min(start + work.limits.points.max(1)))?;
+    for start in group.clone().step_by(context.limits.points.max(1)) {
+        context.interrupt.check()?;
+        let piece = points.batch(start..group.end.min(start + context.limits.points.max(1)))?;
         let prediction = unet.forward(&piece.sample, &piece.timestep, &piece.conditioning())?;
-        let loss = mean_square_difference(&prediction, &task.target(&piece)?)?;
+        let target = schedule.target(&piece.sample, &piece.noise, &piece.timestep)?;
+        let loss = mean_square_difference(&prediction, &target)?;
         let loss = (loss * (piece.len() as f64 / group.len() as f64))?;
         total += f64::from(loss.to_scalar::<f32>()?);
         gradients.extend(nn::backward(&loss)?)?;
@@ -125,7 +129,7 @@ fn differentiate(
     Ok((total, gradients))
 }
 
-/// Per unit, `sum w g` and `sum |w g|`: rows in f32, their sums in f64.
+/// Per unit, `sum w g` and `sum |w g|`: rows are summed in f32, and the rows' sums in f64.
 fn sums_by_unit(
     unet: &UNet,
     variables: &BTreeMap<String, Var>,
@@ -136,7 +140,7 @@ fn sums_by_unit(
     };
     let mut sums = BTreeMap::new();
     for (name, variable) in variables {
-        // A weight that the loss does not depend on has none.
+        // A weight that the loss does not depend on has no gradient.
         let Some(gradient) = gradients.get(variable) else { continue };
         let weight = variable.as_detached_tensor();
         let product = (weight * gradient.detach())?.to_dtype(DType::F32)?;

@@ -1,8 +1,8 @@
-//! The Gram matrix of the units' effects: `G_ij = E mean(d_i d_j)`, where `d_i` is what removing
-//! unit `i` adds to the noise prediction.
+//! The Gram matrix of the units' effects: `G_ij = E mean(d_i d_j)`, where `d_i` is the change of the noise prediction when
+//! unit `i` is removed.
 //!
-//! To first order the effects add, so a set `R` costs `1' G 1` over `R`: the additive surrogate plus
-//! what units share or cancel. The diagonal is the output loss. (The matrix is ours, not the paper's.)
+//! To first order the effects add, so removing a set `R` costs `1' G 1` over `R`: the sum of the single losses plus the
+//! interactions of pairs. The diagonal is the output loss. (The matrix is ours, not the paper's.)
 
 use std::collections::{BTreeSet, HashMap};
 use std::io;
@@ -39,13 +39,13 @@ impl Gram {
         self.values[row * self.units.len() + column]
     }
 
-    /// `1' G 1` over `removed`: the joint loss as far as effects are linear.
+    /// `1' G 1` over `removed`: the joint loss to first order.
     pub fn joint(&self, removed: &BTreeSet<UnitId>) -> f64 {
         let rows: Vec<_> = (0..self.units.len()).filter(|&row| removed.contains(&self.units[row])).collect();
         rows.iter().flat_map(|&row| rows.iter().map(move |&column| self.at(row, column))).sum()
     }
 
-    /// The sum of the diagonal over `removed`: the joint loss if effects were orthogonal, which is what additivity says.
+    /// The sum of the diagonal over `removed`: the joint loss if effects are orthogonal, as additivity assumes.
     pub fn additive(&self, removed: &BTreeSet<UnitId>) -> f64 {
         (0..self.units.len())
             .filter(|&row| removed.contains(&self.units[row]))

@@ -1,26 +1,27 @@
 //! One traversal instead of one forward pass per variant.
 //!
-//! Up to its first removed unit a variant equals the teacher. So the U-Net is walked once: the teacher's
-//! state goes from step to step, and at its first removed unit a variant leaves it with a state of its
-//! own. For single units that is about half of the work of `n + 1` passes, and each weight is touched once.
+//! Up to its first removed unit, a variant equals the teacher. So the U-Net is walked once: the teacher's state advances
+//! step by step, and at its first removed unit a variant branches off with a state of its own. For single units this is
+//! about half the work of `n + 1` passes, and each weight is read once.
 //!
-//! A variant's state begins as a clone of the teacher's, which shares all tensors: the skips from before they parted
-//! are never copied. What a step makes of the time and the text is made once for all. Where features are small, variants
-//! go through a step as one batch: a product of few rows takes as long as one of many.
+//! A variant's state begins as a clone of the teacher's, which shares all tensors: earlier skips are never copied. What a
+//! step computes from time and text is shared by all states. Where features are small, several variants go through a step
+//! as one batch: a matrix product of few rows takes as long as one of many.
 
 use std::collections::BTreeSet;
 
 use candle_core::Tensor;
 
-use super::ScoreError;
+use super::error::ScoreError;
 use crate::base::{Interrupt, UnitId};
 use crate::data::Calibration;
 use crate::model::network::{PruneError, Step, Unit, WalkState};
 use crate::model::unet::UNet;
 use crate::nn::accumulation_dtype;
 
-/// Numbers in the features of one batch on a CPU. Of the small model's units (16x16 latents, 8 points, two cores of an EPYC
-/// 9005, 2026-11) the walk took 0.52 of removing and running with this; 0.56 with none together and with 2^19, 0.60 with 2^22.
+/// Numbers in the features of one batch on a CPU. For the units of the small model (16x16 latents, 8 points, two cores of an
+/// EPYC 9005, 2026-11) the walk took 0.52 of the time of separate passes with this value; 0.56 without batches and with 2^19,
+/// 0.60 with 2^22.
 const BATCH: usize = 1 << 17;
 
 /// A U-Net without some units.
@@ -30,20 +31,20 @@ pub struct Variant<'a> {
     removed: Vec<&'a Unit>,
 }
 
-/// Sees what a walk brings to light. Variants are numbered as they were given.
+/// Receives the results of a walk. Variants are numbered in the given order.
 pub trait Observer {
-    /// A variant removed its first unit: what then stands where the unit's output stood in the teacher.
+    /// A variant removed its first unit: the features at the unit's output without it and with it.
     /// Pixels [b, c, h, w] or tokens [b, n, c].
     fn bypassed(&mut self, _variant: usize, _without: &Tensor, _with: &Tensor) -> candle_core::Result<()> {
         Ok(())
     }
 
-    /// The teacher arrived, before all variants: its prediction, [b, c, h, w] in f32, or in f64 where the U-Net computes in it.
+    /// The teacher finished, before all variants: its prediction, [b, c, h, w] in f32, or in f64 if the U-Net computes in f64.
     fn arrived(&mut self, _prediction: &Tensor) -> candle_core::Result<()> {
         Ok(())
     }
 
-    /// A variant arrived: its prediction less the teacher's, in the shape and type of the teacher's.
+    /// A variant finished: its prediction less the teacher's, in the shape and type of the teacher's.
     fn finished(&mut self, variant: usize, difference: &Tensor) -> candle_core::Result<()>;
 }
 
@@ -53,7 +54,7 @@ impl<'a> Variant<'a> {
         Self { removed: vec![unit] }
     }
 
-    /// `unet` without these units, of whatever granularity. A composite that loses the last of what it holds goes whole.
+    /// `unet` without these units, of any granularity. A composite that loses all its parts is removed whole.
     pub fn without_all(unet: &'a UNet, units: &BTreeSet<UnitId>) -> Result<Self, PruneError> {
         let gone = unet.config().prune(units)?.removed_units;
         Ok(Self {
@@ -62,25 +63,25 @@ impl<'a> Variant<'a> {
     }
 }
 
-/// A variant on its way.
+/// A variant during the walk.
 struct Walker<'a> {
-    /// What it has yet to remove.
+    /// The units that it has yet to remove.
     ahead: &'a [&'a Unit],
-    /// Its own state, once it has left the teacher.
+    /// Its own state, once it has branched off.
     state: Option<WalkState>,
-    /// The index of the step that it takes next; later than the teacher's inside of a removed unit.
+    /// The index of its next step; later than the teacher's inside a removed unit.
     next: usize,
 }
 
 impl Walker<'_> {
-    /// Its state, if it has left the teacher and takes this step now.
+    /// Its state, if it has branched off and takes this step now.
     fn takes(&mut self, index: usize) -> Option<&mut WalkState> {
         let state = self.state.as_mut().filter(|_| self.next == index)?;
         self.next += 1;
         Some(state)
     }
 
-    /// Removes the unit that begins with this step, if that is one of its own. Says whether it left the teacher there.
+    /// Removes the unit that begins with this step, if it is one of its own. Returns whether it branched off here.
     fn bypass(&mut self, index: usize, step: &Step, teacher: &WalkState) -> candle_core::Result<bool> {
         let Some((unit, ahead)) = self.ahead.split_first().filter(|(unit, _)| unit.steps.start == index)
         else {
@@ -94,7 +95,7 @@ impl Walker<'_> {
     }
 }
 
-/// How many states with such features go through a step as one batch. A GPU takes all: it waits for launches, not for caches.
+/// How many states with such features go through a step as one batch. A GPU takes all: launches cost more than cache misses.
 fn in_a_batch(hidden: &Tensor) -> usize {
     match hidden.device().is_cpu() {
         true => (BATCH / hidden.elem_count().max(1)).max(1),
@@ -102,8 +103,8 @@ fn in_a_batch(hidden: &Tensor) -> usize {
     }
 }
 
-/// Walks `unet` once over `points`, with `variants` beside it, of which so many at most are `together` in a batch. How
-/// they are put together decides about rounding, so it has to depend on shapes alone.
+/// Walks `unet` once over `points`, with `variants` beside it, of which at most `together` share a batch. Batches affect
+/// rounding, so they must depend on shapes alone.
 pub fn walk(
     unet: &UNet,
     points: &Calibration,
@@ -116,7 +117,7 @@ pub fn walk(
     let mut teacher = unet.begin(&points.sample)?;
     let mut walkers: Vec<_> =
         variants.iter().map(|variant| Walker { ahead: &variant.removed, state: None, next: 0 }).collect();
-    // Variants between their first removed unit's first step and its last.
+    // Variants between the first and the last step of their first removed unit.
     let mut leaving = Vec::new();
     for (index, step) in unet.steps().enumerate() {
         interrupt.check()?;
@@ -145,7 +146,7 @@ pub fn walk(
     let prediction = teacher.hidden.to_dtype(dtype)?;
     observer.arrived(&prediction)?;
     for (variant, walker) in walkers.into_iter().enumerate() {
-        // Without anything removed a variant is the teacher.
+        // A variant without removed units is the teacher.
         let hidden = walker.state.map_or_else(|| prediction.clone(), |state| state.hidden);
         observer.finished(variant, &hidden.to_dtype(dtype)?.sub(&prediction)?)?;
     }

@@ -7,7 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::score::Additivity;
-use crate::score::additivity::ROUNDING;
+use crate::score::ROUNDING;
 
 /// Fewer sets say nothing of their scatter.
 const LEAST_SETS: usize = 6;

@@ -6,9 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{Front, Interval, Problem, Solved};
 use crate::base::UnitId;
+use crate::score::GRAM;
 use crate::score::OUTPUT_LOSS;
 use crate::score::Scores;
-use crate::score::additivity::GRAM;
 
 /// The front in the file has one point for each half per cent of the U-Net; the exact front can have many thousands.
 const FRONT_STEPS: u64 = 200;

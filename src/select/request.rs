@@ -7,7 +7,8 @@ use super::rules::{Contradiction, matches};
 use super::{Budget, Fit, Layout, OBJECTIVES, Objective, Problem, SelectError, Solver};
 use crate::base::UnitId;
 use crate::model::UNetConfig;
-use crate::score::{Latency, Scores};
+use crate::profile::Latency;
+use crate::score::Scores;
 
 /// Bytes of a weight in f16 or bf16, as models are run.
 const BYTES: u64 = 2;

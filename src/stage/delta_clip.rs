@@ -9,7 +9,7 @@ use super::model::Model;
 use super::{BadValue, Context, Drawing, FileInput, StageError};
 use crate::base::Manifest;
 use crate::data::prompts;
-use crate::metric::{Gallery, Judge, MetricError};
+use crate::metric::{ClipScorer, Gallery, MetricError};
 use crate::model::network::Conditioning;
 use crate::model::unet::UNet;
 use crate::model::vae::AutoencoderKl;
@@ -59,14 +59,14 @@ impl DeltaClip {
     }
 
     /// Loads what draws and what judges.
-    pub(super) fn open(&self, context: &Context<'_>, model: &Model) -> Result<Studio<'_>, StageError> {
+    pub(super) fn open(&self, context: &Context<'_>, model: &Model) -> Result<PictureScorer<'_>, StageError> {
         let device = context.device;
         let mut prompts = prompts::read(context.file("delta-clip.prompts"))?;
         prompts.truncate(self.pictures);
         let encoder = self.drawing.encoder(&model.directory, model.dtype, device)?;
         let (conditioning, unconditional) = self.drawing.texts(&encoder, &prompts, context.progress)?;
         let scorer = ModelDirectory::open(context.file("delta-clip.scorer"))?;
-        Ok(Studio {
+        Ok(PictureScorer {
             drawing: &self.drawing,
             conditioning,
             unconditional,
@@ -80,7 +80,7 @@ impl DeltaClip {
 }
 
 /// Everything for pictures but the U-Net.
-pub(super) struct Studio<'a> {
+pub(super) struct PictureScorer<'a> {
     drawing: &'a Drawing,
     prompts: Vec<String>,
     latent: [usize; 3],
@@ -91,14 +91,22 @@ pub(super) struct Studio<'a> {
     scorer: Scorer,
 }
 
-impl Studio<'_> {
-    /// What gives the mean CLIP score of a U-Net's pictures, from the same noise for every U-Net.
-    pub(super) fn critic<'s>(&'s self, context: &'s Context<'_>) -> Result<Box<ClipScore<'s>>, StageError> {
-        let judge = Judge::new(&self.scorer, &self.prompts, &self.prompts, context.device)?;
-        Ok(Box::new(move |unet: &UNet| self.clip_score(unet, &judge, context).map_err(sorted)))
+impl PictureScorer<'_> {
+    /// A function that gives the mean CLIP score of the pictures of a U-Net, with the same noise for every U-Net.
+    pub(super) fn clip_score<'s>(
+        &'s self,
+        context: &'s Context<'_>,
+    ) -> Result<Box<ClipScore<'s>>, StageError> {
+        let scorer = ClipScorer::new(&self.scorer, &self.prompts, &self.prompts, context.device)?;
+        Ok(Box::new(move |unet: &UNet| self.mean_clip_score(unet, &scorer, context).map_err(sorted)))
     }
 
-    fn clip_score(&self, unet: &UNet, judge: &Judge<'_>, context: &Context<'_>) -> Result<f64, MetricError> {
+    fn mean_clip_score(
+        &self,
+        unet: &UNet,
+        scorer: &ClipScorer<'_>,
+        context: &Context<'_>,
+    ) -> Result<f64, MetricError> {
         let gallery = Gallery {
             vae: &self.vae,
             conditioning: &self.conditioning,
@@ -114,7 +122,7 @@ impl Studio<'_> {
             let observe = &mut |_: sample::Visit<'_>| Ok(context.interrupt.check()?);
             pictures.extend(gallery.draw_batch(&generator, batch, observe)?);
         }
-        let scores = judge.clip_scores(&judge.look(&pictures)?)?;
+        let scores = scorer.clip_scores(&scorer.picture_features(&pictures)?)?;
         Ok(scores.iter().sum::<f64>() / scores.len() as f64)
     }
 }

@@ -11,6 +11,7 @@ use crate::metric::MetricError;
 use crate::model::ModelError;
 use crate::model::files::hub::HubError;
 use crate::model::files::weights::WeightsError;
+use crate::profile::ProfileError;
 use crate::prune::ExportError;
 use crate::sample::SampleError;
 use crate::score::ScoreError;
@@ -108,6 +109,15 @@ impl From<ExportError> for StageError {
             ExportError::SelfCheck { .. } => Self::work(error),
             ExportError::Unrecognised { .. } | ExportError::Layout(_) => Self::pipeline(error),
             _ => Self::input(error),
+        }
+    }
+}
+
+impl From<ProfileError> for StageError {
+    fn from(error: ProfileError) -> Self {
+        match error {
+            ProfileError::Interrupted(interrupted) => Self::Interrupted(interrupted),
+            ProfileError::Tensor(error) => Self::Tensor(error),
         }
     }
 }

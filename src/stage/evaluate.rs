@@ -10,12 +10,13 @@ use super::model::Model;
 use super::named::Named;
 use super::score::points;
 use super::{BadValue, Context, Drawing, FileInput, Input, Stage, StageError, StageInfo};
+use crate::base::names::UnknownName;
 use crate::base::{ArtefactKind, Manifest, StageId, UnitId};
 use crate::data::prompts;
 use crate::metric::{self, Baseline, Candidate, Evaluation, Fill, Metric};
 use crate::model::ModelDirectory;
 use crate::sample::NoiseSchedule;
-use crate::score::{Limits, Work, joint_losses};
+use crate::score::{Limits, ScoringContext, joint_losses};
 use crate::select::{SelectError, Selection};
 
 /// `with:` of `use: evaluate`.
@@ -126,7 +127,7 @@ impl Stage for Evaluate {
                 "`selection` is measured on held-out points; give `points` too".to_owned(),
             );
         }
-        self.metrics()?;
+        self.metrics().map_err(|error| BadValue::unknown("metrics", &error))?;
         self.drawing.check(|field| format!("drawing.{field}"))
     }
 
@@ -215,14 +216,8 @@ impl Evaluate {
         part
     }
 
-    fn metrics(&self) -> Result<Vec<&'static dyn Metric>, BadValue> {
-        let find = |name: &String| {
-            metric::find(name).map_err(|error| {
-                let known: Vec<_> = metric::METRICS.iter().map(|metric| metric.name()).collect();
-                BadValue::new("metrics", format!("{error}; there are {}", known.join(", ")))
-            })
-        };
-        self.metrics.iter().map(find).collect()
+    fn metrics(&self) -> Result<Vec<&'static dyn Metric>, UnknownName> {
+        self.metrics.iter().map(|name| metric::find(name)).collect()
     }
 }
 
@@ -255,13 +250,13 @@ fn baselines(
             removed_parameters: other.removed_parameters,
         });
     }
-    let work = Work {
+    let scoring = ScoringContext {
         limits: Limits::default(),
         checkpoint: context.checkpoint,
         progress: context.progress,
         interrupt: context.interrupt,
     };
-    let losses = joint_losses(&teacher.unet(context.device)?, &points(context, "points")?, &sets, &work)?;
+    let losses = joint_losses(&teacher.unet(context.device)?, &points(context, "points")?, &sets, &scoring)?;
     for (baseline, loss) in baselines.iter_mut().zip(losses) {
         baseline.joint_loss = loss;
     }

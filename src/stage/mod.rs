@@ -3,6 +3,7 @@
 
 mod budgets;
 mod calibrate;
+mod criterion_blocks;
 mod delta_clip;
 mod distill;
 mod drawing;

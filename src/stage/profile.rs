@@ -6,7 +6,7 @@ use serde::Deserialize;
 use super::model::Model;
 use super::{BadValue, Context, Input, Stage, StageError, StageInfo};
 use crate::base::{ArtefactKind, Manifest, StageId};
-use crate::score::Latency;
+use crate::profile::Latency;
 
 /// `with:` of `use: profile`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]

@@ -8,7 +8,8 @@ use super::model::Model;
 use super::score::points;
 use super::{BadValue, Context, Input, Stage, StageError, StageInfo};
 use crate::base::{ArtefactKind, Manifest, StageId};
-use crate::score::{Latency, Limits, OUTPUT_LOSS, Scores, Work, joint_products};
+use crate::profile::Latency;
+use crate::score::{Limits, OUTPUT_LOSS, Scores, ScoringContext, joint_products};
 use crate::select::objective::ObjectiveInfo;
 use crate::select::{
     Budgets, Fit, Method, OBJECTIVES, Refiner, Request, SOLVERS, SelectError, Selection, layout, objective,
@@ -222,7 +223,7 @@ impl Select {
     ) -> Result<(), StageError> {
         let unet = Model::open(context.input("refine.model"))?.unet(context.device)?;
         let points = points(context, "refine.calibration")?;
-        let work = Work {
+        let scoring = ScoringContext {
             limits: Limits { points: refine.batch, ..Limits::default() },
             checkpoint: context.checkpoint,
             progress: context.progress,
@@ -231,7 +232,7 @@ impl Select {
         let refiner = Refiner::new(scores, request, selection)?;
         let found = refiner.refine(refine.evaluations, &mut |sets| {
             context.progress.note(&format!("measuring {} selections", sets.len()));
-            joint_products(&unet, &points, sets, &work)
+            joint_products(&unet, &points, sets, &scoring)
         })?;
         selection.refined(scores, request, found)?;
         Ok(())

@@ -19,7 +19,7 @@ use laptop_diff::data::Calibration;
 use laptop_diff::model::ModelDirectory;
 use laptop_diff::model::unet::UNet;
 use laptop_diff::nn::mean_square_difference;
-use laptop_diff::score::{Limits, Work, traverse};
+use laptop_diff::score::{Limits, ScoringContext, traverse};
 use serde::Deserialize;
 
 use models::answer;
@@ -107,13 +107,13 @@ fn measure(arguments: &Arguments, case: &Case) -> Result<(), Box<dyn Error>> {
 
 fn by_walk(unet: &UNet, points: &Calibration) -> Result<Losses, Box<dyn Error + Send + Sync>> {
     let checkpoint = tempfile::tempdir()?;
-    let work = Work {
+    let context = ScoringContext {
         limits: Limits::default(),
         checkpoint: checkpoint.path(),
         progress: &Silent,
         interrupt: &Interrupt::default(),
     };
-    let gram = traverse(unet, points, None, &work)?.gram;
+    let gram = traverse(unet, points, None, &context)?.gram;
     Ok(gram.units().iter().enumerate().map(|(row, unit)| (unit.to_string(), gram.at(row, row))).collect())
 }
 

@@ -18,7 +18,7 @@ use laptop_diff::model::network::Conditioning;
 use laptop_diff::model::unet::UNet;
 use laptop_diff::nn::optim::AdamW;
 use laptop_diff::nn::{self, Conv2d, GroupNorm, LayerNorm, Linear, backward};
-use laptop_diff::score::{Limits, ScoreError, Work, traverse};
+use laptop_diff::score::{Limits, ScoreError, ScoringContext, traverse};
 
 use golden::{Golden, UNETS, relative_l2};
 
@@ -237,13 +237,13 @@ fn the_walk_finds_the_losses_that_it_finds_on_the_cpu() -> std::result::Result<(
             time_ids: conditioning.time_ids.as_ref().map(there).transpose()?,
         };
         let (folder, interrupt) = (tempfile::tempdir().expect("a folder"), Interrupt::default());
-        let work = Work {
+        let context = ScoringContext {
             limits: Limits::default(),
             checkpoint: folder.path(),
             progress: &Silent,
             interrupt: &interrupt,
         };
-        let gram = traverse(&unet, &points, None, &work)?.gram;
+        let gram = traverse(&unet, &points, None, &context)?.gram;
         Ok((0..gram.units().len()).map(|unit| gram.at(unit, unit)).collect())
     };
     for &(flowing, _) in types(&device) {

@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
+use std::sync::Arc;
 
 use candle_core::{Device, Result, Tensor};
 use laptop_diff::backend::Random;
@@ -16,7 +17,7 @@ use laptop_diff::model::files::weights::Weights;
 use laptop_diff::model::network::Granularity;
 use laptop_diff::model::unet::{UNet, UNetConfig};
 use laptop_diff::sample::NoiseSchedule;
-use laptop_diff::score::{Teacher, Weighting};
+use laptop_diff::score::{CRITERIA, Criterion, Teacher, criterion};
 use laptop_diff::select::{Predicted, Selection, selection};
 use serde_json::{Value, json};
 
@@ -209,16 +210,12 @@ pub(crate) fn teacher<'a>(
     schedule: &'a NoiseSchedule,
     random: &'a Random,
 ) -> Teacher<'a> {
-    Teacher {
-        unet,
-        weights,
-        points,
-        schedule: Some(schedule),
-        clip_score: None,
-        weighting: Weighting::default(),
-        threshold: 0.1,
-        random,
-    }
+    Teacher { unet, weights, points, schedule: Some(schedule), clip_score: None, random }
+}
+
+/// Every criterion with its default parameters.
+pub(crate) fn criteria() -> Vec<Arc<dyn Criterion>> {
+    CRITERIA.iter().map(|info| criterion(info.name).expect("a row of the table")).collect()
 }
 
 /// In place of a CLIP score: one that every unit has a part in.

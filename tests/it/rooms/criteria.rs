@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use crate::common::{Sandbox, expect_code, root};
@@ -13,20 +14,22 @@ use laptop_diff::backend::{Random, threads};
 use laptop_diff::base::progress::Silent;
 use laptop_diff::base::{Interrupt, Progress};
 use laptop_diff::data::{Calibration, Encoder, prompts};
-use laptop_diff::metric::{Gallery, Judge};
+use laptop_diff::metric::{ClipScorer, Gallery};
 use laptop_diff::model::ModelDirectory;
 use laptop_diff::model::files::weights::Weights;
 use laptop_diff::model::network::Unit;
 use laptop_diff::model::unet::{UNet, UNetConfig};
 use laptop_diff::sample::{self, Generator, NoiseSchedule};
 use laptop_diff::score::{
-    CRITERIA, Criterion, Limits, Need, ScoreError, Scores, Teacher, Weighting, Work, criterion, score,
+    CRITERIA, Criterion, Limits, Need, ScoreError, Scores, ScoringContext, Teacher, criterion, score,
+    with_parameters,
 };
+use serde_json::json;
 
 const CPU: Device = Device::Cpu;
 
 /// A small U-Net with its weights on disk.
-struct Subject {
+struct Model {
     _folder: tempfile::TempDir,
     config: UNetConfig,
     unet: UNet,
@@ -34,7 +37,7 @@ struct Subject {
     random: Random,
 }
 
-impl Subject {
+impl Model {
     fn new(config: &serde_json::Value, seed: u64) -> miette::Result<Self> {
         let folder = tempfile::tempdir().expect("a folder");
         small_unets::save(config, seed, folder.path())?;
@@ -62,19 +65,25 @@ impl Subject {
 
 /// A score by one criterion, from a folder of its own.
 fn alone(teacher: &Teacher<'_>, name: &str, batch: usize) -> miette::Result<Vec<f64>> {
+    alone_by(teacher, criterion(name)?, batch)
+}
+
+/// The same by a criterion with parameters.
+fn alone_by(teacher: &Teacher<'_>, criterion: Arc<dyn Criterion>, batch: usize) -> miette::Result<Vec<f64>> {
+    let name = criterion.info().name;
     let folder = tempfile::tempdir().expect("a folder");
     let interrupt = Interrupt::default();
-    let scores = score(teacher, &[criterion(name)?], &work(batch, folder.path(), &Silent, &interrupt))?;
+    let scores = score(teacher, &[criterion], &context(batch, folder.path(), &Silent, &interrupt))?;
     Ok(scores.units.iter().map(|unit| unit.scores[name]).collect())
 }
 
-fn work<'a>(
+fn context<'a>(
     points: usize,
     checkpoint: &'a Path,
     progress: &'a dyn Progress,
     interrupt: &'a Interrupt,
-) -> Work<'a> {
-    Work { limits: Limits { points, variants: 7 }, checkpoint, progress, interrupt }
+) -> ScoringContext<'a> {
+    ScoringContext { limits: Limits { points, variants: 7 }, checkpoint, progress, interrupt }
 }
 
 /// One row of doubles per point.
@@ -127,22 +136,22 @@ fn without(unet: &UNet, unit: &Unit) -> UNet {
 #[test]
 fn weighted_losses_and_task_losses_are_those_of_removing_and_running() -> miette::Result<()> {
     for (name, config) in configs() {
-        let subject = Subject::new(&config, 1)?;
-        let points = points(&subject.config, 5, 2).expect("points");
-        let with = predict(&subject.unet, &points);
+        let model = Model::new(&config, 1)?;
+        let points = points(&model.config, 5, 2).expect("points");
+        let with = predict(&model.unet, &points);
         // In f32 a prediction is off by some ten roundings of 2^-24, relative to its size.
         let rounding = 1e-6 * mean(with.iter().map(|row| mean_square(row, &vec![0.0; row.len()]))).sqrt();
         let all: Vec<_> =
-            subject.unet.units().iter().map(|unit| predict(&without(&subject.unet, unit), &points)).collect();
+            model.unet.units().iter().map(|unit| predict(&without(&model.unet, unit), &points)).collect();
         for (prediction_type, velocity, batch) in [("epsilon", false, 8), ("v_prediction", true, 2)] {
             let schedule = schedule(prediction_type);
             let truth = truth(&points, &schedule, velocity);
-            let teacher = subject.teacher(&points, &schedule);
+            let teacher = model.teacher(&points, &schedule);
             let changes = alone(&teacher, "delta-task-loss", batch)?;
             let balanced = alone(&teacher, "timestep-weighted", batch)?;
-            let clean = Teacher { weighting: Weighting::CleanLatents, ..teacher };
-            let clean = alone(&clean, "timestep-weighted", batch)?;
-            for ((place, unit), gone) in subject.unet.units().iter().enumerate().zip(&all) {
+            let clean = with_parameters("timestep-weighted", json!({ "weighting": "clean-latents" }));
+            let clean = alone_by(&teacher, clean.expect("a weighting"), batch)?;
+            for ((place, unit), gone) in model.unet.units().iter().enumerate().zip(&all) {
                 let what = format!("{name} {prediction_type} {}", unit.id);
                 let loss = |predictions: &[Vec<f64>]| {
                     mean(predictions.iter().zip(&truth).map(|(row, truth)| mean_square(row, &truth.target)))
@@ -212,18 +221,18 @@ fn doubles(points: &Calibration) -> Calibration {
 #[test]
 fn taylor_is_the_slope_of_the_loss_as_a_branch_is_scaled() -> miette::Result<()> {
     for (name, config) in configs() {
-        let subject = Subject::new(&config, 3)?;
-        let points = points(&subject.config, 3, 4).expect("points");
+        let model = Model::new(&config, 3)?;
+        let points = points(&model.config, 3, 4).expect("points");
         let schedule = schedule("epsilon");
-        let found = alone(&subject.teacher(&points, &schedule), "taylor", 2)?;
+        let found = alone(&model.teacher(&points, &schedule), "taylor", 2)?;
         let points = doubles(&points);
         let largest = found.iter().copied().fold(0.0, f64::max);
-        for (unit, found) in subject.unet.units().iter().zip(found) {
+        for (unit, found) in model.unet.units().iter().zip(found) {
             let branch: BTreeSet<_> =
-                subject.unet.inventory().tensors_of(unit).map(|entry| entry.name.as_str()).collect();
+                model.unet.inventory().tensors_of(unit).map(|entry| entry.name.as_str()).collect();
             let at = |scale: f64| {
                 let scaled =
-                    subject.in_doubles(
+                    model.in_doubles(
                         |name, tensor| {
                             if branch.contains(name) { tensor * scale } else { Ok(tensor) }
                         },
@@ -243,26 +252,26 @@ fn taylor_is_the_slope_of_the_loss_as_a_branch_is_scaled() -> miette::Result<()>
 #[test]
 fn diff_pruning_is_the_slope_along_the_signs_of_the_gradient() -> miette::Result<()> {
     let (_, config) = configs().swap_remove(1);
-    let subject = Subject::new(&config, 5)?;
-    let mut points = points(&subject.config, 5, 6).expect("points");
+    let model = Model::new(&config, 5)?;
+    let mut points = points(&model.config, 5, 6).expect("points");
     points.timestep = Tensor::new(&[800i64, 20, 800, 400, 20], &CPU).expect("five timesteps");
     let schedule = schedule("epsilon");
-    let teacher = subject.teacher(&points, &schedule);
+    let teacher = model.teacher(&points, &schedule);
     let groups: [&[u32]; 3] = [&[1, 4], &[3], &[0, 2]];
 
     // The gradients of a double's loss, by candle itself.
-    let variables: BTreeMap<String, Var> = subject
+    let variables: BTreeMap<String, Var> = model
         .config
         .inventory()
         .tensors()
         .map(|entry| {
-            let tensor = subject.weights.tensor(&entry.name, DType::F64, &CPU).expect("it was saved");
+            let tensor = model.weights.tensor(&entry.name, DType::F64, &CPU).expect("it was saved");
             (entry.name.clone(), Var::from_tensor(&tensor).expect("a variable"))
         })
         .collect();
     let tensors = variables.iter().map(|(name, variable)| (name.clone(), variable.as_tensor().clone()));
     let builder = VarBuilder::from_tensors(tensors.collect(), DType::F64, &CPU);
-    let unet = UNet::new(subject.config.clone(), builder).expect("the weights fit");
+    let unet = UNet::new(model.config.clone(), builder).expect("the weights fit");
     let (mut losses, mut sums) = (Vec::new(), Vec::new());
     for group in groups {
         let points = doubles(&points.select(group).expect("some of the points"));
@@ -271,12 +280,12 @@ fn diff_pruning_is_the_slope_along_the_signs_of_the_gradient() -> miette::Result
             (drawn - &points.noise)?.sqr()?.mean_all()?.backward()
         });
         let gradients = gradients.expect("gradients");
-        losses.push(task_loss(&subject.in_doubles(|_, tensor| Ok(tensor)), &points, &schedule));
+        losses.push(task_loss(&model.in_doubles(|_, tensor| Ok(tensor)), &points, &schedule));
         let slope = |unit: &Unit| {
             let branch: BTreeSet<_> =
-                subject.unet.inventory().tensors_of(unit).map(|entry| entry.name.as_str()).collect();
+                model.unet.inventory().tensors_of(unit).map(|entry| entry.name.as_str()).collect();
             let at = |step: f64| {
-                let moved = subject.in_doubles(|name, tensor| {
+                let moved = model.in_doubles(|name, tensor| {
                     let gradient = gradients.get(&variables[name]).filter(|_| branch.contains(name));
                     match gradient {
                         Some(gradient) => &tensor + ((tensor.abs()? * gradient.sign()?)? * step)?,
@@ -287,15 +296,16 @@ fn diff_pruning_is_the_slope_along_the_signs_of_the_gradient() -> miette::Result
             };
             (at(1e-5) - at(-1e-5)) / 2e-5
         };
-        sums.push(subject.unet.units().iter().map(slope).collect::<Vec<_>>());
+        sums.push(model.unet.units().iter().map(slope).collect::<Vec<_>>());
     }
     let largest = losses.iter().copied().fold(0.0, f64::max);
     let middle = losses.iter().map(|loss| loss / largest).fold(1.0, f64::min);
     // A threshold below all losses, and one that the smallest falls under.
     for threshold in [0.5 * middle, middle * (1.0 + 1e-6)] {
         for batch in [1, 8] {
-            let found = alone(&Teacher { threshold, ..teacher }, "diff-pruning", batch)?;
-            for (place, (found, unit)) in found.iter().zip(subject.unet.units()).enumerate() {
+            let criterion = with_parameters("diff-pruning", json!({ "threshold": threshold }));
+            let found = alone_by(&teacher, criterion.expect("a threshold"), batch)?;
+            for (place, (found, unit)) in found.iter().zip(model.unet.units()).enumerate() {
                 let kept = losses.iter().zip(&sums).filter(|(loss, _)| **loss > threshold * largest);
                 let expected: f64 = kept.map(|(_, sums)| sums[place]).sum();
                 assert!(expected > 0.0, "{}", unit.id);
@@ -329,16 +339,15 @@ impl Progress for Impatient<'_> {
 #[test]
 fn criteria_together_are_what_they_are_alone_and_after_any_interruption() -> miette::Result<()> {
     let (_, config) = configs().swap_remove(3);
-    let subject = Subject::new(&config, 7)?;
-    let points = points(&subject.config, 5, 8).expect("points");
+    let model = Model::new(&config, 7)?;
+    let points = points(&model.config, 5, 8).expect("points");
     let schedule = schedule("epsilon");
     let draw = |unet: &UNet| Ok(brightness(unet, &points));
-    let teacher = Teacher { clip_score: Some(&draw), ..subject.teacher(&points, &schedule) };
+    let teacher = Teacher { clip_score: Some(&draw), ..model.teacher(&points, &schedule) };
     let calm = Interrupt::default();
     let together = tempfile::tempdir().expect("a folder");
-    let expected = score(&teacher, CRITERIA, &work(2, together.path(), &Silent, &calm))?;
-    for criterion in CRITERIA {
-        let name = criterion.info().name;
+    let expected = score(&teacher, &small_unets::criteria(), &context(2, together.path(), &Silent, &calm))?;
+    for name in CRITERIA.iter().map(|info| info.name) {
         let of_all: Vec<f64> = expected.units.iter().map(|unit| unit.scores[name]).collect();
         assert_eq!(alone(&teacher, name, 2)?, of_all, "{name}");
         assert!(of_all.iter().collect::<Vec<_>>().windows(2).any(|pair| pair[0] != pair[1]), "{name}");
@@ -349,36 +358,36 @@ fn criteria_together_are_what_they_are_alone_and_after_any_interruption() -> mie
     let found = loop {
         let interrupt = Interrupt::default();
         let progress = Impatient { interrupt: &interrupt, begun: AtomicBool::new(false) };
-        match score(&teacher, CRITERIA, &work(2, folder.path(), &progress, &interrupt)) {
+        match score(&teacher, &small_unets::criteria(), &context(2, folder.path(), &progress, &interrupt)) {
             Err(ScoreError::Interrupted(_)) => interruptions += 1,
             other => break other?,
         }
     };
     assert_eq!(found, expected);
     // After each of three batches of a traversal, of five timesteps, and of all galleries but the last.
-    assert_eq!(interruptions, 3 + 5 + subject.unet.units().len());
+    assert_eq!(interruptions, 3 + 5 + model.unet.units().len());
     Ok(())
 }
 
 #[test]
 fn what_a_criterion_needs_is_asked_for_before_anything_is_computed() -> miette::Result<()> {
     let (_, config) = configs().swap_remove(0);
-    let subject = Subject::new(&config, 9)?;
-    let points = points(&subject.config, 2, 10).expect("points");
+    let model = Model::new(&config, 9)?;
+    let points = points(&model.config, 2, 10).expect("points");
     let schedule = schedule("epsilon");
-    let bare = Teacher { schedule: None, ..subject.teacher(&points, &schedule) };
+    let bare = Teacher { schedule: None, ..model.teacher(&points, &schedule) };
     let folder = tempfile::tempdir().expect("a folder");
     let interrupt = Interrupt::default();
-    let work = work(2, folder.path(), &Silent, &interrupt);
+    let context = context(2, folder.path(), &Silent, &interrupt);
     let needy = |found: Result<Scores, ScoreError>| match found {
         Err(ScoreError::Needs { criterion, need }) => Some((criterion, need)),
         _ => None,
     };
-    for &criterion in CRITERIA {
+    for criterion in small_unets::criteria() {
         let missing = criterion.needs().iter().copied().find(|need| *need != Need::Traversal);
-        let first: [&dyn Criterion; 2] = [CRITERIA[0], criterion];
+        let first = [laptop_diff::score::criterion(CRITERIA[0].name)?, criterion.clone()];
         let expected = missing.map(|need| (criterion.info().name, need));
-        assert_eq!(needy(score(&bare, &first, &work)), expected);
+        assert_eq!(needy(score(&bare, &first, &context)), expected);
         if missing.is_some() {
             assert_eq!(std::fs::read_dir(folder.path()).expect("a folder").count(), 0, "it computed first");
         }
@@ -390,8 +399,8 @@ fn what_a_criterion_needs_is_asked_for_before_anything_is_computed() -> miette::
     let mut late = points.clone();
     late.timestep = Tensor::new(&[3i64, 1000], &CPU).expect("two timesteps");
     for name in ["delta-task-loss", "taylor"] {
-        let teacher = subject.teacher(&late, &velocity);
-        let found = score(&teacher, &[criterion(name)?], &work);
+        let teacher = model.teacher(&late, &velocity);
+        let found = score(&teacher, &[criterion(name)?], &context);
         assert!(matches!(found, Err(ScoreError::Sample(_))), "{name} at timestep 1000");
     }
     Ok(())
@@ -448,7 +457,7 @@ stages:
     let schedule = NoiseSchedule::from_config(&directory.scheduler_config()?)?;
     let vae = directory.vae(DType::F32, &CPU)?;
     let scorer = ModelDirectory::open(&nano.join("scorer"))?.scorer(DType::F32, &CPU)?;
-    let judge = Judge::new(&scorer, &prompts, &prompts, &CPU)?;
+    let scorer = ClipScorer::new(&scorer, &prompts, &prompts, &CPU)?;
     let gallery = Gallery {
         vae: &vae,
         conditioning: &conditioning,
@@ -462,7 +471,7 @@ stages:
         let generator = Generator { unet, schedule: &schedule, sampler, steps: 2, guidance_scale: 2.0 };
         let folder = tempfile::tempdir()?;
         let pictures = gallery.draw(&generator, folder.path(), &Interrupt::default(), &mut |_| ())?;
-        let cosines = judge.cosines(&judge.look(&pictures)?)?;
+        let cosines = scorer.cosines(&scorer.picture_features(&pictures)?)?;
         Ok(mean(cosines.iter().map(|cosine| 100.0 * cosine.max(0.0))))
     };
     let unet = directory.unet(DType::F32, &CPU)?;

@@ -13,7 +13,7 @@ use laptop_diff::data::Calibration;
 use laptop_diff::model::network::UnitKind;
 use laptop_diff::model::unet::{UNet, UNetConfig};
 use laptop_diff::score::{
-    Gram, Limits, ScoreError, Scores, UnitScores, Work, joint_losses, joint_products, traverse,
+    Gram, Limits, ScoreError, Scores, ScoringContext, UnitScores, joint_losses, joint_products, traverse,
 };
 use laptop_diff::select::{Method, Refinement, Refiner, Request, SOLVERS, Selection};
 
@@ -30,7 +30,7 @@ impl Sandbox {
         let unet = UNet::new(config, vb).expect("the weights fit");
         let points = points(unet.config(), 4, 2).expect("points");
         let folder = tempfile::tempdir().expect("a folder");
-        let gram = traverse(&unet, &points, None, &work(folder.path(), &Interrupt::default()))?.gram;
+        let gram = traverse(&unet, &points, None, &context(folder.path(), &Interrupt::default()))?.gram;
         let unit = |(place, unit): (usize, &laptop_diff::model::network::Unit)| UnitScores {
             id: unit.id.clone(),
             kind: unit.kind,
@@ -63,14 +63,14 @@ impl Sandbox {
             Refiner::new(&self.scores, &request, &selection)?.refine(evaluations, &mut |sets| {
                 before(measured)?;
                 measured += sets.len();
-                joint_products(&self.unet, &self.points, sets, &work(folder, &Interrupt::default()))
+                joint_products(&self.unet, &self.points, sets, &context(folder, &Interrupt::default()))
             })?;
         Ok((removed, refinement, measured))
     }
 }
 
-fn work<'a>(checkpoint: &'a Path, interrupt: &'a Interrupt) -> Work<'a> {
-    Work { limits: Limits::default(), checkpoint, progress: &Silent, interrupt }
+fn context<'a>(checkpoint: &'a Path, interrupt: &'a Interrupt) -> ScoringContext<'a> {
+    ScoringContext { limits: Limits::default(), checkpoint, progress: &Silent, interrupt }
 }
 
 #[test]
@@ -95,7 +95,7 @@ fn refining_is_never_worse_and_keeps_to_its_evaluations() -> miette::Result<()> 
                 &sandbox.unet,
                 &sandbox.points,
                 &[removed],
-                &work(folder.path(), &Interrupt::default()),
+                &context(folder.path(), &Interrupt::default()),
             )?[0];
             assert!(
                 (found / refinement.measured - 1.0).abs() < 1e-6,

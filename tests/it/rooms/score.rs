@@ -14,9 +14,10 @@ use laptop_diff::data::Calibration;
 use laptop_diff::model::files::weights::Weights;
 use laptop_diff::model::network::Unit;
 use laptop_diff::model::unet::{UNet, UNetConfig};
+use laptop_diff::profile::Latency;
 use laptop_diff::score::walk::{Observer, Variant, walk};
 use laptop_diff::score::{
-    CRITERIA, Latency, Limits, ScoreError, Scores, Teacher, Work, additivity, joint_losses, score, traverse,
+    CRITERIA, Limits, ScoreError, Scores, ScoringContext, Teacher, additivity, joint_losses, score, traverse,
 };
 use rand::seq::IndexedRandom;
 
@@ -32,8 +33,13 @@ fn unet(config: &serde_json::Value, seed: u64) -> miette::Result<UNet> {
     Ok(UNet::new(config, vb).expect("the weights fit"))
 }
 
-fn work<'a>(points: usize, variants: usize, checkpoint: &'a Path, interrupt: &'a Interrupt) -> Work<'a> {
-    Work { limits: Limits { points, variants }, checkpoint, progress: &Silent, interrupt }
+fn context<'a>(
+    points: usize,
+    variants: usize,
+    checkpoint: &'a Path,
+    interrupt: &'a Interrupt,
+) -> ScoringContext<'a> {
+    ScoringContext { limits: Limits { points, variants }, checkpoint, progress: &Silent, interrupt }
 }
 
 fn doubles(tensor: &Tensor) -> Vec<f64> {
@@ -82,7 +88,7 @@ fn the_walk_agrees_with_removing_and_running_whatever_the_chunks() -> miette::Re
             for &(batch, variants) in chunks {
                 let folder = tempfile::tempdir().expect("a folder");
                 let found =
-                    traverse(&unet, &points, None, &work(batch, variants, folder.path(), &interrupt))?;
+                    traverse(&unet, &points, None, &context(batch, variants, folder.path(), &interrupt))?;
                 for (row, a) in of_units.iter().enumerate() {
                     let unit = &unet.units()[row].id;
                     let loss = mean_product(a, a);
@@ -168,12 +174,12 @@ fn a_streamed_unet_is_the_held_one_to_the_bit() -> miette::Result<()> {
         let (random, schedule) = (Random::new(1, "scores"), small_unets::schedule("epsilon"));
         let [one, other] = [&held, &streamed].map(|unet| {
             let place = tempfile::tempdir().expect("a folder");
-            let work = work(2, 5, place.path(), &interrupt);
+            let context = context(2, 5, place.path(), &interrupt);
             let draw = |unet: &UNet| Ok(small_unets::brightness(unet, &points));
             let teacher = small_unets::teacher(unet, &stored, &points, &schedule, &random);
             let teacher = Teacher { clip_score: Some(&draw), ..teacher };
-            let mut scores = score(&teacher, CRITERIA, &work).expect("scores");
-            let sets = additivity::measure(unet, &points, &scores, 5, &random, &work);
+            let mut scores = score(&teacher, &small_unets::criteria(), &context).expect("scores");
+            let sets = additivity::measure(unet, &points, &scores, 5, &random, &context);
             scores.additivity = Some(sets.expect("joint losses"));
             scores
         });
@@ -199,7 +205,7 @@ fn joint_losses_agree_with_removing_and_running() -> miette::Result<()> {
         for (batch, variants) in [(8, 64), (2, 4)] {
             let folder = tempfile::tempdir().expect("a folder");
             let found =
-                joint_losses(&unet, &points, &sets, &work(batch, variants, folder.path(), &interrupt))?;
+                joint_losses(&unet, &points, &sets, &context(batch, variants, folder.path(), &interrupt))?;
             assert_eq!(found[0], 0.0, "removing nothing costs nothing");
             for (set, found) in sets.iter().zip(found) {
                 let d = effect(&unet, &points, set);
@@ -230,15 +236,15 @@ fn what_was_interrupted_goes_on_to_the_same_bits() -> miette::Result<()> {
     let points = points(unet.config(), 5, 6).expect("points");
     let calm = Interrupt::default();
     let whole = tempfile::tempdir().expect("a folder");
-    let expected = traverse(&unet, &points, None, &work(2, 7, whole.path(), &calm))?;
+    let expected = traverse(&unet, &points, None, &context(2, 7, whole.path(), &calm))?;
     let folder = tempfile::tempdir().expect("a folder");
     for stop in [2, 4] {
         let interrupt = Interrupt::default();
         let progress = StopAt(stop, &interrupt);
-        let work = Work { progress: &progress, ..work(2, 7, folder.path(), &interrupt) };
-        assert!(matches!(traverse(&unet, &points, None, &work), Err(ScoreError::Interrupted(_))));
+        let context = ScoringContext { progress: &progress, ..context(2, 7, folder.path(), &interrupt) };
+        assert!(matches!(traverse(&unet, &points, None, &context), Err(ScoreError::Interrupted(_))));
     }
-    assert_eq!(traverse(&unet, &points, None, &work(2, 7, folder.path(), &calm))?, expected);
+    assert_eq!(traverse(&unet, &points, None, &context(2, 7, folder.path(), &calm))?, expected);
     Ok(())
 }
 
@@ -257,7 +263,7 @@ fn without_anything_to_remove_there_are_no_scores() -> miette::Result<()> {
     let (interrupt, random, schedule) =
         (Interrupt::default(), Random::new(1, "scores"), small_unets::schedule("epsilon"));
     let teacher = small_unets::teacher(&unet, &stored, &points, &schedule, &random);
-    let found = score(&teacher, CRITERIA, &work(8, 64, folder.path(), &interrupt));
+    let found = score(&teacher, &small_unets::criteria(), &context(8, 64, folder.path(), &interrupt));
     assert!(matches!(found, Err(ScoreError::NoUnits)));
     Ok(())
 }
@@ -271,7 +277,7 @@ fn a_joint_loss_that_overflows_is_an_error() -> miette::Result<()> {
     let folder = tempfile::tempdir().expect("a folder");
     let interrupt = Interrupt::default();
     let sets = [BTreeSet::from([unet.units()[0].id.clone()])];
-    let found = joint_losses(&unet, &points, &sets, &work(8, 64, folder.path(), &interrupt));
+    let found = joint_losses(&unet, &points, &sets, &context(8, 64, folder.path(), &interrupt));
     assert!(matches!(found, Err(ScoreError::JointNotFinite { units: 1, .. })), "{found:?}");
     Ok(())
 }
@@ -285,12 +291,13 @@ fn every_criterion_gives_every_unit_a_number_and_the_file_keeps_them() -> miette
     let unet = unet(&config, 7)?;
     let points = points(unet.config(), 2, 8).expect("points");
     let interrupt = Interrupt::default();
-    let work = work(8, 64, folder.path(), &interrupt);
+    let context = context(8, 64, folder.path(), &interrupt);
     let random = Random::new(1, "scores");
     let schedule = small_unets::schedule("epsilon");
     let draw = |unet: &UNet| Ok(small_unets::brightness(unet, &points));
     let teacher = small_unets::teacher(&unet, &stored, &points, &schedule, &random);
-    let mut scores = score(&Teacher { clip_score: Some(&draw), ..teacher }, CRITERIA, &work)?;
+    let mut scores =
+        score(&Teacher { clip_score: Some(&draw), ..teacher }, &small_unets::criteria(), &context)?;
     assert_eq!(scores.criteria.len(), CRITERIA.len());
     for unit in &scores.units {
         assert_eq!(unit.scores.len(), CRITERIA.len());
@@ -300,7 +307,7 @@ fn every_criterion_gives_every_unit_a_number_and_the_file_keeps_them() -> miette
         let magnitude = unit.scores["magnitude"];
         assert!(magnitude > 0.02 && magnitude < 0.3, "{}: {magnitude}", unit.id);
     }
-    let sets = additivity::measure(&unet, &points, &scores, 14, &random, &work)?;
+    let sets = additivity::measure(&unet, &points, &scores, 14, &random, &context)?;
     assert_eq!(sets.sets.len(), 14);
     let is_leaf = |unit: &&Unit| unet.units().iter().all(|other| other.parent.as_ref() != Some(&unit.id));
     let can_go: u64 = unet.units().iter().filter(is_leaf).map(|unit| unit.parameters).sum();

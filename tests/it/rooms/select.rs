@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use crate::small_unets::published;
 use laptop_diff::backend::Random;
 use laptop_diff::model::network::UnitKind;
-use laptop_diff::score::{Additivity, Gram, Latency, MeasuredSet, Scores, UnitScores};
+use laptop_diff::profile::Latency;
+use laptop_diff::score::{Additivity, Gram, MeasuredSet, Scores, UnitScores};
 use laptop_diff::select::{
     Budget, Budgets, Front, Memory, Method, OBJECTIVES, Problem, Request, Rules, SOLVERS, SelectError,
     Selection, Tree, objective, solver,

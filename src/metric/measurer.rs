@@ -1,0 +1,178 @@
+//! Measures models, one at a time in memory. Shared inputs are loaded when the first model needs them: never, if all
+//! results were kept from earlier runs and nothing is timed.
+
+use std::cell::{OnceCell, RefCell};
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+use candle_core::{Device, Tensor, safetensors};
+
+use super::clip_scorer::ClipScorer;
+use super::definition::Metric;
+use super::error::MetricError;
+use super::evaluation::Evaluation;
+use super::gallery::{self, Gallery};
+use super::inputs::{EvaluationInputs, LoadedModel, predict};
+use super::kinds::Need;
+use crate::base::Interrupt;
+use crate::model::unet::UNet;
+use crate::sample::Generator;
+
+/// The values of one model by metric, in f64 without loss.
+const VALUES: &str = "values.safetensors";
+
+pub(super) struct Measurer<'a> {
+    evaluation: &'a Evaluation<'a>,
+    teacher: usize,
+    inputs: OnceCell<EvaluationInputs<'a>>,
+    /// The model in memory.
+    loaded: RefCell<Option<(usize, UNet)>>,
+}
+
+impl<'a> Measurer<'a> {
+    pub(super) fn new(evaluation: &'a Evaluation<'a>, teacher: usize) -> Self {
+        Self { evaluation, teacher, inputs: OnceCell::new(), loaded: RefCell::default() }
+    }
+
+    /// Writes the pictures and the values of one model into `folder`. `drawn` receives the number of pictures so far.
+    pub(super) fn measure_into(
+        &self,
+        index: usize,
+        folder: &Path,
+        checkpoint: &Path,
+        interrupt: &Interrupt,
+        drawn: &mut dyn FnMut(usize),
+    ) -> Result<(), MetricError> {
+        let inputs = self.inputs()?;
+        self.with(index, |unet| {
+            let model = self.draw(inputs, unet, checkpoint, interrupt, drawn)?;
+            let mut values = HashMap::new();
+            for metric in self.evaluation.metrics.iter().filter(|metric| metric.reproducible()) {
+                interrupt.check()?;
+                let measured = self.measure(*metric, index, &model)?;
+                values.insert(metric.name(), Tensor::new(measured, &Device::Cpu)?);
+            }
+            self.publish(checkpoint, folder)?;
+            Ok(safetensors::save(&values, folder.join(VALUES))?)
+        })
+    }
+
+    /// Reads the values that [`Measurer::measure_into`] wrote.
+    pub(super) fn values(folder: &Path) -> Result<BTreeMap<String, Vec<f64>>, MetricError> {
+        let values = safetensors::load(folder.join(VALUES), &Device::Cpu)?;
+        values.into_iter().map(|(metric, values)| Ok((metric, values.to_vec1()?))).collect()
+    }
+
+    /// Measures the metrics that differ from run to run, which are not kept.
+    pub(super) fn unreproducible(&self, index: usize) -> Result<BTreeMap<String, Vec<f64>>, MetricError> {
+        let mut values = BTreeMap::new();
+        for metric in self.evaluation.metrics.iter().filter(|metric| !metric.reproducible()) {
+            self.inputs()?;
+            let measured =
+                self.with(index, |unet| self.measure(*metric, index, &LoadedModel { unet, features: None }))?;
+            values.insert(metric.name().to_owned(), measured);
+        }
+        Ok(values)
+    }
+
+    fn measure(
+        &self,
+        metric: &'static dyn Metric,
+        index: usize,
+        model: &LoadedModel<'_>,
+    ) -> Result<Vec<f64>, MetricError> {
+        let measured = metric.measure(self.inputs()?, model)?;
+        match measured.iter().position(|value| !value.is_finite()) {
+            None => Ok(measured),
+            Some(at) => {
+                let (model, found) = (self.evaluation.models[index].name.to_owned(), measured[at]);
+                Err(MetricError::NotFinite { metric: metric.name(), model, found, index: at })
+            }
+        }
+    }
+
+    /// Calls `act` with a model, after replacing the one in memory if it is another.
+    fn with<T>(
+        &self,
+        index: usize,
+        act: impl FnOnce(&UNet) -> Result<T, MetricError>,
+    ) -> Result<T, MetricError> {
+        let mut loaded = self.loaded.borrow_mut();
+        let unet = match loaded.take() {
+            Some((other, unet)) if other == index => unet,
+            other => {
+                drop(other);
+                (self.evaluation.models[index].load)()?
+            }
+        };
+        act(&loaded.insert((index, unet)).1)
+    }
+
+    fn inputs(&self) -> Result<&EvaluationInputs<'a>, MetricError> {
+        if let Some(inputs) = self.inputs.get() {
+            return Ok(inputs);
+        }
+        let evaluation = self.evaluation;
+        let captions = if evaluation.captions.is_empty() { evaluation.prompts } else { evaluation.captions };
+        let device = evaluation.conditioning.encoder_hidden_states.device();
+        let scorer = match evaluation.scorer.filter(|_| evaluation.needs(Need::Scorer)) {
+            Some(scorer) => Some(ClipScorer::new(scorer, evaluation.prompts, captions, device)?),
+            None => None,
+        };
+        let points = match evaluation.points.filter(|_| evaluation.needs(Need::Points)) {
+            Some(points) => {
+                let predict = |unet: &UNet| Ok(predict(unet, points, evaluation.batch)?);
+                Some((points, self.with(self.teacher, predict)?))
+            }
+            None => None,
+        };
+        Ok(self.inputs.get_or_init(|| EvaluationInputs {
+            prompts: evaluation.prompts,
+            conditioning: evaluation.conditioning,
+            latent: evaluation.latent,
+            scorer,
+            captions,
+            attributes: evaluation.attributes,
+            points,
+            batch: evaluation.batch,
+        }))
+    }
+
+    /// Draws a model's pictures and computes their features.
+    fn draw<'u>(
+        &self,
+        inputs: &EvaluationInputs<'_>,
+        unet: &'u UNet,
+        checkpoint: &Path,
+        interrupt: &Interrupt,
+        drawn: &mut dyn FnMut(usize),
+    ) -> Result<LoadedModel<'u>, MetricError> {
+        let evaluation = self.evaluation;
+        let Some(vae) = evaluation.vae else { return Ok(LoadedModel { unet, features: None }) };
+        let gallery = Gallery {
+            vae,
+            conditioning: evaluation.conditioning,
+            unconditional: evaluation.unconditional,
+            latent: inputs.latent,
+            batch: evaluation.batch,
+            random: evaluation.random,
+        };
+        let generator = Generator {
+            unet,
+            schedule: evaluation.schedule,
+            sampler: evaluation.sampler,
+            steps: evaluation.steps,
+            guidance_scale: evaluation.guidance_scale,
+        };
+        let pictures = gallery.draw(&generator, &checkpoint.join("images"), interrupt, drawn)?;
+        let features = inputs.scorer.as_ref().map(|scorer| scorer.picture_features(&pictures)).transpose()?;
+        Ok(LoadedModel { unet, features })
+    }
+
+    fn publish(&self, checkpoint: &Path, folder: &Path) -> Result<(), MetricError> {
+        match self.evaluation.vae {
+            Some(_) => gallery::link(&checkpoint.join("images"), &folder.join("images")),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! The metrics, one per file.
+
+mod attribute_accuracy;
+mod clip_score;
+mod latency;
+mod macs;
+mod output_loss;
+mod parameters;
+mod peak_memory;
+mod pick_score;
+
+use super::definition::Metric;
+use crate::base::names::{self, UnknownName};
+
+/// Every metric, in the order in which `laptop-diff list` prints them.
+pub const METRICS: &[&dyn Metric] = &[
+    &clip_score::ClipScore,
+    &pick_score::PickScore,
+    &attribute_accuracy::AttributeAccuracy,
+    &output_loss::OutputLoss,
+    &parameters::Parameters,
+    &macs::Macs,
+    &latency::Latency,
+    &peak_memory::PeakMemory,
+];
+
+/// The metric of this name.
+pub fn find(name: &str) -> Result<&'static dyn Metric, UnknownName> {
+    names::find("metric", METRICS, |metric| metric.name(), name).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_found() {
+        for metric in METRICS {
+            let found = find(metric.name()).expect("it is in the table");
+            assert_eq!(found.summary(), metric.summary());
+        }
+        assert_eq!(find("fid").map(|_| ()).expect_err("there is no FID").to_string(), "unknown metric `fid`");
+    }
+}

@@ -1,0 +1,100 @@
+//! Running an evaluation: the teacher first, then the other models, one at a time in memory.
+//!
+//! The results of one model are an intermediate artefact of their own, which can be kept: a hundred evaluations of
+//! students share one teacher. Values that differ from run to run are measured anew each time.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::error::MetricError;
+use super::evaluation::Evaluation;
+use super::measurer::Measurer;
+use super::record::{self, Metrics, ModelMetrics, ModelValues, TIMINGS_FILE, Values};
+use super::{gallery, summary};
+use crate::base::{Interrupt, Progress};
+
+/// The results of an evaluation.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The metrics that are the same in every run.
+    pub metrics: Metrics,
+    /// The metrics that are not: time and memory.
+    pub timings: Metrics,
+    /// Every single value of `metrics`.
+    pub values: Values,
+}
+
+/// Writes the results of one model. Given the folder to fill, and a checkpoint folder that survives a crash.
+pub type Fill<'a> = dyn Fn(&Path, &Path) -> Result<(), MetricError> + 'a;
+
+/// Returns the folder with the results of the model of this index, which it lets `Fill` write if they do not exist yet.
+pub type Keep<'a, E> = dyn Fn(usize, &Fill<'_>) -> Result<PathBuf, E> + 'a;
+
+impl Evaluation<'_> {
+    /// Measures all models. Their pictures go to `images/<model>/000.png`, `001.png`, ... in `output`.
+    pub fn run<E: From<MetricError>>(
+        &self,
+        output: &Path,
+        keep: &Keep<'_, E>,
+        progress: &dyn Progress,
+        interrupt: &Interrupt,
+    ) -> Result<Outcome, E> {
+        self.check()?;
+        let teacher = self.teacher_index()?;
+        let measurer = Measurer::new(self, teacher);
+        progress.length((self.models.len() * self.prompts.len()) as u64, "pictures");
+        let mut values = vec![BTreeMap::new(); self.models.len()];
+        let order = [teacher].into_iter().chain((0..self.models.len()).filter(|&index| index != teacher));
+        for (done, index) in order.enumerate() {
+            let position = |count: usize| progress.position((done * self.prompts.len() + count) as u64);
+            let part = keep(index, &|folder, checkpoint| {
+                measurer.measure_into(index, folder, checkpoint, interrupt, &mut |count| position(count))
+            })?;
+            position(self.prompts.len());
+            if self.vae.is_some() {
+                let images = output.join("images").join(self.models[index].name);
+                gallery::link(&part.join("images"), &images)?;
+            }
+            values[index] = Measurer::values(&part)?;
+            values[index].extend(measurer.unreproducible(index)?);
+        }
+        Ok(self.outcome(&values, teacher))
+    }
+
+    fn outcome(&self, values: &[BTreeMap<String, Vec<f64>>], teacher: usize) -> Outcome {
+        let mut outcome = Outcome {
+            metrics: Metrics::new(self.teacher, self.prompts.len()),
+            timings: Metrics::new(self.teacher, self.prompts.len()),
+            values: Values::new(self.prompts),
+        };
+        for (index, model) in self.models.iter().enumerate() {
+            let mut single = BTreeMap::new();
+            let (mut reproducible, mut timings) = (BTreeMap::new(), BTreeMap::new());
+            for metric in self.metrics {
+                let own = &values[index][metric.name()];
+                let of = (index != teacher).then(|| values[teacher][metric.name()].as_slice());
+                let measurement = summary::summarise(*metric, own, of, self.random);
+                if metric.reproducible() {
+                    single.insert(metric.name().to_owned(), own.clone());
+                    reproducible.insert(metric.name().to_owned(), measurement);
+                } else {
+                    timings.insert(metric.name().to_owned(), measurement);
+                }
+            }
+            let name = || model.name.to_owned();
+            outcome.metrics.models.push(ModelMetrics { model: name(), metrics: reproducible });
+            outcome.timings.models.push(ModelMetrics { model: name(), metrics: timings });
+            outcome.values.models.push(ModelValues { model: name(), values: single });
+        }
+        outcome
+    }
+}
+
+impl Outcome {
+    /// Writes `metrics.json`, `.timings.json` and `values.json`.
+    pub fn write(&self, folder: &Path) -> Result<(), MetricError> {
+        record::write(&folder.join("metrics.json"), &self.metrics)?;
+        record::write(&folder.join(TIMINGS_FILE), &self.timings)?;
+        record::write(&folder.join("values.json"), &self.values)
+    }
+}

@@ -1,0 +1,69 @@
+//! Many values of a metric as one number, with its interval and its share of the teacher's.
+
+use super::bootstrap::bootstrap;
+use super::definition::Metric;
+use super::record::Measurement;
+use crate::backend::Random;
+
+/// Summarises the values of one model: the statistic, its interval, and the percentage of the teacher's statistic.
+pub(super) fn summarise(
+    metric: &dyn Metric,
+    own: &[f64],
+    teacher: Option<&[f64]>,
+    random: &Random,
+) -> Measurement {
+    let statistic = metric.statistic();
+    let pick = |values: &[f64], indices: &[usize]| {
+        let picked: Vec<f64> = indices.iter().map(|&index| values[index]).collect();
+        statistic.of(&picked)
+    };
+    // The same resamples for every model and metric: equal values have equal intervals.
+    let stream = || random.stream("bootstrap", 0);
+    let interval = bootstrap(own.len(), stream(), |indices| pick(own, indices));
+    let value = statistic.of(own);
+    let teacher = teacher.filter(|values| statistic.of(values) != 0.0);
+    // Paired by prompt. Timings of two models are independent, so no pairs exist.
+    let paired = teacher.filter(|values| metric.reproducible() && values.len() == own.len());
+    let ratio = paired.and_then(|values| {
+        bootstrap(own.len(), stream(), |indices| 100.0 * (pick(own, indices) / pick(values, indices)))
+    });
+    Measurement {
+        value,
+        statistic,
+        count: own.len(),
+        low: interval.map(|interval| interval.low),
+        high: interval.map(|interval| interval.high),
+        unit: metric.unit().to_owned(),
+        better: metric.better(),
+        of_teacher: teacher.map(|values| 100.0 * (value / statistic.of(values))),
+        of_teacher_low: ratio.map(|interval| interval.low),
+        of_teacher_high: ratio.map(|interval| interval.high),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::names::UnknownName;
+    use crate::metric::metrics::find;
+
+    #[test]
+    fn a_model_at_ninety_percent_of_every_value_is_at_ninety() -> Result<(), UnknownName> {
+        let teacher: Vec<f64> = (1..50).map(|value| f64::from(value % 7 + 1)).collect();
+        let own: Vec<f64> = teacher.iter().map(|value| 0.9 * value).collect();
+        let summary = summarise(find("clip-score")?, &own, Some(&teacher), &Random::new(1, "result"));
+        let near = |found: Option<f64>| found.is_some_and(|found| (found - 90.0).abs() < 1e-9);
+        assert!(near(summary.of_teacher) && near(summary.of_teacher_low) && near(summary.of_teacher_high));
+        assert!(summary.low < Some(summary.value) && Some(summary.value) < summary.high);
+        Ok(())
+    }
+
+    #[test]
+    fn nothing_is_a_percentage_of_zero() -> Result<(), UnknownName> {
+        let summary =
+            summarise(find("output-loss")?, &[1.0, 2.0], Some(&[0.0, 0.0]), &Random::new(1, "result"));
+        assert_eq!(summary.of_teacher, None);
+        assert_eq!(summary.value, 1.5);
+        Ok(())
+    }
+}

@@ -1,0 +1,34 @@
+//! What long measurements run with.
+
+use std::path::Path;
+
+use crate::base::{Interrupt, Progress};
+
+/// Batch sizes. They affect memory and speed; results depend on them only by rounding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Calibration points per batch.
+    pub points: usize,
+    /// Variants per traversal, beside the teacher; fewer if memory is short, with the same results.
+    pub variants: usize,
+}
+
+impl Default for Limits {
+    /// A batch large enough to keep two cores or a GPU busy, and as many variants as a small U-Net has units.
+    fn default() -> Self {
+        Self { points: 8, variants: 64 }
+    }
+}
+
+/// What a long measurement runs with.
+#[derive(Clone, Copy)]
+pub struct ScoringContext<'a> {
+    /// Batch sizes.
+    pub limits: Limits,
+    /// A folder that survives a crash.
+    pub checkpoint: &'a Path,
+    /// Receives the progress.
+    pub progress: &'a dyn Progress,
+    /// Whether to stop.
+    pub interrupt: &'a Interrupt,
+}
