@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Digest;
 
-/// The kinds of artefact; an input accepts one.
+/// The kinds of artefact; an input accepts one or several.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ArtefactKind {
@@ -15,6 +15,8 @@ pub enum ArtefactKind {
     Model,
     /// `calibration.safetensors` and `prompts.json`.
     Calibration,
+    /// Training data: `latents.json` and the shards that it lists.
+    Latents,
     /// `latency.json`.
     Profile,
     /// `scores.json` and `gram.safetensors`.
@@ -43,6 +45,7 @@ impl fmt::Display for ArtefactKind {
         f.write_str(match self {
             Self::Model => "model",
             Self::Calibration => "calibration",
+            Self::Latents => "latents",
             Self::Profile => "profile",
             Self::Scores => "scores",
             Self::Selection => "selection",

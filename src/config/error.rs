@@ -102,13 +102,14 @@ pub enum ConfigErrorKind {
     UnknownId { stage: String, parameter: String, found: String, known: Vec<String> },
 
     #[error(
-        "`{parameter}` of `{stage}` needs a {needed} artefact, but `{found}` (use: {name}) makes a {made} artefact"
+        "`{parameter}` of `{stage}` needs a {} artefact, but `{found}` (use: {name}) makes a {made} artefact",
+        kinds(needed)
     )]
     #[diagnostic(code(pipeline::wrong_kind), help("{}", kind_help(needed, fitting)))]
     WrongKind {
         stage: String,
         parameter: String,
-        needed: ArtefactKind,
+        needed: &'static [ArtefactKind],
         found: String,
         name: String,
         made: ArtefactKind,
@@ -300,7 +301,12 @@ fn syntax_help(message: &str) -> &'static str {
     }
 }
 
-fn kind_help(needed: &ArtefactKind, fitting: &[String]) -> String {
+fn kinds(needed: &[ArtefactKind]) -> String {
+    needed.iter().map(ArtefactKind::to_string).collect::<Vec<_>>().join(" or ")
+}
+
+fn kind_help(needed: &[ArtefactKind], fitting: &[String]) -> String {
+    let needed = kinds(needed);
     match fitting {
         [] => format!(
             "no stage of this pipeline makes a {needed} artefact; `laptop-diff list stages` shows which can"

@@ -122,8 +122,8 @@ impl Stage for Select {
     }
 
     fn inputs(&self) -> Vec<Input<'_>> {
-        let model = Input { name: "model".to_owned(), stage: &self.model, kind: ArtefactKind::Model };
-        let after = |stage| Input { name: "after".to_owned(), stage, kind: ArtefactKind::Selection };
+        let model = Input { name: "model".to_owned(), stage: &self.model, kinds: &[ArtefactKind::Model] };
+        let after = |stage| Input { name: "after".to_owned(), stage, kinds: &[ArtefactKind::Selection] };
         std::iter::once(model).chain(self.after.as_ref().map(after)).collect()
     }
 
@@ -149,7 +149,7 @@ impl Stage for Evaluate {
 
     fn inputs(&self) -> Vec<Input<'_>> {
         let input =
-            |(name, stage)| Input { name: format!("models.{name}"), stage, kind: ArtefactKind::Model };
+            |(name, stage)| Input { name: format!("models.{name}"), stage, kinds: &[ArtefactKind::Model] };
         self.models.iter().map(input).collect()
     }
 

@@ -203,9 +203,9 @@ fn resolve(
         return Err(ConfigErrorKind::UnknownId { stage, parameter, found, known: others(&|_| true) });
     };
     let node = &graph[from];
-    if node.output != input.kind {
-        let fitting = others(&|node| node.output == input.kind);
-        let (name, made, needed) = (node.stage.clone(), node.output, input.kind);
+    if !input.kinds.contains(&node.output) {
+        let fitting = others(&|node| input.kinds.contains(&node.output));
+        let (name, made, needed) = (node.stage.clone(), node.output, input.kinds);
         return Err(ConfigErrorKind::WrongKind { stage, parameter, needed, found, name, made, fitting });
     }
     Ok(from)

@@ -135,7 +135,7 @@ fn show(stage: &StageRecord) -> Result<Option<Shown>, String> {
             lines => Some(Shown::Losses(lines.map_err(failed)?)),
         },
         Some(ArtefactKind::Export) => Some(Shown::Export(Export::open(folder).map_err(failed)?)),
-        Some(ArtefactKind::Calibration | ArtefactKind::Profile) | None => None,
+        Some(ArtefactKind::Calibration | ArtefactKind::Latents | ArtefactKind::Profile) | None => None,
     })
 }
 

@@ -66,7 +66,7 @@ impl Stage for Calibrate {
     }
 
     fn inputs(&self) -> Vec<Input<'_>> {
-        let input = |stage| Input { name: "model".to_owned(), stage, kind: ArtefactKind::Model };
+        let input = |stage| Input { name: "model".to_owned(), stage, kinds: &[ArtefactKind::Model] };
         self.model.iter().map(input).collect()
     }
 

@@ -56,9 +56,9 @@ impl Stage for Distill {
 
     fn inputs(&self) -> Vec<Input<'_>> {
         vec![
-            Input { name: "teacher".to_owned(), stage: &self.teacher, kind: ArtefactKind::Model },
-            Input { name: "student".to_owned(), stage: &self.student, kind: ArtefactKind::Model },
-            Input { name: "data".to_owned(), stage: &self.data, kind: ArtefactKind::Calibration },
+            Input { name: "teacher".to_owned(), stage: &self.teacher, kinds: &[ArtefactKind::Model] },
+            Input { name: "student".to_owned(), stage: &self.student, kinds: &[ArtefactKind::Model] },
+            Input { name: "data".to_owned(), stage: &self.data, kinds: &[ArtefactKind::Calibration] },
         ]
     }
 

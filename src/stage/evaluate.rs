@@ -90,13 +90,14 @@ impl Stage for Evaluate {
     fn inputs(&self) -> Vec<Input<'_>> {
         let mut inputs: Vec<Input<'_>> = Vec::new();
         for (name, stage) in self.models.iter() {
-            inputs.push(Input { name: format!("models.{name}"), stage, kind: ArtefactKind::Model });
+            inputs.push(Input { name: format!("models.{name}"), stage, kinds: &[ArtefactKind::Model] });
         }
-        for (name, stage, kind) in [
-            ("points", &self.points, ArtefactKind::Calibration),
-            ("selection", &self.selection, ArtefactKind::Selection),
-        ] {
-            inputs.extend(stage.iter().map(|stage| Input { name: name.to_owned(), stage, kind }));
+        let optional: [(&str, _, &'static [ArtefactKind]); 2] = [
+            ("points", &self.points, &[ArtefactKind::Calibration]),
+            ("selection", &self.selection, &[ArtefactKind::Selection]),
+        ];
+        for (name, stage, kinds) in optional {
+            inputs.extend(stage.iter().map(|stage| Input { name: name.to_owned(), stage, kinds }));
         }
         inputs
     }

@@ -50,7 +50,7 @@ impl Stage for Export {
     }
 
     fn inputs(&self) -> Vec<Input<'_>> {
-        vec![Input { name: "model".to_owned(), stage: &self.model, kind: ArtefactKind::Model }]
+        vec![Input { name: "model".to_owned(), stage: &self.model, kinds: &[ArtefactKind::Model] }]
     }
 
     fn check(&self) -> Result<(), BadValue> {

@@ -70,8 +70,8 @@ pub struct Input<'a> {
     pub name: String,
     /// The stage it names.
     pub stage: &'a StageId,
-    /// What that stage must produce.
-    pub kind: ArtefactKind,
+    /// The kinds of artefact that will do; that stage must produce one of them.
+    pub kinds: &'static [ArtefactKind],
 }
 
 /// A path given by a parameter; relative paths count from the pipeline file's folder.

@@ -40,8 +40,8 @@ impl Stage for Prune {
 
     fn inputs(&self) -> Vec<Input<'_>> {
         vec![
-            Input { name: "model".to_owned(), stage: &self.model, kind: ArtefactKind::Model },
-            Input { name: "selection".to_owned(), stage: &self.selection, kind: ArtefactKind::Selection },
+            Input { name: "model".to_owned(), stage: &self.model, kinds: &[ArtefactKind::Model] },
+            Input { name: "selection".to_owned(), stage: &self.selection, kinds: &[ArtefactKind::Selection] },
         ]
     }
 

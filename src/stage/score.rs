@@ -114,8 +114,8 @@ impl Stage for Score {
     fn inputs(&self) -> Vec<Input<'_>> {
         let Parameters { model, calibration, .. } = &self.parameters;
         vec![
-            Input { name: "model".to_owned(), stage: model, kind: ArtefactKind::Model },
-            Input { name: "calibration".to_owned(), stage: calibration, kind: ArtefactKind::Calibration },
+            Input { name: "model".to_owned(), stage: model, kinds: &[ArtefactKind::Model] },
+            Input { name: "calibration".to_owned(), stage: calibration, kinds: &[ArtefactKind::Calibration] },
         ]
     }
 

@@ -135,12 +135,13 @@ impl Stage for Select {
     }
 
     fn inputs(&self) -> Vec<Input<'_>> {
-        let input = |name: &str, stage, kind| Input { name: name.to_owned(), stage, kind };
-        let mut inputs = vec![input("scores", &self.scores, ArtefactKind::Scores)];
-        inputs.extend(self.profile.iter().map(|stage| input("profile", stage, ArtefactKind::Profile)));
+        let input =
+            |name: &str, stage, kinds: &'static [ArtefactKind]| Input { name: name.to_owned(), stage, kinds };
+        let mut inputs = vec![input("scores", &self.scores, &[ArtefactKind::Scores])];
+        inputs.extend(self.profile.iter().map(|stage| input("profile", stage, &[ArtefactKind::Profile])));
         if let Some(refine) = &self.refine {
-            inputs.push(input("refine.model", &refine.model, ArtefactKind::Model));
-            inputs.push(input("refine.calibration", &refine.calibration, ArtefactKind::Calibration));
+            inputs.push(input("refine.model", &refine.model, &[ArtefactKind::Model]));
+            inputs.push(input("refine.calibration", &refine.calibration, &[ArtefactKind::Calibration]));
         }
         inputs
     }

@@ -112,8 +112,11 @@ impl Stage for Fake {
     }
 
     fn inputs(&self) -> Vec<Input<'_>> {
-        let input =
-            |(index, stage)| Input { name: format!("reads.{index}"), stage, kind: ArtefactKind::Selection };
+        let input = |(index, stage)| Input {
+            name: format!("reads.{index}"),
+            stage,
+            kinds: &[ArtefactKind::Selection],
+        };
         self.reads.iter().enumerate().map(input).collect()
     }
 
