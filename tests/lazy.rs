@@ -1,5 +1,5 @@
-//! What a model of full size costs before it is computed with. The weights are a hole in a file that the system reads as
-//! zeros: whoever reads them has their pages in memory, and whoever does not stays small.
+//! The memory that a full-size model takes before any computation. Its weights are a hole in a sparse file, which the system
+//! reads as zeros: reading them fills memory with their pages.
 
 mod common;
 mod small_unets;
@@ -17,7 +17,7 @@ use laptop_diff::model::unet::{UNet, UNetConfig};
 use laptop_diff::score::{Limits, ScoreError, ScoringContext, criterion, score};
 use serde_json::{Map, json};
 
-/// A bare SDXL U-Net in f16; gives the bytes of its weights.
+/// Writes a bare SDXL U-Net in f16; returns the bytes of its weights.
 fn sparse_sdxl(sandbox: &Sandbox) -> u64 {
     let text =
         fs::read_to_string(root().join("tests/golden/configs/sdxl-base.json")).expect("the file is in git");
@@ -39,7 +39,7 @@ fn sparse_sdxl(sandbox: &Sandbox) -> u64 {
     end
 }
 
-/// One test, because memory is counted by process.
+/// A single test, because memory is counted per process.
 #[test]
 fn only_a_walk_reads_weights() {
     let sandbox = Sandbox::new();
@@ -62,7 +62,7 @@ fn only_a_walk_reads_weights() {
     assert!(peak < 500_000_000, "loading and checking took {peak} bytes");
 }
 
-/// Said before any weight is read.
+/// The error comes before any weight is read.
 fn expect_no_memory_for_gradients(directory: &ModelDirectory, unet: &UNet) {
     let (weights, random) = (directory.unet_weights().expect("opened before"), Random::new(1, "scores"));
     let points = small_unets::points(unet.config(), 1, 1).expect("points");

@@ -1,4 +1,4 @@
-//! Memory decides how many variants walk at once, and about no bit of what they say.
+//! Memory limits how many variants walk at once, without changing a bit of the results.
 
 mod small_unets;
 
@@ -10,7 +10,7 @@ use laptop_diff::base::progress::Silent;
 use laptop_diff::model::unet::{UNet, UNetConfig};
 use laptop_diff::score::{Limits, ScoringContext, traverse};
 
-/// One test, because memory is allowed by process.
+/// A single test, because the memory budget belongs to the process.
 #[test]
 fn a_smaller_memory_changes_no_bit() -> miette::Result<()> {
     let interrupt = Interrupt::default();

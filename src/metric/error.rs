@@ -1,12 +1,10 @@
 //! Why an evaluation fails.
 
-use std::path::PathBuf;
-
 use miette::Diagnostic;
 
 use super::kinds::Need;
-use crate::base::Interrupted;
 use crate::base::names::UnknownName;
+use crate::base::{FileError, Interrupted};
 use crate::data::DataError;
 use crate::model::ModelError;
 use crate::model::clip::TokenizerError;
@@ -83,14 +81,9 @@ pub enum MetricError {
         reason: &'static str,
     },
     /// A file could not be read or written.
-    #[error("{}: {source}", path.display())]
-    #[diagnostic(code(metric::file))]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// The system's error.
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    File(#[from] FileError),
     /// The run was interrupted; finished pictures are in the checkpoint folder.
     #[error(transparent)]
     Interrupted(#[from] Interrupted),

@@ -10,7 +10,7 @@ use image::RgbImage;
 
 use super::error::MetricError;
 use crate::backend::Random;
-use crate::base::{Interrupt, files};
+use crate::base::{FileError, Interrupt, files};
 use crate::data::pictures;
 use crate::model::network::Conditioning;
 use crate::model::vae::AutoencoderKl;
@@ -88,7 +88,7 @@ pub fn picture_path(folder: &Path, index: usize) -> PathBuf {
 
 /// Hard-links pictures into another folder, or copies them.
 pub(super) fn link(from: &Path, to: &Path) -> Result<(), MetricError> {
-    files::link_tree(from, to).map_err(|source| MetricError::File { path: to.to_owned(), source })
+    Ok(files::link_tree(from, to).map_err(FileError::at(to))?)
 }
 
 fn narrow(texts: &Conditioning, start: usize, count: usize) -> candle_core::Result<Conditioning> {

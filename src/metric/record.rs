@@ -3,14 +3,18 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::error::MetricError;
 use super::kinds::{Better, Statistic};
-use crate::base::files;
+use crate::base::{FileError, files};
 
 /// The version of the three files.
-pub(super) const FORMAT: u32 = 1;
+const FORMAT: u32 = 1;
+
+pub(super) const METRICS_FILE: &str = "metrics.json";
+pub(super) const VALUES_FILE: &str = "values.json";
 
 /// Time and memory, which differ from run to run. The file is hidden because the cache does not digest hidden files.
 pub const TIMINGS_FILE: &str = ".timings.json";
@@ -70,10 +74,13 @@ pub struct Measurement {
     pub of_teacher_high: Option<f64>,
 }
 
+/// The name of the selection itself among the [`Baseline`]s.
+pub const SELECTED: &str = "selected";
+
 /// A set of units that was removed at once.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Baseline {
-    /// Its name: `selected`, or a baseline's such as `greedy` or `random-3`.
+    /// Its name: [`SELECTED`], or a baseline's such as `greedy` or `random-3`.
     pub name: String,
     /// The measured joint output loss.
     pub joint_loss: f64,
@@ -108,6 +115,17 @@ impl Metrics {
         Self { format: FORMAT, teacher: teacher.to_owned(), prompts, models, baselines }
     }
 
+    /// Reads `metrics.json` from an artefact's folder.
+    pub fn open(folder: &Path) -> Result<Self, MetricError> {
+        read(&folder.join(METRICS_FILE), |metrics: &Self| metrics.format)
+    }
+
+    /// Reads `.timings.json`, if it exists.
+    pub fn open_timings(folder: &Path) -> Result<Option<Self>, MetricError> {
+        let path = folder.join(TIMINGS_FILE);
+        if path.is_file() { read(&path, |metrics: &Self| metrics.format).map(Some) } else { Ok(None) }
+    }
+
     /// The measurement of a metric for a model.
     pub fn get(&self, model: &str, metric: &str) -> Option<&Measurement> {
         self.models.iter().find(|one| one.model == model)?.metrics.get(metric)
@@ -115,15 +133,25 @@ impl Metrics {
 }
 
 impl Values {
+    /// Reads `values.json` from an artefact's folder.
+    pub fn open(folder: &Path) -> Result<Self, MetricError> {
+        read(&folder.join(VALUES_FILE), |values: &Self| values.format)
+    }
+
     /// A file without values.
     pub fn new(prompts: &[String]) -> Self {
         Self { format: FORMAT, prompts: prompts.to_vec(), models: Vec::new() }
     }
 }
 
+/// Reads one of the files.
+fn read<T: DeserializeOwned>(path: &Path, format_of: impl Fn(&T) -> u32) -> Result<T, MetricError> {
+    Ok(files::read_json_of(path, FORMAT, format_of).map_err(FileError::at(path))?)
+}
+
 /// Writes one of the files.
 pub(super) fn write(path: &Path, value: &impl Serialize) -> Result<(), MetricError> {
-    files::write_json(path, value).map_err(|source| MetricError::File { path: path.to_owned(), source })
+    Ok(files::write_json(path, value).map_err(FileError::at(path))?)
 }
 
 #[cfg(test)]

@@ -10,11 +10,11 @@ pub(super) struct Series {
     pub(super) name: String,
     /// Points (x, y).
     pub(super) points: Vec<(f64, f64)>,
-    /// Joined by a line, or single marks.
+    /// Whether a line joins the points.
     pub(super) line: bool,
 }
 
-/// A plot's words and scales.
+/// The labels and scales of a plot.
 pub(super) struct Chart<'a> {
     /// Text under the x axis.
     pub(super) x: &'a str,
@@ -24,8 +24,8 @@ pub(super) struct Chart<'a> {
     pub(super) log: bool,
 }
 
-// Okabe and Ito's palette, which people with colour-blindness can tell apart; marks, dashes after the first round of
-// colours, and the legend's order say the same again.
+// The palette of Okabe and Ito, which colour-blind readers can distinguish. Marks, dashes after the first round of colours,
+// and the order of the legend carry the same information.
 const COLOURS: [RGBColor; 7] = [
     RGBColor(0, 114, 178),
     RGBColor(213, 94, 0),
@@ -36,9 +36,9 @@ const COLOURS: [RGBColor; 7] = [
     RGBColor(90, 90, 90),
 ];
 const SIZE: (u32, u32) = (620, 330);
-/// Of the legend beside the plot: the height of a line, the room for a mark, and about the width of a letter.
+/// The legend beside the plot: height of a line, space for a mark, approximate width of a letter.
 const LEGEND: (u32, u32, u32) = (18, 40, 7);
-/// A line of at most so many points has a mark at each.
+/// A line of at most this many points has a mark at each.
 const MARKED: usize = 24;
 
 type DrawError<'a> = DrawingAreaErrorKind<<SVGBackend<'a> as DrawingBackend>::ErrorType>;
@@ -128,7 +128,7 @@ where
     Ok(())
 }
 
-/// A line for each series, beside the plot, where it hides nothing.
+/// A line for each series, beside the plot so that it hides nothing.
 fn legend<'a>(area: &DrawingArea<SVGBackend<'a>, Shift>, series: &[Series]) -> Result<(), DrawError<'a>> {
     for (index, one) in series.iter().enumerate() {
         let (colour, y) = (COLOURS[index % COLOURS.len()], (LEGEND.0 * (index as u32 + 1)) as i32);

@@ -1,14 +1,15 @@
-//! Metrics of a sweep against one of its axes: a line for each value of a second axis, a plot for each choice of any more.
+//! The metrics of a sweep as curves over one of its axes: a line for each value of a second axis, and a plot for each
+//! combination of further axes.
 
 use maud::{Markup, html};
 
 use super::chart::{Chart, Series};
-use super::sweep::{Curve, Row};
+use super::rows::{Curve, Row, is_number, named};
 use super::{quality, sections};
 use crate::config::Axis;
 use crate::metric::Better;
 
-/// All curves; nothing where no axis has numbers.
+/// All curves; nothing if no axis has numbers.
 pub(super) fn plots(axes: &[&Axis], rows: &[Row<'_>], curves: &[Curve<'_>]) -> Markup {
     let Some(x) = abscissa(axes) else { return html! {} };
     let mut others = axes.iter().copied().filter(|axis| *axis != x && axis.values.len() > 1);
@@ -20,14 +21,14 @@ pub(super) fn plots(axes: &[&Axis], rows: &[Row<'_>], curves: &[Curve<'_>]) -> M
     let mut groups: Vec<Vec<String>> = rows.iter().map(group).collect();
     groups.sort();
     groups.dedup();
-    // A single value, such as a count of parameters, follows from the selection.
+    // A single value, such as a number of parameters, follows from the selection.
     let is_drawn =
         |curve: &&Curve<'_>| rows.iter().any(|row| row.find(curve).is_some_and(|found| found.count > 1));
     let drawn: Vec<&Curve<'_>> = curves.iter().filter(is_drawn).collect();
     if drawn.is_empty() {
         return html! {};
     }
-    // With nothing else to tell apart, the models share a plot.
+    // Without a second axis, the models share a plot.
     let together = |a: &&Curve<'_>, b: &&Curve<'_>| a.metric == b.metric && lines.is_none();
     html! {
         div class="plots" {
@@ -49,23 +50,14 @@ pub(super) fn plots(axes: &[&Axis], rows: &[Row<'_>], curves: &[Curve<'_>]) -> M
     }
 }
 
-/// The axis to draw against: a ratio if one is swept, else the first that has numbers.
+/// The axis of abscissas: a ratio if one is swept, otherwise the first axis with numbers.
 fn abscissa<'a>(axes: &[&'a Axis]) -> Option<&'a Axis> {
     let is_numeric = |axis: &&Axis| axis.values.len() > 1 && axis.values.iter().all(|value| is_number(value));
     let numeric = axes.iter().copied().filter(is_numeric);
     numeric.min_by_key(|axis| !is_ratio(axis))
 }
 
-/// A value; a number needs the name of its axis beside it.
-pub(super) fn named(axis: &str, value: &str) -> String {
-    if is_number(value) { format!("{axis} {value}") } else { value.to_owned() }
-}
-
-fn is_number(value: &str) -> bool {
-    value.parse::<f64>().is_ok()
-}
-
-/// The teacher and what it reaches, where that is one number for all rows and not the zero of its distance to itself.
+/// The teacher and its value, if that is equal in all rows and not the zero of its distance to itself.
 fn teacher<'a>(rows: &[&Row<'a>], metric: &str) -> Option<(&'a str, f64)> {
     let own = |row: &&Row<'a>| {
         let metrics = &row.measured?.metrics;
@@ -81,7 +73,7 @@ fn is_ratio(axis: &Axis) -> bool {
 }
 
 fn plot(rows: &[&Row<'_>], models: &[&Curve<'_>], x: &Axis, lines: Option<&Axis>) -> Markup {
-    // What was reached, since one criterion's selection may remove more than another's of the same ratio.
+    // The ratio reached: for one ratio asked, the selections of two criteria may remove different amounts.
     let reached =
         |row: &Row<'_>| row.selection.filter(|_| is_ratio(x)).map(|selection| selection.ratio_reached);
     let at = |row: &Row<'_>| reached(row).or(row.value(x).parse().ok());
@@ -113,7 +105,7 @@ fn plot(rows: &[&Row<'_>], models: &[&Curve<'_>], x: &Axis, lines: Option<&Axis>
     let y = if unit.is_empty() { metric.to_owned() } else { format!("{metric} ({unit})") };
     let is_share = rows.iter().any(|row| reached(row).is_some());
     let words = if is_share { "share of parameters removed" } else { x.parameter.as_str() };
-    // A loss grows by factors, a quality falls by steps.
+    // Losses vary by factors, qualities by differences.
     let values = || series.iter().flat_map(|one| &one.points).map(|point| point.1);
     let spread = values().fold(0.0, f64::max) / values().fold(f64::INFINITY, f64::min);
     let log = found.is_some_and(|found| found.better == Better::Lower) && spread > 10.0;

@@ -1,11 +1,11 @@
-//! What a run folder holds, read for showing.
+//! Reads the contents of a run folder that a report shows.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::ReportError;
+use super::error::ReportError;
 use crate::base::ArtefactKind;
 use crate::distill::HistoryLine;
 use crate::distill::history::{self, HISTORY_FILE};
@@ -15,20 +15,20 @@ use crate::run::{RunRecord, StageRecord};
 use crate::score::Scores;
 use crate::select::Selection;
 
-/// A run with the artefacts that have something to show.
+/// A run, with the artefacts that a report shows.
 pub(super) struct Folder {
     pub(super) record: RunRecord,
     pub(super) shown: Vec<(String, Shown)>,
 }
 
-/// An artefact that has something to show, under its stage's id.
+/// The contents of an artefact that a report shows.
 pub(super) enum Shown {
     Scores(Scores),
     Selection(Box<Selection>),
     Losses(Vec<HistoryLine>),
     Metrics(Box<Measured>),
     Export(Export),
-    /// An older or newer program's, or damaged: why it cannot be shown.
+    /// Damaged, or written by another version: why it cannot be shown.
     Unreadable(String),
 }
 
@@ -83,7 +83,7 @@ impl Folder {
         }
     }
 
-    /// The selection by which what an evaluation measures was made: that of its models, not one that it reads beside them.
+    /// The selection that the models of an evaluation were pruned by, not one that the evaluation reads as an input.
     pub(super) fn selection_of(&self, evaluation: usize) -> Option<&Selection> {
         let models = self.record.graph.inputs(evaluation).into_iter();
         let models = models.map(|(_, from)| from);
@@ -94,7 +94,7 @@ impl Folder {
         }
     }
 
-    /// What there is to show of the nearest stage that makes `kind`, among some stages and what they read.
+    /// The contents of the nearest stage that produces `kind`, among some stages and their inputs.
     fn nearest(&self, kind: ArtefactKind, from: impl IntoIterator<Item = usize>) -> Option<&Shown> {
         let graph = &self.record.graph;
         let (mut queue, mut seen) = (VecDeque::from_iter(from), BTreeSet::new());
@@ -109,13 +109,13 @@ impl Folder {
         None
     }
 
-    /// What there is to show of a stage.
+    /// The contents of a stage's artefact.
     pub(super) fn shown_of(&self, id: &str) -> Option<&Shown> {
         self.shown.iter().find(|(stage, _)| stage == id).map(|(_, shown)| shown)
     }
 }
 
-/// What there is to show of a stage, or why it cannot be shown.
+/// Reads the artefact of a stage, or says why it cannot be shown.
 fn show(stage: &StageRecord) -> Result<Option<Shown>, String> {
     let Some(artefact) = &stage.artefact else { return Ok(None) };
     let folder = &artefact.path;

@@ -5,48 +5,22 @@
 
 mod chart;
 mod curves;
+mod error;
 mod folder;
 mod page;
 mod quality;
+mod rows;
 mod sections;
 mod selections;
 mod sweep;
 mod unet;
 
-use std::io;
 use std::path::{Path, PathBuf};
 
-use miette::Diagnostic;
+use crate::base::{FileError, files};
 
-use crate::base::files;
-
+pub use error::ReportError;
 use folder::Folder;
-
-/// Why there is no report.
-#[derive(Debug, thiserror::Error, Diagnostic)]
-pub enum ReportError {
-    /// A folder that is no run's.
-    #[error("{} is no run folder: {source}", path.display())]
-    #[diagnostic(
-        code(report::no_run),
-        help("name a folder such as runs/nano50, which `laptop-diff run` made")
-    )]
-    NoRun {
-        /// The folder.
-        path: PathBuf,
-        /// Why its `run.json` cannot be read.
-        source: io::Error,
-    },
-    /// The page.
-    #[error("cannot write {}: {source}", path.display())]
-    #[diagnostic(code(report::write))]
-    Write {
-        /// The file.
-        path: PathBuf,
-        /// What the system says.
-        source: io::Error,
-    },
-}
 
 /// The name of a run's own page in its folder.
 pub const FILE: &str = "report.html";
@@ -55,6 +29,5 @@ pub const FILE: &str = "report.html";
 pub fn write(runs: &[PathBuf], out: &Path) -> Result<(), ReportError> {
     let folders: Vec<Folder> = runs.iter().map(|path| Folder::open(path)).collect::<Result<_, _>>()?;
     let html = page::page(&folders).into_string();
-    files::write_atomic(out, html.as_bytes())
-        .map_err(|source| ReportError::Write { path: out.to_owned(), source })
+    Ok(files::write_atomic(out, html.as_bytes()).map_err(FileError::at(out))?)
 }

@@ -1,14 +1,16 @@
-//! The page from top to bottom: what came out, how it came about, and what one needs to do it again.
+//! The page from top to bottom: the results, how they were obtained, and what is needed to reproduce them.
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::folder::{Folder, Shown};
 use super::{quality, sections, selections, sweep};
 use crate::base::units;
+use crate::metric::{METRICS, ModelMetrics, Prominence};
 use crate::plan;
 use crate::run::{RunRecord, StageState};
+use crate::select::Selection;
 
-/// The whole page of one run, or of several one below the other.
+/// The page of one run, or of several runs one below the other.
 pub(super) fn page(folders: &[Folder]) -> Markup {
     let names: Vec<&str> = folders.iter().map(|folder| folder.record.name.as_str()).collect();
     html! {
@@ -73,63 +75,88 @@ fn run(folder: &Folder) -> Markup {
     }
 }
 
-/// The handful of numbers that one wants to see first.
+/// The most important numbers of a run.
 fn cards(folder: &Folder) -> Markup {
-    let card =
-        |name: &str, value: String| html! { div class="card" { span class="soft" { (name) } b { (value) } } };
+    let mut cards = match folder.selection().filter(|_| folder.record.axes.is_empty()) {
+        Some(selection) => of_selection(selection),
+        None if folder.record.axes.is_empty() => Vec::new(),
+        None => sweep::cards(folder),
+    };
+    let alone = folder.shown.iter().filter(|(stage, _)| !sweep::is_branch(folder, stage));
+    cards.extend(alone.flat_map(|(_, shown)| of_evaluation(shown)));
+    let failed = folder.record.count(StageState::Failed);
+    if failed > 0 {
+        cards.push(("failed stages".to_owned(), failed.to_string()));
+    }
     html! {
         div class="cards" {
-            @if !folder.record.axes.is_empty() {
-                @for (name, value) in sweep::cards(folder) { (card(&name, value)) }
-            } @else if let Some(selection) = folder.selection() {
-                @let kept = selection.unet_parameters - selection.removed_parameters;
-                (card("U-Net parameters", format!("{} → {}", units::count(selection.unet_parameters), units::count(kept))))
-                (card("removed", format!("{:.1} %", 100.0 * selection.ratio_reached)))
-                (card("units removed", selection.removed.len().to_string()))
-            }
-            @for (stage, shown) in &folder.shown {
-                @if let Shown::Metrics(measured) = shown && !sweep::is_branch(folder, stage) {
-                    @for model in measured.metrics.models.iter().filter(|model| model.model != measured.metrics.teacher) {
-                        @for name in ["pick-score", "attribute-accuracy"] {
-                            @if let Some(share) = model.metrics.get(name).and_then(|found| found.of_teacher) {
-                                (card(&format!("{name}, {}", model.model), format!("{share:.1} %")))
-                            }
-                        }
-                    }
-                }
-            }
-            @let failed = folder.record.count(StageState::Failed);
-            @if failed > 0 { (card("failed stages", failed.to_string())) }
+            @for (name, value) in &cards { div class="card" { span class="soft" { (name) } b { (value) } } }
         }
     }
 }
 
-/// Several runs, one row each.
+fn of_selection(selection: &Selection) -> Vec<(String, String)> {
+    let before = selection.unet_parameters;
+    let after = before - selection.removed_parameters;
+    vec![
+        ("U-Net parameters".to_owned(), format!("{} → {}", units::count(before), units::count(after))),
+        ("removed".to_owned(), format!("{:.1} %", 100.0 * selection.ratio_reached)),
+        ("units removed".to_owned(), selection.removed.len().to_string()),
+    ]
+}
+
+/// The prominent metrics of each student, in percent of the teacher.
+fn of_evaluation(shown: &Shown) -> Vec<(String, String)> {
+    let Shown::Metrics(measured) = shown else { return Vec::new() };
+    let metrics = &measured.metrics;
+    let students = metrics.models.iter().filter(|model| model.model != metrics.teacher);
+    let cards = students.flat_map(|model| {
+        prominent(Prominence::Card).filter_map(|name| {
+            let share = model.metrics.get(name)?.of_teacher?;
+            Some((format!("{name}, {}", model.model), format!("{share:.1} %")))
+        })
+    });
+    cards.collect()
+}
+
+/// The names of the metrics that are at least so prominent.
+fn prominent(least: Prominence) -> impl Iterator<Item = &'static str> {
+    METRICS.iter().filter(move |metric| metric.prominence() >= least).map(|metric| metric.name())
+}
+
+/// Several runs, one row per model.
 fn side_by_side(folders: &[Folder]) -> Markup {
     html! {
         h1 { "Runs side by side" }
         table {
-            tr { th { "run" } th class="number" { "asked" } th class="number" { "removed" } th { "model" } th class="number" { "pick-score" } th class="number" { "attribute-accuracy" } th class="number" { "output-loss" } }
+            tr {
+                th { "run" } th class="number" { "asked" } th class="number" { "removed" } th { "model" }
+                @for name in prominent(Prominence::Comparison) { th class="number" { (name) } }
+            }
             @for folder in folders {
-                @let selection = folder.selection().filter(|_| folder.record.axes.is_empty());
                 @for (stage, shown) in &folder.shown {
                     @if let Shown::Metrics(measured) = shown {
-                        @for model in &measured.metrics.models {
-                            tr {
-                                td { (folder.record.name) @if sweep::is_branch(folder, stage) { " " (stage) } }
-                                @if let Some(selection) = selection {
-                                    td class="number" { (format!("{:.1} %", 100.0 * selection.ratio_asked)) }
-                                    td class="number" { (format!("{:.1} %", 100.0 * selection.ratio_reached)) }
-                                } @else { td {} td {} }
-                                td { (model.model) }
-                                @for name in ["pick-score", "attribute-accuracy", "output-loss"] {
-                                    td class="number" {
-                                        @if let Some(found) = model.metrics.get(name) { (format!("{:.4}", found.value)) }
-                                    }
-                                }
-                            }
-                        }
+                        @for model in &measured.metrics.models { (compared(folder, stage, model)) }
                     }
+                }
+            }
+        }
+    }
+}
+
+fn compared(folder: &Folder, stage: &str, model: &ModelMetrics) -> Markup {
+    let selection = folder.selection().filter(|_| folder.record.axes.is_empty());
+    html! {
+        tr {
+            td { (folder.record.name) @if sweep::is_branch(folder, stage) { " " (stage) } }
+            @if let Some(selection) = selection {
+                td class="number" { (format!("{:.1} %", 100.0 * selection.ratio_asked)) }
+                td class="number" { (format!("{:.1} %", 100.0 * selection.ratio_reached)) }
+            } @else { td {} td {} }
+            td { (model.model) }
+            @for name in prominent(Prominence::Comparison) {
+                td class="number" {
+                    @if let Some(found) = model.metrics.get(name) { (quality::value(found.value, &found.unit)) }
                 }
             }
         }
@@ -140,7 +167,7 @@ fn provenance(record: &RunRecord) -> Markup {
     html! {
         h2 { "Provenance" }
         table {
-            tr { th { "stage" } th { "use" } th { "state" } th class="number" { "made in" } th class="number" { "size" } th class="number" { "peak memory" } th { "key" } th { "digest" } }
+            tr { th { "stage" } th { "use" } th { "state" } th class="number" { "time" } th class="number" { "size" } th class="number" { "peak memory" } th { "key" } th { "digest" } }
             @for stage in &record.stages {
                 tr {
                     td { (stage.id) }
@@ -158,7 +185,7 @@ fn provenance(record: &RunRecord) -> Markup {
             }
         }
         details {
-            summary { "What each key is made of" }
+            summary { "The values that make up each key" }
             @for stage in &record.stages {
                 @if let Some(manifest) = &stage.manifest {
                     h3 { (stage.id) }

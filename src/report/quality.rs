@@ -1,4 +1,4 @@
-//! The parts of the page about what came out: measurements, pictures, and whether the selection was a good one.
+//! The results of an evaluation: measurements, pictures, and the comparison of the selection with others.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -6,13 +6,12 @@ use maud::{Markup, html};
 
 use super::folder::Measured;
 use crate::base::units;
-use crate::metric::{Baseline, Better, Measurement, Metrics};
-use crate::stage::SELECTED;
+use crate::metric::{Baseline, Better, Measurement, Metrics, SELECTED};
 
-/// Rows of the picture grid: enough to judge by eye, few enough for a page of a few megabytes.
+/// Rows of the picture grid: enough for a visual comparison, few enough for a page of a few megabytes.
 const ROWS: usize = 12;
 
-/// Everything of one evaluation.
+/// One evaluation.
 pub(super) fn measured(stage: &str, measured: &Measured) -> Markup {
     html! {
         (numbers(stage, measured))
@@ -41,7 +40,7 @@ fn table(metrics: &Metrics) -> Markup {
     html! {
         table {
             caption {
-                "Mean over " (metrics.prompts) " prompts with its 95 % bootstrap interval, and below it the share of "
+                "Mean over " (metrics.prompts) " prompts with its 95 % bootstrap interval. Second line: percentage of "
                 code { (metrics.teacher) } "."
             }
             tr {
@@ -62,12 +61,12 @@ fn table(metrics: &Metrics) -> Markup {
     }
 }
 
-/// Which way is good.
+/// Which direction is good.
 fn direction(metrics: &Metrics, name: &str) -> Markup {
     arrow(metrics.models.iter().find_map(|model| model.metrics.get(name)).map(|found| found.better))
 }
 
-/// Which way is good, in words.
+/// Which direction is good, in words.
 pub(super) fn arrow(better: Option<Better>) -> Markup {
     html! {
         span class="soft" {
@@ -96,18 +95,19 @@ fn cell(measurement: &Measurement) -> Markup {
     }
 }
 
-/// A number as people read it.
+/// A number with its unit, rounded for reading; a percentage to one decimal.
 pub(super) fn value(value: f64, unit: &str) -> String {
     match unit {
         "B" | "bytes" => units::bytes(value as u64),
         "s" => units::seconds(value),
+        "%" => format!("{value:.1} %"),
         _ if value.abs() >= 1e4 => format!("{} {unit}", units::count(value as u64)).trim_end().to_owned(),
         _ if value != 0.0 && value.abs() < 1e-2 => format!("{value:.3e} {unit}").trim_end().to_owned(),
         _ => format!("{value:.4} {unit}").trim_end().to_owned(),
     }
 }
 
-/// The selection against other ways to remove as much.
+/// The selection, compared with other selections of the same ratio.
 fn baselines(all: &[Baseline]) -> Markup {
     let random: Vec<f64> =
         all.iter().filter(|one| one.name.starts_with("random-")).map(|one| one.joint_loss).collect();
@@ -130,11 +130,11 @@ fn baselines(all: &[Baseline]) -> Markup {
     html! {
         h3 { "Was the selection a good one?" }
         p {
-            "The joint output loss of removing everything at once, measured on held-out points, before any retraining; "
-            "every set removes at least the same share of parameters."
+            "The joint output loss of removing all selected units at once, measured on held-out points before any retraining. "
+            "Every selection removes at least the same share of parameters."
         }
         table {
-            tr { th { "selection" } th class="number" { "joint loss" } th class="number" { "against the selected" } th { } th class="number" { "parameters removed" } }
+            tr { th { "selection" } th class="number" { "joint loss" } th class="number" { "relative to the selected" } th { } th class="number" { "parameters removed" } }
             @for (name, loss, removed) in &rows {
                 tr class=[(name == SELECTED).then_some("chosen")] {
                     td { (name) }
@@ -152,16 +152,16 @@ fn baselines(all: &[Baseline]) -> Markup {
     }
 }
 
-/// The same prompts and the same noise, model by model.
+/// Pictures of the same prompts and noise, model by model.
 fn pictures(measured: &Measured) -> Markup {
     let models: Vec<&str> = measured.metrics.models.iter().map(|model| model.model.as_str()).collect();
-    // Spread over the prompts, so that the grid is no pick of the first ones.
+    // Spread over all prompts, not only the first ones.
     let count = measured.values.prompts.len();
     let rows: Vec<usize> = (0..count.min(ROWS)).map(|row| row * count / count.min(ROWS)).collect();
     html! {
         @if models.iter().any(|model| measured.picture(model, 0).is_some()) {
             h3 { "Pictures" }
-            p { "Each row has one prompt and one initial noise." }
+            p { "All pictures of a row have the same prompt and the same initial noise." }
             table class="pictures" {
                 tr { th {} @for model in &models { th { (model) } } }
                 @for index in rows {

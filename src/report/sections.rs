@@ -1,4 +1,4 @@
-//! The parts of the page that show how units were scored and chosen, and how the student was retrained.
+//! How units were scored and selected, how the student was retrained, and what was exported.
 
 use std::collections::BTreeMap;
 
@@ -14,10 +14,10 @@ use crate::prune::Export;
 use crate::score::{Additivity, GRAM, MeasuredSet, Scores, UnitScores};
 use crate::select::Selection;
 
-/// Long curves are thinned to about so many points: more than a plot has pixels for.
+/// Long curves are averaged down to about this many points, which is as much as a plot can show.
 const CURVE_POINTS: usize = 300;
 
-/// A plot in its frame, or a word that there is nothing to plot.
+/// A plot in its frame, or a note that there is nothing to plot.
 pub(super) fn plot(chart: &Chart<'_>, series: &[Series]) -> Markup {
     match chart::draw(chart, series) {
         Some(svg) => html! { div class="plot" { (PreEscaped(svg)) } },
@@ -25,25 +25,25 @@ pub(super) fn plot(chart: &Chart<'_>, series: &[Series]) -> Markup {
     }
 }
 
-/// What cannot be shown of a stage.
+/// An artefact that cannot be shown.
 pub(super) fn unreadable(stage: &str, why: &str) -> Markup {
     html! {
         p class="bad" {
-            "What " code { (stage) } " made cannot be shown: " (why) ". What is damaged or gone is made anew by the next run."
+            "The artefact of " code { (stage) } " cannot be shown: " (why) ". The next run makes damaged and missing artefacts again."
         }
     }
 }
 
-/// What was written for other programs, and what that cost.
+/// The files for other programs, and their costs.
 pub(super) fn exports(exports: &[(&str, &Export)]) -> Markup {
     html! {
         @if !exports.is_empty() {
             h2 { "Exports" }
-            p { "Each was read back and its prediction compared with that of the model it was made from." }
+            p { "Each export was read back, and its prediction was compared with that of the original model." }
             table {
                 tr {
                     th { "stage" } th { "for" } th { "file" } th class="number" { "U-Net parameters" }
-                    th class="number" { "of them zeros" } th class="number" { "relative error" } th { "with" }
+                    th class="number" { "of which zeros" } th class="number" { "relative error" } th { "with" }
                 }
                 @for (stage, export) in exports {
                     tr {
@@ -62,7 +62,7 @@ pub(super) fn exports(exports: &[(&str, &Export)]) -> Markup {
     }
 }
 
-/// The scores along the U-Net, with what the selection removes.
+/// The scores along the U-Net, with the removed units.
 pub(super) fn scores(scores: &Scores, selection: Option<&Selection>) -> Markup {
     let criterion = selection
         .map(|selection| selection.criterion.as_str())
@@ -73,7 +73,7 @@ pub(super) fn scores(scores: &Scores, selection: Option<&Selection>) -> Markup {
             id: unit.id.to_string(),
             score: unit.scores.get(criterion).copied().unwrap_or(0.0),
             parameters: unit.parameters,
-            removed: selections::goes(&unit.id, &removed),
+            removed: selections::is_removed(&unit.id, &removed),
             resnet: unit.kind == UnitKind::Resnet,
         };
         scores.units.iter().map(bar).collect()
@@ -83,7 +83,7 @@ pub(super) fn scores(scores: &Scores, selection: Option<&Selection>) -> Markup {
         @if let Some(criterion) = criterion {
             p {
                 "Each bar is one unit's " code { (criterion) } " over " (scores.points)
-                " calibration points, logarithmic; the box below it has the area of its parameters."
+                " calibration points, on a logarithmic scale. The area of the box below it is proportional to the number of parameters."
                 span class="key resnet" {} "ResNet" span class="key transformer" {} "transformer"
                 span class="key removed" {} "removed (hollow, crossed)"
             }
@@ -107,7 +107,7 @@ pub(super) fn scores(scores: &Scores, selection: Option<&Selection>) -> Markup {
                                 @if let Some(score) = unit.scores.get(criterion) { (format!("{score:.3e}")) }
                             }
                         }
-                        td { @if selections::goes(&unit.id, &removed) { "✕" } }
+                        td { @if selections::is_removed(&unit.id, &removed) { "✕" } }
                     }
                 }
             }
@@ -116,7 +116,7 @@ pub(super) fn scores(scores: &Scores, selection: Option<&Selection>) -> Markup {
     }
 }
 
-/// How well each criterion's sum predicts what removing several units does.
+/// How well the sum of each criterion predicts the joint loss of several units.
 fn additivity(additivity: &Additivity, criteria: &[String]) -> Markup {
     let points = |name: &str| {
         let predicted = |set: &MeasuredSet| Some((set.joint.log10(), set.predicted.get(name)?.log10()));
@@ -128,12 +128,12 @@ fn additivity(additivity: &Additivity, criteria: &[String]) -> Markup {
     html! {
         h3 { "Do losses add?" }
         p {
-            (additivity.sets.len()) " random sets of units were removed, each set at once, and the measured joint loss is held \
-            against what single units predict: the sum of their scores, or " code { "1' G 1" } " with the Gram matrix of their \
-            effects. R² is the share of the variance that a straight line explains; Spearman's correlation asks for the order \
-            alone, which is what selection needs; the slope is 1 where the sum is the joint loss itself, and says nothing of \
-            criteria that are no loss. Larger sets lose more whatever the criterion: what " code { "random" } " reaches is the \
-            floor, not zero."
+            "The joint loss of removing each of " (additivity.sets.len()) " random sets of units was measured. It is compared \
+            with two predictions from single units: the sum of their scores, and " code { "1' G 1" } " with the Gram matrix of \
+            their effects. R² is the share of the variance that a straight line explains. Spearman's correlation compares only \
+            the order, which is what selection needs. The slope is 1 if the sum equals the joint loss; it means nothing for \
+            criteria that are not losses. Larger sets lose more under any criterion, so the baseline is the value of "
+            code { "random" } ", not zero."
         }
         table {
             tr {
@@ -160,24 +160,24 @@ fn additivity(additivity: &Additivity, criteria: &[String]) -> Markup {
     }
 }
 
-/// Three decimals where they say something.
+/// Three decimals in the usual range, otherwise scientific notation.
 fn short(value: f64) -> String {
     if (0.01..100.0).contains(&value.abs()) { format!("{value:.3}") } else { format!("{value:.1e}") }
 }
 
-/// What was asked and reached, and the front of all ratios.
+/// What was asked and reached, and the Pareto front over all ratios.
 pub(super) fn selection(selection: &Selection) -> Markup {
     let front = selection.front.iter().map(|point| (point.ratio, point.loss)).collect();
     let chosen = vec![(selection.ratio_reached, selection.predicted.objective)];
     html! {
         h2 { "Selection" }
         p {
-            (selection.removed.len()) " units with " (units::count(selection.removed_parameters)) " of "
-            (units::count(selection.unet_parameters)) " parameters go: "
-            (format!("{:.1} %", 100.0 * selection.ratio_reached)) ", of which "
+            (selection.removed.len()) " units are removed, with " (units::count(selection.removed_parameters)) " of "
+            (units::count(selection.unet_parameters)) " parameters: "
+            (format!("{:.1} %", 100.0 * selection.ratio_reached)) "; at least "
             (format!("{:.1} %", 100.0 * selection.ratio_asked)) " was asked. Chosen by " code { (selection.solver) }
             " over " code { (selection.objective) } " " code { (selection.criterion) } "; its objective is "
-            (format!("{:.4e}", selection.predicted.objective)) " and no selection of this size can lie below "
+            (format!("{:.4e}", selection.predicted.objective)) ", and no selection of this size can be below "
             (format!("{:.4e}", selection.predicted.bound)) "."
         }
         (plot(
@@ -190,7 +190,7 @@ pub(super) fn selection(selection: &Selection) -> Markup {
     }
 }
 
-/// The curves of retraining: every term, plain and weighted.
+/// The training curves: every term, plain and weighted.
 pub(super) fn losses(stage: &str, lines: &[HistoryLine]) -> Markup {
     let curve = |name: &str, pick: &dyn Fn(&HistoryLine) -> f64| Series {
         name: name.to_owned(),
@@ -211,8 +211,8 @@ pub(super) fn losses(stage: &str, lines: &[HistoryLine]) -> Markup {
     html! {
         h2 { "Retraining: " code { (stage) } }
         p {
-            "Means over elements, at each step before its update. A plain feature loss is large where the teacher's features are large; "
-            "normalisation gives each map a say of its own."
+            "Means over elements, before the update of each step. The plain loss of a feature map is large if the teacher's features are large; "
+            "normalisation gives each feature map a similar weight."
         }
         (plot(
             &Chart { x: "step", y: "loss", log: true },
@@ -227,7 +227,7 @@ pub(super) fn losses(stage: &str, lines: &[HistoryLine]) -> Markup {
     }
 }
 
-/// Means of equal runs of points, so that a long noisy curve stays readable.
+/// Means of equally long runs of points, so that a long noisy curve stays readable.
 fn thinned(points: Vec<(f64, f64)>) -> Vec<(f64, f64)> {
     let run = points.len().div_ceil(CURVE_POINTS).max(1);
     let mean = |chunk: &[(f64, f64)]| {

@@ -1,5 +1,5 @@
-//! Several selections side by side along the U-Net: a row for each, a column for each unit in the order of the walk, and a filled
-//! cell for each unit that goes. Each selection is priced with the scores that it was chosen by.
+//! Several selections side by side along the U-Net: a row for each, a column for each unit in walk order, and a filled cell
+//! for each removed unit. The losses are by the scores that each selection was chosen with.
 
 use std::collections::BTreeSet;
 
@@ -14,10 +14,10 @@ const ROW: f64 = 18.0;
 const LABEL: f64 = 230.0;
 const NUMBERS: f64 = 300.0;
 const HEAD: f64 = 22.0;
-/// Random selections that are shown; the others look like them.
+/// The number of random selections shown; the others look similar.
 const RANDOM: usize = 2;
 
-/// One selection to draw.
+/// One selection of the figure.
 pub(super) struct Row {
     name: String,
     removed: BTreeSet<UnitId>,
@@ -26,7 +26,7 @@ pub(super) struct Row {
     measured: Option<f64>,
 }
 
-/// A selection, what it was compared with, and the candidates of its refinement.
+/// A selection, its baselines, and the candidates of its refinement.
 fn with_others(name: &str, selection: &Selection, scores: &Scores) -> Vec<Row> {
     let row = |name: &str, removed: &[UnitId], measured| {
         let removed: BTreeSet<_> = removed.iter().cloned().collect();
@@ -50,14 +50,14 @@ fn with_others(name: &str, selection: &Selection, scores: &Scores) -> Vec<Row> {
     rows
 }
 
-/// A selection among others, and what is expected of it.
+/// A selection among others, and its expected joint loss.
 pub(super) fn section(stage: &str, selection: &Selection, scores: &Scores) -> Markup {
     html! {
-        h3 { "Beside others, along the U-Net" }
+        h3 { "Compared with other selections, along the U-Net" }
         @for (name, joint) in &selection.predicted.joint {
             p {
-                "By " code { (name) } " a joint loss of " (format!("{:.2e}", joint.loss)) " is to be expected, with 95 % confidence between "
-                (format!("{:.2e}", joint.low)) " and " (format!("{:.2e}", joint.high)) ", as far as random sets tell."
+                "According to " code { (name) } ", the expected joint loss is " (format!("{:.2e}", joint.loss)) ", with 95 % confidence between "
+                (format!("{:.2e}", joint.low)) " and " (format!("{:.2e}", joint.high)) " (estimated from random sets)."
             }
         }
         @if let Some(refinement) = &selection.refinement {
@@ -92,13 +92,13 @@ fn column(unit: &UnitScores) -> (&UnitId, Option<&UnitId>) {
     (&unit.id, unit.parent.as_ref())
 }
 
-/// Whether a unit goes, by itself or within what holds it: a path begins with the paths of what holds it.
-pub(super) fn goes(unit: &UnitId, removed: &BTreeSet<UnitId>) -> bool {
+/// Whether a unit is removed, by itself or as part of a larger one: the path of a unit begins with those of its parents.
+pub(super) fn is_removed(unit: &UnitId, removed: &BTreeSet<UnitId>) -> bool {
     let path = unit.as_str();
     removed.contains(path) || path.match_indices('.').any(|(dot, _)| removed.contains(&path[..dot]))
 }
 
-/// The rows as an SVG, wide as needed; the page scrolls it.
+/// The rows as an SVG of any width; the page scrolls it.
 fn draw(rows: &[Row], scores: &Scores) -> Markup {
     let parents: BTreeSet<_> = scores.units.iter().filter_map(|unit| unit.parent.as_ref()).collect();
     let units: Vec<_> = scores.units.iter().filter(|unit| !parents.contains(&unit.id)).collect();
@@ -116,7 +116,7 @@ fn draw(rows: &[Row], scores: &Scores) -> Markup {
                     @let y = HEAD + place as f64 * ROW;
                     text x=(LABEL - 8.0) y=(y + 11.0) text-anchor="end" { (row.name) }
                     @for (column, unit) in units.iter().enumerate() {
-                        @let gone = goes(&unit.id, &row.removed);
+                        @let gone = is_removed(&unit.id, &row.removed);
                         rect class=(if gone { "goes" } else { "stays" }) x=(LABEL + column as f64 * PITCH) y=(y)
                             width=(PITCH - 2.0) height=(ROW - 5.0) {
                             title { (row.name) ": " (unit.id) @if gone { ", removed" } }

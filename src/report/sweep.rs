@@ -1,40 +1,23 @@
-//! A sweep in one section: curves, a table with a row for each branch, a row of pictures for each branch; and what there
-//! is to say of each branch alone, folded.
+//! A sweep in one section: curves, a table and pictures with one row per branch, and the details of each branch, folded.
 
 use std::collections::BTreeSet;
 
 use maud::{Markup, html};
 
 use super::folder::{Folder, Measured, Shown};
-use super::{curves, quality, sections, selections};
-use crate::base::ArtefactKind;
-use crate::base::{StageId, units};
+use super::rows::{Curve, Row, axes, curves, label, nodes, rows};
+use super::{quality, sections, selections};
+use crate::base::{ArtefactKind, StageId, units};
 use crate::config::{self, Axis};
 use crate::metric::{Better, Measurement};
-use crate::plan::Node;
 use crate::run::StageRecord;
-use crate::select::Selection;
 
-/// Pictures of all branches together: some megabytes of the small ones, and no more of them than one looks at.
+/// The largest number of pictures of all branches together: some megabytes, and no more than a reader looks at.
 const PICTURES: usize = 240;
-/// Of one branch.
+/// The largest number of pictures of one branch.
 const PICTURES_IN_A_ROW: usize = 8;
 
-/// An evaluation of one branch, or the place where it should be.
-pub(super) struct Row<'a> {
-    stage: &'a StageRecord,
-    pub(super) measured: Option<&'a Measured>,
-    pub(super) selection: Option<&'a Selection>,
-}
-
-/// One metric of one model over all rows.
-#[derive(PartialEq)]
-pub(super) struct Curve<'a> {
-    pub(super) metric: &'a str,
-    pub(super) model: &'a str,
-}
-
-/// Everything that branches are compared by; one part for each stage of the file that evaluates.
+/// The comparison of branches, with a part for each evaluating stage of the pipeline file.
 pub(super) fn compared(folder: &Folder) -> Markup {
     let evaluations = nodes(folder)
         .filter(|(stage, node)| !stage.branch.is_empty() && node.output == ArtefactKind::Metrics);
@@ -49,7 +32,7 @@ pub(super) fn compared(folder: &Folder) -> Markup {
             } ": " code { (origin) } }
             @let axes = axes(folder, &rows);
             @let curves = curves(&rows);
-            (curves::plots(&axes, &rows, &curves))
+            (super::curves::plots(&axes, &rows, &curves))
             (table(&axes, &rows, &curves))
             (pictures(&rows))
         }
@@ -57,14 +40,14 @@ pub(super) fn compared(folder: &Folder) -> Markup {
     }
 }
 
-/// What there is to say of each branch alone.
+/// The details of each branch.
 pub(super) fn alone(folder: &Folder) -> Markup {
     let told = |(stage, shown): &'_ (String, Shown)| match shown {
         Shown::Scores(scores) => Some(sections::scores(scores, None)),
         Shown::Losses(lines) => Some(sections::losses(stage, lines)),
         Shown::Metrics(measured) => Some(quality::numbers(stage, measured)),
         Shown::Unreadable(why) => Some(sections::unreadable(stage, why)),
-        // Among the selections and the exports.
+        // Shown among the selections and the exports.
         Shown::Selection(_) | Shown::Export(_) => None,
     };
     let branches = folder.shown.iter().filter(|(stage, _)| is_branch(folder, stage));
@@ -91,67 +74,6 @@ fn selections(folder: &Folder) -> Markup {
 
 pub(super) fn is_branch(folder: &Folder, stage: &str) -> bool {
     folder.record.stage(stage).is_some_and(|stage| !stage.branch.is_empty())
-}
-
-/// The stages with their places in the graph.
-fn nodes(folder: &Folder) -> impl Iterator<Item = (&StageRecord, &Node)> {
-    folder.record.stages.iter().zip(folder.record.graph.stages())
-}
-
-fn rows<'a>(folder: &'a Folder, origin: &StageId) -> Vec<Row<'a>> {
-    let row = |(index, (stage, _)): (usize, (&'a StageRecord, &Node))| {
-        let measured = match folder.shown_of(stage.id.as_str()) {
-            Some(Shown::Metrics(measured)) => Some(&**measured),
-            _ => None,
-        };
-        Row { stage, measured, selection: folder.selection_of(index) }
-    };
-    nodes(folder).enumerate().filter(|(_, (_, node))| node.origin() == origin).map(row).collect()
-}
-
-/// The axes that reach the rows.
-fn axes<'a>(folder: &'a Folder, rows: &[Row<'_>]) -> Vec<&'a Axis> {
-    folder.record.axes.iter().filter(|axis| rows.iter().any(|row| !row.value(axis).is_empty())).collect()
-}
-
-impl<'a> Row<'a> {
-    pub(super) fn value(&self, axis: &Axis) -> &'a str {
-        self.stage.branch.get(&axis.name).map_or("", String::as_str)
-    }
-
-    pub(super) fn find(&self, curve: &Curve<'_>) -> Option<&'a Measurement> {
-        let measured = self.measured?;
-        let timed = || measured.timings.as_ref()?.get(curve.model, curve.metric);
-        measured.metrics.get(curve.model, curve.metric).or_else(timed)
-    }
-}
-
-/// A branch's values; a number needs the name of its axis beside it.
-fn label(stage: &StageRecord) -> String {
-    let value = |(axis, value): (&String, &String)| curves::named(axis, value);
-    stage.branch.iter().map(value).collect::<Vec<_>>().join(", ")
-}
-
-/// Every metric of every model but the teacher, of whatever row.
-fn curves<'a>(rows: &[Row<'a>]) -> Vec<Curve<'a>> {
-    let mut curves: Vec<Curve<'a>> = Vec::new();
-    for measured in rows.iter().filter_map(|row| row.measured) {
-        let all = std::iter::once(&measured.metrics).chain(&measured.timings);
-        let models = all.flat_map(|metrics| &metrics.models);
-        for model in models.filter(|model| model.model != measured.metrics.teacher) {
-            let own = model.metrics.keys().map(|metric| Curve { metric, model: &model.model });
-            let own: Vec<_> = own.filter(|curve| !curves.contains(curve)).collect();
-            curves.extend(own);
-        }
-    }
-    curves.sort_by_key(|curve| place(rows, curve));
-    curves
-}
-
-/// Quality before size, what lasts before time and memory, and metric by metric.
-fn place<'a>(rows: &[Row<'a>], curve: &Curve<'a>) -> (bool, bool, &'a str) {
-    let found = rows.iter().find_map(|row| row.measured?.metrics.get(curve.model, curve.metric));
-    (found.is_none(), found.is_none_or(|found| found.count == 1), curve.metric)
 }
 
 fn table(axes: &[&Axis], rows: &[Row<'_>], curves: &[Curve<'_>]) -> Markup {
@@ -192,7 +114,7 @@ fn table(axes: &[&Axis], rows: &[Row<'_>], curves: &[Curve<'_>]) -> Markup {
         } }
         p class="soft" {
             "With 95 % bootstrap intervals."
-            @if axes.len() > 1 { " Bold: the best of all branches that differ in " code { (axes[0].name) } " alone." }
+            @if axes.len() > 1 { " Bold: the best of the branches that differ only in " code { (axes[0].name) } "." }
         }
     }
 }
@@ -207,7 +129,7 @@ fn number(found: &Measurement, is_best: bool) -> Markup {
     }
 }
 
-/// Whether no branch that differs in the first axis alone is better; where there is but one axis, none is told.
+/// Whether no branch that differs only in the first axis is better. False if there is only one axis.
 fn is_best(rows: &[Row<'_>], row: &Row<'_>, curve: &Curve<'_>, axes: &[&Axis]) -> bool {
     let Some(own) = row.find(curve).filter(|found| axes.len() > 1 && found.count > 1) else { return false };
     let rivals =
@@ -219,7 +141,7 @@ fn is_best(rows: &[Row<'_>], row: &Row<'_>, curve: &Curve<'_>, axes: &[&Axis]) -
     })
 }
 
-/// The same prompts, branch by branch. A teacher that drew the same in all of them has one row of its own.
+/// Pictures of the same prompts, branch by branch. A teacher with equal pictures in all branches has one row.
 fn pictures(rows: &[Row<'_>]) -> Markup {
     let drawn: Vec<(&StageRecord, &Measured)> =
         rows.iter().filter_map(|row| Some((row.stage, row.measured?))).collect();
@@ -230,7 +152,7 @@ fn pictures(rows: &[Row<'_>]) -> Markup {
     }
     let prompts = &first.values.prompts;
     if drawn.iter().any(|(_, other)| other.values.prompts != *prompts) {
-        return html! { p { "Branches drew other prompts, so their pictures are not set side by side." } };
+        return html! { p { "The branches drew different prompts, so their pictures cannot be compared." } };
     }
     let models = drawn.iter().map(|(_, one)| one.metrics.models.len()).sum::<usize>();
     let shown = (PICTURES / models.max(1)).clamp(1, PICTURES_IN_A_ROW).min(prompts.len());
@@ -250,7 +172,7 @@ fn pictures(rows: &[Row<'_>]) -> Markup {
     };
     html! {
         h3 { "Pictures" }
-        p { "Each column has one prompt and, with one seed, one initial noise." }
+        p { "All pictures of a column have the same prompt and, for one seed, the same initial noise." }
         div class="scroll" { table class="pictures" {
             tr { th {} th {} @for &index in &columns { th { (prompts[index]) } } }
             @if is_shared { (line("", first, teacher)) }
@@ -263,7 +185,7 @@ fn pictures(rows: &[Row<'_>]) -> Markup {
     }
 }
 
-/// The numbers of a sweep that one wants to see first.
+/// The most important numbers of a sweep.
 pub(super) fn cards(folder: &Folder) -> Vec<(String, String)> {
     let record = &folder.record;
     let mut cards = vec![

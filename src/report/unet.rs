@@ -1,5 +1,5 @@
-//! The U-Net drawn left to right in the order of the walk: a bar for each unit's score, a box for
-//! its size, and what was removed struck through.
+//! The U-Net from left to right in walk order: a bar for the score of each unit, a box for its size, and a cross if it was
+//! removed.
 
 use maud::{Markup, html};
 
@@ -9,13 +9,13 @@ use crate::base::units;
 pub(super) struct UnitBar {
     /// Its diffusers path.
     pub(super) id: String,
-    /// Its score; bars are logarithmic, so a score of zero draws none.
+    /// Its score. Bars are logarithmic, so a score of zero has no bar.
     pub(super) score: f64,
     /// Parameters of the branch.
     pub(super) parameters: u64,
     /// Whether the selection removes it.
     pub(super) removed: bool,
-    /// Whether it is a ResNet (else some part of a transformer).
+    /// Whether it is a ResNet; otherwise it is part of a transformer.
     pub(super) resnet: bool,
 }
 
@@ -25,7 +25,7 @@ const BARS: f64 = 150.0;
 const TOP: f64 = 14.0;
 const LABELS: f64 = 46.0;
 
-/// An SVG of all units, wide as needed; the page scrolls it.
+/// An SVG of all units, of any width; the page scrolls it.
 pub(super) fn draw(bars: &[UnitBar], criterion: &str) -> Markup {
     let positive = || bars.iter().map(|bar| bar.score).filter(|score| *score > 0.0);
     let low = positive().fold(f64::INFINITY, f64::min).log10().floor();

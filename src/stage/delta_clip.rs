@@ -1,4 +1,4 @@
-//! What `delta-clip` draws and who judges: the one criterion of `use: score` that needs a whole pipeline.
+//! The pictures and the scorer of the criterion `delta-clip`, which needs all parts of a model and not only its U-Net.
 
 use std::path::PathBuf;
 
@@ -21,11 +21,11 @@ use crate::score::{ClipScore, ScoreError};
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(super) struct DeltaClip {
-    /// A CLIPModel directory, which compares pictures with their prompts.
+    /// A CLIPModel directory, which scores pictures against their prompts.
     scorer: PathBuf,
-    /// A text file, one prompt a line: what is drawn.
+    /// A text file with the prompts of the pictures, one per line.
     prompts: PathBuf,
-    /// How many of the prompts are drawn without each unit. Default 16: few enough to be done, too few to tell close units apart.
+    /// The number of prompts to draw without each unit, from the first. Default 16: affordable, but too few to distinguish similar units.
     #[serde(default = "default_pictures")]
     pictures: usize,
     /// How pictures are drawn.
@@ -58,7 +58,7 @@ impl DeltaClip {
         self.drawing.check(|field| format!("delta-clip.drawing.{field}"))
     }
 
-    /// Loads what draws and what judges.
+    /// Loads everything that draws and scores pictures, except the U-Net.
     pub(super) fn open(&self, context: &Context<'_>, model: &Model) -> Result<PictureScorer<'_>, StageError> {
         let device = context.device;
         let mut prompts = prompts::read(context.file("delta-clip.prompts"))?;
@@ -79,7 +79,7 @@ impl DeltaClip {
     }
 }
 
-/// Everything for pictures but the U-Net.
+/// Draws pictures with any U-Net and scores them.
 pub(super) struct PictureScorer<'a> {
     drawing: &'a Drawing,
     prompts: Vec<String>,
@@ -127,7 +127,7 @@ impl PictureScorer<'_> {
     }
 }
 
-/// A wish to stop stays one.
+/// An interruption stays one.
 fn sorted(error: MetricError) -> ScoreError {
     match error {
         MetricError::Interrupted(interrupted) => ScoreError::Interrupted(interrupted),

@@ -1,8 +1,10 @@
-//! `evaluate`: what the models are worth, side by side, and whether the selection was a good one.
+//! `evaluate`: how good the models are, side by side, and whether the selection was a good one.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use candle_core::DType;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -10,11 +12,15 @@ use super::model::Model;
 use super::named::Named;
 use super::score::points;
 use super::{BadValue, Context, Drawing, FileInput, Input, Stage, StageError, StageInfo};
-use crate::base::names::UnknownName;
+use crate::backend::Random;
+use crate::base::names::{self, UnknownName};
 use crate::base::{ArtefactKind, Manifest, StageId, UnitId};
-use crate::data::prompts;
-use crate::metric::{self, Baseline, Candidate, Evaluation, Fill, Metric};
-use crate::model::ModelDirectory;
+use crate::data::{Calibration, prompts};
+use crate::metric::{self, Baseline, Candidate, Evaluation, Fill, Metric, SELECTED};
+use crate::model::network::Conditioning;
+use crate::model::unet::UNet;
+use crate::model::vae::AutoencoderKl;
+use crate::model::{ModelDirectory, Scorer};
 use crate::sample::NoiseSchedule;
 use crate::score::{Limits, ScoringContext, joint_losses};
 use crate::select::{SelectError, Selection};
@@ -23,23 +29,23 @@ use crate::select::{SelectError, Selection};
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(super) struct Evaluate {
-    /// The models, each by a name of its own: `{ teacher: teacher, pruned: student }`.
+    /// The models, each under a name: `{ teacher: teacher, pruned: student }`.
     models: Named,
-    /// The name of the model that the others are held against. Default `teacher`.
+    /// The name of the model that the others are compared with. Default `teacher`.
     #[serde(default = "default_teacher")]
     teacher: String,
-    /// What is measured (`laptop-diff list metrics`).
+    /// The metrics (`laptop-diff list metrics`).
     metrics: Vec<String>,
-    /// A text file, one prompt a line: what is drawn.
+    /// A text file with the prompts of the pictures, one per line.
     prompts: PathBuf,
-    /// How many of the prompts are drawn. Default 200.
+    /// The number of prompts to draw, from the first. Default 200.
     #[serde(default = "default_pictures")]
     pictures: usize,
-    /// A CLIPModel directory, for the metrics that compare pictures with texts.
+    /// A CLIPModel directory, required by the metrics that compare pictures with texts.
     scorer: Option<PathBuf>,
-    /// For `attribute-accuracy`: a text file with everything a picture might show, one caption a line. Default: the prompts.
+    /// For `attribute-accuracy`: a text file with the captions that the scorer chooses from, one per line. Default: the prompts.
     captions: Option<PathBuf>,
-    /// For `attribute-accuracy`: the words of each attribute, `{ colour: [red, blue], shape: [circle, square] }`.
+    /// For `attribute-accuracy`: the words of each attribute, such as `{ colour: [red, blue], shape: [circle, square] }`.
     #[serde(default)]
     attributes: BTreeMap<String, Vec<String>>,
     /// A stage with held-out calibration points, for `output-loss` and for measuring `selection`.
@@ -111,21 +117,19 @@ impl Stage for Evaluate {
     }
 
     fn check(&self) -> Result<(), BadValue> {
-        let bad = |name, message: String| Err(BadValue::new(name, message));
         if self.pictures == 0 {
-            return bad("pictures", "`pictures` is 0; it must be at least 1".to_owned());
+            return Err(BadValue::new("pictures", "`pictures` is 0; it must be at least 1"));
         }
-        if !self.models.iter().any(|(name, _)| name == self.teacher) {
-            let names: Vec<_> = self.models.iter().map(|(name, _)| name).collect();
-            return bad(
-                "models",
-                format!("no model is called `{}`; there are {}", self.teacher, names.join(", ")),
-            );
+        let names: Vec<_> = self.models.iter().map(|(name, _)| name.to_owned()).collect();
+        if !names.contains(&self.teacher) {
+            let message = format!("the teacher `{}` is not among the models", self.teacher);
+            return Err(BadValue::new("models", message).help(names::help(&self.teacher, &names)));
         }
         if self.selection.is_some() && self.points.is_none() {
-            return bad(
-                "selection",
-                "`selection` is measured on held-out points; give `points` too".to_owned(),
+            let message =
+                "the joint loss of `selection` is measured on held-out points, but `points` is missing";
+            return Err(
+                BadValue::new("selection", message).help("add `points:` with the id of a calibrate stage")
             );
         }
         self.metrics().map_err(|error| BadValue::unknown("metrics", &error))?;
@@ -133,82 +137,55 @@ impl Stage for Evaluate {
     }
 
     fn run(&self, context: &Context<'_>) -> Result<(), StageError> {
-        // Before an hour of pictures, not after.
-        let selection = self
-            .selection
-            .as_ref()
-            .map(|_| selection_of_units(&context.input("selection").path))
-            .transpose()?;
-        let models: Vec<(&str, Model)> = self
-            .models
-            .iter()
-            .map(|(name, _)| Ok((name, Model::open(context.input(&format!("models.{name}")))?)))
-            .collect::<Result<_, StageError>>()?;
-        let teacher = models.iter().find(|(name, _)| *name == self.teacher).map(|(_, model)| model);
-        let teacher = teacher.expect("`check` found the teacher among the models");
-        let device = context.device;
-
-        let mut prompts = prompts::read(context.file("prompts"))?;
-        prompts.truncate(self.pictures);
-        let captions = match &self.captions {
-            Some(_) => prompts::read(context.file("captions"))?,
-            None => Vec::new(),
-        };
-        let encoder = self.drawing.encoder(&teacher.directory, teacher.dtype, device)?;
-        let (conditioning, unconditional) = self.drawing.texts(&encoder, &prompts, context.progress)?;
-        let schedule = NoiseSchedule::from_config(&teacher.directory.scheduler_config()?)?;
-        let vae = self.drawing.vae(&teacher.directory, teacher.dtype, device)?;
-        let scorer = match &self.scorer {
-            Some(_) => {
-                Some(ModelDirectory::open(context.file("scorer"))?.scorer(candle_core::DType::F32, device)?)
-            }
+        // A selection without a joint loss fails here, not after an hour of drawing.
+        let selection = match &self.selection {
+            Some(_) => Some(selection_of_units(&context.input("selection").path)?),
             None => None,
         };
         let held_out = match &self.points {
             Some(_) => Some(points(context, "points")?),
             None => None,
         };
-        let loaders: Vec<_> =
-            models.iter().map(|(_, model)| || model.directory.unet(model.dtype, device)).collect();
-        let candidates: Vec<Candidate<'_>> =
+        let opened = self.models.iter().map(|(name, _)| Ok((name, self.open(context, name)?)));
+        let models: Vec<(&str, Model)> = opened.collect::<Result<_, StageError>>()?;
+        let teacher = models.iter().find(|(name, _)| *name == self.teacher).map(|(_, model)| model);
+        let teacher = teacher.expect("`check` found the teacher among the models");
+        let (mut baselines, mut teacher_unet) = (Vec::new(), None);
+        if let (Some(selection), Some(points)) = (selection, &held_out) {
+            let unet = teacher.unet(context.device)?;
+            baselines = joint_losses_of(selection, points, &unet, context)?;
+            teacher_unet = Some(unet);
+        }
+        let inputs = Inputs::read(self, teacher, held_out, context)?;
+        // The evaluation begins with the teacher, so a loaded one is handed over; any other model takes its place.
+        let teacher_unet = RefCell::new(teacher_unet);
+        let load = |name: &str, model: &Model| match teacher_unet.take().filter(|_| name == self.teacher) {
+            Some(unet) => Ok(unet),
+            None => model.directory.unet(model.dtype, context.device),
+        };
+        let loaders: Vec<_> = models.iter().map(|(name, model)| move || load(name, model)).collect();
+        let candidates: Vec<_> =
             models.iter().zip(&loaders).map(|((name, _), load)| Candidate { name, load }).collect();
         let metrics = self.metrics().expect("`check` found every metric");
-        let evaluation = Evaluation {
-            models: &candidates,
-            teacher: &self.teacher,
-            metrics: &metrics,
-            schedule: &schedule,
-            sampler: self.drawing.sampler(),
-            steps: self.drawing.steps,
-            guidance_scale: self.drawing.guidance_scale,
-            latent: self.drawing.latent(&teacher.directory)?,
-            vae: Some(&vae),
-            scorer: scorer.as_ref(),
-            prompts: &prompts,
-            conditioning: &conditioning,
-            unconditional: Some(&unconditional),
-            captions: &captions,
-            attributes: &self.attributes,
-            points: held_out.as_ref(),
-            batch: self.drawing.batch,
-            random: &context.random,
-        };
+        let evaluation = inputs.evaluation(self, &candidates, &metrics, &context.random);
         let keep = |index: usize, fill: &Fill<'_>| {
-            let part = self.part(context, models[index].0);
-            context.intermediates.intermediate(&part, &|folder, checkpoint| Ok(fill(folder, checkpoint)?))
+            let manifest = self.one_model(context, models[index].0);
+            context.intermediates.intermediate(&manifest, &|folder, checkpoint| Ok(fill(folder, checkpoint)?))
         };
         let mut outcome =
             evaluation.run::<StageError>(context.output, &keep, context.progress, context.interrupt)?;
-        if let Some(selection) = selection {
-            outcome.metrics.baselines = baselines(selection, context, teacher)?;
-        }
+        outcome.metrics.baselines = baselines;
         Ok(outcome.write(context.output)?)
     }
 }
 
 impl Evaluate {
-    /// What the values and pictures of one model depend on: everything but the other models and the selection.
-    fn part(&self, context: &Context<'_>, model: &str) -> Manifest {
+    fn open(&self, context: &Context<'_>, name: &str) -> Result<Model, StageError> {
+        Model::open(context.input(&format!("models.{name}")))
+    }
+
+    /// What the values and pictures of one model depend on: everything except the other models and the selection.
+    fn one_model(&self, context: &Context<'_>, model: &str) -> Manifest {
         let others = ["models", "teacher", "input selection"];
         let mut part =
             context.manifest.part(|name| !others.contains(&name) && !name.starts_with("input models."));
@@ -222,7 +199,83 @@ impl Evaluate {
     }
 }
 
-/// A selection that is a set of units, so that it has a joint loss.
+/// The files and the parts of the teacher that every model is measured with.
+struct Inputs {
+    prompts: Vec<String>,
+    captions: Vec<String>,
+    conditioning: Conditioning,
+    unconditional: Conditioning,
+    schedule: NoiseSchedule,
+    latent: [usize; 3],
+    vae: AutoencoderKl,
+    scorer: Option<Scorer>,
+    points: Option<Calibration>,
+}
+
+impl Inputs {
+    fn read(
+        stage: &Evaluate,
+        teacher: &Model,
+        points: Option<Calibration>,
+        context: &Context<'_>,
+    ) -> Result<Self, StageError> {
+        let (directory, dtype, device) = (&teacher.directory, teacher.dtype, context.device);
+        let mut prompts = prompts::read(context.file("prompts"))?;
+        prompts.truncate(stage.pictures);
+        let captions = match &stage.captions {
+            Some(_) => prompts::read(context.file("captions"))?,
+            None => Vec::new(),
+        };
+        let encoder = stage.drawing.encoder(directory, dtype, device)?;
+        let (conditioning, unconditional) = stage.drawing.texts(&encoder, &prompts, context.progress)?;
+        let scorer = match &stage.scorer {
+            Some(_) => Some(ModelDirectory::open(context.file("scorer"))?.scorer(DType::F32, device)?),
+            None => None,
+        };
+        Ok(Self {
+            prompts,
+            captions,
+            conditioning,
+            unconditional,
+            schedule: NoiseSchedule::from_config(&directory.scheduler_config()?)?,
+            latent: stage.drawing.latent(directory)?,
+            vae: stage.drawing.vae(directory, dtype, device)?,
+            scorer,
+            points,
+        })
+    }
+
+    fn evaluation<'a>(
+        &'a self,
+        stage: &'a Evaluate,
+        models: &'a [Candidate<'a>],
+        metrics: &'a [&'static dyn Metric],
+        random: &'a Random,
+    ) -> Evaluation<'a> {
+        Evaluation {
+            models,
+            teacher: &stage.teacher,
+            metrics,
+            schedule: &self.schedule,
+            sampler: stage.drawing.sampler(),
+            steps: stage.drawing.steps,
+            guidance_scale: stage.drawing.guidance_scale,
+            latent: self.latent,
+            vae: Some(&self.vae),
+            scorer: self.scorer.as_ref(),
+            prompts: &self.prompts,
+            conditioning: &self.conditioning,
+            unconditional: Some(&self.unconditional),
+            captions: &self.captions,
+            attributes: &stage.attributes,
+            points: self.points.as_ref(),
+            batch: stage.drawing.batch,
+            random,
+        }
+    }
+}
+
+/// Reads a selection. Fails unless it is a set of units, which has a joint loss.
 fn selection_of_units(folder: &Path) -> Result<Selection, StageError> {
     let selection = Selection::open(folder).map_err(StageError::file(folder))?;
     match selection.dropped_layers()? {
@@ -232,37 +285,25 @@ fn selection_of_units(folder: &Path) -> Result<Selection, StageError> {
 }
 
 /// The measured joint loss of the selection, then of each of its baselines.
-fn baselines(
+fn joint_losses_of(
     selection: Selection,
+    points: &Calibration,
+    teacher: &UNet,
     context: &Context<'_>,
-    teacher: &Model,
 ) -> Result<Vec<Baseline>, StageError> {
-    let mut baselines = vec![Baseline {
-        name: SELECTED.to_owned(),
-        joint_loss: 0.0,
-        removed_parameters: selection.removed_parameters,
-    }];
-    let mut sets: Vec<BTreeSet<UnitId>> = vec![selection.removed()];
-    for other in selection.baselines {
-        sets.push(other.removed.into_iter().collect());
-        baselines.push(Baseline {
-            name: other.name,
-            joint_loss: 0.0,
-            removed_parameters: other.removed_parameters,
-        });
-    }
+    let own = (SELECTED.to_owned(), selection.removed(), selection.removed_parameters);
+    let others = selection.baselines.into_iter();
+    let others = others.map(|one| (one.name, one.removed.into_iter().collect(), one.removed_parameters));
+    let all: Vec<(String, BTreeSet<UnitId>, u64)> = std::iter::once(own).chain(others).collect();
+    let sets: Vec<_> = all.iter().map(|(_, removed, _)| removed.clone()).collect();
     let scoring = ScoringContext {
         limits: Limits::default(),
         checkpoint: context.checkpoint,
         progress: context.progress,
         interrupt: context.interrupt,
     };
-    let losses = joint_losses(&teacher.unet(context.device)?, &points(context, "points")?, &sets, &scoring)?;
-    for (baseline, loss) in baselines.iter_mut().zip(losses) {
-        baseline.joint_loss = loss;
-    }
-    Ok(baselines)
+    let losses = joint_losses(teacher, points, &sets, &scoring)?;
+    let baseline =
+        |((name, _, removed_parameters), joint_loss)| Baseline { name, joint_loss, removed_parameters };
+    Ok(all.into_iter().zip(losses).map(baseline).collect())
 }
-
-/// The name of the selection itself among the measured baselines.
-pub const SELECTED: &str = "selected";

@@ -32,7 +32,6 @@ use crate::base::{Artefact, ArtefactKind, Interrupt, Manifest, Progress, StageId
 
 pub use drawing::{DEFAULT_SAMPLER, Drawing};
 pub use error::StageError;
-pub use evaluate::SELECTED;
 pub use resolved_file::{Contents, ResolvedFile};
 pub use size::PictureSize;
 

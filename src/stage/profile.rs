@@ -1,4 +1,4 @@
-//! `profile`: how long each unit takes on this device, for selections under a latency budget.
+//! `profile`: measures how long each unit takes on this device, for selections under a latency budget.
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -14,10 +14,10 @@ use crate::profile::Latency;
 pub(super) struct Profile {
     /// The stage with the model.
     model: StageId,
-    /// Samples that go through the U-Net together. Default 1; 2 is one picture with guidance.
+    /// Samples per forward pass. Default 1; 2 corresponds to one picture with guidance.
     #[serde(default = "default_batch")]
     batch: usize,
-    /// Forward passes that are timed, after two that are not. Default 20; the median of each step counts.
+    /// Timed forward passes, after two untimed ones. Default 20; the result is the median of each step.
     #[serde(default = "default_repetitions")]
     repetitions: usize,
 }
@@ -33,7 +33,7 @@ fn default_repetitions() -> usize {
 pub(super) const INFO: StageInfo = StageInfo {
     name: "profile",
     version: 1,
-    summary: "times each unit on this device; no two measurements are the same, so the first one stays in the cache",
+    summary: "times each unit on this device; measurements vary, so the first one is kept in the cache",
     output: ArtefactKind::Profile,
     seeded: false,
     computes: true,

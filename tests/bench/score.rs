@@ -1,7 +1,6 @@
-//! What scoring every unit costs, in one run: the walk, against one forward pass per unit of our own U-Net, and against
-//! the same job written the plain way with diffusers. `cargo bench --bench score -- --python PYTHON`
+//! The cost of scoring every unit: the walk, compared with one forward pass per unit of our own U-Net and of diffusers. `cargo bench --bench score -- --python PYTHON`
 //!
-//! All three take the same weights and points, and must find the same losses.
+//! All three use the same weights and points, and must find the same losses.
 
 mod models;
 mod side;
@@ -13,8 +12,8 @@ use std::time::Instant;
 
 use candle_core::DType;
 use laptop_diff::backend::{memory, threads};
-use laptop_diff::base::Interrupt;
 use laptop_diff::base::progress::Silent;
+use laptop_diff::base::{Interrupt, median};
 use laptop_diff::data::Calibration;
 use laptop_diff::model::ModelDirectory;
 use laptop_diff::model::unet::UNet;
@@ -25,7 +24,7 @@ use serde::Deserialize;
 use models::answer;
 use side::Arguments;
 
-/// A line of the table: a U-Net, the points it is scored on, and how often everything is repeated.
+/// A line of the table: a U-Net, the number of points, and the number of repetitions.
 struct Case {
     name: &'static str,
     points: usize,
@@ -35,7 +34,7 @@ struct Case {
 const CASES: &[Case] =
     &[Case { name: "nano", points: 16, rounds: 5 }, Case { name: "sd15-quarter", points: 2, rounds: 2 }];
 
-/// In f32 the sides differ by less, as [`off`] counts; half precisions round by as much as some units matter.
+/// The bound on [`off`] in f32. Half precisions have no bound: their rounding is as large as the loss of some units.
 const BOUND: f64 = 1e-3;
 
 type Losses = BTreeMap<String, f64>;
@@ -67,7 +66,7 @@ fn measure(arguments: &Arguments, case: &Case) -> Result<(), Box<dyn Error>> {
         script.args(["--points", &case.points.to_string(), "--rounds", &case.rounds.to_string()]);
         answer::<Measured>(script)
     };
-    // Before and after, because other work on the machine comes and goes.
+    // Before and after, because the load of the machine varies.
     let before = torch()?;
     let device = arguments.open()?;
     let unet = ModelDirectory::open(&folder)?.unet(arguments.dtype.into(), &device)?;
@@ -117,7 +116,7 @@ fn by_walk(unet: &UNet, points: &Calibration) -> Result<Losses, Box<dyn Error + 
     Ok(gram.units().iter().enumerate().map(|(row, unit)| (unit.to_string(), gram.at(row, row))).collect())
 }
 
-/// The teacher, then the U-Net without each unit, in the walk's batches.
+/// The teacher, then the U-Net without each unit, in the same batches as the walk.
 fn the_plain_way(unet: &UNet, points: &Calibration) -> Result<Losses, Box<dyn Error + Send + Sync>> {
     let batch = Limits::default().points;
     let mut losses = Losses::new();
@@ -135,15 +134,16 @@ fn the_plain_way(unet: &UNet, points: &Calibration) -> Result<Losses, Box<dyn Er
     Ok(losses)
 }
 
-/// The largest difference of two tables of the same units, over the median loss: what hardly matters is all rounding.
+/// The largest difference of two tables of the same units, divided by the median loss: small losses are mostly rounding.
 fn off(one: &Losses, other: &Losses) -> Result<f64, Box<dyn Error>> {
     if !one.keys().eq(other.keys()) {
-        return Err(format!("the sides score other units: {:?} and {:?}", one.keys(), other.keys()).into());
+        return Err(
+            format!("the sides score different units: {:?} and {:?}", one.keys(), other.keys()).into()
+        );
     }
-    let mut losses: Vec<_> = other.values().copied().collect();
-    losses.sort_by(f64::total_cmp);
+    let losses: Vec<_> = other.values().copied().collect();
     let most = one.iter().map(|(unit, loss)| (loss - other[unit]).abs()).fold(0.0, f64::max);
-    Ok(most / losses[losses.len() / 2])
+    Ok(most / median(&losses))
 }
 
 fn read(path: &Path) -> Result<Losses, Box<dyn Error>> {

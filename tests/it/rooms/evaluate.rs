@@ -16,7 +16,7 @@ use laptop_diff::sample::{self, Generator, Noise, NoiseSchedule};
 
 type Fallible = Result<(), Box<dyn std::error::Error>>;
 
-/// What all tests here start from.
+/// The model and its inputs, for all tests of this file.
 struct Nano {
     directory: ModelDirectory,
     unet: UNet,
@@ -113,7 +113,7 @@ fn points_lie_on_trajectories_and_survive_an_interruption() -> Fallible {
     let expected = [0, 0, 1, 1, 2, 2, 0].map(|prompt: usize| prompts[prompt].clone());
     assert_eq!(points.prompts, expected);
 
-    // All points of one trajectory lead to the same clean latents: those that it ends in.
+    // All points of a trajectory stand for the same clean latents: those at its end.
     let Calibration { sample, noise, timestep, .. } = &points.calibration;
     let clean = nano.schedule.latents_in(sample, noise, timestep)?;
     assert!(distance(&clean.get(0)?, &clean.get(1)?)? < 1e-4);
@@ -123,7 +123,7 @@ fn points_lie_on_trajectories_and_survive_an_interruption() -> Fallible {
     interrupt.ask();
     let stopped = trajectories.points(cut.path(), &Silent, &interrupt);
     assert!(matches!(stopped, Err(DataError::Interrupted(_))));
-    // As if it had been cut off after the first batch.
+    // As if it had been interrupted after the first batch.
     let name = "trajectories-000000.safetensors";
     std::fs::copy(whole.path().join(name), cut.path().join(name))?;
     let resumed = trajectories.points(cut.path(), &Silent, &Interrupt::default())?;
@@ -209,7 +209,7 @@ fn evaluate(
         output,
         &|index, fill| {
             let part = checkpoint.join(index.to_string());
-            // Filled each time, so that only pictures are kept.
+            // Written each time, so that only pictures are kept.
             std::fs::create_dir_all(&part).expect("a writable folder");
             let filled = output.join(format!("part-{index}"));
             std::fs::create_dir_all(&filled).expect("as above");
@@ -249,7 +249,7 @@ fn an_evaluation_tells_models_apart_and_resumes() -> Fallible {
     let order: Vec<_> = outcome.metrics.models.iter().map(|model| model.model.as_str()).collect();
     assert_eq!(order, ["pruned", "teacher", "same"]);
 
-    // As if it had been cut off while the pruned model drew its second batch.
+    // As if it had been interrupted while the pruned model drew its second batch.
     let (again, kept) = (tempfile::tempdir()?, checkpoint.path().join("0/images"));
     std::fs::remove_file(picture_path(&kept, 5))?;
     std::fs::remove_dir_all(checkpoint.path().join("2/images"))?;
@@ -283,7 +283,7 @@ fn a_forward_pass_needs_more_memory_than_its_weights() -> Fallible {
     let nano = Nano::open()?;
     let (output, checkpoint) = (tempfile::tempdir()?, tempfile::tempdir()?);
     let outcome = match evaluate(&nano, &[metric::find("peak-memory")?], output.path(), checkpoint.path()) {
-        // A container may forbid it; then the metric must say so.
+        // A container may forbid resetting the mark; then the metric must say so.
         Err(MetricError::Unavailable { metric: "peak-memory", .. }) => return Ok(()),
         outcome => outcome?,
     };

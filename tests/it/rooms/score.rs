@@ -1,4 +1,4 @@
-//! The walk against removing and running, whatever the chunks; resuming; every criterion.
+//! The walk against separate forward passes, for every chunk size; resuming; every criterion.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -51,7 +51,7 @@ fn mean_product(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>() / a.len() as f64
 }
 
-/// The plain way: remove, run, subtract.
+/// The reference: remove, run, subtract.
 fn effect(unet: &UNet, points: &Calibration, set: &BTreeSet<UnitId>) -> Vec<f64> {
     let run = |unet: &UNet| {
         let prediction = unet.forward(&points.sample, &points.timestep, &points.conditioning());
@@ -82,7 +82,7 @@ fn the_walk_agrees_with_removing_and_running_whatever_the_chunks() -> miette::Re
         let rounding = ROUNDING * mean_product(&prediction, &prediction).sqrt();
         for unet in granularities().into_iter().map(|granularity| whole.clone().at(granularity)) {
             let of_units: Vec<_> = unet.units().iter().map(|unit| &effects[&unit.id]).collect();
-            // The finest units are the most: chunks of every kind there, of one elsewhere.
+            // Every kind of chunk for the finest units, of which there are most; one kind for the others.
             let chunks = [(2, 5), (8, 64), (1, 1)];
             let chunks = if unet.units().len() == effects.len() { &chunks[..] } else { &chunks[..1] };
             for &(batch, variants) in chunks {
@@ -118,7 +118,7 @@ impl Observer for Losses {
     }
 }
 
-/// On the reference path nothing but rounding of 2^-53 is between the walk and the plain way.
+/// In f64 the walk and the reference differ only by rounding of 2^-53.
 #[test]
 fn in_double_precision_the_walk_agrees_to_nine_digits() -> miette::Result<()> {
     let interrupt = Interrupt::default();
@@ -149,7 +149,7 @@ fn in_double_precision_the_walk_agrees_to_nine_digits() -> miette::Result<()> {
     Ok(())
 }
 
-/// Whether its weights are in memory or read as it walks, a U-Net computes the same.
+/// A streamed U-Net computes the same as one held in memory.
 #[test]
 fn a_streamed_unet_is_the_held_one_to_the_bit() -> miette::Result<()> {
     let interrupt = Interrupt::default();
@@ -216,7 +216,7 @@ fn joint_losses_agree_with_removing_and_running() -> miette::Result<()> {
     Ok(())
 }
 
-/// Asks for a stop once so many points are done.
+/// Asks for an interruption once this many points are done.
 struct StopAt<'a>(u64, &'a Interrupt);
 
 impl Progress for StopAt<'_> {

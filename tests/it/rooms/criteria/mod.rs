@@ -1,0 +1,7 @@
+//! Every criterion against a computation that shares no code with it; together, alone and interrupted.
+
+mod delta_clip;
+mod gradients;
+mod model;
+mod task;
+mod together;
