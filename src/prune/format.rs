@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use crate::base::UnitId;
 use crate::base::names::{self, UnknownName};
 use crate::model::unet::{Assembly, KeptDepths, Level, Mid, UNetConfig};
-use crate::select::loader::{Depths, ENCODERS, SDCPP, encoder};
+use crate::select::{ENCODERS, KnownDepths, SDCPP, encoder};
 
 /// A program to export for.
 pub struct Format {
@@ -210,7 +210,7 @@ fn known_to_sdcpp(pruned: &UNetConfig) -> Vec<UNetConfig> {
 }
 
 /// `pruned` with the transformers of `known`.
-fn shaped(pruned: &UNetConfig, known: &Depths) -> UNetConfig {
+fn shaped(pruned: &UNetConfig, known: &KnownDepths) -> UNetConfig {
     let (mut down, mut up) = (known.down, known.up);
     let take = |depths: &mut &[usize], count: usize| {
         let (here, rest) = depths.split_at(count);

@@ -3,6 +3,7 @@
 use miette::Diagnostic;
 
 use crate::base::UnitId;
+use crate::base::names::UnknownName;
 
 /// Why there is no selection.
 #[derive(Debug, thiserror::Error, Diagnostic)]
@@ -37,24 +38,10 @@ pub enum SelectError {
         /// The criteria there are.
         known: String,
     },
-    /// No such solver.
-    #[error("no solver is called `{name}`; there are {known}")]
-    #[diagnostic(code(select::unknown_solver), help("`laptop-diff list` says what each does"))]
-    UnknownSolver {
-        /// The solver asked for.
-        name: String,
-        /// The solvers there are.
-        known: String,
-    },
-    /// No such objective.
-    #[error("no objective is called `{name}`; there are {known}")]
-    #[diagnostic(code(select::unknown_objective), help("`laptop-diff list objectives` says what each is"))]
-    UnknownObjective {
-        /// The objective asked for.
-        name: String,
-        /// The objectives there are.
-        known: String,
-    },
+    /// A layout that no table has.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    UnknownName(#[from] UnknownName),
     /// The objective needs what was not measured.
     #[error("the scores hold no Gram matrix")]
     #[diagnostic(
@@ -104,15 +91,6 @@ pub enum SelectError {
         /// A unit that was scored and is not counted, or the other way round.
         unit: UnitId,
     },
-    /// No such layout.
-    #[error("no layout is called `{name}`; there are {known}")]
-    #[diagnostic(code(select::unknown_layout), help("`laptop-diff list` says what each is"))]
-    UnknownLayout {
-        /// The layout asked for.
-        name: String,
-        /// The layouts there are.
-        known: String,
-    },
     /// A layout for another U-Net.
     #[error("the layout `{layout}` does not fit this U-Net: {reason}")]
     #[diagnostic(
@@ -126,15 +104,6 @@ pub enum SelectError {
         layout: &'static str,
         /// What does not fit.
         reason: String,
-    },
-    /// No such fit.
-    #[error("nothing to fit is called `{name}`; there are {known}")]
-    #[diagnostic(code(select::unknown_fit), help("`laptop-diff list` says what each asks for"))]
-    UnknownFit {
-        /// The fit asked for.
-        name: String,
-        /// The fits there are.
-        known: String,
     },
     /// A loader that takes the U-Net whole or not at all.
     #[error("nothing can go from this U-Net that `{fit}` would do without")]

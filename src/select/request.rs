@@ -2,9 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use super::objective::ObjectiveInfo;
-use super::rules::{Contradiction, matches};
-use super::{Budget, Fit, Layout, OBJECTIVES, Objective, Problem, SelectError, Solver};
+use super::error::SelectError;
+use super::problem::{
+    Budget, Contradiction, OBJECTIVES, Objective, ObjectiveInfo, SelectionProblem, matches,
+};
+use super::shapes::{Fit, Layout};
+use super::solver::Solver;
 use crate::base::UnitId;
 use crate::model::UNetConfig;
 use crate::profile::Latency;
@@ -19,7 +22,7 @@ const NEAR: usize = 3;
 
 /// What is asked for.
 #[derive(Clone, Copy)]
-pub struct Request<'a> {
+pub struct SelectionRequest<'a> {
     /// Whose scores are summed.
     pub criterion: &'a str,
     /// What is to be small.
@@ -55,19 +58,19 @@ pub struct Budgets<'a> {
     /// Of the time of a forward pass, as it was measured.
     pub latency: Option<(f64, &'a Latency)>,
     /// Of the bytes of its weights.
-    pub memory: Option<Memory>,
+    pub memory: Option<MemoryBudget>,
 }
 
 /// A limit on the weights' memory, in f16 or bf16.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Memory {
+pub enum MemoryBudget {
     /// So large a share goes.
     Share(f64),
     /// So many bytes are enough for what stays.
     Bytes(u64),
 }
 
-impl<'a> Request<'a> {
+impl<'a> SelectionRequest<'a> {
     /// Units chosen by the sum of `criterion`, so that at least the share `ratio` of the parameters goes.
     pub fn new(criterion: &'a str, method: Method, ratio: Option<f64>) -> Self {
         let budgets = Budgets { parameters: ratio, ..Budgets::default() };
@@ -75,9 +78,9 @@ impl<'a> Request<'a> {
     }
 
     /// The problem of `scores`.
-    pub fn problem(&self, scores: &Scores) -> Result<Problem, SelectError> {
+    pub fn problem(&self, scores: &Scores) -> Result<SelectionProblem, SelectError> {
         let objective = Objective { criterion: self.criterion, gram: self.objective.gram };
-        let mut problem = Problem::new(scores, &objective)?;
+        let mut problem = SelectionProblem::new(scores, &objective)?;
         problem.budgets = self.budgets.of(scores)?;
         for (list, patterns, goes) in [("keep", self.keep, false), ("remove", self.remove, true)] {
             for pattern in patterns {
@@ -89,7 +92,12 @@ impl<'a> Request<'a> {
 }
 
 /// Settles what `pattern` names.
-fn rule(problem: &mut Problem, list: &'static str, pattern: &str, goes: bool) -> Result<(), SelectError> {
+fn rule(
+    problem: &mut SelectionProblem,
+    list: &'static str,
+    pattern: &str,
+    goes: bool,
+) -> Result<(), SelectError> {
     let found: Vec<_> =
         (0..problem.units.len()).filter(|&unit| matches(pattern, problem.units[unit].as_str())).collect();
     if found.is_empty() {
@@ -149,8 +157,10 @@ impl Budgets<'_> {
             let weights: Vec<_> = parameters.iter().map(|parameters| parameters * BYTES).collect();
             let total = total * BYTES;
             budgets.push(match memory {
-                Memory::Share(ratio) => Budget::share("bytes", weights, total, ratio),
-                Memory::Bytes(most) => Budget::amount("bytes", weights, total, total.saturating_sub(most)),
+                MemoryBudget::Share(ratio) => Budget::share("bytes", weights, total, ratio),
+                MemoryBudget::Bytes(most) => {
+                    Budget::amount("bytes", weights, total, total.saturating_sub(most))
+                }
             });
         }
         if budgets.len() > 1 && self.parameters.is_none() {

@@ -1,4 +1,4 @@
-//! What a selection must save beside parameters, as a pipeline file states it.
+//! The budgets of a selection besides that of parameters, as a pipeline file states them.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -7,82 +7,82 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, de};
 
 use crate::base::units::Bytes;
-use crate::select::Memory;
+use crate::select::MemoryBudget;
 
-/// Shares that must go at least, each above 0 and below 1.
+/// The smallest shares to remove, each above 0 and below 1.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub(super) struct Others {
-    /// Of the multiply-accumulates of a forward pass at the model's own size.
+pub(super) struct OtherBudgets {
+    /// The share of the multiply-accumulates of a forward pass at the model's own size.
     pub(super) macs: Option<f64>,
-    /// Of the time of a forward pass, as `profile` measured it.
+    /// The share of the time of a forward pass, as measured by `profile`.
     pub(super) latency: Option<f64>,
-    /// Of the weights' memory; or the memory that they must fit into in f16 or bf16, such as `2GB`.
-    pub(super) memory: Option<Amount>,
+    /// The share of the weights' memory; or the memory that the weights must fit into in f16 or bf16, such as `2GB`.
+    pub(super) memory: Option<MemoryAmount>,
 }
 
 /// A share, or an amount of memory.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Amount(pub(super) Memory);
+pub(super) struct MemoryAmount(pub(super) MemoryBudget);
 
-impl Others {
-    /// Whether nothing is asked for.
-    pub(super) fn is_empty(&self) -> bool {
-        self.macs.is_none() && self.latency.is_none() && self.memory.is_none()
+impl OtherBudgets {
+    /// Whether any budget is given.
+    pub(super) fn asks(&self) -> bool {
+        self.macs.is_some() || self.latency.is_some() || self.memory.is_some()
     }
 }
 
-impl Amount {
+impl MemoryAmount {
     /// The share, if it is one.
     pub(super) fn share(self) -> Option<f64> {
         match self.0 {
-            Memory::Share(share) => Some(share),
-            Memory::Bytes(_) => None,
+            MemoryBudget::Share(share) => Some(share),
+            MemoryBudget::Bytes(_) => None,
         }
     }
 }
 
-impl fmt::Display for Amount {
+impl fmt::Display for MemoryAmount {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
-            Memory::Share(share) => write!(f, "{share:?}"),
-            Memory::Bytes(bytes) => write!(f, "{bytes} B"),
+            MemoryBudget::Share(share) => write!(f, "{share:?}"),
+            MemoryBudget::Bytes(bytes) => write!(f, "{bytes} B"),
         }
     }
 }
 
-impl<'de> Deserialize<'de> for Amount {
+impl<'de> Deserialize<'de> for MemoryAmount {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Visitor;
         impl de::Visitor<'_> for Visitor {
-            type Value = Amount;
+            type Value = MemoryAmount;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a share such as 0.2, or an amount of memory such as 2GB")
             }
 
-            fn visit_f64<E: de::Error>(self, share: f64) -> Result<Amount, E> {
-                Ok(Amount(Memory::Share(share)))
+            fn visit_f64<E: de::Error>(self, share: f64) -> Result<MemoryAmount, E> {
+                Ok(MemoryAmount(MemoryBudget::Share(share)))
             }
 
-            fn visit_u64<E: de::Error>(self, share: u64) -> Result<Amount, E> {
+            fn visit_u64<E: de::Error>(self, share: u64) -> Result<MemoryAmount, E> {
                 self.visit_f64(share as f64)
             }
 
-            fn visit_i64<E: de::Error>(self, share: i64) -> Result<Amount, E> {
+            fn visit_i64<E: de::Error>(self, share: i64) -> Result<MemoryAmount, E> {
                 self.visit_f64(share as f64)
             }
 
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Amount, E> {
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<MemoryAmount, E> {
                 let Bytes(bytes) = text.parse().map_err(E::custom)?;
-                Ok(Amount(Memory::Bytes(bytes)))
+                Ok(MemoryAmount(MemoryBudget::Bytes(bytes)))
             }
         }
         deserializer.deserialize_any(Visitor)
     }
 }
 
-impl JsonSchema for Amount {
+impl JsonSchema for MemoryAmount {
     fn schema_name() -> Cow<'static, str> {
         "ShareOrMemory".into()
     }

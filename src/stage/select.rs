@@ -1,18 +1,17 @@
-//! `select`: chooses which units go.
+//! `select`: chooses which units are removed.
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::budgets::Others;
+use super::budgets::OtherBudgets;
 use super::model::Model;
 use super::score::points;
 use super::{BadValue, Context, Input, Stage, StageError, StageInfo};
 use crate::base::{ArtefactKind, Manifest, StageId};
 use crate::profile::Latency;
 use crate::score::{Limits, OUTPUT_LOSS, Scores, ScoringContext, joint_products};
-use crate::select::objective::ObjectiveInfo;
 use crate::select::{
-    Budgets, Fit, Method, OBJECTIVES, Refiner, Request, SOLVERS, SelectError, Selection, layout, objective,
+    Budgets, Fit, Layout, Method, OBJECTIVES, ObjectiveInfo, Refiner, SOLVERS, Selection, SelectionRequest,
     solver,
 };
 
@@ -22,36 +21,36 @@ use crate::select::{
 pub(super) struct Select {
     /// The stage with the scores.
     scores: StageId,
-    /// The share of the U-Net's parameters that must go at least; above 0 and below 1. Not needed with `layout`, with `budgets`, nor where `fits` names one shape.
+    /// The smallest share of the U-Net's parameters to remove, above 0 and below 1. Not needed with `budgets`, with `layout`, or with a `fits` that names one shape.
     ratio: Option<f64>,
-    /// What else must be saved, beside `ratio` or instead of it; several budgets hold at once.
-    budgets: Option<Others>,
+    /// Other budgets, beside `ratio` or instead of it; every budget given must be met.
+    budgets: Option<OtherBudgets>,
     /// The stage with the units' latencies (`use: profile`), for `budgets.latency`.
     profile: Option<StageId>,
-    /// What is to be small (`laptop-diff list objectives`). Default `additive`, the paper's sum of scores.
+    /// The objective to minimise (`laptop-diff list objectives`). Default `additive`, the paper's sum of scores.
     #[serde(default = "default_objective")]
     objective: String,
     /// How units are chosen (`laptop-diff list solvers`). Default `knapsack`: the optimum, proven or with a proven gap.
     #[serde(default = "default_solver")]
     solver: String,
-    /// Units that stay: ids or patterns in which `*` stands for any text, as in `mid_block.*`. What lies inside stays too.
+    /// Units to keep: ids or patterns in which `*` stands for any text, as in `mid_block.*`. Everything inside them is kept too.
     #[serde(default)]
     keep: Vec<String>,
-    /// Units that go, by id or pattern.
+    /// Units to remove, by id or pattern.
     #[serde(default)]
     remove: Vec<String>,
-    /// A program that is to load the result as it is, or a shape that loads everywhere (`laptop-diff list fits`); which units stay is chosen exactly.
+    /// A program that must be able to load the result without padding, or a shape that loads everywhere (`laptop-diff list fits`). Which units are kept is chosen exactly.
     fits: Option<String>,
-    /// A layout made by hand (`laptop-diff list layouts`), as a baseline: the scores only say what it costs.
+    /// A layout made by hand (`laptop-diff list layouts`), as a baseline. The scores are only used to predict its loss.
     layout: Option<String>,
-    /// Whose scores are summed (`laptop-diff list criteria`); under `objective: gram` those of the front and the baselines. Default `output-loss`, the paper's, known wherever a criterion traverses the U-Net.
+    /// The criterion whose scores are summed (`laptop-diff list criteria`); under `objective: gram`, the one for the front and the baselines. Default `output-loss`, the paper's, which every criterion that traverses the U-Net measures too.
     #[serde(default = "default_criterion")]
     criterion: String,
-    /// Makes the selection better by measuring: the best of several objectives' optima, then exchanges judged by the real joint loss.
+    /// Improves the selection by measuring joint losses: first the optima of several objectives, then exchanges of units.
     refine: Option<Refine>,
 }
 
-/// How a selection is made better by measuring.
+/// How a selection is improved by measuring.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 struct Refine {
@@ -59,10 +58,10 @@ struct Refine {
     model: StageId,
     /// The stage with the calibration points on which losses are measured.
     calibration: StageId,
-    /// Selections that are measured at most, beyond a portfolio of up to 26. Default 60.
+    /// The largest number of selections to measure, beyond a portfolio of up to 26. Default 60.
     #[serde(default = "default_evaluations")]
     evaluations: usize,
-    /// Calibration points that walk together: fewer where memory is short. Default 8.
+    /// Calibration points per batch; lower it if memory runs out. Default 8.
     #[serde(default = "default_batch")]
     batch: usize,
 }
@@ -79,7 +78,7 @@ fn default_criterion() -> String {
     OUTPUT_LOSS.to_owned()
 }
 
-/// Most of what exchanges gain on the small model is gained by then.
+/// On the small model, more evaluations improve the selection only a little.
 fn default_evaluations() -> usize {
     60
 }
@@ -90,11 +89,11 @@ fn default_batch() -> usize {
 
 pub(super) const INFO: StageInfo = StageInfo {
     name: "select",
-    // 4: the file is selection.json.
-    // 3: the shares that were asked for stand in plan.json as they were; refining tries other exchanges, within its evaluations.
-    // 2: plan.json holds budgets, a gap and expected losses; the bound of an exact selection is its value.
+    // 4: the file is called selection.json.
+    // 3: the shares asked for are written unrounded; refining tries other exchanges and counts them as evaluations.
+    // 2: the file holds budgets, a gap and expected losses; the bound of an exact selection is its value.
     version: 4,
-    summary: "chooses the units that go, given their scores and what must be saved",
+    summary: "chooses the units to remove, given their scores and the budgets",
     output: ArtefactKind::Selection,
     seeded: true,
     computes: true,
@@ -147,36 +146,17 @@ impl Stage for Select {
     }
 
     fn check(&self) -> Result<(), BadValue> {
+        self.check_shares()?;
         let budgets = self.budgets.clone().unwrap_or_default();
-        let memory = budgets.memory.and_then(|amount| amount.share());
-        let shares =
-            [("ratio", self.ratio), ("macs", budgets.macs), ("latency", budgets.latency), ("memory", memory)];
-        for (name, share) in shares {
-            if let Some(share) = share.filter(|share| !(*share > 0.0 && *share < 1.0)) {
-                let message = format!("`{name}` is {share}; it must lie above 0 and below 1");
-                let name = if name == "ratio" { name.to_owned() } else { format!("budgets.{name}") };
-                return Err(BadValue::new(name, message));
-            }
+        if budgets.latency.is_some() && self.profile.is_none() {
+            let bad = BadValue::new("budgets.latency", "a `latency` budget needs a `profile`");
+            return Err(bad.help("add `profile:` with the id of a stage that has `use: profile`"));
         }
-        let bad = |name, message: &str| Err(BadValue::new(name, message.to_owned()));
-        match (budgets.latency, &self.profile) {
-            (Some(_), None) => {
-                return bad("budgets", "`latency` needs a `profile`: the id of a stage with `use: profile`");
-            }
-            (None, Some(_)) => {
-                return bad("profile", "a `profile` is for `budgets: { latency: ... }`; give one");
-            }
-            _ => {}
+        if budgets.latency.is_none() && self.profile.is_some() {
+            let bad = BadValue::new("profile", "a `profile` is only used by a `latency` budget");
+            return Err(bad.help("add `budgets: { latency: 0.3 }`, or leave `profile` out"));
         }
-        if self.layout.is_some() && !(self.keep.is_empty() && self.remove.is_empty()) {
-            return bad("layout", "a `layout` has its own units; leave `keep` and `remove` out");
-        }
-        if (self.layout.is_some() || self.fits.is_some()) && self.refine.is_some() {
-            return bad("refine", "what `layout` or `fits` ask for cannot be refined; leave `refine` out");
-        }
-        if self.refine.as_ref().is_some_and(|refine| refine.batch == 0) {
-            return bad("refine", "`batch` needs at least 1");
-        }
+        self.check_refine()?;
         self.objective()?;
         self.method().map(drop)
     }
@@ -192,7 +172,7 @@ impl Stage for Select {
             None => None,
         };
         let budgets = self.budgets.clone().unwrap_or_default();
-        let request = Request {
+        let request = SelectionRequest {
             criterion: &self.criterion,
             objective: self.objective().expect("`check` found it"),
             method: self.method().expect("`check` found it"),
@@ -214,11 +194,107 @@ impl Stage for Select {
 }
 
 impl Select {
+    fn check_shares(&self) -> Result<(), BadValue> {
+        let budgets = self.budgets.clone().unwrap_or_default();
+        let memory = budgets.memory.and_then(|amount| amount.share());
+        let shares = [
+            ("ratio", self.ratio),
+            ("budgets.macs", budgets.macs),
+            ("budgets.latency", budgets.latency),
+            ("budgets.memory", memory),
+        ];
+        for (name, share) in shares {
+            if let Some(share) = share.filter(|share| !(*share > 0.0 && *share < 1.0)) {
+                let message = format!("`{name}` is {share}; it must lie above 0 and below 1");
+                return Err(BadValue::new(name, message).help("give the share to remove, such as 0.3"));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_refine(&self) -> Result<(), BadValue> {
+        let Some(refine) = &self.refine else { return Ok(()) };
+        for (name, given) in [("layout", self.layout.is_some()), ("fits", self.fits.is_some())] {
+            if given {
+                let bad = BadValue::new("refine", format!("a selection by `{name}` cannot be refined"));
+                return Err(bad.help(format!("leave out `refine` or `{name}`")));
+            }
+        }
+        if refine.batch == 0 {
+            let bad = BadValue::new("refine.batch", "`refine.batch` is 0; it must be at least 1");
+            return Err(bad.help(format!("leave it out for the default of {}", default_batch())));
+        }
+        Ok(())
+    }
+
+    fn objective(&self) -> Result<&'static ObjectiveInfo, BadValue> {
+        ObjectiveInfo::find(&self.objective).map_err(|error| BadValue::unknown("objective", &error))
+    }
+
+    /// The way to choose units that the parameters ask for.
+    fn method(&self) -> Result<Method, BadValue> {
+        let solver = solver(&self.solver).map_err(|error| BadValue::unknown("solver", &error))?;
+        match (&self.layout, &self.fits) {
+            (Some(_), Some(_)) => {
+                let bad = BadValue::new("fits", "`layout` and `fits` exclude each other");
+                Err(bad.help("leave one of them out"))
+            }
+            (Some(name), None) => self.layout(name),
+            (None, Some(name)) => self.fit(name),
+            (None, None)
+                if self.ratio.is_none() && !self.budgets.as_ref().is_some_and(OtherBudgets::asks) =>
+            {
+                let bad = BadValue::new("ratio", "no budget: nothing says how much to remove");
+                Err(bad.help("give `ratio`, `budgets`, `layout`, or a `fits` that names one shape"))
+            }
+            (None, None) => Ok(Method::Solver(solver)),
+        }
+    }
+
+    /// A layout fixes the units, so nothing else may ask for any.
+    fn layout(&self, name: &str) -> Result<Method, BadValue> {
+        let fixed = [
+            ("keep", !self.keep.is_empty()),
+            ("remove", !self.remove.is_empty()),
+            ("ratio", self.ratio.is_some()),
+            ("budgets", self.budgets.is_some()),
+            ("solver", self.solver != default_solver()),
+        ];
+        for (parameter, given) in fixed {
+            if given {
+                let bad = BadValue::new(parameter, format!("`layout: {name}` fixes which units are removed"));
+                return Err(bad.help(format!("leave out `{parameter}` or `layout`")));
+            }
+        }
+        Ok(Method::Layout(Layout::find(name).map_err(|error| BadValue::unknown("layout", &error))?))
+    }
+
+    /// What fits is found by the exact front of summed scores, under one budget of parameters.
+    fn fit(&self, name: &str) -> Result<Method, BadValue> {
+        let others = [
+            ("budgets", self.budgets.is_some(), "a budget other than `ratio`"),
+            ("solver", self.solver != default_solver(), "another solver"),
+            ("objective", self.objective != default_objective(), "another objective"),
+        ];
+        for (parameter, given, what) in others {
+            if given {
+                let bad = BadValue::new(parameter, format!("`fits` does not work with {what}"));
+                return Err(bad.help(format!("leave out `{parameter}` or `fits`")));
+            }
+        }
+        let fit = Fit::find(name).map_err(|error| BadValue::unknown("fits", &error))?;
+        if self.ratio.is_none() && !fit.is_one_shape() {
+            let bad = BadValue::new("fits", format!("`fits: {name}` needs a `ratio`"));
+            return Err(bad.help("add the share of parameters to remove, such as `ratio: 0.3`"));
+        }
+        Ok(Method::Fitting(fit))
+    }
+
     fn refine(
         &self,
         refine: &Refine,
         scores: &Scores,
-        request: &Request<'_>,
+        request: &SelectionRequest<'_>,
         selection: &mut Selection,
         context: &Context<'_>,
     ) -> Result<(), StageError> {
@@ -235,56 +311,7 @@ impl Select {
             context.progress.note(&format!("measuring {} selections", sets.len()));
             joint_products(&unet, &points, sets, &scoring)
         })?;
-        selection.refined(scores, request, found)?;
+        selection.apply_refinement(scores, request, found)?;
         Ok(())
-    }
-
-    fn objective(&self) -> Result<&'static ObjectiveInfo, BadValue> {
-        objective(&self.objective).map_err(|error| BadValue::new("objective", error.to_string()))
-    }
-
-    fn method(&self) -> Result<Method, BadValue> {
-        let bad = |name, message: String| Err(BadValue::new(name, message));
-        let named = |name, error: SelectError| BadValue::new(name, error.to_string());
-        let solver = solver(&self.solver).map_err(|error| named("solver", error))?;
-        let exactly = self.solver == default_solver() && self.objective == default_objective();
-        match (&self.layout, &self.fits, self.ratio) {
-            (Some(_), Some(_), _) => {
-                bad("fits", "`layout` and `fits` exclude each other; give one".to_owned())
-            }
-            (Some(_), _, Some(_)) => {
-                bad("ratio", "a `layout` has its own ratio; leave `ratio` out".to_owned())
-            }
-            (Some(_), ..) | (_, Some(_), _) if self.budgets.is_some() => bad(
-                "budgets",
-                "with `layout` or `fits` only a `ratio` can be asked; leave `budgets` out".to_owned(),
-            ),
-            (Some(_), None, None) if self.solver != default_solver() => {
-                bad("solver", "a `layout` is made by hand; leave `solver` out".to_owned())
-            }
-            (Some(name), None, None) => {
-                Ok(Method::Layout(layout(name).map_err(|error| named("layout", error))?))
-            }
-            (None, Some(_), _) if !exactly => bad(
-                if self.solver == default_solver() { "objective" } else { "solver" },
-                format!(
-                    "what `fits` is chosen exactly, by `{}` and `{}` alone",
-                    default_solver(),
-                    default_objective()
-                ),
-            ),
-            (None, Some(name), ratio) => {
-                let fit = Fit::find(name).map_err(|error| named("fits", error))?;
-                match ratio {
-                    None if !fit.is_one_shape() => bad("ratio", format!("`fits: {name}` needs a `ratio`")),
-                    _ => Ok(Method::Fitting(fit)),
-                }
-            }
-            (None, None, None) if self.budgets.as_ref().is_none_or(Others::is_empty) => bad(
-                "ratio",
-                "give a `ratio`, or `budgets`, or a `layout`, or `fits` with one shape".to_owned(),
-            ),
-            (None, None, _) => Ok(Method::Solver(solver)),
-        }
     }
 }

@@ -10,7 +10,7 @@ use laptop_diff::backend::Random;
 use laptop_diff::model::network::UnitKind;
 use laptop_diff::model::unet::UNetConfig;
 use laptop_diff::score::{Gram, Scores, UnitScores};
-use laptop_diff::select::{Budgets, Front, Method, OBJECTIVES, Request, SOLVERS};
+use laptop_diff::select::{Budgets, Front, Method, OBJECTIVES, SOLVERS, SelectionRequest};
 use rand::RngExt;
 use rand_distr::{Distribution, StandardNormal};
 
@@ -34,8 +34,8 @@ fn main() {
     }
 }
 
-fn request(objective: &str, ratio: f64) -> Request<'static> {
-    Request {
+fn request(objective: &str, ratio: f64) -> SelectionRequest<'static> {
+    SelectionRequest {
         criterion: "output-loss",
         objective: OBJECTIVES.iter().find(|one| one.name == objective).expect("known"),
         method: Method::Solver(SOLVERS[0]),

@@ -18,7 +18,7 @@ use laptop_diff::model::network::Granularity;
 use laptop_diff::model::unet::{UNet, UNetConfig};
 use laptop_diff::sample::NoiseSchedule;
 use laptop_diff::score::{CRITERIA, Criterion, Teacher, criterion};
-use laptop_diff::select::{Predicted, Selection, selection};
+use laptop_diff::select::{FORMAT, Predicted, Selection};
 use serde_json::{Value, json};
 
 /// Names and `config.json` of small relatives of SD v1.5, of SDXL, and of models pruned by hand.
@@ -152,7 +152,7 @@ pub(crate) fn selection(config: &UNetConfig, removed: BTreeSet<UnitId>) -> Selec
     let inventory = config.inventory();
     let gone = inventory.removable().iter().filter(|unit| removed.contains(&unit.id));
     Selection {
-        format: selection::FORMAT,
+        format: FORMAT,
         criterion: "random".into(),
         objective: "additive".into(),
         solver: "random".into(),

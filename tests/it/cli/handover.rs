@@ -10,7 +10,7 @@ use crate::small_unets;
 use laptop_diff::base::files;
 use laptop_diff::distill::history::{HISTORY_FILE, read};
 use laptop_diff::model::{Checkpoint, ModelDirectory, Part, UNetConfig};
-use laptop_diff::select::layout;
+use laptop_diff::select::Layout;
 use serde_json::{Value, json};
 
 const STAGES: &str = "\
@@ -72,7 +72,7 @@ fn a_layout_goes_all_the_way() {
     let at = |name: &str| sandbox.path("runs/tiny").join(name);
 
     let assembly =
-        layout("bk-sdm-tiny").and_then(|layout| layout.assemble(&teacher)).expect("it is made for SD 1.x");
+        Layout::find("bk-sdm-tiny").expect("a layout").assemble(&teacher).expect("it is made for SD 1.x");
     let parameters = assembly.config().inventory().parameters();
     for stage in ["student", "retrained"] {
         let config = ModelDirectory::open(&at(stage)).and_then(|model| model.unet_config()).expect("a model");

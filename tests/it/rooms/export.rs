@@ -13,8 +13,8 @@ use laptop_diff::model::network::UnitKind;
 use laptop_diff::model::unet::{Mid, Origin};
 use laptop_diff::model::{Checkpoint, ModelDirectory, Prediction, UNetConfig};
 use laptop_diff::prune::{ExportError, FORMATS, Format, Order, Remap, apply};
-use laptop_diff::select::layout;
-use laptop_diff::select::loader::{ENCODERS, encoder};
+use laptop_diff::select::Layout;
+use laptop_diff::select::{ENCODERS, encoder};
 use rand::seq::IndexedRandom;
 use serde_json::json;
 
@@ -94,8 +94,8 @@ fn sdcpp_pads_to_a_shape_that_it_has() -> miette::Result<()> {
     let whole = published("sdxl-base");
     let format = Format::find("sdcpp").expect("it is there");
     let shapes = ["ssd-1b", "vega"].map(|name| {
-        let assembly = layout(name).and_then(|layout| layout.assemble(&whole)).expect("it is made for SDXL");
-        (layout(name).and_then(|layout| layout.removed(&whole)).expect("as above"), assembly.config().clone())
+        let assembly = Layout::find(name).expect("a layout").assemble(&whole).expect("it is made for SDXL");
+        (Layout::find(name).expect("a layout").removed(&whole).expect("as above"), assembly.config().clone())
     });
     for (removed, shape) in &shapes {
         let pruned = whole.prune(removed)?;

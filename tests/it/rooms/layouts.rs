@@ -3,7 +3,7 @@
 use crate::small_unets::published;
 use laptop_diff::model::UNetConfig;
 use laptop_diff::model::unet::{Assembly, Origin};
-use laptop_diff::select::{LAYOUTS, SelectError, layout};
+use laptop_diff::select::{LAYOUTS, Layout, SelectError};
 
 fn teacher(layout: &str) -> UNetConfig {
     published(if layout.starts_with("bk-sdm") { "sd-v1-5" } else { "sdxl-base" })
@@ -24,7 +24,7 @@ fn every_layout_is_the_published_network() -> Result<(), SelectError> {
     assert_eq!(counts.map(|(name, ..)| name), LAYOUTS.iter().map(|one| one.name).collect::<Vec<_>>()[..]);
     for (name, file, parameters) in counts {
         let teacher = teacher(name);
-        let assembly = layout(name)?.assemble(&teacher)?;
+        let assembly = Layout::find(name)?.assemble(&teacher)?;
         assert_eq!(assembly.config().inventory().parameters(), parameters, "{name}");
         let (ours, theirs) = (assembly.config(), published(file));
         assert_eq!((&ours.levels, ours.mid), (&theirs.levels, theirs.mid), "{name}");
@@ -49,7 +49,7 @@ fn check_shapes(teacher: &UNetConfig, assembly: &Assembly) {
 
 #[test]
 fn bk_sdm_takes_the_last_layer_up_for_its_second() -> Result<(), SelectError> {
-    let assembly = layout("bk-sdm-tiny")?.assemble(&published("sd-v1-5"))?;
+    let assembly = Layout::find("bk-sdm-tiny")?.assemble(&published("sd-v1-5"))?;
     let from = |name: &str| {
         let (_, origin) =
             assembly.tensors().into_iter().find(|(entry, _)| entry.name == name).expect("it is there");
@@ -59,7 +59,7 @@ fn bk_sdm_takes_the_last_layer_up_for_its_second() -> Result<(), SelectError> {
     assert_eq!(from("up_blocks.0.resnets.1.conv1.weight"), kept("up_blocks.1.resnets.2.conv1.weight"));
     assert_eq!(from("up_blocks.2.attentions.1.proj_in.bias"), kept("up_blocks.3.attentions.2.proj_in.bias"));
     assert_eq!(from("up_blocks.0.upsamplers.0.conv.weight"), kept("up_blocks.1.upsamplers.0.conv.weight"));
-    let removed = layout("bk-sdm-tiny")?.removed(&published("sd-v1-5"))?;
+    let removed = Layout::find("bk-sdm-tiny")?.removed(&published("sd-v1-5"))?;
     for unit in [
         "mid_block.resnets.0",
         "down_blocks.3.resnets.0",
@@ -80,10 +80,10 @@ fn a_layout_for_another_network_says_what_does_not_fit() {
         ("koala-1b", "segmind-vega", "should have at least"),
     ] {
         let error =
-            layout(name).and_then(|layout| layout.assemble(&published(other))).expect_err("it does not fit");
+            Layout::find(name).expect("a layout").assemble(&published(other)).expect_err("it does not fit");
         assert!(error.to_string().contains(words), "{error}");
     }
-    assert!(matches!(layout("bk-sdm"), Err(SelectError::UnknownLayout { .. })));
+    assert!(Layout::find("bk-sdm").is_err());
 }
 
 #[test]

@@ -15,7 +15,7 @@ use laptop_diff::model::unet::{UNet, UNetConfig};
 use laptop_diff::score::{
     Gram, Limits, ScoreError, Scores, ScoringContext, UnitScores, joint_losses, joint_products, traverse,
 };
-use laptop_diff::select::{Method, Refinement, Refiner, Request, SOLVERS, Selection};
+use laptop_diff::select::{Method, Refinement, Refiner, SOLVERS, Selection, SelectionRequest};
 
 struct Sandbox {
     unet: UNet,
@@ -56,7 +56,7 @@ impl Sandbox {
         folder: &Path,
         mut before: impl FnMut(usize) -> Result<(), ScoreError>,
     ) -> miette::Result<(BTreeSet<UnitId>, Refinement, usize)> {
-        let request = Request::new("output-loss", Method::Solver(SOLVERS[0]), Some(0.5));
+        let request = SelectionRequest::new("output-loss", Method::Solver(SOLVERS[0]), Some(0.5));
         let selection = Selection::make(&self.scores, &request, &Random::new(1, "selection"))?;
         let mut measured = 0;
         let (removed, refinement) =
@@ -139,7 +139,7 @@ fn an_optimum_that_no_surrogate_proposes_is_found_by_exchanges() -> miette::Resu
         [0.0, 0.0, 0.0, 1.5],
     ];
     let scores = units_of(&effects);
-    let request = Request::new("output-loss", Method::Solver(SOLVERS[0]), Some(0.5));
+    let request = SelectionRequest::new("output-loss", Method::Solver(SOLVERS[0]), Some(0.5));
     let mut selection = Selection::make(&scores, &request, &Random::new(1, "selection"))?;
     let effect = |set: &BTreeSet<UnitId>| {
         let gone = effects.iter().zip(&scores.units).filter(|(_, unit)| set.contains(&unit.id));
@@ -155,7 +155,7 @@ fn an_optimum_that_no_surrogate_proposes_is_found_by_exchanges() -> miette::Resu
     assert!(
         found.1.candidates.iter().all(|one| one.removed.iter().cloned().collect::<BTreeSet<_>>() != best)
     );
-    selection.refined(&scores, &request, found)?;
+    selection.apply_refinement(&scores, &request, found)?;
     let folder = tempfile::tempdir().expect("a folder");
     selection.save(folder.path()).expect("a selection");
     let read = Selection::open(folder.path()).expect("a selection");

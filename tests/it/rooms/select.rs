@@ -8,15 +8,15 @@ use laptop_diff::model::network::UnitKind;
 use laptop_diff::profile::Latency;
 use laptop_diff::score::{Additivity, Gram, MeasuredSet, Scores, UnitScores};
 use laptop_diff::select::{
-    Budget, Budgets, Front, Memory, Method, OBJECTIVES, Problem, Request, Rules, SOLVERS, SelectError,
-    Selection, Tree, objective, solver,
+    Budget, Budgets, Front, MemoryBudget, Method, OBJECTIVES, ObjectiveInfo, Rules, SOLVERS, SelectError,
+    Selection, SelectionProblem, SelectionRequest, Tree, solver,
 };
 use proptest::prelude::*;
 use rand::RngExt;
 
 /// Problems of up to nine units in a forest up to three deep, of a few equal weights as in real U-Nets; some losses below
 /// zero, some with a Gram matrix, some with a second budget, some with rules.
-fn problems() -> impl Strategy<Value = Problem> {
+fn problems() -> impl Strategy<Value = SelectionProblem> {
     let units =
         prop::collection::vec((any::<prop::sample::Index>(), 0..3u8, -2.0..10.0f64, 1..6u64, 0..4u64), 1..10);
     let effects = prop::collection::vec(-1.0..1.0f64, 9 * 4);
@@ -66,7 +66,7 @@ fn problems() -> impl Strategy<Value = Problem> {
                     settled = more;
                 }
             }
-            Problem {
+            SelectionProblem {
                 units: (0..n).map(|unit| unit.to_string().into()).collect(),
                 losses: units.iter().map(|unit| if has_gram { 0.1 * unit.2 } else { unit.2 }).collect(),
                 gram: if has_gram { gram } else { Vec::new() },
@@ -79,21 +79,21 @@ fn problems() -> impl Strategy<Value = Problem> {
 }
 
 /// A lawful selection: none inside another, never all parts of one, nothing against the rules.
-fn is_lawful(problem: &Problem, named: &[bool]) -> bool {
+fn is_lawful(problem: &SelectionProblem, named: &[bool]) -> bool {
     let mut settled = named.to_vec();
     problem.tree.settle(&mut settled);
     settled == named && problem.rules.allow(&problem.tree, named)
 }
 
 /// Every lawful selection.
-fn selections(problem: &Problem) -> impl Iterator<Item = Vec<bool>> {
+fn selections(problem: &SelectionProblem) -> impl Iterator<Item = Vec<bool>> {
     let n = problem.units.len();
     let all = (0..1u32 << n).map(move |set| (0..n).map(|unit| set >> unit & 1 == 1).collect::<Vec<_>>());
     all.filter(|named| is_lawful(problem, named))
 }
 
 /// The least objective of those that reach the budgets, by trying everything.
-fn by_brute_force(problem: &Problem) -> f64 {
+fn by_brute_force(problem: &SelectionProblem) -> f64 {
     let reaching = selections(problem).filter(|named| problem.reaches(named));
     reaching.map(|named| problem.value(&named)).fold(f64::INFINITY, f64::min)
 }
@@ -182,7 +182,7 @@ fn sdxl(seed: u64) -> Scores {
 }
 
 /// What the Lagrangian of one price per parameter says: a bound on the loss of every selection that reaches `needed`.
-fn priced(problem: &Problem, price: f64, needed: u64) -> f64 {
+fn priced(problem: &SelectionProblem, price: f64, needed: u64) -> f64 {
     let cost = |unit: usize| problem.losses[unit] - price * problem.budgets[0].weights[unit] as f64;
     let treated = |root: usize| {
         let parts: Vec<_> = problem.tree.parts(root).iter().map(|&part| cost(part)).collect();
@@ -200,7 +200,8 @@ fn all_ratios_of_sdxl_are_solved_exactly() -> miette::Result<()> {
     for seed in 0..3 {
         let scores = sdxl(seed);
         assert_eq!(scores.units.len(), 17 + 11 + 70);
-        let problem = Request::new("output-loss", Method::Solver(SOLVERS[0]), Some(0.5)).problem(&scores)?;
+        let problem =
+            SelectionRequest::new("output-loss", Method::Solver(SOLVERS[0]), Some(0.5)).problem(&scores)?;
         let points: Vec<_> = Front::of(&problem).points().collect();
         // The certificate: at each corner of the lower convex hull the price of its slope proves the loss.
         let mut corners: Vec<(u64, f64)> = Vec::new();
@@ -241,7 +242,7 @@ fn a_plan_says_what_it_reaches_and_survives_the_disk() -> miette::Result<()> {
         predicted: BTreeMap::from([("output-loss".to_owned(), scale), ("gram".to_owned(), scale.sqrt())]),
     };
     scores.additivity = Some(Additivity::of([1.0, 3.0, 10.0, 20.0, 30.0, 50.0].map(set).into()));
-    let request = Request::new("output-loss", Method::Solver(SOLVERS[0]), Some(0.5));
+    let request = SelectionRequest::new("output-loss", Method::Solver(SOLVERS[0]), Some(0.5));
     let selection = Selection::make(&scores, &request, &Random::new(1, "selection"))?;
     assert!(selection.ratio_reached >= 0.5 && selection.ratio_reached < 0.51);
     assert_eq!(selection.removed_parameters, scores.parameters(&selection.removed()));
@@ -272,7 +273,7 @@ fn a_plan_says_what_it_reaches_and_survives_the_disk() -> miette::Result<()> {
     assert!((read.predicted.objective / selection.predicted.objective - 1.0).abs() <= f64::EPSILON);
 
     // With orthogonal effects of one size, `gram` wants few units, whatever their scores; and it proves how few.
-    let request = Request { objective: objective("gram")?, ..request };
+    let request = SelectionRequest { objective: ObjectiveInfo::find("gram")?, ..request };
     let few = Selection::make(&scores, &request, &Random::new(1, "selection"))?;
     assert!(
         few.removed.len() <= selection.removed.len() && few.predicted.gap.is_some_and(|gap| gap < 0.01),
@@ -285,7 +286,7 @@ fn a_plan_says_what_it_reaches_and_survives_the_disk() -> miette::Result<()> {
     for unit in &mut scores.units {
         unit.scores.remove("output-loss");
     }
-    let mixed = Request { budgets: Budgets { parameters: Some(0.7), ..request.budgets }, ..request };
+    let mixed = SelectionRequest { budgets: Budgets { parameters: Some(0.7), ..request.budgets }, ..request };
     let mixed = Selection::make(&scores, &mixed, &Random::new(1, "selection"))?;
     assert_eq!((mixed.budgets[0].asked, mixed.predicted.additive), (0.7, Some(mixed.removed.len() as f64)));
     Ok(())
@@ -303,19 +304,19 @@ fn several_budgets_and_patterns_hold_at_once() -> miette::Result<()> {
     let latency = Latency::new(1, config.sample_size, seconds(inventory.macs(height, width)), times);
     let keep = ["mid_block.*".to_owned(), "*.attentions.1.transformer_blocks.0".to_owned()];
     let remove = ["up_blocks.2.resnets.1".to_owned()];
-    let request = Request {
+    let request = SelectionRequest {
         budgets: Budgets {
             parameters: Some(0.3),
             macs: Some(0.3),
             latency: Some((0.35, &latency)),
-            memory: Some(Memory::Bytes(3_000_000_000)),
+            memory: Some(MemoryBudget::Bytes(3_000_000_000)),
         },
         keep: &keep,
         remove: &remove,
-        ..Request::new("output-loss", Method::Solver(SOLVERS[0]), None)
+        ..SelectionRequest::new("output-loss", Method::Solver(SOLVERS[0]), None)
     };
     for solver in SOLVERS {
-        let request = Request { method: Method::Solver(*solver), ..request };
+        let request = SelectionRequest { method: Method::Solver(*solver), ..request };
         let selection = Selection::make(&scores, &request, &Random::new(1, "selection"))?;
         assert_eq!(selection.budgets.len(), 4);
         assert!(
@@ -340,7 +341,8 @@ fn several_budgets_and_patterns_hold_at_once() -> miette::Result<()> {
         }
     }
     let refuse = |keep: &[String], remove: &[String]| {
-        Selection::make(&scores, &Request { keep, remove, ..request }, &Random::new(1, "selection")).map(drop)
+        Selection::make(&scores, &SelectionRequest { keep, remove, ..request }, &Random::new(1, "selection"))
+            .map(drop)
     };
     let error = refuse(&["mid_blok.*".to_owned()], &[]).expect_err("no such unit");
     let help = miette::Diagnostic::help(&error).map(|help| help.to_string()).unwrap_or_default();
@@ -358,7 +360,11 @@ fn what_cannot_be_is_an_error_that_says_what_can() {
     let scores = sdxl(0);
     let random = Random::new(1, "selection");
     let make = |criterion, ratio| {
-        Selection::make(&scores, &Request::new(criterion, Method::Solver(SOLVERS[0]), Some(ratio)), &random)
+        Selection::make(
+            &scores,
+            &SelectionRequest::new(criterion, Method::Solver(SOLVERS[0]), Some(ratio)),
+            &random,
+        )
     };
     // What stays is 44 M: convolutions in and out, embeddings, samplers, shortcuts.
     match make("output-loss", 0.99) {
@@ -369,18 +375,18 @@ fn what_cannot_be_is_an_error_that_says_what_can() {
         other => panic!("{:?}", other.map(|selection| selection.ratio_reached)),
     }
     // Of no units nothing need go where the budget is met already.
-    let memory = Some(Memory::Bytes(u64::MAX));
-    let request = Request {
+    let memory = Some(MemoryBudget::Bytes(u64::MAX));
+    let request = SelectionRequest {
         budgets: Budgets { memory, ..Budgets::default() },
-        ..Request::new("output-loss", Method::Solver(SOLVERS[0]), None)
+        ..SelectionRequest::new("output-loss", Method::Solver(SOLVERS[0]), None)
     };
     let none = Selection::make(&Scores { unet_parameters: 1, ..Scores::default() }, &request, &random);
     assert!(none.is_ok_and(|selection| selection.removed.is_empty()));
     assert!(matches!(make("taylor", 0.5), Err(SelectError::UnknownCriterion { .. })));
-    assert!(matches!(solver("simplex"), Err(SelectError::UnknownSolver { .. })));
-    assert!(matches!(objective("sum"), Err(SelectError::UnknownObjective { .. })));
-    let request = Request::new("output-loss", Method::Solver(SOLVERS[0]), Some(0.5));
-    let gram = Request { objective: &OBJECTIVES[1], ..request };
+    assert!(solver("simplex").is_err());
+    assert!(ObjectiveInfo::find("sum").is_err());
+    let request = SelectionRequest::new("output-loss", Method::Solver(SOLVERS[0]), Some(0.5));
+    let gram = SelectionRequest { objective: &OBJECTIVES[1], ..request };
     assert!(matches!(gram.problem(&scores), Err(SelectError::NoGram)));
     let mut broken = scores.clone();
     broken.units[3].scores.insert("output-loss".into(), f64::NAN);

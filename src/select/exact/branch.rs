@@ -7,8 +7,10 @@
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
+use super::multipliers::lower_bound;
 use super::relaxation::{Relaxation, Shares};
-use super::{Problem, Rules, Solved};
+use crate::select::problem::{Rules, SelectionProblem};
+use crate::select::solver::Solution;
 
 /// Rounds in which the linear part is fitted to the shares that the relaxation leaves between 0 and 1.
 const ROUNDS: usize = 4;
@@ -23,7 +25,7 @@ struct Node {
 }
 
 /// Solves `problem` in at most `most` nodes, beginning with a selection that reaches the budgets.
-pub(super) fn solve(problem: &Problem, start: Vec<bool>, most: usize) -> Solved {
+pub(super) fn solve(problem: &SelectionProblem, start: Vec<bool>, most: usize) -> Solution {
     let mut best = Best { problem, value: problem.value(&start), named: start };
     best.search_around();
     let (relaxation, root) = root(problem, &mut best);
@@ -47,24 +49,24 @@ pub(super) fn solve(problem: &Problem, start: Vec<bool>, most: usize) -> Solved 
             }
             nodes += 1;
             let mut shares = node.shares.clone();
-            let found = relaxation.bound(&rules, &mut shares, best.value).max(node.bound);
+            let found = lower_bound(&relaxation, &rules, &mut shares, best.value).max(node.bound);
             best.offer(rounded(problem, &relaxation, &rules, &shares));
             if !best.is_beaten_by(found) {
                 open.push(Node { bound: found, rules, shares });
             }
         }
     };
-    Solved { named: best.named, bound: Some(bound), nodes }
+    Solution { named: best.named, bound: Some(bound), nodes }
 }
 
 /// The relaxation with the best linear part that was found, and the first node.
-fn root<'a>(problem: &'a Problem, best: &mut Best<'_>) -> (Relaxation<'a>, Node) {
+fn root<'a>(problem: &'a SelectionProblem, best: &mut Best<'_>) -> (Relaxation<'a>, Node) {
     let n = problem.units.len();
     let rules = problem.rules.clone();
     let mut bound = |worth: &[f64]| {
         let relaxation = Relaxation::new(problem, worth, best.value.abs());
         let mut shares = relaxation.start(&rules);
-        let bound = relaxation.bound(&rules, &mut shares, f64::INFINITY);
+        let bound = lower_bound(&relaxation, &rules, &mut shares, f64::INFINITY);
         if let Some(mut named) = rounded(problem, &relaxation, &rules, &shares) {
             problem.improve(&mut named);
             best.offer(Some(named));
@@ -92,7 +94,7 @@ fn root<'a>(problem: &'a Problem, best: &mut Best<'_>) -> (Relaxation<'a>, Node)
 }
 
 /// The unit whose share is least clear, by what it costs.
-fn unit_to_decide(problem: &Problem, relaxation: &Relaxation<'_>, node: &Node) -> Option<usize> {
+fn unit_to_decide(problem: &SelectionProblem, relaxation: &Relaxation<'_>, node: &Node) -> Option<usize> {
     let n = problem.units.len();
     let gone = relaxation.gone(&node.shares);
     let cost = |unit: usize| {
@@ -108,7 +110,7 @@ fn unit_to_decide(problem: &Problem, relaxation: &Relaxation<'_>, node: &Node) -
 }
 
 /// Whether the budgets can be reached under `rules`, shells of what stays counted in.
-fn can_reach(problem: &Problem, rules: &Rules) -> bool {
+fn can_reach(problem: &SelectionProblem, rules: &Rules) -> bool {
     let mut most: Vec<_> = (0..problem.units.len()).map(|unit| rules.goes(unit) != Some(false)).collect();
     problem.tree.settle(&mut most);
     problem.reaches(&most)
@@ -116,7 +118,7 @@ fn can_reach(problem: &Problem, rules: &Rules) -> bool {
 
 /// The units of the largest shares.
 fn rounded(
-    problem: &Problem,
+    problem: &SelectionProblem,
     relaxation: &Relaxation<'_>,
     rules: &Rules,
     shares: &Shares,
@@ -129,7 +131,7 @@ fn rounded(
 
 /// The best selection so far.
 struct Best<'a> {
-    problem: &'a Problem,
+    problem: &'a SelectionProblem,
     named: Vec<bool>,
     value: f64,
 }

@@ -1,10 +1,12 @@
 //! A selection that grows step by step, for the solvers that never look back.
 
-use super::Problem;
-use super::toggle::Toggle;
+use crate::select::problem::{SelectionProblem, ToggleEffect};
 
 /// Takes the step of least `key` again and again until every budget is reached. The key also sees which budgets are not.
-pub(super) fn greedily(problem: &Problem, key: impl Fn(&Toggle, &[usize]) -> f64) -> Vec<bool> {
+pub(in crate::select) fn greedily(
+    problem: &SelectionProblem,
+    key: impl Fn(&ToggleEffect, &[usize]) -> f64,
+) -> Vec<bool> {
     let mut named = problem.least();
     loop {
         let missing = |&place: &usize| problem.budgets[place].saved(&named) < problem.budgets[place].needed;
@@ -22,7 +24,7 @@ pub(super) fn greedily(problem: &Problem, key: impl Fn(&Toggle, &[usize]) -> f64
             problem.rules.allow(&problem.tree, &other)
         });
         let best = lawful.min_by(|a, b| key(a, &open).total_cmp(&key(b, &open)));
-        let best = best.expect("`Problem::check` found the budgets reachable").unit;
+        let best = best.expect("`SelectionProblem::check` found the budgets reachable").unit;
         problem.tree.toggle(&mut named, best);
     }
 }

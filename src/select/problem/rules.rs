@@ -1,6 +1,6 @@
 //! What must go and what must stay: asked for by pattern, or decided on the way through a search.
 
-use super::Tree;
+use super::tree::Tree;
 
 /// Of each unit: whether it goes, where that is settled. What follows from a rule is settled with it.
 #[derive(Clone, Debug, PartialEq)]
@@ -74,7 +74,7 @@ impl Rules {
 }
 
 /// Whether `id` is `pattern`, in which `*` stands for any text.
-pub fn matches(pattern: &str, id: &str) -> bool {
+pub(in crate::select) fn matches(pattern: &str, id: &str) -> bool {
     let Some((head, rest)) = pattern.split_once('*') else { return pattern == id };
     let Some(id) = id.strip_prefix(head) else { return false };
     id.char_indices().map(|(at, _)| at).chain([id.len()]).any(|at| matches(rest, &id[at..]))

@@ -1,6 +1,6 @@
 //! What a selection must save, in the budget's own unit.
 
-use super::SelectError;
+use crate::select::error::SelectError;
 
 /// A quantity of which enough must go.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,8 +28,13 @@ impl Budget {
         self.weights.iter().zip(named).filter(|(_, named)| **named).map(|(weight, _)| weight).sum()
     }
 
+    /// The share of the total that a selection saves.
+    pub(in crate::select) fn reached(&self, named: &[bool]) -> f64 {
+        self.saved(named) as f64 / self.total as f64
+    }
+
     /// What a selection saves beyond what it must.
-    pub(super) fn slack(&self, named: &[bool]) -> i128 {
+    pub(in crate::select) fn slack(&self, named: &[bool]) -> i128 {
         i128::from(self.saved(named)) - i128::from(self.needed)
     }
 
@@ -39,7 +44,7 @@ impl Budget {
     }
 
     /// Asks for another amount.
-    pub(super) fn ask(&mut self, needed: u64) {
+    pub(in crate::select) fn ask(&mut self, needed: u64) {
         (self.needed, self.asked) = (needed, needed as f64 / self.total as f64);
     }
 

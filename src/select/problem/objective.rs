@@ -1,7 +1,8 @@
 //! What a selection is to make small: the sum of scores, or `1' G 1`.
 
-use super::SelectError;
+use crate::base::names::{self, UnknownName};
 use crate::score::{Scores, UnitScores};
+use crate::select::error::SelectError;
 
 /// A row of [`OBJECTIVES`].
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -24,12 +25,11 @@ pub const OBJECTIVES: &[ObjectiveInfo] = &[
     },
 ];
 
-/// The objective of this name.
-pub fn objective(name: &str) -> Result<&'static ObjectiveInfo, SelectError> {
-    OBJECTIVES.iter().find(|one| one.name == name).ok_or_else(|| SelectError::UnknownObjective {
-        name: name.to_owned(),
-        known: OBJECTIVES.iter().map(|one| one.name).collect::<Vec<_>>().join(", "),
-    })
+impl ObjectiveInfo {
+    /// The objective of this name.
+    pub fn find(name: &str) -> Result<&'static Self, UnknownName> {
+        names::find("objective", OBJECTIVES, |objective| objective.name, name)
+    }
 }
 
 /// `(1 - gram) * (sum of the criterion's scores) + gram * 1' G 1`.
@@ -43,7 +43,7 @@ pub struct Objective<'a> {
 
 impl Objective<'_> {
     /// A unit's loss by itself.
-    pub(super) fn loss(&self, scores: &Scores, unit: &UnitScores) -> Result<f64, SelectError> {
+    pub(in crate::select) fn loss(&self, scores: &Scores, unit: &UnitScores) -> Result<f64, SelectError> {
         let criterion = self.criterion.to_owned();
         let loss = scores.of(unit, self.criterion).ok_or_else(|| SelectError::UnknownCriterion {
             name: criterion.clone(),
@@ -57,7 +57,7 @@ impl Objective<'_> {
     }
 
     /// What units cost together, row by row; nothing where losses simply add.
-    pub(super) fn gram(&self, scores: &Scores) -> Result<Vec<f64>, SelectError> {
+    pub(in crate::select) fn gram(&self, scores: &Scores) -> Result<Vec<f64>, SelectError> {
         if self.gram == 0.0 {
             return Ok(Vec::new());
         }

@@ -2,15 +2,17 @@
 //! it pads nothing.
 //!
 //! No loader but our own can leave out a single ResNet of the ways down and up, so those stay. What else a loader asks
-//! for is written as lists of choices, one of each list to be taken; [`Front`](super::Front) then solves it exactly.
+//! for is written as lists of choices, one of each list to be taken; [`Front`](crate::select::Front) then solves it exactly.
 
 use std::collections::BTreeMap;
 
-use super::choice::{Choice, both, either};
-use super::layout::layout;
-use super::loader::ENCODERS;
-use super::{Layout, Problem, SelectError};
+use super::layout::Layout;
+use super::loader::{ENCODERS, encoder};
+use crate::base::names::{self, UnknownName};
 use crate::model::unet::{Mid, UNetConfig};
+use crate::select::error::SelectError;
+use crate::select::exact::{Choice, both, either};
+use crate::select::problem::SelectionProblem;
 
 /// A program, or a shape, that a selection must fit.
 pub struct Fit {
@@ -18,7 +20,7 @@ pub struct Fit {
     pub name: &'static str,
     /// One line for `laptop-diff list`.
     pub summary: &'static str,
-    choices: fn(&Shape<'_>) -> Result<Vec<Vec<Choice>>, SelectError>,
+    choices: fn(&ScoredUNet<'_>) -> Result<Vec<Vec<Choice>>, SelectError>,
 }
 
 /// Every fit there is.
@@ -48,43 +50,40 @@ pub const FITS: &[Fit] = &[
 
 impl Fit {
     /// The fit of this name.
-    pub fn find(name: &str) -> Result<&'static Self, SelectError> {
-        FITS.iter().find(|fit| fit.name == name).ok_or_else(|| SelectError::UnknownFit {
-            name: name.to_owned(),
-            known: FITS.iter().map(|fit| fit.name).collect::<Vec<_>>().join(", "),
-        })
+    pub fn find(name: &str) -> Result<&'static Self, UnknownName> {
+        names::find("fit", FITS, |fit| fit.name, name)
     }
 
     /// Whether every selection that fits removes the same number of parameters, so that no ratio need be asked.
     pub fn is_one_shape(&self) -> bool {
-        layout(self.name).is_ok()
+        Layout::find(self.name).is_ok()
     }
 
     /// The choices that the loader leaves, of the problem of an unpruned `unet`.
-    pub(super) fn choices(
+    pub(in crate::select) fn choices(
         &self,
         unet: &UNetConfig,
-        problem: &Problem,
+        problem: &SelectionProblem,
     ) -> Result<Vec<Vec<Choice>>, SelectError> {
         if let Some(unit) = unet.removed_units.first() {
             return Err(SelectError::FitsPruned { unit: unit.clone() });
         }
         let places = problem.units.iter().enumerate().map(|(place, unit)| (unit.as_str(), place));
-        (self.choices)(&Shape { unet, problem, places: places.collect() })
+        (self.choices)(&ScoredUNet { unet, problem, places: places.collect() })
     }
 }
 
 /// A U-Net with its selection problem, whose units are found by their paths.
-struct Shape<'a> {
+struct ScoredUNet<'a> {
     unet: &'a UNetConfig,
-    problem: &'a Problem,
+    problem: &'a SelectionProblem,
     places: BTreeMap<&'a str, usize>,
 }
 
 /// The transformers between two changes of resolution, by their paths.
-type Stage = Vec<String>;
+type Attending = Vec<String>;
 
-impl Shape<'_> {
+impl ScoredUNet<'_> {
     fn unit(&self, path: &str) -> usize {
         *self
             .places
@@ -117,18 +116,18 @@ impl Shape<'_> {
     }
 
     /// The stages of one way with transformers, from the outermost level.
-    fn stages(&self, way: &str) -> Vec<Stage> {
+    fn stages(&self, way: &str) -> Vec<Attending> {
         let last = self.unet.levels.len() - 1;
         let levels = self.unet.levels.iter().enumerate();
         let stages = levels.map(|(level, found)| match way {
             "down" => (level, &found.down_depths),
             _ => (last - level, &found.up_depths),
         });
-        let paths = |(stage, depths): (usize, &Option<Vec<usize>>)| -> Stage {
+        let paths = |(stage, depths): (usize, &Option<Vec<usize>>)| -> Attending {
             let layers = 0..depths.as_ref().map_or(0, Vec::len);
             layers.map(|layer| format!("{way}_blocks.{stage}.attentions.{layer}")).collect()
         };
-        stages.map(paths).filter(|stage: &Stage| !stage.is_empty()).collect()
+        stages.map(paths).filter(|stage: &Attending| !stage.is_empty()).collect()
     }
 
     /// The transformer in the middle, if there is one.
@@ -151,10 +150,10 @@ fn all(lists: impl IntoIterator<Item = Vec<Choice>>) -> Vec<Choice> {
 
 /// Blocks are counted per transformer, and a stage that attends nowhere is of another type. A single transformer that
 /// went whole would leave its shell. The depth in the middle is that of the innermost way down's first transformer.
-fn diffusers(shape: &Shape<'_>) -> Result<Vec<Vec<Choice>>, SelectError> {
-    let attending = |stage: &Stage| all(stage.iter().map(|path| shape.some(path)));
-    let plain = |stage: &Stage| all(stage.iter().map(|path| shape.whole(path)));
-    let free = |stage: &Stage| either(attending(stage), plain(stage));
+fn diffusers(shape: &ScoredUNet<'_>) -> Result<Vec<Vec<Choice>>, SelectError> {
+    let attending = |stage: &Attending| all(stage.iter().map(|path| shape.some(path)));
+    let plain = |stage: &Attending| all(stage.iter().map(|path| shape.whole(path)));
+    let free = |stage: &Attending| either(attending(stage), plain(stage));
     let mut lists: Vec<_> = shape.stages("up").iter().map(free).collect();
     let mut down = shape.stages("down");
     let innermost = match shape.unet.innermost().down_depths {
@@ -185,22 +184,22 @@ fn diffusers(shape: &Shape<'_>) -> Result<Vec<Vec<Choice>>, SelectError> {
 
 /// The decoder and the middle are read from the file. So is the encoder of SD 1.x and 2.x, of which a transformer must
 /// stay, because ComfyUI learns the width of the text from it; SDXL's encoder is looked up in a list.
-fn comfyui(shape: &Shape<'_>) -> Result<Vec<Vec<Choice>>, SelectError> {
+fn comfyui(shape: &ScoredUNet<'_>) -> Result<Vec<Vec<Choice>>, SelectError> {
     let mut lists: Vec<_> = shape.stages("up").concat().iter().map(|path| shape.any(path)).collect();
     if let Some(middle) = shape.attending_middle() {
         lists.push(either(shape.some(middle), shape.middle_without_transformer()));
     }
-    let encoder = shape.stages("down").concat();
+    let encoder_paths = shape.stages("down").concat();
     if shape.unet.text_time.is_none() {
         let (mut none, mut some) = (vec![Choice::nothing()], Vec::new());
-        for path in &encoder {
+        for path in &encoder_paths {
             some = either(both(&some, &shape.any(path)), both(&none, &shape.some(path)));
             none = both(&none, &shape.whole(path));
         }
         lists.push(some);
         return Ok(lists);
     }
-    let depths = super::loader::encoder(shape.unet);
+    let depths = encoder(shape.unet);
     let known = ENCODERS.iter().filter(|known| known.len() == depths.len());
     let known = known.map(|known| known.to_vec()).chain([depths.clone()]);
     let transformers: Vec<usize> = (0..depths.len()).filter(|&layer| depths[layer] > 0).collect();
@@ -208,21 +207,21 @@ fn comfyui(shape: &Shape<'_>) -> Result<Vec<Vec<Choice>>, SelectError> {
         known.filter(|known| (0..depths.len()).all(|layer| (known[layer] > 0) == (depths[layer] > 0)));
     let encoders = reachable.map(|known| {
         let kept = transformers.iter().map(|&layer| known[layer]);
-        all(encoder.iter().zip(kept).map(|(path, kept)| shape.keeping(path, kept)))
+        all(encoder_paths.iter().zip(kept).map(|(path, kept)| shape.keeping(path, kept)))
     });
     lists.push(encoders.fold(Vec::new(), either));
     Ok(lists)
 }
 
 /// One of the shapes that it is written for, whole.
-fn sdcpp(shape: &Shape<'_>) -> Result<Vec<Vec<Choice>>, SelectError> {
+fn sdcpp(shape: &ScoredUNet<'_>) -> Result<Vec<Vec<Choice>>, SelectError> {
     let known = ["ssd-1b", "vega"].into_iter().filter_map(|name| exactly(shape, name).ok()).flatten();
     Ok(vec![known.fold(vec![Choice::nothing()], either)])
 }
 
 /// The depths of a layout; which blocks stay is left to the scores.
-fn exactly(shape: &Shape<'_>, name: &str) -> Result<Vec<Vec<Choice>>, SelectError> {
-    let layout: &Layout = layout(name)?;
+fn exactly(shape: &ScoredUNet<'_>, name: &str) -> Result<Vec<Vec<Choice>>, SelectError> {
+    let layout = Layout::find(name)?;
     let target = layout.assemble(shape.unet)?;
     let last = shape.unet.levels.len() - 1;
     let mut lists = Vec::new();

@@ -2,15 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::rules::Contradiction;
-use super::{Budget, Objective, Rules, SelectError, Tree};
+use super::budget::Budget;
+use super::objective::Objective;
+use super::rules::{Contradiction, Rules};
+use super::tree::Tree;
 use crate::base::UnitId;
 use crate::score::{Scores, UnitScores};
+use crate::select::error::SelectError;
 
 /// Make the objective small over all selections that reach every budget: `sum of losses + x' gram x`, with `x` one for each
 /// unit that the selection names.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Problem {
+pub struct SelectionProblem {
     /// The units in walk order.
     pub units: Vec<UnitId>,
     /// Which lies inside which.
@@ -25,7 +28,7 @@ pub struct Problem {
     pub rules: Rules,
 }
 
-impl Problem {
+impl SelectionProblem {
     /// The problem of `scores` by an objective; budgets and rules are set by the caller.
     pub fn new(scores: &Scores, objective: &Objective<'_>) -> Result<Self, SelectError> {
         let units: Vec<_> = scores.units.iter().map(|unit| unit.id.clone()).collect();
@@ -56,7 +59,7 @@ impl Problem {
     }
 
     /// Lets `unit` stay, with all that lies inside.
-    pub(super) fn keep(&mut self, unit: usize) -> Result<(), Contradiction> {
+    pub(in crate::select) fn keep(&mut self, unit: usize) -> Result<(), Contradiction> {
         let inside: Vec<_> = self.tree.inside(unit).collect();
         std::iter::once(unit).chain(inside).try_for_each(|one| self.rules.set(&self.tree, one, false))
     }
@@ -90,6 +93,35 @@ impl Problem {
     /// The selection of units.
     pub fn named(&self, removed: &BTreeSet<UnitId>) -> Vec<bool> {
         self.units.iter().map(|unit| removed.contains(unit)).collect()
+    }
+
+    /// The removed units as a list in walk order.
+    pub(in crate::select) fn in_walk_order(&self, removed: &BTreeSet<UnitId>) -> Vec<UnitId> {
+        self.units.iter().filter(|unit| removed.contains(*unit)).cloned().collect()
+    }
+
+    /// Names units in an order until every budget is reached under `rules`; nothing where that cannot be.
+    pub(in crate::select) fn fill(
+        &self,
+        rules: &Rules,
+        order: impl IntoIterator<Item = usize>,
+    ) -> Option<Vec<bool>> {
+        let mut named = rules.least(&self.tree);
+        for unit in order {
+            if self.reaches(&named) {
+                break;
+            }
+            if rules.goes(unit) == Some(false) || self.tree.is_gone(&named, unit) {
+                continue;
+            }
+            let before = named.clone();
+            self.tree.toggle(&mut named, unit);
+            // All parts of what must stay.
+            if !rules.allow(&self.tree, &named) {
+                named = before;
+            }
+        }
+        (self.reaches(&named) && rules.allow(&self.tree, &named)).then_some(named)
     }
 
     /// The same problem with losses that simply add.

@@ -4,13 +4,12 @@
 //! No surrogate wins on every model and ratio (ours): `additive` ignores what units share, `gram` believes that effects stay as
 //! they are when others are gone, and mixtures lie between. What they propose is measured, and the best is kept.
 
-use serde::{Deserialize, Serialize};
-
-use super::knapsack::optimum;
-use super::selection::in_walk_order;
-use super::{Objective, Problem, Request, SelectError};
-use crate::base::UnitId;
 use crate::score::Scores;
+use crate::select::error::SelectError;
+use crate::select::exact::optimum;
+use crate::select::problem::{Objective, SelectionProblem};
+use crate::select::request::SelectionRequest;
+use crate::select::selection::Candidate;
 
 /// Shares of `1' G 1` in the objectives: 0 is the criterion's sum, and between, the rest is the sum of the diagonal.
 const MIXTURES: [f64; 5] = [0.0, 0.25, 0.5, 0.75, 1.0];
@@ -21,27 +20,10 @@ const KEPT: usize = 5;
 /// Sub-problems for each: a selection is wanted here, not a proof.
 const NODES: usize = 500;
 
-/// A selection that was measured.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Candidate {
-    /// `additive`, `gram`, `additive-and-gram-0.25`; with `+2%` where more was asked for, with the unit that had to stay.
-    pub name: String,
-    /// The units that go.
-    pub removed: Vec<UnitId>,
-    /// Their parameters.
-    pub removed_parameters: u64,
-    /// The sum of the criterion's scores.
-    pub additive: Option<f64>,
-    /// `1' G 1`.
-    pub gram: Option<f64>,
-    /// The joint loss on the calibration points.
-    pub measured: f64,
-}
-
 /// The candidates of a request, each once, the additive optimum first; `chosen` is what the request's own solver says.
 pub(super) fn portfolio(
     scores: &Scores,
-    request: &Request<'_>,
+    request: &SelectionRequest<'_>,
     chosen: (&str, Vec<bool>),
 ) -> Result<Vec<(String, Vec<bool>)>, SelectError> {
     let plain = request.problem(scores)?;
@@ -61,13 +43,13 @@ pub(super) fn portfolio(
                 continue;
             }
             let objective = Objective { criterion: request.criterion, gram };
-            let mut mixed = Problem::new(scores, &objective)?;
+            let mut mixed = SelectionProblem::new(scores, &objective)?;
             if let Some(matrix) = scores.gram.as_ref().filter(|_| gram > 0.0) {
                 // Scores of another criterion are on another scale: the matrix is mixed with its own diagonal.
                 let diagonal = (0..mixed.losses.len()).map(|unit| (1.0 - gram) * matrix.at(unit, unit));
                 mixed.losses = diagonal.collect();
             }
-            let problem = Problem { budgets: budgets.clone(), rules: plain.rules.clone(), ..mixed };
+            let problem = SelectionProblem { budgets: budgets.clone(), rules: plain.rules.clone(), ..mixed };
             if problem.check().is_err() {
                 continue;
             }
@@ -85,7 +67,7 @@ pub(super) fn portfolio(
 }
 
 /// The optima where one of the dearest units of `best` stays.
-fn without_dearest(problem: &Problem, best: &[bool]) -> Vec<(usize, Vec<bool>)> {
+fn without_dearest(problem: &SelectionProblem, best: &[bool]) -> Vec<(usize, Vec<bool>)> {
     let mut named: Vec<_> = (0..best.len()).filter(|&unit| best[unit]).collect();
     let saved = |unit: usize| problem.toggled(best, unit).value;
     named.sort_by(|&a, &b| saved(a).total_cmp(&saved(b)));
@@ -112,7 +94,7 @@ impl Candidate {
         scores: &Scores,
         criterion: &str,
         name: String,
-        problem: &Problem,
+        problem: &SelectionProblem,
         named: &[bool],
         measured: f64,
     ) -> Self {
@@ -122,7 +104,7 @@ impl Candidate {
             removed_parameters: scores.parameters(&removed),
             additive: scores.additive(&removed, criterion),
             gram: scores.gram.as_ref().map(|gram| gram.joint(&removed)),
-            removed: in_walk_order(scores, &removed),
+            removed: problem.in_walk_order(&removed),
             measured,
         }
     }

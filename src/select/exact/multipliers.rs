@@ -1,11 +1,43 @@
 //! The search for shares and prices that make a relaxation's bound high: unit by unit on the
 //! augmented Lagrangian (Hestenes 1969; Powell 1969), and for units with parts the way of Frank and Wolfe (1956).
 
-use super::Rules;
-use super::relaxation::{Relaxation, Shares, dot};
+use super::relaxation::{PENALTY, Relaxation, Shares, dot};
+use crate::select::problem::Rules;
+
+/// Sweeps over all units before a bound is taken for what it is.
+const SWEEPS: usize = 120;
+/// Sweeps between two looks at the bound.
+const BETWEEN: usize = 6;
+/// A look that gains less, relative to the objective, is the last.
+const PROGRESS: f64 = 2e-4;
+
+/// A lower bound for selections under `rules`; infinite where there is none. The search goes on from `shares` and ends
+/// where the bound reaches `enough`.
+pub(super) fn lower_bound(
+    relaxation: &Relaxation<'_>,
+    rules: &Rules,
+    shares: &mut Shares,
+    enough: f64,
+) -> f64 {
+    let mut best = f64::NEG_INFINITY;
+    let mut search = MultiplierSearch::new(relaxation, rules, shares);
+    for sweep in 1..=SWEEPS {
+        search.sweep();
+        if sweep % BETWEEN == 0 {
+            let bound = search.bound();
+            let gain = bound - best;
+            best = best.max(bound);
+            if best >= enough || gain < PROGRESS * relaxation.penalty / PENALTY {
+                break;
+            }
+        }
+    }
+    search.end();
+    best
+}
 
 /// A search under way.
-pub(super) struct Search<'a> {
+struct MultiplierSearch<'a> {
     relaxation: &'a Relaxation<'a>,
     rules: &'a Rules,
     shares: &'a mut Shares,
@@ -17,8 +49,8 @@ pub(super) struct Search<'a> {
     target: Vec<f64>,
 }
 
-impl<'a> Search<'a> {
-    pub(super) fn new(relaxation: &'a Relaxation<'a>, rules: &'a Rules, shares: &'a mut Shares) -> Self {
+impl<'a> MultiplierSearch<'a> {
+    fn new(relaxation: &'a Relaxation<'a>, rules: &'a Rules, shares: &'a mut Shares) -> Self {
         let n = relaxation.linear.len();
         let tree = &relaxation.problem.tree;
         // Shares that came from other rules are made lawful, outermost unit by outermost unit.
@@ -46,7 +78,7 @@ impl<'a> Search<'a> {
     }
 
     /// Moves every unit, then every unit with parts as a whole, then the prices.
-    pub(super) fn sweep(&mut self) {
+    fn sweep(&mut self) {
         let tree = &self.relaxation.problem.tree;
         for unit in tree.leaves().filter(|&unit| self.rules.goes(unit).is_none()) {
             let room = self.room(unit);
@@ -139,7 +171,7 @@ impl<'a> Search<'a> {
     }
 
     /// The bound at these shares and prices.
-    pub(super) fn bound(&mut self) -> f64 {
+    fn bound(&mut self) -> f64 {
         let x = &self.shares.named;
         // f(x) - grad f(x)' x is -x' Q x.
         let bent = dot(&self.gradient, x) - dot(&self.relaxation.linear, x);
@@ -149,7 +181,7 @@ impl<'a> Search<'a> {
     }
 
     /// Shares that rounding has left outside of 0 and 1 are put right.
-    pub(super) fn end(self) {
+    fn end(self) {
         self.shares.named.iter_mut().for_each(|share| *share = share.clamp(0.0, 1.0));
     }
 }

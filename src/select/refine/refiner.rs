@@ -7,13 +7,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::{Deserialize, Serialize};
-
-use super::portfolio::{Candidate, portfolio};
-use super::proposals::{Local, likely};
-use super::{Objective, Problem, Request, SelectError, Selection};
+use super::portfolio::portfolio;
+use super::proposals::{Neighbourhood, likely};
 use crate::base::UnitId;
 use crate::score::{ScoreError, Scores};
+use crate::select::error::SelectError;
+use crate::select::problem::{Objective, SelectionProblem};
+use crate::select::request::SelectionRequest;
+use crate::select::selection::{Candidate, Improvement, Refinement, Selection};
 
 /// Toggles around a selection, at most; their products cost memory and walks, and few units matter at one ratio.
 const TOGGLES: usize = 20;
@@ -22,34 +23,6 @@ const SHARE: f64 = 0.7;
 /// Exchanges measured before the next look around.
 const EXCHANGES: usize = 8;
 
-/// How a selection was refined.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Refinement {
-    /// The portfolio, the additive optimum first.
-    pub candidates: Vec<Candidate>,
-    /// Evaluations beyond the portfolio that were allowed.
-    pub allowed: usize,
-    /// Those that were used.
-    pub evaluations: usize,
-    /// The joint loss of the selection on the calibration points.
-    pub measured: f64,
-    /// Each improvement upon the best candidate.
-    pub history: Vec<Improvement>,
-}
-
-/// A better selection.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Improvement {
-    /// After so many evaluations beyond the portfolio.
-    pub evaluations: usize,
-    /// Its joint loss.
-    pub measured: f64,
-    /// Units that now go.
-    pub gone: Vec<UnitId>,
-    /// Units that came back.
-    pub back: Vec<UnitId>,
-}
-
 /// Measures sets of units: `E mean(d_R d_S)` of each two, row by row.
 pub type Measure<'a> = dyn FnMut(&[BTreeSet<UnitId>]) -> Result<Vec<f64>, ScoreError> + 'a;
 
@@ -57,7 +30,7 @@ pub type Measure<'a> = dyn FnMut(&[BTreeSet<UnitId>]) -> Result<Vec<f64>, ScoreE
 pub struct Refiner<'a> {
     scores: &'a Scores,
     criterion: &'a str,
-    problem: Problem,
+    problem: SelectionProblem,
     candidates: Vec<(String, Vec<bool>)>,
 }
 
@@ -65,7 +38,7 @@ impl<'a> Refiner<'a> {
     /// Of the `selection` made for `request`.
     pub fn new(
         scores: &'a Scores,
-        request: &Request<'a>,
+        request: &SelectionRequest<'a>,
         selection: &Selection,
     ) -> Result<Self, SelectError> {
         let mut problem = request.problem(scores)?;
@@ -85,7 +58,7 @@ impl<'a> Refiner<'a> {
         evaluations: usize,
         measure: &mut Measure<'_>,
     ) -> Result<(BTreeSet<UnitId>, Refinement), ScoreError> {
-        let mut search = Search {
+        let mut search = ExchangeSearch {
             problem: &self.problem,
             measure,
             known: BTreeMap::new(),
@@ -114,8 +87,8 @@ impl<'a> Refiner<'a> {
     }
 }
 
-struct Search<'a, 'b> {
-    problem: &'a Problem,
+struct ExchangeSearch<'a, 'b> {
+    problem: &'a SelectionProblem,
     measure: &'a mut Measure<'b>,
     /// Every selection that was measured.
     known: BTreeMap<Vec<bool>, f64>,
@@ -124,7 +97,7 @@ struct Search<'a, 'b> {
     history: Vec<Improvement>,
 }
 
-impl Search<'_, '_> {
+impl ExchangeSearch<'_, '_> {
     fn run(&mut self) -> Result<Vec<bool>, ScoreError> {
         let mut best = self.best();
         // Units that were toggled around this very selection.
@@ -143,8 +116,8 @@ impl Search<'_, '_> {
             let sets: Vec<_> = std::iter::once(best.clone()).chain(toggled).collect();
             let products = self.look(&sets)?;
             looked.extend(&units);
-            let local = Local::new(self.problem, &best, units, products);
-            let proposals = local.exchanges(EXCHANGES.min(self.left), &self.known);
+            let neighbourhood = Neighbourhood::new(self.problem, &best, units, products);
+            let proposals = neighbourhood.exchanges(EXCHANGES.min(self.left), &self.known);
             if !proposals.is_empty() {
                 self.look(&proposals)?;
             }

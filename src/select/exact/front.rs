@@ -8,13 +8,13 @@
 
 use std::collections::BTreeSet;
 
-use super::Problem;
-use super::choice::{Choice, Point, merge};
+use super::choice::{Choice, Weighed, merge};
 use crate::base::UnitId;
+use crate::select::problem::SelectionProblem;
 
 /// A reachable weight with its least loss, and how it was reached.
 #[derive(Clone, Copy, Debug)]
-struct State {
+struct FrontState {
     weight: u64,
     loss: f64,
     /// Place in the front before this list.
@@ -24,22 +24,22 @@ struct State {
 }
 
 /// The front before any list, and that of a problem without units.
-const NOTHING: &[State] = &[State { weight: 0, loss: 0.0, parent: 0, option: 0 }];
+const NOTHING: &[FrontState] = &[FrontState { weight: 0, loss: 0.0, parent: 0, option: 0 }];
 
 /// The front of a problem, heaviest point first.
 pub struct Front {
     /// Per merged list: its choices, and the front after it.
-    layers: Vec<(Vec<Choice>, Vec<State>)>,
+    layers: Vec<(Vec<Choice>, Vec<FrontState>)>,
 }
 
 impl Front {
     /// The front of `problem` by its losses and its first budget alone.
-    pub fn of(problem: &Problem) -> Self {
+    pub fn of(problem: &SelectionProblem) -> Self {
         Self::of_choices(problem.tree.roots().map(|unit| problem.choices(unit)).collect())
     }
 
     /// Merges lists of choices, of each of which one is taken.
-    pub(super) fn of_choices(mut choices: Vec<Vec<Choice>>) -> Self {
+    pub(in crate::select) fn of_choices(mut choices: Vec<Vec<Choice>>) -> Self {
         // Long lists first, while the front is still short.
         choices.sort_by_key(|choices| std::cmp::Reverse(choices.len()));
         let mut states = NOTHING.to_vec();
@@ -78,25 +78,25 @@ impl Front {
         removed
     }
 
-    fn last(&self) -> &[State] {
+    fn last(&self) -> &[FrontState] {
         self.layers.last().map_or(NOTHING, |(_, states)| states)
     }
 }
 
-impl Point for State {
+impl Weighed for FrontState {
     fn key(&self) -> (u64, f64) {
         (self.weight, self.loss)
     }
 }
 
 /// Every state of `front` with every one of `choices`, which are number `first` and on of their list.
-fn extend(front: &[State], choices: &[Choice], first: usize) -> Vec<State> {
+fn extend(front: &[FrontState], choices: &[Choice], first: usize) -> Vec<FrontState> {
     if choices.is_empty() {
         return Vec::new();
     }
     if let [choice] = choices {
         let option = first as u32;
-        let shift = |(parent, state): (usize, &State)| State {
+        let shift = |(parent, state): (usize, &FrontState)| FrontState {
             weight: state.weight + choice.weight,
             loss: state.loss + choice.loss,
             parent: parent as u32,

@@ -2,10 +2,11 @@
 //! a unit's weight is what it saves of those that are not reached yet, as shares of the whole.
 
 use super::growth::greedily;
-use super::{Problem, Solved, Solver};
 use crate::backend::Random;
+use crate::select::problem::SelectionProblem;
+use crate::select::solver::{Solution, Solver};
 
-pub(super) struct GreedyPerParameter;
+pub(in crate::select) struct GreedyPerParameter;
 
 impl Solver for GreedyPerParameter {
     fn name(&self) -> &'static str {
@@ -16,12 +17,12 @@ impl Solver for GreedyPerParameter {
         "the lowest loss per parameter first, until enough is gone"
     }
 
-    fn solve(&self, problem: &Problem, _random: &Random) -> Solved {
-        Solved::plain(grow(problem))
+    fn solve(&self, problem: &SelectionProblem, _random: &Random) -> Solution {
+        Solution::unproved(grow(problem))
     }
 }
 
-pub(super) fn grow(problem: &Problem) -> Vec<bool> {
+pub(in crate::select) fn grow(problem: &SelectionProblem) -> Vec<bool> {
     greedily(problem, |step, open| {
         let share = |&place: &usize| step.saved[place] as f64 / problem.budgets[place].total as f64;
         step.value / open.iter().map(share).sum::<f64>()

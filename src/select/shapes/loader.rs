@@ -8,7 +8,7 @@ pub const ENCODERS: &[&[usize]] =
     &[&[0, 0, 2, 2, 10, 10], &[0, 0, 2, 2, 4, 4], &[0, 0, 1, 1, 2, 2], &[0, 2, 5], &[0, 2, 6]];
 
 /// Transformers of a U-Net that a program has in its code.
-pub struct Depths {
+pub struct KnownDepths {
     /// Blocks after each ResNet of the way down, from the outermost; 0 without a transformer.
     pub down: &'static [usize],
     /// The same of each level's way up, from the outermost level, each in the order of the walk.
@@ -19,19 +19,19 @@ pub struct Depths {
 
 /// What stable-diffusion.cpp builds (src/model/diffusion/unet.hpp, August 2026): SD 1.x and 2.x, SDXL, SSD-1B,
 /// Segmind-Vega. It knows BK-SDM-Tiny too, by other numbers than ComfyUI's; that is not among them.
-pub const SDCPP: &[Depths] = &[
-    Depths {
+pub const SDCPP: &[KnownDepths] = &[
+    KnownDepths {
         down: &[1, 1, 1, 1, 1, 1, 0, 0],
         up: &[1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0],
         mid: Mid::CrossAttention { depth: 1 },
     },
-    Depths {
+    KnownDepths {
         down: &[0, 0, 2, 2, 10, 10],
         up: &[0, 0, 0, 2, 2, 2, 10, 10, 10],
         mid: Mid::CrossAttention { depth: 10 },
     },
-    Depths { down: &[0, 0, 2, 2, 4, 4], up: &[0, 0, 0, 2, 1, 1, 4, 4, 10], mid: Mid::Resnet },
-    Depths { down: &[0, 0, 1, 1, 2, 2], up: &[0, 0, 0, 1, 1, 1, 2, 2, 2], mid: Mid::Resnet },
+    KnownDepths { down: &[0, 0, 2, 2, 4, 4], up: &[0, 0, 0, 2, 1, 1, 4, 4, 10], mid: Mid::Resnet },
+    KnownDepths { down: &[0, 0, 1, 1, 2, 2], up: &[0, 0, 0, 1, 1, 1, 2, 2, 2], mid: Mid::Resnet },
 ];
 
 /// The transformers of the way down as a U-Net has them now. A shell that has lost its blocks counts as one block:

@@ -2,10 +2,11 @@
 //! what the unit adds to that of the units that are gone already.
 
 use super::growth::greedily;
-use super::{Problem, Solved, Solver};
 use crate::backend::Random;
+use crate::select::problem::SelectionProblem;
+use crate::select::solver::{Solution, Solver};
 
-pub(super) struct Greedy;
+pub(in crate::select) struct Greedy;
 
 impl Solver for Greedy {
     fn name(&self) -> &'static str {
@@ -16,7 +17,7 @@ impl Solver for Greedy {
         "the lowest losses first, until enough is gone"
     }
 
-    fn solve(&self, problem: &Problem, _random: &Random) -> Solved {
-        Solved::plain(greedily(problem, |step, _| step.value))
+    fn solve(&self, problem: &SelectionProblem, _random: &Random) -> Solution {
+        Solution::unproved(greedily(problem, |step, _| step.value))
     }
 }

@@ -6,21 +6,14 @@
 //! reaches the budgets; the minimum over lawful `y` is exact. So any search for good shares and prices gives true bounds.
 
 use super::convex::linear_part;
-use super::search::Search;
-use super::{Problem, Rules};
+use crate::select::problem::{Rules, SelectionProblem};
 
-/// Sweeps over all units before a bound is taken for what it is.
-const SWEEPS: usize = 120;
-/// Sweeps between two looks at the bound.
-const BETWEEN: usize = 6;
-/// A look that gains less, relative to the objective, is the last.
-const PROGRESS: f64 = 2e-4;
 /// What missing a budget costs, in objectives per whole budget; any value gives true bounds.
-const PENALTY: f64 = 20.0;
+pub(super) const PENALTY: f64 = 20.0;
 
 /// The convex function and the budgets.
 pub(super) struct Relaxation<'a> {
-    pub(super) problem: &'a Problem,
+    pub(super) problem: &'a SelectionProblem,
     /// `2 Q`, row by row.
     pub(super) curvature: Vec<f64>,
     /// `c`.
@@ -42,7 +35,7 @@ pub(super) struct Shares {
 
 impl<'a> Relaxation<'a> {
     /// `worth` says of which units the loss should stand in the linear part; `scale` is about the size of the objective.
-    pub(super) fn new(problem: &'a Problem, worth: &[f64], scale: f64) -> Self {
+    pub(super) fn new(problem: &'a SelectionProblem, worth: &[f64], scale: f64) -> Self {
         let n = problem.units.len();
         let (mut curvature, mut linear) = (vec![0.0; n * n], problem.losses.clone());
         if !problem.gram.is_empty() {
@@ -72,26 +65,6 @@ impl<'a> Relaxation<'a> {
         let mut named = vec![0.0; self.linear.len()];
         self.cheapest(&self.linear, rules, &mut named);
         Shares { named, prices: vec![0.0; self.weights.len()] }
-    }
-
-    /// A lower bound for selections under `rules`; infinite where there is none. The search goes on from `shares` and ends
-    /// where the bound reaches `enough`.
-    pub(super) fn bound(&self, rules: &Rules, shares: &mut Shares, enough: f64) -> f64 {
-        let mut best = f64::NEG_INFINITY;
-        let mut search = Search::new(self, rules, shares);
-        for sweep in 1..=SWEEPS {
-            search.sweep();
-            if sweep % BETWEEN == 0 {
-                let bound = search.bound();
-                let gain = bound - best;
-                best = best.max(bound);
-                if best >= enough || gain < PROGRESS * self.penalty / PENALTY {
-                    break;
-                }
-            }
-        }
-        search.end();
-        best
     }
 
     /// The least `costs' y` over lawful `y`, and that `y`.
@@ -136,7 +109,7 @@ impl<'a> Relaxation<'a> {
 
 /// The Gram matrix of what each unit adds to the effect of its parts. In these terms a unit that goes has its parts gone too,
 /// and each of them is 0 or 1 by itself.
-fn added_effects(problem: &Problem) -> Vec<f64> {
+fn added_effects(problem: &SelectionProblem) -> Vec<f64> {
     let n = problem.units.len();
     let mut gram = problem.gram.clone();
     for unit in 0..n {

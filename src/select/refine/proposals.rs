@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Problem;
+use crate::select::problem::SelectionProblem;
 
 /// Toggles in one exchange, at most: beyond, the first order says little.
 const AT_ONCE: usize = 4;
 
 /// Units of the exchanges of up to three that the surrogate likes best around `named`, without those in `but`.
-pub(super) fn likely(problem: &Problem, named: &[bool], most: usize, but: &[usize]) -> Vec<usize> {
+pub(super) fn likely(problem: &SelectionProblem, named: &[bool], most: usize, but: &[usize]) -> Vec<usize> {
     let open = (0..problem.units.len()).filter(|&unit| problem.rules.goes(unit).is_none());
     let toggles: Vec<_> = open.map(|unit| problem.toggled(named, unit)).collect();
     let n = toggles.len();
@@ -47,17 +47,17 @@ pub(super) fn likely(problem: &Problem, named: &[bool], most: usize, but: &[usiz
 }
 
 /// The effects around a selection.
-pub(super) struct Local<'a> {
-    problem: &'a Problem,
+pub(super) struct Neighbourhood<'a> {
+    problem: &'a SelectionProblem,
     named: &'a [bool],
     units: Vec<usize>,
     /// Products of the effects of the selection, then of each toggle, row by row.
     products: Vec<f64>,
 }
 
-impl<'a> Local<'a> {
+impl<'a> Neighbourhood<'a> {
     pub(super) fn new(
-        problem: &'a Problem,
+        problem: &'a SelectionProblem,
         named: &'a [bool],
         units: Vec<usize>,
         products: Vec<f64>,
@@ -116,12 +116,12 @@ impl<'a> Local<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::select::{Budget, Rules, Tree};
+    use crate::select::problem::{Budget, Rules, Tree};
 
     /// 0 holds 1 and 2; 3, 4 and 5 are single.
-    fn problem(gram: Vec<f64>) -> Problem {
+    fn problem(gram: Vec<f64>) -> SelectionProblem {
         let weights = vec![2, 1, 1, 1, 1, 1];
-        Problem {
+        SelectionProblem {
             units: (0..6).map(|unit| format!("{unit}").into()).collect(),
             tree: Tree::new(vec![None, Some(0), Some(0), None, None, None]),
             losses: vec![5.0, 1.0, 1.5, 3.0, 3.1, 2.0],
@@ -167,7 +167,7 @@ mod tests {
         });
         let all: Vec<_> = std::iter::once(effect(&named)).chain(toggled).collect();
         let products = all.iter().flat_map(|&a| all.iter().map(move |&b| product(a, b))).collect();
-        let local = Local::new(&problem, &named, units, products);
+        let local = Neighbourhood::new(&problem, &named, units, products);
         let mut found = Vec::new();
         local.extend(0, &mut Vec::new(), &mut found);
         assert!(found.len() > 20, "{}", found.len());

@@ -1,11 +1,10 @@
 //! Better selections from good ones: exchanges of one or two units, the best first, until none helps.
 
-use super::Problem;
-use super::toggle::Toggle;
+use crate::select::problem::{SelectionProblem, ToggleEffect};
 
-impl Problem {
+impl SelectionProblem {
     /// Takes the best of all toggles of one and of two units, again and again, while the value falls.
-    pub(super) fn improve(&self, named: &mut Vec<bool>) {
+    pub(in crate::select) fn improve(&self, named: &mut Vec<bool>) {
         while let Some(better) = self.exchange(named) {
             *named = better;
         }
@@ -16,7 +15,7 @@ impl Problem {
         let n = self.units.len();
         let toggles: Vec<_> = (0..n).map(|unit| self.toggled(named, unit)).collect();
         let slack: Vec<_> = self.budgets.iter().map(|budget| budget.slack(named)).collect();
-        let still_reaches = |pair: &[&Toggle]| {
+        let still_reaches = |pair: &[&ToggleEffect]| {
             let saved = |place: usize| pair.iter().map(|toggle| toggle.saved[place]).sum::<i128>();
             slack.iter().enumerate().all(|(place, slack)| slack + saved(place) >= 0)
         };
@@ -36,7 +35,8 @@ impl Problem {
                     }
                     continue;
                 }
-                let pair: &[&Toggle] = if first.unit == second.unit { &[first] } else { &[first, second] };
+                let pair: &[&ToggleEffect] =
+                    if first.unit == second.unit { &[first] } else { &[first, second] };
                 let value = match pair {
                     [one, two] => one.value + two.value + 2.0 * self.between(one, two),
                     _ => first.value,

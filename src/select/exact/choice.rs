@@ -1,19 +1,19 @@
 //! The ways to treat one part of a problem, as lists without the dominated: heaviest first, and the lighter the cheaper.
 
-use super::Problem;
 use crate::base::UnitId;
+use crate::select::problem::SelectionProblem;
 
 /// One way.
 #[derive(Clone, Debug)]
-pub(super) struct Choice {
-    pub(super) weight: u64,
-    pub(super) loss: f64,
-    pub(super) units: Vec<UnitId>,
+pub(in crate::select) struct Choice {
+    pub(in crate::select) weight: u64,
+    pub(in crate::select) loss: f64,
+    pub(in crate::select) units: Vec<UnitId>,
 }
 
 impl Choice {
     /// Nothing goes.
-    pub(super) fn nothing() -> Self {
+    pub(in crate::select) fn nothing() -> Self {
         Self { weight: 0, loss: 0.0, units: Vec::new() }
     }
 
@@ -25,23 +25,23 @@ impl Choice {
 }
 
 /// One of either list.
-pub(super) fn either(one: Vec<Choice>, two: Vec<Choice>) -> Vec<Choice> {
+pub(in crate::select) fn either(one: Vec<Choice>, two: Vec<Choice>) -> Vec<Choice> {
     merge(one, two)
 }
 
 /// One of each list, both at once.
-pub(super) fn both(one: &[Choice], two: &[Choice]) -> Vec<Choice> {
+pub(in crate::select) fn both(one: &[Choice], two: &[Choice]) -> Vec<Choice> {
     one.iter().map(|one| two.iter().map(|two| one.and(two)).collect()).fold(Vec::new(), merge)
 }
 
-impl Problem {
+impl SelectionProblem {
     /// The undominated ways to treat `unit` and what lies inside, by its losses and its first budget.
-    pub(super) fn choices(&self, unit: usize) -> Vec<Choice> {
+    pub(in crate::select) fn choices(&self, unit: usize) -> Vec<Choice> {
         either(self.kept(unit), self.whole(unit))
     }
 
     /// All of `unit` goes, if it may.
-    pub(super) fn whole(&self, unit: usize) -> Vec<Choice> {
+    pub(in crate::select) fn whole(&self, unit: usize) -> Vec<Choice> {
         if self.rules.goes(unit) == Some(false) {
             return Vec::new();
         }
@@ -50,7 +50,7 @@ impl Problem {
     }
 
     /// The ways in which `unit` stays; parts of it may go.
-    pub(super) fn kept(&self, unit: usize) -> Vec<Choice> {
+    pub(in crate::select) fn kept(&self, unit: usize) -> Vec<Choice> {
         if self.rules.goes(unit) == Some(true) {
             return Vec::new();
         }
@@ -68,7 +68,7 @@ impl Problem {
     }
 
     /// The undominated ways to keep exactly `kept` parts of `unit`, the others going whole; none if it has fewer.
-    pub(super) fn keeping(&self, unit: usize, kept: usize) -> Vec<Choice> {
+    pub(in crate::select) fn keeping(&self, unit: usize, kept: usize) -> Vec<Choice> {
         let parts = match self.tree.parts(unit) {
             // A transformer of one block is one unit.
             [] => std::slice::from_ref(&unit),
@@ -94,19 +94,19 @@ impl Problem {
 }
 
 /// What dominance compares.
-pub(super) trait Point {
+pub(in crate::select) trait Weighed {
     /// Weight and loss.
     fn key(&self) -> (u64, f64);
 }
 
-impl Point for Choice {
+impl Weighed for Choice {
     fn key(&self) -> (u64, f64) {
         (self.weight, self.loss)
     }
 }
 
 /// Two lists, heaviest first, into one without the dominated; of equals the first list's stays.
-pub(super) fn merge<P: Point>(one: Vec<P>, two: Vec<P>) -> Vec<P> {
+pub(in crate::select) fn merge<P: Weighed>(one: Vec<P>, two: Vec<P>) -> Vec<P> {
     let mut merged: Vec<P> = Vec::with_capacity(one.len() + two.len());
     let mut least = f64::INFINITY;
     let (mut one, mut two) = (one.into_iter().peekable(), two.into_iter().peekable());

@@ -2,10 +2,11 @@
 
 use rand::seq::SliceRandom;
 
-use super::{Problem, Solved, Solver};
 use crate::backend::Random;
+use crate::select::problem::SelectionProblem;
+use crate::select::solver::{Solution, Solver};
 
-pub(super) struct RandomOrder;
+pub(in crate::select) struct RandomOrder;
 
 impl Solver for RandomOrder {
     fn name(&self) -> &'static str {
@@ -16,14 +17,14 @@ impl Solver for RandomOrder {
         "units in random order, until enough is gone"
     }
 
-    fn solve(&self, problem: &Problem, random: &Random) -> Solved {
-        Solved::plain(draw(problem, random, 0))
+    fn solve(&self, problem: &SelectionProblem, random: &Random) -> Solution {
+        Solution::unproved(draw(problem, random, 0))
     }
 }
 
 /// The random selection of number `index`: each order of the innermost units is equally likely.
-pub(super) fn draw(problem: &Problem, random: &Random, index: u64) -> Vec<bool> {
+pub(in crate::select) fn draw(problem: &SelectionProblem, random: &Random, index: u64) -> Vec<bool> {
     let mut order: Vec<_> = problem.tree.leaves().collect();
     order.shuffle(&mut random.stream("random selection", index));
-    problem.fill(&problem.rules, order).expect("`Problem::check` found the budgets reachable")
+    problem.fill(&problem.rules, order).expect("`SelectionProblem::check` found the budgets reachable")
 }

@@ -5,10 +5,11 @@
 
 use std::collections::BTreeSet;
 
-use super::SelectError;
 use crate::base::UnitId;
+use crate::base::names::{self, UnknownName};
 use crate::model::network::Unit;
 use crate::model::unet::{Assembly, Layers, Level, Mid, UNetConfig};
+use crate::select::error::SelectError;
 
 /// A layout made by hand.
 #[derive(Clone, Copy, Debug)]
@@ -27,7 +28,7 @@ pub struct Layout {
     up: &'static [usize],
     mid: Middle,
     /// Blocks that stay in each transformer, where not all do.
-    depths: Option<Depths>,
+    depths: Option<LayoutDepths>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +40,7 @@ enum Middle {
 
 /// Blocks per transformer, by level from the outermost; a level without transformers has none.
 #[derive(Clone, Copy, Debug)]
-struct Depths {
+struct LayoutDepths {
     down: &'static [&'static [usize]],
     mid: usize,
     up: &'static [&'static [usize]],
@@ -89,7 +90,11 @@ pub const LAYOUTS: &[Layout] = &[
         down: &[0, 1],
         up: &[0, 1, 2],
         mid: Middle::FirstResnet,
-        depths: Some(Depths { down: &[&[], &[2, 2], &[4, 4]], mid: 0, up: &[&[], &[2, 1, 1], &[4, 4, 10]] }),
+        depths: Some(LayoutDepths {
+            down: &[&[], &[2, 2], &[4, 4]],
+            mid: 0,
+            up: &[&[], &[2, 1, 1], &[4, 4, 10]],
+        }),
     },
     Layout {
         name: "vega",
@@ -99,7 +104,11 @@ pub const LAYOUTS: &[Layout] = &[
         down: &[0, 1],
         up: &[0, 1, 2],
         mid: Middle::FirstResnet,
-        depths: Some(Depths { down: &[&[], &[1, 1], &[2, 2]], mid: 0, up: &[&[], &[1, 1, 1], &[2, 2, 2]] }),
+        depths: Some(LayoutDepths {
+            down: &[&[], &[1, 1], &[2, 2]],
+            mid: 0,
+            up: &[&[], &[1, 1, 1], &[2, 2, 2]],
+        }),
     },
     Layout {
         name: "koala-1b",
@@ -109,7 +118,7 @@ pub const LAYOUTS: &[Layout] = &[
         down: &[0],
         up: &[0, 2],
         mid: Middle::Whole,
-        depths: Some(Depths { down: &[&[], &[2], &[6]], mid: 6, up: &[&[], &[2, 2], &[6, 6]] }),
+        depths: Some(LayoutDepths { down: &[&[], &[2], &[6]], mid: 6, up: &[&[], &[2, 2], &[6, 6]] }),
     },
     Layout {
         name: "koala-700m",
@@ -119,19 +128,16 @@ pub const LAYOUTS: &[Layout] = &[
         down: &[0],
         up: &[0, 2],
         mid: Middle::Nothing,
-        depths: Some(Depths { down: &[&[], &[2], &[5]], mid: 0, up: &[&[], &[2, 2], &[5, 5]] }),
+        depths: Some(LayoutDepths { down: &[&[], &[2], &[5]], mid: 0, up: &[&[], &[2, 2], &[5, 5]] }),
     },
 ];
 
-/// The layout of this name.
-pub fn layout(name: &str) -> Result<&'static Layout, SelectError> {
-    LAYOUTS.iter().find(|layout| layout.name == name).ok_or_else(|| SelectError::UnknownLayout {
-        name: name.to_owned(),
-        known: LAYOUTS.iter().map(|layout| layout.name).collect::<Vec<_>>().join(", "),
-    })
-}
-
 impl Layout {
+    /// The layout of this name.
+    pub fn find(name: &str) -> Result<&'static Self, UnknownName> {
+        names::find("layout", LAYOUTS, |layout| layout.name, name)
+    }
+
     /// Whether layers go with their skip connections, beyond what removing units can do.
     pub fn drops_layers(&self) -> bool {
         self.levels.0 != self.levels.1 || self.down.len() < 2

@@ -1,0 +1,16 @@
+//! What is solution: units with losses inside one another, budgets, objectives, and rules on what is removed or kept.
+
+mod budget;
+mod objective;
+mod rules;
+mod selection_problem;
+mod toggle_effect;
+mod tree;
+
+pub use budget::Budget;
+pub use objective::{OBJECTIVES, Objective, ObjectiveInfo};
+pub use rules::Rules;
+pub(super) use rules::{Contradiction, matches};
+pub use selection_problem::SelectionProblem;
+pub(super) use toggle_effect::ToggleEffect;
+pub use tree::Tree;
