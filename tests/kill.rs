@@ -1,43 +1,118 @@
-//! A run that is killed at any moment and started again ends with the same bytes as one that was left alone.
+//! A run that is killed and started again ends with the same bytes as one that was left alone. Each kill waits for an
+//! event of the run, so that it hits a known stage at work.
 
 mod common;
 
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::os::unix::process::ExitStatusExt;
+use std::process::Stdio;
 
 use common::{Sandbox, expect_code};
-use rand_chacha::ChaCha8Rng;
-use rand_core::{Rng, SeedableRng};
+use serde_json::Value;
 
 const PIPELINE: &str = include_str!("pipelines/small.yaml");
-/// Spread over all stages: the last falls where the undisturbed run would have ended.
-const KILLS: u32 = 16;
+
+/// When a run is killed.
+#[derive(Clone, Copy, Debug)]
+enum Moment {
+    /// The stage has begun.
+    Started,
+    /// The first progress of an attempt in this unit, after the beginning and before the end. With the flag, the next
+    /// attempt finds a checkpoint. (`distill` writes one every ten seconds only.)
+    Progress(&'static str, bool),
+    /// The stage says something that begins so.
+    Note(&'static str),
+}
+use Moment::{Note, Progress, Started};
+
+/// In the order of the stages. Stages that take milliseconds are left out: such a kill could hit the next stage.
+const MOMENTS: [(&str, Moment); 13] = [
+    ("points", Started),
+    ("points", Progress("trajectories", true)),
+    ("points", Progress("trajectories", true)),
+    ("scores", Started),
+    ("scores", Progress("points", true)),
+    ("scores", Progress("points", true)),
+    ("scores", Note("measuring additivity")),
+    ("retrained", Started),
+    ("retrained", Progress("steps", false)),
+    ("retrained", Note("loss")),
+    ("result", Started),
+    ("result", Progress("pictures", false)),
+    ("result", Progress("points", false)),
+];
+
+impl Moment {
+    /// Whether an event of a run is this moment in `stage`.
+    fn is(self, stage: &str, event: &Value) -> bool {
+        let is_type = |name: &str| event["type"] == name;
+        let text = |field: &str| event[field].as_str().unwrap_or_default();
+        event["stage"] == stage
+            && match self {
+                Started => is_type("stage-started"),
+                Progress(unit, _) => {
+                    is_type("stage-progress")
+                        && text("unit") == unit
+                        && event["done"].as_u64() > Some(0)
+                        && event["done"].as_u64() < event["total"].as_u64()
+                }
+                Note(start) => is_type("stage-note") && text("text").starts_with(start),
+            }
+    }
+}
+
+/// Starts the run and kills it at a moment; gives whether the stage resumed from a checkpoint.
+fn kill_at(sandbox: &Sandbox, file: &str, stage: &str, moment: Moment) -> bool {
+    let mut command = sandbox.command(&["run", file, "--json"]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("the program starts");
+    let mut resumed = false;
+    let lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+    let events = lines.map(|line| -> Value {
+        serde_json::from_str(&line.expect("the program writes text")).expect("each line is JSON")
+    });
+    let met = events.map(|line| line["event"].clone()).any(|event| {
+        if Started.is(stage, &event) {
+            resumed = event["resumed"] == true;
+        }
+        moment.is(stage, &event)
+    });
+    child.kill().expect("SIGKILL is allowed");
+    let status = child.wait().expect("a child to wait for");
+    assert!(met, "the run ended ({status}) without {moment:?} of {stage}");
+    assert_eq!(status.signal(), Some(libc::SIGKILL), "{moment:?} of {stage}");
+    assert_eq!(running(sandbox), [stage], "{moment:?}");
+    resumed
+}
+
+/// The stages that were at work when the record of the run was last written.
+fn running(sandbox: &Sandbox) -> Vec<String> {
+    let text = fs::read(sandbox.path("runs/small/run.json")).expect("a record");
+    let record: Value = serde_json::from_slice(&text).expect("the record is whole");
+    let stages = record["stages"].as_array().expect("stages").iter();
+    let running = stages.filter(|stage| stage["state"] == "running");
+    running.map(|stage| stage["id"].as_str().expect("an id").to_owned()).collect()
+}
 
 #[test]
-fn a_killed_run_goes_on_to_the_same_bytes() {
+fn a_killed_run_resumes_and_ends_with_the_same_bytes() {
     let calm = Sandbox::new();
     let file = calm.write("small.yaml", PIPELINE);
-    let began = Instant::now();
     expect_code(&calm.run(&["run", &file.to_string_lossy()]), 0);
-    let whole = began.elapsed();
-    let expected = calm.digests("small");
 
-    // The moments differ on every machine whatever the seed, because its speed does; the seed keeps their spread.
-    let mut random = ChaCha8Rng::seed_from_u64(7);
     let stormy = Sandbox::new();
     let file = stormy.write("small.yaml", PIPELINE);
     let file = file.to_string_lossy();
-    let mut killed = 0;
-    for _ in 0..KILLS {
-        let mut child = stormy.start(&["run", &file]);
-        // Each attempt gets up to a fifth of the whole, so that progress and kills both happen.
-        let share = f64::from(random.next_u32()) / f64::from(u32::MAX);
-        sleep(Duration::from_secs_f64(whole.as_secs_f64() * 0.2 * share));
-        killed += u32::from(child.try_wait().expect("a child to look at").is_none());
-        child.kill().expect("SIGKILL is allowed");
-        child.wait().expect("a child to wait for");
+    let mut before = None;
+    for (stage, moment) in MOMENTS {
+        let resumed = kill_at(&stormy, &file, stage, moment);
+        if let Some((last, Progress(_, true))) = before
+            && last == stage
+        {
+            assert!(resumed, "{moment:?} of {stage}: the attempt began at the start of the stage");
+        }
+        before = Some((stage, moment));
     }
     expect_code(&stormy.run(&["run", &file]), 0);
-    assert_eq!(stormy.digests("small"), expected, "after {killed} kills");
-    assert!(killed >= KILLS / 2, "only {killed} of {KILLS} kills found the run alive");
+    assert_eq!(stormy.digests("small"), calm.digests("small"));
 }

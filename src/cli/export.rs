@@ -9,7 +9,7 @@ use super::output::{print, print_json};
 use crate::backend::Dtype;
 use crate::base::units;
 use crate::model::ModelDirectory;
-use crate::prune::{Container, Export, Format, Order, remap_beside};
+use crate::prune::{Container, Export, ExportRequest, Format, remap_beside};
 
 /// Write a model for diffusers, ComfyUI or stable-diffusion.cpp, and check what was written
 #[derive(Args)]
@@ -53,13 +53,13 @@ impl ExportCommand {
         if let Some(path) = [Some(path.clone()), beside].into_iter().flatten().find(|path| path.exists()) {
             return Err(CliError::Exists { path });
         }
-        let order = Order {
+        let request = ExportRequest {
             model: &model,
             format,
             dtype: self.dtype.map(Into::into),
             allow_unrecognised: self.allow_unrecognised,
         };
-        let export = order.write(&path)?;
+        let export = request.write(&path)?;
         if self.json { print_json(&export) } else { print(&shown(&export)) }
     }
 }

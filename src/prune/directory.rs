@@ -6,8 +6,9 @@ use std::path::Path;
 use safetensors::Dtype;
 use serde_json::{Map, Value, json};
 
-use super::{Container, ExportError};
-use crate::base::files;
+use super::container::Container;
+use super::write_error::WriteError;
+use crate::base::{FileError, files};
 use crate::model::files::original::Draft;
 use crate::model::files::weights::{self, Weights, WeightsError};
 use crate::model::unet::{Assembly, CLASS, Origin};
@@ -25,7 +26,7 @@ pub(super) fn tensors<'a>(
     weights: &'a Weights,
     assembly: &Assembly,
     dtype: Option<Dtype>,
-) -> Result<Vec<(String, Draft<'a>)>, ExportError> {
+) -> Result<Vec<(String, Draft<'a>)>, WriteError> {
     let tensors = assembly.tensors();
     let kept = tensors.iter().filter_map(|(entry, origin)| match origin {
         Origin::Kept(name) => Some(TensorEntry { name: name.clone(), shape: entry.shape.clone() }),
@@ -54,20 +55,50 @@ pub(super) fn write(
     container: Container,
     dtype: Option<Dtype>,
     output: &Path,
-) -> Result<(), ExportError> {
+) -> Result<(), WriteError> {
     let source = model.folder(Part::UNet)?;
     let target = match source.strip_prefix(model.path()) {
         Ok(inside) => output.join(inside),
         Err(_) => output.to_owned(),
     };
-    std::fs::create_dir_all(&target).map_err(ExportError::file(&target))?;
+    std::fs::create_dir_all(&target).map_err(FileError::at(&target))?;
     let weights = model.unet_weights()?;
     let file = target.join(WEIGHTS);
-    weights::write(&file, tensors(&weights, assembly, dtype)?).map_err(ExportError::file(&file))?;
+    weights::write(&file, tensors(&weights, assembly, dtype)?).map_err(FileError::at(&file))?;
     let (library, class) = match container {
         Container::Code => (MODULE, PRUNED_CLASS),
         _ => ("diffusers", CLASS),
     };
+    write_config(&source, assembly, container, class, &target)?;
+    if container == Container::Code {
+        let loader = target.join(format!("{MODULE}.py"));
+        files::write_atomic(&loader, LOADER.as_bytes()).map_err(FileError::at(&loader))?;
+    }
+    if target != output {
+        let index = model.path().join(INDEX);
+        if index.exists() {
+            edit(&index, &output.join(INDEX), |keys| {
+                keys.insert("unet".into(), json!([library, class]));
+            })?;
+        }
+        link_other_parts(model.path(), output).map_err(FileError::at(model.path()))?;
+        for part in [Part::Vae, Part::TextEncoder, Part::TextEncoder2] {
+            if let Some(dtype) = dtype.filter(|_| model.has(part)) {
+                convert(&model.folder(part)?, dtype, &output.join(part.folder()))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Writes the U-Net's configuration, with the shape of `assembly` in place of the source's.
+fn write_config(
+    source: &Path,
+    assembly: &Assembly,
+    container: Container,
+    class: &str,
+    target: &Path,
+) -> Result<(), WriteError> {
     edit(&source.join("config.json"), &target.join("config.json"), |keys| {
         let shape = assembly.config().to_json();
         for key in ["reverse_transformer_layers_per_block", "auto_map", "removed_units"] {
@@ -80,26 +111,7 @@ pub(super) fn write(
         if container == Container::Code {
             keys.insert("auto_map".into(), json!({ "AutoModel": format!("{MODULE}.{PRUNED_CLASS}") }));
         }
-    })?;
-    if container == Container::Code {
-        let loader = target.join(format!("{MODULE}.py"));
-        files::write_atomic(&loader, LOADER.as_bytes()).map_err(ExportError::file(&loader))?;
-    }
-    if target != output {
-        let index = model.path().join(INDEX);
-        if index.exists() {
-            edit(&index, &output.join(INDEX), |keys| {
-                keys.insert("unet".into(), json!([library, class]));
-            })?;
-        }
-        link_other_parts(model.path(), output).map_err(ExportError::file(model.path()))?;
-        for part in [Part::Vae, Part::TextEncoder, Part::TextEncoder2] {
-            if let Some(dtype) = dtype.filter(|_| model.has(part)) {
-                convert(&model.folder(part)?, dtype, &output.join(part.folder()))?;
-            }
-        }
-    }
-    Ok(())
+    })
 }
 
 /// Links every part but the U-Net, and the licence. Checkpoints that lie beside the parts, as in many
@@ -121,19 +133,21 @@ fn link_other_parts(from: &Path, to: &Path) -> io::Result<()> {
 }
 
 /// Puts the weights of the part in the folder `from` into the folder `to`, where they are linked, in another type.
-fn convert(from: &Path, dtype: Dtype, to: &Path) -> Result<(), ExportError> {
+fn convert(from: &Path, dtype: Dtype, to: &Path) -> Result<(), WriteError> {
     let weights = Weights::open(from)?;
-    weights::remove_from(to).map_err(ExportError::file(to))?;
+    weights::remove_from(to).map_err(FileError::at(to))?;
     let stem = if to.ends_with(Part::Vae.folder()) { "diffusion_pytorch_model" } else { "model" };
     let path = to.join(format!("{stem}.safetensors"));
     let draft = |name| Ok((name, Draft::of(weights.view(name)?).in_dtype(dtype)));
     let tensors = weights.names().map(draft).collect::<Result<Vec<_>, WeightsError>>()?;
-    weights::write(&path, tensors).map_err(ExportError::file(&path))
+    weights::write(&path, tensors).map_err(FileError::at(&path))?;
+    Ok(())
 }
 
 /// Reads JSON, changes it, and writes it elsewhere.
-fn edit(from: &Path, to: &Path, change: impl FnOnce(&mut Map<String, Value>)) -> Result<(), ExportError> {
-    let mut keys: Map<String, Value> = files::read_json(from).map_err(ExportError::file(from))?;
+fn edit(from: &Path, to: &Path, change: impl FnOnce(&mut Map<String, Value>)) -> Result<(), WriteError> {
+    let mut keys: Map<String, Value> = files::read_json(from).map_err(FileError::at(from))?;
     change(&mut keys);
-    files::write_json(to, &keys).map_err(ExportError::file(to))
+    files::write_json(to, &keys).map_err(FileError::at(to))?;
+    Ok(())
 }

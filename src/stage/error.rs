@@ -12,7 +12,7 @@ use crate::model::ModelError;
 use crate::model::files::hub::HubError;
 use crate::model::files::weights::WeightsError;
 use crate::profile::ProfileError;
-use crate::prune::ExportError;
+use crate::prune::{ApplyError, ExportError, WriteError};
 use crate::sample::SampleError;
 use crate::score::ScoreError;
 use crate::select::SelectError;
@@ -100,15 +100,33 @@ impl From<HubError> for StageError {
     }
 }
 
+impl From<WriteError> for StageError {
+    fn from(error: WriteError) -> Self {
+        match error {
+            WriteError::Model(ModelError::Tensor(error)) => Self::Tensor(error),
+            other => Self::input(other),
+        }
+    }
+}
+
+impl From<ApplyError> for StageError {
+    fn from(error: ApplyError) -> Self {
+        match error {
+            ApplyError::Layout(error) => error.into(),
+            ApplyError::Write(error) => error.into(),
+            units @ ApplyError::Units(_) => Self::input(units),
+        }
+    }
+}
+
 impl From<ExportError> for StageError {
     fn from(error: ExportError) -> Self {
         match error {
-            ExportError::Compute(error) | ExportError::Model(ModelError::Tensor(error)) => {
-                Self::Tensor(error)
-            }
+            ExportError::Compute(error) => Self::Tensor(error),
+            ExportError::Write(error) => error.into(),
             ExportError::SelfCheck { .. } => Self::work(error),
-            ExportError::Unrecognised { .. } | ExportError::Layout(_) => Self::pipeline(error),
-            _ => Self::input(error),
+            ExportError::Unrecognised { .. } => Self::pipeline(error),
+            ExportError::NoTarget { .. } => Self::input(error),
         }
     }
 }

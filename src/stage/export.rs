@@ -7,7 +7,7 @@ use super::model::Model;
 use super::{BadValue, Context, Input, Stage, StageError, StageInfo};
 use crate::backend::Dtype;
 use crate::base::{ArtefactKind, Manifest, StageId};
-use crate::prune::{Container, Format, Order};
+use crate::prune::{Container, ExportRequest, Format};
 
 /// `with:` of `use: export`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -64,13 +64,13 @@ impl Stage for Export {
             Container::SingleFile => "model.safetensors",
             _ => "model",
         };
-        let order = Order {
+        let request = ExportRequest {
             model: &model,
             format,
             dtype: self.dtype.map(Into::into),
             allow_unrecognised: self.allow_unrecognised,
         };
-        let mut export = order.write(&context.output.join(name))?;
+        let mut export = request.write(&context.output.join(name))?;
         // Where the artefact lies while it is made is nobody's business.
         export.path = name.into();
         export.remap = export.remap.and_then(|path| Some(path.strip_prefix(context.output).ok()?.to_owned()));

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Models of the real, full shapes with random weights in f32: what diffusers and transformers compute, and what we do.
+# Compares models of the real shapes with diffusers and transformers, with random weights in f32.
 #
-#   tests/parity/full.sh [CASE...]     all cases unless given; tests/parity/make.py says what a case can be
+#   tests/parity/full.sh [CASE...]     all cases unless given; tests/parity/make.py lists them
 #
-# PYTHON is one with tests/diffusers/requirements.txt (target/venv/bin/python unless set). One model is there at a time, at
-# most 11 GB on disk and 12 GB in memory. Prints the relative error of each output and fails above 1e-3.
+# PYTHON names a Python with tests/diffusers/requirements.txt (target/venv/bin/python unless set). Models are made one at a
+# time, at most 11 GB on disk and 12 GB in memory. Prints the relative error of each output and fails above 1e-3.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 python=${PYTHON:-target/venv/bin/python}

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Scores full-size U-Nets with random weights, f16 on disk, 32x32 latents, two points: how long, and in how much memory.
+# Measures time and memory of scoring full-size U-Nets: random weights, f16 on disk, 32x32 latents, two points.
 #
 #   tests/parity/score.sh [CONFIG...]     names from tests/golden/configs; sd-v1-5 and sdxl-base unless given
 #
-# PYTHON is one with tests/diffusers/requirements.txt (target/venv/bin/python unless set); it makes the models, 7 GB under
-# target/parity, on first use. Settings of the environment hold, such as LAPTOP_DIFF_MEMORY=3GB.
+# PYTHON names a Python with tests/diffusers/requirements.txt (target/venv/bin/python unless set); it makes the models, 7 GB under
+# target/parity, on first use. Settings in the environment apply, such as LAPTOP_DIFF_MEMORY=3GB.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 python=${PYTHON:-target/venv/bin/python}
@@ -26,6 +26,6 @@ YAML
     run=(target/release/laptop-diff run "$folder/score.yaml" --device cpu)
     "${run[@]}" --until teacher
     "${run[@]}" --until points
-    # A process of its own, so that its peak is the system's number for it.
+    # In a process of its own, so that the peak memory that the system reports belongs to scoring alone.
     /usr/bin/time -f "$config: %e s, at most %M kB of memory" "${run[@]}" --force scores
 done

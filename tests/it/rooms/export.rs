@@ -12,7 +12,7 @@ use laptop_diff::base::UnitId;
 use laptop_diff::model::network::UnitKind;
 use laptop_diff::model::unet::{Mid, Origin};
 use laptop_diff::model::{Checkpoint, ModelDirectory, Prediction, UNetConfig};
-use laptop_diff::prune::{ExportError, FORMATS, Format, Order, Remap, apply};
+use laptop_diff::prune::{ExportError, ExportRequest, FORMATS, Format, Remap, apply};
 use laptop_diff::select::Layout;
 use laptop_diff::select::{ENCODERS, encoder};
 use rand::seq::IndexedRandom;
@@ -191,8 +191,8 @@ fn exports_predict_the_same_and_single_files_tell_what_they_are() -> miette::Res
             let expected = predict(&model.unet(DType::F32, &Device::Cpu)?, seed);
             for format in FORMATS {
                 let path = folder.path().join(format!("{}-{seed}", format.name));
-                let order = Order { model: &model, format, dtype: None, allow_unrecognised: true };
-                let export = order.write(&path)?;
+                let request = ExportRequest { model: &model, format, dtype: None, allow_unrecognised: true };
+                let export = request.write(&path)?;
                 assert!(export.relative_error < 1e-6, "{name} {}: {}", format.name, export.relative_error);
                 assert_eq!(
                     export.padded.is_empty(),
@@ -212,8 +212,9 @@ fn exports_predict_the_same_and_single_files_tell_what_they_are() -> miette::Res
         }
         let model = ModelDirectory::open(&at)?;
         let half = Format::find("comfyui").expect("it is there");
-        let order = Order { model: &model, format: half, dtype: Some(DType::F16), allow_unrecognised: true };
-        let export = order.write(&folder.path().join("half.safetensors"))?;
+        let request =
+            ExportRequest { model: &model, format: half, dtype: Some(DType::F16), allow_unrecognised: true };
+        let export = request.write(&folder.path().join("half.safetensors"))?;
         assert!(export.relative_error > 1e-6 && export.relative_error < 1e-2, "{}", export.relative_error);
         // What overflows in half precision is refused, and nothing is left of it.
         let mut weights = small_unets::weights(&model.unet_config()?, 1).expect("weights");
@@ -226,10 +227,11 @@ fn exports_predict_the_same_and_single_files_tell_what_they_are() -> miette::Res
             .expect("written");
         let large = ModelDirectory::open(&large_at)?;
         let overflow = folder.path().join("overflow.safetensors");
-        let refused =
-            Order { model: &large, ..order }.write(&overflow).expect_err("1e6 is too large for f16");
+        let refused = ExportRequest { model: &large, ..request }
+            .write(&overflow)
+            .expect_err("1e6 is too large for f16");
         assert!(refused.to_string().contains("not finite") && !overflow.exists(), "{refused}");
-        let strange = Order { allow_unrecognised: false, ..order }.write(&folder.path().join("no"));
+        let strange = ExportRequest { allow_unrecognised: false, ..request }.write(&folder.path().join("no"));
         assert!(matches!(strange, Err(ExportError::Unrecognised { .. })));
         assert!(!folder.path().join("no").exists());
     }
@@ -317,7 +319,7 @@ fn diffusers_loads_every_export_and_predicts_the_same() -> miette::Result<()> {
             save_prediction(&unet, &points(&size, 2, seed).expect("points"), &file).expect("written");
             for (format, command) in [("diffusers", "stock"), ("diffusers-code", "run")] {
                 let path = at(format);
-                Order {
+                ExportRequest {
                     model: &model,
                     format: Format::find(format)?,
                     dtype: None,
@@ -327,8 +329,13 @@ fn diffusers_loads_every_export_and_predicts_the_same() -> miette::Result<()> {
                 diffusers.run(&[&command, &path, &file]);
             }
             let path = at("checkpoint").with_extension("safetensors");
-            Order { model: &model, format: Format::find("comfyui")?, dtype: None, allow_unrecognised: true }
-                .write(&path)?;
+            ExportRequest {
+                model: &model,
+                format: Format::find("comfyui")?,
+                dtype: None,
+                allow_unrecognised: true,
+            }
+            .write(&path)?;
             if seed == 0 {
                 // diffusers' own reader of single files knows the whole shapes alone.
                 diffusers.run(&[&"single", &path, &teacher_at, &file]);

@@ -13,7 +13,7 @@ use laptop_diff::data::Calibration;
 use laptop_diff::model::ModelDirectory;
 use laptop_diff::model::network::UnitKind;
 use laptop_diff::model::unet::UNet;
-use laptop_diff::prune::{ExportError, apply};
+use laptop_diff::prune::{ApplyError, apply};
 use rand::seq::IndexedRandom;
 
 fn open(folder: &Path) -> miette::Result<(ModelDirectory, UNet)> {
@@ -102,7 +102,7 @@ fn other_parts_come_along_and_single_file_checkpoints_do_not() -> miette::Result
     apply(&model, &selection(student.config(), more), &twice_at)?;
     assert_eq!(open(&twice_at)?.1.config().removed_units.len(), 2);
     let wrong = selection(student.config(), BTreeSet::from(["down_blocks.9.resnets.0".into()]));
-    assert!(matches!(apply(&model, &wrong, &folder.path().join("wrong")), Err(ExportError::Units(_))));
+    assert!(matches!(apply(&model, &wrong, &folder.path().join("wrong")), Err(ApplyError::Units(_))));
     Ok(())
 }
 

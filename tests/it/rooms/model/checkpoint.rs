@@ -8,7 +8,7 @@ use std::path::Path;
 
 use candle_core::{DType, Device};
 use laptop_diff::model::{Checkpoint, ModelDirectory, ModelError, Part};
-use laptop_diff::prune::{Format, Order};
+use laptop_diff::prune::{ExportRequest, Format};
 use proptest::prelude::*;
 use proptest::sample::Index;
 use safetensors::SafeTensors;
@@ -41,8 +41,9 @@ impl Header {
         let model = ModelDirectory::open(&model).expect("it was written above");
         let format = Format::find("comfyui").expect("it is there");
         let path = sandbox.path().join("model.safetensors");
-        let order = Order { model: &model, format, dtype: Some(DType::F16), allow_unrecognised: true };
-        order.write(&path).expect("a model that can be written");
+        let request =
+            ExportRequest { model: &model, format, dtype: Some(DType::F16), allow_unrecognised: true };
+        request.write(&path).expect("a model that can be written");
         let bytes = fs::read(&path).expect("it was written above");
         let tensors = SafeTensors::deserialize(&bytes).expect("a whole file").tensors();
         let tensor = |(name, view): (String, safetensors::tensor::TensorView<'_>)| {

@@ -6,8 +6,7 @@ use std::path::Path;
 
 use safetensors::{Dtype, View};
 
-use super::{ExportError, directory};
-use crate::base::files;
+use crate::base::{FileError, files};
 use crate::model::checkpoint::{TextPlace, UNET, V_PREDICTION, VAE, text_places};
 use crate::model::clip::TextConfig;
 use crate::model::clip::text_names;
@@ -16,6 +15,8 @@ use crate::model::files::weights::{self, Weights, WeightsError};
 use crate::model::unet::Assembly;
 use crate::model::vae::vae_names;
 use crate::model::{ModelDirectory, Part};
+use crate::prune::directory;
+use crate::prune::write_error::WriteError;
 
 /// Writes the file and says which parts came along.
 pub(super) fn write(
@@ -23,7 +24,7 @@ pub(super) fn write(
     assembly: &Assembly,
     dtype: Option<Dtype>,
     path: &Path,
-) -> Result<Vec<Part>, ExportError> {
+) -> Result<Vec<Part>, WriteError> {
     let unet = model.unet_weights()?;
     let mut parts = Vec::new();
     for place in text_places(assembly.config()).iter().filter(|place| model.has(place.part)) {
@@ -47,7 +48,7 @@ pub(super) fn write(
     if assembly.config().text_time.is_some() && predicts_velocity(model) {
         tensors.push((V_PREDICTION.to_owned(), Draft::zeros(Dtype::F32, Vec::new())));
     }
-    weights::write(path, tensors).map_err(ExportError::file(path))?;
+    weights::write(path, tensors).map_err(FileError::at(path))?;
     Ok(parts.iter().map(|(part, ..)| *part).collect())
 }
 
@@ -59,10 +60,10 @@ struct Named {
     unread_layer: Option<usize>,
 }
 
-fn text(model: &ModelDirectory, place: &TextPlace) -> Result<Named, ExportError> {
+fn text(model: &ModelDirectory, place: &TextPlace) -> Result<Named, WriteError> {
     let folder = model.folder(place.part)?;
     let path = folder.join("config.json");
-    let config: TextConfig = files::read_json(&path).map_err(ExportError::file(&path))?;
+    let config: TextConfig = files::read_json(&path).map_err(FileError::at(&path))?;
     let weights = Weights::open(&folder)?;
     let prefix = !weights.contains("embeddings.token_embedding.weight");
     let layer = |index: usize| format!("encoder.layers.{index}.layer_norm1.weight");
@@ -79,7 +80,7 @@ fn text(model: &ModelDirectory, place: &TextPlace) -> Result<Named, ExportError>
     Ok(Named { weights, pairs, unread_layer })
 }
 
-fn vae(model: &ModelDirectory) -> Result<Named, ExportError> {
+fn vae(model: &ModelDirectory) -> Result<Named, WriteError> {
     let config = model.vae_config()?;
     let weights = Weights::open(&model.folder(Part::Vae)?)?;
     let older = weights.contains("decoder.mid_block.attentions.0.query.weight");

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use crate::base::UnitId;
 use crate::base::names::{self, UnknownName};
 use crate::model::unet::{Assembly, KeptDepths, Level, Mid, UNetConfig};
+use crate::prune::container::Container;
 use crate::select::{ENCODERS, KnownDepths, SDCPP, encoder};
 
 /// A program to export for.
@@ -20,17 +21,6 @@ pub struct Format {
     targets: fn(&UNetConfig) -> Vec<UNetConfig>,
     /// Why the program would not know such a U-Net, whatever was removed from it.
     unrecognised: fn(&UNetConfig) -> Option<String>,
-}
-
-/// What a format writes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Container {
-    /// A diffusers directory for the stock classes.
-    Directory,
-    /// A diffusers directory that brings the class of its U-Net along.
-    Code,
-    /// One file in the original layout.
-    SingleFile,
 }
 
 /// Every format there is.

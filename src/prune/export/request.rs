@@ -8,18 +8,22 @@ use candle_core::{DType, Device};
 use safetensors::Dtype;
 use serde::{Deserialize, Serialize};
 
-use super::remap::{self, Remap};
-use super::{Container, ExportError, Format, check, directory, single_file};
-use crate::base::{UnitId, files};
+use super::error::ExportError;
+use super::format::Format;
+use super::{check, single_file};
+use crate::base::{FileError, UnitId, files};
 use crate::model::unet::{self, Assembly};
 use crate::model::{Checkpoint, ModelDirectory, Part, UNet, UNetConfig, Weights};
+use crate::prune::container::Container;
+use crate::prune::directory;
+use crate::prune::remap::{self, Remap};
 
 /// What an artefact's folder has beside what was written.
 const FILE: &str = "export.json";
 
 /// What is to be written.
 #[derive(Clone, Copy)]
-pub struct Order<'a> {
+pub struct ExportRequest<'a> {
     /// The model.
     pub model: &'a ModelDirectory,
     /// For which program.
@@ -65,7 +69,7 @@ impl Export {
     }
 }
 
-impl Order<'_> {
+impl ExportRequest<'_> {
     /// Writes to `path` (a folder, or a file for a single-file format), reads it back and compares predictions.
     /// Nothing may be at `path` before, and nothing is left there after an error.
     pub fn write(&self, path: &Path) -> Result<Export, ExportError> {
@@ -161,13 +165,13 @@ impl Order<'_> {
         let whole = UNetConfig { removed_units: BTreeSet::new(), ..self.model.unet_config()? };
         let single = self.format.container == Container::SingleFile;
         let folder = self.model.path();
-        let earlier = Remap::of_model(folder).map_err(ExportError::file(folder))?;
+        let earlier = Remap::of_model(folder).map_err(FileError::at(folder))?;
         let table = Remap::new(&whole, assembly, single).after(earlier.unwrap_or_default());
         if !table.renames() {
             return Ok(None);
         }
         let path = if single { remap_beside(path) } else { path.join(remap::FILE) };
-        table.save(&path).map_err(ExportError::file(&path))?;
+        table.save(&path).map_err(FileError::at(&path))?;
         Ok(Some(path))
     }
 }

@@ -2,7 +2,7 @@
 
 use candle_core::{Device, Tensor};
 
-use super::ExportError;
+use super::error::ExportError;
 use crate::model::unet::{Probe, UNet};
 
 /// Side of the latents, in pixels of the innermost level: enough for every layer to mix neighbours.

@@ -1,0 +1,77 @@
+//! Why a model cannot be exported.
+
+use std::path::PathBuf;
+
+use miette::Diagnostic;
+
+use crate::base::FileError;
+use crate::model::ModelError;
+use crate::model::files::weights::WeightsError;
+use crate::prune::write_error::WriteError;
+
+/// A model that cannot be exported.
+#[derive(Debug, thiserror::Error, Diagnostic)]
+pub enum ExportError {
+    /// The target program does not support this U-Net.
+    #[error("{reason}")]
+    #[diagnostic(
+        code(export::unrecognised),
+        help(
+            "to write the file even so, add `--allow-unrecognised`, or `allow-unrecognised: true` in a pipeline"
+        )
+    )]
+    Unrecognised {
+        /// What the program does not support.
+        reason: String,
+    },
+    /// No U-Net that the program builds contains the pruned one.
+    #[error("no U-Net that `{format}` can load contains this one")]
+    #[diagnostic(
+        code(export::no_target),
+        help("export it as `diffusers-code`, which can hold any pruned U-Net")
+    )]
+    NoTarget {
+        /// The format.
+        format: &'static str,
+    },
+    /// The written model does not compute the same as its source.
+    #[error("predictions of {} differ from those of the model it was made from: relative error {error:.1e}, expected at most {allowed:.0e}", path.display())]
+    #[diagnostic(
+        code(export::self_check),
+        help("this is a bug in laptop-diff; please report it with the model's config.json")
+    )]
+    SelfCheck {
+        /// What was written, and removed again.
+        path: PathBuf,
+        /// Relative L2 distance of the predictions.
+        error: f64,
+        /// The largest distance that rounding explains.
+        allowed: f64,
+    },
+    /// The prediction could not be computed.
+    #[error("cannot run the written model: {0}")]
+    #[diagnostic(code(export::compute))]
+    Compute(#[from] candle_core::Error),
+    /// The model cannot be read or written.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Write(#[from] WriteError),
+}
+
+impl From<ModelError> for ExportError {
+    fn from(error: ModelError) -> Self {
+        Self::Write(error.into())
+    }
+}
+
+impl From<WeightsError> for ExportError {
+    fn from(error: WeightsError) -> Self {
+        Self::Write(error.into())
+    }
+}
+
+impl From<FileError> for ExportError {
+    fn from(error: FileError) -> Self {
+        Self::Write(error.into())
+    }
+}

@@ -1,0 +1,80 @@
+//! The text of a report: headings, tables and captions without the plots.
+
+use std::fs;
+
+use super::{check, run, sandbox};
+
+#[test]
+fn a_report_reads_well() {
+    let sandbox = sandbox("", "");
+    let ran = run(&sandbox, &["run", "small.yaml"]);
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    let page = fs::read_to_string(sandbox.path("runs/small/report.html")).expect("a report");
+    insta::with_settings!({ filters => vec![
+        // Measured numbers differ between processors in their last digits, and memory and sizes between machines.
+        (r"\d+\.\d{3,}(e-?\d+)?|\b\d(\.\d+)?e-?\d+", "[number]"),
+        (r"× \d+\.\d+", "× [number]"),
+        (r"\d+ % of the largest", "[number] % of the largest"),
+        (r"kernels \| \d+", "kernels | [version]"),
+        (r"\b\d+(\.\d+)? (B|kB|MB|GB)\b", "[bytes]"),
+    ]}, { check("report", &text_of(&page)) });
+}
+
+/// The text of a page, a line for each block and row. A picture gives its label.
+fn text_of(page: &str) -> String {
+    let mut text = String::new();
+    let mut rest = page;
+    // The element whose content is left out.
+    let mut within = "";
+    while let Some(open) = rest.find('<') {
+        if within.is_empty() {
+            text += &rest[..open];
+        }
+        let end = rest[open..].find('>').map_or(rest.len(), |end| open + end + 1);
+        let tag = &rest[open..end];
+        rest = &rest[end..];
+        let name = tag
+            .trim_start_matches(['<', '/'])
+            .split(|c: char| !c.is_alphanumeric())
+            .next()
+            .unwrap_or_default();
+        match name {
+            _ if !within.is_empty() => {
+                if tag.starts_with("</") && name == within {
+                    within = "";
+                }
+            }
+            "style" => within = "style",
+            "svg" => {
+                text += &format!("[plot: {}]\n", label(tag, "aria-label"));
+                within = "svg";
+            }
+            "img" => text += &format!("[picture: {}]", label(tag, "alt")),
+            "b" | "span" => text.push(' '),
+            "td" | "th" if tag.starts_with("</") => text += " | ",
+            "h1" | "h2" if !tag.starts_with("</") => text += "\n\n# ",
+            "h3" if !tag.starts_with("</") => text += "\n## ",
+            "tr" if tag.starts_with("</") => {}
+            "h1" | "h2" | "h3" | "p" | "tr" | "br" | "li" | "caption" | "table" | "div" | "summary"
+            | "figure" | "pre" | "title" => text.push('\n'),
+            _ => {}
+        }
+    }
+    let text = [("&lt;", "<"), ("&gt;", ">"), ("&quot;", "\""), ("&#39;", "'"), ("&amp;", "&")]
+        .iter()
+        .fold(text, |text, (from, to)| text.replace(from, to));
+    let lines: Vec<_> = text.lines().map(str::trim_end).collect();
+    lines
+        .join("\n")
+        .split("\n\n")
+        .map(|part| part.trim_matches('\n'))
+        .filter(|part| !part.is_empty())
+        .collect::<Vec<_>>()
+        .join("\n\n")
+}
+
+/// The value of an attribute of a tag.
+fn label<'a>(tag: &'a str, attribute: &str) -> &'a str {
+    let start = format!("{attribute}=\"");
+    tag.split(&start).nth(1).and_then(|rest| rest.split('"').next()).unwrap_or_default()
+}
