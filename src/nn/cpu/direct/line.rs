@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 
-use super::LANES;
+/// Lanes of the widest vector.
+pub(super) const LANES: usize = 16;
 
 /// Rows of pictures in one line: some rows of one picture, or all rows of several.
 #[derive(Clone)]

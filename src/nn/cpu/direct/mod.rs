@@ -13,8 +13,8 @@ use rayon::prelude::*;
 
 use super::gemm::TASKS;
 use super::{filled, scratch};
-use line::Line;
-use tile::{Correlation, Run, Tile};
+use line::{LANES, Line};
+use tile::{CHANNELS, Correlation, Run, Tile};
 
 /// A 3x3 convolution with stride 1 and padding 1.
 #[derive(Clone, Copy, Debug)]
@@ -26,10 +26,6 @@ pub(super) struct Direct {
     pub(super) width: usize,
 }
 
-/// Output channels of a tile, or of half a tile where there are registers for two.
-const CHANNELS: usize = 4;
-/// Lanes of the widest vector.
-const LANES: usize = 16;
 /// Pixels of one task, by joining small pictures.
 const TASK_PIXELS: usize = 128;
 

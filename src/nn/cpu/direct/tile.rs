@@ -2,8 +2,10 @@
 
 use pulp::{Simd, WithSimd};
 
-use super::CHANNELS;
 use super::line::Line;
+
+/// Output channels of a tile, or of half a tile where there are registers for two.
+pub(super) const CHANNELS: usize = 4;
 
 /// Vectors side by side in one tile of outputs.
 const VECTORS: usize = 3;
