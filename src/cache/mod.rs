@@ -13,17 +13,20 @@
 //! An entry is written last, when its artefact is whole and on the disk: a crash at any moment leaves
 //! either no entry, or a good one.
 
+mod begin;
 mod entry;
 mod error;
 mod memo;
+mod obtain;
 mod pending;
 mod store;
 mod tree;
 
 pub use entry::{Damage, Entry, Made};
 pub use error::CacheError;
+pub use obtain::{Maker, Notice, Obtained, Request};
 pub use pending::PendingArtefact;
-pub use store::{Begun, Lookup, Store};
+pub use store::{Lookup, Store};
 pub use tree::{Tree, TreeFile};
 
 #[cfg(test)]

@@ -29,11 +29,11 @@ impl<'a> PendingArtefact<'a> {
         store: &'a Store,
         key: Digest,
         lock: FileLock,
-        from_nothing: bool,
+        from_scratch: bool,
     ) -> Result<Self, CacheError> {
         let folder = store.work_folder(&key);
         let mut work = Self { store, key, resumed: false, _lock: lock, folder };
-        let stale = if from_nothing { work.folder.clone() } else { work.output() };
+        let stale = if from_scratch { work.folder.clone() } else { work.output() };
         files::remove_folder(&stale).map_err(CacheError::of(&stale))?;
         for fresh in [work.output(), work.checkpoint()] {
             fs::create_dir_all(&fresh).map_err(CacheError::of(&fresh))?;
@@ -59,7 +59,7 @@ impl<'a> PendingArtefact<'a> {
 
     /// Makes the output the artefact of this key: synced to the disk, put in place under its digest,
     /// and only then entered. `manifest` is the one whose hash is the key.
-    pub fn commit(self, manifest: &Manifest, made: Made) -> Result<Entry, CacheError> {
+    pub(super) fn commit(self, manifest: &Manifest, made: Made) -> Result<Entry, CacheError> {
         assert_eq!(manifest.key(), self.key, "BUG: the manifest is not that of the key");
         let output = self.output();
         let files = settle(&output).map_err(CacheError::of(&output))?;

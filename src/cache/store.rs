@@ -1,13 +1,14 @@
-//! The cache folder: looking up, and beginning what is not there.
+//! The cache folder: where things lie in it, how a key is looked up, and how damage is found.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 use serde::{Deserialize, Serialize};
 
 use super::memo::Memo;
-use super::{CacheError, Damage, Entry, PendingArtefact};
+use super::{CacheError, Damage, Entry};
 use crate::base::Artefact;
 use crate::base::lock::FileLock;
 use crate::base::{Digest, Interrupt, Manifest, StageId, files};
@@ -22,6 +23,8 @@ const CACHEDIR_TAG: &str = "Signature: 8a477f597d28d172789f06886806bc55\n";
 pub struct Store {
     root: PathBuf,
     pub(super) memo: Memo,
+    /// The peak memory of each artefact that is being made, outermost first.
+    pub(super) peaks: Mutex<Vec<Option<u64>>>,
 }
 
 /// What [`Store::lookup`] found.
@@ -33,14 +36,6 @@ pub enum Lookup {
     Whole(Entry),
     /// The key is known, but its bytes are not what they were.
     Damaged(Damage),
-}
-
-/// What [`Store::begin`] found once it held the key's lock.
-pub enum Begun<'a> {
-    /// Another process has finished it meanwhile.
-    Cached(Entry),
-    /// It is ours to make.
-    Pending(PendingArtefact<'a>),
 }
 
 /// The manifest that a stage had when it was last looked up in a run.
@@ -66,7 +61,7 @@ impl Store {
             Err(error) => return Err(CacheError::of(&version)(error)),
         }
         let memo = Memo::new(root.join(format!("v{FORMAT}/memo")));
-        Ok(Self { root, memo })
+        Ok(Self { root, memo, peaks: Mutex::default() })
     }
 
     /// The cache folder.
@@ -89,25 +84,6 @@ impl Store {
             None => Lookup::Whole(entry),
             Some(damage) => Lookup::Damaged(damage),
         })
-    }
-
-    /// Takes the key's lock, and looks it up again: the process that held the lock may have finished it.
-    /// `waiting` is told who that is. With `force`, a finished artefact and a checkpoint are passed over.
-    pub fn begin(
-        &self,
-        key: &Digest,
-        force: bool,
-        interrupt: &Interrupt,
-        waiting: &mut dyn FnMut(&str),
-    ) -> Result<Begun<'_>, CacheError> {
-        self.prepare()?;
-        let lock = self.lock(&format!("key-{key}"), interrupt, waiting)?;
-        match self.lookup(key)? {
-            Lookup::Whole(entry) if !force => return Ok(Begun::Cached(entry)),
-            Lookup::Damaged(_) => self.discard(key, interrupt)?,
-            _ => {}
-        }
-        Ok(Begun::Pending(PendingArtefact::open(self, *key, lock, force)?))
     }
 
     /// The artefact of an entry, as stages take it.
@@ -183,20 +159,6 @@ impl Store {
         }
     }
 
-    /// Takes a damaged artefact out of the way, unless another process has mended it meanwhile.
-    fn discard(&self, key: &Digest, interrupt: &Interrupt) -> Result<(), CacheError> {
-        let path = self.entry_file(key);
-        let entry: Option<Entry> = files::read_json(&path).ok();
-        fs::remove_file(&path).map_err(CacheError::of(&path))?;
-        if let Some(entry) = entry.filter(|entry| entry.is_sound(key)) {
-            let _lock = self.lock(&format!("artefact-{}", entry.digest), interrupt, &mut |_| {})?;
-            if self.damage(&entry)?.is_some() {
-                self.remove_artefact(&entry.digest)?;
-            }
-        }
-        Ok(())
-    }
-
     /// Removes an artefact in one step, as far as readers can see.
     pub(super) fn remove_artefact(&self, digest: &Digest) -> Result<(), CacheError> {
         let folder = self.artefact_folder(digest);
@@ -209,7 +171,8 @@ impl Store {
         files::remove_folder(&aside).map_err(CacheError::of(&aside))
     }
 
-    fn prepare(&self) -> Result<(), CacheError> {
+    /// Writes the version of a new cache.
+    pub(super) fn prepare(&self) -> Result<(), CacheError> {
         let version = self.root.join("version");
         if !version.exists() {
             files::write_atomic(&self.root.join("CACHEDIR.TAG"), CACHEDIR_TAG.as_bytes())

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::begin::Begun;
 use super::*;
 use crate::base::ArtefactKind;
 use crate::base::{Digest, Interrupt, Manifest, clock};

@@ -7,7 +7,7 @@ use miette::Diagnostic;
 
 use crate::base::names::UnknownName;
 use crate::cache::CacheError;
-use crate::config::{ConfigError, ConfigErrorKind};
+use crate::config::ConfigError;
 use crate::model::ModelError;
 use crate::plan::PlanError;
 use crate::prune::ExportError;
@@ -79,26 +79,18 @@ impl From<ExportError> for CliError {
 
 impl CliError {
     pub(super) fn exit_code(&self) -> ExitCode {
-        let of_config = |error: &ConfigError| match error.kind() {
-            ConfigErrorKind::MissingFile { .. } | ConfigErrorKind::Hub(_) => ExitCode::File,
-            ConfigErrorKind::Override { .. } => ExitCode::Arguments,
-            _ => ExitCode::Pipeline,
-        };
         match self {
-            Self::Config(error) | Self::Plan(PlanError::Config(error)) => of_config(error),
-            Self::Cache(error) | Self::Plan(PlanError::Cache(error)) => error.into(),
-            Self::Run(error) => error.exit_code(),
+            Self::Config(error) => error.into(),
+            Self::Cache(error) => error.into(),
+            Self::Plan(error) => error.into(),
+            Self::Run(error) => error.into(),
             Self::Export(error) => match **error {
                 ExportError::Unrecognised { .. } => ExitCode::Arguments,
                 // Both are of the machine or of this program, not of the file that was given.
                 ExportError::Compute(_) | ExportError::SelfCheck { .. } => ExitCode::Stage,
                 _ => ExitCode::File,
             },
-            Self::Plan(PlanError::Input { .. })
-            | Self::Model(_)
-            | Self::Report(_)
-            | Self::File { .. }
-            | Self::Exists { .. } => ExitCode::File,
+            Self::Model(_) | Self::Report(_) | Self::File { .. } | Self::Exists { .. } => ExitCode::File,
             // There is no pipeline: the flags ask for it.
             Self::Stage(StageError::Pipeline(_)) => ExitCode::Arguments,
             Self::Stage(error) => ExitCode::of_stage(error, |_| true),

@@ -33,7 +33,7 @@ enum Format {
 
 impl GraphCommand {
     pub(super) fn execute(self) -> Result<(), CliError> {
-        let (_, graph) = self.pipeline.read()?;
+        let graph = self.pipeline.read()?.graph;
         print(&match self.format {
             Format::Text => plan::text(&graph),
             Format::Dot => plan::dot(&graph),

@@ -9,8 +9,8 @@ use super::error::CliError;
 use crate::backend::{DeviceChoice, memory, threads};
 use crate::base::units::Bytes;
 use crate::config::settings::Layer;
-use crate::config::{Override, Pipeline, Settings};
-use crate::plan::Graph;
+use crate::config::{Override, PipelineFile, Settings};
+use crate::plan::ResolvedPipeline;
 
 /// Which pipeline.
 #[derive(Args)]
@@ -28,13 +28,11 @@ pub(super) struct PipelineArguments {
 
 impl PipelineArguments {
     /// Reads the file and resolves its references.
-    pub(super) fn read(&self) -> Result<(Pipeline, Graph), CliError> {
+    pub(super) fn read(&self) -> Result<ResolvedPipeline, CliError> {
         let sets = self.set.iter().map(|text| Override::set(text));
         let overs = self.over.iter().map(|text| Override::over(text));
         let overrides: Vec<Override> = sets.chain(overs).collect::<Result<_, _>>()?;
-        let pipeline = Pipeline::read(&self.file, &overrides)?;
-        let graph = Graph::new(&pipeline)?;
-        Ok((pipeline, graph))
+        Ok(ResolvedPipeline::new(PipelineFile::read(&self.file, &overrides)?)?)
     }
 }
 

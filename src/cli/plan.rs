@@ -9,8 +9,8 @@ use super::options::{PipelineArguments, SettingsArguments};
 use super::output::{print, print_json, table};
 use crate::base::units;
 use crate::cache::Store;
-use crate::config::{self, Pipeline};
-use crate::plan::{Forecast, Outcome, explain};
+use crate::config;
+use crate::plan::{Forecast, Outcome, ResolvedPipeline, explain};
 use crate::run::ExitCode;
 
 /// With `--exit-code`: something would run. Beside the codes of a run, so that it is not taken for one of them.
@@ -39,10 +39,10 @@ pub(super) struct PlanCommand {
 
 impl PlanCommand {
     pub(super) fn execute(self) -> Result<ProcessExitCode, CliError> {
-        let (pipeline, graph) = self.pipeline.read()?;
+        let pipeline = self.pipeline.read()?;
         let settings = self.settings.load()?;
         let store = Store::open(&settings.cache)?;
-        let forecasts = explain(&pipeline, &graph, settings.device.class(), &store)?;
+        let forecasts = explain(&pipeline, settings.device.class(), &store)?;
         if self.json {
             print_json(&forecasts)?
         } else {
@@ -55,7 +55,7 @@ impl PlanCommand {
 }
 
 /// `74 stages in 24 combinations of criterion and ratio: 50 cached, 24 to run`.
-fn summary(pipeline: &Pipeline, forecasts: &[Forecast]) -> String {
+fn summary(pipeline: &ResolvedPipeline, forecasts: &[Forecast]) -> String {
     let cached = forecasts.iter().filter(|forecast| forecast.outcome.is_cached()).count();
     let combinations = config::combinations(&pipeline.axes);
     let axes: Vec<_> = pipeline.axes.iter().map(|axis| axis.name.as_str()).collect();

@@ -1,17 +1,14 @@
 //! `laptop-diff run`: what is missing is run, what was cut off goes on, and the report is written.
 
-use std::path::Path;
-
 use clap::Args;
 
 use super::error::CliError;
 use super::options::{PipelineArguments, SettingsArguments};
 use crate::base::StageId;
 use crate::cache::Store;
-use crate::config::Pipeline;
-use crate::plan::Graph;
+use crate::plan::ResolvedPipeline;
 use crate::report;
-use crate::run::{self, Job, Options, RunError, RunRecord, StageRecord, StageState, execute};
+use crate::run::{self, Job, Options, RunRecord, execute};
 use crate::ui::Style;
 
 /// Run a pipeline: what is missing is made, what was cut off goes on, what is there is kept
@@ -44,11 +41,11 @@ pub(super) struct Run {
 
 impl Run {
     pub(super) fn execute(self) -> Result<(), CliError> {
-        let (pipeline, graph) = self.pipeline.read()?;
-        self.run(&pipeline, &graph)
+        let pipeline = self.pipeline.read()?;
+        self.run(&pipeline)
     }
 
-    pub(super) fn run(self, pipeline: &Pipeline, graph: &Graph) -> Result<(), CliError> {
+    pub(super) fn run(self, pipeline: &ResolvedPipeline) -> Result<(), CliError> {
         let settings = self.settings.load()?;
         let store = Store::open(&settings.cache)?;
         let interrupt = run::signals::listen();
@@ -60,7 +57,6 @@ impl Run {
         };
         let job = Job {
             pipeline,
-            graph,
             store: &store,
             runs: &settings.runs,
             device: settings.device,
@@ -72,29 +68,13 @@ impl Run {
         let before = RunRecord::read(&folder).ok();
         let ended = execute(&job);
         let page = folder.join(report::FILE);
-        let is_due = match &ended {
-            Ok(record) => is_stale(record, before.as_ref(), &page),
-            // Before anything began, there is nothing new to show.
-            Err(RunError::UnknownStage { .. } | RunError::Config(_) | RunError::Interrupted(_)) => false,
-            // What came about beside the failure is worth a page, and the page says what is missing.
-            Err(_) => true,
+        let written = if report::is_due(&ended, before.as_ref(), &page) {
+            report::write(&[folder], &page)
+        } else {
+            Ok(())
         };
-        let written = if is_due { report::write(&[folder], &page) } else { Ok(()) };
         // The run's own error comes first.
         ended?;
         Ok(written?)
     }
-}
-
-/// Whether the page does not show what this run has. A run that found everything cached as it was leaves it alone, also
-/// where it went only so far.
-fn is_stale(record: &RunRecord, before: Option<&RunRecord>, page: &Path) -> bool {
-    let digest = |stage: &StageRecord| stage.artefact.as_ref().map(|artefact| artefact.digest);
-    let differs = |(old, new): (&StageRecord, &StageRecord)| {
-        old.id != new.id || (digest(new).is_some() && digest(new) != digest(old))
-    };
-    let is_other = |before: &RunRecord| {
-        before.stages.len() != record.stages.len() || before.stages.iter().zip(&record.stages).any(differs)
-    };
-    record.count(StageState::Done) > 0 || !page.is_file() || before.is_none_or(is_other)
 }

@@ -24,10 +24,10 @@ pub(super) struct Sweep {
 
 impl Sweep {
     pub(super) fn execute(self) -> Result<(), CliError> {
-        let (pipeline, graph) = self.run.pipeline.read()?;
+        let pipeline = self.run.pipeline.read()?;
         if pipeline.axes.is_empty() {
-            return Err(CliError::NothingToSweep { path: pipeline.path });
+            return Err(CliError::NothingToSweep { path: pipeline.path().to_owned() });
         }
-        self.run.run(&pipeline, &graph)
+        self.run.run(&pipeline)
     }
 }

@@ -41,6 +41,10 @@ pub enum ConfigErrorKind {
     #[diagnostic(code(pipeline::unknown_key), help("{}", names::help(key, known)))]
     UnknownKey { key: String, within: String, known: Vec<String> },
 
+    #[error("`{key}` in {within} is now called `{new}`")]
+    #[diagnostic(code(pipeline::renamed_key), help("{}", renamed_help(new)))]
+    RenamedKey { key: String, within: String, new: &'static str },
+
     #[error("{within} needs the key `{key}`")]
     #[diagnostic(code(pipeline::missing_key), help("add `{key}: ...` here"))]
     MissingKey { key: String, within: String },
@@ -312,5 +316,13 @@ fn kind_help(needed: &[ArtefactKind], fitting: &[String]) -> String {
             "no stage of this pipeline makes a {needed} artefact; `laptop-diff list stages` shows which can"
         ),
         names => format!("a {needed} artefact is made by {}", names::list(names)),
+    }
+}
+
+/// What to write instead.
+fn renamed_help(new: &str) -> String {
+    match new.rsplit_once('.') {
+        Some((block, key)) => format!("write `{block}: {{ {key}: ... }}`; with --set it is `ID.{new}=...`"),
+        None => format!("write `{new}: ...`"),
     }
 }

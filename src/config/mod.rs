@@ -3,10 +3,14 @@
 //! A pipeline decides every byte of a result; a setting never changes one. So the two are read by
 //! different code and only the first enters a key.
 
-mod document;
+mod combination;
+mod duplicates;
 pub mod error;
+mod file;
+mod grammar;
 pub mod overrides;
 pub mod pipeline;
+mod renamed;
 pub mod schema;
 pub mod settings;
 mod source_text;
@@ -16,8 +20,9 @@ pub(crate) mod testing;
 mod yaml;
 
 pub use error::{ConfigError, ConfigErrorKind};
+pub use file::PipelineFile;
 pub use overrides::Override;
 pub use pipeline::{Pipeline, StageEntry};
 pub use settings::Settings;
 pub use source_text::{Place, SourceText};
-pub use sweep::{Axis, Branch, combinations};
+pub use sweep::{Axis, Sweep, combinations};

@@ -14,8 +14,8 @@ use figment::{Figment, Profile};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::duplicates;
 use super::error::{ConfigError, ConfigErrorKind};
-use super::pipeline::refuse_duplicate_keys;
 use super::source_text::SourceText;
 use crate::backend::DeviceChoice;
 use crate::base::units::Bytes;
@@ -108,7 +108,7 @@ impl Layer {
         if source.text().lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
             return Ok(Self::default());
         }
-        refuse_duplicate_keys(source)?;
+        duplicates::refuse(source)?;
         let layer: Result<Option<Self>, _> = serde_yaml::from_str(source.text());
         layer.map(Option::unwrap_or_default).map_err(|error| {
             ConfigError::of_yaml(&error, source, "the settings").map(|kind| match kind {

@@ -6,19 +6,24 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Deserializer};
 
-use super::document::Vocabulary;
-use super::{ConfigError, Override, Pipeline};
+use super::grammar::Vocabulary;
+use super::{ConfigError, Override, Pipeline, PipelineFile};
 use crate::base::{ArtefactKind, Manifest, StageId};
 use crate::stage::{BadValue, Context, FileInput, Input, Stage, StageError, StageInfo};
 
-/// Reads a pipeline of the small stages.
+/// A file of the small stages.
+pub(crate) fn file(text: &str, overrides: &[&str]) -> Result<PipelineFile, ConfigError> {
+    let overrides = overrides.iter().map(|text| Override::set(text)).collect::<Result<Vec<_>, _>>()?;
+    PipelineFile::parse_with::<Small>(Path::new("folder/test.yaml"), text, &overrides)
+}
+
+/// The pipeline of such a file.
 pub(crate) fn parse(text: &str) -> Result<Pipeline, ConfigError> {
     parse_with(text, &[])
 }
 
 pub(crate) fn parse_with(text: &str, overrides: &[&str]) -> Result<Pipeline, ConfigError> {
-    let overrides = overrides.iter().map(|text| Override::set(text)).collect::<Result<Vec<_>, _>>()?;
-    Pipeline::parse_with::<Small>(Path::new("folder/test.yaml"), text, &overrides)
+    file(text, overrides)?.pipeline()
 }
 
 struct Small;

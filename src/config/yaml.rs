@@ -1,10 +1,8 @@
-//! What the YAML reader does not do by itself: find a place again, and refuse a key given twice.
+//! Finds a place in a YAML text again, which the YAML reader does not do by itself.
 //!
-//! The reader knows the position of an error and nothing else's. So to find a place we read the
-//! text again and fail on purpose when we are there.
+//! The reader knows only the position of an error. So to find a place we read the text again and
+//! fail on purpose when we get there.
 
-use std::cell::RefCell;
-use std::collections::HashSet;
 use std::fmt;
 
 use serde::Deserializer;
@@ -129,98 +127,4 @@ impl Visitor<'_> for Key<'_> {
     }
 }
 
-/// The path of the first key that its mapping holds twice. Text that is not YAML gives its error.
-pub(super) fn duplicate_key(text: &str) -> Result<Option<Vec<String>>, serde_yaml::Error> {
-    let search = Search::default();
-    match Unique(&search).deserialize(serde_yaml::Deserializer::from_str(text)) {
-        Err(error) => search.duplicate.take().map_or(Err(error), |path| Ok(Some(path))),
-        Ok(()) => Ok(None),
-    }
-}
-
-/// Line and column of the second key at `path`, for a path that [`duplicate_key`] gave.
-pub(super) fn locate_duplicate(text: &str) -> Option<(usize, usize)> {
-    let search = Search::default();
-    position(&Unique(&search).deserialize(serde_yaml::Deserializer::from_str(text)).err()?)
-}
-
-#[derive(Default)]
-struct Search {
-    path: RefCell<Vec<String>>,
-    duplicate: RefCell<Option<Vec<String>>>,
-}
-
-#[derive(Clone, Copy)]
-struct Unique<'a>(&'a Search);
-
-impl<'de> DeserializeSeed<'de> for Unique<'_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Unique<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a value without a tag")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        let mut seen = HashSet::new();
-        while let Some(key) = map.next_key_seed(NewKey { search: self.0, seen: &seen })? {
-            self.0.path.borrow_mut().push(key.clone());
-            seen.insert(key);
-            map.next_value_seed(self)?;
-            self.0.path.borrow_mut().pop();
-        }
-        Ok(())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
-        for index in 0.. {
-            self.0.path.borrow_mut().push(index.to_string());
-            let more = list.next_element_seed(self)?;
-            self.0.path.borrow_mut().pop();
-            if more.is_none() {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    pass_scalars!();
-}
-
-struct NewKey<'a> {
-    search: &'a Search,
-    seen: &'a HashSet<String>,
-}
-
-impl<'de> DeserializeSeed<'de> for NewKey<'_> {
-    type Value = String;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<String, D::Error> {
-        deserializer.deserialize_str(self)
-    }
-}
-
-impl Visitor<'_> for NewKey<'_> {
-    type Value = String;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a name")
-    }
-
-    fn visit_str<E: Error>(self, key: &str) -> Result<String, E> {
-        if self.seen.contains(key) {
-            let mut path = self.search.path.borrow().clone();
-            path.push(key.to_owned());
-            self.search.duplicate.replace(Some(path));
-            return Err(E::custom("given twice"));
-        }
-        Ok(key.to_owned())
-    }
-}
+pub(super) use pass_scalars;

@@ -62,7 +62,7 @@ fn arrow(reads: &[&str]) -> String {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::config::testing::parse;
+    use crate::plan::testing::resolve;
 
     /// `m` is read by `p` and by `e`, which are two layers apart, and twice by `e`.
     pub(in crate::plan) fn graph() -> Graph {
@@ -71,7 +71,7 @@ pub(super) mod tests {
             - { id: p, use: select, with: { model: m } }\n\
             - { id: q, use: select, with: { model: m, after: p } }\n\
             - { id: e, use: evaluate, with: { models: { one: m, two: m } } }\n";
-        Graph::new(&parse(text).expect("the pipeline is right")).expect("and its references")
+        resolve(text).expect("the pipeline is right").graph
     }
 
     #[test]

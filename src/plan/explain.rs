@@ -1,92 +1,26 @@
 //! What a run would do with each stage, and why. Reads the cache and changes nothing.
 //!
-//! A reason is a type with the old and the new value, taken from the manifest whose hash is the key:
-//! what is explained is what is compared.
+//! Reasons are taken from the manifest whose hash is the key: what is explained is what is compared.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
-use serde::Serialize;
-
-use super::{Graph, PlanError, manifest};
+use super::forecast::{Forecast, Outcome, Reason};
+use super::{PlanError, ResolvedPipeline};
 use crate::backend::DeviceClass;
-use crate::base::manifest::Change;
-use crate::base::{Digest, Manifest, StageId};
+use crate::base::{Digest, Manifest};
 use crate::cache::{Lookup, Store};
-use crate::config::Pipeline;
-use crate::model::files::hub::Pinned;
-use crate::stage::{Contents, ResolvedFile};
+use crate::stage::ResolvedFile;
 
-/// What would become of one stage.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Forecast {
-    /// The stage's id.
-    pub id: StageId,
-    /// Its `use:` name.
-    pub stage: String,
-    /// The repositories of the hub that it reads.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub repositories: Vec<Pinned>,
-    /// Cached, or not.
-    #[serde(flatten)]
-    pub outcome: Outcome,
-}
-
-/// What a run would do with a stage.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(tag = "outcome", rename_all = "kebab-case")]
-pub enum Outcome {
-    /// Nothing: its artefact is there.
-    Cached {
-        /// The key.
-        key: Digest,
-        /// How long it took to make.
-        seconds: f64,
-    },
-    /// Run it.
-    Runs {
-        /// The key.
-        key: Digest,
-        /// Why.
-        reasons: Vec<Reason>,
-    },
-    /// Run it if what it reads comes out different; that is known once the others have run.
-    Waits {
-        /// The stages whose artefacts it reads and which are not there yet.
-        inputs: Vec<StageId>,
-        /// What makes it run in any case.
-        reasons: Vec<Reason>,
-    },
-}
-
-/// Why a stage runs.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(tag = "reason", rename_all = "kebab-case")]
-pub enum Reason {
-    /// This cache has not seen the stage in a pipeline of this name.
-    NoEarlierRun,
-    /// A value differs from that of the last run.
-    Changed(Change),
-    /// Nothing changed, but the artefact is not in the cache.
-    Gone,
-    /// The artefact is there, but with other bytes than it was given.
-    Damaged {
-        /// Which file, with the digests.
-        what: String,
-    },
-}
-
-/// Says of each stage, in the order of [`Graph::order`], what a run would do.
+/// Says of each stage, in the order of [`Graph::order`](super::Graph::order), what a run would do.
 pub fn explain(
-    pipeline: &Pipeline,
-    graph: &Graph,
+    pipeline: &ResolvedPipeline,
     device: DeviceClass,
     store: &Store,
 ) -> Result<Vec<Forecast>, PlanError> {
+    let graph = &pipeline.graph;
     let mut digests: BTreeMap<usize, Digest> = BTreeMap::new();
     let mut forecasts = Vec::new();
     for &index in graph.order() {
-        let entry = &pipeline.stages[index];
         let node = graph.stage(index);
         let (mut known, mut inputs) = (BTreeMap::new(), Vec::new());
         for (name, from) in graph.inputs(index) {
@@ -95,11 +29,10 @@ pub fn explain(
                 None => inputs.push((name, graph.stage(from).id.clone())),
             }
         }
-        let sources = pipeline.files(index)?;
-        let repositories = sources.values().filter_map(ResolvedFile::repository).cloned().collect();
-        let files = contents(pipeline, index, sources, store)?;
-        let new = manifest(entry, device, &known, &files);
-        let last = store.last_manifest(&pipeline.name, &entry.id);
+        let files = pipeline.files(index)?;
+        let repositories = files.values().filter_map(ResolvedFile::repository).cloned().collect();
+        let new = pipeline.manifest(index, device, &known, &files, store)?;
+        let last = store.last_manifest(&pipeline.name, &node.id);
         let outcome = if inputs.is_empty() {
             look_up(&new, last.as_ref(), store, |digest| {
                 digests.insert(index, digest);
@@ -149,61 +82,13 @@ fn changes(new: &Manifest, last: Option<&Manifest>, unknown: &[String]) -> Vec<R
     changes.filter(|change| !unknown.contains(&change.name)).map(Reason::Changed).collect()
 }
 
-fn contents(
-    pipeline: &Pipeline,
-    index: usize,
-    sources: BTreeMap<String, ResolvedFile>,
-    store: &Store,
-) -> Result<BTreeMap<String, Contents>, PlanError> {
-    let contents = |(parameter, source): (String, ResolvedFile)| {
-        let contents = source.contents(|path| {
-            store.digest_of(path).map_err(|source| PlanError::Input {
-                stage: pipeline.stages[index].id.clone(),
-                parameter: parameter.clone(),
-                path: path.to_owned(),
-                source,
-            })
-        })?;
-        Ok((parameter, contents))
-    };
-    sources.into_iter().map(contents).collect()
-}
-
-impl Outcome {
-    /// Whether a run would have nothing to do here.
-    pub fn is_cached(&self) -> bool {
-        matches!(self, Self::Cached { .. })
-    }
-}
-
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoEarlierRun => f.write_str("no earlier run"),
-            Self::Gone => f.write_str("its artefact is not in the cache"),
-            Self::Damaged { what } => f.write_str(what),
-            Self::Changed(Change { name, old, new }) => match (old, new) {
-                (Some(old), Some(new)) => write!(f, "{name}: {} -> {}", shown(old), shown(new)),
-                (None, Some(new)) => write!(f, "{name}: new, {}", shown(new)),
-                (Some(old), None) => write!(f, "{name}: gone, was {}", shown(old)),
-                (None, None) => f.write_str(name),
-            },
-        }
-    }
-}
-
-/// A value of a manifest; of a digest, as much as people compare.
-fn shown(value: &str) -> String {
-    value.parse::<Digest>().map_or_else(|_| value.to_owned(), |digest| digest.short())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::base::ArtefactKind;
     use crate::base::Interrupt;
-    use crate::cache::{Begun, Made};
-    use crate::config::testing::parse_with;
+    use crate::cache::{CacheError, Maker, Obtained, PendingArtefact, Request};
+    use crate::plan::testing::resolve_with;
 
     /// A model file, a cache, and a pipeline over them.
     struct Sandbox(tempfile::TempDir);
@@ -219,7 +104,7 @@ mod tests {
             Store::open(&self.0.path().join("cache")).expect("a cache")
         }
 
-        fn pipeline(&self, overrides: &[&str]) -> (Pipeline, Graph) {
+        fn pipeline(&self, overrides: &[&str]) -> ResolvedPipeline {
             let model = self.0.path().join("model");
             let text = format!(
                 "format: 1\nname: t\nseed: 1\nstages:\n\
@@ -228,44 +113,51 @@ mod tests {
                  - {{ id: e, use: evaluate, with: {{ models: {{ one: m }} }} }}\n",
                 model.display()
             );
-            let pipeline = parse_with(&text, overrides).expect("the pipeline is right");
-            let graph = Graph::new(&pipeline).expect("and its references");
-            (pipeline, graph)
+            resolve_with(&text, overrides).expect("the pipeline is right")
         }
 
         fn outcomes(&self, overrides: &[&str]) -> Vec<Outcome> {
-            let (pipeline, graph) = self.pipeline(overrides);
-            let forecasts =
-                explain(&pipeline, &graph, DeviceClass::Cpu, &self.store()).expect("an explanation");
+            let pipeline = self.pipeline(overrides);
+            let forecasts = explain(&pipeline, DeviceClass::Cpu, &self.store()).expect("an explanation");
             forecasts.into_iter().map(|forecast| forecast.outcome).collect()
         }
 
         /// Puts artefacts into the cache as a run would.
         fn run(&self) {
-            let ((pipeline, graph), store) = (self.pipeline(&[]), self.store());
+            let (pipeline, store) = (self.pipeline(&[]), self.store());
             let mut digests = BTreeMap::new();
-            for &index in graph.order() {
+            for &index in pipeline.graph.order() {
                 let entry = &pipeline.stages[index];
-                let sources = pipeline.files(index).expect("the model is there");
-                let files = contents(&pipeline, index, sources, &store).expect("it can be read");
-                let inputs =
-                    graph.inputs(index).into_iter().map(|(name, from)| (name.to_owned(), digests[&from]));
-                let manifest = manifest(entry, DeviceClass::Cpu, &inputs.collect(), &files);
-                let begun = store.begin(&manifest.key(), false, &Interrupt::default(), &mut |_| {});
-                let Begun::Pending(work) = begun.expect("a cache that can be written") else {
+                let files = pipeline.files(index).expect("the model is there");
+                let inputs = pipeline.graph.inputs(index).into_iter();
+                let inputs = inputs.map(|(name, from)| (name.to_owned(), digests[&from])).collect();
+                let manifest = pipeline.manifest(index, DeviceClass::Cpu, &inputs, &files, &store);
+                let manifest = manifest.expect("the model can be read");
+                let request = Request {
+                    manifest: &manifest,
+                    kind: ArtefactKind::Model,
+                    force: false,
+                    interrupt: &Interrupt::default(),
+                };
+                let obtained = store.obtain(&request, &mut Writer(entry.id.as_str()));
+                let Obtained::Made(made) = obtained.expect("a cache that can be written") else {
                     panic!("cached")
                 };
-                std::fs::write(work.output().join("bytes"), entry.id.as_str()).expect("an output folder");
-                let made = Made {
-                    kind: ArtefactKind::Model,
-                    seconds: 2.0,
-                    peak_bytes: None,
-                    finished: String::new(),
-                    program: String::new(),
-                };
-                digests.insert(index, work.commit(&manifest, made).expect("a whole artefact").digest);
+                digests.insert(index, made.digest);
                 store.remember(&pipeline.name, &entry.id, &manifest);
             }
+        }
+    }
+
+    /// Writes its text as the artefact.
+    struct Writer<'a>(&'a str);
+
+    impl Maker for Writer<'_> {
+        type Error = CacheError;
+
+        fn make(&mut self, pending: &PendingArtefact<'_>) -> Result<(), CacheError> {
+            std::fs::write(pending.output().join("bytes"), self.0).expect("an output folder");
+            Ok(())
         }
     }
 

@@ -28,9 +28,9 @@
 
 use std::collections::BTreeMap;
 
+use super::expand::PlannedStage;
 use crate::backend::DeviceClass;
 use crate::base::{Digest, Manifest};
-use crate::config::StageEntry;
 use crate::nn;
 use crate::stage::Contents;
 #[expect(unused_imports, reason = "the table above links to it")]
@@ -44,15 +44,15 @@ const LAYOUT: u32 = 1;
 /// `inputs` are digests of artefacts by the names of [`Stage::inputs`], `files` the contents of files, folders and
 /// repositories by the names of [`Stage::files`].
 pub fn manifest(
-    entry: &StageEntry,
+    planned: &PlannedStage,
     device: DeviceClass,
     inputs: &BTreeMap<String, Digest>,
     files: &BTreeMap<String, Contents>,
 ) -> Manifest {
-    let info = entry.stage.info();
+    let info = planned.stage.info();
     let mut manifest = Manifest::default();
     manifest.field("key layout", LAYOUT).field("stage", format_args!("{}@{}", info.name, info.version));
-    entry.stage.describe(&mut manifest);
+    planned.stage.describe(&mut manifest);
     for (name, digest) in inputs {
         manifest.input(name, digest);
     }
@@ -60,7 +60,7 @@ pub fn manifest(
         manifest.field(&format!("file {name}"), contents);
     }
     if info.seeded {
-        manifest.field("seed", entry.seed).field("id", &entry.origin);
+        manifest.field("seed", planned.seed).field("id", &planned.origin);
     }
     if info.computes {
         manifest.field("device class", device).field("kernels", nn::VERSION);
@@ -71,15 +71,15 @@ pub fn manifest(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::testing::parse;
+    use crate::plan::testing::resolve;
 
     /// The keys of a loading, a seeded and a computing stage.
     fn keys(text: &str, device: DeviceClass, content: &str) -> Vec<Digest> {
-        let pipeline = parse(text).expect("the pipeline is right");
+        let pipeline = resolve(text).expect("the pipeline is right");
         let digest = Digest::of(content.as_bytes());
         let inputs = BTreeMap::from([("model".to_owned(), digest)]);
         let files = BTreeMap::from([("model".to_owned(), Contents::Digest(digest))]);
-        let key = |entry| manifest(entry, device, &inputs, &files).key();
+        let key = |planned| manifest(planned, device, &inputs, &files).key();
         pipeline.stages.iter().map(key).collect()
     }
 

@@ -1,18 +1,30 @@
-//! The DAG of a pipeline, the key of every stage, and why a stage would run.
+//! From a pipeline file to the DAG of all stages, the key of every stage, and the reason why a stage would run.
 //!
-//! Nothing here runs anything: the executor walks [`Graph::order`], asks [`manifest`] for each
-//! stage's key and looks the key up; [`explain`] walks the same way and says what a run would do.
+//! Nothing here runs anything: the executor walks [`Graph::order`], asks [`ResolvedPipeline::manifest`]
+//! for each stage's key and looks the key up; [`explain`] walks the same way and says what a run would do.
 
+mod branch;
 mod draw;
 mod error;
+mod expand;
 mod explain;
+mod files;
+mod forecast;
 mod graph;
 mod key;
+mod references;
+mod resolved;
 mod svg;
+#[cfg(test)]
+mod testing;
 
+pub use branch::Branch;
 pub use draw::{dot, mermaid, text};
 pub use error::PlanError;
-pub use explain::{Forecast, Outcome, Reason, explain};
+pub use expand::PlannedStage;
+pub use explain::explain;
+pub use forecast::{Forecast, Outcome, Reason};
 pub use graph::{Edge, Graph, Node};
 pub use key::manifest;
+pub use resolved::ResolvedPipeline;
 pub use svg::svg;

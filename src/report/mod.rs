@@ -5,6 +5,7 @@
 
 mod chart;
 mod curves;
+mod due;
 mod error;
 mod folder;
 mod page;
@@ -19,6 +20,7 @@ use std::path::{Path, PathBuf};
 
 use crate::base::{FileError, files};
 
+pub use due::is_due;
 pub use error::ReportError;
 use folder::Folder;
 

@@ -10,7 +10,7 @@ use super::ExitCode;
 use crate::backend::DeviceChoice;
 use crate::base::{Interrupted, StageId, names};
 use crate::cache::CacheError;
-use crate::config::{ConfigError, ConfigErrorKind};
+use crate::plan::PlanError;
 use crate::stage::StageError;
 
 /// A run that did not come to its end; [`RunError::exit_code`] says why to a shell.
@@ -27,23 +27,10 @@ pub enum RunError {
         /// The stages of the file, or where a branch was named all of a sweep.
         known: Vec<String>,
     },
-    /// The pipeline cannot be run (exit code 3, or 4 for a file that is not there).
+    /// The pipeline cannot be run (exit code 3, or 4 for a file that is missing or unreadable).
     #[error(transparent)]
     #[diagnostic(transparent)]
-    Config(#[from] ConfigError),
-    /// A file that the pipeline names cannot be read (exit code 4).
-    #[error("stage `{stage}` cannot read its `{parameter}`: {source}")]
-    #[diagnostic(code(run::unreadable_input), help("check {} and its permissions", path.display()))]
-    Input {
-        /// The stage.
-        stage: StageId,
-        /// The parameter that names the file.
-        parameter: String,
-        /// The file.
-        path: PathBuf,
-        /// What the system says.
-        source: io::Error,
-    },
+    Plan(#[from] PlanError),
     /// The device cannot be used (exit code 3).
     #[error("the device `{asked}` cannot be used: {source}")]
     #[diagnostic(code(run::device), help("`--device cpu` works everywhere"))]
@@ -103,30 +90,6 @@ pub enum RunError {
 }
 
 impl RunError {
-    /// The exit code.
-    pub fn exit_code(&self) -> ExitCode {
-        match self {
-            Self::UnknownStage { .. } => ExitCode::Arguments,
-            Self::Config(error)
-                if matches!(error.kind(), ConfigErrorKind::MissingFile { .. } | ConfigErrorKind::Hub(_)) =>
-            {
-                ExitCode::File
-            }
-            Self::Config(_) | Self::Device { .. } => ExitCode::Pipeline,
-            Self::Input { .. } | Self::Folder { .. } => ExitCode::File,
-            Self::Cache(error) => error.into(),
-            Self::Stage { code, .. } => *code,
-            Self::Bug { .. } => ExitCode::Bug,
-            Self::Interrupted(_) => ExitCode::Interrupted,
-            Self::Several { errors } => errors.first().map_or(ExitCode::Bug, Self::exit_code),
-        }
-    }
-
-    /// Whether it is a wish to stop, wherever that was noticed.
-    pub(super) fn is_interruption(&self) -> bool {
-        self.exit_code() == ExitCode::Interrupted
-    }
-
     /// The error and its causes in one line.
     pub(super) fn line(&self) -> String {
         let mut text = self.to_string();

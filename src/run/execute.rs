@@ -1,4 +1,4 @@
-//! The executor: walks the graph, runs what the cache lacks.
+//! The executor: walks the graph and runs the stages whose artefacts the cache lacks.
 
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,95 +11,27 @@ use candle_core::Device;
 use super::attempt::{Ended, attempt};
 use super::folder::RunFolder;
 use super::intermediates::Intermediates;
+use super::notices::tell;
 use super::record::{ArtefactRecord, DeviceRecord};
 use super::reporter::Reporter;
-use super::{EVENT_FORMAT, Event, ExitCode, RunError, RunRecord, Sink, StageState};
-use crate::backend::{DeviceChoice, DeviceClass, Random, memory};
-use crate::base::{Artefact, Digest, Interrupt, Interrupted, Manifest, StageId, clock};
-use crate::cache::{Begun, Entry, Lookup, Made, PendingArtefact, Store};
-use crate::config::{Pipeline, StageEntry};
-use crate::plan::{self, Graph};
+use super::{EVENT_FORMAT, Event, ExitCode, Job, RunError, RunRecord, Sink, StageState};
+use crate::backend::{DeviceClass, Random};
+use crate::base::{Artefact, Digest, Interrupted, Manifest, StageId, clock};
+use crate::cache::{Entry, Maker, Notice, Obtained, PendingArtefact, Request};
+use crate::plan::PlanError;
 use crate::stage::{Context, ResolvedFile};
-
-/// What to run, and with what.
-pub struct Job<'a> {
-    /// The pipeline.
-    pub pipeline: &'a Pipeline,
-    /// Its graph.
-    pub graph: &'a Graph,
-    /// Where artefacts are.
-    pub store: &'a Store,
-    /// Where run folders are; this one gets the pipeline's name.
-    pub runs: &'a Path,
-    /// Where tensors live. It is opened when the first stage runs, not before.
-    pub device: DeviceChoice,
-    /// What to run of it.
-    pub options: &'a Options,
-    /// Who listens.
-    pub sink: &'a dyn Sink,
-    /// Whether to stop.
-    pub interrupt: &'a Interrupt,
-}
-
-/// What to run of a pipeline.
-#[derive(Clone, Debug, Default)]
-pub struct Options {
-    /// Only this stage and what it needs.
-    pub until: Option<StageId>,
-    /// Run these from nothing, even if their artefacts or checkpoints are there.
-    pub force: BTreeSet<StageId>,
-    /// After a failure, run what does not need the failed stage.
-    pub keep_going: bool,
-}
 
 /// Runs a pipeline and gives its record; of a run that fails, the record lies in the run folder.
 pub fn execute(job: &Job<'_>) -> Result<RunRecord, RunError> {
     let wanted = job.wanted()?;
     // All of them before anything runs: an hour of work should not end at a missing file.
-    let files = wanted.iter().map(|&index| Ok((index, job.pipeline.files(index)?)));
+    let files = wanted.iter().map(|&index| Ok((index, job.pipeline.files(index).map_err(PlanError::from)?)));
     let files = files.collect::<Result<BTreeMap<_, _>, RunError>>()?;
     let folder = RunFolder::open(&job.runs.join(&job.pipeline.name))?;
     let device = DeviceRecord { asked: job.device, class: job.device.class() };
-    let record = RunRecord::new(job.pipeline, job.graph, device);
+    let record = RunRecord::new(job.pipeline, device);
     let (artefacts, made) = (BTreeMap::new(), Mutex::default());
     Executor { job, wanted, files, folder, record, device: OnceCell::new(), artefacts, made }.run()
-}
-
-impl Job<'_> {
-    /// The stages to run, by index.
-    fn wanted(&self) -> Result<BTreeSet<usize>, RunError> {
-        for id in &self.options.force {
-            self.named("--force", id)?;
-        }
-        match &self.options.until {
-            Some(id) => {
-                let stages = self.named("--until", id)?;
-                Ok(stages.into_iter().flat_map(|index| self.graph.with_ancestors(index)).collect())
-            }
-            None => Ok(self.graph.order().iter().copied().collect()),
-        }
-    }
-
-    fn is_forced(&self, entry: &StageEntry) -> bool {
-        [&entry.id, &entry.origin].into_iter().any(|id| self.options.force.contains(id))
-    }
-
-    /// The stages that a flag names: one, or in a sweep all branches of one.
-    fn named(&self, flag: &'static str, id: &StageId) -> Result<Vec<usize>, RunError> {
-        let is_named = |entry: &StageEntry| entry.id == *id || entry.origin == *id;
-        let stages: Vec<_> =
-            (0..self.pipeline.stages.len()).filter(|&index| is_named(&self.pipeline.stages[index])).collect();
-        if stages.is_empty() {
-            let is_branch = id.as_str().contains('@');
-            let known =
-                self.pipeline.stages.iter().map(|entry| if is_branch { &entry.id } else { &entry.origin });
-            let mut known: Vec<String> = known.map(StageId::to_string).collect();
-            let mut seen = BTreeSet::new();
-            known.retain(|name| seen.insert(name.clone()));
-            return Err(RunError::UnknownStage { flag, found: id.clone(), known });
-        }
-        Ok(stages)
-    }
 }
 
 struct Executor<'a> {
@@ -118,7 +50,7 @@ struct Executor<'a> {
 impl Executor<'_> {
     fn run(mut self) -> Result<RunRecord, RunError> {
         let begun = Instant::now();
-        let (graph, options) = (self.job.graph, self.job.options);
+        let (graph, options) = (&self.job.pipeline.graph, self.job.options);
         let order: Vec<_> =
             graph.order().iter().copied().filter(|index| self.wanted.contains(index)).collect();
         self.tell(&Event::RunStarted {
@@ -137,7 +69,7 @@ impl Executor<'_> {
                 Err(interrupted) => Err(interrupted.into()),
             };
             let Err(error) = ended else { continue };
-            let stop = error.is_interruption() || !options.keep_going;
+            let stop = is_interruption(&error) || !options.keep_going;
             self.fail(index, &error);
             errors.push(error);
             if stop {
@@ -155,116 +87,28 @@ impl Executor<'_> {
             self.tell(&Event::StagePinned { stage: id.clone(), repository: pinned.clone() });
         }
         let manifest = self.manifest(index)?;
-        let key = manifest.key();
+        let planned = &job.pipeline.stages[index];
         let stage = &mut self.record.stages[index];
-        (stage.key, stage.manifest) = (Some(key), Some(manifest.clone()));
-
-        let force = job.is_forced(&job.pipeline.stages[index]);
-        match job.store.lookup(&key)? {
-            Lookup::Whole(entry) if !force => {
-                return self.settle(index, StageState::Cached, &manifest, &entry);
-            }
-            Lookup::Damaged(damage) => self.tell(&Event::DamageFound {
-                stage: id.clone(),
-                path: damage.path,
-                expected: damage.expected,
-                found: damage.found,
-            }),
-            _ => {}
-        }
-        let mut waiting = |holder: &str| {
-            self.tell(&Event::StageWaiting { stage: id.clone(), key, holder: holder.to_owned() })
+        (stage.key, stage.manifest) = (Some(manifest.key()), Some(manifest.clone()));
+        let request = Request {
+            manifest: &manifest,
+            kind: planned.stage.info().output,
+            force: job.is_forced(planned),
+            interrupt: job.interrupt,
         };
-        match job.store.begin(&key, force, job.interrupt, &mut waiting)? {
-            Begun::Cached(entry) => self.settle(index, StageState::Cached, &manifest, &entry),
-            Begun::Pending(work) => {
-                let entry = self.work(index, work, &manifest)?;
-                self.settle(index, StageState::Done, &manifest, &entry)
-            }
-        }
+        let mut attempt = StageAttempt { executor: self, index, manifest: &manifest };
+        let (state, entry) = match job.store.obtain(&request, &mut attempt)? {
+            Obtained::Cached(entry) => (StageState::Cached, entry),
+            Obtained::Made(entry) => (StageState::Done, entry),
+        };
+        self.settle(index, state, &manifest, &entry)
     }
 
-    /// What the stage's bytes depend on. Its inputs are there.
+    /// What the stage's bytes depend on. Its inputs have their artefacts.
     fn manifest(&self, index: usize) -> Result<Manifest, RunError> {
-        let contents = |(name, source): (&String, &ResolvedFile)| {
-            let contents = source.contents(|path| {
-                self.job.store.digest_of(path).map_err(|source| RunError::Input {
-                    stage: self.id(index),
-                    parameter: name.clone(),
-                    path: path.to_owned(),
-                    source,
-                })
-            })?;
-            Ok((name.clone(), contents))
-        };
-        let files = self.files[&index].iter().map(contents).collect::<Result<BTreeMap<_, _>, RunError>>()?;
         let inputs = self.inputs(index).into_iter().map(|(name, artefact)| (name, artefact.digest)).collect();
-        let entry = &self.job.pipeline.stages[index];
-        Ok(plan::manifest(entry, self.record.device.class, &inputs, &files))
-    }
-
-    /// Runs the stage, and puts what it makes into the cache.
-    fn work(
-        &mut self,
-        index: usize,
-        work: PendingArtefact<'_>,
-        manifest: &Manifest,
-    ) -> Result<Entry, RunError> {
-        let (job, id) = (self.job, self.id(index));
-        let entry = &job.pipeline.stages[index];
-        let device = self.open_device()?;
-        self.record.stages[index].state.enter(StageState::Running);
-        self.folder.write(&self.record)?;
-        job.store.save_digests();
-        let name = entry.stage.info().name.to_owned();
-        self.tell(&Event::StageStarted {
-            stage: id.clone(),
-            name,
-            key: manifest.key(),
-            resumed: work.resumed(),
-        });
-
-        let tee = Tee(&self.folder, job.sink);
-        let (files, reporter) = (&self.files[&index], Reporter::new(&id, &tee));
-        let intermediates = Intermediates {
-            store: job.store,
-            kind: entry.stage.info().output,
-            force: job.is_forced(entry),
-            made: &self.made,
-            progress: &reporter,
-            interrupt: job.interrupt,
-        };
-        let context = Context {
-            manifest,
-            intermediates: &intermediates,
-            inputs: &self.inputs(index),
-            files,
-            output: &work.output(),
-            checkpoint: &work.checkpoint(),
-            device: &device,
-            random: Random::new(entry.seed, entry.origin.as_str()),
-            progress: &reporter,
-            interrupt: job.interrupt,
-        };
-        memory::reset_peak();
-        let begun = Instant::now();
-        attempt(entry.stage.as_ref(), &context).map_err(|ended| match ended {
-            Ended::Panic(message) => RunError::Bug { stage: id.clone(), message },
-            Ended::Error(source) => {
-                let is_input = |path: &Path| {
-                    files.values().filter_map(ResolvedFile::path).any(|file| path.starts_with(file))
-                };
-                RunError::Stage { stage: id.clone(), code: ExitCode::of_stage(&source, is_input), source }
-            }
-        })?;
-        let made = Made {
-            kind: entry.stage.info().output,
-            seconds: begun.elapsed().as_secs_f64(),
-            peak_bytes: memory::peak_bytes(),
-            finished: clock::now(),
-            program: self.record.program.clone(),
-        };
-        Ok(work.commit(manifest, made)?)
+        let (class, files) = (self.record.device.class, &self.files[&index]);
+        Ok(self.job.pipeline.manifest(index, class, &inputs, files, self.job.store)?)
     }
 
     /// A stage has its artefact.
@@ -295,7 +139,7 @@ impl Executor<'_> {
     /// A stage has not come to its end, and takes with it what needs it.
     fn fail(&mut self, index: usize, error: &RunError) {
         let (id, state) = (self.id(index), &mut self.record.stages[index].state);
-        if error.is_interruption() {
+        if is_interruption(error) {
             if *state == StageState::Running {
                 state.enter(StageState::Interrupted);
                 self.tell(&Event::StageInterrupted { stage: id });
@@ -309,7 +153,7 @@ impl Executor<'_> {
         state.enter(StageState::Failed);
         self.record.stages[index].error = Some(error.line());
         self.tell(&Event::StageFailed { stage: id.clone(), error: error.line() });
-        for reader in self.job.graph.with_descendants(index) {
+        for reader in self.job.pipeline.graph.with_descendants(index) {
             let stage = &mut self.record.stages[reader];
             if stage.state == StageState::Waiting && self.wanted.contains(&reader) {
                 stage.state.enter(StageState::Skipped);
@@ -321,7 +165,7 @@ impl Executor<'_> {
     }
 
     fn finish(mut self, begun: Instant, mut errors: Vec<RunError>) -> Result<RunRecord, RunError> {
-        if errors.iter().any(RunError::is_interruption) {
+        if errors.iter().any(is_interruption) {
             errors = vec![Interrupted.into()];
         }
         let error = match errors.len() {
@@ -352,7 +196,7 @@ impl Executor<'_> {
 
     /// The artefacts that a stage reads, by the names of its inputs.
     fn inputs(&self, index: usize) -> BTreeMap<String, Artefact> {
-        let inputs = self.job.graph.inputs(index).into_iter();
+        let inputs = self.job.pipeline.graph.inputs(index).into_iter();
         inputs.map(|(name, from)| (name.to_owned(), self.artefacts[&from].clone())).collect()
     }
 
@@ -376,6 +220,75 @@ impl Executor<'_> {
     fn tell(&self, event: &Event) {
         Tee(&self.folder, self.job.sink).event(event);
     }
+}
+
+/// One stage, as the cache asks for it.
+struct StageAttempt<'e, 'a> {
+    executor: &'e mut Executor<'a>,
+    index: usize,
+    manifest: &'e Manifest,
+}
+
+impl Maker for StageAttempt<'_, '_> {
+    type Error = RunError;
+
+    fn notice(&mut self, notice: Notice<'_>) {
+        let executor = &self.executor;
+        let (sink, id) = (Tee(&executor.folder, executor.job.sink), executor.id(self.index));
+        tell(&sink, &id, self.manifest.key(), notice);
+    }
+
+    fn make(&mut self, pending: &PendingArtefact<'_>) -> Result<(), RunError> {
+        let Self { executor, index, manifest } = self;
+        let (job, id) = (executor.job, executor.id(*index));
+        let planned = &job.pipeline.stages[*index];
+        let info = planned.stage.info();
+        let device = executor.open_device()?;
+        executor.record.stages[*index].state.enter(StageState::Running);
+        executor.folder.write(&executor.record)?;
+        job.store.save_digests();
+        let (name, key, resumed) = (info.name.to_owned(), manifest.key(), pending.resumed());
+        executor.tell(&Event::StageStarted { stage: id.clone(), name, key, resumed });
+
+        let tee = Tee(&executor.folder, job.sink);
+        let (files, reporter) = (&executor.files[index], Reporter::new(&id, &tee));
+        let intermediates = Intermediates {
+            store: job.store,
+            stage: &id,
+            kind: info.output,
+            force: job.is_forced(planned),
+            made: &executor.made,
+            sink: &tee,
+            progress: &reporter,
+            interrupt: job.interrupt,
+        };
+        let context = Context {
+            manifest,
+            intermediates: &intermediates,
+            inputs: &executor.inputs(*index),
+            files,
+            output: &pending.output(),
+            checkpoint: &pending.checkpoint(),
+            device: &device,
+            random: Random::new(planned.seed, planned.origin.as_str()),
+            progress: &reporter,
+            interrupt: job.interrupt,
+        };
+        attempt(planned.stage.as_ref(), &context).map_err(|ended| match ended {
+            Ended::Panic(message) => RunError::Bug { stage: id.clone(), message },
+            Ended::Error(source) => {
+                let is_input = |path: &Path| {
+                    files.values().filter_map(ResolvedFile::path).any(|file| path.starts_with(file))
+                };
+                RunError::Stage { stage: id.clone(), code: ExitCode::of_stage(&source, is_input), source }
+            }
+        })
+    }
+}
+
+/// Whether the run was asked to stop, wherever that was noticed.
+fn is_interruption(error: &RunError) -> bool {
+    error.exit_code() == ExitCode::Interrupted
 }
 
 /// The log, then whoever listens.

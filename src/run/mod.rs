@@ -1,7 +1,7 @@
 //! Executes a plan: states, events, the record of a run.
 //!
-//! The executor walks the graph in order. Of each stage it takes the key (`plan::manifest`), looks it up
-//! in the cache, and runs what is not there. It prints nothing: it tells a [`Sink`] what happens.
+//! The executor walks the graph in order. It obtains each stage's artefact from the cache, which
+//! calls back to run the stage if the artefact is missing. It prints nothing: it tells a [`Sink`] what happens.
 //! Stages run one after the other, because each of them uses the whole machine.
 
 mod attempt;
@@ -9,8 +9,11 @@ mod error;
 mod event;
 mod execute;
 mod exit;
+mod exit_table;
 mod folder;
 mod intermediates;
+mod job;
+mod notices;
 mod record;
 mod reporter;
 pub mod signals;
@@ -18,8 +21,9 @@ mod state;
 
 pub use error::RunError;
 pub use event::{EVENT_FORMAT, Event, Sink, Stamped};
-pub use execute::{Job, Options, execute};
+pub use execute::execute;
 pub use exit::ExitCode;
+pub use job::{Job, Options};
 pub use record::{ArtefactRecord, DeviceRecord, RECORD_FORMAT, RunRecord, StageRecord};
 pub use state::StageState;
 

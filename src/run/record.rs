@@ -9,8 +9,8 @@ use crate::backend::{DeviceChoice, DeviceClass};
 use crate::base::Artefact;
 use crate::base::{Digest, Manifest, StageId, clock, files};
 use crate::cache::Entry;
-use crate::config::{Axis, Branch, Pipeline};
-use crate::plan::Graph;
+use crate::config::Axis;
+use crate::plan::{Branch, Graph, ResolvedPipeline};
 
 /// The format of `run.json`. History: 1, the first.
 pub const RECORD_FORMAT: u32 = 1;
@@ -103,7 +103,7 @@ pub struct ArtefactRecord {
 
 impl RunRecord {
     /// The record of a run that begins now.
-    pub(super) fn new(pipeline: &Pipeline, graph: &Graph, device: DeviceRecord) -> Self {
+    pub(super) fn new(pipeline: &ResolvedPipeline, device: DeviceRecord) -> Self {
         let stages = pipeline.stages.iter().map(|entry| StageRecord {
             id: entry.id.clone(),
             branch: entry.branch.clone(),
@@ -119,9 +119,9 @@ impl RunRecord {
             format: RECORD_FORMAT,
             name: pipeline.name.clone(),
             program: env!("CARGO_PKG_VERSION").to_owned(),
-            file: pipeline.path.clone(),
+            file: pipeline.path().to_owned(),
             pipeline: pipeline.text().to_owned(),
-            graph: graph.clone(),
+            graph: pipeline.graph.clone(),
             axes: pipeline.axes.clone(),
             seed: pipeline.seed,
             device,

@@ -1,6 +1,7 @@
 //! What a pipeline is made of: one file per `use:` name, each with its parameters beside the code
-//! that reads them, and one row in [`STAGES`].
+//! that reads them, and one row in [`STAGES`] (`table.rs`).
 
+mod bad_value;
 mod budgets;
 mod calibrate;
 mod criterion_blocks;
@@ -10,6 +11,7 @@ mod drawing;
 mod error;
 mod evaluate;
 mod export;
+mod interface;
 mod load;
 mod model;
 mod named;
@@ -19,203 +21,12 @@ mod resolved_file;
 mod score;
 mod select;
 mod size;
+mod table;
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-
-use candle_core::Device;
-use serde::Deserializer;
-
-use crate::backend::Random;
-use crate::base::names::{self, UnknownName};
-use crate::base::{Artefact, ArtefactKind, Interrupt, Manifest, Progress, StageId};
-
+pub use bad_value::BadValue;
 pub use drawing::{DEFAULT_SAMPLER, Drawing};
 pub use error::StageError;
+pub use interface::{Context, FileInput, Input, Intermediates, Stage, StageInfo};
 pub use resolved_file::{Contents, ResolvedFile};
 pub use size::PictureSize;
-
-/// A stage with its parameters, as a pipeline file states it.
-pub trait Stage: Send + Sync {
-    /// Its row in [`STAGES`].
-    fn info(&self) -> &'static StageInfo;
-
-    /// Adds every parameter that can change the output's bytes. Inputs, files, seed, device class
-    /// and the stage's name and version are added by the planner.
-    fn describe(&self, manifest: &mut Manifest);
-
-    /// The stages whose artefacts it reads.
-    fn inputs(&self) -> Vec<Input<'_>>;
-
-    /// The files and folders it reads, named by the parameter that gives them. Their contents enter
-    /// the key, their paths do not.
-    fn files(&self) -> Vec<FileInput<'_>> {
-        Vec::new()
-    }
-
-    /// What is wrong with the parameters beyond their types.
-    fn check(&self) -> Result<(), BadValue> {
-        Ok(())
-    }
-
-    /// Fills `context.output`.
-    fn run(&self, context: &Context<'_>) -> Result<(), StageError>;
-}
-
-/// A reference to another stage.
-#[derive(Clone, Debug)]
-pub struct Input<'a> {
-    /// The parameter that holds it: `scores`, or `models.pruned` inside a map.
-    pub name: String,
-    /// The stage it names.
-    pub stage: &'a StageId,
-    /// The kinds of artefact that will do; that stage must produce one of them.
-    pub kinds: &'static [ArtefactKind],
-}
-
-/// A path given by a parameter; relative paths count from the pipeline file's folder.
-#[derive(Clone, Debug)]
-pub struct FileInput<'a> {
-    /// The parameter that holds it.
-    pub name: &'static str,
-    /// The path as written.
-    pub path: &'a Path,
-    /// Where the path may also be the name of a repository of the hub: the revision that is meant. The planner makes it a
-    /// commit, which enters the key.
-    pub revision: Option<&'a str>,
-}
-
-impl<'a> FileInput<'a> {
-    /// A path, and nothing else.
-    pub fn path(name: &'static str, path: &'a Path) -> Self {
-        Self { name, path, revision: None }
-    }
-}
-
-/// A parameter whose value cannot be.
-#[derive(Clone, Debug)]
-pub struct BadValue {
-    /// The parameter; dots lead into a mapping, as in `budgets.macs`.
-    pub name: String,
-    /// What was found and what was needed: "`ratio` is 1.5; it must lie above 0 and below 1".
-    pub message: String,
-    /// What to write instead.
-    pub help: Option<String>,
-}
-
-impl BadValue {
-    /// A bad value of the parameter `name`.
-    pub fn new(name: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { name: name.into(), message: message.into(), help: None }
-    }
-
-    /// A name that is in no table.
-    pub fn unknown(name: impl Into<String>, error: &UnknownName) -> Self {
-        Self::new(name, error.to_string()).help(names::help(&error.found, &error.known))
-    }
-
-    /// The same with a help text.
-    pub fn help(self, help: impl Into<String>) -> Self {
-        Self { help: Some(help.into()), ..self }
-    }
-}
-
-/// Keeps parts of stages' work that stages have in common, such as what an evaluation finds out about the teacher.
-pub trait Intermediates: Sync {
-    /// The folder of the part that depends on `manifest` alone: filled before, or by `fill`, which is given that folder
-    /// and one that outlives a crash.
-    fn intermediate(
-        &self,
-        manifest: &Manifest,
-        fill: &dyn Fn(&Path, &Path) -> Result<(), StageError>,
-    ) -> Result<PathBuf, StageError>;
-}
-
-/// What a stage is given to run with.
-pub struct Context<'a> {
-    /// What its bytes depend on.
-    pub manifest: &'a Manifest,
-    /// Work that other stages may have done already.
-    pub intermediates: &'a dyn Intermediates,
-    /// Input artefacts by the names of [`Stage::inputs`].
-    pub inputs: &'a BTreeMap<String, Artefact>,
-    /// What the paths lead to, by the names of [`Stage::files`].
-    pub files: &'a BTreeMap<String, ResolvedFile>,
-    /// An empty folder; what lies in it when `run` returns is the artefact.
-    pub output: &'a Path,
-    /// A folder that outlives a crash and belongs to this key alone: checkpoints go here.
-    pub checkpoint: &'a Path,
-    /// Where tensors live.
-    pub device: &'a Device,
-    /// The stage's random streams.
-    pub random: Random,
-    /// Who listens.
-    pub progress: &'a dyn Progress,
-    /// Whether to stop at the next safe point.
-    pub interrupt: &'a Interrupt,
-}
-
-impl Context<'_> {
-    /// The artefact of an input that [`Stage::inputs`] listed.
-    pub fn input(&self, name: &str) -> &Artefact {
-        self.inputs.get(name).unwrap_or_else(|| panic!("BUG: input `{name}` was not resolved"))
-    }
-
-    /// What a file that [`Stage::files`] listed leads to.
-    pub fn source(&self, name: &str) -> &ResolvedFile {
-        self.files.get(name).unwrap_or_else(|| panic!("BUG: file `{name}` was not resolved"))
-    }
-
-    /// The path of a file that [`Stage::files`] listed without a revision.
-    pub fn file(&self, name: &str) -> &Path {
-        self.source(name).path().unwrap_or_else(|| panic!("BUG: `{name}` became a repository"))
-    }
-}
-
-/// One row of [`STAGES`].
-pub struct StageInfo {
-    /// The `use:` name.
-    pub name: &'static str,
-    /// Raised when the same inputs would give other bytes.
-    pub version: u32,
-    /// One line for `laptop-diff list`.
-    pub summary: &'static str,
-    /// What it produces.
-    pub output: ArtefactKind,
-    /// Whether its bytes depend on the pipeline's seed.
-    pub seeded: bool,
-    /// Whether its bytes depend on the device class.
-    pub computes: bool,
-    /// JSON schema of its `with:` block.
-    pub schema: fn(&mut schemars::SchemaGenerator) -> schemars::Schema,
-}
-
-/// Makes [`STAGES`] and [`deserialize`] from one list of parameter types; each of their modules has a `const INFO: StageInfo`.
-macro_rules! stages {
-    ($($module:ident :: $parameters:ident),* $(,)?) => {
-        /// Every stage there is, in the order in which a pipeline usually has them.
-        pub const STAGES: &[&StageInfo] = &[$(&$module::INFO),*];
-
-        /// Reads the `with:` block of the stage `name` straight into its type, so that errors keep their line.
-        pub fn deserialize<'de, D: Deserializer<'de>>(name: &str, block: D) -> Result<Box<dyn Stage>, D::Error> {
-            use serde::de::{Deserialize, Error};
-            $(if name == $module::INFO.name {
-                return Ok(Box::new($module::$parameters::deserialize(block)?));
-            })*
-            let error = names::find("stage", STAGES, |stage| stage.name, name).map(drop).expect_err("no row matched above");
-            Err(D::Error::custom(error))
-        }
-    };
-}
-
-stages! {
-    load::Load,
-    calibrate::Calibrate,
-    score::Score,
-    profile::Profile,
-    select::Select,
-    prune::Prune,
-    distill::Distill,
-    evaluate::Evaluate,
-    export::Export,
-}
+pub use table::{STAGES, deserialize};

@@ -5,9 +5,9 @@ use std::path::Path;
 use candle_core::{DType, Device};
 use serde::{Deserialize, Serialize};
 
-use super::{Artefact, StageError};
+use super::StageError;
 use crate::backend::Dtype;
-use crate::base::files;
+use crate::base::{Artefact, files};
 use crate::model::ModelDirectory;
 use crate::model::unet::UNet;
 

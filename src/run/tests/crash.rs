@@ -5,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::cache::{Begun, CacheError, Lookup, Made};
+use crate::cache::{CacheError, Lookup, Maker, PendingArtefact, Request};
 
 const FOLDER: &str = "LAPTOP_DIFF_TEST_FOLDER";
 
@@ -192,15 +192,22 @@ fn writes_more_than_it_may() {
     // The same in the last step of all, the writing of the entry: its manifest is too large.
     let (store, mut manifest) = (sandbox.store(), Manifest::default());
     manifest.field("value", "x".repeat(1 << 20));
-    let Ok(Begun::Pending(work)) = store.begin(&manifest.key(), false, &Interrupt::default(), &mut |_| {})
-    else {
-        panic!("nobody has made it");
-    };
-    write(&work.output().join("selection.json"), "small");
-    let (kind, finished, program) = (ArtefactKind::Selection, String::new(), String::new());
-    let made = Made { kind, seconds: 0.0, peak_bytes: None, finished, program };
-    assert!(matches!(work.commit(&manifest, made), Err(CacheError::Full { .. })));
+    let (kind, interrupt) = (ArtefactKind::Selection, &Interrupt::default());
+    let request = Request { manifest: &manifest, kind, force: false, interrupt };
+    assert!(matches!(store.obtain(&request, &mut Small), Err(CacheError::Full { .. })));
     assert!(matches!(store.lookup(&manifest.key()), Ok(Lookup::Absent)));
+}
+
+/// Makes a small artefact.
+struct Small;
+
+impl Maker for Small {
+    type Error = CacheError;
+
+    fn make(&mut self, pending: &PendingArtefact<'_>) -> Result<(), CacheError> {
+        write(&pending.output().join("selection.json"), "small");
+        Ok(())
+    }
 }
 
 #[test]

@@ -1,26 +1,26 @@
-//! Parts of stages' work that stages share: filled once, kept, made good.
+//! Intermediate artefacts, which stages share: made once, kept, made again when damaged.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
 
-/// Two stages that share a part, and how often it was filled. `fails` is asked each time before the part is whole.
+/// Two stages that share an intermediate artefact, and how often it was made. Making it fails where `fails` says so.
 fn sharing(fails: fn() -> bool) -> ([Fake; 2], Arc<AtomicUsize>) {
     let fills = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&fills);
     let act = move |context: &Context<'_>| {
         let mut manifest = Manifest::default();
-        manifest.field("part", "both");
-        let part = context.intermediates.intermediate(&manifest, &|folder, checkpoint| {
+        manifest.field("intermediate", "both");
+        let folder = context.intermediates.intermediate(&manifest, &|folder, checkpoint| {
             counted.fetch_add(1, Ordering::Relaxed);
             write(&checkpoint.join("begun"), "");
             if fails() {
-                return Err(candle_core::Error::Msg("the part is not whole".into()).into());
+                return Err(candle_core::Error::Msg("it is not whole".into()).into());
             }
             write(&folder.join("text"), "shared");
             Ok(())
         })?;
-        put(context, &fs::read_to_string(part.join("text")).expect("the part is whole"))
+        put(context, &fs::read_to_string(folder.join("text")).expect("it is whole"))
     };
     ([fake("a", &[]).act(act.clone()), fake("b", &[]).act(act)], fills)
 }
@@ -34,7 +34,7 @@ fn notes(ran: &Ran) -> Vec<&str> {
 }
 
 #[test]
-fn stages_fill_their_part_once_also_by_force() {
+fn stages_make_what_they_share_once_even_if_forced() {
     let mut sandbox = Sandbox::new();
     let (stages, fills) = sharing(|| false);
     sandbox.run(&stages);
@@ -49,7 +49,7 @@ fn stages_fill_their_part_once_also_by_force() {
 }
 
 #[test]
-fn a_damaged_part_is_told_and_made_again() {
+fn damage_is_reported_as_an_event_and_made_good() {
     let sandbox = Sandbox::new();
     let (stages, fills) = sharing(|| false);
     sandbox.run(&stages[..1]);
@@ -58,14 +58,17 @@ fn a_damaged_part_is_told_and_made_again() {
     fs::write(&part, "other!").expect("writable");
     let ran = sandbox.run(&stages);
     assert_eq!((sandbox.text("b"), fills.load(Ordering::Relaxed)), ("shared".to_owned(), 2));
-    assert!(notes(&ran).iter().any(|note| note.starts_with("damaged:")), "{:?}", ran.events);
+    let is_damage = |event: &&Event| matches!(event, Event::DamageFound { .. });
+    let told: Vec<_> = ran.events.iter().filter(is_damage).collect();
+    let Event::DamageFound { stage, path, .. } = told[0] else { unreachable!("they are filtered") };
+    assert_eq!((told.len(), stage.as_str(), path), (1, "b", &part));
 }
 
 #[test]
-fn a_part_that_was_cut_off_says_that_it_goes_on() {
+fn an_interrupted_one_is_resumed_and_says_so() {
     let sandbox = Sandbox::new();
     let failed = sandbox.run(&sharing(|| true).0[..1]);
     assert_eq!((failed.are(StageState::Failed), notes(&failed).len()), (vec!["a"], 0));
     let ran = sandbox.run(&sharing(|| false).0[..1]);
-    assert_eq!(notes(&ran), ["a part goes on from where it was cut off"]);
+    assert_eq!(notes(&ran), ["resumes an intermediate artefact from its checkpoint"]);
 }

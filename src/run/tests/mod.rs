@@ -14,8 +14,7 @@ use super::{Event, Job, Options, RunError, RunRecord, Sink, StageState, execute}
 use crate::backend::DeviceChoice;
 use crate::base::{ArtefactKind, Interrupt, Manifest, StageId};
 use crate::cache::Store;
-use crate::config::Pipeline;
-use crate::plan::Graph;
+use crate::plan::ResolvedPipeline;
 use crate::stage::{Context, FileInput, Input, Stage, StageError, StageInfo};
 
 /// The name, version and needs of a stage for tests.
@@ -184,12 +183,12 @@ impl Sandbox {
     fn try_run(&self, stages: &[Fake]) -> (Result<RunRecord, RunError>, Vec<Event>) {
         let entry = |fake: &Fake| (fake.id.clone(), Box::new(fake.clone()) as Box<dyn Stage>);
         let stages = stages.iter().map(entry).collect();
-        let pipeline = Pipeline::new(self.name, self.seed, stages, self.folder.join("pipeline.yaml"));
-        let graph = Graph::new(&pipeline).expect("the references are right");
+        let path = self.folder.join("pipeline.yaml");
+        let pipeline = ResolvedPipeline::of_stages(self.name, self.seed, stages, &path);
+        let pipeline = pipeline.expect("the references are right");
         let told = Told::default();
         let result = execute(&Job {
             pipeline: &pipeline,
-            graph: &graph,
             store: &self.store(),
             runs: &self.folder.join("runs"),
             device: self.device,

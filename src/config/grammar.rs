@@ -12,19 +12,12 @@ use serde::de::value::MapDeserializer;
 use serde::de::{DeserializeSeed, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::error::{ConfigError, ConfigErrorKind};
-use super::pipeline::FORMAT;
+use super::pipeline::{FORMAT, Pipeline, StageEntry};
+use super::renamed;
 use super::source_text::{Place, SourceText};
-use crate::base::StageId;
 use crate::stage::{self, STAGES, Stage};
 
-/// What the file says, before anything is checked that needs more than one place of it.
-pub(super) struct Document {
-    pub(super) name: String,
-    pub(super) seed: u64,
-    pub(super) stages: Vec<(StageId, Box<dyn Stage>)>,
-}
-
-/// The names that `use:` knows. A trait, so that the grammar is tested with small stages of its own.
+/// The names that `use:` knows. A trait, so that the grammar can be tested with small stages.
 pub(super) trait Vocabulary {
     fn names() -> Vec<String>;
     fn deserialize<'de, D: Deserializer<'de>>(name: &str, block: D) -> Result<Box<dyn Stage>, D::Error>;
@@ -44,12 +37,15 @@ impl Vocabulary for Stages {
 }
 
 /// Reads a whole file.
-pub(super) fn read<V: Vocabulary>(source: &SourceText) -> Result<Document, ConfigError> {
+pub(super) fn read<V: Vocabulary>(source: &SourceText) -> Result<Pipeline, ConfigError> {
     let trace = Trace::<V>::default();
     let deserializer = serde_yaml::Deserializer::from_str(source.text());
     deserializer.deserialize_map(Whole(&trace)).map_err(|error| match trace.kind.take() {
         Some((kind, place)) => ConfigError::at(kind, source, &place),
-        None => ConfigError::of_yaml(&error, source, &trace.within.borrow()),
+        None => {
+            let (within, stage) = (trace.within.borrow(), trace.stage.borrow());
+            ConfigError::of_yaml(&error, source, &within).map(|kind| renamed::explain(kind, &stage, &within))
+        }
     })
 }
 
@@ -57,13 +53,15 @@ pub(super) fn read<V: Vocabulary>(source: &SourceText) -> Result<Document, Confi
 struct Trace<V> {
     kind: RefCell<Option<(ConfigErrorKind, Place)>>,
     within: RefCell<String>,
+    /// The `use:` name of the stage that is being read.
+    stage: RefCell<String>,
     vocabulary: PhantomData<V>,
 }
 
 impl<V> Default for Trace<V> {
     fn default() -> Self {
         let within = RefCell::new("the pipeline".to_owned());
-        Self { kind: RefCell::default(), within, vocabulary: PhantomData }
+        Self { kind: RefCell::default(), within, stage: RefCell::default(), vocabulary: PhantomData }
     }
 }
 
@@ -85,13 +83,13 @@ impl<V> Trace<V> {
 struct Whole<'a, V>(&'a Trace<V>);
 
 impl<'de, V: Vocabulary> Visitor<'de> for Whole<'_, V> {
-    type Value = Document;
+    type Value = Pipeline;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a mapping with the keys `format`, `name`, `seed` and `stages`")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Document, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Pipeline, A::Error> {
         let Self(trace) = self;
         let (mut format, mut name, mut seed, mut stages) = (None, None, None, None);
         while let Some(key) = map.next_key::<String>()? {
@@ -107,7 +105,7 @@ impl<'de, V: Vocabulary> Visitor<'de> for Whole<'_, V> {
                 "name" => name = Some(map.next_value()?),
                 "seed" => seed = Some(map.next_value()?),
                 "stages" => stages = Some(map.next_value_seed(List(trace))?),
-                // Read by itself, before the rest: see `sweep`.
+                // Already read by itself: see `sweep.rs`.
                 "sweep" => drop(map.next_value::<IgnoredAny>()?),
                 _ => {
                     let known = ["format", "name", "seed", "stages", "sweep"];
@@ -116,7 +114,7 @@ impl<'de, V: Vocabulary> Visitor<'de> for Whole<'_, V> {
             }
         }
         format.ok_or_else(|| A::Error::missing_field("format"))?;
-        Ok(Document {
+        Ok(Pipeline {
             name: name.ok_or_else(|| A::Error::missing_field("name"))?,
             seed: seed.unwrap_or(0),
             stages: stages.ok_or_else(|| A::Error::missing_field("stages"))?,
@@ -127,7 +125,7 @@ impl<'de, V: Vocabulary> Visitor<'de> for Whole<'_, V> {
 struct List<'a, V>(&'a Trace<V>);
 
 impl<'de, V: Vocabulary> DeserializeSeed<'de> for List<'_, V> {
-    type Value = Vec<(StageId, Box<dyn Stage>)>;
+    type Value = Vec<StageEntry>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
         deserializer.deserialize_seq(self)
@@ -135,7 +133,7 @@ impl<'de, V: Vocabulary> DeserializeSeed<'de> for List<'_, V> {
 }
 
 impl<'de, V: Vocabulary> Visitor<'de> for List<'_, V> {
-    type Value = Vec<(StageId, Box<dyn Stage>)>;
+    type Value = Vec<StageEntry>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a list of stages, each beginning with `- id: ...`")
@@ -157,7 +155,7 @@ struct Entry<'a, V> {
 }
 
 impl<'de, V: Vocabulary> DeserializeSeed<'de> for Entry<'_, V> {
-    type Value = (StageId, Box<dyn Stage>);
+    type Value = StageEntry;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
         self.trace.within.replace(format!("stage {}", self.index + 1));
@@ -172,7 +170,7 @@ impl<V> Entry<'_, V> {
 }
 
 impl<'de, V: Vocabulary> Visitor<'de> for Entry<'_, V> {
-    type Value = (StageId, Box<dyn Stage>);
+    type Value = StageEntry;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a stage with the keys `id`, `use` and `with`")
@@ -200,6 +198,7 @@ impl<'de, V: Vocabulary> Visitor<'de> for Entry<'_, V> {
                 ("with", Some(name)) => {
                     let within = id.as_ref().map_or("a stage".to_owned(), |id| format!("stage `{id}`"));
                     trace.within.replace(format!("{within} (use: {name})"));
+                    trace.stage.replace(name.clone());
                     stage = Some(map.next_value_seed(With::<V>(name, PhantomData))?);
                 }
                 ("with", None) => {
@@ -215,7 +214,7 @@ impl<'de, V: Vocabulary> Visitor<'de> for Entry<'_, V> {
             // Without a `with:` every parameter has its default, or is missing here.
             None => V::deserialize(&name, MapDeserializer::new(std::iter::empty::<((), ())>()))?,
         };
-        Ok((id.into(), stage))
+        Ok(StageEntry { id: id.into(), stage })
     }
 }
 

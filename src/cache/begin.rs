@@ -1,0 +1,49 @@
+//! The right to make an artefact: the lock of its key, taken before the key is looked up once more.
+
+use std::fs;
+
+use super::{CacheError, Entry, Lookup, PendingArtefact, Store};
+use crate::base::{Digest, Interrupt, files};
+
+/// What [`Store::begin`] found once it held the key's lock.
+pub(super) enum Begun<'a> {
+    /// Another process has finished it meanwhile.
+    Cached(Entry),
+    /// It is ours to make.
+    Pending(PendingArtefact<'a>),
+}
+
+impl Store {
+    /// Takes the key's lock, and looks it up again: the process that held the lock may have finished it.
+    /// `waiting` is told who that is. With `force`, a finished artefact and a checkpoint are passed over.
+    pub(super) fn begin(
+        &self,
+        key: &Digest,
+        force: bool,
+        interrupt: &Interrupt,
+        waiting: &mut dyn FnMut(&str),
+    ) -> Result<Begun<'_>, CacheError> {
+        self.prepare()?;
+        let lock = self.lock(&format!("key-{key}"), interrupt, waiting)?;
+        match self.lookup(key)? {
+            Lookup::Whole(entry) if !force => return Ok(Begun::Cached(entry)),
+            Lookup::Damaged(_) => self.discard(key, interrupt)?,
+            _ => {}
+        }
+        Ok(Begun::Pending(PendingArtefact::open(self, *key, lock, force)?))
+    }
+
+    /// Takes a damaged artefact out of the way, unless another process has mended it meanwhile.
+    fn discard(&self, key: &Digest, interrupt: &Interrupt) -> Result<(), CacheError> {
+        let path = self.entry_file(key);
+        let entry: Option<Entry> = files::read_json(&path).ok();
+        fs::remove_file(&path).map_err(CacheError::of(&path))?;
+        if let Some(entry) = entry.filter(|entry| entry.is_sound(key)) {
+            let _lock = self.lock(&format!("artefact-{}", entry.digest), interrupt, &mut |_| {})?;
+            if self.damage(&entry)?.is_some() {
+                self.remove_artefact(&entry.digest)?;
+            }
+        }
+        Ok(())
+    }
+}

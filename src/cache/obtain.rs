@@ -1,0 +1,114 @@
+//! The one way to an artefact: look its key up, wait for another process that makes it, else make it and commit it.
+
+use std::sync::PoisonError;
+use std::time::Instant;
+
+use super::begin::Begun;
+use super::{CacheError, Damage, Entry, Lookup, Made, PendingArtefact, Store};
+use crate::backend::memory;
+use crate::base::{ArtefactKind, Interrupt, Manifest, clock};
+
+/// Which artefact to obtain.
+pub struct Request<'a> {
+    /// What its bytes depend on; its hash is the key.
+    pub manifest: &'a Manifest,
+    /// What it is.
+    pub kind: ArtefactKind,
+    /// Make it again from scratch, even if the artefact or a checkpoint is there.
+    pub force: bool,
+    /// Stops the wait for another process.
+    pub interrupt: &'a Interrupt,
+}
+
+/// Makes an artefact that is not in the cache.
+pub trait Maker {
+    /// How it fails.
+    type Error: From<CacheError>;
+
+    /// Hears what happens before [`Maker::make`] is called.
+    fn notice(&mut self, _notice: Notice<'_>) {}
+
+    /// Fills [`PendingArtefact::output`].
+    fn make(&mut self, pending: &PendingArtefact<'_>) -> Result<(), Self::Error>;
+}
+
+/// What a [`Maker`] hears.
+#[derive(Clone, Copy, Debug)]
+pub enum Notice<'a> {
+    /// The artefact is in the cache, but damaged; it is made again.
+    Damaged(&'a Damage),
+    /// Another process is making it.
+    Waiting {
+        /// Which one: `process 12 on host`.
+        holder: &'a str,
+    },
+}
+
+/// How an artefact was obtained.
+#[derive(Clone, Debug)]
+pub enum Obtained {
+    /// It was in the cache, or another process made it.
+    Cached(Entry),
+    /// The maker made it.
+    Made(Entry),
+}
+
+impl Obtained {
+    /// The cache's record of the artefact.
+    pub fn entry(&self) -> &Entry {
+        match self {
+            Self::Cached(entry) | Self::Made(entry) => entry,
+        }
+    }
+}
+
+impl Store {
+    /// Obtains an artefact: from the cache, from another process that is making it, or from `maker`.
+    pub fn obtain<M: Maker>(&self, request: &Request<'_>, maker: &mut M) -> Result<Obtained, M::Error> {
+        let key = request.manifest.key();
+        match self.lookup(&key)? {
+            Lookup::Whole(entry) if !request.force => return Ok(Obtained::Cached(entry)),
+            Lookup::Damaged(damage) => maker.notice(Notice::Damaged(&damage)),
+            _ => {}
+        }
+        let mut waiting = |holder: &str| maker.notice(Notice::Waiting { holder });
+        let pending = match self.begin(&key, request.force, request.interrupt, &mut waiting)? {
+            Begun::Cached(entry) => return Ok(Obtained::Cached(entry)),
+            Begun::Pending(pending) => pending,
+        };
+        let begun = Instant::now();
+        self.start_peak();
+        let result = maker.make(&pending);
+        let peak_bytes = self.end_peak();
+        result?;
+        let made = Made {
+            kind: request.kind,
+            seconds: begun.elapsed().as_secs_f64(),
+            peak_bytes,
+            finished: clock::now(),
+            program: env!("CARGO_PKG_VERSION").to_owned(),
+        };
+        Ok(Obtained::Made(pending.commit(request.manifest, made)?))
+    }
+
+    /// Begins to measure peak memory. The system has one counter, so what the artefact around this one reached so far is
+    /// kept.
+    fn start_peak(&self) {
+        let mut peaks = self.peaks.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(outer) = peaks.last_mut() {
+            *outer = (*outer).max(memory::peak_bytes());
+        }
+        peaks.push(None);
+        memory::reset_peak();
+    }
+
+    /// Peak memory since the matching [`Store::start_peak`], where the system says.
+    fn end_peak(&self) -> Option<u64> {
+        let mut peaks = self.peaks.lock().unwrap_or_else(PoisonError::into_inner);
+        let peak = peaks.pop().flatten().max(memory::peak_bytes());
+        if let Some(outer) = peaks.last_mut() {
+            *outer = (*outer).max(peak);
+        }
+        peak
+    }
+}

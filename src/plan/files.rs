@@ -1,0 +1,65 @@
+//! The files that stages read: found on disk or pinned to a commit of the hub, then digested for the key.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use super::{PlanError, ResolvedPipeline, manifest};
+use crate::backend::DeviceClass;
+use crate::base::{Digest, Manifest};
+use crate::cache::Store;
+use crate::config::{ConfigError, ConfigErrorKind};
+use crate::model::files::hub;
+use crate::stage::{FileInput, ResolvedFile};
+
+impl ResolvedPipeline {
+    /// What a stage reads, by the names of [`Stage::files`](crate::stage::Stage::files): files that must exist, or
+    /// repositories of the hub, which may be asked for the commit of a revision.
+    pub fn files(&self, stage: usize) -> Result<BTreeMap<String, ResolvedFile>, ConfigError> {
+        let resolve = |file: FileInput<'_>| {
+            let found = self.find(stage, &file).map_err(|kind| self.error(kind, stage, file.name))?;
+            Ok((file.name.to_owned(), found))
+        };
+        self.stages[stage].stage.files().into_iter().map(resolve).collect()
+    }
+
+    fn find(&self, stage: usize, file: &FileInput<'_>) -> Result<ResolvedFile, ConfigErrorKind> {
+        let path = self.folder().join(file.path);
+        let id = file.path.to_str().filter(|path| hub::is_id(path));
+        match file.revision.zip(id) {
+            _ if path.exists() => Ok(ResolvedFile::Path(path)),
+            Some((revision, id)) => hub::pin(id, revision)
+                .map(ResolvedFile::Repository)
+                .map_err(|error| ConfigErrorKind::Hub(Box::new(error))),
+            None => {
+                let folder = fs::canonicalize(self.folder()).unwrap_or_else(|_| self.folder().to_owned());
+                let (stage, parameter) = (self.stages[stage].id.to_string(), file.name.to_owned());
+                Err(ConfigErrorKind::MissingFile { stage, parameter, path: file.path.to_owned(), folder })
+            }
+        }
+    }
+
+    /// Everything the bytes of a stage's artefact depend on, with the digests of its inputs and the contents of its files.
+    pub fn manifest(
+        &self,
+        stage: usize,
+        device: DeviceClass,
+        inputs: &BTreeMap<String, Digest>,
+        files: &BTreeMap<String, ResolvedFile>,
+        store: &Store,
+    ) -> Result<Manifest, PlanError> {
+        let planned = &self.stages[stage];
+        let contents = |(parameter, file): (&String, &ResolvedFile)| {
+            let contents = file.contents(|path| {
+                store.digest_of(path).map_err(|source| PlanError::Input {
+                    stage: planned.id.clone(),
+                    parameter: parameter.clone(),
+                    path: path.to_owned(),
+                    source,
+                })
+            })?;
+            Ok((parameter.clone(), contents))
+        };
+        let contents = files.iter().map(contents).collect::<Result<_, PlanError>>()?;
+        Ok(manifest(planned, device, inputs, &contents))
+    }
+}

@@ -1,0 +1,24 @@
+//! Pipelines of the small stages of [`crate::config::testing`], resolved.
+
+use super::ResolvedPipeline;
+use crate::config::{ConfigError, testing};
+
+/// A pipeline whose stages are reached by some axes of a sweep and not by others.
+pub(super) const SWEPT: &str = "\
+format: 1
+name: small
+seed: 1
+stages:
+  - { id: m, use: load, with: { model: nano } }
+  - { id: first, use: select, with: { model: m } }
+  - { id: second, use: select, with: { model: m, after: first } }
+  - { id: e, use: evaluate, with: { models: { model: m } } }
+";
+
+pub(super) fn resolve(text: &str) -> Result<ResolvedPipeline, ConfigError> {
+    resolve_with(text, &[])
+}
+
+pub(super) fn resolve_with(text: &str, overrides: &[&str]) -> Result<ResolvedPipeline, ConfigError> {
+    ResolvedPipeline::new(testing::file(text, overrides)?)
+}

@@ -1,0 +1,76 @@
+//! What to run: the stages that flags choose, and where results go.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use super::{RunError, Sink};
+use crate::backend::DeviceChoice;
+use crate::base::{Interrupt, StageId};
+use crate::cache::Store;
+use crate::plan::{PlannedStage, ResolvedPipeline};
+
+/// What to run, and with what.
+pub struct Job<'a> {
+    /// The pipeline.
+    pub pipeline: &'a ResolvedPipeline,
+    /// Where artefacts are.
+    pub store: &'a Store,
+    /// Where run folders are; this one gets the pipeline's name.
+    pub runs: &'a Path,
+    /// Where tensors live. It is opened when the first stage runs, not before.
+    pub device: DeviceChoice,
+    /// What to run of it.
+    pub options: &'a Options,
+    /// Who listens.
+    pub sink: &'a dyn Sink,
+    /// Whether to stop.
+    pub interrupt: &'a Interrupt,
+}
+
+/// What to run of a pipeline.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Only this stage and what it needs.
+    pub until: Option<StageId>,
+    /// Run these from scratch, even if their artefacts or checkpoints are there.
+    pub force: BTreeSet<StageId>,
+    /// After a failure, run what does not need the failed stage.
+    pub keep_going: bool,
+}
+
+impl Job<'_> {
+    /// The stages to run, by index.
+    pub(super) fn wanted(&self) -> Result<BTreeSet<usize>, RunError> {
+        for id in &self.options.force {
+            self.named("--force", id)?;
+        }
+        match &self.options.until {
+            Some(id) => {
+                let stages = self.named("--until", id)?;
+                Ok(stages.into_iter().flat_map(|index| self.pipeline.graph.with_ancestors(index)).collect())
+            }
+            None => Ok(self.pipeline.graph.order().iter().copied().collect()),
+        }
+    }
+
+    pub(super) fn is_forced(&self, planned: &PlannedStage) -> bool {
+        [&planned.id, &planned.origin].into_iter().any(|id| self.options.force.contains(id))
+    }
+
+    /// The stages that a flag names: one, or in a sweep all branches of one.
+    fn named(&self, flag: &'static str, id: &StageId) -> Result<Vec<usize>, RunError> {
+        let is_named = |planned: &PlannedStage| planned.id == *id || planned.origin == *id;
+        let stages: Vec<_> =
+            (0..self.pipeline.stages.len()).filter(|&index| is_named(&self.pipeline.stages[index])).collect();
+        if stages.is_empty() {
+            let is_branch = id.as_str().contains('@');
+            let known =
+                self.pipeline.stages.iter().map(|entry| if is_branch { &entry.id } else { &entry.origin });
+            let mut known: Vec<String> = known.map(StageId::to_string).collect();
+            let mut seen = BTreeSet::new();
+            known.retain(|name| seen.insert(name.clone()));
+            return Err(RunError::UnknownStage { flag, found: id.clone(), known });
+        }
+        Ok(stages)
+    }
+}

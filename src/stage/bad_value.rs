@@ -1,0 +1,31 @@
+//! A parameter whose value is of the right type but cannot be used.
+
+use crate::base::names::{self, UnknownName};
+
+/// A parameter whose value cannot be.
+#[derive(Clone, Debug)]
+pub struct BadValue {
+    /// The parameter; dots lead into a mapping, as in `budgets.macs`.
+    pub name: String,
+    /// What was found and what was needed: "`ratio` is 1.5; it must lie above 0 and below 1".
+    pub message: String,
+    /// What to write instead.
+    pub help: Option<String>,
+}
+
+impl BadValue {
+    /// A bad value of the parameter `name`.
+    pub fn new(name: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { name: name.into(), message: message.into(), help: None }
+    }
+
+    /// A name that is in no table.
+    pub fn unknown(name: impl Into<String>, error: &UnknownName) -> Self {
+        Self::new(name, error.to_string()).help(names::help(&error.found, &error.known))
+    }
+
+    /// The same with a help text.
+    pub fn help(self, help: impl Into<String>) -> Self {
+        Self { help: Some(help.into()), ..self }
+    }
+}
