@@ -1,7 +1,7 @@
 //! `laptop-diff`: compress the U-Nets of Stable Diffusion from one YAML file.
 //!
 //! The modules are listed from the ground up; each imports only modules above it, and
-//! `tests/architecture.rs` fails on an import that goes the other way. The empty lines keep rustfmt from sorting them.
+//! `tests/it/laws/architecture.rs` fails on an import in the other direction. The empty lines keep rustfmt from sorting them.
 
 pub mod base;
 
