@@ -1,4 +1,4 @@
-//! What stages hand to each other.
+//! The artefacts that stages pass to each other.
 
 use std::fmt;
 use std::path::PathBuf;

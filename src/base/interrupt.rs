@@ -1,28 +1,28 @@
-//! A wish to stop, asked for by a signal and honoured at the next safe point.
+//! A request to stop, made by a signal and honoured at the next safe point.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Set once by the signal handler; long stages look at it between pieces of work.
+/// Set once by the signal handler; long stages check it between pieces of work.
 #[derive(Debug, Default)]
 pub struct Interrupt(AtomicBool);
 
-/// The work stopped because it was asked to, after writing its checkpoint.
+/// The work stopped on request, after it wrote its checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("interrupted; the same command goes on from here")]
+#[error("interrupted; run the same command again to resume")]
 pub struct Interrupted;
 
 impl Interrupt {
-    /// Asks for a stop.
+    /// Requests a stop.
     pub fn ask(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
 
-    /// Whether a stop was asked for.
+    /// Whether a stop was requested.
     pub fn asked(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// An error once a stop was asked for. Call it after writing a checkpoint.
+    /// An error if a stop was requested. Call it after writing a checkpoint.
     pub fn check(&self) -> Result<(), Interrupted> {
         if self.asked() { Err(Interrupted) } else { Ok(()) }
     }

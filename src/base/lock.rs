@@ -7,17 +7,17 @@ use std::time::Duration;
 
 use super::Interrupt;
 
-/// How long a waiting process sleeps between looks: short against any stage, long against a system call.
+/// How long a waiting process sleeps between attempts: short compared with any stage, long compared with a system call.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// A lock held until it is dropped.
+/// A lock that is held until it is dropped.
 #[derive(Debug)]
 pub struct FileLock {
     _file: File,
 }
 
 impl FileLock {
-    /// Takes the lock, waiting for whoever has it; `waiting` is told once who that is. An interrupt
+    /// Takes the lock, waiting for the process that holds it; `waiting` is called once with its name. An interrupt
     /// while waiting is an error of kind [`io::ErrorKind::Interrupted`].
     ///
     /// The file stays when the lock is dropped: were it removed, two processes could hold locks on
@@ -50,7 +50,7 @@ impl FileLock {
     }
 }
 
-/// Writes who holds the lock. It is only for people, so a full disk must not make the lock fail.
+/// Writes who holds the lock. This is only information for people, so a full disk must not make the lock fail.
 fn sign(path: &Path) {
     let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let name = format!("process {} on {}", std::process::id(), host.trim());

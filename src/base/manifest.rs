@@ -1,5 +1,5 @@
-//! What an output depends on, written once and read twice: hashed into the key, and compared to say
-//! why a stage would run again. So the two cannot drift apart.
+//! What an output depends on, written once and read twice: hashed into the key, and compared to explain
+//! why a stage would run again. This keeps the two consistent.
 
 use std::fmt;
 
@@ -27,7 +27,7 @@ pub struct Change {
 }
 
 impl Manifest {
-    /// Adds a value by its text. Each name stands once, so that a change can be told by its name.
+    /// Adds a value by its text. Names are unique, so that a change can be described by its name.
     pub fn field(&mut self, name: &str, value: impl fmt::Display) -> &mut Self {
         self.entries.push((name.to_owned(), value.to_string()));
         self
@@ -43,7 +43,7 @@ impl Manifest {
         self.field(&format!("input {name}"), digest)
     }
 
-    /// The entries whose names `keep` likes: what a part of the output depends on.
+    /// The entries whose names `keep` accepts: what a part of the output depends on.
     pub fn part(&self, keep: impl Fn(&str) -> bool) -> Self {
         Self { entries: self.entries.iter().filter(|(name, _)| keep(name)).cloned().collect() }
     }

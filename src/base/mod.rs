@@ -1,4 +1,4 @@
-//! What everything stands on: ids, digests, manifests, progress, interruption, time, locks, atomic files.
+//! What all other modules use: ids, digests, manifests, progress, interruption, time, locks, atomic files.
 
 pub mod artefact;
 pub mod clock;

@@ -29,7 +29,7 @@ pub fn find<'t, T>(
     })
 }
 
-/// The closest of `known` to `found`, if it is close enough to be a slip of the hand: at most one
+/// The closest of `known` to `found`, if it is close enough to be a typing error: at most one
 /// edit in three letters.
 fn closest<'a>(found: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let (distance, name) =

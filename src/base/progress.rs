@@ -1,10 +1,10 @@
-//! How long work talks: three calls, so that a stage never knows who listens.
+//! How long work reports its progress: three calls, so that a stage need not know who listens.
 
 /// Listens to one piece of work.
 pub trait Progress: Sync {
     /// The work now consists of `total` pieces, called `unit` ("points", "steps", "pictures").
     fn length(&self, total: u64, unit: &'static str);
-    /// So many pieces are done, counted from the start (a resumed stage begins above zero).
+    /// `done` pieces are done, counted from the start (a resumed stage begins above zero).
     fn position(&self, done: u64);
     /// Something worth a line, or a short state such as `loss 0.123`.
     fn note(&self, text: &str);

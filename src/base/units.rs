@@ -13,7 +13,7 @@ impl FromStr for Bytes {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("`{text}` is no amount of memory; give a number and a unit: 8 GB");
+        let wrong = || format!("`{text}` is not an amount of memory; give a number and a unit: 8 GB");
         let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(wrong)?;
         let (number, unit) = (&text[..end], text[end..].trim());
         let (prefix, base) = match unit.strip_suffix("iB") {

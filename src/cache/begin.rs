@@ -9,13 +9,13 @@ use crate::base::{Digest, Interrupt, files};
 pub(super) enum Begun<'a> {
     /// Another process has finished it meanwhile.
     Cached(Entry),
-    /// It is ours to make.
+    /// This process must make it.
     Pending(PendingArtefact<'a>),
 }
 
 impl Store {
     /// Takes the key's lock, and looks it up again: the process that held the lock may have finished it.
-    /// `waiting` is told who that is. With `force`, a finished artefact and a checkpoint are passed over.
+    /// `waiting` is told who that is. With `force`, a finished artefact and a checkpoint are ignored.
     pub(super) fn begin(
         &self,
         key: &Digest,
@@ -33,7 +33,7 @@ impl Store {
         Ok(Begun::Pending(PendingArtefact::open(self, *key, lock, force)?))
     }
 
-    /// Takes a damaged artefact out of the way, unless another process has mended it meanwhile.
+    /// Removes a damaged artefact, unless another process has replaced it meanwhile.
     fn discard(&self, key: &Digest, interrupt: &Interrupt) -> Result<(), CacheError> {
         let path = self.entry_file(key);
         let entry: Option<Entry> = files::read_json(&path).ok();

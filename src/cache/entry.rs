@@ -1,4 +1,4 @@
-//! What the cache knows of one key, and how it can turn out to be wrong.
+//! The cache's record of one key, and how an artefact can be damaged.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -39,7 +39,7 @@ pub struct Made {
     pub program: String,
 }
 
-/// Bytes in the cache that are not those that were put there.
+/// An artefact whose bytes are not those that were committed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Damage {
     /// The file; or the artefact's folder where all of it is gone.
@@ -51,7 +51,7 @@ pub struct Damage {
 }
 
 impl Entry {
-    /// Whether the entry's own parts fit together.
+    /// Whether the entry is consistent in itself.
     pub(super) fn is_sound(&self, key: &Digest) -> bool {
         self.key == *key && self.manifest.key() == *key && self.files.digest() == self.digest
     }
@@ -68,7 +68,7 @@ impl fmt::Display for Damage {
             (None, Some(found)) => {
                 write!(f, "{path} is not part of the artefact: expected nothing, found {}", found.short())
             }
-            (None, None) => write!(f, "{path} is damaged: it is no entry of this cache"),
+            (None, None) => write!(f, "{path} is damaged: it is not an entry of this cache"),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! How the cache fails.
+//! Errors of the cache.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use miette::Diagnostic;
 use crate::base::Interrupted;
 use crate::base::files::is_full;
 
-/// A cache that cannot be used. Damage is no error: it is reported and made good.
+/// Why the cache cannot be used. Damage is not an error: it is reported, and the artefact is made again.
 #[derive(Debug, thiserror::Error, Diagnostic)]
 pub enum CacheError {
     /// The folder was written by a program that knows more than this one (exit code 4).
@@ -33,7 +33,7 @@ pub enum CacheError {
     #[diagnostic(
         code(cache::full),
         help(
-            "free space there, or move the cache with `--cache FOLDER`; the same command then goes on from here"
+            "free space there, or move the cache with `--cache FOLDER`; then run the same command again to resume"
         )
     )]
     Full {
@@ -44,7 +44,7 @@ pub enum CacheError {
     },
     /// A file or folder of the cache could not be read or written (exit code 4).
     #[error("could not use the cache: {}: {source}", path.display())]
-    #[diagnostic(code(cache::file), help("the cache folder must be readable and writable for this user"))]
+    #[diagnostic(code(cache::file), help("make the cache folder readable and writable for this user"))]
     File {
         /// Which one.
         path: PathBuf,
@@ -57,7 +57,7 @@ pub enum CacheError {
 }
 
 impl CacheError {
-    /// Sorts an error of the file system; `path` is what was being read or written.
+    /// Classifies an error of the file system; `path` is what was being read or written.
     pub(super) fn of(path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| match source.kind() {

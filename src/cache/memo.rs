@@ -1,5 +1,5 @@
-//! Digests that need not be taken again: a file with the size, time and inode that it had is taken to
-//! hold the bytes that it had.
+//! Digests of files that were hashed before: a file with the same size, time and inode is assumed to hold
+//! the same bytes.
 //!
 //! A file's time counts in ticks, so an edit right after the hashing may leave it as it was. As git does
 //! for its index, a digest is trusted only if the file was old already when it was taken ("racily clean").

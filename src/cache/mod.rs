@@ -1,9 +1,9 @@
-//! Bytes by key: artefacts, their manifests, damage and locks. Knows no stage.
+//! Artefacts by key, with their manifests, damage and locks. Knows no stage.
 //!
 //! ```text
 //! <root>/version               the format, checked before anything is read or written
 //! <root>/v1/entries/KEY.json   what a key gave: manifest, artefact digest, every file's digest, timings
-//! <root>/v1/artefacts/DIGEST/  the files, by what is in them: two keys with equal bytes share a folder
+//! <root>/v1/artefacts/DIGEST/  the files, by digest: two keys with equal bytes share a folder
 //! <root>/v1/work/KEY/          output/ and checkpoint/ of an unfinished attempt
 //! <root>/v1/locks/             one lock per key in work, and one per artefact while it is put in place
 //! <root>/v1/memo/              digests of files by size, time and inode, so that they are hashed once

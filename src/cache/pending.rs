@@ -1,4 +1,4 @@
-//! One attempt at a key: a folder to write into, and the steps by which it becomes an artefact.
+//! An artefact that is being made: a folder to write into, and the steps by which it becomes an artefact.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, Metadata};
@@ -12,7 +12,7 @@ use super::{CacheError, Entry, Made, Store, Tree};
 use crate::base::lock::FileLock;
 use crate::base::{Digest, Interrupt, Manifest, files};
 
-/// The right to make one key's artefact, held against all other processes until it is dropped.
+/// An artefact that is being made. It holds the lock of its key until it is dropped.
 ///
 /// `output/` begins empty; `checkpoint/` holds what earlier attempts left. Dropping it without
 /// [`PendingArtefact::commit`] clears the output and keeps the checkpoint.
@@ -47,7 +47,7 @@ impl<'a> PendingArtefact<'a> {
         self.folder.join("output")
     }
 
-    /// The folder that outlives a crash.
+    /// The folder for checkpoints, which survives a crash.
     pub fn checkpoint(&self) -> PathBuf {
         self.folder.join("checkpoint")
     }
@@ -67,16 +67,16 @@ impl<'a> PendingArtefact<'a> {
         self.put_in_place(&entry)?;
         let path = self.store.entry_file(&self.key);
         files::write_json(&path, &entry).map_err(CacheError::of(&path))?;
-        // The checkpoint has served; were it to stay, only its space would be lost.
+        // The checkpoint is no longer needed. If it stays, that only costs space.
         let _ = files::remove_folder(&self.checkpoint());
         Ok(entry)
     }
 
-    /// Moves the output to where its digest says; where equal bytes lie there already, they stay.
+    /// Moves the output to the folder of its digest; equal bytes that are already there stay.
     fn put_in_place(&self, entry: &Entry) -> Result<(), CacheError> {
         let (store, output) = (self.store, self.output());
         let folder = store.artefact_folder(&entry.digest);
-        // The lock is held by others for a moment only, so nobody needs to hear of it or to interrupt it.
+        // Others hold the lock only for a moment, so the wait is neither reported nor interruptible.
         let _lock = store.lock(&format!("artefact-{}", entry.digest), &Interrupt::default(), &mut |_| {})?;
         if folder.exists() {
             if store.damage(entry)?.is_none() {
@@ -95,7 +95,7 @@ impl<'a> PendingArtefact<'a> {
 
 impl Drop for PendingArtefact<'_> {
     fn drop(&mut self) {
-        // Best effort: what stays is cleared by the next attempt at this key.
+        // Best effort: the next attempt at this key clears the rest.
         let _ = files::remove_folder(&self.output());
         if is_empty(&self.checkpoint()) {
             let _ = files::remove_folder(&self.folder);

@@ -16,7 +16,7 @@ use crate::base::{Digest, Interrupt, Manifest, StageId, files};
 /// The format of everything below `v1`. History: 1, the first.
 const FORMAT: u32 = 1;
 
-/// Tells backup programs that all of this can be made again (<https://bford.info/cachedir/>).
+/// Tells backup programs that this folder can be recreated (<https://bford.info/cachedir/>).
 const CACHEDIR_TAG: &str = "Signature: 8a477f597d28d172789f06886806bc55\n";
 
 /// A cache folder. Opening it and looking things up writes nothing.
@@ -32,9 +32,9 @@ pub struct Store {
 pub enum Lookup {
     /// The key is not known.
     Absent,
-    /// The artefact is there, with the bytes that it was given.
+    /// The artefact is there and undamaged.
     Whole(Entry),
-    /// The key is known, but its bytes are not what they were.
+    /// The key is known, but its artefact is damaged.
     Damaged(Damage),
 }
 
@@ -91,13 +91,13 @@ impl Store {
         Artefact { kind: entry.made.kind, path: self.artefact_folder(&entry.digest), digest: entry.digest }
     }
 
-    /// Digest of a file or folder outside of the cache, taken only if it is not known yet. Of a folder,
-    /// hidden files do not count.
+    /// Digest of a file or folder outside the cache, computed only if it is not known yet. Hidden files in a folder are
+    /// ignored.
     pub fn digest_of(&self, path: &Path) -> io::Result<Digest> {
         Ok(self.memo.tree(path)?.digest())
     }
 
-    /// Keeps the digests taken since, so that the next command need not take them again.
+    /// Saves the digests computed so far, so that the next command need not compute them again.
     pub fn save_digests(&self) {
         self.memo.save();
     }
@@ -108,7 +108,7 @@ impl Store {
         Some(last.manifest)
     }
 
-    /// Keeps a stage's manifest, for the explanation of the next run. It is only talk, so nothing fails for it.
+    /// Keeps a stage's manifest for the explanation of the next run. It is only information, so errors are ignored.
     pub fn remember(&self, pipeline: &str, stage: &StageId, manifest: &Manifest) {
         if self.last_manifest(pipeline, stage).as_ref() == Some(manifest) {
             return;
@@ -119,7 +119,7 @@ impl Store {
         }
     }
 
-    /// Where the work on a key lies while it is unfinished.
+    /// The folder of an unfinished artefact.
     pub(super) fn work_folder(&self, key: &Digest) -> PathBuf {
         self.place("work").join(key.to_string())
     }
@@ -154,12 +154,12 @@ impl Store {
                 expected,
                 found,
             })),
-            // A broken link, or a file that the disk no longer gives back.
+            // A broken link, or a file that cannot be read any more.
             Err(_) => Ok(Some(Damage { path: folder, expected: Some(entry.digest), found: None })),
         }
     }
 
-    /// Removes an artefact in one step, as far as readers can see.
+    /// Removes an artefact; readers see it whole or not at all.
     pub(super) fn remove_artefact(&self, digest: &Digest) -> Result<(), CacheError> {
         let folder = self.artefact_folder(digest);
         let aside = self.place("work").join(format!("removed-{digest}"));

@@ -1,4 +1,4 @@
-//! Whatever a command can fail with, and the exit code that follows.
+//! How a command can fail, and with which exit code.
 
 use std::io;
 use std::path::PathBuf;
@@ -15,7 +15,7 @@ use crate::report::ReportError;
 use crate::run::{ExitCode, RunError};
 use crate::stage::{BadValue, StageError};
 
-/// An error with its way to the user.
+/// An error as the user sees it.
 #[derive(Debug, thiserror::Error, Diagnostic)]
 pub(super) enum CliError {
     #[error(transparent)]
@@ -42,19 +42,19 @@ pub(super) enum CliError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     UnknownName(#[from] UnknownName),
-    #[error("{} is no name for a single file", path.display())]
+    #[error("{} is not a name for a single-file model", path.display())]
     #[diagnostic(
         code(cli::extension),
-        help("programs know it by its ending: give --output a name that ends in .safetensors")
+        help("programs recognise it by its extension: give --output a name that ends in .safetensors")
     )]
     Extension { path: PathBuf },
     #[error("{} exists already", path.display())]
-    #[diagnostic(code(cli::exists), help("name another with --output, or remove it"))]
+    #[diagnostic(code(cli::exists), help("give another path with --output, or remove it"))]
     Exists { path: PathBuf },
     #[error(transparent)]
     #[diagnostic(transparent)]
     Stage(#[from] StageError),
-    #[error("nothing of {} is swept: it has no `sweep:` that --set left, and no --over says what to try", path.display())]
+    #[error("{} has no `sweep:` left and no --over was given", path.display())]
     #[diagnostic(
         code(cli::nothing_to_sweep),
         help("add --over ID.PARAMETER=VALUE,VALUE as in --over selection.ratio=0.3,0.5")

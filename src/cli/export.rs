@@ -14,8 +14,8 @@ use crate::prune::{Container, Export, ExportRequest, Format, remap_beside};
 /// Write a model for diffusers, ComfyUI or stable-diffusion.cpp, and check what was written
 #[derive(Args)]
 #[command(after_help = "\
-What the program cannot leave out is padded with zeros; the output says what that
-costs. A table beside the result says where a LoRA's layers went, if they moved.
+Layers that the target program cannot leave out are padded with zeros; the output says
+what that costs. If layers have moved, a table beside the result maps the layers of a LoRA.
 
 Examples:
   laptop-diff export runs/sdxl50/retrained --to comfyui --dtype f16
@@ -23,7 +23,7 @@ Examples:
 pub(super) struct ExportCommand {
     /// A diffusers model directory, whole or pruned
     model: PathBuf,
-    /// For which program (`laptop-diff list exports`)
+    /// The export format (`laptop-diff list exports`)
     #[arg(long, value_name = "FORMAT")]
     to: String,
     /// The folder or file to write [default: the model's name with the format's, in this folder]

@@ -1,4 +1,4 @@
-//! `laptop-diff graph`: the DAG as a picture.
+//! `laptop-diff graph`: the DAG as text or as a picture.
 
 use clap::{Args, ValueEnum};
 
@@ -17,7 +17,7 @@ Examples:
 pub(super) struct GraphCommand {
     #[command(flatten)]
     pipeline: PipelineArguments,
-    /// How to draw
+    /// Output format
     #[arg(long, value_enum, default_value_t)]
     format: Format,
 }

@@ -21,7 +21,7 @@ Examples:
 pub(super) struct Inspect {
     /// A diffusers model directory, a U-Net's, or a single-file checkpoint
     model: PathBuf,
-    /// The smallest units, of resnet, block, transformer, attn1, attn2, ff; what holds nothing but units is one too
+    /// The smallest units: resnet, block, transformer, attn1, attn2, ff; a module that holds only units is a unit too
     #[arg(long, value_name = "KINDS", default_value_t)]
     granularity: Granularity,
     /// Print JSON
@@ -118,7 +118,7 @@ fn shown(inspection: &Inspection) -> String {
         inspection.dtypes.join(", "),
     ));
     if !inspection.removed_units.is_empty() {
-        text.push_str(&format!("{} units are removed already\n", inspection.removed_units.len()));
+        text.push_str(&format!("{} units have already been removed\n", inspection.removed_units.len()));
     }
     text
 }

@@ -20,7 +20,7 @@ Examples:
   laptop-diff list criteria
   laptop-diff list metrics --json")]
 pub(super) struct List {
-    /// Only one of the tables
+    /// Show only this table
     #[arg(value_enum)]
     what: Option<Table>,
     /// Print JSON

@@ -1,4 +1,4 @@
-//! The command line: one file per command. Data goes to stdout, talk to stderr.
+//! The command line: one file per command. Data goes to stdout, messages to stderr.
 
 mod error;
 mod export;
@@ -22,7 +22,7 @@ use clap::{Parser, Subcommand};
 use crate::run::ExitCode;
 use error::CliError;
 
-/// What is added to `--help` of the whole program: the exit codes, from the one place that defines them.
+/// The exit codes, which `--help` of the whole program ends with.
 fn exit_codes() -> String {
     let mut text = String::from("Exit codes:\n");
     for code in ExitCode::ALL {
@@ -58,12 +58,12 @@ enum Command {
 pub fn main() -> ProcessExitCode {
     panic::set_hook(Box::new(|info| {
         eprintln!("BUG: {info}");
-        eprintln!("This is a mistake in laptop-diff. Please report it with the command and the lines above.");
+        eprintln!("This is a bug in laptop-diff. Please report it with the command and the lines above.");
     }));
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            // Help and version come this way too, and are no error.
+            // Help and version arrive here too and are not errors.
             let code = if error.use_stderr() { ExitCode::Arguments } else { ExitCode::Done };
             return match error.print() {
                 Ok(()) => code.into(),

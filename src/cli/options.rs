@@ -1,4 +1,4 @@
-//! Flags that several commands share: the pipeline file with its overrides, and the strongest layer of settings.
+//! Flags that several commands share: the pipeline file with its overrides, and the settings that override all others.
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -17,11 +17,10 @@ use crate::plan::ResolvedPipeline;
 pub(super) struct PipelineArguments {
     /// The pipeline file
     file: PathBuf,
-    /// Give one value of the file: ID.PARAMETER=VALUE, or seed=VALUE; may be repeated
+    /// Override one value of the file: ID.PARAMETER=VALUE, or seed=VALUE; may be repeated
     #[arg(long, value_name = "ID.PARAMETER=VALUE")]
     set: Vec<String>,
-    /// Try several values of one parameter, in place of those that the file's `sweep:` has of it; may be repeated, for all
-    /// combinations
+    /// Try several values of one parameter, instead of those in the file's `sweep:`; may be repeated, for all combinations
     #[arg(long, value_name = "ID.PARAMETER=VALUE,VALUE")]
     over: Vec<String>,
 }
@@ -36,13 +35,13 @@ impl PipelineArguments {
     }
 }
 
-/// How to run on this machine; see the built-in settings file for the weaker layers.
+/// How to run on this machine; these flags override the settings files.
 #[derive(Args)]
 pub(super) struct SettingsArguments {
-    /// Where artefacts are kept
+    /// Folder of the artefact cache
     #[arg(long, value_name = "FOLDER")]
     cache: Option<PathBuf>,
-    /// Where the folders of runs are put
+    /// Folder for run folders
     #[arg(long, value_name = "FOLDER")]
     runs: Option<PathBuf>,
     #[command(flatten)]
@@ -57,16 +56,16 @@ impl SettingsArguments {
     }
 }
 
-/// What a command that needs no cache can be told of this machine.
+/// How to compute, for commands that need no cache.
 #[derive(Args)]
 pub(super) struct ComputeArguments {
-    /// Where to compute: auto, cpu or cuda:N
+    /// Device: auto, cpu or cuda:N
     #[arg(long)]
     device: Option<DeviceChoice>,
-    /// How many CPU threads to compute with
+    /// Number of CPU threads
     #[arg(long)]
     threads: Option<NonZeroUsize>,
-    /// About how much memory to use, such as 8GB
+    /// Approximate memory budget, such as 8GB
     #[arg(long, value_name = "BYTES")]
     memory: Option<Bytes>,
 }

@@ -1,4 +1,4 @@
-//! Data on stdout. A reader that has seen enough (`| head`) is no error.
+//! Data on stdout. A reader that stops reading (`| head`) is not an error.
 
 use std::io::{self, Write};
 
@@ -21,7 +21,7 @@ pub(super) fn print_json(value: &impl serde::Serialize) -> Result<(), CliError> 
     print(&format!("{text}\n"))
 }
 
-/// Columns aligned by spaces; those whose number is in `right` to the right.
+/// Columns aligned with spaces; those whose index is in `right` are right-aligned.
 pub(super) fn table(rows: &[Vec<String>], right: &[usize]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {

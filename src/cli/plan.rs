@@ -1,4 +1,4 @@
-//! `laptop-diff plan`: what would run, and why. Changes nothing.
+//! `laptop-diff plan`: shows what would run, and why. Changes nothing.
 
 use std::process::ExitCode as ProcessExitCode;
 
@@ -13,21 +13,21 @@ use crate::config;
 use crate::plan::{Forecast, Outcome, ResolvedPipeline, explain};
 use crate::run::ExitCode;
 
-/// With `--exit-code`: something would run. Beside the codes of a run, so that it is not taken for one of them.
+/// The exit code of `--exit-code` if a stage would run. A run never ends with it.
 const WOULD_RUN: u8 = 8;
 
-/// Say what a run would do with each stage, and why
+/// Show what a run would do with each stage, and why
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
   laptop-diff plan pipelines/nano50.yaml
   laptop-diff plan pipelines/nano50.yaml --set selection.ratio=0.3
   laptop-diff plan pipelines/nano50.yaml --over selection.ratio=0.3,0.5,0.7
-  laptop-diff plan pipelines/nano50.yaml --exit-code   # 8 if something would run, 0 if not")]
+  laptop-diff plan pipelines/nano50.yaml --exit-code   # 8 if a stage would run, else 0")]
 pub(super) struct PlanCommand {
     #[command(flatten)]
     pipeline: PipelineArguments,
-    /// Exit with 8 if something would run
+    /// Exit with code 8 if a stage would run
     #[arg(long)]
     exit_code: bool,
     /// Print the forecast as JSON

@@ -18,7 +18,7 @@ pub(super) struct Report {
     /// Run folders
     #[arg(required = true, value_name = "RUN")]
     runs: Vec<PathBuf>,
-    /// The file to write; report.html in the first run's folder unless given
+    /// The file to write [default: report.html in the first run's folder]
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
 }

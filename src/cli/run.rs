@@ -1,4 +1,4 @@
-//! `laptop-diff run`: what is missing is run, what was cut off goes on, and the report is written.
+//! `laptop-diff run`: runs what is missing, resumes what was interrupted, and writes the report.
 
 use clap::Args;
 
@@ -11,7 +11,7 @@ use crate::report;
 use crate::run::{self, Job, Options, RunRecord, execute};
 use crate::ui::Style;
 
-/// Run a pipeline: what is missing is made, what was cut off goes on, what is there is kept
+/// Run a pipeline: runs what is missing, resumes what was interrupted, reuses the rest
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -23,16 +23,16 @@ The run folder runs/NAME/ then holds report.html, run.json, events.jsonl and a l
 pub(super) struct Run {
     #[command(flatten)]
     pub(super) pipeline: PipelineArguments,
-    /// Run only this stage and what it needs; in a sweep ID or one branch, ID@AXIS=VALUE
+    /// Run only this stage and those it needs; in a sweep, ID means all its branches, ID@AXIS=VALUE one
     #[arg(long, value_name = "ID")]
     until: Option<String>,
-    /// Run this stage from nothing, even if its artefact is there; may be repeated
+    /// Run this stage from scratch, even if its artefact is cached; may be repeated
     #[arg(long, value_name = "ID")]
     force: Vec<String>,
-    /// After a failure, run what does not need the failed stage
+    /// After a failure, run the stages that do not need the failed one
     #[arg(long)]
     keep_going: bool,
-    /// Print one event a line on stdout, as JSON
+    /// Print events on stdout, one JSON object per line
     #[arg(long)]
     json: bool,
     #[command(flatten)]

@@ -16,7 +16,7 @@ Examples:
 An editor with the YAML language server uses it where a file begins with
   # yaml-language-server: $schema=../schemas/pipeline.schema.json")]
 pub(super) struct Schema {
-    /// Of which files
+    /// Which schema
     #[arg(value_enum, default_value_t)]
     of: Of,
 }

@@ -1,4 +1,4 @@
-//! What can be wrong with a pipeline or a settings file. Every error underlines its place.
+//! Errors of pipeline and settings files. Every error underlines its place.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ use super::yaml;
 use crate::base::{ArtefactKind, names};
 use crate::model::files::hub::HubError;
 
-/// A problem and where it stands.
+/// An error and its place.
 #[derive(Debug, thiserror::Error)]
 #[error("{}", self.0.kind)]
 pub struct ConfigError(Box<Located>);
@@ -29,12 +29,12 @@ pub enum ConfigErrorKind {
     #[diagnostic(code(pipeline::unreadable), help("the first argument is the path of a pipeline file"))]
     Unreadable { path: PathBuf, error: std::io::Error },
 
-    #[error("this is not YAML: {message}")]
+    #[error("the file is not YAML: {message}")]
     #[diagnostic(code(pipeline::syntax), help("{}", syntax_help(message)))]
     Syntax { message: String },
 
     #[error("the key `{key}` is given twice")]
-    #[diagnostic(code(pipeline::duplicate_key), help("keep one; the first stands in line {first_line}"))]
+    #[diagnostic(code(pipeline::duplicate_key), help("keep one; the first is in line {first_line}"))]
     DuplicateKey { key: String, first_line: usize },
 
     #[error("unknown key `{key}` in {within}")]
@@ -49,7 +49,7 @@ pub enum ConfigErrorKind {
     #[diagnostic(code(pipeline::missing_key), help("add `{key}: ...` here"))]
     MissingKey { key: String, within: String },
 
-    #[error("{within}: `{found}` is not a value that is known here")]
+    #[error("{within}: unknown value `{found}`")]
     #[diagnostic(code(pipeline::unknown_value), help("{}", names::help(found, known)))]
     UnknownValue { found: String, within: String, known: Vec<String> },
 
@@ -66,7 +66,7 @@ pub enum ConfigErrorKind {
         help: Option<String>,
     },
 
-    #[error("format {found} is not one that this program reads; it reads format {known}")]
+    #[error("format {found} is unknown; this program reads format {known}")]
     #[diagnostic(code(pipeline::format), help("write `format: {known}`, or use a newer laptop-diff"))]
     Format { found: u64, known: u64 },
 
@@ -80,17 +80,14 @@ pub enum ConfigErrorKind {
     Name { found: String, what: &'static str },
 
     #[error("the pipeline has no stages")]
-    #[diagnostic(code(pipeline::empty), help("`laptop-diff list stages` shows what a stage can do"))]
+    #[diagnostic(code(pipeline::empty), help("`laptop-diff list stages` shows which stages there are"))]
     NoStages,
 
     #[error("two stages have the id `{id}`")]
-    #[diagnostic(
-        code(pipeline::duplicate_id),
-        help("the first stands in line {first_line}; ids must differ")
-    )]
+    #[diagnostic(code(pipeline::duplicate_id), help("the first is in line {first_line}; ids must differ"))]
     DuplicateId { id: String, first_line: usize },
 
-    #[error("no stage is called `{name}`")]
+    #[error("unknown stage `{name}`")]
     #[diagnostic(code(pipeline::unknown_stage), help("{}", names::help(name, known)))]
     UnknownStage { name: String, known: Vec<String> },
 
@@ -101,7 +98,7 @@ pub enum ConfigErrorKind {
     )]
     WithBeforeUse,
 
-    #[error("`{parameter}` of `{stage}` names the stage `{found}`, which is not there")]
+    #[error("`{parameter}` of `{stage}` refers to the stage `{found}`, which does not exist")]
     #[diagnostic(code(pipeline::unknown_id), help("{}", names::help(found, known)))]
     UnknownId { stage: String, parameter: String, found: String, known: Vec<String> },
 
@@ -120,12 +117,12 @@ pub enum ConfigErrorKind {
         fitting: Vec<String>,
     },
 
-    #[error("the stages wait for each other in a circle: {path}")]
-    #[diagnostic(code(pipeline::cycle), help("one of these references must name an earlier stage"))]
+    #[error("the stages depend on each other in a cycle: {path}")]
+    #[diagnostic(code(pipeline::cycle), help("change one of these references to a stage outside the cycle"))]
     Cycle { path: String },
 
-    #[error("`{parameter}` of `{stage}`: there is no {}", path.display())]
-    #[diagnostic(code(pipeline::missing_file), help("paths count from the folder of the pipeline file, {}", folder.display()))]
+    #[error("`{parameter}` of `{stage}`: {} does not exist", path.display())]
+    #[diagnostic(code(pipeline::missing_file), help("paths are relative to the folder of the pipeline file, {}", folder.display()))]
     MissingFile { stage: String, parameter: String, path: PathBuf, folder: PathBuf },
 
     #[error(transparent)]
@@ -163,7 +160,7 @@ impl ConfigError {
         Self(Box::new(Located { kind, source: Some((source.clone(), span)) }))
     }
 
-    /// What the YAML reader found wrong, read while it was within `within`.
+    /// An error of the YAML reader, which was reading `within`.
     pub(super) fn of_yaml(error: &serde_yaml::Error, source: &SourceText, within: &str) -> Self {
         let (line, column) = yaml::position(error).unwrap_or((1, 1));
         Self::spanned(
@@ -173,7 +170,7 @@ impl ConfigError {
         )
     }
 
-    /// The same place, told otherwise.
+    /// The same place with another error.
     pub(super) fn map(mut self, tell: impl FnOnce(ConfigErrorKind) -> ConfigErrorKind) -> Self {
         self.0.kind = tell(self.0.kind);
         self
@@ -226,14 +223,14 @@ fn combination_help(kind: &ConfigErrorKind) -> String {
 }
 
 impl ConfigErrorKind {
-    /// A `sweep:` that does not say what to try.
+    /// A `sweep:` that cannot be read.
     pub(super) fn sweep(message: String) -> Self {
         let help =
             "name a parameter and its values, each once: `selection.ratio: [0.3, 0.5]`, or `seed: [1, 2]`";
         Self::Sweep { message, help: help.to_owned() }
     }
 
-    /// Sorts a message of serde or of the YAML reader: `path: message at line 3 column 4`.
+    /// Classifies a message of serde or of the YAML reader: `path: message at line 3 column 4`.
     pub(super) fn of_yaml(message: &str, within: &str) -> Self {
         let message = without_position(message);
         let (path, message) = match message.split_once(": ") {
@@ -264,7 +261,7 @@ impl ConfigErrorKind {
     }
 }
 
-/// serde's names of types in words of YAML.
+/// serde's names of types in the words of YAML.
 fn plain(name: &str) -> String {
     match name {
         "f64" | "f32" => "a number".to_owned(),

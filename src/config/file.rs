@@ -225,7 +225,7 @@ stages:
         assert!(wrong("plam.ratio=0.7").2.contains("did you mean `plan`"));
         assert!(wrong("sede=7").2.contains("did you mean `seed`"));
         assert!(wrong("plan.rato=0.7").2.contains("did you mean `ratio`"));
-        assert!(wrong("plan.ratio.deep=0.7").2.contains("nothing inside"));
+        assert!(wrong("plan.ratio.deep=0.7").2.contains("is not a mapping"));
         assert!(wrong("plan.ratio").2.contains("no `=`"));
         assert_eq!(wrong("plan.ratio=1.5").0, "pipeline::bad_value");
     }

@@ -1,7 +1,7 @@
-//! The grammar of a pipeline file, from YAML straight into types, so that no error loses its line.
+//! The grammar of a pipeline file, read from YAML straight into types, so that every error keeps its line.
 //!
-//! Two steps of it cannot be derived: `with` is read into the type that `use` names, and an
-//! unknown key is answered with the known ones.
+//! Two steps cannot be derived: `with` is read into the type that `use` names, and the error of an
+//! unknown key lists the known ones.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -49,7 +49,7 @@ pub(super) fn read<V: Vocabulary>(source: &SourceText) -> Result<Pipeline, Confi
     })
 }
 
-/// What serde's error type cannot carry: the problem as a type, and the words for where we are.
+/// What serde's error type cannot carry: the error as a type, and a description of the current place.
 struct Trace<V> {
     kind: RefCell<Option<(ConfigErrorKind, Place)>>,
     within: RefCell<String>,

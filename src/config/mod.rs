@@ -1,7 +1,7 @@
-//! What to do (the pipeline file, strict) and how to run it here (settings, layered).
+//! The pipeline file (strict), and settings of this machine (layered).
 //!
-//! A pipeline decides every byte of a result; a setting never changes one. So the two are read by
-//! different code and only the first enters a key.
+//! A pipeline determines every byte of a result; a setting never changes one. So the two are read by
+//! different code, and only the first enters a key.
 
 mod combination;
 mod duplicates;

@@ -1,8 +1,8 @@
-//! `--set selection.ratio=0.3`: one value of the pipeline file, given on the command line; and
-//! `--over selection.ratio=0.3,0.5`: one axis of its `sweep:`.
+//! `--set selection.ratio=0.3` overrides one value of the pipeline file; `--over selection.ratio=0.3,0.5`
+//! overrides one axis of its `sweep:`.
 //!
-//! Overrides change the text before it is read, so they are held to the same rules as the file. The
-//! lines of an error then count in the changed text; the name over the snippet says so.
+//! Overrides change the text before it is read, so the same rules apply to them as to the file. The line
+//! numbers of an error then refer to the changed text; the name above the snippet says so.
 
 use serde_yaml::{Mapping, Value};
 
@@ -10,7 +10,7 @@ use super::error::{ConfigError, ConfigErrorKind};
 use super::source_text::SourceText;
 use crate::base::names;
 
-/// A change of the file that a flag asks for.
+/// A change of the file, as a flag gives it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Override {
     /// The flag and what it was given.
@@ -25,15 +25,15 @@ enum Change {
     Sweep(Value),
 }
 
-/// Why a value cannot go where it should.
+/// Why a value cannot be set.
 pub(super) struct Misfit {
     pub(super) message: String,
     pub(super) help: String,
 }
 
 impl Override {
-    /// `--set`: `ID.PARAMETER=VALUE`, `seed=VALUE` or `name=VALUE`; the value is YAML. What `sweep:` would try for this
-    /// parameter is then not tried.
+    /// `--set`: `ID.PARAMETER=VALUE`, `seed=VALUE` or `name=VALUE`; the value is YAML. It replaces an axis of
+    /// `sweep:` for this parameter.
     pub fn set(given: &str) -> Result<Self, ConfigError> {
         let help = "write --set ID.PARAMETER=VALUE, as in --set selection.ratio=0.3, or --set seed=7";
         Self::read(format!("--set {given}"), given, help, |value| {
@@ -65,7 +65,7 @@ impl Override {
         Ok(Self { given: flag, path, change })
     }
 
-    /// A value that is set is not swept too, and is no piece of one that is.
+    /// A value cannot be both set and swept, nor be a part of a swept value.
     fn refuse_overlap(&self, document: &Value, all: &[Self]) -> Result<(), ConfigError> {
         let Change::Set(_) = self.change else { return Ok(()) };
         let is_axis =
@@ -78,7 +78,7 @@ impl Override {
         });
         let by = all.iter().find(is_axis).map(|other| other.given.clone());
         let Some(by) = by.or(within.map(|axis| format!("sweep: {axis}"))) else { return Ok(()) };
-        let message = format!("`{by}` already tries several values of this");
+        let message = format!("`{by}` already sweeps this value");
         let help = "keep one of the two".to_owned();
         Err(ConfigErrorKind::Override { given: self.given.clone(), message, help }.into())
     }
@@ -126,13 +126,13 @@ pub(super) fn apply(source: &SourceText, overrides: &[Override]) -> Result<Sourc
     Ok(SourceText::new(format!("{} after {}", source.name(), given.join(" ")), text))
 }
 
-/// Whether two paths lead to the same value, or one to what the other's holds.
+/// Whether two paths lead to the same value, or one leads inside the value of the other.
 pub(super) fn overlap(one: &[String], other: &[String]) -> bool {
     one.starts_with(other) || other.starts_with(one)
 }
 
-/// Puts a value into the document. A file without the shape of a pipeline is left as it is: it is refused with its line
-/// when it is read.
+/// Puts a value into the document. A document that is not a pipeline is left unchanged: reading it gives an error with a
+/// line.
 pub(super) fn set(document: &mut Value, path: &[String], value: Value) -> Result<(), Misfit> {
     let target = match path {
         [key] if key == "seed" || key == "name" => {
@@ -150,8 +150,8 @@ pub(super) fn set(document: &mut Value, path: &[String], value: Value) -> Result
     Ok(())
 }
 
-/// The place of a parameter; one that the file leaves at its default is added. Whether the stage
-/// knows it is found out when the text is read.
+/// The place of a parameter; one that the file does not give is added. Whether the stage has this parameter is checked
+/// when the text is read.
 fn parameter<'a>(
     document: &'a mut Value,
     id: &str,
@@ -174,13 +174,13 @@ fn parameter<'a>(
         place = match place {
             Value::Mapping(map) => map.entry(step.as_str().into()).or_insert(Value::Null),
             Value::Sequence(list) => {
-                let message = format!("`{step}` is no index of a list of {}", list.len());
+                let message = format!("`{step}` is not an index of a list of {}", list.len());
                 let found = step.parse::<usize>().ok().and_then(|index| list.get_mut(index));
                 found.ok_or(Misfit { message, help: "indices count from 0".to_owned() })?
             }
             _ => {
-                let message = format!("there is nothing inside to be called `{step}`");
-                return Err(Misfit { message, help: "drop it".to_owned() });
+                let message = format!("this value is not a mapping, so it has no `{step}`");
+                return Err(Misfit { message, help: "leave it out".to_owned() });
             }
         };
     }

@@ -1,4 +1,4 @@
-//! JSON schemas of pipelines and settings, put together from the types that read them, so that an
+//! JSON schemas of pipelines and settings, generated from the types that read them, so that an
 //! editor completes and checks what the program accepts.
 
 use schemars::generate::SchemaSettings;
@@ -26,17 +26,17 @@ pub fn pipeline() -> Schema {
         "required": ["format", "name", "stages"],
         "properties": {
             "format": described("The version of the pipeline format.", json!({ "const": FORMAT })),
-            "name": described("The run goes to the folder of this name.", name.clone()),
+            "name": described("The name of the run folder.", name.clone()),
             "seed": described(
                 "The root of all random numbers.",
                 json!({ "type": "integer", "minimum": 0, "default": 0 }),
             ),
             "stages": described(
-                "What to do. A stage reads the artefacts of others by their ids.",
+                "The stages. A stage reads the artefacts of others by their ids.",
                 json!({ "type": "array", "minItems": 1, "items": { "oneOf": stages } }),
             ),
             "sweep": described(
-                "Values to try for parameters, each named `ID.PARAMETER`, or `seed`. What no value reaches runs once.",
+                "Values to try for parameters, each named `ID.PARAMETER`, or `seed`. Stages that do not depend on them run once.",
                 json!({
                     "type": "object",
                     "minProperties": 1,
@@ -68,7 +68,7 @@ fn stage(info: &StageInfo, generator: &mut SchemaGenerator) -> Value {
             "id": {
                 "type": "string",
                 "pattern": "^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$",
-                "description": "How later stages refer to it.",
+                "description": "The name by which other stages refer to it.",
             },
             "use": { "const": info.name, "description": info.summary },
             "with": (info.schema)(generator),

@@ -1,7 +1,7 @@
-//! How to run on this machine: layers of settings, the stronger over the weaker.
+//! How to run on this machine: layers of settings, each overriding those before it.
 //!
 //! `settings.yaml` beside this file is the built-in layer and the documentation. Each layer is read by
-//! itself before they are put together, so that an error names the layer, and in a file the line.
+//! itself before they are merged, so that an error names the layer, and in a file the line.
 
 use std::fs;
 use std::io;
@@ -29,47 +29,47 @@ pub const PREFIX: &str = "LAPTOP_DIFF_";
 /// The project's file, in the current directory.
 pub const PROJECT_FILE: &str = "laptop-diff.yaml";
 
-/// All settings, as they hold.
+/// The effective settings.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Settings {
-    /// Where artefacts are kept.
+    /// Folder of the artefact cache.
     pub cache: PathBuf,
-    /// Where the folders of runs are put.
+    /// Folder for run folders.
     pub runs: PathBuf,
-    /// Where to compute.
+    /// The device.
     pub device: DeviceChoice,
-    /// How many CPU threads to compute with; one per core if absent.
+    /// Number of CPU threads; one per core if absent.
     pub threads: Option<NonZeroUsize>,
-    /// How much memory to use about; what the system has free if absent.
+    /// Approximate memory budget; the system's free memory if absent.
     pub memory: Option<Bytes>,
 }
 
-/// The settings that one layer gives.
+/// The settings of one layer. Settings say how to run on this machine and never change a result.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Layer {
-    /// Where artefacts are kept; `.laptop-diff/cache` unless given.
+    /// Folder of the artefact cache. Default `.laptop-diff/cache`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cache: Option<PathBuf>,
-    /// Where the folders of runs are put, one per pipeline name; `runs` unless given.
+    /// Folder for run folders, one per pipeline name. Default `runs`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub runs: Option<PathBuf>,
-    /// Where to compute: `auto`, `cpu` or `cuda:N`.
+    /// Device: `auto`, `cpu` or `cuda:N`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>", regex(pattern = "^(auto|cpu|cuda|cuda:[0-9]+)$"))]
     pub device: Option<DeviceChoice>,
-    /// How many CPU threads to compute with; one per core unless given.
+    /// Number of CPU threads. Default: one per core.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub threads: Option<NonZeroUsize>,
-    /// How much memory to use about, such as `8 GB`; what the system has free unless given.
+    /// Approximate memory budget, such as `8 GB`. Default: the system's free memory.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>", regex(pattern = r"^[0-9.]+ *([kKMGT]i?)?B$"))]
     pub memory: Option<Bytes>,
 }
 
 impl Settings {
-    /// Reads all layers of this process; `flags` is the strongest.
+    /// Reads all layers of this process; `flags` override all others.
     pub fn load(flags: Layer) -> Result<Self, ConfigError> {
         let environment: Vec<_> = std::env::vars().filter(|(name, _)| name.starts_with(PREFIX)).collect();
         Self::from_layers(user_file().as_deref(), Path::new(PROJECT_FILE), &environment, flags)
@@ -104,7 +104,7 @@ impl Layer {
     }
 
     fn parse(source: &SourceText) -> Result<Self, ConfigError> {
-        // A file of comments holds no document, but says nothing wrong.
+        // A file that holds only comments is not a YAML document, but it is valid.
         if source.text().lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
             return Ok(Self::default());
         }
@@ -148,7 +148,7 @@ fn bad(layer: &str, message: String) -> ConfigErrorKind {
     ConfigErrorKind::BadSetting { message, layer: layer.to_owned() }
 }
 
-/// The user's file, whether it is there or not.
+/// The path of the user's file, which need not exist.
 fn user_file() -> Option<PathBuf> {
     let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let folder = set("XDG_CONFIG_HOME").or_else(|| Some(set("HOME")?.join(".config")))?;

@@ -1,4 +1,4 @@
-//! A YAML text with its name, and how a place in it becomes a span that an error can underline.
+//! A YAML text with its name, and the spans of places in it that errors underline.
 
 use std::sync::Arc;
 
@@ -56,7 +56,7 @@ impl SourceText {
         &self.name
     }
 
-    /// The span of `place`, or of the innermost thing around it that is there.
+    /// The span of `place`, or of the innermost place around it that exists.
     pub(super) fn span(&self, place: &Place) -> SourceSpan {
         let found = yaml::locate(&self.text, &place.path, place.at_key);
         let around =

@@ -1,5 +1,4 @@
-//! A vocabulary of three small stages, so that the grammar, the graph and the keys are tested
-//! without models.
+//! Three small stages, to test the grammar, the graph and the keys without models.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! Why a plan cannot be looked at.
+//! Errors of planning.
 
 use std::io;
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use crate::base::StageId;
 use crate::cache::CacheError;
 use crate::config::ConfigError;
 
-/// What stands in the way of an explanation.
+/// Why a pipeline cannot be planned.
 #[derive(Debug, thiserror::Error, Diagnostic)]
 pub enum PlanError {
     /// The pipeline is wrong, or a file of it is missing.
@@ -20,7 +20,7 @@ pub enum PlanError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Cache(#[from] CacheError),
-    /// A file is there but cannot be read.
+    /// A file exists but cannot be read.
     #[error("stage `{stage}` cannot read its `{parameter}`: {source}")]
     #[diagnostic(code(plan::unreadable_input), help("check {} and its permissions", path.display()))]
     Input {

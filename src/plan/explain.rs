@@ -49,7 +49,7 @@ pub fn explain(
     Ok(forecasts)
 }
 
-/// The outcome of a stage whose key is known; tells the artefact's digest if it is there.
+/// The outcome of a stage whose key is known; `tell` gets the digest of a cached artefact.
 fn look_up(
     new: &Manifest,
     last: Option<&Manifest>,

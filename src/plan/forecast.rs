@@ -8,7 +8,7 @@ use crate::base::manifest::Change;
 use crate::base::{Digest, StageId};
 use crate::model::files::hub::Pinned;
 
-/// What would become of one stage.
+/// What a run would do with one stage.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Forecast {
     /// The stage's id.
@@ -27,7 +27,7 @@ pub struct Forecast {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "outcome", rename_all = "kebab-case")]
 pub enum Outcome {
-    /// Nothing: its artefact is there.
+    /// Nothing: its artefact is cached.
     Cached {
         /// The key.
         key: Digest,
@@ -41,11 +41,11 @@ pub enum Outcome {
         /// Why.
         reasons: Vec<Reason>,
     },
-    /// Run it if what it reads comes out different; that is known once the others have run.
+    /// Run it if its inputs change, which is known once the stages that make them have run.
     Waits {
-        /// The stages whose artefacts it reads and which are not there yet.
+        /// The stages that it reads and whose artefacts are missing.
         inputs: Vec<StageId>,
-        /// What makes it run in any case.
+        /// Reasons to run it in any case.
         reasons: Vec<Reason>,
     },
 }
@@ -54,13 +54,13 @@ pub enum Outcome {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "reason", rename_all = "kebab-case")]
 pub enum Reason {
-    /// This cache has not seen the stage in a pipeline of this name.
+    /// The cache has no earlier run of the stage in a pipeline of this name.
     NoEarlierRun,
     /// A value differs from that of the last run.
     Changed(Change),
     /// Nothing changed, but the artefact is not in the cache.
     Gone,
-    /// The artefact is there, but with other bytes than it was given.
+    /// The artefact is damaged.
     Damaged {
         /// Which file, with the digests.
         what: String,
@@ -68,7 +68,7 @@ pub enum Reason {
 }
 
 impl Outcome {
-    /// Whether a run would have nothing to do here.
+    /// Whether the artefact is cached.
     pub fn is_cached(&self) -> bool {
         matches!(self, Self::Cached { .. })
     }
@@ -83,14 +83,14 @@ impl fmt::Display for Reason {
             Self::Changed(Change { name, old, new }) => match (old, new) {
                 (Some(old), Some(new)) => write!(f, "{name}: {} -> {}", shown(old), shown(new)),
                 (None, Some(new)) => write!(f, "{name}: new, {}", shown(new)),
-                (Some(old), None) => write!(f, "{name}: gone, was {}", shown(old)),
+                (Some(old), None) => write!(f, "{name}: removed, was {}", shown(old)),
                 (None, None) => f.write_str(name),
             },
         }
     }
 }
 
-/// A value of a manifest; of a digest, as much as people compare.
+/// A value of a manifest; a digest is shortened.
 fn shown(value: &str) -> String {
     value.parse::<Digest>().map_or_else(|_| value.to_owned(), |digest| digest.short())
 }

@@ -18,7 +18,7 @@ pub struct Graph {
     order: Vec<usize>,
 }
 
-/// A stage, as far as its shape in the graph goes.
+/// A stage as a node of the graph.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Node {
     /// Its `id:`.
@@ -104,7 +104,7 @@ impl Graph {
         inputs.into_iter().map(|(_, name, from)| (name, from)).collect()
     }
 
-    /// The graph with all branches of a stage as one: `selection x 24`.
+    /// The graph with all branches of a stage as one node: `selection × 24`.
     pub fn folded(&self) -> Self {
         let mut stages: Vec<(StageId, usize, Node)> = Vec::new();
         let mut place = Vec::new();
@@ -130,14 +130,14 @@ impl Graph {
         Self::new(stages.into_iter().map(name), edges)
     }
 
-    /// A stage and everything it needs: what `--until` runs.
+    /// A stage and every stage it needs: what `--until` runs.
     pub fn with_ancestors(&self, index: usize) -> BTreeSet<usize> {
         let graph = Reversed(&self.graph);
         let mut search = Dfs::new(graph, NodeIndex::new(index));
         std::iter::from_fn(|| search.next(graph)).map(NodeIndex::index).collect()
     }
 
-    /// A stage and everything that needs it: what a failure takes with it.
+    /// A stage and every stage that needs it: what a failure affects.
     pub fn with_descendants(&self, index: usize) -> BTreeSet<usize> {
         let mut search = Dfs::new(&self.graph, NodeIndex::new(index));
         std::iter::from_fn(|| search.next(&self.graph)).map(NodeIndex::index).collect()

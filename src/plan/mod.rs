@@ -1,6 +1,6 @@
 //! From a pipeline file to the DAG of all stages, the key of every stage, and the reason why a stage would run.
 //!
-//! Nothing here runs anything: the executor walks [`Graph::order`], asks [`ResolvedPipeline::manifest`]
+//! Nothing here runs a stage: the executor walks [`Graph::order`], asks [`ResolvedPipeline::manifest`]
 //! for each stage's key and looks the key up; [`explain`] walks the same way and says what a run would do.
 
 mod branch;

@@ -1,4 +1,4 @@
-//! One stage at work: on the threads that compute, with its panics caught.
+//! Runs one stage on the compute threads and catches its panics.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use crate::backend::threads;
 use crate::stage::{Context, Stage, StageError};
 
-/// How an attempt ends when it does not end well.
+/// How an attempt fails.
 pub(super) enum Ended {
     /// The stage gave an error.
     Error(StageError),
@@ -16,16 +16,16 @@ pub(super) enum Ended {
 
 /// Runs a stage to its end.
 pub(super) fn attempt(stage: &dyn Stage, context: &Context<'_>) -> Result<(), Ended> {
-    // After a panic the stage's folder is thrown away, and nothing else of it is looked at.
+    // After a panic the stage's output folder is deleted, and nothing else of the stage is used.
     match catch_unwind(AssertUnwindSafe(|| threads::run(|| stage.run(context)))) {
         Ok(result) => result.map_err(Ended::Error),
         Err(payload) => Err(Ended::Panic(words(payload.as_ref()))),
     }
 }
 
-/// What a panic said, without the mark that the error adds again.
+/// The text of a panic, without the `BUG:` that the error adds.
 fn words(payload: &(dyn Any + Send)) -> String {
     let text = payload.downcast_ref::<String>().map(String::as_str);
-    let text = text.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("it did not say why");
+    let text = text.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("no message");
     text.trim_start_matches("BUG:").trim_start().to_owned()
 }

@@ -1,4 +1,4 @@
-//! How a run ends when it does not end well.
+//! How a run fails.
 
 use std::error::Error;
 use std::io;
@@ -13,11 +13,11 @@ use crate::cache::CacheError;
 use crate::plan::PlanError;
 use crate::stage::StageError;
 
-/// A run that did not come to its end; [`RunError::exit_code`] says why to a shell.
+/// Why a run failed; [`RunError::exit_code`] says so to a shell.
 #[derive(Debug, thiserror::Error, Diagnostic)]
 pub enum RunError {
     /// `--until` or `--force` names no stage (exit code 2).
-    #[error("`{flag} {found}` names no stage of this pipeline")]
+    #[error("`{flag} {found}`: this pipeline has no such stage")]
     #[diagnostic(code(run::unknown_stage), help("{}", names::help(found.as_str(), known)))]
     UnknownStage {
         /// The flag.
@@ -46,7 +46,7 @@ pub enum RunError {
     Cache(#[from] CacheError),
     /// The run folder cannot be written (exit code 4).
     #[error("could not write the run folder: {}: {source}", path.display())]
-    #[diagnostic(code(run::folder), help("the folder must be writable, and its disk must not be full"))]
+    #[diagnostic(code(run::folder), help("make the folder writable and free space on its disk"))]
     Folder {
         /// What was being written.
         path: PathBuf,
@@ -68,14 +68,17 @@ pub enum RunError {
     },
     /// A stage panicked (exit code 1).
     #[error("BUG: stage `{stage}` panicked: {message}")]
-    #[diagnostic(code(run::bug), help("please report this, with the pipeline file and the lines above"))]
+    #[diagnostic(
+        code(run::bug),
+        help("this is a bug in laptop-diff: please report it with the pipeline file and the lines above")
+    )]
     Bug {
         /// The stage.
         stage: StageId,
         /// What it said.
         message: String,
     },
-    /// Asked to stop (exit code 130).
+    /// The run was asked to stop (exit code 130).
     #[error(transparent)]
     #[diagnostic(code(run::interrupted))]
     Interrupted(#[from] Interrupted),
@@ -95,7 +98,7 @@ impl RunError {
         let mut text = self.to_string();
         let mut cause = self.source();
         while let Some(error) = cause {
-            // An error that shows its cause in its own words is not told twice.
+            // A cause that the error's own text ends with is not repeated.
             let words = error.to_string();
             if !text.ends_with(&words) {
                 text = format!("{text}: {words}");

@@ -1,5 +1,5 @@
-//! What a run tells while it goes on. The executor emits; the log in the run folder, the bars, the plain
-//! lines and `--json` read. On disk and on a pipe each event is one line of JSON, with the time beside it.
+//! The events of a run. The executor emits them; the log in the run folder, the bars, the plain
+//! lines and `--json` read them. On disk and on a pipe each event is one line of JSON, with the time beside it.
 
 use std::path::PathBuf;
 
@@ -11,9 +11,9 @@ use crate::model::files::hub::Pinned;
 /// The format of events as JSON. History: 1, the first. A new kind of event or a new field does not raise it.
 pub const EVENT_FORMAT: u32 = 1;
 
-/// Listens to a run. It is called from several threads.
+/// Receives the events of a run, from several threads.
 pub trait Sink: Sync {
-    /// Something happened.
+    /// An event happened.
     fn event(&self, event: &Event);
 }
 
@@ -41,7 +41,7 @@ pub enum Event {
         /// The stages of this run, in order.
         stages: Vec<StageId>,
     },
-    /// Bytes in the cache are not what they were; they will be made again.
+    /// An artefact in the cache is damaged and will be made again.
     DamageFound {
         /// The stage whose artefact it is.
         stage: StageId,
@@ -52,23 +52,23 @@ pub enum Event {
         /// What it holds.
         found: Option<Digest>,
     },
-    /// A name on the hub is a commit now, or was when the hub could last be asked.
+    /// The revision of a hub repository was resolved to a commit.
     StagePinned {
         /// The stage that reads it.
         stage: StageId,
         /// The repository.
         repository: Pinned,
     },
-    /// Another process is at work on the same key, and this one waits for it.
+    /// Another process is making the same artefact, and this one waits for it.
     StageWaiting {
         /// The stage.
         stage: StageId,
         /// Its key.
         key: Digest,
-        /// Who is at work: `process 12 on host`.
+        /// The other process: `process 12 on host`.
         holder: String,
     },
-    /// The artefact was there.
+    /// The artefact was in the cache.
     StageCached {
         /// The stage.
         stage: StageId,
@@ -79,7 +79,7 @@ pub enum Event {
         /// How long it took to make.
         seconds: f64,
     },
-    /// The stage is at work.
+    /// The stage began to run.
     StageStarted {
         /// The stage.
         stage: StageId,
@@ -87,10 +87,10 @@ pub enum Event {
         name: String,
         /// Its key.
         key: Digest,
-        /// Whether it goes on from a checkpoint.
+        /// Whether it resumes from a checkpoint.
         resumed: bool,
     },
-    /// So much is done.
+    /// Progress of a stage.
     StageProgress {
         /// The stage.
         stage: StageId,
@@ -101,14 +101,14 @@ pub enum Event {
         /// What a piece is: `points`, `steps`.
         unit: String,
     },
-    /// The stage has something to say.
+    /// A note from the stage.
     StageNote {
         /// The stage.
         stage: StageId,
-        /// What it says.
+        /// The note.
         text: String,
     },
-    /// The artefact is made and in the cache.
+    /// The stage has run and its artefact is in the cache.
     StageDone {
         /// The stage.
         stage: StageId,
@@ -130,7 +130,7 @@ pub enum Event {
         /// The error, with its causes.
         error: String,
     },
-    /// The stage stopped when it was asked to; the same command goes on from its checkpoint.
+    /// The stage stopped on request; the same command resumes it from its checkpoint.
     StageInterrupted {
         /// The stage.
         stage: StageId,
@@ -139,7 +139,7 @@ pub enum Event {
     StageSkipped {
         /// The stage.
         stage: StageId,
-        /// The input that did not come about.
+        /// The input that failed or was skipped.
         because: StageId,
     },
     /// The last event of every run that was not killed.

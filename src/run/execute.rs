@@ -24,7 +24,7 @@ use crate::stage::{Context, ResolvedFile};
 /// Runs a pipeline and gives its record; of a run that fails, the record lies in the run folder.
 pub fn execute(job: &Job<'_>) -> Result<RunRecord, RunError> {
     let wanted = job.wanted()?;
-    // All of them before anything runs: an hour of work should not end at a missing file.
+    // All files are checked before anything runs, so that an hour of work does not end at a missing file.
     let files = wanted.iter().map(|&index| Ok((index, job.pipeline.files(index).map_err(PlanError::from)?)));
     let files = files.collect::<Result<BTreeMap<_, _>, RunError>>()?;
     let folder = RunFolder::open(&job.runs.join(&job.pipeline.name))?;
@@ -111,7 +111,7 @@ impl Executor<'_> {
         Ok(self.job.pipeline.manifest(index, class, &inputs, files, self.job.store)?)
     }
 
-    /// A stage has its artefact.
+    /// Records that a stage has its artefact.
     fn settle(
         &mut self,
         index: usize,
@@ -136,7 +136,7 @@ impl Executor<'_> {
         self.folder.write(&self.record)
     }
 
-    /// A stage has not come to its end, and takes with it what needs it.
+    /// Records that a stage failed, and skips the stages that need it.
     fn fail(&mut self, index: usize, error: &RunError) {
         let (id, state) = (self.id(index), &mut self.record.stages[index].state);
         if is_interruption(error) {
@@ -146,7 +146,7 @@ impl Executor<'_> {
             }
             return;
         }
-        // A run folder that cannot be written stops the run after a stage that is done.
+        // The stage is done; only writing the run folder failed.
         if state.has_artefact() {
             return;
         }
@@ -157,7 +157,7 @@ impl Executor<'_> {
             let stage = &mut self.record.stages[reader];
             if stage.state == StageState::Waiting && self.wanted.contains(&reader) {
                 stage.state.enter(StageState::Skipped);
-                stage.error = Some(format!("it needs `{id}`, which failed"));
+                stage.error = Some(format!("needs `{id}`, which failed"));
                 let skipped = Event::StageSkipped { stage: stage.id.clone(), because: id.clone() };
                 self.tell(&skipped);
             }
@@ -291,7 +291,7 @@ fn is_interruption(error: &RunError) -> bool {
     error.exit_code() == ExitCode::Interrupted
 }
 
-/// The log, then whoever listens.
+/// Sends events to the log, then to the sink of the job.
 struct Tee<'a>(&'a RunFolder, &'a dyn Sink);
 
 impl Sink for Tee<'_> {

@@ -1,4 +1,4 @@
-//! The run folder: the record, the log of events, and a link per stage to its artefact.
+//! The run folder: the record, the event log, and a link from each stage to its artefact.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -35,8 +35,7 @@ impl RunFolder {
         write().map_err(Self::error(&path))
     }
 
-    /// Makes the links say what the record says: one per stage that has its artefact, and no old ones.
-    /// Only links into the cache are ever removed.
+    /// Updates the links: one per stage that has an artefact. Old links are removed, but only links into the cache.
     pub(super) fn link(&self, record: &RunRecord, cache: &Path) -> Result<(), RunError> {
         for stage in &record.stages {
             if let Some(artefact) = &stage.artefact {
@@ -61,8 +60,8 @@ impl RunFolder {
     }
 }
 
-/// The log holds everything but progress, which is worth nothing afterwards. One write per line, in
-/// append mode, keeps the lines whole when two runs share a folder. A full disk is noticed elsewhere.
+/// The log holds every event except progress, which is of no use afterwards. One write per line, in
+/// append mode, keeps the lines whole when two runs share a folder. A full disk is reported elsewhere.
 impl Sink for RunFolder {
     fn event(&self, event: &Event) {
         if !matches!(event, Event::StageProgress { .. }) {

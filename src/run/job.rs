@@ -9,32 +9,32 @@ use crate::base::{Interrupt, StageId};
 use crate::cache::Store;
 use crate::plan::{PlannedStage, ResolvedPipeline};
 
-/// What to run, and with what.
+/// A run to execute.
 pub struct Job<'a> {
     /// The pipeline.
     pub pipeline: &'a ResolvedPipeline,
-    /// Where artefacts are.
+    /// The artefact cache.
     pub store: &'a Store,
-    /// Where run folders are; this one gets the pipeline's name.
+    /// The folder of run folders; this run's is named after the pipeline.
     pub runs: &'a Path,
-    /// Where tensors live. It is opened when the first stage runs, not before.
+    /// The device, which is opened when the first stage runs.
     pub device: DeviceChoice,
-    /// What to run of it.
+    /// Which stages to run.
     pub options: &'a Options,
-    /// Who listens.
+    /// Receives the events.
     pub sink: &'a dyn Sink,
-    /// Whether to stop.
+    /// Checked for a request to stop.
     pub interrupt: &'a Interrupt,
 }
 
-/// What to run of a pipeline.
+/// Which stages of a pipeline to run.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// Only this stage and what it needs.
+    /// Only this stage and those it needs.
     pub until: Option<StageId>,
     /// Run these from scratch, even if their artefacts or checkpoints are there.
     pub force: BTreeSet<StageId>,
-    /// After a failure, run what does not need the failed stage.
+    /// After a failure, run the stages that do not need the failed one.
     pub keep_going: bool,
 }
 

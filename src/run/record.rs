@@ -1,4 +1,4 @@
-//! What stays of a run: `run.json`, enough to write a report from and to do it all again.
+//! The record of a run, `run.json`: enough to write a report and to repeat the run.
 
 use std::path::{Path, PathBuf};
 
@@ -39,7 +39,7 @@ pub struct RunRecord {
     pub device: DeviceRecord,
     /// When it began.
     pub started: String,
-    /// When it ended; absent while it goes on, and after it was killed.
+    /// When it ended; absent while it runs, and after it was killed.
     pub finished: Option<String>,
     /// How long it took.
     pub seconds: Option<f64>,
@@ -70,19 +70,19 @@ pub struct StageRecord {
     pub stage: String,
     /// That stage's version.
     pub version: u32,
-    /// How far it came.
+    /// Its state.
     pub state: StageState,
-    /// Its key, once its inputs were there.
+    /// Its key, once its inputs had their artefacts.
     pub key: Option<Digest>,
     /// What its key is the hash of.
     pub manifest: Option<Manifest>,
-    /// Its artefact, once that was there.
+    /// Its artefact, once it had one.
     pub artefact: Option<ArtefactRecord>,
-    /// Why it failed, or which input it lacked.
+    /// Why it failed, or which input it is missing.
     pub error: Option<String>,
 }
 
-/// A stage's artefact, and how it was made, be it in this run or in an earlier one.
+/// A stage's artefact and how it was made, in this run or in an earlier one.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ArtefactRecord {
     /// Digest of its files.
@@ -150,7 +150,7 @@ impl RunRecord {
 }
 
 impl ArtefactRecord {
-    /// What the cache says of an artefact.
+    /// The record of an artefact in the cache.
     pub(super) fn new(entry: &Entry, artefact: &Artefact) -> Self {
         let made = entry.made.clone();
         Self {

@@ -1,4 +1,4 @@
-//! A stage's progress as events, no more of them than a reader can use.
+//! A stage's progress as events, at most as many as a reader can use.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -9,10 +9,10 @@ use crate::base::{Progress, StageId};
 /// Bars look smooth at ten pictures a second; a step of a small model takes less than that.
 const PROGRESS_EVERY: Duration = Duration::from_millis(100);
 
-/// A note that only brings an earlier one up to date (`loss 0.12`, then `loss 0.11`) is told this often.
+/// A note that only updates an earlier one (`loss 0.12`, then `loss 0.11`) is emitted this often.
 const NOTE_EVERY: Duration = Duration::from_secs(1);
 
-/// Listens to one stage.
+/// Receives the progress of one stage.
 pub(super) struct Reporter<'a> {
     stage: &'a StageId,
     sink: &'a dyn Sink,

@@ -1,11 +1,11 @@
-//! SIGINT, SIGTERM and SIGHUP ask for a stop; a second one does not ask.
+//! SIGINT, SIGTERM and SIGHUP request a stop; a second one exits at once.
 
 use std::sync::Arc;
 
 use super::ExitCode;
 use crate::base::Interrupt;
 
-/// Turns signals into an [`Interrupt`]. To be called once, by the command that runs stages.
+/// Turns signals into an [`Interrupt`]. Call it once, in the command that runs stages.
 pub fn listen() -> Arc<Interrupt> {
     let interrupt = Arc::new(Interrupt::default());
     let asked = Arc::clone(&interrupt);
@@ -15,6 +15,6 @@ pub fn listen() -> Arc<Interrupt> {
         }
         asked.ask();
     };
-    ctrlc::set_handler(handler).expect("BUG: signals are listened to twice");
+    ctrlc::set_handler(handler).expect("BUG: signal handlers are installed twice");
     interrupt
 }

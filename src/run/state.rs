@@ -1,41 +1,41 @@
 //! The states of a stage within a run.
 //!
 //! ```text
-//!           ┌── cached                 its key was found, and its bytes are those that were put there
+//!           ┌── cached                 its artefact was found and is undamaged
 //!           ├── skipped                an input failed or was skipped
 //! waiting ──┤
 //!           │             ┌── done         its artefact is in the cache
 //!           └── running ──┼── failed       it gave an error, or panicked
-//!                         └── interrupted  it was asked to stop; its checkpoint is written
+//!                         └── interrupted  it stopped on request; its checkpoint is written
 //! ```
 //!
-//! A stage leaves `waiting` only when all of its inputs are `cached` or `done`, for only then is its key
-//! known; but it is `skipped` as soon as one of them cannot come to that, and `failed` when its files
-//! cannot be read. In the record of a run that is over, `waiting` means that the run ended before its
-//! turn, and `running` that the process was killed in the middle of it.
+//! A stage leaves `waiting` only when all of its inputs are `cached` or `done`, because only then is its key
+//! known. It is `skipped` as soon as one of them has failed or was skipped, and `failed` when its files
+//! cannot be read. In the record of a run that is over, `waiting` means that the run ended before the
+//! stage's turn, and `running` that the process was killed while the stage ran.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Where a stage stands.
+/// The state of a stage.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum StageState {
-    /// Its turn has not come.
+    /// It has not run yet.
     #[default]
     Waiting,
-    /// Its artefact was there already.
+    /// Its artefact was in the cache.
     Cached,
-    /// It is at work, and holds the lock of its key.
+    /// It is running and holds the lock of its key.
     Running,
     /// It ran, and its artefact is in the cache.
     Done,
     /// It ran, and gave an error.
     Failed,
-    /// It ran, and stopped when it was asked to.
+    /// It ran, and stopped on request.
     Interrupted,
-    /// It cannot run, because an input of it did not come about.
+    /// It cannot run because an input failed or was skipped.
     Skipped,
 }
 
@@ -45,7 +45,7 @@ impl StageState {
         matches!(self, Self::Cached | Self::Done)
     }
 
-    /// Whether the drawing above has an arrow to `next`.
+    /// Whether the diagram above has an arrow to `next`.
     fn leads_to(self, next: Self) -> bool {
         match self {
             Self::Waiting => matches!(next, Self::Cached | Self::Running | Self::Skipped | Self::Failed),

@@ -2,7 +2,7 @@
 
 use crate::base::names::{self, UnknownName};
 
-/// A parameter whose value cannot be.
+/// A parameter with a bad value.
 #[derive(Clone, Debug)]
 pub struct BadValue {
     /// The parameter; dots lead into a mapping, as in `budgets.macs`.

@@ -1,4 +1,4 @@
-//! How a stage fails, sorted by what the user can do about it.
+//! Errors of stages, classified by what the user can do about them.
 
 use std::path::{Path, PathBuf};
 
@@ -20,7 +20,7 @@ use crate::select::SelectError;
 /// The exit code follows from the variant.
 #[derive(Debug, thiserror::Error, Diagnostic)]
 pub enum StageError {
-    /// The pipeline asks for something that cannot be (exit code 3).
+    /// The pipeline asks for something impossible (exit code 3).
     #[error(transparent)]
     #[diagnostic(transparent)]
     Pipeline(Box<dyn Diagnostic + Send + Sync>),
@@ -32,7 +32,7 @@ pub enum StageError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Work(Box<dyn Diagnostic + Send + Sync>),
-    /// Asked to stop; the checkpoint is written (exit code 130).
+    /// The stage was asked to stop; its checkpoint is written (exit code 130).
     #[error(transparent)]
     Interrupted(#[from] Interrupted),
     /// A file could not be read or written (exit code 6; 4 where it is an input).
@@ -51,7 +51,7 @@ pub enum StageError {
 }
 
 impl StageError {
-    /// The user's pipeline asks for what cannot be.
+    /// The pipeline asks for something impossible.
     pub(super) fn pipeline(error: impl Diagnostic + Send + Sync + 'static) -> Self {
         Self::Pipeline(Box::new(error))
     }
@@ -61,7 +61,7 @@ impl StageError {
         Self::Input(Box::new(error))
     }
 
-    /// What was asked for could be asked, but did not work out.
+    /// The request was valid, but the work failed.
     pub(super) fn work(error: impl Diagnostic + Send + Sync + 'static) -> Self {
         Self::Work(Box::new(error))
     }
@@ -73,7 +73,7 @@ impl StageError {
     }
 }
 
-/// How each module's errors sort into the variants.
+/// How the errors of each module are classified.
 macro_rules! sort {
     ($($error:ty => $variant:ident),* $(,)?) => {
         $(impl From<$error> for StageError {
@@ -140,7 +140,7 @@ impl From<ProfileError> for StageError {
     }
 }
 
-/// As above, but a wish to stop stays one.
+/// The same for errors that may also be a request to stop.
 macro_rules! sort_interruptible {
     ($($error:ident => $variant:ident),* $(,)?) => {
         $(impl From<$error> for StageError {

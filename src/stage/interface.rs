@@ -29,7 +29,7 @@ pub trait Stage: Send + Sync {
         Vec::new()
     }
 
-    /// What is wrong with the parameters beyond their types.
+    /// Checks the parameters beyond their types.
     fn check(&self) -> Result<(), BadValue> {
         Ok(())
     }
@@ -62,7 +62,7 @@ pub struct FileInput<'a> {
 }
 
 impl<'a> FileInput<'a> {
-    /// A path, and nothing else.
+    /// A path that cannot be a repository.
     pub fn path(name: &'static str, path: &'a Path) -> Self {
         Self { name, path, revision: None }
     }
@@ -83,23 +83,23 @@ pub trait Intermediates: Sync {
 pub struct Context<'a> {
     /// What its bytes depend on.
     pub manifest: &'a Manifest,
-    /// Work that other stages may have done already.
+    /// Intermediate artefacts, which other stages may have made already.
     pub intermediates: &'a dyn Intermediates,
     /// Input artefacts by the names of [`Stage::inputs`].
     pub inputs: &'a BTreeMap<String, Artefact>,
     /// What the paths lead to, by the names of [`Stage::files`].
     pub files: &'a BTreeMap<String, ResolvedFile>,
-    /// An empty folder; what lies in it when `run` returns is the artefact.
+    /// An empty folder; its contents when `run` returns are the artefact.
     pub output: &'a Path,
-    /// A folder that outlives a crash and belongs to this key alone: checkpoints go here.
+    /// A folder for checkpoints, which survives a crash and belongs to this key alone.
     pub checkpoint: &'a Path,
-    /// Where tensors live.
+    /// The device of all tensors.
     pub device: &'a Device,
     /// The stage's random streams.
     pub random: Random,
-    /// Who listens.
+    /// Receives the progress.
     pub progress: &'a dyn Progress,
-    /// Whether to stop at the next safe point.
+    /// Checked at safe points for a request to stop.
     pub interrupt: &'a Interrupt,
 }
 

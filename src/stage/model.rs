@@ -1,4 +1,4 @@
-//! Model artefacts: how they are opened, and what lies beside the model in them.
+//! Model artefacts: how they are opened, and which file lies beside the model.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use crate::base::{Artefact, files};
 use crate::model::ModelDirectory;
 use crate::model::unet::UNet;
 
-/// Beside the model: what `load` was told and later stages need to know.
+/// The file beside the model with the parameters of `load` that later stages need.
 const FILE: &str = "laptop-diff.json";
 
 /// How a model artefact is to be computed.

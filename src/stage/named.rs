@@ -8,7 +8,7 @@ use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 
 use crate::base::StageId;
 
-/// A map that keeps its order and knows no key twice.
+/// A map that keeps its order and refuses duplicate keys.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Named(Vec<(String, StageId)>);
 
@@ -32,7 +32,7 @@ impl<'de> Deserialize<'de> for Named {
                 let mut entries: Vec<(String, StageId)> = Vec::new();
                 while let Some((name, stage)) = map.next_entry::<String, StageId>()? {
                     if entries.iter().any(|(other, _)| *other == name) {
-                        return Err(A::Error::custom(format!("`{name}` is there twice")));
+                        return Err(A::Error::custom(format!("`{name}` is given twice")));
                     }
                     entries.push((name, stage));
                 }

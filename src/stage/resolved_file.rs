@@ -1,4 +1,4 @@
-//! What a parameter that names a file leads to, and what of it the key needs to know.
+//! The file or repository that a parameter names, and what of it enters the key.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -9,9 +9,9 @@ use crate::model::files::hub::Pinned;
 /// What a parameter of [`super::Stage::files`] leads to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ResolvedFile {
-    /// A file or folder that is there.
+    /// A file or folder that exists.
     Path(PathBuf),
-    /// A repository of the hub; its files come when the stage runs.
+    /// A repository of the hub; its files are downloaded when the stage runs.
     Repository(Pinned),
 }
 
@@ -42,7 +42,7 @@ impl ResolvedFile {
     }
 }
 
-/// What the bytes behind a [`ResolvedFile`] follow from.
+/// What determines the bytes of a [`ResolvedFile`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Contents {
     /// The digest of a file or folder.

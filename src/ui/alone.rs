@@ -1,4 +1,4 @@
-//! The progress of a command that is no run: one bar on a terminal, and notes above it.
+//! The progress of a command other than `run`: one bar on a terminal, with notes above it.
 
 use std::io::Write;
 
@@ -10,7 +10,7 @@ use crate::base::Progress;
 /// As the bar of a stage, without its name.
 const TEMPLATE: &str = "[{bar:24}] {pos}/{len} {unit}, {pace}";
 
-/// Draws on stderr while it lives; off a terminal only notes are written.
+/// Draws on stderr until it is dropped; without a terminal, only notes are written.
 #[derive(Debug)]
 pub struct Alone {
     bar: ProgressBar,
@@ -26,7 +26,7 @@ impl Progress for Alone {
     fn length(&self, total: u64, unit: &'static str) {
         self.bar.set_style(style(TEMPLATE, unit));
         self.bar.set_length(total);
-        // Not before: without a length there is nothing to show.
+        // Only now: without a length there is nothing to show.
         self.bar.set_draw_target(ProgressDrawTarget::stderr());
     }
 
@@ -35,7 +35,7 @@ impl Progress for Alone {
     }
 
     fn note(&self, text: &str) {
-        // A terminal that has gone away is no reason to stop the work.
+        // A closed terminal must not stop the work.
         self.bar.suspend(|| drop(writeln!(std::io::stderr(), "{text}")));
     }
 }

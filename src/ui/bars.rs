@@ -11,13 +11,13 @@ use super::words::{self, Teller};
 use crate::base::StageId;
 use crate::run::{Event, Sink};
 
-/// A stage that has not said how long it is.
+/// A stage that has not given its length.
 const WITHOUT_LENGTH: &str = "running     {prefix} {spinner} {elapsed} {wide_msg}";
 
-/// A stage that has.
+/// A stage that has given its length.
 const WITH_LENGTH: &str = "running     {prefix} [{bar:24}] {pos}/{len} {unit}, {pace} {wide_msg}";
 
-/// One whose id, as ids of sweeps can be, leaves no room for a bar.
+/// A stage whose id is too long to leave room for a bar, as ids of sweeps can be.
 const WITH_LONG_NAME: &str = "running     {prefix} {pos}/{len} {unit}, {pace} {wide_msg}";
 const LONG_NAME: usize = 32;
 
@@ -89,7 +89,7 @@ impl Sink for Bars {
         }
         let line = self.teller.lock().unwrap_or_else(PoisonError::into_inner).line(event);
         if let Some(line) = line {
-            // A terminal that has gone away is no reason to stop the work.
+            // A closed terminal must not stop the work.
             let _ = self.all.println(line);
         }
     }

@@ -20,7 +20,7 @@ impl<W: Write + Send> Json<W> {
 impl<W: Write + Send> Sink for Json<W> {
     fn event(&self, event: &Event) {
         let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
-        // A reader that has gone away is no reason to stop the work.
+        // A closed pipe must not stop the work.
         let _ = writeln!(out, "{}", event.line()).and_then(|()| out.flush());
     }
 }

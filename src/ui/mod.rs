@@ -1,6 +1,6 @@
-//! Readers of events: bars, plain lines, JSON. The only place that prints while work goes on.
+//! Readers of events: bars, plain lines, JSON. The only place that prints while stages run.
 //!
-//! Talk goes to stderr, so that stdout is free for data; JSON is data.
+//! Messages go to stderr, so that stdout is free for data; JSON is data.
 
 mod alone;
 mod bars;

@@ -9,10 +9,10 @@ use super::words::{self, Teller};
 use crate::base::StageId;
 use crate::run::{Event, Sink};
 
-/// Often enough to see that it goes on, seldom enough for a log of a night: 12 lines a minute.
+/// Often enough to show that work continues, rarely enough for the log of a night: 12 lines a minute.
 const EVERY: Duration = Duration::from_secs(5);
 
-/// Writes a line for each event, and one for the progress of a stage now and then.
+/// Writes a line for each event, and from time to time one for the progress of a stage.
 pub struct Plain<W> {
     inner: Mutex<Inner<W>>,
 }
@@ -23,7 +23,7 @@ struct Inner<W> {
     teller: Teller,
 }
 
-/// What is known of a stage at work.
+/// What is known of a running stage.
 struct Running {
     /// When its first progress came, and how far it was: the rate counts from there, since a resumed
     /// stage begins above zero.
@@ -44,7 +44,7 @@ impl<W: Write + Send> Sink for Plain<W> {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         let line = inner.line(event, Instant::now());
         if let Some(line) = line {
-            // A log that cannot be written is no reason to stop the work.
+            // A log that cannot be written must not stop the work.
             let _ = writeln!(inner.out, "{line}");
         }
     }
@@ -70,8 +70,8 @@ impl<W> Inner<W> {
             }
             Event::StageNote { stage, text } => {
                 let held = self.running.get_mut(stage).and_then(|running| running.note.replace(text.clone()));
-                // A note waits for the next line of progress; one that another pushes out is told at once,
-                // unless it is the same with other numbers.
+                // A note waits for the next line of progress. If another note replaces it first, it is written at
+                // once, unless the two differ only in numbers.
                 return held
                     .filter(|held| wording(held) != wording(text))
                     .map(|held| words::state("note", stage, &held));

@@ -1,4 +1,4 @@
-//! The words for events, shared by bars and plain lines. A word says the state, never a colour alone.
+//! The text of events, shared by bars and plain lines. The state is always a word, never only a colour.
 
 use crate::base::{StageId, units};
 use crate::run::{Event, ExitCode};
@@ -6,11 +6,11 @@ use crate::run::{Event, ExitCode};
 /// Wide enough for `interrupted`.
 const STATE_WIDTH: usize = 11;
 
-/// With more stages than this a run is told in fewer words: about as many lines as a terminal has.
+/// A run with more stages than this is shown in fewer lines. About the number of lines of a terminal.
 const MANY: usize = 24;
 
-/// Turns events into lines. In a run of many stages, those that follow each other in being cached have one line
-/// together, and each that is done says how many are over.
+/// Turns events into lines. In a run of many stages, consecutive cached stages share one line, and the line of each
+/// finished stage has the number of stages that are over.
 #[derive(Default)]
 pub(super) struct Teller {
     stages: usize,
@@ -20,7 +20,7 @@ pub(super) struct Teller {
 }
 
 impl Teller {
-    /// The line for an event, after what was held back.
+    /// The line for an event, after the line of cached stages that was held back.
     pub(super) fn line(&mut self, event: &Event) -> Option<String> {
         match event {
             Event::RunStarted { stages, .. } => *self = Self { stages: stages.len(), ..Self::default() },
@@ -62,18 +62,19 @@ fn line(event: &Event) -> Option<String> {
             let short =
                 |digest: &Option<_>| digest.as_ref().map_or("nothing".to_owned(), crate::base::Digest::short);
             let (expected, found) = (short(expected), short(found));
-            let what = format!("{}: expected {expected}, found {found}; it is made again", path.display());
+            let what =
+                format!("{}: expected {expected}, found {found}; it will be made again", path.display());
             state("damaged", stage, &what)
         }
         Event::StagePinned { stage, repository } => state("pinned", stage, &repository.to_string()),
         Event::StageWaiting { stage, key, holder } => {
-            state("waiting", stage, &format!("for {holder}, which makes key {}", key.short()))
+            state("waiting", stage, &format!("for {holder}, which is making key {}", key.short()))
         }
         Event::StageCached { stage, key, seconds, .. } => {
             state("cached", stage, &format!("key {}, saves {}", key.short(), units::seconds(*seconds)))
         }
         Event::StageStarted { stage, key, resumed, .. } => {
-            let how = if *resumed { ", goes on from its checkpoint" } else { "" };
+            let how = if *resumed { ", resumes from its checkpoint" } else { "" };
             state("running", stage, &format!("key {}{how}", key.short()))
         }
         Event::StageDone { stage, key, seconds, bytes, peak_bytes, .. } => {
@@ -84,9 +85,11 @@ fn line(event: &Event) -> Option<String> {
         }
         Event::StageFailed { stage, error } => state("failed", stage, error),
         Event::StageInterrupted { stage } => {
-            state("interrupted", stage, "the same command goes on from here")
+            state("interrupted", stage, "run the same command again to resume")
         }
-        Event::StageSkipped { stage, because } => state("skipped", stage, &format!("it needs `{because}`")),
+        Event::StageSkipped { stage, because } => {
+            state("skipped", stage, &format!("needs `{because}`, which failed or was skipped"))
+        }
         Event::RunDone { code, seconds, ran, cached, failed, skipped, folder } => {
             let end = match *code {
                 code if code == ExitCode::Done.number() => "done",
@@ -119,7 +122,7 @@ pub(super) fn pace(per_second: f64, seconds_left: f64) -> String {
     match per_second {
         rate if rate >= 1.0 => format!("{rate:.1}/s, {left} left"),
         rate if rate > 0.0 => format!("{} each, {left} left", units::seconds(rate.recip())),
-        _ => "rate not known yet".to_owned(),
+        _ => "rate not yet known".to_owned(),
     }
 }
 

@@ -80,7 +80,7 @@ fn an_unknown_stage_in_a_flag_is_a_wrong_argument() {
     let (result, events) = sandbox.until("nowhere").try_run(&diamond());
     let error = result.expect_err("there is no such stage");
     assert_eq!(error.exit_code().number(), 2);
-    assert_eq!(error.to_string(), "`--until nowhere` names no stage of this pipeline");
+    assert_eq!(error.to_string(), "`--until nowhere`: this pipeline has no such stage");
     assert!(events.is_empty() && !sandbox.folder.join("runs").exists());
 }
 

@@ -120,7 +120,7 @@ fn a_wrong_pipeline_is_underlined_and_leaves_no_cache() {
             3,
             &["pipeline::bad_value", "a `latency` budget needs a `profile`"],
         ),
-        ("ratio: 0.5", "budgets: { memory: much }", 3, &["`much` is no amount of memory", "8 GB"]),
+        ("ratio: 0.5", "budgets: { memory: much }", 3, &["`much` is not an amount of memory", "8 GB"]),
         (
             "ratio: 0.5",
             "objective: gramm, ratio: 0.5",

@@ -303,7 +303,7 @@ fn a_wrong_axis_says_where_it_is_and_what_would_be_right() {
         expect(
             &swept.run(&[&["sweep", "small.yaml"], &flags[..]].concat()),
             2,
-            &["already tries several values"],
+            &["already sweeps this value"],
         );
     }
     let until = |id: &str, words: &[&str]| {
