@@ -3,6 +3,7 @@
 
 use std::cell::{OnceCell, RefCell};
 use std::collections::{BTreeMap, HashMap};
+use std::io;
 use std::path::Path;
 
 use candle_core::{Device, Tensor, safetensors};
@@ -14,7 +15,7 @@ use super::evaluation::Evaluation;
 use super::gallery::{self, Gallery};
 use super::inputs::{EvaluationInputs, LoadedModel, predict};
 use super::kinds::Need;
-use crate::base::Interrupt;
+use crate::base::{FileError, Interrupt, files};
 use crate::model::unet::UNet;
 use crate::sample::Generator;
 
@@ -53,7 +54,9 @@ impl<'a> Measurer<'a> {
                 values.insert(metric.name(), Tensor::new(measured, &Device::Cpu)?);
             }
             self.publish(checkpoint, folder)?;
-            Ok(safetensors::save(&values, folder.join(VALUES))?)
+            let path = folder.join(VALUES);
+            let save = |path: &Path| safetensors::save(&values, path).map_err(io::Error::other);
+            Ok(files::write_atomic_at(&path, save).map_err(FileError::at(&path))?)
         })
     }
 

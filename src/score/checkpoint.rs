@@ -6,12 +6,12 @@ use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use safetensors::tensor::SafeTensors;
 
 use super::context::ScoringContext;
+use super::doubles;
 use super::error::ScoreError;
-use super::gram::f64s_of;
-use crate::base::{Digest, files};
+use crate::base::Digest;
 
 const DONE: &str = "done";
 
@@ -68,24 +68,15 @@ impl Sums {
         let done =
             done.ok_or_else(|| invalid("the metadata do not say how much work is finished".to_owned()))?;
         let tensors = SafeTensors::deserialize(&bytes).map_err(|error| invalid(error.to_string()))?;
-        let vectors = tensors.iter().map(|(name, view)| (name.to_owned(), f64s_of(view.data()))).collect();
+        let vectors = tensors.iter().map(|(name, view)| (name.to_owned(), doubles::values(&view))).collect();
         Ok(Self { done, vectors })
     }
 
     /// Replaces the file.
     fn save(&self, path: &Path) -> io::Result<()> {
-        let bytes: Vec<(&String, Vec<u8>)> = self
-            .vectors
-            .iter()
-            .map(|(name, values)| (name, values.iter().flat_map(|value| value.to_le_bytes()).collect()))
-            .collect();
-        let views = bytes.iter().map(|(name, bytes)| {
-            let view = TensorView::new(Dtype::F64, vec![bytes.len() / 8], bytes);
-            (name.as_str(), view.expect("eight bytes make a double"))
-        });
-        let metadata = HashMap::from([(DONE.to_owned(), self.done.to_string())]);
-        let file = safetensors::serialize(views, Some(metadata)).map_err(io::Error::other)?;
-        files::write_atomic(path, &file)
+        let vectors = self.vectors.iter();
+        let vectors = vectors.map(|(name, values)| (name.as_str(), vec![values.len()], values.as_slice()));
+        doubles::write(path, vectors, HashMap::from([(DONE.to_owned(), self.done.to_string())]))
     }
 
     /// A vector that was added.

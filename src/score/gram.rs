@@ -8,9 +8,10 @@ use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::path::Path;
 
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use safetensors::tensor::{Dtype, SafeTensors};
 
-use crate::base::{UnitId, files};
+use super::doubles;
+use crate::base::UnitId;
 
 const TENSOR: &str = "gram";
 
@@ -65,25 +66,14 @@ impl Gram {
             let (dtype, shape) = (view.dtype(), view.shape());
             return Err(invalid(format!("`{TENSOR}` is {dtype:?} {shape:?}; it must be F64 {needed:?}")));
         }
-        Ok(Self { units, values: f64s_of(view.data()) })
+        Ok(Self { units, values: doubles::values(&view) })
     }
 
     /// Writes the matrix.
     pub fn save(&self, path: &Path) -> io::Result<()> {
-        let bytes: Vec<u8> = self.values.iter().flat_map(|value| value.to_le_bytes()).collect();
         let shape = vec![self.units.len(), self.units.len()];
-        let view =
-            TensorView::new(Dtype::F64, shape, &bytes).expect("the shape was checked when it was made");
-        let file =
-            safetensors::serialize([(TENSOR, view)], Some(HashMap::new())).map_err(io::Error::other)?;
-        files::write_atomic(path, &file)
+        doubles::write(path, [(TENSOR, shape, self.values.as_slice())], HashMap::new())
     }
-}
-
-/// Little-endian doubles.
-pub(super) fn f64s_of(bytes: &[u8]) -> Vec<f64> {
-    let (chunks, _) = bytes.as_chunks::<8>();
-    chunks.iter().map(|&chunk| f64::from_le_bytes(chunk)).collect()
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ mod checkpoint;
 mod context;
 mod criteria;
 mod criterion;
+mod doubles;
 mod effects;
 mod error;
 mod evidence;

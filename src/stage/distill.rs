@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::model::Model;
-use super::score::points;
+use super::points::points;
 use super::{BadValue, Context, Input, Stage, StageError, StageInfo};
 use crate::base::{ArtefactKind, Manifest, StageId, files};
 use crate::data::{Calibration, Encoder};

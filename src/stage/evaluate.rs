@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use super::model::Model;
 use super::named::Named;
-use super::score::points;
+use super::points::points;
 use super::{BadValue, Context, Drawing, FileInput, Input, Stage, StageError, StageInfo};
 use crate::backend::Random;
 use crate::base::names::{self, UnknownName};

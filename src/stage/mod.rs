@@ -15,6 +15,7 @@ mod interface;
 mod load;
 mod model;
 mod named;
+mod points;
 mod profile;
 mod prune;
 mod resolved_file;

@@ -56,7 +56,7 @@ impl Stage for Profile {
     fn check(&self) -> Result<(), BadValue> {
         for (name, value) in [("batch", self.batch), ("repetitions", self.repetitions)] {
             if value == 0 {
-                return Err(BadValue::new(name, format!("`{name}` needs at least 1")));
+                return Err(BadValue::new(name, format!("`{name}` is 0; it must be at least 1")));
             }
         }
         Ok(())

@@ -9,10 +9,10 @@ use serde::{Deserialize, Deserializer};
 use super::criterion_blocks::{self, Blocks};
 use super::delta_clip::DeltaClip;
 use super::model::Model;
+use super::points::points;
 use super::{BadValue, Context, FileInput, Input, Stage, StageError, StageInfo};
 use crate::base::names::UnknownName;
 use crate::base::{ArtefactKind, Manifest, StageId};
-use crate::data::{self, Calibration};
 use crate::model::network::Granularity;
 use crate::sample::NoiseSchedule;
 use crate::score::{self, CRITERIA, Criterion, Limits, Need, ScoringContext, Teacher, additivity, criterion};
@@ -125,10 +125,13 @@ impl Stage for Score {
 
     fn check(&self) -> Result<(), BadValue> {
         let Parameters { criteria, batch, variants, .. } = &self.parameters;
-        for (name, value) in [("batch", *batch), ("variants", *variants), ("criteria", criteria.len())] {
+        for (name, value) in [("batch", *batch), ("variants", *variants)] {
             if value == 0 {
-                return Err(BadValue::new(name, format!("`{name}` needs at least 1")));
+                return Err(BadValue::new(name, format!("`{name}` is 0; it must be at least 1")));
             }
+        }
+        if criteria.is_empty() {
+            return Err(BadValue::new("criteria", "`criteria` is empty; name at least one criterion"));
         }
         for block in &self.blocks {
             let name = block.info().name;
@@ -208,12 +211,4 @@ impl Score {
 /// A criterion that needs pictures.
 fn drawing(criteria: &[Arc<dyn Criterion>]) -> Option<&Arc<dyn Criterion>> {
     criteria.iter().find(|criterion| criterion.needs().contains(&Need::Pictures))
-}
-
-/// The points of a calibration input.
-pub(super) fn points(context: &Context<'_>, input: &str) -> Result<Calibration, StageError> {
-    let folder = &context.input(input).path;
-    let calibration = data::Points::load(folder, context.device)?.calibration;
-    calibration.check(folder)?;
-    Ok(calibration)
 }

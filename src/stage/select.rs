@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use super::budgets::OtherBudgets;
 use super::model::Model;
-use super::score::points;
+use super::points::points;
 use super::{BadValue, Context, Input, Stage, StageError, StageInfo};
 use crate::base::{ArtefactKind, Manifest, StageId};
 use crate::profile::Latency;

@@ -70,7 +70,7 @@ mod tests {
     fn every_criterion_has_a_name_of_its_own() {
         for info in CRITERIA {
             let found = criterion(info.name).expect("it is in the table");
-            assert!(std::ptr::eq(found.info(), *info), "{}", info.name);
+            assert_eq!(found.info().summary, info.summary, "{}", info.name);
         }
         let error = criterion("output-los").map(drop).expect_err("a slip of the hand");
         assert_eq!(error.to_string(), "unknown criterion `output-los`");
