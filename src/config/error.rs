@@ -111,10 +111,10 @@ pub enum ConfigErrorKind {
         stage: String,
         parameter: String,
         needed: &'static [ArtefactKind],
-        found: String,
-        name: String,
+        found: Box<str>,
+        name: Box<str>,
         made: ArtefactKind,
-        fitting: Vec<String>,
+        fitting: Box<[String]>,
     },
 
     #[error("the stages depend on each other in a cycle: {path}")]

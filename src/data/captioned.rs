@@ -1,11 +1,12 @@
-//! Captioned pictures as latents: what training draws from, and one source of calibration points.
+//! Captioned pictures as latents: one source of calibration points.
 
 use std::path::Path;
 
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Device, Tensor};
 use rand::RngExt;
 
-use super::{Calibration, DataError, Encoder, Points, pictures, spread};
+use super::order::spread;
+use super::{Calibration, DataError, Encoder, Points, pictures};
 use crate::backend::Random;
 use crate::base::{Interrupt, Progress};
 use crate::model::network::Conditioning;
@@ -44,12 +45,8 @@ impl Captioned {
         let mut done = 0;
         for chunk in listed.chunks(batch.max(1)) {
             interrupt.check()?;
-            let mut tensors = Vec::with_capacity(chunk.len());
-            for file in chunk {
-                let picture = pictures::fit(&pictures::read(&file.path)?, size.0, size.1);
-                tensors.push(pictures::to_tensor(&picture, device)?);
-            }
-            latents.push(vae.encode(&Tensor::stack(&tensors, 0)?)?.to_dtype(DType::F32)?);
+            let paths = chunk.iter().map(|file| file.path.as_path());
+            latents.push(encode_pictures(paths, size, vae, device)?);
             done += chunk.len();
             progress.position(done as u64);
         }
@@ -93,9 +90,22 @@ impl Captioned {
     }
 }
 
+/// The latents of pictures, cut to `size` (height, width) pixels, in f32.
+pub(super) fn encode_pictures<'a>(
+    paths: impl Iterator<Item = &'a Path>,
+    (height, width): (usize, usize),
+    vae: &AutoencoderKl,
+    device: &Device,
+) -> Result<Tensor, DataError> {
+    let tensor = |path| -> Result<Tensor, DataError> {
+        Ok(pictures::to_tensor(&pictures::fit(&pictures::read(path)?, height, width), device)?)
+    };
+    let tensors = paths.map(tensor).collect::<Result<Vec<_>, _>>()?;
+    Ok(vae.encode(&Tensor::stack(&tensors, 0)?)?.to_dtype(DType::F32)?)
+}
+
 #[cfg(test)]
 mod tests {
-    use candle_core::Device;
     use serde_json::json;
 
     use super::*;

@@ -99,6 +99,15 @@ pub enum DataError {
         /// The first point that has one.
         point: usize,
     },
+    /// Training data whose files do not fit together.
+    #[error("{}: {reason}", path.display())]
+    #[diagnostic(code(data::latents), help("run the stage `encode` that made it again, with `--force`"))]
+    Latents {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
     /// No picture in a folder.
     #[error("{} holds no PNG or JPEG picture", path.display())]
     #[diagnostic(
@@ -137,4 +146,12 @@ pub enum DataError {
     #[error(transparent)]
     #[diagnostic(code(data::tensor))]
     Tensor(#[from] candle_core::Error),
+}
+
+impl DataError {
+    /// For `map_err`: names the file.
+    pub(super) fn file(path: &std::path::Path) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::File { path, source }
+    }
 }

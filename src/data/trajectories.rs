@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Tensor};
 
-use super::{Calibration, DataError, Encoder, Points, spread};
+use super::order::spread;
+use super::{Calibration, DataError, Encoder, Points};
 use crate::backend::Random;
 use crate::base::{Interrupt, Progress};
 use crate::model::network::Conditioning;

@@ -24,7 +24,7 @@ const FORMAT: u32 = 1;
 /// The facts beside the tensors.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct State {
+pub(super) struct TrainingState {
     format: u32,
     /// Steps done.
     pub(super) step: u64,
@@ -32,14 +32,18 @@ pub(super) struct State {
     pub(super) feature_weights: Vec<(String, f32)>,
 }
 
-impl State {
+impl TrainingState {
     pub(super) fn new(step: u64, feature_weights: Vec<(String, f32)>) -> Self {
         Self { format: FORMAT, step, feature_weights }
     }
 }
 
 /// Writes a checkpoint into `folder`; the one before it stays until this one is whole.
-pub(super) fn save(folder: &Path, state: &State, variables: &[(String, Var)]) -> Result<(), DistillError> {
+pub(super) fn save(
+    folder: &Path,
+    state: &TrainingState,
+    variables: &[(String, Var)],
+) -> Result<(), DistillError> {
     let path = folder.join(FILE);
     let facts = serde_json::to_string(state).expect("numbers and names serialise");
     let all =
@@ -49,7 +53,10 @@ pub(super) fn save(folder: &Path, state: &State, variables: &[(String, Var)]) ->
 }
 
 /// Fills `variables` from the checkpoint in `folder`; `None` if there is none.
-pub(super) fn load(folder: &Path, variables: &[(String, Var)]) -> Result<Option<State>, DistillError> {
+pub(super) fn load(
+    folder: &Path,
+    variables: &[(String, Var)],
+) -> Result<Option<TrainingState>, DistillError> {
     let path = folder.join(FILE);
     let file = match File::open(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -62,7 +69,8 @@ pub(super) fn load(folder: &Path, variables: &[(String, Var)]) -> Result<Option<
     let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|error| damaged(error.to_string()))?;
     let facts = header.metadata().as_ref().and_then(|metadata| metadata.get(KEY));
     let facts = facts.ok_or_else(|| damaged(format!("its header has no `{KEY}`")))?;
-    let state: State = serde_json::from_str(facts).map_err(|error| damaged(format!("`{KEY}`: {error}")))?;
+    let state: TrainingState =
+        serde_json::from_str(facts).map_err(|error| damaged(format!("`{KEY}`: {error}")))?;
     if state.format != FORMAT {
         return Err(damaged(format!("it has format {}, this program writes {FORMAT}", state.format)));
     }
@@ -101,7 +109,7 @@ mod tests {
         assert_eq!(load(folder.path(), &variables([0.0; 3])?)?, None);
         let weights = vec![("mid_block".to_owned(), 0.1f32), ("up_blocks.0".to_owned(), f32::MIN_POSITIVE)];
         for step in [3, 7] {
-            let state = State::new(step, weights.clone());
+            let state = TrainingState::new(step, weights.clone());
             save(folder.path(), &state, &variables([step as f32, 0.1, -0.0])?)?;
             let found = variables([0.0; 3])?;
             assert_eq!(load(folder.path(), &found)?, Some(state));
@@ -113,7 +121,7 @@ mod tests {
     #[test]
     fn a_wrong_or_damaged_checkpoint_is_named() -> Result<(), Box<dyn std::error::Error>> {
         let folder = tempfile::tempdir()?;
-        save(folder.path(), &State::new(1, Vec::new()), &variables([0.0; 3])?)?;
+        save(folder.path(), &TrainingState::new(1, Vec::new()), &variables([0.0; 3])?)?;
         let other = vec![("parameter.w".to_owned(), Var::new(&[0f32; 2], &Device::Cpu)?)];
         let error = load(folder.path(), &other).expect_err("the shape differs").to_string();
         assert!(error.contains("[3]") && error.contains("[2]"), "{error}");

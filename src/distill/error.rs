@@ -6,12 +6,13 @@ use std::path::PathBuf;
 use miette::Diagnostic;
 
 use crate::base::Interrupted;
+use crate::data::DataError;
 use crate::sample::SampleError;
 
 /// A failure of retraining.
 #[derive(Debug, thiserror::Error, Diagnostic)]
 pub enum DistillError {
-    /// A loss or the gradient norm became infinite or no number.
+    /// A loss or the gradient norm became infinite or NaN.
     #[error("{term} is {value} at step {step} of {steps}")]
     #[diagnostic(
         code(distill::not_finite),
@@ -33,7 +34,7 @@ pub enum DistillError {
         learning_rate: f64,
     },
     /// Student and teacher cannot be compared.
-    #[error("student and teacher do not fit: {reason}")]
+    #[error("student and teacher do not match: {reason}")]
     #[diagnostic(
         code(distill::mismatch),
         help(
@@ -44,29 +45,10 @@ pub enum DistillError {
         /// What differs, with both values.
         reason: String,
     },
-    /// The latents cannot be used.
-    #[error("{}: {reason}", path.display())]
-    #[diagnostic(code(distill::latents), help("{help}"))]
-    Latents {
-        /// The file or folder.
-        path: PathBuf,
-        /// What is wrong.
-        reason: String,
-        /// What would be right.
-        help: &'static str,
-    },
-    /// There is no empty prompt to train the unguided side with.
-    #[error(
-        "`unconditional-fraction` is {fraction}, but the latents come without the text states of the empty prompt"
-    )]
-    #[diagnostic(
-        code(distill::no_unconditional),
-        help("add `unconditional_hidden_states` to the latents, or set `unconditional-fraction: 0`")
-    )]
-    NoUnconditional {
-        /// The fraction asked for.
-        fraction: f64,
-    },
+    /// The training data cannot be read.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Data(Box<DataError>),
     /// A checkpoint does not belong to this work or is damaged.
     #[error("{}: {reason}", path.display())]
     #[diagnostic(code(distill::checkpoint), help("delete `{}` to begin this stage again", path.display()))]
@@ -97,6 +79,12 @@ pub enum DistillError {
     #[error(transparent)]
     #[diagnostic(code(distill::tensor))]
     Tensor(#[from] candle_core::Error),
+}
+
+impl From<DataError> for DistillError {
+    fn from(error: DataError) -> Self {
+        Self::Data(Box::new(error))
+    }
 }
 
 impl DistillError {

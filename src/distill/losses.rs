@@ -8,7 +8,6 @@ use candle_core::{DType, Device, Result, Tensor};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::parameters::DistillParameters;
 use crate::nn::mean_square_difference;
 
 /// How the loss of each feature map is weighted by the teacher's map `f`.
@@ -69,11 +68,11 @@ pub fn terms(student: &Answer, teacher: &Answer, target: &Tensor) -> Result<Tens
     Tensor::stack(&terms, 0)
 }
 
-/// What each of the [`terms`] is multiplied by before they are added up.
-pub fn term_weights(parameters: &DistillParameters, feature_weights: &[f32]) -> Vec<f32> {
-    let features =
-        feature_weights.iter().map(|weight| (parameters.feature_weight * f64::from(*weight)) as f32);
-    [parameters.task_weight as f32, parameters.output_weight as f32].into_iter().chain(features).collect()
+/// The factors of the [`terms`] in their sum: those of the task, of the output and of the features, where each map has a
+/// weight of its own too.
+pub fn term_weights(task: f64, output: f64, features: f64, feature_weights: &[f32]) -> Vec<f32> {
+    let features = feature_weights.iter().map(|weight| (features * f64::from(*weight)) as f32);
+    [task as f32, output as f32].into_iter().chain(features).collect()
 }
 
 /// The loss, a scalar to be differentiated.
@@ -125,8 +124,7 @@ mod tests {
         let teacher = Answer { output: tensor([1.0, 1.0])?, features: vec![tensor([4.0, 2.0])?] };
         let terms = terms(&student, &teacher, &tensor([0.0, 0.0])?)?;
         assert_eq!(terms.to_vec1::<f32>()?, [5.0, 2.0, 8.0]);
-        let parameters = DistillParameters { output_weight: 10.0, feature_weight: 2.0, ..Default::default() };
-        let weights = term_weights(&parameters, &[0.5]);
+        let weights = term_weights(1.0, 10.0, 2.0, &[0.5]);
         assert_eq!(total(&terms, &weights, &Device::Cpu)?.to_scalar::<f32>()?, 33.0);
         Ok(())
     }

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use candle_core::{DType, Result, Tensor, Var, bail};
 
-use super::average;
-use super::gradients::{Gradients, clip_scale};
 use super::parameters::DistillParameters;
+use crate::nn::average;
+use crate::nn::gradients::{Gradients, clip_scale};
 use crate::nn::optim::AdamW;
 
 /// All trainable tensors in the order of their names.

@@ -224,6 +224,8 @@ impl DistillParameters {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
@@ -265,14 +267,39 @@ mod tests {
     }
 
     #[test]
-    fn every_field_enters_the_key() -> Result<(), Box<dyn std::error::Error>> {
+    fn every_field_enters_the_key_by_its_name() -> Result<(), serde_json::Error> {
         let mut manifest = Manifest::default();
         DistillParameters::default().describe(&mut manifest);
-        let serde_json::Value::Object(fields) = serde_json::to_value(DistillParameters::default())? else {
-            unreachable!("a struct serialises to an object");
+        let described: BTreeSet<&str> =
+            manifest.entries().map(|(entry, _)| entry.split('.').next().unwrap_or(entry)).collect();
+        let schema = serde_json::to_value(schemars::schema_for!(DistillParameters))?;
+        let properties = schema["properties"].as_object().expect("a struct has properties");
+        assert_eq!(described, properties.keys().map(String::as_str).collect());
+        Ok(())
+    }
+
+    #[test]
+    fn every_field_changes_the_key() -> Result<(), serde_json::Error> {
+        let key = |parameters: &DistillParameters| {
+            let mut manifest = Manifest::default();
+            parameters.describe(&mut manifest);
+            manifest.key()
         };
-        for name in fields.keys() {
-            assert!(manifest.entries().any(|(entry, _)| entry.starts_with(name.as_str())), "{name}");
+        let default = serde_json::to_value(DistillParameters::default())?;
+        let fields = default.as_object().expect("a struct is an object");
+        for (name, value) in fields {
+            let other = match name.as_str() {
+                "learning-rate-schedule" => "cosine".into(),
+                "normalisation" => "none".into(),
+                "features" => "units".into(),
+                "betas" => serde_json::json!([0.5, 0.999]),
+                _ if value.is_u64() => 3.into(),
+                _ => 0.25.into(),
+            };
+            let mut changed = default.clone();
+            changed[name] = other;
+            let changed: DistillParameters = serde_json::from_value(changed)?;
+            assert_ne!(key(&changed), key(&DistillParameters::default()), "{name}");
         }
         Ok(())
     }

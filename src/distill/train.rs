@@ -1,7 +1,7 @@
-//! The training loop: lessons in, retrained weights out, stoppable and resumable at every step.
+//! The training loop, which can be stopped and resumed at every step.
 //!
-//! After a step nothing is left but the optimiser's tensors, so a checkpoint of those and the step's number is all
-//! there is to resume from; on the CPU the resumed run gives the same bytes as an undisturbed one.
+//! After a step only the optimiser's tensors remain, so a checkpoint holds those and the number of the step. On the
+//! CPU a resumed run gives the same bytes as one that was never interrupted.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,18 +9,19 @@ use std::time::{Duration, Instant};
 
 use candle_core::{Device, Tensor, Var};
 
-use super::checkpoint::{self, State};
+use super::batches::{Batches, Order};
+use super::checkpoint::{self, TrainingState};
 use super::error::DistillError;
-use super::gradients::Gradients;
+use super::feature_maps::{common_paths, predict};
 use super::history::{FeatureLoss, History, HistoryLine};
-use super::latents::LatentSource;
-use super::lessons::{Lessons, Order, common_paths, predict};
 use super::losses;
 use super::optimiser::Optimiser;
 use super::parameters::DistillParameters;
 use crate::backend::{Random, threads};
 use crate::base::{Interrupt, Progress};
+use crate::data::Latents;
 use crate::model::unet::UNet;
+use crate::nn::gradients::Gradients;
 use crate::nn::{self, mean_square_difference};
 use crate::sample::NoiseSchedule;
 
@@ -38,7 +39,7 @@ pub struct Distillation<'a> {
     /// The teacher's noise schedule; its prediction type decides what the task loss compares with.
     pub schedule: &'a NoiseSchedule,
     /// Clean latents with their text.
-    pub source: &'a dyn LatentSource,
+    pub data: &'a Latents,
     /// The numbers.
     pub parameters: &'a DistillParameters,
     /// Where all tensors live.
@@ -72,7 +73,7 @@ impl Default for Cadence {
     }
 }
 
-/// What a retraining leaves.
+/// The result of a retraining.
 #[derive(Debug)]
 pub struct Distilled {
     /// The moving average of the weights, or the last weights where there is no average.
@@ -91,25 +92,25 @@ impl Distillation<'_> {
         let steps = self.parameters.steps;
         self.progress.length(steps, "steps");
         let optimiser = Optimiser::new(self.variables, self.parameters.ema_decay > 0.0)?;
-        let mut lessons = self.lessons()?;
+        let mut batches = self.batches()?;
         let state = match checkpoint::load(self.checkpoint, &optimiser.variables())? {
             Some(state) => state,
-            None => State::new(0, self.feature_weights(&mut lessons)?),
+            None => TrainingState::new(0, self.feature_weights(&mut batches)?),
         };
         let (paths, feature_weights): (Vec<_>, Vec<_>) = state.feature_weights.iter().cloned().unzip();
-        lessons.paths = paths;
+        batches.paths = paths;
         let mut history = History::open(self.checkpoint, state.step, self.last_line_before(state.step))?;
-        let mut pupil =
-            Pupil { work: self, lessons, feature_weights, optimiser, order: Order::new(self.source.rows()) };
+        let order = Order::new(self.data.rows());
+        let mut student = Student { training: self, batches, feature_weights, optimiser, order };
         let mut saved = Saved { step: state.step, at: Instant::now(), took: Duration::ZERO };
         let mut pace = Pace::new(state.step);
         self.progress.position(state.step);
         for step in state.step..steps {
             if self.interrupt.asked() {
-                pupil.save(step, &mut history, &mut saved)?;
+                student.save(step, &mut history, &mut saved)?;
                 self.interrupt.check()?;
             }
-            let line = pupil.step(step)?;
+            let line = student.step(step)?;
             if self.writes_line(step) {
                 history.push(&line)?;
             }
@@ -119,68 +120,61 @@ impl Distillation<'_> {
                 self.progress.note(&format!("loss {:.4} ({rate:.1} steps/s)", line.total));
             }
             if done == steps || self.cadence.is_due(done, &saved) {
-                pupil.save(done, &mut history, &mut saved)?;
+                student.save(done, &mut history, &mut saved)?;
             }
         }
         history.sync()?;
-        Ok(Distilled { weights: pupil.optimiser.result(), history: history.path().to_owned() })
+        Ok(Distilled { weights: student.optimiser.result(), history: history.path().to_owned() })
     }
 
-    fn lessons(&self) -> Result<Lessons<'_>, DistillError> {
-        let fraction = self.parameters.unconditional_fraction;
-        let unconditional = match self.source.unconditional(self.device)? {
-            _ if fraction == 0.0 => None,
-            None => return Err(DistillError::NoUnconditional { fraction }),
-            known => known,
-        };
-        Ok(Lessons {
+    fn batches(&self) -> Result<Batches<'_>, DistillError> {
+        Ok(Batches {
             teacher: self.teacher,
-            source: self.source,
+            data: self.data,
             schedule: self.schedule,
             parameters: self.parameters,
             random: self.random,
             device: self.device,
-            unconditional,
+            unconditional: self.data.unconditional(self.device)?,
             paths: Vec::new(),
             levels: self.student.config().levels.len(),
         })
     }
 
     /// The weights `a_l` by path, measured on the first batches with the student as it came.
-    fn feature_weights(&self, lessons: &mut Lessons<'_>) -> Result<Vec<(String, f32)>, DistillError> {
-        let mut order = Order::new(self.source.rows());
-        let first = lessons.lesson(0, 0, &mut order)?;
-        let paths = common_paths(&first, self.student, self.teacher, self.parameters.features)?;
+    fn feature_weights(&self, batches: &mut Batches<'_>) -> Result<Vec<(String, f32)>, DistillError> {
+        let mut order = Order::new(self.data.rows());
+        let first = batches.piece(0, 0, &mut order)?;
+        let paths = common_paths(&first.input, self.student, self.teacher, self.parameters.features)?;
         if paths.is_empty() && self.parameters.feature_weight > 0.0 {
             let reason = "they have no feature map in common".to_owned();
             return Err(DistillError::Mismatch { reason });
         }
-        lessons.paths = paths;
-        let (mut squares, mut plain) = (vec![0.0; lessons.paths.len()], vec![0.0; lessons.paths.len()]);
+        batches.paths = paths;
+        let (mut squares, mut plain) = (vec![0.0; batches.paths.len()], vec![0.0; batches.paths.len()]);
         for step in 0..self.parameters.normalisation_batches {
             // Nothing to write yet: measuring begins again.
             self.interrupt.check()?;
             for piece in 0..self.parameters.gradient_accumulation {
-                let lesson = lessons.lesson(step, piece, &mut order)?;
-                let (sample, timestep) = (&lesson.sample, &lesson.timestep);
-                let student = predict(self.student, sample, timestep, &lesson.conditioning, &lessons.paths)?;
+                let batch = batches.piece(step, piece, &mut order)?;
+                let student = predict(self.student, &batch.input, &batches.paths)?;
                 for (index, (student, teacher)) in
-                    student.features.iter().zip(&lesson.teacher.features).enumerate()
+                    student.features.iter().zip(&batch.teacher.features).enumerate()
                 {
                     squares[index] += f64::from(losses::mean_square(teacher)?.to_scalar::<f32>()?);
                     plain[index] += f64::from(mean_square_difference(student, teacher)?.to_scalar::<f32>()?);
                 }
             }
         }
-        let lessons_seen =
+        let pieces =
             (self.parameters.normalisation_batches * self.parameters.gradient_accumulation as u64) as f64;
-        squares.iter_mut().chain(&mut plain).for_each(|sum| *sum /= lessons_seen);
+        squares.iter_mut().chain(&mut plain).for_each(|sum| *sum /= pieces);
         if let Some(index) = squares.iter().zip(&plain).position(|(a, b)| !(a + b).is_finite()) {
-            let term = format!("feature loss of {}", lessons.paths[index]);
+            let term = format!("feature loss of {}", batches.paths[index]);
             return Err(self.not_finite(0, term, plain[index] as f32));
         }
         let weights = self.parameters.normalisation.weights(&squares, &plain);
-        Ok(lessons.paths.iter().cloned().zip(weights).collect())
+        Ok(batches.paths.iter().cloned().zip(weights).collect())
     }
 
     fn writes_line(&self, step: u64) -> bool {
@@ -198,49 +192,49 @@ impl Distillation<'_> {
     }
 }
 
-/// The student at work.
-struct Pupil<'a> {
-    work: &'a Distillation<'a>,
-    lessons: Lessons<'a>,
-    /// `a_l` in the order of the lessons' paths.
+/// The student with everything that an update reads and changes.
+struct Student<'a> {
+    training: &'a Distillation<'a>,
+    batches: Batches<'a>,
+    /// `a_l` in the order of the batches' paths.
     feature_weights: Vec<f32>,
     optimiser: Optimiser,
     order: Order,
 }
 
-impl Pupil<'_> {
+impl Student<'_> {
     /// One update; nothing is changed when a term is not finite.
     fn step(&mut self, step: u64) -> Result<HistoryLine, DistillError> {
-        let (work, parameters) = (self.work, self.work.parameters);
-        let weights = losses::term_weights(parameters, &self.feature_weights);
+        let (training, parameters) = (self.training, self.training.parameters);
+        let DistillParameters { task_weight, output_weight, feature_weight, .. } = *parameters;
+        let weights = losses::term_weights(task_weight, output_weight, feature_weight, &self.feature_weights);
         let pieces = parameters.gradient_accumulation;
         let shares: Vec<f32> = weights.iter().map(|weight| weight / pieces as f32).collect();
         let mut terms = vec![0f32; weights.len()];
         let mut gradients = Gradients::default();
         for piece in 0..pieces {
-            let lesson = self.lessons.lesson(step, piece, &mut self.order)?;
-            let (sample, timestep) = (&lesson.sample, &lesson.timestep);
-            let student = predict(work.student, sample, timestep, &lesson.conditioning, &self.lessons.paths)?;
-            let measured = losses::terms(&student, &lesson.teacher, &lesson.target)?;
+            let batch = self.batches.piece(step, piece, &mut self.order)?;
+            let student = predict(training.student, &batch.input, &self.batches.paths)?;
+            let measured = losses::terms(&student, &batch.teacher, &batch.target)?;
             for (index, value) in measured.to_vec1::<f32>()?.into_iter().enumerate() {
                 if !value.is_finite() {
-                    return Err(work.not_finite(step, self.term(index), value));
+                    return Err(training.not_finite(step, self.term(index), value));
                 }
                 terms[index] += value / pieces as f32;
             }
-            let mut store = nn::backward(&losses::total(&measured, &shares, work.device)?)?;
+            let mut store = nn::backward(&losses::total(&measured, &shares, training.device)?)?;
             gradients.add(&mut store, self.optimiser.parameters())?;
         }
         let norm = gradients.norm()?;
         if !norm.is_finite() {
-            return Err(work.not_finite(step, "gradient norm".to_owned(), norm as f32));
+            return Err(training.not_finite(step, "gradient norm".to_owned(), norm as f32));
         }
         self.optimiser.update(&gradients, norm, step, parameters)?;
         Ok(self.line(step, &terms, &weights, norm))
     }
 
     fn line(&self, step: u64, terms: &[f32], weights: &[f32], norm: f64) -> HistoryLine {
-        let maps = self.lessons.paths.iter().zip(&self.feature_weights).zip(&terms[2..]);
+        let maps = self.batches.paths.iter().zip(&self.feature_weights).zip(&terms[2..]);
         let features = maps
             .map(|((path, weight), plain)| {
                 (path.clone(), FeatureLoss { plain: *plain, weighted: weight * plain })
@@ -255,7 +249,7 @@ impl Pupil<'_> {
             features,
             total: total as f32,
             gradient_norm: norm as f32,
-            learning_rate: self.work.parameters.learning_rate_at(step),
+            learning_rate: self.training.parameters.learning_rate_at(step),
         }
     }
 
@@ -264,7 +258,7 @@ impl Pupil<'_> {
         match index {
             0 => "task loss".to_owned(),
             1 => "output loss".to_owned(),
-            _ => format!("feature loss of {}", self.lessons.paths[index - 2]),
+            _ => format!("feature loss of {}", self.batches.paths[index - 2]),
         }
     }
 
@@ -276,8 +270,12 @@ impl Pupil<'_> {
         }
         let begun = Instant::now();
         history.sync()?;
-        let weights = self.lessons.paths.iter().cloned().zip(self.feature_weights.iter().copied()).collect();
-        checkpoint::save(self.work.checkpoint, &State::new(step, weights), &self.optimiser.variables())?;
+        let weights = self.batches.paths.iter().cloned().zip(self.feature_weights.iter().copied()).collect();
+        checkpoint::save(
+            self.training.checkpoint,
+            &TrainingState::new(step, weights),
+            &self.optimiser.variables(),
+        )?;
         *saved = Saved { step, at: Instant::now(), took: begun.elapsed() };
         Ok(())
     }

@@ -7,12 +7,14 @@
 
 mod activation;
 mod attention;
+pub mod average;
 mod composed;
 mod conv;
 mod cpu;
 mod difference;
 mod embedding;
 mod gradient;
+pub mod gradients;
 mod linear;
 mod norm;
 pub mod optim;

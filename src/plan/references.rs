@@ -51,7 +51,8 @@ fn source(
     let info = stages[from].stage.info();
     if !input.kinds.contains(&info.output) {
         let fitting = others(&|other| input.kinds.contains(&other.stage.info().output));
-        let (name, made, needed) = (info.name.to_owned(), info.output, input.kinds);
+        let (found, fitting) = (found.into(), fitting.into());
+        let (name, made, needed) = (info.name.into(), info.output, input.kinds);
         return Err(ConfigErrorKind::WrongKind { stage, parameter, needed, found, name, made, fitting });
     }
     Ok(from)

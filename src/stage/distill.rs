@@ -12,11 +12,10 @@ use super::model::Model;
 use super::points::points;
 use super::{BadValue, Context, Input, Stage, StageError, StageInfo};
 use crate::base::{ArtefactKind, Manifest, StageId, files};
-use crate::data::{Calibration, Encoder};
+use crate::data::{Encoder, Latents};
 use crate::distill::history::HISTORY_FILE;
-use crate::distill::{Cadence, DistillError, DistillParameters, Distillation, LatentBatch, LatentSource};
+use crate::distill::{Cadence, DistillParameters, Distillation};
 use crate::model::files::weights;
-use crate::model::network::Conditioning;
 use crate::model::{ModelDirectory, Part};
 use crate::sample::NoiseSchedule;
 
@@ -28,7 +27,8 @@ pub(super) struct Distill {
     teacher: StageId,
     /// The stage with the pruned model, where training starts.
     student: StageId,
-    /// The stage with the training data: a calibration, of which the clean latents and their text are taken.
+    /// The stage with the training data: latents (`encode`), or a calibration, whose clean latents are computed from its noisy
+    /// ones.
     data: StageId,
     /// The numbers of the training.
     #[serde(default)]
@@ -58,27 +58,31 @@ impl Stage for Distill {
         vec![
             Input { name: "teacher".to_owned(), stage: &self.teacher, kinds: &[ArtefactKind::Model] },
             Input { name: "student".to_owned(), stage: &self.student, kinds: &[ArtefactKind::Model] },
-            Input { name: "data".to_owned(), stage: &self.data, kinds: &[ArtefactKind::Calibration] },
+            Input {
+                name: "data".to_owned(),
+                stage: &self.data,
+                kinds: &[ArtefactKind::Latents, ArtefactKind::Calibration],
+            },
         ]
     }
 
     fn check(&self) -> Result<(), BadValue> {
-        self.training.check().map_err(|(_, message)| BadValue::new("training", message))
+        self.training.check().map_err(|(name, message)| BadValue::new(format!("training.{name}"), message))
     }
 
     fn run(&self, context: &Context<'_>) -> Result<(), StageError> {
         let teacher = Model::open(context.input("teacher"))?;
         let student = Model::open(context.input("student"))?;
         let schedule = NoiseSchedule::from_config(&teacher.directory.scheduler_config()?)?;
-        let source = CleanLatents::new(&points(context, "data")?, &teacher, &schedule, context.device)?;
-        let (pupil, variables) = student.directory.unet_trainable(teacher.dtype, context.device)?;
+        let data = self.data(context, &teacher, &schedule)?;
+        let (student_unet, variables) = student.directory.unet_trainable(teacher.dtype, context.device)?;
         let teacher = teacher.unet(context.device)?;
         let distilled = Distillation {
             teacher: &teacher,
-            student: &pupil,
+            student: &student_unet,
             variables: &variables,
             schedule: &schedule,
-            source: &source,
+            data: &data,
             parameters: &self.training,
             device: context.device,
             random: &context.random,
@@ -93,6 +97,27 @@ impl Stage for Distill {
         save_weights(&student.directory, &distilled.weights, context.output)?;
         let history = context.output.join(HISTORY_FILE);
         fs::copy(&distilled.history, &history).map(drop).map_err(StageError::file(&history))
+    }
+}
+
+impl Distill {
+    /// The training data. A calibration becomes latents first, in the folder of the checkpoint.
+    fn data(
+        &self,
+        context: &Context<'_>,
+        teacher: &Model,
+        schedule: &NoiseSchedule,
+    ) -> Result<Latents, StageError> {
+        let artefact = context.input("data");
+        if artefact.kind == ArtefactKind::Latents {
+            return Ok(Latents::open(&artefact.path)?);
+        }
+        let folder = context.checkpoint.join("latents");
+        fs::create_dir_all(&folder).map_err(StageError::file(&folder))?;
+        let encoder = Encoder::open(&teacher.directory, teacher.dtype, context.device)?;
+        let empty = encoder.unconditional("", 1)?;
+        Latents::save_points(&folder, &points(context, "data")?, schedule, &empty)?;
+        Ok(Latents::open(&folder)?)
     }
 }
 
@@ -116,47 +141,18 @@ fn save_weights(
     weights::write(&path, tensors).map_err(StageError::file(&path))
 }
 
-/// The clean latents of calibration points: from x_t and its noise follows x0.
-struct CleanLatents {
-    latents: Tensor,
-    conditioning: Conditioning,
-    unconditional: Conditioning,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl CleanLatents {
-    fn new(
-        points: &Calibration,
-        teacher: &Model,
-        schedule: &NoiseSchedule,
-        device: &Device,
-    ) -> Result<Self, StageError> {
-        Ok(Self {
-            latents: schedule.latents_in(&points.sample, &points.noise, &points.timestep)?,
-            conditioning: points.conditioning(),
-            unconditional: Encoder::open(&teacher.directory, teacher.dtype, device)?.unconditional("", 1)?,
-        })
-    }
-}
-
-impl LatentSource for CleanLatents {
-    fn rows(&self) -> usize {
-        self.latents.dims()[0]
-    }
-
-    fn fetch(&self, rows: &[usize], device: &Device) -> Result<LatentBatch, DistillError> {
-        let rows = Tensor::new(rows.iter().map(|&row| row as u32).collect::<Vec<_>>(), device)?;
-        let pick = |tensor: &Tensor| tensor.index_select(&rows, 0);
-        Ok(LatentBatch {
-            latents: pick(&self.latents)?,
-            conditioning: Conditioning {
-                encoder_hidden_states: pick(&self.conditioning.encoder_hidden_states)?,
-                text_embeds: self.conditioning.text_embeds.as_ref().map(pick).transpose()?,
-                time_ids: self.conditioning.time_ids.as_ref().map(pick).transpose()?,
-            },
-        })
-    }
-
-    fn unconditional(&self, _device: &Device) -> Result<Option<Conditioning>, DistillError> {
-        Ok(Some(self.unconditional.clone()))
+    #[test]
+    fn a_bad_number_is_named_with_its_block() -> Result<(), serde_yaml::Error> {
+        let stage: Distill = serde_yaml::from_str(
+            "{ teacher: t, student: s, data: d, training: { learning-rate: 0, normalisation: none } }",
+        )?;
+        let bad = stage.check().expect_err("a rate of 0 trains nothing");
+        assert_eq!(bad.name, "training.learning-rate");
+        assert!(bad.message.contains("`learning-rate` is 0"), "{}", bad.message);
+        Ok(())
     }
 }

@@ -8,6 +8,7 @@ mod criterion_blocks;
 mod delta_clip;
 mod distill;
 mod drawing;
+mod encode;
 mod error;
 mod evaluate;
 mod export;

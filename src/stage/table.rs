@@ -30,6 +30,7 @@ stages! {
     profile::Profile,
     select::Select,
     prune::Prune,
+    encode::Encode,
     distill::Distill,
     evaluate::Evaluate,
     export::Export,

@@ -32,6 +32,7 @@ const KNOBS: &[(&str, &str, &str)] = &[
     ),
     ("prune", "{ model: m, selection: p }", "{}"),
     ("export", "{ model: m, to: diffusers }", "{ to: comfyui, dtype: f16, allow-unrecognised: true }"),
+    ("encode", "{ model: m, prompts: p, pictures: p }", "{ samples: 3, drawing: { steps: 3 } }"),
     ("distill", "{ teacher: t, student: s, data: d }", "{ training: { steps: 3 } }"),
     (
         "evaluate",
@@ -97,6 +98,7 @@ fn every_parameter_of_drawing_enters_the_key() {
     );
     for (stage, least) in [
         ("calibrate", "{ model: m, prompts: p, drawing: {} }"),
+        ("encode", "{ model: m, prompts: p, drawing: {} }"),
         ("evaluate", "{ models: { teacher: t }, metrics: [macs], prompts: p, drawing: {} }"),
         (
             "score",

@@ -10,10 +10,10 @@ use candle_nn::VarBuilder;
 use laptop_diff::backend::Random;
 use laptop_diff::base::progress::Silent;
 use laptop_diff::base::{Interrupt, Progress, UnitId};
+use laptop_diff::data::{LatentBatch, Latents};
 use laptop_diff::distill::history::{self, HistoryLine};
 use laptop_diff::distill::{
-    Cadence, DistillError, DistillParameters, Distillation, Distilled, FeatureTaps, LatentBatch, LatentFiles,
-    Normalisation,
+    Cadence, DistillError, DistillParameters, Distillation, Distilled, FeatureTaps, Normalisation,
 };
 use laptop_diff::model::UNet;
 use laptop_diff::model::network::Conditioning;
@@ -24,16 +24,16 @@ type Outcome = Result<(), Box<dyn Error>>;
 
 const CPU: Device = Device::Cpu;
 
-/// A teacher, its schedule, and 20 rows of latents on disk.
-struct Classroom {
-    folder: tempfile::TempDir,
+/// A teacher, its schedule, and latents on disk.
+struct Setup {
+    _folder: tempfile::TempDir,
     teacher: UNet,
     weights: BTreeMap<String, Tensor>,
     schedule: NoiseSchedule,
-    latents: LatentFiles,
+    data: Latents,
 }
 
-impl Classroom {
+impl Setup {
     fn new() -> Result<Self, Box<dyn Error>> {
         Self::with_prediction("epsilon")
     }
@@ -70,16 +70,15 @@ impl Classroom {
         }))?;
         let folder = tempfile::tempdir()?;
         // Two shards, so that rows are found across files.
-        for (shard, rows) in [(0, 13), (1, 7)] {
-            let batch = LatentBatch {
-                latents: random.normal("latents", shard, &[rows, 4, 8, 8], &CPU)?,
-                conditioning: text(&random, shard, rows)?,
-            };
-            let empty = text(&random, 2, 1)?;
-            LatentFiles::write(&folder.path().join(format!("{shard}.safetensors")), &batch, Some(&empty))?;
-        }
-        let latents = LatentFiles::open(folder.path(), &schedule)?;
-        Ok(Self { folder, teacher, weights, schedule, latents })
+        let rows = 132;
+        let batch = LatentBatch {
+            latents: random.normal("latents", 0, &[rows, 4, 8, 8], &CPU)?,
+            conditioning: text(&random, 0, rows)?,
+        };
+        let captions: Vec<String> = (0..rows).map(|row| format!("caption {row}")).collect();
+        Latents::save(folder.path(), &batch, &captions, &text(&random, 2, 1)?)?;
+        let data = Latents::open(folder.path())?;
+        Ok(Self { _folder: folder, teacher, weights, schedule, data })
     }
 
     /// The teacher without `removed`, on variables of its own.
@@ -118,7 +117,7 @@ impl Classroom {
             student,
             variables,
             schedule: &self.schedule,
-            source: &self.latents,
+            data: &self.data,
             parameters,
             device: &CPU,
             random: &Random::new(42, "retrained"),
@@ -204,11 +203,11 @@ fn bytes(distilled: &Distilled) -> Result<Bytes, Box<dyn Error>> {
 
 #[test]
 fn the_loss_falls_and_every_term_is_told() -> Outcome {
-    let classroom = Classroom::new()?;
+    let setup = Setup::new()?;
     let folder = tempfile::tempdir()?;
     // Without the task: a random teacher predicts no noise, so learning to do so leads away from it.
     let parameters = DistillParameters { steps: 60, task_weight: 0.0, ema_decay: 0.0, ..few_steps() };
-    let distilled = classroom.distil(&parameters, folder.path(), &Watch::nothing())?;
+    let distilled = setup.distil(&parameters, folder.path(), &Watch::nothing())?;
     let lines = history::read(&distilled.history)?;
     assert_eq!(lines.iter().map(|line| line.step).collect::<Vec<_>>(), (0..60).collect::<Vec<_>>());
     let mean = |lines: &[HistoryLine], pick: &dyn Fn(&HistoryLine) -> f32| {
@@ -233,12 +232,11 @@ fn the_loss_falls_and_every_term_is_told() -> Outcome {
 
 #[test]
 fn a_student_that_is_the_teacher_loses_nothing() -> Outcome {
-    let classroom = Classroom::with_prediction("v_prediction")?;
-    let (student, variables) = classroom.student(&[])?;
+    let setup = Setup::with_prediction("v_prediction")?;
+    let (student, variables) = setup.student(&[])?;
     let folder = tempfile::tempdir()?;
     let parameters = DistillParameters { steps: 1, features: FeatureTaps::Units, ..few_steps() };
-    let distilled =
-        classroom.distil_this(&student, &variables, &parameters, folder.path(), &Watch::nothing())?;
+    let distilled = setup.distil_this(&student, &variables, &parameters, folder.path(), &Watch::nothing())?;
     let line = &history::read(&distilled.history)?[0];
     assert_eq!(line.output, 0.0);
     assert!(line.features.values().all(|loss| loss.plain == 0.0 && loss.weighted == 0.0));
@@ -249,12 +247,12 @@ fn a_student_that_is_the_teacher_loses_nothing() -> Outcome {
 
 #[test]
 fn every_normalisation_starts_at_the_plain_sum() -> Outcome {
-    let classroom = Classroom::new()?;
+    let setup = Setup::new()?;
     let first_line = |normalisation| -> Result<HistoryLine, Box<dyn Error>> {
         let folder = tempfile::tempdir()?;
         let parameters =
             DistillParameters { steps: 1, normalisation, normalisation_batches: 1, ..few_steps() };
-        let distilled = classroom.distil(&parameters, folder.path(), &Watch::nothing())?;
+        let distilled = setup.distil(&parameters, folder.path(), &Watch::nothing())?;
         Ok(history::read(&distilled.history)?.remove(0))
     };
     let plain = first_line(Normalisation::None)?;
@@ -269,29 +267,29 @@ fn every_normalisation_starts_at_the_plain_sum() -> Outcome {
 
 #[test]
 fn an_interrupted_run_leaves_no_trace() -> Outcome {
-    let classroom = Classroom::new()?;
+    let setup = Setup::new()?;
     let undisturbed = tempfile::tempdir()?;
-    let expected = bytes(&classroom.distil(&few_steps(), undisturbed.path(), &Watch::nothing())?)?;
+    let expected = bytes(&setup.distil(&few_steps(), undisturbed.path(), &Watch::nothing())?)?;
 
     let folder = tempfile::tempdir()?;
     // Twice at the same place: a run may be stopped before it did anything.
     for stop_at in [0, 1, 1, 5, 11] {
         let watch = Watch { stop_at: Some(stop_at), ..Watch::nothing() };
-        let error = classroom.distil(&few_steps(), folder.path(), &watch).expect_err("it was asked to stop");
+        let error = setup.distil(&few_steps(), folder.path(), &watch).expect_err("it was asked to stop");
         assert!(matches!(error.downcast_ref(), Some(DistillError::Interrupted(_))), "{error}");
     }
-    assert_eq!(bytes(&classroom.distil(&few_steps(), folder.path(), &Watch::nothing())?)?, expected);
+    assert_eq!(bytes(&setup.distil(&few_steps(), folder.path(), &Watch::nothing())?)?, expected);
     // And once more when all is done.
-    assert_eq!(bytes(&classroom.distil(&few_steps(), folder.path(), &Watch::nothing())?)?, expected);
+    assert_eq!(bytes(&setup.distil(&few_steps(), folder.path(), &Watch::nothing())?)?, expected);
     Ok(())
 }
 
 #[test]
 fn a_killed_run_leaves_no_trace() -> Outcome {
-    let classroom = Classroom::new()?;
+    let setup = Setup::new()?;
     let undisturbed = tempfile::tempdir()?;
     let parameters = DistillParameters { history_every: 2, gradient_accumulation: 2, ..few_steps() };
-    let expected = bytes(&classroom.distil(&parameters, undisturbed.path(), &Watch::nothing())?)?;
+    let expected = bytes(&setup.distil(&parameters, undisturbed.path(), &Watch::nothing())?)?;
 
     for killed_at in [1, 4, 8] {
         let (folder, copy) = (tempfile::tempdir()?, tempfile::tempdir()?);
@@ -301,9 +299,9 @@ fn a_killed_run_leaves_no_trace() -> Outcome {
             copy_at: Some((killed_at, Box::new(move || copy_as_after_a_crash(&from, &to)))),
             ..Watch::nothing()
         };
-        assert_eq!(bytes(&classroom.distil(&parameters, folder.path(), &watch)?)?, expected);
+        assert_eq!(bytes(&setup.distil(&parameters, folder.path(), &watch)?)?, expected);
         assert_eq!(
-            bytes(&classroom.distil(&parameters, copy.path(), &Watch::nothing())?)?,
+            bytes(&setup.distil(&parameters, copy.path(), &Watch::nothing())?)?,
             expected,
             "{killed_at}"
         );
@@ -330,12 +328,12 @@ fn copy_as_after_a_crash(from: &Path, to: &Path) {
 
 #[test]
 fn pieces_of_a_batch_add_up_to_it() -> Outcome {
-    let classroom = Classroom::new()?;
+    let setup = Setup::new()?;
     let run = |gradient_accumulation| -> Result<HistoryLine, Box<dyn Error>> {
         let folder = tempfile::tempdir()?;
         let parameters =
             DistillParameters { gradient_accumulation, normalisation: Normalisation::None, ..few_steps() };
-        let distilled = classroom.distil(&parameters, folder.path(), &Watch::nothing())?;
+        let distilled = setup.distil(&parameters, folder.path(), &Watch::nothing())?;
         Ok(history::read(&distilled.history)?.pop().expect("there are twelve steps"))
     };
     let (whole, pieces) = (run(1)?, run(2)?);
@@ -347,32 +345,14 @@ fn pieces_of_a_batch_add_up_to_it() -> Outcome {
 
 #[test]
 fn a_loss_that_is_no_number_stops_with_its_name() -> Outcome {
-    let classroom = Classroom::new()?;
+    let setup = Setup::new()?;
     let folder = tempfile::tempdir()?;
     let parameters = DistillParameters { learning_rate: 1e30, warm_up_steps: 0, ..few_steps() };
     let error =
-        classroom.distil(&parameters, folder.path(), &Watch::nothing()).expect_err("no number survives that");
+        setup.distil(&parameters, folder.path(), &Watch::nothing()).expect_err("no number survives that");
     match error.downcast_ref() {
         Some(DistillError::NotFinite { step: 1, term, .. }) => assert_eq!(term, "task loss"),
         _ => panic!("{error}"),
     }
-    Ok(())
-}
-
-#[test]
-fn without_an_empty_prompt_the_fraction_must_be_zero() -> Outcome {
-    let mut classroom = Classroom::new()?;
-    let path = classroom.folder.path().join("alone.safetensors");
-    let random = Random::new(3, "alone");
-    let latents = random.normal("latents", 0, &[6, 4, 8, 8], &CPU)?;
-    LatentFiles::write(&path, &LatentBatch { latents, conditioning: text(&random, 0, 6)? }, None)?;
-    classroom.latents = LatentFiles::open(&path, &classroom.schedule)?;
-    let folder = tempfile::tempdir()?;
-    let error = classroom
-        .distil(&few_steps(), folder.path(), &Watch::nothing())
-        .expect_err("there is no empty prompt");
-    assert!(matches!(error.downcast_ref(), Some(DistillError::NoUnconditional { .. })), "{error}");
-    let parameters = DistillParameters { unconditional_fraction: 0.0, steps: 1, ..few_steps() };
-    classroom.distil(&parameters, folder.path(), &Watch::nothing())?;
     Ok(())
 }

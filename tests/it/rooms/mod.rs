@@ -2,6 +2,7 @@
 
 mod criteria;
 mod distill;
+mod encode;
 mod evaluate;
 mod export;
 mod fit;

@@ -1,0 +1,151 @@
+//! From a list of samples to a latents artefact, shard by shard: what a run finished before it was killed is kept, and
+//! a shard at most is in memory. Noise has a stream per row, so a resumed run gives the same bytes.
+
+use std::ops::Range;
+use std::path::Path;
+
+use candle_core::{DType, Device, Tensor};
+
+use super::captioned::encode_pictures;
+use super::latents::{
+    SHARD_ROWS, SHARD_TEXTS, Texts, empty_path, latents_path, texts_path, write_index, write_latents,
+    write_texts,
+};
+use super::shard::Shard;
+use super::{DataError, Encoder, SampleList};
+use crate::backend::Random;
+use crate::base::{Interrupt, Progress};
+use crate::model::network::Conditioning;
+use crate::model::vae::AutoencoderKl;
+use crate::sample::{Generator, Noise, Visit};
+
+/// What is encoded, and where.
+pub struct Encoding<'a> {
+    /// The samples.
+    pub list: &'a SampleList,
+    /// The folder of the shards, which outlives a crash.
+    pub folder: &'a Path,
+    /// Samples that are drawn or encoded together.
+    pub batch: usize,
+    /// Where tensors live.
+    pub device: &'a Device,
+    /// Who listens.
+    pub progress: &'a dyn Progress,
+    /// Whether to stop.
+    pub interrupt: &'a Interrupt,
+}
+
+/// How the teacher draws latents.
+pub struct LatentDrawing<'a> {
+    /// The teacher with its sampler.
+    pub generator: Generator<'a>,
+    /// Channels, height and width of the latents.
+    pub latent: [usize; 3],
+    /// The text states of the negative prompt, a batch of one.
+    pub unconditional: &'a Conditioning,
+    /// Where noise comes from, one stream per row.
+    pub random: &'a Random,
+}
+
+impl Encoding<'_> {
+    /// Encodes each distinct caption and the empty prompt. SDXL's `time_ids`, which are the same for all rows, come back.
+    pub fn texts(&self, encoder: &Encoder) -> Result<Option<Tensor>, DataError> {
+        let captions = &self.list.captions;
+        encoder.note_truncated(captions.iter().map(String::as_str), self.progress)?;
+        self.progress.length(captions.len() as u64, "captions");
+        for start in (0..captions.len()).step_by(SHARD_TEXTS) {
+            self.interrupt.check()?;
+            let part = &captions[start..captions.len().min(start + SHARD_TEXTS)];
+            let path = texts_path(self.folder, start);
+            if !is_whole(&path, part.len()) {
+                write_texts(&path, &encoder.encode(part)?)?;
+            }
+            self.progress.position((start + part.len()) as u64);
+        }
+        let empty = encoder.unconditional("", 1)?;
+        write_texts(&empty_path(self.folder), &empty)?;
+        Ok(empty.time_ids)
+    }
+
+    /// Lets the teacher draw the latents of every row, each along a trajectory of its own, after [`Encoding::texts`].
+    pub fn draw(&self, drawing: &LatentDrawing<'_>, time_ids: Option<&Tensor>) -> Result<(), DataError> {
+        let texts = Texts::open(self.folder, self.list.captions.len())?;
+        self.shards(time_ids, &mut |rows: Range<usize>| {
+            let rows: Vec<usize> = rows.collect();
+            let captions: Vec<usize> = rows.iter().map(|&row| self.list.samples[row].caption).collect();
+            let conditioning = Conditioning {
+                time_ids: time_ids.map(|ids| ids.repeat((rows.len(), 1))).transpose()?,
+                ..texts.fetch(&captions, self.device)?
+            };
+            let unconditional = repeat(drawing.unconditional, rows.len())?;
+            let LatentDrawing { generator, latent, random, .. } = drawing;
+            let noise = Noise { random, samples: &rows, latent: *latent, device: self.device };
+            let observe = &mut |_: Visit<'_>| -> Result<(), DataError> { Ok(self.interrupt.check()?) };
+            generator.run(&noise, &conditioning, Some(&unconditional), observe)
+        })
+    }
+
+    /// Encodes the pictures of every row, cut to `size` (height, width) pixels.
+    pub fn pictures(
+        &self,
+        vae: &AutoencoderKl,
+        size: (usize, usize),
+        time_ids: Option<&Tensor>,
+    ) -> Result<(), DataError> {
+        self.shards(time_ids, &mut |rows: Range<usize>| {
+            self.interrupt.check()?;
+            let paths = self.list.samples[rows].iter().filter_map(|sample| sample.picture.as_deref());
+            encode_pictures(paths, size, vae, self.device)
+        })
+    }
+
+    /// Writes the index, after all shards are there.
+    pub fn finish(&self) -> Result<(), DataError> {
+        write_index(self.folder, self.list.samples.len(), &self.list.captions)
+    }
+
+    /// Makes the shards that are not there yet, a batch at a time.
+    fn shards(
+        &self,
+        time_ids: Option<&Tensor>,
+        make: &mut dyn FnMut(Range<usize>) -> Result<Tensor, DataError>,
+    ) -> Result<(), DataError> {
+        let samples = &self.list.samples;
+        self.progress.length(samples.len() as u64, "samples");
+        for start in (0..samples.len()).step_by(SHARD_ROWS) {
+            let end = samples.len().min(start + SHARD_ROWS);
+            let path = latents_path(self.folder, start);
+            if !is_whole(&path, end - start) {
+                let mut parts = Vec::new();
+                for first in (start..end).step_by(self.batch) {
+                    let rows = first..end.min(first + self.batch);
+                    parts.push(make(rows.clone())?.to_device(&Device::Cpu)?);
+                    self.progress.position(rows.end as u64);
+                }
+                let caption_of: Vec<usize> =
+                    samples[start..end].iter().map(|sample| sample.caption).collect();
+                let time_ids = time_ids.map(|ids| ids.repeat((end - start, 1))).transpose()?;
+                write_latents(&path, &Tensor::cat(&parts, 0)?, &caption_of, time_ids.as_ref())?;
+            }
+            self.progress.position(end as u64);
+        }
+        Ok(())
+    }
+}
+
+/// Whether a shard was written before. One that is damaged is made again.
+fn is_whole(path: &Path, rows: usize) -> bool {
+    Shard::open(path).is_ok_and(|shard| shard.rows() == rows)
+}
+
+/// A batch of one, `count` times.
+fn repeat(one: &Conditioning, count: usize) -> candle_core::Result<Conditioning> {
+    let rows = |tensor: &Tensor| {
+        tensor.to_dtype(DType::F32)?.index_select(&Tensor::zeros(count, DType::U32, tensor.device())?, 0)
+    };
+    Ok(Conditioning {
+        encoder_hidden_states: rows(&one.encoder_hidden_states)?,
+        text_embeds: one.text_embeds.as_ref().map(rows).transpose()?,
+        time_ids: one.time_ids.as_ref().map(rows).transpose()?,
+    })
+}

@@ -1,0 +1,153 @@
+//! What one step trains on: rows, timesteps, noise, and the teacher's answer.
+//!
+//! Everything follows from the index of the sample (step times batch size plus place in the batch): each draw is a
+//! stream of its own. So a resumed run needs no generator state, and cutting a batch into pieces draws the same
+//! numbers. Batches are drawn anew at every step: a fixed pool of noisy points would save the teacher's pass (one of
+//! four, if a backward pass counts twice) and show the student far fewer points.
+
+use candle_core::{Device, Tensor};
+use rand_core::Rng;
+
+use super::error::DistillError;
+use super::feature_maps::{UNetInput, among, predict};
+use super::losses::Answer;
+use super::parameters::DistillParameters;
+use crate::backend::Random;
+use crate::data::Latents;
+use crate::data::order::{below, shuffled};
+use crate::model::network::Conditioning;
+use crate::model::unet::UNet;
+use crate::sample::NoiseSchedule;
+
+/// One piece of a batch with the teacher's answer to it.
+pub(super) struct TrainingBatch {
+    pub(super) input: UNetInput,
+    /// The noise or the velocity.
+    pub(super) target: Tensor,
+    pub(super) teacher: Answer,
+}
+
+/// Draws batches.
+pub(super) struct Batches<'a> {
+    pub(super) teacher: &'a UNet,
+    pub(super) data: &'a Latents,
+    pub(super) schedule: &'a NoiseSchedule,
+    pub(super) parameters: &'a DistillParameters,
+    pub(super) random: &'a Random,
+    pub(super) device: &'a Device,
+    /// The text states of the empty prompt, a batch of one.
+    pub(super) unconditional: Conditioning,
+    /// The feature maps to keep, by their paths in the student.
+    pub(super) paths: Vec<String>,
+    /// How many levels the student has.
+    pub(super) levels: usize,
+}
+
+impl Batches<'_> {
+    /// One piece of the batch of one step.
+    pub(super) fn piece(
+        &self,
+        step: u64,
+        piece: usize,
+        order: &mut Order,
+    ) -> Result<TrainingBatch, DistillError> {
+        let (batch, pieces) = (self.parameters.batch_size, self.parameters.gradient_accumulation);
+        let size = batch / pieces;
+        let first = step * batch as u64 + (piece * size) as u64;
+        let samples: Vec<u64> = (first..first + size as u64).collect();
+
+        let rows: Vec<usize> = samples.iter().map(|sample| order.row(*sample, self.random)).collect();
+        let fetched = self.data.fetch(&rows, self.device)?;
+        let conditioning = self.drop_text(fetched.conditioning, &samples)?;
+
+        let shape = &fetched.latents.dims()[1..];
+        let noise: Vec<Tensor> = samples
+            .iter()
+            .map(|sample| self.random.normal("distill noise", *sample, shape, self.device))
+            .collect::<candle_core::Result<_>>()?;
+        let noise = Tensor::stack(&noise, 0)?;
+        let timesteps = self.schedule.train_timesteps() as u64;
+        let timesteps: Vec<i64> = samples
+            .iter()
+            .map(|sample| below(&mut self.random.stream("distill timestep", *sample), timesteps) as i64)
+            .collect();
+        let timestep = Tensor::from_vec(timesteps, size, self.device)?;
+        let sample = self.schedule.add_noise(&fetched.latents, &noise, &timestep)?;
+        let target = self.schedule.target(&sample, &noise, &timestep)?;
+        let paths = |path: &String| among(path, self.levels, self.teacher.config());
+        let paths: Vec<String> = self.paths.iter().map(paths).collect();
+        let input = UNetInput { sample, timestep, conditioning };
+        let teacher = predict(self.teacher, &input, &paths)?;
+        Ok(TrainingBatch { input, target, teacher })
+    }
+
+    /// Gives a fraction of the samples the empty prompt.
+    fn drop_text(&self, conditioning: Conditioning, samples: &[u64]) -> candle_core::Result<Conditioning> {
+        let empty = &self.unconditional;
+        let fraction = self.parameters.unconditional_fraction;
+        let drawn = |sample: &u64| self.random.stream("distill unconditional", *sample).next_u64();
+        let dropped: Vec<u8> = samples
+            .iter()
+            .map(|sample| u8::from((drawn(sample) as f64) < fraction * 2f64.powi(64)))
+            .collect();
+        if !dropped.contains(&1) {
+            return Ok(conditioning);
+        }
+        let dropped = Tensor::new(dropped, self.device)?;
+        let replace = |states: &Tensor, empty: &Tensor| {
+            let mut shape = vec![1; states.rank()];
+            shape[0] = samples.len();
+            let dropped = dropped.reshape(shape)?.broadcast_as(states.shape())?;
+            dropped.where_cond(&empty.broadcast_as(states.shape())?, states)
+        };
+        let text_embeds = match (&conditioning.text_embeds, &empty.text_embeds) {
+            (Some(embeds), Some(empty)) => Some(replace(embeds, empty)?),
+            (embeds, _) => embeds.clone(),
+        };
+        let encoder_hidden_states =
+            replace(&conditioning.encoder_hidden_states, &empty.encoder_hidden_states)?;
+        Ok(Conditioning { encoder_hidden_states, text_embeds, time_ids: conditioning.time_ids })
+    }
+}
+
+/// The order of the rows: every row once per epoch, each epoch in an order of its own.
+pub(super) struct Order {
+    rows: usize,
+    epoch: Option<u64>,
+    shuffled: Vec<usize>,
+}
+
+impl Order {
+    pub(super) fn new(rows: usize) -> Self {
+        Self { rows, epoch: None, shuffled: Vec::new() }
+    }
+
+    fn row(&mut self, sample: u64, random: &Random) -> usize {
+        let epoch = sample / self.rows as u64;
+        if self.epoch != Some(epoch) {
+            self.shuffled = shuffled(&mut random.stream("distill epoch", epoch), self.rows);
+            self.epoch = Some(epoch);
+        }
+        self.shuffled[(sample % self.rows as u64) as usize]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_epoch_holds_every_row_once() {
+        let random = Random::new(7, "retrained");
+        let mut order = Order::new(10);
+        let mut epoch =
+            |number: u64| (0..10).map(|i| order.row(number * 10 + i, &random)).collect::<Vec<_>>();
+        let (first, second) = (epoch(0), epoch(1));
+        assert_ne!(first, second);
+        assert_eq!(first, epoch(0), "an epoch can be taken up again");
+        for mut rows in [first, second] {
+            rows.sort();
+            assert_eq!(rows, (0..10).collect::<Vec<_>>());
+        }
+    }
+}

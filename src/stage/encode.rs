@@ -1,0 +1,141 @@
+//! `encode`: training data for `distill`, drawn by the teacher or made of pictures.
+
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::model::Model;
+use super::{BadValue, Context, Drawing, FileInput, Input, Stage, StageError, StageInfo};
+use crate::base::{ArtefactKind, Manifest, StageId, files};
+use crate::data::{Encoding, LatentDrawing, Latents, SampleList, prompts};
+use crate::sample::NoiseSchedule;
+
+/// `with:` of `use: encode`. Give one of `prompts` and `pictures`.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct Encode {
+    /// The stage with the teacher.
+    model: StageId,
+    /// A text file with one prompt per line: the teacher draws the latents.
+    prompts: Option<PathBuf>,
+    /// A folder of PNG or JPEG pictures, each with its caption in a text file of the same name.
+    pictures: Option<PathBuf>,
+    /// The number of samples. With `prompts`, they are used in turn; default: one sample for each prompt. Of more `pictures`
+    /// than that, a random choice is used; default: all.
+    samples: Option<usize>,
+    /// How latents are drawn; for `pictures`, the size that they are cut to and how many are encoded together.
+    #[serde(default)]
+    drawing: Drawing,
+}
+
+pub(super) const INFO: StageInfo = StageInfo {
+    name: "encode",
+    version: 1,
+    summary: "makes training data: clean latents and text states, from prompts or from pictures",
+    output: ArtefactKind::Latents,
+    seeded: true,
+    computes: true,
+    schema: |generator| Encode::json_schema(generator),
+};
+
+impl Stage for Encode {
+    fn info(&self) -> &'static StageInfo {
+        &INFO
+    }
+
+    fn describe(&self, manifest: &mut Manifest) {
+        manifest.field("samples", self.samples.map_or_else(|| "all".to_owned(), |count| count.to_string()));
+        self.drawing.describe(manifest, "drawing");
+    }
+
+    fn inputs(&self) -> Vec<Input<'_>> {
+        vec![Input { name: "model".to_owned(), stage: &self.model, kinds: &[ArtefactKind::Model] }]
+    }
+
+    fn files(&self) -> Vec<FileInput<'_>> {
+        let sources = [("prompts", &self.prompts), ("pictures", &self.pictures)];
+        sources.into_iter().filter_map(|(name, path)| Some(FileInput::path(name, path.as_ref()?))).collect()
+    }
+
+    fn check(&self) -> Result<(), BadValue> {
+        match (&self.prompts, &self.pictures) {
+            (None, None) => {
+                return Err(BadValue::new("model", "no source of samples: give `prompts` or `pictures`"));
+            }
+            (Some(_), Some(_)) => {
+                let message = "`prompts` and `pictures` exclude each other; give one";
+                return Err(BadValue::new("pictures", message));
+            }
+            _ => {}
+        }
+        if self.samples == Some(0) {
+            return Err(BadValue::new("samples", "`samples` is 0; it must be at least 1"));
+        }
+        self.drawing.check(|field| format!("drawing.{field}"))
+    }
+
+    fn run(&self, context: &Context<'_>) -> Result<(), StageError> {
+        let model = Model::open(context.input("model"))?;
+        let list = self.list(context)?;
+        let encoding = Encoding {
+            list: &list,
+            folder: context.checkpoint,
+            batch: self.drawing.batch,
+            device: context.device,
+            progress: context.progress,
+            interrupt: context.interrupt,
+        };
+        let encoder = self.drawing.encoder(&model.directory, model.dtype, context.device)?;
+        let time_ids = encoding.texts(&encoder)?;
+        match self.prompts {
+            Some(_) => {
+                let negative = &self.drawing.negative_prompt;
+                encoder.note_truncated([negative.as_str()], context.progress)?;
+                let unconditional = encoder.unconditional(negative, 1)?;
+                // Its memory is wanted for the U-Net.
+                drop(encoder);
+                let unet = model.unet(context.device)?;
+                let schedule = NoiseSchedule::from_config(&model.directory.scheduler_config()?)?;
+                let drawing = LatentDrawing {
+                    generator: self.drawing.generator(&unet, &schedule),
+                    latent: self.drawing.latent(&model.directory)?,
+                    unconditional: &unconditional,
+                    random: &context.random,
+                };
+                encoding.draw(&drawing, time_ids.as_ref())?;
+            }
+            None => {
+                drop(encoder);
+                let vae = self.drawing.vae(&model.directory, model.dtype, context.device)?;
+                let [_, height, width] = self.drawing.latent(&model.directory)?;
+                let size = (height * vae.downscale(), width * vae.downscale());
+                encoding.pictures(&vae, size, time_ids.as_ref())?;
+            }
+        }
+        encoding.finish()?;
+        // All files fit together before they become an artefact.
+        Latents::open(context.checkpoint)?;
+        files::link_tree(context.checkpoint, context.output).map_err(StageError::file(context.output))
+    }
+}
+
+impl Encode {
+    fn list(&self, context: &Context<'_>) -> Result<SampleList, StageError> {
+        if self.prompts.is_some() {
+            return Ok(SampleList::from_prompts(&prompts::read(context.file("prompts"))?, self.samples));
+        }
+        let list = SampleList::from_pictures(context.file("pictures"), self.samples, &context.random)?;
+        let (used, available) = (list.samples.len(), list.available);
+        match self.samples {
+            Some(asked) if asked > available => context.progress.note(&format!(
+                "{available} pictures, fewer than the {asked} samples asked for: all are used"
+            )),
+            _ if used < available => {
+                context.progress.note(&format!("{used} of {available} pictures, chosen by the seed"));
+            }
+            _ => {}
+        }
+        Ok(list)
+    }
+}
