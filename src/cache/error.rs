@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use miette::Diagnostic;
 
-use crate::base::Interrupted;
 use crate::base::files::is_full;
+use crate::base::{FileError, Interrupted};
 
 /// Why the cache cannot be used. Damage is not an error: it is reported, and the artefact is made again.
 #[derive(Debug, thiserror::Error, Diagnostic)]
@@ -43,14 +43,9 @@ pub enum CacheError {
         source: io::Error,
     },
     /// A file or folder of the cache could not be read or written (exit code 4).
-    #[error("could not use the cache: {}: {source}", path.display())]
+    #[error("could not use the cache: {0}")]
     #[diagnostic(code(cache::file), help("make the cache folder readable and writable for this user"))]
-    File {
-        /// Which one.
-        path: PathBuf,
-        /// What the system says.
-        source: io::Error,
-    },
+    File(#[source] FileError),
     /// Asked to stop while waiting for another process (exit code 130).
     #[error(transparent)]
     Interrupted(#[from] Interrupted),
@@ -63,7 +58,7 @@ impl CacheError {
         move |source| match source.kind() {
             io::ErrorKind::Interrupted => Self::Interrupted(Interrupted),
             _ if is_full(&source) => Self::Full { path, source },
-            _ => Self::File { path, source },
+            _ => Self::File(FileError { path, source }),
         }
     }
 }

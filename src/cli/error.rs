@@ -1,10 +1,10 @@
 //! How a command can fail, and with which exit code.
 
-use std::io;
 use std::path::PathBuf;
 
 use miette::Diagnostic;
 
+use crate::base::FileError;
 use crate::base::names::UnknownName;
 use crate::cache::CacheError;
 use crate::config::ConfigError;
@@ -63,9 +63,9 @@ pub(super) enum CliError {
     #[error("{}", .0.message)]
     #[diagnostic(code(cli::flag), help("{}", .0.help.as_deref().unwrap_or("`laptop-diff help` lists what each flag takes")))]
     Flag(BadValue),
-    #[error("{}: {source}", path.display())]
-    #[diagnostic(code(cli::file))]
-    File { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    File(#[from] FileError),
     #[error("cannot start the threads that compute: {source}")]
     #[diagnostic(code(cli::threads), help("lower the setting `threads`"))]
     Threads { source: rayon::ThreadPoolBuildError },
@@ -90,7 +90,7 @@ impl CliError {
                 ExportError::Compute(_) | ExportError::SelfCheck { .. } => ExitCode::Stage,
                 _ => ExitCode::File,
             },
-            Self::Model(_) | Self::Report(_) | Self::File { .. } | Self::Exists { .. } => ExitCode::File,
+            Self::Model(_) | Self::Report(_) | Self::File(_) | Self::Exists { .. } => ExitCode::File,
             // There is no pipeline: the flags ask for it.
             Self::Stage(StageError::Pipeline(_)) => ExitCode::Arguments,
             Self::Stage(error) => ExitCode::of_stage(error, |_| true),

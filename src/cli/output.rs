@@ -3,13 +3,14 @@
 use std::io::{self, Write};
 
 use super::error::CliError;
+use crate::base::FileError;
 
 /// Writes `text` to stdout.
 pub(super) fn print(text: &str) -> Result<(), CliError> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(CliError::File { path: "stdout".into(), source: error })
+            Err(FileError { path: "stdout".into(), source: error }.into())
         }
         _ => Ok(()),
     }

@@ -7,7 +7,7 @@ use miette::{Diagnostic, LabeledSpan, SourceCode, SourceSpan};
 
 use super::source_text::{Place, SourceText};
 use super::yaml;
-use crate::base::{ArtefactKind, names};
+use crate::base::{ArtefactKind, FileError, names};
 use crate::model::files::hub::HubError;
 
 /// An error and its place.
@@ -25,9 +25,9 @@ struct Located {
 #[derive(Debug, thiserror::Error, Diagnostic)]
 #[expect(missing_docs, reason = "the messages say what each field holds")]
 pub enum ConfigErrorKind {
-    #[error("{}: {error}", path.display())]
+    #[error("cannot read the pipeline file {0}")]
     #[diagnostic(code(pipeline::unreadable), help("the first argument is the path of a pipeline file"))]
-    Unreadable { path: PathBuf, error: std::io::Error },
+    Unreadable(FileError),
 
     #[error("the file is not YAML: {message}")]
     #[diagnostic(code(pipeline::syntax), help("{}", syntax_help(message)))]

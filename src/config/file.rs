@@ -13,6 +13,7 @@ use super::pipeline::Pipeline;
 use super::source_text::{Place, SourceText};
 use super::sweep::Sweep;
 use super::{combination, duplicates};
+use crate::base::FileError;
 
 /// A pipeline file.
 pub struct PipelineFile {
@@ -26,7 +27,7 @@ impl PipelineFile {
     /// Reads a file and applies overrides to it.
     pub fn read(path: &Path, overrides: &[Override]) -> Result<Self, ConfigError> {
         let text = fs::read_to_string(path)
-            .map_err(|error| ConfigErrorKind::Unreadable { path: path.to_owned(), error })?;
+            .map_err(|error| ConfigErrorKind::Unreadable(FileError::at(path)(error)))?;
         Self::parse(path, &text, overrides)
     }
 

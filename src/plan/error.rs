@@ -1,11 +1,8 @@
 //! Errors of planning.
 
-use std::io;
-use std::path::PathBuf;
-
 use miette::Diagnostic;
 
-use crate::base::StageId;
+use crate::base::{FileError, StageId};
 use crate::cache::CacheError;
 use crate::config::ConfigError;
 
@@ -22,15 +19,13 @@ pub enum PlanError {
     Cache(#[from] CacheError),
     /// A file exists but cannot be read.
     #[error("stage `{stage}` cannot read its `{parameter}`: {source}")]
-    #[diagnostic(code(plan::unreadable_input), help("check {} and its permissions", path.display()))]
+    #[diagnostic(code(plan::unreadable_input), help("check the file and its permissions"))]
     Input {
         /// The stage.
         stage: StageId,
         /// The parameter that names the file.
         parameter: String,
-        /// The file.
-        path: PathBuf,
-        /// What the system says.
-        source: io::Error,
+        /// The file, and what the system says.
+        source: FileError,
     },
 }

@@ -5,7 +5,7 @@ use std::fs;
 
 use super::{PlanError, ResolvedPipeline, manifest};
 use crate::backend::DeviceClass;
-use crate::base::{Digest, Manifest};
+use crate::base::{Digest, FileError, Manifest};
 use crate::cache::Store;
 use crate::config::{ConfigError, ConfigErrorKind};
 use crate::model::files::hub;
@@ -53,8 +53,7 @@ impl ResolvedPipeline {
                 store.digest_of(path).map_err(|source| PlanError::Input {
                     stage: planned.id.clone(),
                     parameter: parameter.clone(),
-                    path: path.to_owned(),
-                    source,
+                    source: FileError::at(path)(source),
                 })
             })?;
             Ok((parameter.clone(), contents))

@@ -1,14 +1,12 @@
 //! How a run fails.
 
 use std::error::Error;
-use std::io;
-use std::path::PathBuf;
 
 use miette::Diagnostic;
 
 use super::ExitCode;
 use crate::backend::DeviceChoice;
-use crate::base::{Interrupted, StageId, names};
+use crate::base::{FileError, Interrupted, StageId, names};
 use crate::cache::CacheError;
 use crate::plan::PlanError;
 use crate::stage::StageError;
@@ -45,14 +43,9 @@ pub enum RunError {
     #[diagnostic(transparent)]
     Cache(#[from] CacheError),
     /// The run folder cannot be written (exit code 4).
-    #[error("could not write the run folder: {}: {source}", path.display())]
+    #[error("could not write the run folder: {0}")]
     #[diagnostic(code(run::folder), help("make the folder writable and free space on its disk"))]
-    Folder {
-        /// What was being written.
-        path: PathBuf,
-        /// What the system says.
-        source: io::Error,
-    },
+    Folder(#[source] FileError),
     /// A stage gave an error (the exit code is that of its cause).
     #[error("stage `{stage}` failed")]
     #[diagnostic(code(run::stage))]

@@ -24,7 +24,7 @@ impl From<&ConfigError> for ExitCode {
 impl From<&CacheError> for ExitCode {
     fn from(error: &CacheError) -> Self {
         match error {
-            CacheError::NewerFormat { .. } | CacheError::Full { .. } | CacheError::File { .. } => Self::File,
+            CacheError::NewerFormat { .. } | CacheError::Full { .. } | CacheError::File(_) => Self::File,
             CacheError::Interrupted(_) => Self::Interrupted,
         }
     }
@@ -46,7 +46,7 @@ impl From<&RunError> for ExitCode {
             RunError::UnknownStage { .. } => Self::Arguments,
             RunError::Plan(error) => error.into(),
             RunError::Device { .. } => Self::Pipeline,
-            RunError::Folder { .. } => Self::File,
+            RunError::Folder(_) => Self::File,
             RunError::Cache(error) => error.into(),
             RunError::Stage { code, .. } => *code,
             RunError::Bug { .. } => Self::Bug,
@@ -72,8 +72,8 @@ impl ExitCode {
             StageError::Interrupted(_) => Self::Interrupted,
             _ if chain(error).any(is_out_of_memory) => Self::Memory,
             _ if chain(error).any(|e| e.downcast_ref().is_some_and(is_full)) => Self::File,
-            StageError::File { path, .. } if is_input(path) => Self::File,
-            StageError::File { .. } | StageError::Tensor(_) | StageError::Work(_) => Self::Stage,
+            StageError::File(file) if is_input(&file.path) => Self::File,
+            StageError::File(_) | StageError::Tensor(_) | StageError::Work(_) => Self::Stage,
         }
     }
 }
@@ -94,7 +94,7 @@ mod tests {
     use crate::base::Interrupted;
 
     fn file(kind: io::ErrorKind) -> StageError {
-        StageError::File { path: "/data/prompts.txt".into(), source: kind.into() }
+        StageError::file(Path::new("/data/prompts.txt"))(kind.into())
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use super::{Event, RunError, RunRecord, Sink};
-use crate::base::files;
+use crate::base::{FileError, files};
 
 /// `runs/NAME/`.
 pub(super) struct RunFolder {
@@ -55,8 +55,8 @@ impl RunFolder {
     }
 
     fn error(path: &Path) -> impl FnOnce(io::Error) -> RunError {
-        let path = path.to_owned();
-        move |source| RunError::Folder { path, source }
+        let named = FileError::at(path);
+        move |source| RunError::Folder(named(source))
     }
 }
 

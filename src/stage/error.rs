@@ -1,10 +1,10 @@
 //! Errors of stages, classified by what the user can do about them.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use miette::Diagnostic;
 
-use crate::base::Interrupted;
+use crate::base::{FileError, Interrupted};
 use crate::data::DataError;
 use crate::distill::DistillError;
 use crate::metric::MetricError;
@@ -36,14 +36,9 @@ pub enum StageError {
     #[error(transparent)]
     Interrupted(#[from] Interrupted),
     /// A file could not be read or written (exit code 6; 4 where it is an input).
-    #[error("{}: {source}", path.display())]
-    #[diagnostic(code(stage::file))]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// What the system says.
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    File(#[from] FileError),
     /// A tensor operation failed (exit code 6, or 5 when memory ran out).
     #[error(transparent)]
     #[diagnostic(code(stage::tensor))]
@@ -68,8 +63,8 @@ impl StageError {
 
     /// For `map_err`: names the file.
     pub fn file(path: &Path) -> impl FnOnce(std::io::Error) -> Self {
-        let path = path.to_owned();
-        move |source| Self::File { path, source }
+        let named = FileError::at(path);
+        move |source| Self::File(named(source))
     }
 }
 

@@ -18,8 +18,7 @@ fn counting(halt: impl Fn(u32, &Context<'_>) -> Result<(), StageError> + Send + 
         for step in steps.len() as u32..10 {
             halt(step, context)?;
             steps.push('x');
-            crate::base::files::write_atomic(&file, steps.as_bytes())
-                .map_err(|source| StageError::File { path: file.clone(), source })?;
+            crate::base::files::write_atomic(&file, steps.as_bytes()).map_err(StageError::file(&file))?;
             context.progress.position(u64::from(step) + 1);
         }
         put(context, &steps)
@@ -172,7 +171,7 @@ fn a_full_disk_is_told_and_enters_nothing() {
     let full = fake("a", &[]).act(|context| {
         let path = context.output.join("selection.json");
         std::os::unix::fs::symlink("/dev/full", &path).expect("links work");
-        fs::write(&path, "too much").map_err(|source| StageError::File { path, source })
+        fs::write(&path, "too much").map_err(StageError::file(&path))
     });
     let ran = sandbox.run(&[full]);
     assert_eq!(ran.exit_code(), 4);

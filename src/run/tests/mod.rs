@@ -61,7 +61,7 @@ fn writes(value: &str) -> Act {
         let mut text = String::new();
         let inputs = context.inputs.values().map(|artefact| artefact.path.join("selection.json"));
         for path in inputs.chain(context.files.keys().map(|name| context.file(name).to_owned())) {
-            text += &fs::read_to_string(&path).map_err(|source| StageError::File { path, source })?;
+            text += &fs::read_to_string(&path).map_err(StageError::file(&path))?;
         }
         put(context, &(text + &value))
     })
@@ -69,7 +69,7 @@ fn writes(value: &str) -> Act {
 
 fn put(context: &Context<'_>, text: &str) -> Result<(), StageError> {
     let path = context.output.join("selection.json");
-    fs::write(&path, text).map_err(|source| StageError::File { path, source })
+    fs::write(&path, text).map_err(StageError::file(&path))
 }
 
 impl Fake {

@@ -164,6 +164,55 @@ fn a_wrong_pipeline_is_underlined_and_leaves_no_cache() {
 }
 
 #[test]
+fn a_bad_number_inside_a_block_is_underlined() {
+    let select = "with: { scores: scores, criterion: magnitude, ratio: 0.5 }";
+    let distill = "ratio: 0.5 }\n  - id: retrained\n    use: distill\n    with:\n      \
+                   teacher: teacher\n      student: teacher\n      data: points\n      ";
+    for (old, new, place) in [
+        ("ratio: 0.5", "budgets: { macs: 1.5 }".to_owned(), "small.yaml:16:68"),
+        (
+            select,
+            "with:\n      scores: scores\n      criterion: magnitude\n      budgets:\n        macs: 1.5"
+                .to_owned(),
+            "small.yaml:20:15",
+        ),
+        (
+            "ratio: 0.5",
+            "ratio: 0.5, refine: { model: teacher, calibration: points, batch: 0 }".to_owned(),
+            "small.yaml:16:117",
+        ),
+        (
+            "criteria: [magnitude]",
+            "criteria: [magnitude], delta-clip: { scorer: x, prompts: y, pictures: 0 }".to_owned(),
+            "small.yaml:13:120",
+        ),
+        ("ratio: 0.5 }\n", format!("{distill}training: {{ steps: 0 }}\n"), "small.yaml:23:26"),
+        ("ratio: 0.5 }\n", format!("{distill}training:\n        batch-size: 0\n"), "small.yaml:24:21"),
+    ] {
+        let sandbox = Sandbox::new();
+        expect(&run(&sandbox, old, &new), 3, &["pipeline::bad_value", place]);
+    }
+}
+
+#[test]
+fn a_renamed_key_is_refused_with_its_new_name() {
+    let calibrate = "samples: 1, drawing:";
+    let old = "samples: 1, steps: 1, drawing:";
+    let words = [
+        "pipeline::renamed_key",
+        "`steps` in stage `points`",
+        "`drawing.steps`",
+        "`drawing: { steps: ... }`",
+    ];
+    let sandbox = Sandbox::new();
+    expect(&run(&sandbox, calibrate, old), 3, &words);
+
+    let file = sandbox.write("good.yaml", PIPELINE);
+    let output = sandbox.run(&["plan", &file.to_string_lossy(), "--set", "points.batch=4"]);
+    expect(&output, 3, &["pipeline::renamed_key", "`drawing.batch`", "after --set points.batch=4"]);
+}
+
+#[test]
 fn a_cycle_names_its_path() {
     let sandbox = Sandbox::new();
     let file = sandbox.write(
