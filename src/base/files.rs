@@ -57,15 +57,6 @@ pub fn write_atomic_with(path: &Path, write: impl FnOnce(&mut File) -> io::Resul
     Ok(())
 }
 
-/// Like [`write_atomic`], for a file that something else writes, given a path.
-pub fn write_atomic_at(path: &Path, write: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
-    let file = beside(path)?;
-    write(file.path())?;
-    file.as_file().sync_all()?;
-    file.persist(path)?;
-    Ok(())
-}
-
 /// Like [`write_atomic`] without the sync, which can take longer than a whole cached run: whole after
 /// the death of this process, not after that of the machine. For what can be made again.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {

@@ -10,6 +10,7 @@ use candle_core::{DType, Device, Tensor};
 
 use super::DataError;
 use crate::base::files;
+use crate::model::files::weights;
 use crate::model::network::Conditioning;
 
 /// The file of the points in a calibration artefact.
@@ -80,9 +81,8 @@ impl Calibration {
             .chain([("timestep", &self.timestep)])
             .map(|(name, tensor)| Ok((name, tensor.to_device(&Device::Cpu)?.contiguous()?)))
             .collect::<candle_core::Result<_>>()?;
-        let bytes = safetensors::serialize(&tensors, None)
-            .map_err(|error| candle_core::Error::Msg(format!("cannot write safetensors: {error}")))?;
-        files::write_atomic(path, &bytes).map_err(|source| DataError::File { path: path.to_owned(), source })
+        weights::write_with(path, tensors, None)
+            .map_err(|source| DataError::File { path: path.to_owned(), source })
     }
 
     /// The number of points, never 0.
@@ -108,18 +108,16 @@ impl Calibration {
 
     /// All points of `parts`, in their order.
     pub fn cat(parts: &[Self]) -> candle_core::Result<Self> {
-        let optional = |pick: fn(&Self) -> Option<&Tensor>| -> candle_core::Result<Option<Tensor>> {
-            let tensors: Option<Vec<&Tensor>> = parts.iter().map(pick).collect();
-            tensors.map(|tensors| Tensor::cat(&tensors, 0)).transpose()
-        };
+        let texts: Vec<Conditioning> = parts.iter().map(Self::conditioning).collect();
+        let texts = Conditioning::cat(&texts.iter().collect::<Vec<_>>())?;
         let every = |pick: fn(&Self) -> &Tensor| Tensor::cat(&parts.iter().map(pick).collect::<Vec<_>>(), 0);
         Ok(Self {
             sample: every(|part| &part.sample)?,
             noise: every(|part| &part.noise)?,
             timestep: every(|part| &part.timestep)?,
-            encoder_hidden_states: every(|part| &part.encoder_hidden_states)?,
-            text_embeds: optional(|part| part.text_embeds.as_ref())?,
-            time_ids: optional(|part| part.time_ids.as_ref())?,
+            encoder_hidden_states: texts.encoder_hidden_states,
+            text_embeds: texts.text_embeds,
+            time_ids: texts.time_ids,
         })
     }
 
@@ -213,13 +211,14 @@ impl Calibration {
     }
 
     fn map(&self, f: impl Fn(&Tensor) -> candle_core::Result<Tensor>) -> candle_core::Result<Self> {
+        let Conditioning { encoder_hidden_states, text_embeds, time_ids } = self.conditioning().map(&f)?;
         Ok(Self {
             sample: f(&self.sample)?,
             noise: f(&self.noise)?,
             timestep: f(&self.timestep)?,
-            encoder_hidden_states: f(&self.encoder_hidden_states)?,
-            text_embeds: self.text_embeds.as_ref().map(&f).transpose()?,
-            time_ids: self.time_ids.as_ref().map(&f).transpose()?,
+            encoder_hidden_states,
+            text_embeds,
+            time_ids,
         })
     }
 }

@@ -74,16 +74,18 @@ impl Captioned {
 
         let prompts = chosen.iter().map(|&picture| self.captions[picture as usize].clone()).collect();
         let chosen = Tensor::new(chosen, device)?;
-        let gather = |tensor: &Tensor| tensor.to_dtype(DType::F32)?.index_select(&chosen, 0);
+        let latents = self.latents.to_dtype(DType::F32)?.index_select(&chosen, 0)?;
+        let Conditioning { encoder_hidden_states, text_embeds, time_ids } =
+            self.conditioning.to_dtype(DType::F32)?.select(&chosen)?;
         let noise = Tensor::cat(&noises, 0)?;
         let timestep = Tensor::new(timesteps, device)?;
         let calibration = Calibration {
-            sample: schedule.add_noise(&gather(&self.latents)?, &noise, &timestep)?,
+            sample: schedule.add_noise(&latents, &noise, &timestep)?,
             noise,
             timestep,
-            encoder_hidden_states: gather(&self.conditioning.encoder_hidden_states)?,
-            text_embeds: self.conditioning.text_embeds.as_ref().map(gather).transpose()?,
-            time_ids: self.conditioning.time_ids.as_ref().map(gather).transpose()?,
+            encoder_hidden_states,
+            text_embeds,
+            time_ids,
         };
         calibration.check(Path::new("the points drawn from pictures"))?;
         Ok(Points { calibration, prompts })

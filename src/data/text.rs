@@ -124,11 +124,7 @@ impl Encoder {
         if !negative_prompt.is_empty() || !self.zeros_for_empty {
             return Ok(encoded);
         }
-        Ok(Conditioning {
-            encoder_hidden_states: encoded.encoder_hidden_states.zeros_like()?,
-            text_embeds: encoded.text_embeds.map(|texts| texts.zeros_like()).transpose()?,
-            time_ids: encoded.time_ids,
-        })
+        Ok(Conditioning { time_ids: encoded.time_ids.clone(), ..encoded.map(Tensor::zeros_like)? })
     }
 
     /// SD 1.x and 2.x read the last states; SDXL the last but one of both towers side by side, and the second's

@@ -111,16 +111,9 @@ impl Trajectories<'_> {
         let (timestep, rows) = (Tensor::new(timesteps, device)?, Tensor::new(rows, device)?);
         let sample = Tensor::cat(&seen.into_iter().map(|(.., latents)| latents).collect::<Vec<_>>(), 0)?;
         let noise = schedule.noise_in(&sample, &clean.index_select(&rows, 0)?, &timestep)?;
-        let gather = |tensor: &Tensor| tensor.to_dtype(DType::F32)?.index_select(&rows, 0);
-        let Conditioning { encoder_hidden_states, text_embeds, time_ids } = &conditioning;
-        Ok(Calibration {
-            encoder_hidden_states: gather(encoder_hidden_states)?,
-            text_embeds: text_embeds.as_ref().map(gather).transpose()?,
-            time_ids: time_ids.as_ref().map(gather).transpose()?,
-            sample,
-            noise,
-            timestep,
-        })
+        let Conditioning { encoder_hidden_states, text_embeds, time_ids } =
+            conditioning.to_dtype(DType::F32)?.select(&rows)?;
+        Ok(Calibration { encoder_hidden_states, text_embeds, time_ids, sample, noise, timestep })
     }
 }
 

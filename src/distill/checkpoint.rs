@@ -15,7 +15,7 @@ use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
 
 use super::error::DistillError;
-use super::tensors;
+use crate::model::files::weights;
 
 const FILE: &str = "distill.safetensors";
 const KEY: &str = "laptop-diff.distill";
@@ -46,9 +46,8 @@ pub(super) fn save(
 ) -> Result<(), DistillError> {
     let path = folder.join(FILE);
     let facts = serde_json::to_string(state).expect("numbers and names serialise");
-    let all =
-        variables.iter().map(|(name, variable)| (name.clone(), variable.as_detached_tensor())).collect();
-    tensors::save(&path, all, Some(HashMap::from([(KEY.to_owned(), facts)])))
+    let tensors = variables.iter().map(|(name, variable)| (name, variable.as_detached_tensor()));
+    weights::write_with(&path, tensors, Some(HashMap::from([(KEY.to_owned(), facts)])))
         .map_err(DistillError::file(&path))
 }
 

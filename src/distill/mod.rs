@@ -11,7 +11,6 @@ pub mod history;
 pub mod losses;
 mod optimiser;
 mod parameters;
-mod tensors;
 mod train;
 
 pub use error::DistillError;

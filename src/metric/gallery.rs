@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use candle_core::{Device, Tensor};
+use candle_core::Device;
 use image::RgbImage;
 
 use super::error::MetricError;
@@ -70,7 +70,7 @@ impl Gallery<'_> {
         batch: &[usize],
         observe: &mut dyn FnMut(Visit<'_>) -> Result<(), MetricError>,
     ) -> Result<Vec<RgbImage>, MetricError> {
-        let part = |texts: &Conditioning| narrow(texts, batch[0], batch.len());
+        let part = |texts: &Conditioning| texts.narrow(batch[0], batch.len());
         let conditioning = part(self.conditioning)?;
         let unconditional = self.unconditional.map(part).transpose()?;
         let device = conditioning.encoder_hidden_states.device();
@@ -89,13 +89,4 @@ pub fn picture_path(folder: &Path, index: usize) -> PathBuf {
 /// Hard-links pictures into another folder, or copies them.
 pub(super) fn link(from: &Path, to: &Path) -> Result<(), MetricError> {
     Ok(files::link_tree(from, to).map_err(FileError::at(to))?)
-}
-
-fn narrow(texts: &Conditioning, start: usize, count: usize) -> candle_core::Result<Conditioning> {
-    let part = |tensor: &Tensor| tensor.narrow(0, start, count);
-    Ok(Conditioning {
-        encoder_hidden_states: part(&texts.encoder_hidden_states)?,
-        text_embeds: texts.text_embeds.as_ref().map(part).transpose()?,
-        time_ids: texts.time_ids.as_ref().map(part).transpose()?,
-    })
 }

@@ -55,12 +55,7 @@ impl EvaluationInputs<'_> {
     pub fn probe(&self) -> candle_core::Result<(Tensor, Tensor, Conditioning)> {
         let device = self.conditioning.encoder_hidden_states.device();
         let [channels, height, width] = self.latent;
-        let first = |tensor: &Tensor| tensor.narrow(0, 0, 1);
-        let conditioning = Conditioning {
-            encoder_hidden_states: first(&self.conditioning.encoder_hidden_states)?,
-            text_embeds: self.conditioning.text_embeds.as_ref().map(first).transpose()?,
-            time_ids: self.conditioning.time_ids.as_ref().map(first).transpose()?,
-        };
+        let conditioning = self.conditioning.narrow(0, 1)?;
         let sample = Tensor::zeros((1, channels, height, width), DType::F32, device)?;
         Ok((sample, Tensor::new(&[500f32], device)?, conditioning))
     }

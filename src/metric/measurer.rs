@@ -3,7 +3,6 @@
 
 use std::cell::{OnceCell, RefCell};
 use std::collections::{BTreeMap, HashMap};
-use std::io;
 use std::path::Path;
 
 use candle_core::{Device, Tensor, safetensors};
@@ -15,7 +14,8 @@ use super::evaluation::Evaluation;
 use super::gallery::{self, Gallery};
 use super::inputs::{EvaluationInputs, LoadedModel, predict};
 use super::kinds::Need;
-use crate::base::{FileError, Interrupt, files};
+use crate::base::{FileError, Interrupt};
+use crate::model::files::weights;
 use crate::model::unet::UNet;
 use crate::sample::Generator;
 
@@ -55,8 +55,7 @@ impl<'a> Measurer<'a> {
             }
             self.publish(checkpoint, folder)?;
             let path = folder.join(VALUES);
-            let save = |path: &Path| safetensors::save(&values, path).map_err(io::Error::other);
-            Ok(files::write_atomic_at(&path, save).map_err(FileError::at(&path))?)
+            Ok(weights::write_with(&path, values, None).map_err(FileError::at(&path))?)
         })
     }
 

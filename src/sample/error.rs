@@ -61,13 +61,6 @@ pub enum SampleError {
         /// The noisiest timestep the model was trained at.
         last: usize,
     },
-    /// No sampler has this name.
-    #[error("no sampler is called `{name}`")]
-    #[diagnostic(code(sample::unknown), help("there are {}", super::names()))]
-    UnknownSampler {
-        /// The name as written.
-        name: String,
-    },
     /// A tensor operation failed.
     #[error(transparent)]
     #[diagnostic(code(sample::tensor))]

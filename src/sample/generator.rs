@@ -45,7 +45,7 @@ impl Generator<'_> {
     ) -> Result<Tensor, E> {
         let path = Path::new(self.sampler, self.schedule, self.steps)?;
         let unconditional = unconditional.filter(|_| self.guidance_scale > 1.0);
-        let both = unconditional.map(|texts| concatenate(texts, conditioning)).transpose()?;
+        let both = unconditional.map(|texts| Conditioning::cat(&[texts, conditioning])).transpose()?;
         let mut predict = |latents: &Tensor, timestep: f64| -> Result<Tensor, E> {
             let prediction = match &both {
                 None => self.predict(latents, timestep, conditioning)?,
@@ -70,20 +70,4 @@ impl Generator<'_> {
         let timesteps = Tensor::full(timestep as f32, latents.dim(0)?, latents.device())?;
         self.unet.forward(latents, &timesteps, texts)?.to_dtype(DType::F32)
     }
-}
-
-/// The samples of `first`, then those of `second`.
-fn concatenate(first: &Conditioning, second: &Conditioning) -> candle_core::Result<Conditioning> {
-    let pair = |a: &Option<Tensor>, b: &Option<Tensor>| match (a, b) {
-        (Some(a), Some(b)) => Tensor::cat(&[a, b], 0).map(Some),
-        _ => Ok(None),
-    };
-    Ok(Conditioning {
-        encoder_hidden_states: Tensor::cat(
-            &[&first.encoder_hidden_states, &second.encoder_hidden_states],
-            0,
-        )?,
-        text_embeds: pair(&first.text_embeds, &second.text_embeds)?,
-        time_ids: pair(&first.time_ids, &second.time_ids)?,
-    })
 }

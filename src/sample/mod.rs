@@ -14,33 +14,20 @@ mod generator;
 mod noise;
 mod path;
 mod pndm;
+mod sampler;
 mod schedule;
 mod spacing;
+
+use crate::base::names::{self, UnknownName};
 
 pub use crate::model::Prediction;
 pub use error::SampleError;
 pub use generator::{Generator, Visit};
 pub use noise::Noise;
 pub use path::{Leg, Path, Weights, integrate};
+pub use sampler::Sampler;
 pub use schedule::{Level, NoiseSchedule};
 pub use spacing::Spacing;
-
-/// One way from noise to latents. All randomness comes from outside: the initial noise, and what
-/// [`Weights::noise`] asks for.
-pub trait Sampler: Send + Sync {
-    /// Its name in pipelines.
-    fn name(&self) -> &'static str;
-
-    /// One line for `laptop-diff list`.
-    fn summary(&self) -> &'static str;
-
-    /// Where it evaluates the U-Net when it has `steps` steps, noisiest first; a leg for each evaluation.
-    /// Call it through [`Path::new`], which checks the number of steps.
-    fn path(&self, schedule: &NoiseSchedule, steps: usize) -> Path;
-
-    /// How the latents at the end of leg `index` come from what is known at its start.
-    fn weights(&self, legs: &[Leg], index: usize) -> Weights;
-}
 
 /// Every sampler there is.
 pub const SAMPLERS: &[&dyn Sampler] = &[
@@ -52,15 +39,6 @@ pub const SAMPLERS: &[&dyn Sampler] = &[
 ];
 
 /// The sampler of this name.
-pub fn find(name: &str) -> Result<&'static dyn Sampler, SampleError> {
-    SAMPLERS
-        .iter()
-        .copied()
-        .find(|sampler| sampler.name() == name)
-        .ok_or_else(|| SampleError::UnknownSampler { name: name.to_owned() })
-}
-
-/// The names in [`SAMPLERS`], for messages.
-fn names() -> String {
-    SAMPLERS.iter().map(|sampler| sampler.name()).collect::<Vec<_>>().join(", ")
+pub fn find(name: &str) -> Result<&'static dyn Sampler, UnknownName> {
+    names::find("sampler", SAMPLERS, |sampler| sampler.name(), name).copied()
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use safetensors::tensor::{Dtype, TensorView};
 
-use crate::base::files;
+use crate::model::files::weights;
 
 /// Replaces the file at `path` by these tensors: name, shape and values.
 pub(super) fn write<'a>(
@@ -21,8 +21,7 @@ pub(super) fn write<'a>(
         let view = TensorView::new(Dtype::F64, shape.clone(), bytes);
         (*name, view.expect("BUG: the shape of a tensor does not match its values"))
     });
-    let file = safetensors::serialize(views, Some(metadata)).map_err(io::Error::other)?;
-    files::write_atomic(path, &file)
+    weights::write_with(path, views, Some(metadata))
 }
 
 /// The values of a tensor of f64.

@@ -17,7 +17,6 @@ use crate::backend::threads;
 use crate::data::Calibration;
 use crate::model::files::weights::Weights;
 use crate::model::unet::UNet;
-use crate::model::unet::unet_trainable;
 use crate::nn::{self, accumulation_dtype, mean_square_difference};
 use crate::sample::NoiseSchedule;
 
@@ -61,7 +60,7 @@ pub fn gradients(
     let (points, groups) = by_timestep(points)?;
     let device = points.sample.device();
     let (trainable, variables) =
-        unet_trainable(unet.config().clone(), weights, accumulation_dtype(unet.dtype()), device)?;
+        UNet::load_trainable(unet.config().clone(), weights, accumulation_dtype(unet.dtype()), device)?;
     let units: Vec<_> = unet.units().iter().map(|unit| &unit.id).collect();
     let what = format!("{:?} {units:?} {groups:?} {}", unet.config().removed_units, context.limits.points);
     let path = Sums::path(context.checkpoint, "gradients", &what);

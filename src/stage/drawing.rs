@@ -7,14 +7,14 @@ use serde::{Deserialize, Deserializer};
 
 use super::size::PictureSize;
 use super::{BadValue, StageError};
-use crate::base::names::{self, UnknownName};
+use crate::base::names::UnknownName;
 use crate::base::{Manifest, Progress};
 use crate::data::Encoder;
 use crate::model::ModelDirectory;
 use crate::model::network::Conditioning;
 use crate::model::unet::UNet;
 use crate::model::vae::{AutoencoderKl, TileSide};
-use crate::sample::{Generator, NoiseSchedule, SAMPLERS, Sampler};
+use crate::sample::{self, Generator, NoiseSchedule, Sampler};
 
 /// The sampler where nothing else is said: good from about 20 steps, and deterministic.
 pub const DEFAULT_SAMPLER: &str = "dpm-solver++-2m";
@@ -105,7 +105,7 @@ impl Drawing {
     }
 
     fn find_sampler(&self) -> Result<&'static dyn Sampler, UnknownName> {
-        names::find("sampler", SAMPLERS, |sampler| sampler.name(), self.sampler_name()).copied()
+        sample::find(self.sampler_name())
     }
 
     /// The sampler; [`Drawing::check`] comes first.

@@ -242,13 +242,7 @@ fn prepare(layer: Operation, trains: bool, dtype: DType, device: &Device) -> Res
         }
         Operation::Adamw { tensors, elements } => return adamw(tensors, elements, device),
     };
-    Ok(Box::new(move || {
-        let y = run()?;
-        if trains {
-            nn::backward(&y)?;
-        }
-        Ok(())
-    }))
+    Ok(Box::new(move || if trains { nn::backward(&run()?).map(drop) } else { run().map(drop) }))
 }
 
 fn adamw(tensors: usize, elements: usize, device: &Device) -> Result<Call<'_>> {

@@ -1,9 +1,11 @@
 //! Single-file checkpoints in the original layout: U-Net, autoencoder and text encoders in one file without a
 //! configuration.
 
-mod detect;
+mod encoders;
 mod open;
 mod places;
+mod shapes;
+mod unet;
 
 pub use open::Checkpoint;
 pub use places::{TextPlace, UNET, V_PREDICTION, VAE, text_places};

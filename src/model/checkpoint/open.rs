@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use candle_core::{DType, Device};
 use serde_json::{Value, json};
 
-use super::detect::{self, Shapes};
+use super::encoders;
 use super::places::{SD2_BY_STABILITY, UNET, V_PREDICTION, VAE, text_places};
+use super::shapes::Shapes;
 use crate::base::files;
 use crate::model::clip::{ClipTextModel, TextConfig, text_names, write_for};
 use crate::model::error::ModelError;
@@ -44,7 +45,7 @@ impl Checkpoint {
         if REFINER.iter().all(|name| weights.contains(name)) {
             return Err(refuse("it is SDXL's refiner, which this program does not build".to_owned()));
         }
-        let mut unet = detect::unet(&Shapes::new(&weights, UNET)).map_err(refuse)?;
+        let mut unet = super::unet::unet(&Shapes::new(&weights, UNET)).map_err(refuse)?;
         unet = UNetConfig::parse(&unet.to_json().to_string())
             .map_err(|error| refuse(format!("its tensors make no U-Net ({error})")))?;
         // A gap in numbers, or scales of quantised weights, would else be passed over without a word.
@@ -76,7 +77,7 @@ impl Checkpoint {
 
     /// The U-Net, to compute with.
     pub fn unet(&self, dtype: DType, device: &Device) -> Result<UNet, ModelError> {
-        unet::unet(self.unet.clone(), &self.unet_weights(), dtype, device)
+        UNet::load(self.unet.clone(), &self.unet_weights(), dtype, device)
     }
 
     /// Writes the diffusers directory that it stands for: the parts that it holds, in the types that they are stored
@@ -120,7 +121,7 @@ impl Checkpoint {
         let mut models = vec![Model { part: Part::UNet, config: self.unet.to_json(), weights }];
         if self.names_at(VAE) {
             let shapes = Shapes::new(&self.weights, VAE);
-            let config = detect::vae(&shapes, self.is_sdxl()).map_err(refuse)?;
+            let config = encoders::vae(&shapes, self.is_sdxl()).map_err(refuse)?;
             let shape: VaeConfig =
                 serde_json::from_value(config.clone()).map_err(|error| refuse(error.to_string()))?;
             shape.check().map_err(refuse)?;
@@ -131,7 +132,7 @@ impl Checkpoint {
         let places = text_places(&self.unet).iter().chain(self.is_sd2().then_some(&SD2_BY_STABILITY));
         for place in places.filter(|place| self.names_at(place.prefix)) {
             let shapes = Shapes::new(&self.weights, place.prefix);
-            let (config, layers) = detect::text(&shapes, place).map_err(refuse)?;
+            let (config, layers) = encoders::text(&shapes, place).map_err(refuse)?;
             let shape: TextConfig =
                 serde_json::from_value(config.clone()).map_err(|error| refuse(error.to_string()))?;
             let pairs = text_names(place.layout, layers, true, place.projection);

@@ -3,63 +3,18 @@
 mod config;
 mod encoder;
 mod load;
+mod model;
 mod original;
 mod preprocess;
 mod text;
 mod tokenizer;
 mod vision;
 
-use candle_core::{DType, Result, Tensor};
-use candle_nn::VarBuilder;
-
 pub use config::{Activation, ClipConfig, TextConfig, VisionConfig};
 pub use load::Scorer;
+pub use model::ClipModel;
 pub use original::{TextLayout, text_names};
 pub use preprocess::ClipPreprocess;
 pub use text::{ClipTextModel, TextOutput};
 pub use tokenizer::{ClipTokenizer, TokenizerError, Tokens, write_for};
 pub use vision::ClipVisionModel;
-
-use crate::nn::Linear;
-
-/// Both towers of CLIP, which put pictures and texts into one space.
-#[derive(Clone, Debug)]
-pub struct ClipModel {
-    text: ClipTextModel,
-    vision: ClipVisionModel,
-    visual_projection: Linear,
-    logit_scale: f64,
-}
-
-impl ClipModel {
-    /// Reads the weights of a `CLIPModel`.
-    pub fn new(config: &ClipConfig, vb: VarBuilder) -> Result<Self> {
-        let (dim, width) = (config.projection_dim, config.vision_config.hidden_size);
-        let text_config = TextConfig { projection_dim: dim, ..config.text_config.clone() };
-        let logit_scale = vb.get((), "logit_scale")?.to_dtype(DType::F64)?.to_scalar::<f64>()?;
-        Ok(Self {
-            text: ClipTextModel::new(&text_config, vb.clone())?,
-            vision: ClipVisionModel::new(&config.vision_config, vb.pp("vision_model"))?,
-            visual_projection: Linear::new(width, dim, false, vb.pp("visual_projection"))?,
-            logit_scale: logit_scale.exp(),
-        })
-    }
-
-    /// Token ids [n, context] -> features [n, projection_dim], of any length: normalise them to compare.
-    pub fn text_features(&self, ids: &Tensor) -> Result<Tensor> {
-        match self.text.forward(ids)?.text_embeds {
-            Some(features) => Ok(features),
-            None => candle_core::bail!("the scorer's weights have no `text_projection`"),
-        }
-    }
-
-    /// Prepared pictures [n, 3, size, size] -> features [n, projection_dim], of any length.
-    pub fn image_features(&self, pictures: &Tensor) -> Result<Tensor> {
-        self.visual_projection.forward(&self.vision.forward(pictures)?)
-    }
-
-    /// What the cosine of two features is multiplied by to give a logit.
-    pub fn logit_scale(&self) -> f64 {
-        self.logit_scale
-    }
-}

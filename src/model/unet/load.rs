@@ -1,4 +1,4 @@
-//! U-Nets from files.
+//! Loading U-Nets: the one place that decides how the weights of a file become a [`UNet`].
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -11,6 +11,42 @@ use crate::backend::memory;
 use crate::model::error::ModelError;
 use crate::model::files::{ModelDirectory, Part, Weights};
 
+impl UNet {
+    /// Loads a U-Net for inference. Its weights are held in memory if they fit well, otherwise they are streamed.
+    pub fn load(
+        config: UNetConfig,
+        weights: &Weights,
+        dtype: DType,
+        device: &Device,
+    ) -> Result<Self, ModelError> {
+        let inventory = config.inventory();
+        weights.check(inventory.tensors())?;
+        let bytes = inventory.parameters() * dtype.size_in_bytes() as u64;
+        let build = if bytes > memory::budget(device) { Self::streamed } else { Self::new };
+        Ok(build(config, weights.builder(dtype, device))?)
+    }
+
+    /// Loads a U-Net for training: its weights are f32 variables, its activations have the type `dtype`. The variables
+    /// are returned by the names of their tensors.
+    pub fn load_trainable(
+        config: UNetConfig,
+        weights: &Weights,
+        dtype: DType,
+        device: &Device,
+    ) -> Result<(Self, BTreeMap<String, Var>), ModelError> {
+        let mut variables = BTreeMap::new();
+        for entry in config.inventory().tensors() {
+            weights.check(std::slice::from_ref(entry))?;
+            let variable = Var::from_tensor(&weights.tensor(&entry.name, DType::F32, device)?)?;
+            variables.insert(entry.name.clone(), variable);
+        }
+        let tensors: HashMap<_, _> =
+            variables.iter().map(|(name, variable)| (name.clone(), variable.as_tensor().clone())).collect();
+        let unet = Self::new(config, VarBuilder::from_tensors(tensors, DType::F32, device))?;
+        Ok((unet.computing_in(dtype, device), variables))
+    }
+}
+
 impl ModelDirectory {
     /// The U-Net's configuration.
     pub fn unet_config(&self) -> Result<UNetConfig, ModelError> {
@@ -22,51 +58,17 @@ impl ModelDirectory {
         Ok(Weights::open(&self.folder(Part::UNet)?)?)
     }
 
-    /// The U-Net, to compute with: held in memory if it fits well, else streamed.
+    /// The U-Net, by [`UNet::load`].
     pub fn unet(&self, dtype: DType, device: &Device) -> Result<UNet, ModelError> {
-        unet(self.unet_config()?, &self.unet_weights()?, dtype, device)
+        UNet::load(self.unet_config()?, &self.unet_weights()?, dtype, device)
     }
 
-    /// The U-Net over variables in f32, to train, with activations of `dtype`; the variables by the names of their
-    /// tensors.
+    /// The U-Net and its variables, by [`UNet::load_trainable`].
     pub fn unet_trainable(
         &self,
         dtype: DType,
         device: &Device,
     ) -> Result<(UNet, BTreeMap<String, Var>), ModelError> {
-        unet_trainable(self.unet_config()?, &self.unet_weights()?, dtype, device)
+        UNet::load_trainable(self.unet_config()?, &self.unet_weights()?, dtype, device)
     }
-}
-
-/// A U-Net to compute with: held in memory if it fits well, else streamed.
-pub fn unet(
-    config: UNetConfig,
-    weights: &Weights,
-    dtype: DType,
-    device: &Device,
-) -> Result<UNet, ModelError> {
-    let inventory = config.inventory();
-    weights.check(inventory.tensors())?;
-    let bytes = inventory.parameters() * dtype.size_in_bytes() as u64;
-    let build = if bytes > memory::budget(device) { UNet::streamed } else { UNet::new };
-    Ok(build(config, weights.builder(dtype, device))?)
-}
-
-/// A U-Net over variables in f32 with activations of `dtype`; the variables by the names of their tensors.
-pub fn unet_trainable(
-    config: UNetConfig,
-    weights: &Weights,
-    dtype: DType,
-    device: &Device,
-) -> Result<(UNet, BTreeMap<String, Var>), ModelError> {
-    let mut variables = BTreeMap::new();
-    for entry in config.inventory().tensors() {
-        weights.check(std::slice::from_ref(entry))?;
-        let variable = Var::from_tensor(&weights.tensor(&entry.name, DType::F32, device)?)?;
-        variables.insert(entry.name.clone(), variable);
-    }
-    let tensors: HashMap<_, _> =
-        variables.iter().map(|(name, variable)| (name.clone(), variable.as_tensor().clone())).collect();
-    let unet = UNet::new(config, VarBuilder::from_tensors(tensors, DType::F32, device))?;
-    Ok((unet.computing_in(dtype, device), variables))
 }

@@ -17,6 +17,5 @@ pub use assembly::{Assembly, KeptDepths, Layers, Origin};
 pub use config::{Level, Mid, TextTime, UNetConfig};
 pub use error::ConfigError;
 pub use json::CLASS;
-pub use load::{unet, unet_trainable};
 pub use network::UNet;
 pub use probe::Probe;

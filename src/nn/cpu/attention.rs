@@ -265,14 +265,7 @@ impl Geometry {
                     let len = block.len();
                     self.scores(q, keys, start, count, block, weights);
                     let log_sums = &log_sums[start..];
-                    widest(
-                        #[inline(always)]
-                        || {
-                            for (row, log_sum) in weights.chunks_exact_mut(len).zip(log_sums).take(count) {
-                                row.iter_mut().for_each(|score| *score = exp(*score - log_sum));
-                            }
-                        },
-                    );
+                    weights_of(&mut weights[..count * len], len, log_sums);
                     if wanted[2] {
                         let weights = Matrix::rows(weights, len).transposed();
                         product([len, d, count], weights, g, &mut dv[first * d..], d, Write::Add, 1.0);
@@ -281,16 +274,7 @@ impl Geometry {
                         continue;
                     }
                     product([count, len, d], g, values.from(0, first), slopes, len, Write::Set, 1.0);
-                    widest(
-                        #[inline(always)]
-                        || {
-                            let lines = slopes.chunks_exact_mut(len).zip(weights.chunks_exact(len));
-                            for ((slopes, weights), common) in lines.zip(&*common).take(count) {
-                                let pairs = slopes.iter_mut().zip(weights);
-                                pairs.for_each(|(slope, weight)| *slope = weight * (*slope - common));
-                            }
-                        },
-                    );
+                    slopes_of(&mut slopes[..count * len], weights, len, common);
                     let slopes = Matrix::rows(slopes, len);
                     if wanted[0] {
                         let dq = &mut dq[start * d..];
@@ -342,6 +326,32 @@ fn weigh_with_simd<'a, S: Simd>(
         *most = highest;
         out.iter_mut().for_each(|out| *out *= shrink);
     }
+}
+
+/// Turns the scores of rows of `len` keys into weights, given the logarithm of each row's sum of exponentials.
+fn weights_of(scores: &mut [f32], len: usize, log_sums: &[f32]) {
+    widest(
+        #[inline(always)]
+        || {
+            for (row, log_sum) in scores.chunks_exact_mut(len).zip(log_sums) {
+                row.iter_mut().for_each(|score| *score = exp(*score - log_sum));
+            }
+        },
+    );
+}
+
+/// Turns the gradients of weights, in rows of `len` keys, into those of scores. `common` is what each row subtracts.
+fn slopes_of(slopes: &mut [f32], weights: &[f32], len: usize, common: &[f32]) {
+    widest(
+        #[inline(always)]
+        || {
+            let lines = slopes.chunks_exact_mut(len).zip(weights.chunks_exact(len));
+            for ((slopes, weights), common) in lines.zip(common) {
+                let pairs = slopes.iter_mut().zip(weights);
+                pairs.for_each(|(slope, weight)| *slope = weight * (*slope - common));
+            }
+        },
+    );
 }
 
 /// The dot product of each pair of rows of d elements.

@@ -12,7 +12,7 @@ use super::error::ExportError;
 use super::format::Format;
 use super::{check, single_file};
 use crate::base::{FileError, UnitId, files};
-use crate::model::unet::{self, Assembly};
+use crate::model::unet::Assembly;
 use crate::model::{Checkpoint, ModelDirectory, Part, UNet, UNetConfig, Weights};
 use crate::prune::container::Container;
 use crate::prune::directory;
@@ -186,7 +186,7 @@ pub fn remap_beside(file: &Path) -> PathBuf {
 /// The U-Net of a file whose shape is not one that can be told from the file alone.
 fn by_its_names(path: &Path, config: &UNetConfig) -> Result<UNet, ExportError> {
     let weights = Checkpoint::weights_of(path, config)?;
-    Ok(unet::unet(config.clone(), &weights, compute_dtype(&weights), &Device::Cpu)?)
+    Ok(UNet::load(config.clone(), &weights, compute_dtype(&weights), &Device::Cpu)?)
 }
 
 /// Weights are held as they are stored.

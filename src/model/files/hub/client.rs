@@ -56,8 +56,8 @@ pub fn pin(id: &str, revision: &str) -> Result<Pinned, HubError> {
     }
 }
 
-/// The folder with the files of the model, of which those that are missing are downloaded: configurations and
-/// vocabularies first, so that what cannot be used is known before gigabytes of weights come.
+/// Downloads the missing files of a model and returns its folder. Configurations and vocabularies come first, so that a
+/// model that cannot be used is refused before gigabytes of weights are downloaded.
 pub fn download(
     pinned: &Pinned,
     variant: Option<&str>,
@@ -69,7 +69,7 @@ pub fn download(
     let snapshot = environment.folder(id).join("snapshots").join(commit);
     let listing = match environment.listing(id, commit) {
         Ok(listing) => listing,
-        Err(Failure::Unreachable(reason)) if is_whole(&snapshot, variant)? => {
+        Err(Failure::Unreachable(reason)) if is_complete(&snapshot, variant)? => {
             progress.note(&format!("the files of {id} are taken from the hub's cache ({reason})"));
             return Ok(snapshot);
         }
@@ -81,48 +81,78 @@ pub fn download(
     if !paths.iter().any(|path| path == "unet/config.json" || path == "config.json") {
         return Err(HubError::NoModel { id: id.clone() });
     }
-    let at_commit = repository(id, commit);
-    let get = |names: &[&str], total: u64| -> Result<(), HubError> {
+    let download = Download { environment, pinned, snapshot, sizes, progress, interrupt };
+    if download.sizes.contains_key(contents::INDEX) {
+        download.get(&[contents::INDEX], 0)?;
+    }
+    let chosen = contents::choose(&paths, index(&download.snapshot)?.as_ref(), variant)?;
+    download.missing(&chosen)?;
+    if revision != commit {
+        download.remember_revision()?;
+    }
+    Ok(download.snapshot)
+}
+
+/// A repository that is being downloaded.
+struct Download<'a> {
+    environment: Environment,
+    pinned: &'a Pinned,
+    /// Where the files are put.
+    snapshot: PathBuf,
+    /// The repository's files and their bytes.
+    sizes: BTreeMap<String, Option<u64>>,
+    progress: &'a dyn Progress,
+    interrupt: &'a Interrupt,
+}
+
+impl Download<'_> {
+    /// Those of the files `chosen` that are not there yet.
+    fn missing(&self, chosen: &[ModelFile]) -> Result<(), HubError> {
+        let missing = |file: &&ModelFile| !self.snapshot.join(&file.from).exists();
+        let (weights, small): (Vec<_>, Vec<_>) = chosen
+            .iter()
+            .filter(missing)
+            .map(|file| file.from.as_str())
+            .partition(|name| name.ends_with(".safetensors"));
+        self.get(&small, 0)?;
+        ModelDirectory::open(&self.snapshot)?.unet_config()?;
+        let bytes: u64 = weights.iter().filter_map(|&name| self.sizes.get(name).copied().flatten()).sum();
+        let total = bytes.div_ceil(MEGABYTE);
+        if !weights.is_empty() {
+            self.progress.length(total, "MB");
+        }
+        self.get(&weights, total)
+    }
+
+    /// Files by name. `total` is their size in megabytes for the progress, or 0 to show none.
+    fn get(&self, names: &[&str], total: u64) -> Result<(), HubError> {
+        let Pinned { id, revision, commit, .. } = self.pinned;
+        let repository = repository(id, commit);
         let mut before = 0;
         for &name in names {
-            let size = sizes.get(name).copied().flatten();
-            let told = |done: u64| {
+            let size = self.sizes.get(name).copied().flatten();
+            let report = |done: u64| {
                 if total > 0 {
-                    progress.position(((before + done) / MEGABYTE).min(total));
+                    self.progress.position(((before + done) / MEGABYTE).min(total));
                 }
             };
-            let transfer =
-                Transfer { api: &environment.api, cache: &environment.cache, repository: &at_commit };
+            let Environment { api, cache, .. } = &self.environment;
+            let transfer = Transfer { api, cache, repository: &repository };
             transfer
-                .file(name, &snapshot.join(name), size, &told, interrupt)?
-                .map_err(|failure| environment.error(failure, id, revision, name))?;
+                .file(name, &self.snapshot.join(name), size, &report, self.interrupt)?
+                .map_err(|failure| self.environment.error(failure, id, revision, name))?;
             before += size.unwrap_or(0);
         }
         Ok(())
-    };
-    if sizes.contains_key(contents::INDEX) {
-        get(&[contents::INDEX], 0)?;
     }
-    let chosen = contents::choose(&paths, index(&snapshot)?.as_ref(), variant)?;
-    let missing = |file: &&ModelFile| !snapshot.join(&file.from).exists();
-    let (weights, small): (Vec<_>, Vec<_>) = chosen
-        .iter()
-        .filter(missing)
-        .map(|file| file.from.as_str())
-        .partition(|name| name.ends_with(".safetensors"));
-    get(&small, 0)?;
-    ModelDirectory::open(&snapshot)?.unet_config()?;
-    let bytes: u64 = weights.iter().filter_map(|&name| sizes.get(name).copied().flatten()).sum();
-    let total = bytes.div_ceil(MEGABYTE);
-    if !weights.is_empty() {
-        progress.length(total, "MB");
+
+    /// Writes down in the hub's cache which commit the revision is.
+    fn remember_revision(&self) -> Result<(), HubError> {
+        let Pinned { id, revision, commit, .. } = self.pinned;
+        let reference = self.environment.cache.repo(repository(id, revision)).create_ref(commit);
+        let path = || self.environment.folder(id).join("refs");
+        reference.map_err(|source| HubError::File { path: path(), source })
     }
-    get(&weights, total)?;
-    if revision != commit {
-        let reference = environment.cache.repo(repository(id, revision)).create_ref(commit);
-        reference.map_err(|source| HubError::File { path: environment.folder(id).join("refs"), source })?;
-    }
-    Ok(snapshot)
 }
 
 impl Environment {
@@ -179,7 +209,7 @@ fn index(snapshot: &Path) -> Result<Option<Map<String, Value>>, HubError> {
 
 /// Whether a snapshot that cannot be compared with the hub's list has every part that its index names, and for each
 /// configuration whole weights of the precision that was asked for.
-fn is_whole(snapshot: &Path, variant: Option<&str>) -> Result<bool, HubError> {
+fn is_complete(snapshot: &Path, variant: Option<&str>) -> Result<bool, HubError> {
     let Ok(paths) = contents::list(snapshot) else { return Ok(false) };
     let index = index(snapshot)?;
     let Ok(chosen) = contents::choose(&paths, index.as_ref(), variant) else { return Ok(false) };

@@ -1,26 +1,43 @@
-//! Writing safetensors files.
+//! Writing safetensors files: the one place of the program that does, so that every file is complete or absent.
 
 use std::collections::HashMap;
 use std::fmt::Display;
+use std::fs::{self, File};
+use std::io;
 use std::path::Path;
-use std::{fs, io};
 
 use safetensors::{SafeTensorError, View};
 
-use crate::base::files;
-
-/// Writes tensors into one safetensors file as PyTorch's libraries expect it: whole or not at all.
+/// Writes tensors as PyTorch's libraries expect them: with `format: pt` in the metadata.
 pub fn write<V: View>(
     path: &Path,
     tensors: impl IntoIterator<Item = (impl AsRef<str> + Ord + Display, V)>,
 ) -> io::Result<()> {
-    let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-    files::write_atomic_at(path, |path| {
-        safetensors::serialize_to_file(tensors, Some(metadata), path).map_err(|error| match error {
-            SafeTensorError::IoError(error) => error,
-            error => io::Error::other(error),
-        })
-    })
+    write_with(path, tensors, Some(HashMap::from([("format".to_owned(), "pt".to_owned())])))
+}
+
+/// Writes tensors and metadata to a file in a folder beside `path`, syncs it and renames it.
+///
+/// The folder is needed because the safetensors crate writes to randomly named files, which stay behind when the
+/// process is killed; a checkpoint can be gigabytes. No other process writes to `path` at the same time.
+pub fn write_with<V: View>(
+    path: &Path,
+    tensors: impl IntoIterator<Item = (impl AsRef<str> + Ord + Display, V)>,
+    metadata: Option<HashMap<String, String>>,
+) -> io::Result<()> {
+    let unfinished = path.with_extension("unfinished");
+    match fs::remove_dir_all(&unfinished) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => fs::create_dir_all(&unfinished)?,
+    }
+    let whole = unfinished.join("whole.safetensors");
+    safetensors::serialize_to_file(tensors, metadata, &whole).map_err(|error| match error {
+        SafeTensorError::IoError(error) => error,
+        error => io::Error::other(error),
+    })?;
+    File::open(&whole)?.sync_all()?;
+    fs::rename(&whole, path)?;
+    fs::remove_dir(&unfinished)
 }
 
 /// Removes every safetensors file and index from a folder.
@@ -33,4 +50,25 @@ pub fn remove_from(folder: &Path) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{Device, Tensor};
+
+    use super::*;
+
+    #[test]
+    fn what_a_killed_process_left_is_removed_and_the_file_replaced() -> candle_core::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join("weights.safetensors");
+        fs::write(&path, b"old")?;
+        fs::create_dir(folder.path().join("weights.unfinished"))?;
+        fs::write(folder.path().join("weights.unfinished/.tmpAbC"), b"part")?;
+        write_with(&path, [("a", Tensor::new(&[1f32, 2.0], &Device::Cpu)?)], None)?;
+        let read = candle_core::safetensors::load(&path, &Device::Cpu)?;
+        assert_eq!(read["a"].to_vec1::<f32>()?, [1.0, 2.0]);
+        assert_eq!(fs::read_dir(folder.path())?.count(), 1);
+        Ok(())
+    }
 }

@@ -9,6 +9,7 @@
 //! Of an enlarged picture all inputs come in pairs, so the middle two of a tile are equal, a quarter of the sixteen
 //! positions and more vanish, and nine are left: 9 multiplications instead of 36, and no enlarged picture.
 
+mod geometry;
 mod transform;
 
 use std::ops::Range;
@@ -18,76 +19,13 @@ use rayon::prelude::*;
 use super::gemm::{Matrix, TASKS, Write, product};
 use super::weight::Weight;
 use super::{filled, scratch};
+use geometry::TILES;
+pub(in crate::nn::cpu) use geometry::Winograd;
 
-/// The 3x3 convolution of `images` pictures, stride 1 and padding 1.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Winograd {
-    pub(super) images: usize,
-    pub(super) input: usize,
-    pub(super) output: usize,
-    /// Of the outputs.
-    pub(super) height: usize,
-    pub(super) width: usize,
-    /// Whether the input has half the height and width and each of its pixels counts for four.
-    pub(super) upsampled: bool,
-}
-
-/// Tiles of one block: enough columns for a matrix product to be fast, few enough for a second-level cache.
-const TILES: usize = 256;
 /// Elements between two channels of a block beyond its own: rows a power of two apart share cache lines.
 const PAD: usize = 16;
 
 impl Winograd {
-    /// Rows (and columns) of a tile's 4x4 positions that can differ from zero.
-    fn sides(&self) -> &'static [usize] {
-        if self.upsampled { &[0, 1, 3] } else { &[0, 1, 2, 3] }
-    }
-
-    /// Positions of a tile.
-    fn positions(&self) -> usize {
-        self.sides().len().pow(2)
-    }
-
-    /// Tiles in a row.
-    fn columns(&self) -> usize {
-        self.width.div_ceil(2)
-    }
-
-    /// Rows of tiles in one picture.
-    fn rows(&self) -> usize {
-        self.height.div_ceil(2)
-    }
-
-    /// Rows of tiles in a block; blocks go on from one picture to the next.
-    fn block_rows(&self) -> usize {
-        (TILES / self.columns()).clamp(1, self.images * self.rows())
-    }
-
-    /// All rows of tiles, in blocks.
-    fn blocks(&self) -> impl Iterator<Item = Range<usize>> {
-        let (all, step) = (self.images * self.rows(), self.block_rows());
-        (0..all).step_by(step).map(move |first| first..(first + step).min(all))
-    }
-
-    /// Height and width of an input.
-    fn source(&self) -> (usize, usize) {
-        if self.upsampled { (self.height / 2, self.width / 2) } else { (self.height, self.width) }
-    }
-
-    fn input_plane(&self) -> usize {
-        let (height, width) = self.source();
-        height * width
-    }
-
-    fn output_plane(&self) -> usize {
-        self.height * self.width
-    }
-
-    /// Elements of the transformed weights of one output channel.
-    fn kernels(&self) -> usize {
-        self.positions() * self.input
-    }
-
     /// The outputs [images, output, h, w] of x [images, input, ..] and weight [output, input, 3, 3].
     pub(super) fn convolve(&self, x: &[f32], weight: Weight, bias: &[f32]) -> Vec<f32> {
         let of_output = self.output * self.output_plane();

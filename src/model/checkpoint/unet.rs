@@ -1,0 +1,212 @@
+//! What a checkpoint's U-Net is, from the names and shapes of its tensors: a checkpoint has no configuration.
+//! What shapes do not tell (heads, epsilons) is taken from Stable Diffusion 1.x, 2.x and SDXL.
+
+use std::collections::BTreeSet;
+
+use super::shapes::Shapes;
+use crate::base::UnitId;
+use crate::model::unet::{Level, Mid, TextTime, UNetConfig};
+
+/// SD 1.x has this many heads at every level; later models have heads of [`HEAD_CHANNELS`] channels.
+const HEADS: usize = 8;
+/// Channels of a head in SD 2.x and SDXL.
+const HEAD_CHANNELS: usize = 64;
+/// Width of SDXL's embedding of each of its six sizes.
+const SIZE_CHANNELS: usize = 256;
+/// The sizes that SDXL is told.
+const SIZES: usize = 6;
+/// Width of the text states of SD 2.x.
+const SD2_CONTEXT: usize = 1024;
+
+/// A level as it is found on one way.
+#[derive(Default)]
+struct Found {
+    channels: usize,
+    depths: Vec<Option<usize>>,
+}
+
+/// The U-Net whose tensors `shapes` has.
+pub(super) fn unet(shapes: &Shapes<'_>) -> Result<UNetConfig, String> {
+    let (down, attending) = way_down(shapes)?;
+    let up = way_up(shapes, &down)?;
+    let mid = shapes.within("middle_block").within(1).depth();
+    let (linear, context) = shell(shapes, &attending, mid)?;
+    let text_time = text_time(shapes, context)?;
+    let mut removed_units = BTreeSet::new();
+    let levels = levels(&down, &up, mid, (linear, context), &mut removed_units);
+    let mid = middle(shapes, mid, &levels, &mut removed_units)?;
+    let side = match (&text_time, linear) {
+        (Some(_), _) => 128,
+        (None, true) => 96,
+        (None, false) => 64,
+    };
+    Ok(UNetConfig {
+        in_channels: shapes.size("input_blocks.0.0.weight", 1)?,
+        out_channels: shapes.size("out.2.weight", 0)?,
+        sample_size: (side, side),
+        levels,
+        mid,
+        norm_num_groups: 32,
+        norm_eps: 1e-5,
+        use_linear_projection: linear,
+        flip_sin_to_cos: true,
+        freq_shift: 0.0,
+        time_embed_dim: shapes.size("time_embed.0.weight", 0)?,
+        text_time,
+        removed_units,
+    })
+}
+
+/// Whether transformers project by a linear layer, and the width of the text that they read. The first transformer that
+/// has a block tells both.
+fn shell(shapes: &Shapes<'_>, attending: &[String], mid: Option<usize>) -> Result<(bool, usize), String> {
+    let middle = mid.is_some_and(|depth| depth > 0).then(|| "middle_block".to_owned());
+    let Some(first) = attending.first().or(middle.as_ref()) else {
+        return Err("no transformer has a block, so the width of the text is unknown".to_owned());
+    };
+    let shell = shapes.within(first).within(1);
+    let context = shell.size("transformer_blocks.0.attn2.to_k.weight", 1)?;
+    Ok((shell.rank("proj_in.weight") == 2, context))
+}
+
+fn levels(
+    down: &[Found],
+    up: &[Found],
+    mid: Option<usize>,
+    (linear, context): (bool, usize),
+    removed_units: &mut BTreeSet<UnitId>,
+) -> Vec<Level> {
+    let last = down.len() - 1;
+    let mut depths = |way: &str, stage: usize, found: &Found| {
+        let stage_path = format!("{way}_blocks.{stage}");
+        let shared = (way == "down" && stage == last).then_some(mid).flatten();
+        depths_of(&stage_path, &found.depths, shared, removed_units)
+    };
+    let level = |level: usize| {
+        let (here, back) = (&down[level], &up[last - level]);
+        Level {
+            channels: here.channels,
+            heads: if linear { here.channels.div_ceil(HEAD_CHANNELS) } else { HEADS },
+            cross_attention_dim: context,
+            layers: here.depths.len(),
+            down_depths: depths("down", level, here),
+            up_depths: depths("up", last - level, back),
+        }
+    };
+    (0..down.len()).map(level).collect()
+}
+
+/// SDXL's second condition.
+fn text_time(shapes: &Shapes<'_>, context: usize) -> Result<Option<TextTime>, String> {
+    if !shapes.has("label_emb.0.0.weight") {
+        return Ok(None);
+    }
+    let input_dim = shapes.size("label_emb.0.0.weight", 1)?;
+    // The variants of SD 2.x that start from pictures (unCLIP) have a second condition too.
+    if input_dim <= SIZES * SIZE_CHANNELS || context == SD2_CONTEXT {
+        return Err(format!("its second condition has a width of {input_dim}, which is not SDXL's"));
+    }
+    Ok(Some(TextTime { time_dim: SIZE_CHANNELS, input_dim }))
+}
+
+/// What is in the middle, given the depth of the transformer there.
+fn middle(
+    shapes: &Shapes<'_>,
+    mid: Option<usize>,
+    levels: &[Level],
+    removed_units: &mut BTreeSet<UnitId>,
+) -> Result<Mid, String> {
+    match (mid, shapes.has("middle_block.0.in_layers.0.weight")) {
+        (Some(depth), _) => {
+            let innermost = levels.last().and_then(|level| level.down_depths.as_ref());
+            let shared = innermost.map_or(depth, |depths| depths[0]);
+            drop_blocks("mid_block.attentions.0", depth..shared, removed_units);
+            Ok(Mid::CrossAttention { depth: shared })
+        }
+        (None, true) if shapes.has("middle_block.1.in_layers.0.weight") => {
+            Err("its middle has two ResNets without a transformer between them".to_owned())
+        }
+        (None, true) => Ok(Mid::Resnet),
+        (None, false) => Ok(Mid::None),
+    }
+}
+
+/// The levels of the way down, and the blocks in which a transformer has a block.
+fn way_down(shapes: &Shapes<'_>) -> Result<(Vec<Found>, Vec<String>), String> {
+    let (mut levels, mut attending) = (vec![Found::default()], Vec::new());
+    for block in 1.. {
+        let name = format!("input_blocks.{block}");
+        let here = shapes.within(&name);
+        if here.has("0.op.weight") {
+            levels.push(Found::default());
+        } else if here.has("0.out_layers.3.weight") {
+            let depth = here.within(1).depth();
+            if depth.is_some_and(|depth| depth > 0) {
+                attending.push(name);
+            }
+            let level = levels.last_mut().expect("it begins with one and only grows");
+            level.channels = here.size("0.out_layers.3.weight", 0)?;
+            level.depths.push(depth);
+        } else {
+            break;
+        }
+    }
+    let outputs = (0..).map(|block| format!("output_blocks.{block}"));
+    let outputs = outputs.take_while(|block| shapes.has(&format!("{block}.0.in_layers.0.weight")));
+    attending.extend(
+        outputs.filter(|block| shapes.within(block).within(1).depth().is_some_and(|depth| depth > 0)),
+    );
+    match levels.iter().position(|level| level.depths.is_empty()) {
+        Some(level) => Err(format!("level {level} of its way down has no ResNet")),
+        None => Ok((levels, attending)),
+    }
+}
+
+/// The levels of the way up, the innermost first; each has one layer more than on the way down.
+fn way_up(shapes: &Shapes<'_>, down: &[Found]) -> Result<Vec<Found>, String> {
+    let mut block = 0;
+    let mut levels = Vec::new();
+    for level in down.iter().rev() {
+        let mut found = Found { channels: level.channels, depths: Vec::new() };
+        for _ in 0..=level.depths.len() {
+            let here = shapes.within(format!("output_blocks.{block}"));
+            here.size("0.out_layers.3.weight", 0)?;
+            found.depths.push(here.within(1).depth());
+            block += 1;
+        }
+        levels.push(found);
+    }
+    Ok(levels)
+}
+
+/// A level's depths; where some layers have no transformer, those count as removed. `shared` is the depth in the
+/// middle, which the first layer of the innermost way down has too.
+fn depths_of(
+    stage: &str,
+    found: &[Option<usize>],
+    shared: Option<usize>,
+    removed: &mut BTreeSet<UnitId>,
+) -> Option<Vec<usize>> {
+    if found.iter().all(Option::is_none) {
+        return None;
+    }
+    let depths = found.iter().enumerate().map(|(layer, &depth)| {
+        let path = format!("{stage}.attentions.{layer}");
+        let least = if layer == 0 { shared.unwrap_or(0) } else { 0 };
+        match depth {
+            Some(depth) => {
+                drop_blocks(&path, depth..depth.max(least), removed);
+                depth.max(least)
+            }
+            None => {
+                removed.insert(UnitId::from(path));
+                least.max(1)
+            }
+        }
+    });
+    Some(depths.collect())
+}
+
+fn drop_blocks(path: &str, blocks: std::ops::Range<usize>, removed: &mut BTreeSet<UnitId>) {
+    removed.extend(blocks.map(|block| UnitId::from(format!("{path}.transformer_blocks.{block}"))));
+}
