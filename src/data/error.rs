@@ -37,9 +37,9 @@ pub enum DataError {
         /// Its first bad line, from 1.
         line: usize,
     },
-    /// A calibration file that is not safetensors, or is cut off.
+    /// A calibration file that is not safetensors, or is truncated.
     #[error("{} cannot be read as safetensors: {source}", path.display())]
-    #[diagnostic(code(data::damaged), help("make or copy it again"))]
+    #[diagnostic(code(data::damaged), help("create or copy it again"))]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -88,7 +88,7 @@ pub enum DataError {
     },
     /// A NaN, an infinity, or a timestep below zero.
     #[error("{}: `{tensor}` holds {found} at point {point}", place.display())]
-    #[diagnostic(code(data::bad_value), help("leave the point out, or make the file again"))]
+    #[diagnostic(code(data::bad_value), help("remove the point, or create the file again"))]
     BadValue {
         /// The file, or where the tensor came from.
         place: PathBuf,

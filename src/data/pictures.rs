@@ -87,7 +87,7 @@ pub fn to_tensor(picture: &RgbImage, device: &Device) -> candle_core::Result<Ten
     Tensor::from_vec(values, (height as usize, width as usize, 3), device)?.permute((2, 0, 1))?.contiguous()
 }
 
-/// A tensor [3, h, w] as a picture: -1..1 becomes 0..255, what lies outside is cut off, NaN is black.
+/// A tensor [3, h, w] as a picture: -1..1 becomes 0..255, values outside are clamped, NaN is black.
 pub fn from_tensor(tensor: &Tensor) -> candle_core::Result<RgbImage> {
     let (colours, height, width) = tensor.dims3()?;
     if colours != 3 {

@@ -1,7 +1,7 @@
 //! `losses.jsonl`: every term of the loss at every step, weighted and not, one JSON object a line.
 //!
 //! The file and the checkpoint must agree after a crash: lines are written out before a checkpoint is, and on
-//! resume the lines beyond the checkpoint's step are cut off, so that the file equals that of an undisturbed run.
+//! resume the lines beyond the checkpoint's step are removed, so that the file equals that of an uninterrupted run.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -68,7 +68,7 @@ impl History {
         };
         let (mut kept, mut found) = (0, None);
         for line in text.split_inclusive(|byte| *byte == b'\n') {
-            // A line that was cut off by a crash does not parse: it and all after it go.
+            // A line truncated by a crash does not parse: it and all lines after it are removed.
             match serde_json::from_slice::<HistoryLine>(line) {
                 Ok(parsed) if parsed.step < step && line.ends_with(b"\n") => {
                     kept += line.len();

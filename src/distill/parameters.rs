@@ -38,7 +38,7 @@ pub struct DistillParameters {
     pub steps: u64,
     /// Samples per optimiser step. Default 256.
     pub batch_size: usize,
-    /// Into how many pieces a batch is cut when memory is short; their gradients are summed. Default 1: uncut.
+    /// Number of pieces that a batch is divided into to save memory; their gradients are summed. Default 1.
     pub gradient_accumulation: usize,
     /// Learning rate after the warm-up. Default 5e-5.
     pub learning_rate: f64,
@@ -54,7 +54,7 @@ pub struct DistillParameters {
     pub weight_decay: f64,
     /// Largest L2 norm of all gradients together; a larger gradient is scaled down to it. Default 1.
     pub gradient_clip: f64,
-    /// Decay of the moving average of the weights, which is what the stage puts out; 0 puts out the last weights. Default 0.9999, approached as (1 + step) / (10 + step), as diffusers does.
+    /// Decay of the moving average of the weights, which is the output of the stage; with 0 the output is the last weights. Default 0.9999, approached as (1 + step) / (10 + step), as diffusers does.
     pub ema_decay: f64,
     /// Weight of the task loss: the student's prediction against the noise (or the velocity) itself. Default 1.
     pub task_weight: f64,
@@ -68,7 +68,7 @@ pub struct DistillParameters {
     pub normalisation_batches: u64,
     /// Which feature maps are compared. Default `stages`.
     pub features: FeatureTaps,
-    /// Fraction of samples whose text is replaced by the empty prompt, so that guidance finds a trained student on both its sides. Default 0.1, the fraction Stable Diffusion was trained with (ours: BK-SDM has 0).
+    /// Fraction of samples whose text is replaced by the empty prompt, so that the student can be used with classifier-free guidance. Default 0.1, the fraction Stable Diffusion was trained with (ours: BK-SDM has 0).
     pub unconditional_fraction: f64,
     /// A line of `losses.jsonl` is written every so many steps, and for the last one. Default 1.
     pub history_every: u64,
@@ -148,7 +148,7 @@ impl DistillParameters {
             .field("history-every", history_every);
     }
 
-    /// The first value that cannot be: its name, and what was found and what was needed.
+    /// The first invalid value: its name, and a message with what was found and what was needed.
     pub fn check(&self) -> Result<(), (&'static str, String)> {
         let at_least_one = [
             ("steps", self.steps),

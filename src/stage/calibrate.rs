@@ -17,7 +17,7 @@ use crate::sample::NoiseSchedule;
 pub(super) struct Calibrate {
     /// The stage with the teacher. Not needed with `file`.
     model: Option<StageId>,
-    /// A text file, one prompt a line: points are taken along the teacher's own sampling trajectories.
+    /// A text file with one prompt per line: points are taken along the teacher's own sampling trajectories.
     prompts: Option<PathBuf>,
     /// A folder of PNG or JPEG pictures, each with its caption in a text file of the same name: points are their latents with noise.
     pictures: Option<PathBuf>,

@@ -1,4 +1,4 @@
-//! `load`: takes a model directory into the pipeline, after looking whether it is whole.
+//! `load`: imports a model into the pipeline and checks that it is complete.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -22,7 +22,7 @@ pub(super) struct Load {
     /// a single-file checkpoint (`.safetensors`) in the original layout, as ComfyUI and A1111 have them;
     /// or, where there is no such folder, the name of one on the Hugging Face hub, such as
     /// `stabilityai/stable-diffusion-xl-base-1.0`. That needs a program built with `--features hub`. What the model needs
-    /// of the repository is downloaded into the hub's cache, and goes on from where it was cut off; `HF_HOME`,
+    /// of the repository is downloaded into the hub's cache, and an interrupted download resumes; `HF_HOME`,
     /// `HF_ENDPOINT`, `HF_TOKEN` and `HF_HUB_OFFLINE` mean what they mean to Python's `huggingface_hub`.
     model: PathBuf,
     /// Branch, tag or commit of a repository on the hub. Default `main`. The commit that it is enters the key: a branch
@@ -89,7 +89,8 @@ impl Stage for Load {
         let of_folders = [("variant", self.variant.is_some())];
         for (of, wrong) in [(of_files.as_slice(), !single_file), (of_folders.as_slice(), single_file)] {
             if let Some((name, _)) = of.iter().find(|(_, given)| *given && wrong) {
-                let (is, not) = if single_file { ("a file", "folders") } else { ("no file", "single files") };
+                let (is, not) =
+                    if single_file { ("a file", "folders") } else { ("not a file", "single files") };
                 let message = format!("`model` is {is}, but `{name}` is for {not}");
                 return Err(BadValue::new(*name, message));
             }
@@ -97,12 +98,12 @@ impl Stage for Load {
         let Some(revision) = &self.revision else { return Ok(()) };
         let bad = |message| Err(BadValue::new("revision", message));
         if !hub::is_revision(revision) {
-            return bad(format!("`revision` is `{revision}`, which can be no branch, tag or commit"));
+            return bad(format!("`revision` is `{revision}`, which cannot be a branch, tag or commit"));
         }
         if !self.model.to_str().is_some_and(hub::is_id) {
             let model = self.model.display();
             return bad(format!(
-                "`revision` is of a repository such as owner/name, but `model` is the path {model}"
+                "`revision` needs a repository such as owner/name, but `model` is the path {model}"
             ));
         }
         Ok(())
@@ -129,19 +130,21 @@ impl Stage for Load {
 }
 
 impl Load {
-    /// Makes a single file the diffusers directory that it stands for.
+    /// Converts a single file to a diffusers directory.
     fn take_apart(&self, file: &Path, context: &Context<'_>) -> Result<(), StageError> {
         let checkpoint = Checkpoint::open(file)?;
         let tokenizer = self.tokenizer.as_ref().map(|_| context.file("tokenizer"));
         checkpoint.save(context.output, self.prediction, tokenizer)?;
         if tokenizer.is_none() {
-            context.progress.note("the file holds no tokenizer: stages that read prompts need `tokenizer`");
+            context
+                .progress
+                .note("the file contains no tokenizer: stages that read prompts need `tokenizer`");
         }
         Ok(ModelDirectory::open(context.output)?.unet_weights()?.check_finite()?)
     }
 }
 
-/// What belongs to the model. A folder may hold more, and none of that may change the artefact's digest.
+/// The files of the model. A folder may contain others, which must not change the artefact's digest.
 fn files_of(source: &Path, variant: Option<&str>) -> Result<Vec<ModelFile>, StageError> {
     let index = source.join(contents::INDEX);
     let parts = match index.is_file() {
@@ -152,7 +155,7 @@ fn files_of(source: &Path, variant: Option<&str>) -> Result<Vec<ModelFile>, Stag
     Ok(contents::choose(&paths, parts.as_ref(), variant)?)
 }
 
-/// Reads every weight of the U-Net once: shapes against the config, and no number that is not one.
+/// Reads every weight of the U-Net once: checks shapes against the config, and that every number is finite.
 fn check(source: &Path, files: &[ModelFile]) -> Result<(), StageError> {
     let directory = ModelDirectory::open(source)?;
     let folder = directory.folder(Part::UNet)?;
