@@ -1,4 +1,4 @@
-//! `laptop-diff export`: a model written for another program, checked by reading it back.
+//! `laptop-diff export`: writes a model for another program, and checks it by reading it back.
 
 use std::path::{Path, PathBuf};
 
@@ -11,11 +11,11 @@ use crate::base::units;
 use crate::model::ModelDirectory;
 use crate::prune::{Container, Export, ExportRequest, Format, remap_beside};
 
-/// Write a model for diffusers, ComfyUI or stable-diffusion.cpp, and check what was written
+/// Write a model for diffusers, ComfyUI or stable-diffusion.cpp, and check the result
 #[derive(Args)]
 #[command(after_help = "\
-Layers that the target program cannot leave out are padded with zeros; the output says
-what that costs. If layers have moved, a table beside the result maps the layers of a LoRA.
+Layers that the program requires are padded with zeros; the output says how many
+parameters that adds. If layers are renumbered, a table for LoRAs is written too.
 
 Examples:
   laptop-diff export runs/sdxl50/retrained --to comfyui --dtype f16
@@ -23,13 +23,13 @@ Examples:
 pub(super) struct ExportCommand {
     /// A diffusers model directory, whole or pruned
     model: PathBuf,
-    /// The export format (`laptop-diff list exports`)
+    /// The target format (`laptop-diff list exports`)
     #[arg(long, value_name = "FORMAT")]
     to: String,
-    /// The folder or file to write [default: the model's name with the format's, in this folder]
+    /// The folder or file to write [default: named after model and format, in this folder]
     #[arg(long)]
     output: Option<PathBuf>,
-    /// The type of the weights [default: each keeps its own]
+    /// The type of the weights [default: unchanged]
     #[arg(long, value_enum)]
     dtype: Option<Dtype>,
     /// Write the file even if the target program does not support these widths
@@ -66,7 +66,7 @@ impl ExportCommand {
 
 /// `student-comfyui.safetensors` for `runs/nano50/student`.
 fn default_path(model: &Path, format: &Format) -> PathBuf {
-    // Of a run's stage the name as written: it is a link into the cache, where the name is a digest.
+    // A stage in a run's folder is a link into the cache, where the name is a digest, so the name as given comes first.
     let canonical = || model.canonicalize().ok()?.file_name().map(ToOwned::to_owned);
     let name = model.file_name().map(ToOwned::to_owned).or_else(canonical);
     let name = name.map_or_else(|| "model".to_owned(), |name| name.to_string_lossy().into_owned());
@@ -87,20 +87,24 @@ fn shown(export: &Export) -> String {
         [] => text.push_str(": nothing is padded\n"),
         padded => {
             let cost = export.written_parameters - export.parameters;
-            text.push_str(&format!(": {} are zeros, for {} units:\n", units::count(cost), padded.len()));
+            text.push_str(&format!(
+                "; {} of them are zeros that pad {} units:\n",
+                units::count(cost),
+                padded.len()
+            ));
             padded.iter().for_each(|unit| text.push_str(&format!("  {unit}\n")));
         }
     }
-    text.push_str(&format!("read back, it predicts the same to {:.1e}\n", export.relative_error));
+    text.push_str(&format!("read back and compared: relative error {:.1e}\n", export.relative_error));
     match export.parts.as_slice() {
-        [] => text.push_str("the U-Net alone: the model has no other parts\n"),
+        [] => text.push_str("only the U-Net: the model has no other parts\n"),
         parts => text.push_str(&format!("with {}\n", parts.join(", "))),
     }
     if let Some(remap) = &export.remap {
-        text.push_str(&format!("layers have other numbers; for LoRAs see {}\n", remap.display()));
+        text.push_str(&format!("layers are renumbered; table for LoRAs: {}\n", remap.display()));
     }
     if let Some(reason) = &export.unrecognised {
-        text.push_str(&format!("but {reason}\n"));
+        text.push_str(&format!("warning: {reason}\n"));
     }
     text
 }

@@ -1,4 +1,4 @@
-//! A U-Net written as a diffusers directory, the other parts of its model linked beside it.
+//! Writes a U-Net as a diffusers directory, with links to the other parts of its model.
 
 use std::io;
 use std::path::Path;
@@ -14,14 +14,14 @@ use crate::model::files::weights::{self, Weights, WeightsError};
 use crate::model::unet::{Assembly, CLASS, Origin};
 use crate::model::{ModelDirectory, Part, TensorEntry};
 
-/// What diffusers runs to build a pruned network.
+/// The Python module that builds a pruned network in diffusers.
 const LOADER: &str = include_str!("pruned_unet.py");
 const MODULE: &str = "pruned_unet";
 const PRUNED_CLASS: &str = "PrunedUNet2DConditionModel";
 const WEIGHTS: &str = "diffusion_pytorch_model.safetensors";
 const INDEX: &str = "model_index.json";
 
-/// The tensors of a U-Net put together from those of `weights`.
+/// The tensors of a U-Net assembled from those of `weights`.
 pub(super) fn tensors<'a>(
     weights: &'a Weights,
     assembly: &Assembly,
@@ -48,7 +48,8 @@ pub(super) fn tensors<'a>(
     tensors.into_iter().map(draft).collect()
 }
 
-/// Writes the U-Net of `assembly`, made of `model`'s, into the folder `output`; of a bare U-Net's folder a bare one.
+/// Writes the U-Net of `assembly`, made from that of `model`, into the folder `output`. The folder of a bare U-Net gives the
+/// folder of a bare U-Net.
 pub(super) fn write(
     model: &ModelDirectory,
     assembly: &Assembly,
@@ -114,8 +115,8 @@ fn write_config(
     })
 }
 
-/// Links every part but the U-Net, and the licence. Checkpoints that lie beside the parts, as in many
-/// repositories of the hub, hold the whole U-Net and stay behind; so does what is being written, if it lies here.
+/// Links every part except the U-Net, and the licence. Checkpoints beside the parts, as in many repositories of the hub,
+/// contain the whole U-Net and are left out; so is the output itself, if it lies in the same folder.
 fn link_other_parts(from: &Path, to: &Path) -> io::Result<()> {
     let output = to.canonicalize()?;
     for entry in std::fs::read_dir(from)? {
@@ -132,7 +133,7 @@ fn link_other_parts(from: &Path, to: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Puts the weights of the part in the folder `from` into the folder `to`, where they are linked, in another type.
+/// Replaces the linked weights of a part in the folder `to` by those of the folder `from` in another type.
 fn convert(from: &Path, dtype: Dtype, to: &Path) -> Result<(), WriteError> {
     let weights = Weights::open(from)?;
     weights::remove_from(to).map_err(FileError::at(to))?;

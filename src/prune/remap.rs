@@ -1,4 +1,4 @@
-//! Where the layers of a model went in an export that numbers them anew: for a LoRA of the model, which names layers.
+//! A table of renamed layers for LoRAs, which refer to layers by name, when an export renumbers them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -11,26 +11,26 @@ use crate::model::unet::{Assembly, Origin, UNetConfig};
 
 /// The version of the file that this program writes.
 const FORMAT: u32 = 1;
-/// Its name beside a diffusers directory's parts.
+/// Its name in a diffusers directory.
 pub(super) const FILE: &str = "lora-remap.json";
 
 type Moves = BTreeMap<String, Option<String>>;
 
-/// Layers by their old names, with the new name, or none where the layer is gone. What is not listed keeps its name.
+/// Old names of layers with the new name, or none if the layer was removed. Layers that are not listed keep their names.
 /// kohya's names are these with `lora_unet_` before them and `_` for each dot.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Remap {
     /// Version of the file's layout.
     pub format: u32,
-    /// By the names of diffusers: `down_blocks.2.attentions.0.transformer_blocks.7.attn1.to_q`.
+    /// In the naming of diffusers: `down_blocks.2.attentions.0.transformer_blocks.7.attn1.to_q`.
     pub diffusers: Moves,
-    /// By the names of the original layout: `input_blocks.7.1.transformer_blocks.7.attn1.to_q`.
+    /// In the naming of the original layout: `input_blocks.7.1.transformer_blocks.7.attn1.to_q`.
     pub original: Moves,
 }
 
 impl Remap {
-    /// What became of the layers of `whole`, the U-Net that `assembly` is made of, before units were removed from it.
-    /// `original` asks for the names of the original layout too, in which `assembly` must then be expressible.
+    /// The new names of the layers of `whole`, the source of `assembly` before any units were removed.
+    /// `original` adds the names of the original layout, in which `assembly` must then be expressible.
     pub fn new(whole: &UNetConfig, assembly: &Assembly, original: bool) -> Self {
         let mut places = BTreeMap::new();
         for (entry, origin) in assembly.tensors() {
@@ -61,7 +61,7 @@ impl Remap {
         }
     }
 
-    /// The table of a model's folder, where it has one: its layers have other names than those of the model it came from.
+    /// The table in a model's folder, if its layers were renamed before.
     pub fn of_model(folder: &Path) -> io::Result<Option<Self>> {
         match files::read_json(&folder.join(FILE)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -69,7 +69,7 @@ impl Remap {
         }
     }
 
-    /// This table after another: from the names before `earlier` to those after this.
+    /// This table applied after `earlier`: from the names before `earlier` to those after this one.
     pub fn after(self, earlier: Self) -> Self {
         Self {
             format: FORMAT,
@@ -78,7 +78,7 @@ impl Remap {
         }
     }
 
-    /// Whether a layer has another name now, as opposed to being gone.
+    /// Whether any layer was renamed, as opposed to removed.
     pub fn renames(&self) -> bool {
         self.diffusers.values().chain(self.original.values()).any(Option::is_some)
     }
@@ -89,10 +89,10 @@ impl Remap {
     }
 }
 
-/// What `later` makes of what `earlier` left.
+/// `later` applied to the result of `earlier`.
 fn chain(earlier: Moves, later: Moves) -> Moves {
     let taken: BTreeSet<&String> = earlier.values().flatten().collect();
-    // A name that the earlier table gave away means another layer now.
+    // A name that the earlier table reassigned means another layer now.
     let untouched = later.iter().filter(|(name, _)| !earlier.contains_key(*name) && !taken.contains(name));
     let mut chained: Moves = untouched.map(|(name, new)| (name.clone(), new.clone())).collect();
     for (old, new) in &earlier {
@@ -118,13 +118,17 @@ mod tests {
         let moves = |pairs: &[(&str, Option<&str>)]| -> Moves {
             pairs.iter().map(|(old, new)| ((*old).to_owned(), new.map(str::to_owned))).collect()
         };
-        // First 1 goes and 2 becomes 1; then that is called 0, 3 goes, and 4 is called 3.
+        // First 1 is removed and 2 becomes 1; then that becomes 0, 3 is removed, and 4 becomes 3.
         let earlier = moves(&[("1", None), ("2", Some("1"))]);
         let later = moves(&[("1", Some("0")), ("3", None), ("4", Some("3"))]);
         let both = [("1", None), ("2", Some("0")), ("3", None), ("4", Some("3"))];
         assert_eq!(chain(earlier.clone(), later), moves(&both));
         assert_eq!(chain(earlier.clone(), Moves::new()), earlier);
         let back = moves(&[("1", Some("2"))]);
-        assert_eq!(chain(earlier, back), moves(&[("1", None)]), "what has its name again is not listed");
+        assert_eq!(
+            chain(earlier, back),
+            moves(&[("1", None)]),
+            "a layer with its old name again is not listed"
+        );
     }
 }

@@ -1,15 +1,16 @@
-//! How sure a predicted loss is: random sets were measured, and what a surrogate said of them is held against that.
+//! Intervals for predicted losses, from how well a surrogate predicted the measured losses of random sets.
 //!
-//! The logarithm of the measured joint loss is taken as a line in that of the prediction, by least squares over the measured
-//! sets; the interval is the usual one for a new observation, Student's t at 95 %. Random sets lose more than chosen ones, so
-//! a selection often lies below all of them: the interval widens with that distance, but knows nothing of what is not a line there.
+//! The logarithm of the measured joint loss is fitted as a line in the logarithm of the prediction, by least squares over the
+//! measured sets. The interval is the usual one for a new observation, with Student's t at 95 %. Random sets lose more than
+//! chosen ones, so a selection often lies below all of them: the interval widens with that distance, but assumes that the
+//! line continues.
 
 use serde::{Deserialize, Serialize};
 
 use crate::score::Additivity;
 use crate::score::ROUNDING;
 
-/// Fewer sets say nothing of their scatter.
+/// With fewer sets their scatter is unknown.
 const LEAST_SETS: usize = 6;
 /// The 97.5 % quantile of the normal distribution.
 const NORMAL: f64 = 1.959_963_985;
@@ -17,17 +18,17 @@ const NORMAL: f64 = 1.959_963_985;
 /// A predicted joint loss.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Interval {
-    /// The most likely.
+    /// The most likely loss.
     pub loss: f64,
-    /// With 95 % confidence it does not lie below this.
+    /// The lower end of the 95 % interval.
     pub low: f64,
-    /// Nor above this.
+    /// The upper end of the 95 % interval.
     pub high: f64,
 }
 
 impl Interval {
-    /// Of a set of units for which the surrogate `name`, a criterion or `gram`, predicts `predicted`. Nothing where too few
-    /// different sets were measured, where they do not vary, or where a logarithm does not exist.
+    /// The interval for a set of units for which the surrogate `name`, a criterion or `gram`, predicts `predicted`. None if too
+    /// few different sets were measured, if they do not vary, or if a logarithm does not exist.
     pub fn of(additivity: &Additivity, name: &str, predicted: f64) -> Option<Self> {
         let pairs =
             additivity.distinct().into_iter().filter_map(|set| Some((*set.predicted.get(name)?, set.joint)));

@@ -1,4 +1,4 @@
-//! What is asked of a selection, and the problem that it makes of scores.
+//! A request for a selection, and the problem that it poses on given scores.
 
 use std::collections::BTreeSet;
 
@@ -13,27 +13,27 @@ use crate::model::UNetConfig;
 use crate::profile::Latency;
 use crate::score::Scores;
 
-/// Bytes of a weight in f16 or bf16, as models are run.
+/// Bytes per weight in f16 or bf16, the types in which models run.
 const BYTES: u64 = 2;
-/// Seconds are counted in these.
+/// Latencies are counted in nanoseconds.
 const NANOSECONDS: f64 = 1e9;
-/// Similar names in an error.
+/// The number of similar names in an error.
 const NEAR: usize = 3;
 
-/// What is asked for.
+/// A request for a selection.
 #[derive(Clone, Copy)]
 pub struct SelectionRequest<'a> {
-    /// Whose scores are summed.
+    /// The criterion whose scores are summed.
     pub criterion: &'a str,
-    /// What is to be small.
+    /// The objective to minimise.
     pub objective: &'static ObjectiveInfo,
     /// How the units are chosen.
     pub method: Method,
-    /// What must be saved.
+    /// The budgets to meet.
     pub budgets: Budgets<'a>,
-    /// Patterns of units that stay, with all that lies inside.
+    /// Patterns of units to keep, with everything inside them.
     pub keep: &'a [String],
-    /// Patterns of units that go.
+    /// Patterns of units to remove.
     pub remove: &'a [String],
 }
 
@@ -42,42 +42,42 @@ pub struct SelectionRequest<'a> {
 pub enum Method {
     /// By a solver.
     Solver(&'static dyn Solver),
-    /// The exact optimum of what fits.
+    /// The exact optimum among the selections that fit.
     Fitting(&'static Fit),
-    /// By hand.
+    /// By a layout made by hand.
     Layout(&'static Layout),
 }
 
-/// The shares that must go at least.
+/// The smallest shares to remove.
 #[derive(Clone, Copy, Default)]
 pub struct Budgets<'a> {
-    /// Of the U-Net's parameters.
+    /// The share of the U-Net's parameters.
     pub parameters: Option<f64>,
-    /// Of its multiply-accumulates at the size of its configuration.
+    /// The share of its multiply-accumulates at the size in its configuration.
     pub macs: Option<f64>,
-    /// Of the time of a forward pass, as it was measured.
+    /// The share of the measured time of a forward pass.
     pub latency: Option<(f64, &'a Latency)>,
-    /// Of the bytes of its weights.
+    /// The share of its weights' memory, or a limit on it.
     pub memory: Option<MemoryBudget>,
 }
 
 /// A limit on the weights' memory, in f16 or bf16.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum MemoryBudget {
-    /// So large a share goes.
+    /// The share to remove.
     Share(f64),
-    /// So many bytes are enough for what stays.
+    /// The bytes that the kept weights may take.
     Bytes(u64),
 }
 
 impl<'a> SelectionRequest<'a> {
-    /// Units chosen by the sum of `criterion`, so that at least the share `ratio` of the parameters goes.
+    /// Units chosen by the sum of `criterion`, so that at least the share `ratio` of the parameters is removed.
     pub fn new(criterion: &'a str, method: Method, ratio: Option<f64>) -> Self {
         let budgets = Budgets { parameters: ratio, ..Budgets::default() };
         Self { criterion, objective: &OBJECTIVES[0], method, budgets, keep: &[], remove: &[] }
     }
 
-    /// The problem of `scores`.
+    /// The problem that the request poses on `scores`.
     pub fn problem(&self, scores: &Scores) -> Result<SelectionProblem, SelectError> {
         let objective = Objective { criterion: self.criterion, gram: self.objective.gram };
         let mut problem = SelectionProblem::new(scores, &objective)?;
@@ -91,7 +91,7 @@ impl<'a> SelectionRequest<'a> {
     }
 }
 
-/// Settles what `pattern` names.
+/// Adds the rule for the units that match `pattern`.
 fn rule(
     problem: &mut SelectionProblem,
     list: &'static str,
@@ -119,7 +119,7 @@ fn rule(
     Ok(())
 }
 
-/// The units that share the longest beginning with a pattern.
+/// The units that share the longest prefix with a pattern.
 fn near(pattern: &str, units: &[UnitId]) -> String {
     let common =
         |unit: &UnitId| unit.as_str().bytes().zip(pattern.bytes()).take_while(|(a, b)| a == b).count();
@@ -130,7 +130,7 @@ fn near(pattern: &str, units: &[UnitId]) -> String {
 }
 
 impl Budgets<'_> {
-    /// The budgets for the units of `scores`, that of the parameters first.
+    /// The budgets for the units of `scores`; that of parameters comes first.
     fn of(&self, scores: &Scores) -> Result<Vec<Budget>, SelectError> {
         let weights =
             |get: fn(&crate::score::UnitScores) -> u64| scores.units.iter().map(get).collect::<Vec<_>>();
@@ -176,8 +176,7 @@ pub(super) fn unet(scores: &Scores) -> Result<UNetConfig, SelectError> {
         .map_err(|error| SelectError::NoConfiguration { reason: error.to_string() })
 }
 
-/// The same, for fits and layouts: these count ResNets, blocks and whole Transformer2Ds, so that others must not have
-/// been scored.
+/// The same, for fits and layouts, which need scores of exactly the ResNets, transformer blocks and Transformer2Ds.
 pub(super) fn unet_of_blocks(scores: &Scores) -> Result<UNetConfig, SelectError> {
     let unet = unet(scores)?;
     let inventory = unet.inventory();

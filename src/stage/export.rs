@@ -1,4 +1,4 @@
-//! `export`: a model in the form that another program loads.
+//! `export`: writes a model in a form that another program loads.
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -15,9 +15,9 @@ use crate::prune::{Container, ExportRequest, Format};
 pub(super) struct Export {
     /// The stage with the model.
     model: StageId,
-    /// For which program (`laptop-diff list exports`): the artefact holds `model.safetensors` or the folder `model`, and `export.json`.
+    /// The target format (`laptop-diff list exports`). The artefact contains `model.safetensors` or the folder `model`, and `export.json`.
     to: String,
-    /// The type of the weights. Default: each keeps its own.
+    /// The type of the weights. Default: unchanged.
     dtype: Option<Dtype>,
     /// Whether to write the file even if the target program does not support these widths. Default false.
     #[serde(default)]
@@ -29,10 +29,10 @@ pub(super) const INFO: StageInfo = StageInfo {
     // 3: export.json names the `format`, and why its program does not recognise the U-Net is `unrecognised`.
     // 2: checked on other random numbers.
     version: 3,
-    summary: "writes a model for diffusers, ComfyUI or stable-diffusion.cpp, and checks what was written",
+    summary: "writes a model for diffusers, ComfyUI or stable-diffusion.cpp, and checks the result",
     output: ArtefactKind::Export,
     seeded: false,
-    // export.json says how far the written model's prediction is off.
+    // export.json contains the relative error of the written model's prediction.
     computes: true,
     schema: |generator| Export::json_schema(generator),
 };
@@ -71,7 +71,7 @@ impl Stage for Export {
             allow_unrecognised: self.allow_unrecognised,
         };
         let mut export = request.write(&context.output.join(name))?;
-        // Where the artefact lies while it is made is nobody's business.
+        // The path during the run is temporary: the artefact must not contain it.
         export.path = name.into();
         export.remap = export.remap.and_then(|path| Some(path.strip_prefix(context.output).ok()?.to_owned()));
         export.save(context.output).map_err(StageError::file(context.output))

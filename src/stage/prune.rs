@@ -1,4 +1,4 @@
-//! `prune`: a smaller model directory, by a selection.
+//! `prune`: removes the units of a selection from a model.
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -13,7 +13,7 @@ use crate::select::Selection;
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(super) struct Prune {
-    /// The stage with the model to make smaller.
+    /// The stage with the model to prune.
     model: StageId,
     /// The stage with the selection.
     selection: StageId,
@@ -24,7 +24,7 @@ pub(super) const INFO: StageInfo = StageInfo {
     // 3: the file beside the model is selection.json.
     // 2: that file is of format 2.
     version: 3,
-    summary: "applies a selection: a smaller model directory that diffusers loads",
+    summary: "removes the selected units: a smaller model directory that diffusers loads",
     output: ArtefactKind::Model,
     seeded: false,
     computes: false,

@@ -1,5 +1,5 @@
-//! Selection at SDXL's size: how long the exact front takes, and how near to the optimum the search over a Gram matrix
-//! comes. `cargo bench --bench select`; with `--gram FOLDER` on the scores in a folder too.
+//! Selection at SDXL's size: the time of the exact front, and the gap of the search over a Gram matrix.
+//! `cargo bench --bench select`; `--gram FOLDER` adds the scores in a folder.
 
 #![expect(clippy::print_stdout, reason = "a benchmark prints what it measured")]
 
@@ -60,14 +60,14 @@ fn gram(name: &str, scores: &Scores) {
     }
 }
 
-/// SDXL's units with a Gram matrix of `rank` shared directions, which make up the share `shared` of each unit's effect, and
-/// losses over four decades. A transformer's effect is the sum of its blocks' and of its shell's.
+/// SDXL's units with losses over four decades and a Gram matrix of `rank` shared directions, which make up the share
+/// `shared` of each unit's effect. A transformer's effect is the sum of those of its blocks and its shell.
 fn sdxl(seed: u64, rank: usize, shared: f64) -> Scores {
     let text = std::fs::read_to_string("tests/golden/configs/sdxl-base.json").expect("SDXL's configuration");
     let config = UNetConfig::parse(&text).expect("a configuration");
     let inventory = config.inventory();
     let mut stream = Random::new(seed, "sdxl").stream("effects", 0);
-    // Directions: the shared ones, then each unit's own.
+    // The shared directions come first, then each unit's own.
     let n = inventory.units().len();
     let mut effects: Vec<Vec<f64>> = Vec::new();
     for (place, unit) in inventory.units().iter().enumerate() {

@@ -1,14 +1,14 @@
-//! Whether a written model predicts what the model predicts that it was made from.
+//! Compares the predictions of a written model with those of its source.
 
 use candle_core::{Device, Tensor};
 
 use super::error::ExportError;
 use crate::model::unet::{Probe, UNet};
 
-/// Side of the latents, in pixels of the innermost level: enough for every layer to mix neighbours.
+/// Side of the latents, in pixels of the innermost level: large enough for every layer to mix neighbouring pixels.
 const INNERMOST_SIDE: usize = 4;
 
-/// The relative L2 distance of the predictions of two U-Nets, of which one at a time is in memory.
+/// The relative L2 distance between the predictions of two U-Nets. Only one of them is in memory at a time.
 pub(super) fn relative_error(
     made_from: impl FnOnce() -> Result<UNet, ExportError>,
     written: impl FnOnce() -> Result<UNet, ExportError>,

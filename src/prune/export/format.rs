@@ -1,5 +1,5 @@
-//! What other programs load, one format each: which U-Net they would build, and in what kind of file they want it.
-//! The facts were checked by running diffusers 0.42, ComfyUI 0.3.64 (October 2025) and stable-diffusion.cpp of August 2026.
+//! Export formats, one for each target program: which U-Nets it can build, and from what kind of file.
+//! Checked by running diffusers 0.42, ComfyUI 0.3.64 (October 2025) and stable-diffusion.cpp of August 2026.
 
 use std::collections::BTreeSet;
 
@@ -9,32 +9,32 @@ use crate::model::unet::{Assembly, KeptDepths, Level, Mid, UNetConfig};
 use crate::prune::container::Container;
 use crate::select::{ENCODERS, KnownDepths, SDCPP, encoder};
 
-/// A program to export for.
+/// An export format.
 pub struct Format {
     /// What the command line and a pipeline file call it.
     pub name: &'static str,
     /// One line for `laptop-diff list`.
     pub summary: &'static str,
-    /// What it is written as.
+    /// The kind of file or folder.
     pub container: Container,
-    /// The U-Nets that the program can build and that might hold a pruned one; the smallest that does is taken.
+    /// The U-Nets that the program can build and that may contain a pruned one; the smallest that does is used.
     targets: fn(&UNetConfig) -> Vec<UNetConfig>,
-    /// Why the program would not know such a U-Net, whatever was removed from it.
+    /// Why the program does not support such a U-Net, whatever was removed from it.
     unrecognised: fn(&UNetConfig) -> Option<String>,
 }
 
-/// Every format there is.
+/// Every format.
 pub const FORMATS: &[Format] = &[
     Format {
         name: "diffusers",
-        summary: "a diffusers directory for the stock classes: transformer depths in config.json",
+        summary: "a diffusers directory for the stock classes; missing layers are padded",
         container: Container::Directory,
         targets: |pruned| vec![diffusers(pruned)],
         unrecognised: |_| None,
     },
     Format {
         name: "diffusers-code",
-        summary: "a diffusers directory of the true size with the original names; needs trust_remote_code",
+        summary: "a diffusers directory of the true size with the original names; requires trust_remote_code",
         container: Container::Code,
         targets: |pruned| vec![pruned.clone()],
         unrecognised: |_| None,
@@ -48,7 +48,7 @@ pub const FORMATS: &[Format] = &[
     },
     Format {
         name: "sdcpp",
-        summary: "one file for stable-diffusion.cpp: SD 1.x, SD 2.x, SDXL, SSD-1B or Vega, padded to its depths",
+        summary: "one file for stable-diffusion.cpp, padded to the depths of SD 1.x, SD 2.x, SDXL, SSD-1B or Vega",
         container: Container::SingleFile,
         targets: sdcpp,
         unrecognised: unrecognised_by_sdcpp,
@@ -61,20 +61,20 @@ impl Format {
         names::find("export format", FORMATS, |format| format.name, name)
     }
 
-    /// The smallest U-Net that the program builds and that holds `pruned`.
+    /// The smallest U-Net that the program can build and that contains `pruned`.
     pub fn assemble(&self, pruned: &UNetConfig) -> Option<Assembly> {
         let targets = (self.targets)(pruned).into_iter();
         let fitting = targets.filter_map(|target| Assembly::new(pruned, target, None).ok());
         fitting.min_by_key(|assembly| assembly.config().inventory().parameters())
     }
 
-    /// Why the program will not load the file in spite of all: it knows no such U-Net.
+    /// Why the program does not support this U-Net.
     pub fn unrecognised(&self, pruned: &UNetConfig) -> Option<String> {
         (self.unrecognised)(pruned)
     }
 
-    /// Why the program would load the file and draw wrongly. ComfyUI takes a U-Net of SD 2.x to predict velocities by the
-    /// spread of the first bias of the last transformer's block; without that it takes it to predict the noise.
+    /// Why the program would load the file but sample wrongly. ComfyUI decides from the standard deviation of a bias in the last
+    /// transformer block whether a U-Net of SD 2.x predicts velocities; without that bias it assumes noise.
     pub(super) fn misread(&self, assembly: &Assembly, velocity: bool) -> Option<String> {
         let config = assembly.config();
         let last = config.levels.len() - 1;
@@ -84,13 +84,13 @@ impl Format {
         let padded = || assembly.pads(&format!("{block}.norm1.bias"));
         let matters = self.name == "comfyui" && velocity && family(config) == Some(Family::Sd2);
         (matters && (!kept || padded())).then(|| {
-            format!("ComfyUI would take this model to predict the noise instead of the velocity, because `{block}.attn1` is gone")
+            format!("ComfyUI would assume that this model predicts noise instead of velocity, because `{block}.attn1` was removed")
         })
     }
 }
 
-/// Blocks are counted per transformer, and one without blocks keeps its shell; a stage without any is of a plain type.
-/// The depth in the middle is that of the innermost way down's first transformer, where that exists.
+/// Depths are configured per transformer, and a transformer without blocks keeps its shell; a block of the U-Net without any
+/// has the type without attention. The depth of the middle block is that of the innermost down block's first transformer.
 fn diffusers(pruned: &UNetConfig) -> UNetConfig {
     let depths = |kept: &[Option<usize>]| {
         kept.iter().any(Option::is_some).then(|| kept.iter().map(|depth| depth.unwrap_or(0)).collect())
@@ -111,7 +111,7 @@ fn diffusers(pruned: &UNetConfig) -> UNetConfig {
     UNetConfig { levels, mid, removed_units: BTreeSet::new(), ..pruned.clone() }
 }
 
-/// The smallest middle of those that there are: with a transformer, one ResNet, nothing.
+/// The smallest middle block of those that exist: with a transformer, one ResNet, or none.
 fn middle(pruned: &UNetConfig) -> Mid {
     match (pruned.kept_mid_depth(), pruned.kept_mid_resnets()) {
         (None, 0) => Mid::None,
@@ -120,8 +120,8 @@ fn middle(pruned: &UNetConfig) -> Mid {
     }
 }
 
-/// A transformer may be missing anywhere but between two ResNets in the middle, whose second ComfyUI would drop.
-/// ComfyUI reads all depths from the file, but looks SDXL's encoder up in a list, and learns the width of the text
+/// A transformer may be missing anywhere except between two ResNets in the middle block, where ComfyUI would drop the second
+/// ResNet. ComfyUI reads all depths from the file, but looks SDXL's encoder up in a list, and reads the width of the text
 /// from the encoder, which must therefore have a transformer.
 fn comfyui(pruned: &UNetConfig) -> Vec<UNetConfig> {
     let found = encoder(pruned);
@@ -132,7 +132,7 @@ fn comfyui(pruned: &UNetConfig) -> Vec<UNetConfig> {
     if pruned.text_time.is_some() {
         encoders = ENCODERS.iter().filter(|known| holds(known)).map(|known| known.to_vec()).collect();
         if encoders.is_empty() {
-            // A U-Net that ComfyUI does not know: as good as any is what it was before pruning.
+            // ComfyUI does not support this U-Net, so its encoder before pruning is as good as any.
             encoders.push(encoder(&whole(pruned)));
         }
     } else if found.iter().all(|&depth| depth == 0) {
@@ -146,7 +146,7 @@ fn comfyui(pruned: &UNetConfig) -> Vec<UNetConfig> {
     encoders.iter().map(|encoder| absent_where_removed(pruned, encoder)).collect()
 }
 
-/// `pruned` with blocks numbered without gaps, without the transformers that it lost, but with this encoder.
+/// `pruned` with this encoder, with blocks numbered without gaps and without the removed transformers.
 fn absent_where_removed(pruned: &UNetConfig, encoder: &[usize]) -> UNetConfig {
     let mut removed_units = BTreeSet::new();
     let mut encoder = encoder.iter();
@@ -159,7 +159,7 @@ fn absent_where_removed(pruned: &UNetConfig, encoder: &[usize]) -> UNetConfig {
             return None;
         }
         removed_units.extend(gone);
-        // A shell without blocks would not be found.
+        // ComfyUI does not detect a shell without blocks.
         Some(kept.into_iter().map(|depth| depth.unwrap_or(1).max(1)).collect())
     };
     let levels = (pruned.levels.iter().zip(pruned.kept_depths()).enumerate())
@@ -180,13 +180,14 @@ fn unrecognised_by_comfyui(pruned: &UNetConfig) -> Option<String> {
     match family(pruned) {
         Some(Family::Sdxl) if known() => None,
         Some(Family::Sd1 | Family::Sd2) => None,
-        _ => {
-            Some(format!("ComfyUI knows U-Nets by their widths, and none like this one ({})", widths(pruned)))
-        }
+        _ => Some(format!(
+            "ComfyUI recognises U-Nets by their widths, and does not support these ({})",
+            widths(pruned)
+        )),
     }
 }
 
-/// The shapes that stable-diffusion.cpp has in its code; of a U-Net with other layers, what it was before pruning.
+/// The shapes that stable-diffusion.cpp supports; for a U-Net with other layers, its shape before pruning.
 fn sdcpp(pruned: &UNetConfig) -> Vec<UNetConfig> {
     let known = known_to_sdcpp(pruned);
     if known.is_empty() { vec![whole(pruned)] } else { known }
@@ -221,13 +222,13 @@ fn unrecognised_by_sdcpp(pruned: &UNetConfig) -> Option<String> {
         return None;
     }
     Some(format!(
-        "stable-diffusion.cpp builds the U-Nets of SD 1.x, SD 2.x, SDXL, SSD-1B and Vega, and none of them holds this \
-         one ({})",
+        "stable-diffusion.cpp supports the U-Nets of SD 1.x, SD 2.x, SDXL, SSD-1B and Vega, and none of them contains \
+         this one ({})",
         widths(pruned)
     ))
 }
 
-/// What it was before pruning.
+/// The shape before pruning.
 fn whole(pruned: &UNetConfig) -> UNetConfig {
     UNetConfig { removed_units: BTreeSet::new(), ..pruned.clone() }
 }
@@ -239,7 +240,7 @@ enum Family {
     Sdxl,
 }
 
-/// The family by the widths that loaders look at.
+/// The family, by the widths that loaders check.
 fn family(unet: &UNetConfig) -> Option<Family> {
     let text = unet.innermost().cross_attention_dim;
     let second = unet.text_time.map(|text_time| text_time.input_dim);
@@ -252,5 +253,5 @@ fn family(unet: &UNetConfig) -> Option<Family> {
 }
 
 fn widths(unet: &UNetConfig) -> String {
-    format!("{} channels, text of {}", unet.levels[0].channels, unet.innermost().cross_attention_dim)
+    format!("{} channels, text width {}", unet.levels[0].channels, unet.innermost().cross_attention_dim)
 }

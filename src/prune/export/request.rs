@@ -1,4 +1,4 @@
-//! A model written for another program, and what that cost.
+//! Exports a model for another program, and records how the result differs.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -18,42 +18,42 @@ use crate::prune::container::Container;
 use crate::prune::directory;
 use crate::prune::remap::{self, Remap};
 
-/// What an artefact's folder has beside what was written.
+/// The record in an artefact's folder, beside the exported model.
 const FILE: &str = "export.json";
 
-/// What is to be written.
+/// What to export, and how.
 #[derive(Clone, Copy)]
 pub struct ExportRequest<'a> {
     /// The model.
     pub model: &'a ModelDirectory,
-    /// For which program.
+    /// The target format.
     pub format: &'static Format,
-    /// The type of the weights; by default each keeps its own.
+    /// The type of the weights; by default each keeps its type.
     pub dtype: Option<DType>,
-    /// Whether to write it even if the program knows no such U-Net.
+    /// Whether to write the file even if the target program does not support these widths.
     pub allow_unrecognised: bool,
 }
 
 /// What was written.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Export {
-    /// For which program.
+    /// The name of the format.
     pub format: String,
     /// The folder or file.
     pub path: PathBuf,
-    /// Parameters of the U-Net that was given.
+    /// Parameters of the exported U-Net.
     pub parameters: u64,
-    /// Parameters of the U-Net that was written.
+    /// Parameters of the written U-Net, padding included.
     pub written_parameters: u64,
-    /// Units of zeros that the program insists on; a Transformer2D by itself, without its blocks.
+    /// Units of zeros that the program requires; a Transformer2D is listed without its blocks.
     pub padded: Vec<UnitId>,
-    /// Other parts that came along: all there are, or, in a single file, those that a checkpoint can hold.
+    /// Other parts that were written too: all of the model's, or, in a single file, those that a checkpoint can contain.
     pub parts: Vec<String>,
-    /// Relative L2 distance of the written U-Net's prediction from the given one's.
+    /// Relative L2 distance between the predictions of the written U-Net and the exported one.
     pub relative_error: f64,
-    /// Where layers went, for LoRAs; absent where all keep their names.
+    /// The table of renamed layers, for LoRAs; none if all keep their names.
     pub remap: Option<PathBuf>,
-    /// Why the program will not know this U-Net, where it was written allow_unrecognised.
+    /// Why the program does not support this U-Net, if it was written even so.
     pub unrecognised: Option<String>,
 }
 
@@ -71,7 +71,7 @@ impl Export {
 
 impl ExportRequest<'_> {
     /// Writes to `path` (a folder, or a file for a single-file format), reads it back and compares predictions.
-    /// Nothing may be at `path` before, and nothing is left there after an error.
+    /// `path` must not exist before, and does not exist after an error.
     pub fn write(&self, path: &Path) -> Result<Export, ExportError> {
         let Self { model, format, allow_unrecognised, .. } = *self;
         let pruned = model.unet_config()?;
@@ -85,7 +85,7 @@ impl ExportRequest<'_> {
         let assembly = assembly.ok_or(ExportError::NoTarget { format: format.name })?;
         let written = self.written(&assembly, unrecognised.is_none(), path);
         let (parts, relative_error, remap) = written.inspect_err(|_| {
-            // What is broken must not be taken for the model.
+            // A broken export must not be mistaken for the model.
             drop(std::fs::remove_file(path).or_else(|_| std::fs::remove_dir_all(path)));
         })?;
         let inside = |unit: &UnitId| {
@@ -105,7 +105,7 @@ impl ExportRequest<'_> {
         })
     }
 
-    /// The parts that came along, how far the prediction is off, and the table for LoRAs.
+    /// Writes and checks. Returns the other parts written, the relative error, and the path of the table for LoRAs.
     fn written(
         &self,
         assembly: &Assembly,
@@ -123,7 +123,7 @@ impl ExportRequest<'_> {
             }
         };
         if dtype.is_some() {
-            // The prediction tells of the U-Net alone.
+            // The prediction only checks the U-Net.
             self.written_weights(&parts, path)?.iter().try_for_each(Weights::check_finite)?;
         }
         let relative_error = check::relative_error(
@@ -148,7 +148,7 @@ impl ExportRequest<'_> {
         Ok((parts, relative_error, self.remap(assembly, path)?))
     }
 
-    /// Everything that was written with weights in it.
+    /// The weights of all written parts.
     fn written_weights(&self, parts: &[Part], path: &Path) -> Result<Vec<Weights>, ExportError> {
         if self.format.container == Container::SingleFile {
             return Ok(vec![Weights::open(path)?]);
@@ -160,7 +160,7 @@ impl ExportRequest<'_> {
         [Ok(written.unet_weights()?)].into_iter().chain(others).collect()
     }
 
-    /// Writes the table for LoRAs beside the export if a layer has another name now.
+    /// Writes the table for LoRAs beside the export if any layer was renamed.
     fn remap(&self, assembly: &Assembly, path: &Path) -> Result<Option<PathBuf>, ExportError> {
         let whole = UNetConfig { removed_units: BTreeSet::new(), ..self.model.unet_config()? };
         let single = self.format.container == Container::SingleFile;
@@ -183,19 +183,19 @@ pub fn remap_beside(file: &Path) -> PathBuf {
     file.with_file_name(format!("{stem}.{}", remap::FILE))
 }
 
-/// The U-Net of a file whose shape is not one that can be told from the file alone.
+/// The U-Net of a file whose shape cannot be recognised from the file alone.
 fn by_its_names(path: &Path, config: &UNetConfig) -> Result<UNet, ExportError> {
     let weights = Checkpoint::weights_of(path, config)?;
     Ok(UNet::load(config.clone(), &weights, compute_dtype(&weights), &Device::Cpu)?)
 }
 
-/// Weights are held as they are stored.
+/// The type in which weights are stored.
 fn compute_dtype(weights: &Weights) -> DType {
     weights.names().next().and_then(|name| weights.dtype(name).ok()).unwrap_or(DType::F32)
 }
 
-/// How far rounding alone brings a prediction. Nothing is rounded where no type changes; weights in half precision are
-/// off by 2^-11 and 2^-8 each, which a U-Net of some fifty layers can make a few times more of.
+/// The largest relative error that rounding explains. Without a change of type nothing is rounded. Each weight in f16 or bf16
+/// is off by 2^-11 or 2^-8, which a U-Net of some fifty layers can amplify a few times.
 fn allowed(dtype: Option<DType>) -> f64 {
     match dtype {
         Some(DType::F16) => 1e-2,

@@ -1,5 +1,4 @@
-//! A whole model written as one file in the original layout: U-Net, and the autoencoder and text encoders that
-//! lie beside it.
+//! Writes a whole model as one file in the original layout: the U-Net, and the autoencoder and text encoders beside it.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -18,7 +17,7 @@ use crate::model::{ModelDirectory, Part};
 use crate::prune::directory;
 use crate::prune::write_error::WriteError;
 
-/// Writes the file and says which parts came along.
+/// Writes the file and returns the other parts that it contains.
 pub(super) fn write(
     model: &ModelDirectory,
     assembly: &Assembly,
@@ -56,7 +55,7 @@ pub(super) fn write(
 struct Named {
     weights: Weights,
     pairs: Vec<Pair>,
-    /// A text layer that a checkpoint has but that nobody reads, so that diffusers leaves it out.
+    /// A text layer that checkpoints contain but nothing reads, so that diffusers leaves it out.
     unread_layer: Option<usize>,
 }
 
@@ -88,8 +87,8 @@ fn vae(model: &ModelDirectory) -> Result<Named, WriteError> {
 }
 
 impl Named {
-    /// The tensor as the file is to have it. The unread layer is zeros of the shape that the first layer has: it then
-    /// changes nothing for a program that does read it.
+    /// The tensor as written to the file. The unread layer becomes zeros of the first layer's shape, so that it changes
+    /// nothing for a program that does read it.
     fn draft(&self, pair: &Pair) -> Result<Draft<'_>, WeightsError> {
         let first = |name: &String| {
             let (before, after) = name.split_once("encoder.layers.")?;
@@ -107,7 +106,7 @@ impl Named {
     }
 }
 
-/// Whether the model's noise schedule says so.
+/// Whether the model predicts velocities, by its noise schedule.
 pub(super) fn predicts_velocity(model: &ModelDirectory) -> bool {
     model.scheduler_config().is_ok_and(|config| config["prediction_type"] == "v_prediction")
 }

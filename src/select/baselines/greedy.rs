@@ -1,5 +1,5 @@
-//! The unit of the lowest loss first, whatever it weighs: how most one-shot pruning papers select. Under `gram` the loss is
-//! what the unit adds to that of the units that are gone already.
+//! The unit of the lowest loss first, whatever its size, as in most papers on one-shot pruning. Under `gram` the loss is what
+//! the unit adds to that of the units removed before.
 
 use super::growth::greedily;
 use crate::backend::Random;
@@ -14,7 +14,7 @@ impl Solver for Greedy {
     }
 
     fn summary(&self) -> &'static str {
-        "the lowest losses first, until enough is gone"
+        "the units of the lowest loss first, until every budget is met"
     }
 
     fn solve(&self, problem: &SelectionProblem, _random: &Random) -> Solution {

@@ -1,5 +1,5 @@
-//! The unit of the lowest loss per parameter first: Dantzig's rule for the knapsack (1957). Where other budgets are given,
-//! a unit's weight is what it saves of those that are not reached yet, as shares of the whole.
+//! The unit of the lowest loss per parameter first: Dantzig's rule for the knapsack (1957). With other budgets, a unit's
+//! weight is the sum of its shares of the budgets not yet met.
 
 use super::growth::greedily;
 use crate::backend::Random;
@@ -14,7 +14,7 @@ impl Solver for GreedyPerParameter {
     }
 
     fn summary(&self) -> &'static str {
-        "the lowest loss per parameter first, until enough is gone"
+        "the units of the lowest loss per parameter first, until every budget is met"
     }
 
     fn solve(&self, problem: &SelectionProblem, _random: &Random) -> Solution {

@@ -1,4 +1,4 @@
-//! Units in random order: what any criterion must beat.
+//! Units in random order, the baseline that any criterion must beat.
 
 use rand::seq::SliceRandom;
 
@@ -14,7 +14,7 @@ impl Solver for RandomOrder {
     }
 
     fn summary(&self) -> &'static str {
-        "units in random order, until enough is gone"
+        "units in random order, until every budget is met"
     }
 
     fn solve(&self, problem: &SelectionProblem, random: &Random) -> Solution {
@@ -22,7 +22,7 @@ impl Solver for RandomOrder {
     }
 }
 
-/// The random selection of number `index`: each order of the innermost units is equally likely.
+/// Random selection number `index`: every order of the innermost units is equally likely.
 pub(in crate::select) fn draw(problem: &SelectionProblem, random: &Random, index: u64) -> Vec<bool> {
     let mut order: Vec<_> = problem.tree.leaves().collect();
     order.shuffle(&mut random.stream("random selection", index));

@@ -1,8 +1,8 @@
 //! The optimum of a problem with a Gram matrix or several budgets, or a selection with a proven gap.
 //!
-//! Branch and bound (Land and Doig 1960), the node of the least bound first, on whether a unit goes. Bounds are those of
-//! [`Relaxation`]; selections come from rounding its shares and from exchanges. The search is limited by nodes and never by
-//! time: a selection must not depend on how fast the machine is.
+//! Branch and bound (Land and Doig 1960) on whether a unit is removed, the node of the least bound first. Bounds come from
+//! [`Relaxation`], and selections from rounding its shares and from exchanges. The search is limited by nodes and never by
+//! time, because a selection must not depend on the speed of the machine.
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
@@ -12,19 +12,19 @@ use super::relaxation::{Relaxation, Shares};
 use crate::select::problem::{Rules, SelectionProblem};
 use crate::select::solver::Solution;
 
-/// Rounds in which the linear part is fitted to the shares that the relaxation leaves between 0 and 1.
+/// Rounds of fitting the linear part to the shares that the relaxation leaves between 0 and 1.
 const ROUNDS: usize = 4;
-/// A value within this of its bound is the optimum, as far as doubles tell.
+/// A value within this relative distance of its bound counts as the optimum.
 const EXACT: f64 = 1e-7;
 
-/// Some rules, and what is known of the selections under them.
+/// A set of rules, with a bound for the selections under them.
 struct Node {
     bound: f64,
     rules: Rules,
     shares: Shares,
 }
 
-/// Solves `problem` in at most `most` nodes, beginning with a selection that reaches the budgets.
+/// Solves `problem` in at most `most` nodes, starting from a selection that meets the budgets.
 pub(super) fn solve(problem: &SelectionProblem, start: Vec<bool>, most: usize) -> Solution {
     let mut best = Best { problem, value: problem.value(&start), named: start };
     best.search_around();
@@ -32,7 +32,7 @@ pub(super) fn solve(problem: &SelectionProblem, start: Vec<bool>, most: usize) -
     let mut open = BinaryHeap::from([root]);
     let mut nodes = 1;
     let bound = loop {
-        // What was cut off lies within rounding of the best.
+        // Nodes that were cut off cannot improve on the best by more than rounding.
         let Some(node) = open.pop().filter(|node| !best.is_beaten_by(node.bound)) else { break best.value };
         if nodes >= most {
             break node.bound;
@@ -59,7 +59,7 @@ pub(super) fn solve(problem: &SelectionProblem, start: Vec<bool>, most: usize) -
     Solution { named: best.named, bound: Some(bound), nodes }
 }
 
-/// The relaxation with the best linear part that was found, and the first node.
+/// The relaxation with the best linear part found, and the first node.
 fn root<'a>(problem: &'a SelectionProblem, best: &mut Best<'_>) -> (Relaxation<'a>, Node) {
     let n = problem.units.len();
     let rules = problem.rules.clone();
@@ -80,7 +80,7 @@ fn root<'a>(problem: &'a SelectionProblem, best: &mut Best<'_>) -> (Relaxation<'
         if problem.gram.is_empty() {
             break;
         }
-        // Shares between 0 and 1 are what the linear part makes dear; the mean over rounds settles (Brown 1951).
+        // A larger linear part makes fractional shares more expensive; averaging over rounds converges (Brown 1951).
         for (worth, share) in worth.iter_mut().zip(&last) {
             *worth += (share * (1.0 - share) - *worth) / round as f64;
         }
@@ -93,7 +93,7 @@ fn root<'a>(problem: &'a SelectionProblem, best: &mut Best<'_>) -> (Relaxation<'
     kept
 }
 
-/// The unit whose share is least clear, by what it costs.
+/// The unit whose share is furthest from 0 and 1, weighted by its cost.
 fn unit_to_decide(problem: &SelectionProblem, relaxation: &Relaxation<'_>, node: &Node) -> Option<usize> {
     let n = problem.units.len();
     let gone = relaxation.gone(&node.shares);
@@ -102,21 +102,21 @@ fn unit_to_decide(problem: &SelectionProblem, relaxation: &Relaxation<'_>, node:
         (problem.losses[unit] + together).abs()
     };
     let doubt = |unit: usize| {
-        // Where all shares are clear, the dearest unit is as good as any.
+        // If all shares are 0 or 1, the most expensive unit is as good as any.
         (gone[unit] * (1.0 - gone[unit])).max(1e-9) * cost(unit).max(f64::MIN_POSITIVE)
     };
     let open = (0..n).filter(|&unit| node.rules.goes(unit).is_none());
     open.max_by(|&a, &b| doubt(a).total_cmp(&doubt(b)))
 }
 
-/// Whether the budgets can be reached under `rules`, shells of what stays counted in.
+/// Whether the budgets may be reachable under `rules`; an optimistic check that also counts the shells of kept units.
 fn can_reach(problem: &SelectionProblem, rules: &Rules) -> bool {
     let mut most: Vec<_> = (0..problem.units.len()).map(|unit| rules.goes(unit) != Some(false)).collect();
     problem.tree.settle(&mut most);
     problem.reaches(&most)
 }
 
-/// The units of the largest shares.
+/// The selection of the units with the largest shares.
 fn rounded(
     problem: &SelectionProblem,
     relaxation: &Relaxation<'_>,
@@ -137,12 +137,12 @@ struct Best<'a> {
 }
 
 impl Best<'_> {
-    /// Whether a bound leaves nothing to gain.
+    /// Whether a bound leaves nothing to improve.
     fn is_beaten_by(&self, bound: f64) -> bool {
         bound >= self.value - EXACT * self.value.abs()
     }
 
-    /// Takes a selection if it is better, and looks around it.
+    /// Takes over a better selection, and improves it by exchanges.
     fn offer(&mut self, named: Option<Vec<bool>>) {
         let Some(named) = named else { return };
         let value = self.problem.value(&named);

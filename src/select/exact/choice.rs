@@ -1,9 +1,9 @@
-//! The ways to treat one part of a problem, as lists without the dominated: heaviest first, and the lighter the cheaper.
+//! The undominated choices for one part of a problem, as lists from the heaviest to the lightest, with falling loss.
 
 use crate::base::UnitId;
 use crate::select::problem::SelectionProblem;
 
-/// One way.
+/// A set of units to remove, with its weight and loss.
 #[derive(Clone, Debug)]
 pub(in crate::select) struct Choice {
     pub(in crate::select) weight: u64,
@@ -12,35 +12,35 @@ pub(in crate::select) struct Choice {
 }
 
 impl Choice {
-    /// Nothing goes.
+    /// Nothing is removed.
     pub(in crate::select) fn nothing() -> Self {
         Self { weight: 0, loss: 0.0, units: Vec::new() }
     }
 
-    /// This and that.
+    /// Both sets.
     fn and(&self, other: &Self) -> Self {
         let units = self.units.iter().chain(&other.units).cloned().collect();
         Self { weight: self.weight + other.weight, loss: self.loss + other.loss, units }
     }
 }
 
-/// One of either list.
+/// A choice of either list.
 pub(in crate::select) fn either(one: Vec<Choice>, two: Vec<Choice>) -> Vec<Choice> {
     merge(one, two)
 }
 
-/// One of each list, both at once.
+/// A choice of each list, combined.
 pub(in crate::select) fn both(one: &[Choice], two: &[Choice]) -> Vec<Choice> {
     one.iter().map(|one| two.iter().map(|two| one.and(two)).collect()).fold(Vec::new(), merge)
 }
 
 impl SelectionProblem {
-    /// The undominated ways to treat `unit` and what lies inside, by its losses and its first budget.
+    /// The undominated choices for `unit` and everything inside, by losses and the first budget.
     pub(in crate::select) fn choices(&self, unit: usize) -> Vec<Choice> {
         either(self.kept(unit), self.whole(unit))
     }
 
-    /// All of `unit` goes, if it may.
+    /// All of `unit` is removed, if that is allowed.
     pub(in crate::select) fn whole(&self, unit: usize) -> Vec<Choice> {
         if self.rules.goes(unit) == Some(false) {
             return Vec::new();
@@ -49,7 +49,7 @@ impl SelectionProblem {
         vec![Choice { weight, loss, units: vec![self.units[unit].clone()] }]
     }
 
-    /// The ways in which `unit` stays; parts of it may go.
+    /// The choices that keep `unit`; parts of it may be removed.
     pub(in crate::select) fn kept(&self, unit: usize) -> Vec<Choice> {
         if self.rules.goes(unit) == Some(true) {
             return Vec::new();
@@ -58,7 +58,7 @@ impl SelectionProblem {
         if parts.is_empty() {
             return vec![Choice::nothing()];
         }
-        // `every` has taken each part so far and `some` has left at least one: only `some` leaves the unit.
+        // `every` removes each part so far and `some` keeps at least one, so only `some` keeps the unit.
         let (mut every, mut some) = (vec![Choice::nothing()], Vec::new());
         for &part in parts {
             some = either(both(&some, &self.choices(part)), both(&every, &self.kept(part)));
@@ -67,7 +67,7 @@ impl SelectionProblem {
         some
     }
 
-    /// The undominated ways to keep exactly `kept` parts of `unit`, the others going whole; none if it has fewer.
+    /// The undominated choices that keep exactly `kept` parts of `unit` and remove the others whole; none if it has fewer.
     pub(in crate::select) fn keeping(&self, unit: usize, kept: usize) -> Vec<Choice> {
         let parts = match self.tree.parts(unit) {
             // A transformer of one block is one unit.
@@ -78,7 +78,7 @@ impl SelectionProblem {
         if kept == 0 {
             return self.whole(unit);
         }
-        // By how many of the parts so far are gone.
+        // Indexed by the number of parts removed so far.
         let mut by_count = vec![Vec::new(); gone + 1];
         by_count[0].push(Choice::nothing());
         for &part in parts {
@@ -93,7 +93,7 @@ impl SelectionProblem {
     }
 }
 
-/// What dominance compares.
+/// Something with the two values that dominance compares.
 pub(in crate::select) trait Weighed {
     /// Weight and loss.
     fn key(&self) -> (u64, f64);
@@ -105,7 +105,7 @@ impl Weighed for Choice {
     }
 }
 
-/// Two lists, heaviest first, into one without the dominated; of equals the first list's stays.
+/// Merges two lists, heaviest first, and drops dominated entries; of equal ones, that of the first list is kept.
 pub(in crate::select) fn merge<P: Weighed>(one: Vec<P>, two: Vec<P>) -> Vec<P> {
     let mut merged: Vec<P> = Vec::with_capacity(one.len() + two.len());
     let mut least = f64::INFINITY;

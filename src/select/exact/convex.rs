@@ -1,21 +1,21 @@
-//! How much of a Gram matrix's diagonal may be made linear so that the rest stays convex.
+//! How much of a Gram matrix's diagonal can be made linear while the rest stays convex.
 //!
-//! Of a unit that goes or stays `x^2 = x`, so any `d` gives `x' G x = x' (G - diag d) x + d' x`; for the shares of a
-//! relaxation the right side lies higher, the larger `d` is. The best `d` solves a semidefinite program (Billionnet,
+//! For a unit that is either removed or kept, `x^2 = x`, so any `d` gives `x' G x = x' (G - diag d) x + d' x`. For the
+//! fractional shares of a relaxation, the right side increases with `d`. The best `d` solves a semidefinite program (Billionnet,
 //! Elloumi and Plateau 2009, "quadratic convex reformulation"): here, for given worths `w`, the maximum of `w' d` with
 //! `G - diag d` positive semidefinite, by Newton's method on the logarithmic barrier.
 
-/// Barrier weights, relative to the mean worth of a unit. The last leaves a thousandth of what could be had.
+/// Barrier weights, relative to the mean worth of a unit. The last leaves a gap of a thousandth.
 const BARRIERS: [f64; 6] = [1.0, 0.3, 0.1, 0.03, 0.01, 0.001];
 /// Newton steps for each.
 const STEPS: usize = 3;
-/// A worth of nothing would leave the program unbounded below.
+/// The smallest worth; a worth of zero would leave the program unbounded.
 const LEAST_WORTH: f64 = 1e-4;
 
 /// The `d` for a symmetric matrix given row by row; rows of zeros get zero.
 pub(super) fn linear_part(gram: &[f64], worth: &[f64]) -> Vec<f64> {
     let n = worth.len();
-    // Correlations, so that units of tiny and of huge effect are treated alike.
+    // Correlations, so that units of tiny and of huge effect are treated equally.
     let scale: Vec<_> = (0..n).map(|unit| gram[unit * n + unit].max(0.0).sqrt()).collect();
     let used: Vec<_> = (0..n).filter(|&unit| scale[unit] > 0.0).collect();
     let m = used.len();
@@ -78,7 +78,7 @@ struct Cholesky {
 }
 
 impl Cholesky {
-    /// Nothing where the matrix is not positive definite.
+    /// None if the matrix is not positive definite.
     fn of(mut matrix: Vec<f64>, n: usize) -> Option<Self> {
         for column in 0..n {
             for row in column..n {
@@ -125,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_a_factor_and_noise_the_noise_is_linear() {
+    fn the_noise_beside_a_factor_becomes_linear() {
         // v v' + diag(2, 3, 1, 4): with every worth equal, that diagonal is the best.
         let (v, noise) = ([1.0, 2.0, -1.0, 0.5], [2.0, 3.0, 1.0, 4.0]);
         let gram: Vec<f64> = (0..16)
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_is_convex_whatever_the_matrix() {
+    fn the_rest_is_convex_for_any_matrix() {
         let gram = [1.0, 3.0, 0.0, 3.0, 1.0, 0.0, 0.0, 0.0, 0.0];
         let part = linear_part(&gram, &[1.0, 0.0, 1.0]);
         let rest = [1.0 - part[0], 3.0, 3.0, 1.0 - part[1]];

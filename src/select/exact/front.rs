@@ -1,8 +1,8 @@
 //! The whole Pareto front of the additive problem, exactly: for every weight, the least loss that
 //! reaches it.
 //!
-//! The choices that each outermost unit leaves are merged one by one. A state stays only while no other has at least its weight at less
-//! loss, so equal blocks (SDXL has 60 of one size) collapse and the front stays short. This is the
+//! The choices for each outermost unit are merged one by one. A state is dropped once another has at least its weight at
+//! less loss, so equal blocks (SDXL has 60 of one size) collapse and the front stays short. This is the
 //! dominance form of dynamic programming over lists (Nemhauser and Ullmann 1969), with the covering
 //! problem's direction of dominance.
 
@@ -17,28 +17,28 @@ use crate::select::problem::SelectionProblem;
 struct FrontState {
     weight: u64,
     loss: f64,
-    /// Place in the front before this list.
+    /// Index into the front before this list.
     parent: u32,
-    /// Which of the list's choices was taken.
+    /// Index of the choice that was taken.
     option: u32,
 }
 
-/// The front before any list, and that of a problem without units.
+/// The front before any list is merged, which is also that of a problem without units.
 const NOTHING: &[FrontState] = &[FrontState { weight: 0, loss: 0.0, parent: 0, option: 0 }];
 
 /// The front of a problem, heaviest point first.
 pub struct Front {
-    /// Per merged list: its choices, and the front after it.
+    /// For each merged list, its choices and the front after it.
     layers: Vec<(Vec<Choice>, Vec<FrontState>)>,
 }
 
 impl Front {
-    /// The front of `problem` by its losses and its first budget alone.
+    /// The front of `problem` by losses and the first budget only.
     pub fn of(problem: &SelectionProblem) -> Self {
         Self::of_choices(problem.tree.roots().map(|unit| problem.choices(unit)).collect())
     }
 
-    /// Merges lists of choices, of each of which one is taken.
+    /// The front when one choice of each list is taken.
     pub(in crate::select) fn of_choices(mut choices: Vec<Vec<Choice>>) -> Self {
         // Long lists first, while the front is still short.
         choices.sort_by_key(|choices| std::cmp::Reverse(choices.len()));
@@ -56,12 +56,12 @@ impl Front {
         self.last().iter().map(|state| (state.weight, state.loss))
     }
 
-    /// The point of least loss that reaches `needed`, by its place in [`Front::points`].
+    /// The index in [`Front::points`] of the point of least loss that reaches `needed`.
     pub fn cheapest(&self, needed: u64) -> Option<usize> {
         self.last().partition_point(|state| state.weight >= needed).checked_sub(1)
     }
 
-    /// The most weight that can go.
+    /// The largest weight that can be removed.
     pub fn heaviest(&self) -> u64 {
         self.last().first().map_or(0, |state| state.weight)
     }
@@ -89,7 +89,7 @@ impl Weighed for FrontState {
     }
 }
 
-/// Every state of `front` with every one of `choices`, which are number `first` and on of their list.
+/// Combines every state of `front` with each of `choices`, which begin at index `first` of their list.
 fn extend(front: &[FrontState], choices: &[Choice], first: usize) -> Vec<FrontState> {
     if choices.is_empty() {
         return Vec::new();

@@ -1,9 +1,9 @@
-//! Better selections from good ones: exchanges of one or two units, the best first, until none helps.
+//! Improves a selection by exchanges of one or two units, the best first, until none helps.
 
 use crate::select::problem::{SelectionProblem, ToggleEffect};
 
 impl SelectionProblem {
-    /// Takes the best of all toggles of one and of two units, again and again, while the value falls.
+    /// Applies the best toggle of one or two units repeatedly while the objective falls.
     pub(in crate::select) fn improve(&self, named: &mut Vec<bool>) {
         while let Some(better) = self.exchange(named) {
             *named = better;
@@ -19,13 +19,13 @@ impl SelectionProblem {
             let saved = |place: usize| pair.iter().map(|toggle| toggle.saved[place]).sum::<i128>();
             slack.iter().enumerate().all(|(place, slack)| slack + saved(place) >= 0)
         };
-        // Rounding is no progress.
+        // An improvement within rounding does not count.
         let mut least = -1e-12 * self.value(named).abs();
         let mut best = None;
         for (place, first) in toggles.iter().enumerate() {
             for second in &toggles[place..] {
                 if first.unit != second.unit && first.root == second.root {
-                    // One changes what the other does.
+                    // The two toggles interact.
                     let mut other = named.to_vec();
                     self.tree.toggle(&mut other, first.unit);
                     self.tree.toggle(&mut other, second.unit);

@@ -9,7 +9,7 @@ use crate::select::baselines::{greedily, grow};
 use crate::select::problem::SelectionProblem;
 use crate::select::solver::{Solution, Solver};
 
-/// Sub-problems after which a search ends with the gap that it then has: some seconds for a hundred units.
+/// The number of sub-problems after which a search ends with a gap: some seconds for a hundred units.
 const NODES: usize = 20_000;
 
 /// What a pipeline file calls it.
@@ -23,7 +23,7 @@ impl Solver for Knapsack {
     }
 
     fn summary(&self) -> &'static str {
-        "the least objective: proven, or with a proven gap"
+        "the optimum of the objective, proven or with a proven gap"
     }
 
     fn solve(&self, problem: &SelectionProblem, _random: &Random) -> Solution {
@@ -31,12 +31,12 @@ impl Solver for Knapsack {
     }
 }
 
-/// A lower bound on the objective of all selections that reach the budgets; the optimum where losses add under one budget.
+/// A lower bound on the objective of all selections that meet the budgets; the optimum if losses add under one budget.
 pub(in crate::select) fn bound(problem: &SelectionProblem) -> Option<f64> {
     optimum(problem, 1).bound
 }
 
-/// From the exact front where it holds the problem, else by a search over at most so many `nodes`.
+/// The optimum by the exact front if losses add under one budget, else by a search over at most `nodes` sub-problems.
 pub(in crate::select) fn optimum(problem: &SelectionProblem, nodes: usize) -> Solution {
     if problem.gram.is_empty() && problem.budgets.len() == 1 {
         let front = Front::of(problem);

@@ -1,18 +1,18 @@
-//! The search for shares and prices that make a relaxation's bound high: unit by unit on the
-//! augmented Lagrangian (Hestenes 1969; Powell 1969), and for units with parts the way of Frank and Wolfe (1956).
+//! The search for shares and prices that give a relaxation a high bound: coordinate steps on the augmented Lagrangian
+//! (Hestenes 1969; Powell 1969), and Frank and Wolfe's method (1956) for units with parts.
 
 use super::relaxation::{PENALTY, Relaxation, Shares, dot};
 use crate::select::problem::Rules;
 
-/// Sweeps over all units before a bound is taken for what it is.
+/// The largest number of sweeps over all units for one bound.
 const SWEEPS: usize = 120;
-/// Sweeps between two looks at the bound.
+/// Sweeps between two computations of the bound.
 const BETWEEN: usize = 6;
-/// A look that gains less, relative to the objective, is the last.
+/// The search ends when the bound gains less than this, relative to the objective.
 const PROGRESS: f64 = 2e-4;
 
-/// A lower bound for selections under `rules`; infinite where there is none. The search goes on from `shares` and ends
-/// where the bound reaches `enough`.
+/// A lower bound for selections under `rules`; infinite if there are none. The search continues from `shares` and ends
+/// when the bound reaches `enough`.
 pub(super) fn lower_bound(
     relaxation: &Relaxation<'_>,
     rules: &Rules,
@@ -36,7 +36,7 @@ pub(super) fn lower_bound(
     best
 }
 
-/// A search under way.
+/// A search in progress.
 struct MultiplierSearch<'a> {
     relaxation: &'a Relaxation<'a>,
     rules: &'a Rules,
@@ -45,7 +45,7 @@ struct MultiplierSearch<'a> {
     gradient: Vec<f64>,
     /// `a_k' x`.
     saved: Vec<f64>,
-    /// Room for a lawful selection.
+    /// Scratch space for a feasible selection.
     target: Vec<f64>,
 }
 
@@ -53,16 +53,16 @@ impl<'a> MultiplierSearch<'a> {
     fn new(relaxation: &'a Relaxation<'a>, rules: &'a Rules, shares: &'a mut Shares) -> Self {
         let n = relaxation.linear.len();
         let tree = &relaxation.problem.tree;
-        // Shares that came from other rules are made lawful, outermost unit by outermost unit.
+        // Shares from a search under other rules are made feasible, one outermost unit after the other.
         for root in tree.roots() {
-            let lawful = |unit: usize| match rules.goes(unit) {
+            let feasible = |unit: usize| match rules.goes(unit) {
                 Some(false) => shares.named[unit] == 0.0,
                 Some(true) => {
                     tree.around(unit).chain([unit]).map(|one| shares.named[one]).sum::<f64>() == 1.0
                 }
                 None => true,
             };
-            if !std::iter::once(root).chain(tree.inside(root)).all(lawful) {
+            if !std::iter::once(root).chain(tree.inside(root)).all(feasible) {
                 let mut target = vec![0.0; n];
                 relaxation.cheapest(&relaxation.linear, rules, &mut target);
                 for unit in std::iter::once(root).chain(tree.inside(root)) {
@@ -114,7 +114,7 @@ impl<'a> MultiplierSearch<'a> {
         }
     }
 
-    /// How far a unit without parts may go: a unit around it has a share of it already, and of that unit something stays.
+    /// The largest share of a unit without parts: shares of the units around it count too, and part of its parent must be kept.
     fn room(&self, unit: usize) -> f64 {
         let tree = &self.relaxation.problem.tree;
         let named = &self.shares.named;
@@ -125,7 +125,7 @@ impl<'a> MultiplierSearch<'a> {
         free.min((parts.len() - 1) as f64 * free - others).max(0.0)
     }
 
-    /// What missing budget `k` costs at the margin.
+    /// The marginal price of a budget.
     fn price(&self, budget: usize) -> f64 {
         (self.shares.prices[budget] + self.relaxation.penalty * (1.0 - self.saved[budget])).max(0.0)
     }
@@ -180,7 +180,7 @@ impl<'a> MultiplierSearch<'a> {
         prices - 0.5 * bent + self.relaxation.cheapest(&costs, self.rules, &mut self.target)
     }
 
-    /// Shares that rounding has left outside of 0 and 1 are put right.
+    /// Clamps shares that rounding has moved outside 0 to 1.
     fn end(self) {
         self.shares.named.iter_mut().for_each(|share| *share = share.clamp(0.0, 1.0));
     }

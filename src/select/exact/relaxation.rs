@@ -1,14 +1,14 @@
-//! Lower bounds on a problem of which units may go in part.
+//! Lower bounds from a relaxed problem, in which units may be removed in part.
 //!
 //! Let `f(x) = x' Q x + c' x` be convex and equal to the objective where every `x` is 0 or 1, and let each budget `k` ask
 //! `a_k' x >= 1`. For any shares `x` and any prices `p >= 0` of the budgets,
 //! `f(x) - grad f(x)' x + sum p + min_y (grad f(x) - sum_k p_k a_k)' y` lies below the objective of every selection `y` that
-//! reaches the budgets; the minimum over lawful `y` is exact. So any search for good shares and prices gives true bounds.
+//! meets the budgets; the minimum over feasible `y` is exact. So any search for good shares and prices gives valid bounds.
 
 use super::convex::linear_part;
 use crate::select::problem::{Rules, SelectionProblem};
 
-/// What missing a budget costs, in objectives per whole budget; any value gives true bounds.
+/// The penalty for missing a whole budget, relative to the objective; any value gives valid bounds.
 pub(super) const PENALTY: f64 = 20.0;
 
 /// The convex function and the budgets.
@@ -20,21 +20,21 @@ pub(super) struct Relaxation<'a> {
     pub(super) linear: Vec<f64>,
     /// `a_k`.
     pub(super) weights: Vec<Vec<f64>>,
-    /// What missing a budget costs.
+    /// The penalty for missing a budget.
     pub(super) penalty: f64,
 }
 
-/// Where a search stands.
+/// The state of a search.
 #[derive(Clone, Debug)]
 pub(super) struct Shares {
-    /// Of each unit that is named.
+    /// The share of each unit that is named.
     pub(super) named: Vec<f64>,
-    /// Of each budget that asks for something.
+    /// The price of each budget that needs anything.
     pub(super) prices: Vec<f64>,
 }
 
 impl<'a> Relaxation<'a> {
-    /// `worth` says of which units the loss should stand in the linear part; `scale` is about the size of the objective.
+    /// `worth` weighs the units whose loss should be in the linear part; `scale` is about the size of the objective.
     pub(super) fn new(problem: &'a SelectionProblem, worth: &[f64], scale: f64) -> Self {
         let n = problem.units.len();
         let (mut curvature, mut linear) = (vec![0.0; n * n], problem.losses.clone());
@@ -60,17 +60,17 @@ impl<'a> Relaxation<'a> {
         Self { problem, curvature, linear, weights, penalty: PENALTY * scale }
     }
 
-    /// Where a search may begin.
+    /// The start of a search.
     pub(super) fn start(&self, rules: &Rules) -> Shares {
         let mut named = vec![0.0; self.linear.len()];
         self.cheapest(&self.linear, rules, &mut named);
         Shares { named, prices: vec![0.0; self.weights.len()] }
     }
 
-    /// The least `costs' y` over lawful `y`, and that `y`.
+    /// The least `costs' y` over feasible `y`, and that `y`.
     pub(super) fn cheapest(&self, costs: &[f64], rules: &Rules, y: &mut [f64]) -> f64 {
         let tree = &self.problem.tree;
-        // By unit: the least cost of what lies inside while it stays, and the part that is then left of all that would go.
+        // For each unit: the least cost of its inside if it is kept, and the part that must then be kept if all would be removed.
         let mut stays = vec![0.0; costs.len()];
         let mut left = vec![None; costs.len()];
         let mut goes = vec![false; costs.len()];
@@ -98,7 +98,7 @@ impl<'a> Relaxation<'a> {
         tree.roots().map(|root| if goes[root] { costs[root] } else { stays[root] }).sum()
     }
 
-    /// The share of each unit that goes, by itself or with a unit around it.
+    /// The share of each unit that is removed, by itself or with a unit around it.
     pub(super) fn gone(&self, shares: &Shares) -> Vec<f64> {
         let tree = &self.problem.tree;
         let gone =
@@ -107,8 +107,8 @@ impl<'a> Relaxation<'a> {
     }
 }
 
-/// The Gram matrix of what each unit adds to the effect of its parts. In these terms a unit that goes has its parts gone too,
-/// and each of them is 0 or 1 by itself.
+/// The Gram matrix of what each unit adds to the effects of its parts. In these terms the parts of a removed unit are removed
+/// too, and each of them is 0 or 1 independently.
 fn added_effects(problem: &SelectionProblem) -> Vec<f64> {
     let n = problem.units.len();
     let mut gram = problem.gram.clone();

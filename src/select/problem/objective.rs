@@ -1,4 +1,4 @@
-//! What a selection is to make small: the sum of scores, or `1' G 1`.
+//! The objective that a selection minimises: the sum of scores, or `1' G 1`.
 
 use crate::base::names::{self, UnknownName};
 use crate::score::{Scores, UnitScores};
@@ -11,16 +11,16 @@ pub struct ObjectiveInfo {
     pub name: &'static str,
     /// One line for `laptop-diff list`.
     pub summary: &'static str,
-    /// The share of `1' G 1` in it; the rest is the sum of scores.
+    /// The share of `1' G 1` in the objective; the rest is the sum of scores.
     pub gram: f64,
 }
 
-/// Every objective there is; the first is the default.
+/// Every objective; the first is the default.
 pub const OBJECTIVES: &[ObjectiveInfo] = &[
-    ObjectiveInfo { name: "additive", summary: "the sum of scores: the paper's", gram: 0.0 },
+    ObjectiveInfo { name: "additive", summary: "the sum of scores, as in the paper", gram: 0.0 },
     ObjectiveInfo {
         name: "gram",
-        summary: "1' G 1 over the Gram matrix of the units' effects: what they share or cancel counts",
+        summary: "1' G 1 with the Gram matrix of the units' effects, which counts how they add up or cancel",
         gram: 1.0,
     },
 ];
@@ -35,14 +35,14 @@ impl ObjectiveInfo {
 /// `(1 - gram) * (sum of the criterion's scores) + gram * 1' G 1`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Objective<'a> {
-    /// Whose scores are summed.
+    /// The criterion whose scores are summed.
     pub criterion: &'a str,
     /// The share of the Gram matrix, from 0 to 1.
     pub gram: f64,
 }
 
 impl Objective<'_> {
-    /// A unit's loss by itself.
+    /// The loss of removing one unit.
     pub(in crate::select) fn loss(&self, scores: &Scores, unit: &UnitScores) -> Result<f64, SelectError> {
         let criterion = self.criterion.to_owned();
         let loss = scores.of(unit, self.criterion).ok_or_else(|| SelectError::UnknownCriterion {
@@ -52,11 +52,11 @@ impl Objective<'_> {
         if !loss.is_finite() {
             return Err(SelectError::NotFinite { unit: unit.id.clone(), criterion, loss });
         }
-        // Not a product, so that a mere sum of scores is the scores to the bit.
+        // Without the multiplication, a plain sum of scores keeps the exact bits of the scores.
         Ok(if self.gram == 0.0 { loss } else { (1.0 - self.gram) * loss })
     }
 
-    /// What units cost together, row by row; nothing where losses simply add.
+    /// The joint losses of pairs of units, row by row; empty if losses simply add.
     pub(in crate::select) fn gram(&self, scores: &Scores) -> Result<Vec<f64>, SelectError> {
         if self.gram == 0.0 {
             return Ok(Vec::new());

@@ -1,4 +1,4 @@
-//! What the solvers solve: units with losses, the budgets, and what must go or stay.
+//! The problem that solvers solve: units with losses, budgets, and rules on what is removed or kept.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,26 +10,26 @@ use crate::base::UnitId;
 use crate::score::{Scores, UnitScores};
 use crate::select::error::SelectError;
 
-/// Make the objective small over all selections that reach every budget: `sum of losses + x' gram x`, with `x` one for each
-/// unit that the selection names.
+/// Minimise `sum of losses + x' gram x` over all selections that meet every budget, where `x` is 1 for each unit that the
+/// selection names.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SelectionProblem {
     /// The units in walk order.
     pub units: Vec<UnitId>,
-    /// Which lies inside which.
+    /// Which unit lies inside which.
     pub tree: Tree,
-    /// What losing a unit costs by itself.
+    /// The loss of removing each unit by itself.
     pub losses: Vec<f64>,
-    /// What losing two units costs together, row by row; empty where losses simply add.
+    /// The joint losses of pairs of units, row by row; empty if losses simply add.
     pub gram: Vec<f64>,
-    /// What must be saved, at least one.
+    /// The budgets, at least one.
     pub budgets: Vec<Budget>,
-    /// What must go or stay.
+    /// What must be removed or kept.
     pub rules: Rules,
 }
 
 impl SelectionProblem {
-    /// The problem of `scores` by an objective; budgets and rules are set by the caller.
+    /// The problem of minimising an objective of `scores`, without budgets and rules, which the caller sets.
     pub fn new(scores: &Scores, objective: &Objective<'_>) -> Result<Self, SelectError> {
         let units: Vec<_> = scores.units.iter().map(|unit| unit.id.clone()).collect();
         let losses =
@@ -40,7 +40,7 @@ impl SelectionProblem {
         Ok(Self { units, tree, losses, gram, budgets: Vec::new(), rules })
     }
 
-    /// What a selection costs.
+    /// The objective of a selection.
     pub fn value(&self, named: &[bool]) -> f64 {
         let named: Vec<_> = (0..named.len()).filter(|&unit| named[unit]).collect();
         let mut value = named.iter().map(|&unit| self.losses[unit]).sum();
@@ -53,18 +53,18 @@ impl SelectionProblem {
         value
     }
 
-    /// Whether a selection reaches every budget.
+    /// Whether a selection meets every budget.
     pub fn reaches(&self, named: &[bool]) -> bool {
         self.budgets.iter().all(|budget| budget.saved(named) >= budget.needed)
     }
 
-    /// Lets `unit` stay, with all that lies inside.
+    /// Keeps `unit` and everything inside it.
     pub(in crate::select) fn keep(&mut self, unit: usize) -> Result<(), Contradiction> {
         let inside: Vec<_> = self.tree.inside(unit).collect();
         std::iter::once(unit).chain(inside).try_for_each(|one| self.rules.set(&self.tree, one, false))
     }
 
-    /// The selection that takes all that may go.
+    /// The selection that removes everything that may be removed.
     pub fn most(&self) -> Vec<bool> {
         let mut named = vec![false; self.units.len()];
         for unit in self.tree.leaves() {
@@ -74,12 +74,12 @@ impl SelectionProblem {
         named
     }
 
-    /// The selection that takes only what it must.
+    /// The selection that removes only what must be removed.
     pub fn least(&self) -> Vec<bool> {
         self.rules.least(&self.tree)
     }
 
-    /// Fails where all that may go does not reach a budget.
+    /// Fails if a budget is not met even when everything that may be removed is removed.
     pub fn check(&self) -> Result<(), SelectError> {
         let most = self.most();
         self.budgets.iter().try_for_each(|budget| budget.check(budget.saved(&most)))
@@ -100,7 +100,7 @@ impl SelectionProblem {
         self.units.iter().filter(|unit| removed.contains(*unit)).cloned().collect()
     }
 
-    /// Names units in an order until every budget is reached under `rules`; nothing where that cannot be.
+    /// Names units in the given order until every budget is met under `rules`; none if that is impossible.
     pub(in crate::select) fn fill(
         &self,
         rules: &Rules,
@@ -116,7 +116,7 @@ impl SelectionProblem {
             }
             let before = named.clone();
             self.tree.toggle(&mut named, unit);
-            // All parts of what must stay.
+            // These are all parts of a unit that must be kept.
             if !rules.allow(&self.tree, &named) {
                 named = before;
             }
@@ -124,13 +124,13 @@ impl SelectionProblem {
         (self.reaches(&named) && rules.allow(&self.tree, &named)).then_some(named)
     }
 
-    /// The same problem with losses that simply add.
+    /// The same problem with other losses that simply add.
     pub fn additive(&self, losses: Vec<f64>) -> Self {
         Self { losses, gram: Vec::new(), ..self.clone() }
     }
 }
 
-/// Parents by place; every parent must have been scored.
+/// The tree of the scored units; every parent must have been scored too.
 fn tree(units: &[UnitScores]) -> Result<Tree, SelectError> {
     let places: BTreeMap<_, _> = units.iter().enumerate().map(|(place, unit)| (&unit.id, place)).collect();
     let parent = |unit: &UnitScores| match &unit.parent {

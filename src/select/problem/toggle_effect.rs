@@ -1,24 +1,24 @@
-//! One step from a selection to another: a unit goes, or comes back.
+//! The effect of one step from a selection to another: a unit is removed, or kept again.
 
 use super::budget::Budget;
 use super::selection_problem::SelectionProblem;
 
-/// A unit toggled in a selection.
+/// The effect of toggling a unit in a selection.
 pub(in crate::select) struct ToggleEffect {
     /// The unit.
     pub(in crate::select) unit: usize,
-    /// The outermost unit around it, or itself.
+    /// The outermost unit around it, or the unit itself.
     pub(in crate::select) root: usize,
-    /// The units that are named then (1) or no more (-1).
+    /// The units that become named (1) or stop being named (-1).
     changes: Vec<(usize, f64)>,
-    /// What it adds to the objective.
+    /// The change of the objective.
     pub(in crate::select) value: f64,
-    /// What it saves more, or less, of each budget.
+    /// The change of the amount saved, for each budget.
     pub(in crate::select) saved: Vec<i128>,
 }
 
 impl SelectionProblem {
-    /// What it would do to toggle `unit`.
+    /// The effect of toggling `unit`.
     pub(in crate::select) fn toggled(&self, named: &[bool], unit: usize) -> ToggleEffect {
         let mut other = named.to_vec();
         self.tree.toggle(&mut other, unit);
@@ -42,14 +42,14 @@ impl SelectionProblem {
         ToggleEffect { unit, root, value, saved: self.budgets.iter().map(saved).collect(), changes }
     }
 
-    /// Whether two toggles can be made at once: neither unit lies inside the other, and no unit is changed by both.
+    /// Whether two toggles are independent: neither unit lies inside the other, and no unit is changed by both.
     pub(in crate::select) fn is_apart(&self, one: &ToggleEffect, two: &ToggleEffect) -> bool {
         let shared = |unit: usize| two.changes.iter().any(|&(other, _)| other == unit);
         one.root != two.root
             || !(self.tree.is_nested(one.unit, two.unit) || one.changes.iter().any(|&(unit, _)| shared(unit)))
     }
 
-    /// What the changes of two toggles cost together.
+    /// The joint loss of the changes of two toggles.
     pub(in crate::select) fn between(&self, one: &ToggleEffect, two: &ToggleEffect) -> f64 {
         if self.gram.is_empty() {
             return 0.0;

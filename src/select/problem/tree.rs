@@ -1,7 +1,7 @@
 //! Which unit lies inside which: a Transformer2D holds blocks, a block may hold its attentions.
 //!
-//! Of what lies inside of a unit, any selection may go that does not take everything; what takes everything takes
-//! the unit itself, its shell included. So a selection *names* units, none of them inside another and never all parts of one.
+//! Any proper subset of a unit's parts may be removed; removing all parts removes the unit itself, including its shell.
+//! So a selection *names* units, none of them inside another, and never all parts of one unit.
 
 /// Units by their places in walk order; a unit comes before its parts.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,32 +33,32 @@ impl Tree {
         self.parents.is_empty()
     }
 
-    /// What lies directly inside of `unit`.
+    /// The units directly inside `unit`.
     pub fn parts(&self, unit: usize) -> &[usize] {
         &self.parts[unit]
     }
 
-    /// The unit that `unit` lies directly inside of.
+    /// The unit directly around `unit`.
     pub fn parent(&self, unit: usize) -> Option<usize> {
         self.parents[unit]
     }
 
-    /// The units that lie inside of no other.
+    /// The units that lie inside no other.
     pub fn roots(&self) -> impl Iterator<Item = usize> {
         (0..self.len()).filter(|&unit| self.parents[unit].is_none())
     }
 
-    /// The units with nothing inside.
+    /// The units without parts.
     pub fn leaves(&self) -> impl Iterator<Item = usize> {
         (0..self.len()).filter(|&unit| self.parts[unit].is_empty())
     }
 
-    /// The units that `unit` lies inside of, from the innermost.
+    /// The units around `unit`, from the innermost.
     pub fn around(&self, unit: usize) -> impl Iterator<Item = usize> {
         std::iter::successors(self.parents[unit], |&parent| self.parents[parent])
     }
 
-    /// Everything inside of `unit`, at any depth.
+    /// Everything inside `unit`, at any depth.
     pub fn inside(&self, unit: usize) -> impl Iterator<Item = usize> {
         (unit + 1..self.len()).filter(move |&other| self.around(other).any(|parent| parent == unit))
     }
@@ -70,12 +70,12 @@ impl Tree {
             || self.around(two).any(|around| around == one)
     }
 
-    /// Whether `unit` goes when the units `named` go.
+    /// Whether `unit` is removed when the units `named` are.
     pub fn is_gone(&self, named: &[bool], unit: usize) -> bool {
         named[unit] || self.around(unit).any(|parent| named[parent])
     }
 
-    /// Names the outermost units alone: all parts of a unit become the unit, and what lies inside of a named unit is dropped.
+    /// Names only the outermost units: all parts of a unit become the unit, and units inside a named unit are dropped.
     pub fn settle(&self, named: &mut [bool]) {
         for unit in (0..self.len()).rev() {
             if !self.parts[unit].is_empty() && self.parts[unit].iter().all(|&part| named[part]) {
@@ -87,7 +87,7 @@ impl Tree {
         }
     }
 
-    /// Removes `unit`, or gives it back; the rest of a unit around it stays gone.
+    /// Removes `unit`, or keeps it again; the rest of a removed unit around it stays removed.
     pub fn toggle(&self, named: &mut [bool], unit: usize) {
         if self.is_gone(named, unit) {
             while let Some(whole) = self.around(unit).find(|&parent| named[parent]) {

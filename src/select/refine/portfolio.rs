@@ -1,8 +1,9 @@
-//! Selections worth measuring: the optima of several objectives, of somewhat more than was asked for, and where one of the
-//! dearest units stays.
+//! Selections worth measuring: the optima of several objectives, with slightly larger budgets, and with one of the most
+//! expensive units kept.
 //!
-//! No surrogate wins on every model and ratio (ours): `additive` ignores what units share, `gram` believes that effects stay as
-//! they are when others are gone, and mixtures lie between. What they propose is measured, and the best is kept.
+//! In our measurements no surrogate is best for every model and ratio: `additive` ignores interactions between units, `gram`
+//! assumes that effects do not change when other units are removed, and mixtures lie between. All proposals are measured, and
+//! the best is used.
 
 use crate::score::Scores;
 use crate::select::error::SelectError;
@@ -11,16 +12,16 @@ use crate::select::problem::{Objective, SelectionProblem};
 use crate::select::request::SelectionRequest;
 use crate::select::selection::Candidate;
 
-/// Shares of `1' G 1` in the objectives: 0 is the criterion's sum, and between, the rest is the sum of the diagonal.
+/// Shares of `1' G 1` in the objectives: 0 is the criterion's sum; for mixtures the rest is the sum of the diagonal.
 const MIXTURES: [f64; 5] = [0.0, 0.25, 0.5, 0.75, 1.0];
-/// How much more than asked is tried: another weight can be reached with quite other units.
+/// Factors on the budgets: a slightly larger budget can lead to very different units.
 const MORE: [f64; 3] = [1.0, 1.02, 1.05];
-/// So many of an optimum's dearest units are kept in turn: what replaces them may lose less than it seems to.
+/// The number of an optimum's most expensive units that are kept in turn: their replacements may lose less than predicted.
 const KEPT: usize = 5;
-/// Sub-problems for each: a selection is wanted here, not a proof.
+/// Sub-problems per optimum: a good selection is enough, a proof is not needed.
 const NODES: usize = 500;
 
-/// The candidates of a request, each once, the additive optimum first; `chosen` is what the request's own solver says.
+/// The candidates for a request without duplicates, the additive optimum first; `chosen` is the result of its own solver.
 pub(super) fn portfolio(
     scores: &Scores,
     request: &SelectionRequest<'_>,
@@ -45,7 +46,7 @@ pub(super) fn portfolio(
             let objective = Objective { criterion: request.criterion, gram };
             let mut mixed = SelectionProblem::new(scores, &objective)?;
             if let Some(matrix) = scores.gram.as_ref().filter(|_| gram > 0.0) {
-                // Scores of another criterion are on another scale: the matrix is mixed with its own diagonal.
+                // Scores of other criteria have other scales, so the matrix is mixed with its own diagonal.
                 let diagonal = (0..mixed.losses.len()).map(|unit| (1.0 - gram) * matrix.at(unit, unit));
                 mixed.losses = diagonal.collect();
             }
@@ -66,7 +67,7 @@ pub(super) fn portfolio(
     Ok(candidates)
 }
 
-/// The optima where one of the dearest units of `best` stays.
+/// The optima that keep one of the most expensive units of `best`.
 fn without_dearest(problem: &SelectionProblem, best: &[bool]) -> Vec<(usize, Vec<bool>)> {
     let mut named: Vec<_> = (0..best.len()).filter(|&unit| best[unit]).collect();
     let saved = |unit: usize| problem.toggled(best, unit).value;

@@ -1,24 +1,24 @@
-//! Which units to toggle around a selection, and which toggles to make at once.
+//! Proposes the units to toggle around a selection, and the toggles to combine.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::select::problem::SelectionProblem;
 
-/// Toggles in one exchange, at most: beyond, the first order says little.
+/// The largest number of toggles in one exchange; for more, the first-order prediction is poor.
 const AT_ONCE: usize = 4;
 
-/// Units of the exchanges of up to three that the surrogate likes best around `named`, without those in `but`.
+/// The units in the best exchanges of up to three units around `named` by the surrogate, without those in `but`.
 pub(super) fn likely(problem: &SelectionProblem, named: &[bool], most: usize, but: &[usize]) -> Vec<usize> {
     let open = (0..problem.units.len()).filter(|&unit| problem.rules.goes(unit).is_none());
     let toggles: Vec<_> = open.map(|unit| problem.toggled(named, unit)).collect();
     let n = toggles.len();
-    // What two toggles cost together; nothing where one changes what the other does.
+    // The joint loss of two toggles; none if they interact.
     let pairs: Vec<Option<f64>> = (0..n * n)
         .map(|at| (&toggles[at / n], &toggles[at % n]))
         .map(|(one, two)| problem.is_apart(one, two).then(|| 2.0 * problem.between(one, two)))
         .collect();
     let slack: Vec<_> = problem.budgets.iter().map(|budget| budget.slack(named)).collect();
-    // Of each toggle, the value of the best exchange that it is part of.
+    // For each toggle, the value of the best exchange that contains it.
     let mut best = vec![f64::INFINITY; n];
     let mut consider = |value: f64, places: &[usize]| {
         let saved = |budget: usize| places.iter().map(|&place| toggles[place].saved[budget]).sum::<i128>();
@@ -46,7 +46,7 @@ pub(super) fn likely(problem: &SelectionProblem, named: &[bool], most: usize, bu
     units.take(most).collect()
 }
 
-/// The effects around a selection.
+/// The measured effects of toggles around a selection.
 pub(super) struct Neighbourhood<'a> {
     problem: &'a SelectionProblem,
     named: &'a [bool],
@@ -65,13 +65,13 @@ impl<'a> Neighbourhood<'a> {
         Self { problem, named, units, products }
     }
 
-    /// The lawful exchanges of least predicted loss that are not known yet, best first.
+    /// The feasible exchanges of least predicted loss that were not measured yet, best first.
     pub(super) fn exchanges(&self, most: usize, known: &BTreeMap<Vec<bool>, f64>) -> Vec<Vec<bool>> {
         let mut found: Vec<(f64, Vec<bool>)> = Vec::new();
         self.extend(0, &mut Vec::new(), &mut found);
         found.retain(|(_, named)| !known.contains_key(named));
         found.sort_by(|a, b| a.0.total_cmp(&b.0));
-        // All parts of a unit by themselves are the unit.
+        // Toggling all parts of a unit gives the same selection as toggling the unit.
         let mut seen = BTreeSet::new();
         found.retain(|(_, named)| seen.insert(named.clone()));
         found.into_iter().take(most).map(|(_, named)| named).collect()
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn what_units_share_decides_which_are_tried() {
+    fn interactions_decide_which_units_are_tried() {
         let named = [false, true, false, false, false, true];
         assert_eq!(likely(&problem(Vec::new()), &named, 3, &[1]), [3, 5, 4]);
         // 3 and 4 cancel: both of them for 5 is the best exchange.
@@ -144,7 +144,7 @@ mod tests {
     #[test]
     fn the_first_order_is_exact_where_effects_add_and_nested_units_are_never_toggled_together() {
         let problem = problem(Vec::new());
-        // The whole is its parts: its shell has no effect.
+        // A whole is the sum of its parts: its shell has no effect.
         let effects: [[f64; 3]; 6] = [
             [3.0, 1.0, 0.0],
             [1.0, 0.0, 0.0],

@@ -1,9 +1,9 @@
-//! A selection made better by measuring: the best of a portfolio, then exchanges judged by the real joint loss.
+//! Improves a selection by measuring: the best of a portfolio, then exchanges judged by their measured joint loss.
 //!
-//! Around the best selection `R` so far, single units are toggled and measured together with `R`, so that all products
+//! Single units are toggled around the best selection `R` so far and measured together with `R`, so that all products
 //! `E mean(d d')` of their effects are known. To first order around `R` a few toggles `S` at once then give the effect
-//! `d_R + sum_S (d_u - d_R)`: a Gram matrix anchored where it is used, not at the whole model. The exchanges that it likes
-//! best are measured, and the best of all is the next `R`. (Ours.)
+//! `d_R + sum_S (d_u - d_R)`: a Gram matrix around the selection instead of the whole model. The exchanges with the least
+//! predicted loss are measured, and the best of all is the next `R`. This method is ours.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,17 +16,17 @@ use crate::select::problem::{Objective, SelectionProblem};
 use crate::select::request::SelectionRequest;
 use crate::select::selection::{Candidate, Improvement, Refinement, Selection};
 
-/// Toggles around a selection, at most; their products cost memory and walks, and few units matter at one ratio.
+/// The largest number of toggles around a selection; their products cost memory and time, and few units matter at one ratio.
 const TOGGLES: usize = 20;
-/// Of the evaluations left, the share that goes into toggles.
+/// The share of the remaining evaluations that is spent on toggles.
 const SHARE: f64 = 0.7;
-/// Exchanges measured before the next look around.
+/// Exchanges measured before the next round of toggles.
 const EXCHANGES: usize = 8;
 
-/// Measures sets of units: `E mean(d_R d_S)` of each two, row by row.
+/// Measures sets of units: `E mean(d_R d_S)` for each pair, row by row.
 pub type Measure<'a> = dyn FnMut(&[BTreeSet<UnitId>]) -> Result<Vec<f64>, ScoreError> + 'a;
 
-/// A refinement that can be measured: a request whose portfolio is known.
+/// A refinement that is ready to be measured: a request with its portfolio.
 pub struct Refiner<'a> {
     scores: &'a Scores,
     criterion: &'a str,
@@ -35,7 +35,7 @@ pub struct Refiner<'a> {
 }
 
 impl<'a> Refiner<'a> {
-    /// Of the `selection` made for `request`.
+    /// Prepares the refinement of the `selection` made for `request`.
     pub fn new(
         scores: &'a Scores,
         request: &SelectionRequest<'a>,
@@ -45,14 +45,14 @@ impl<'a> Refiner<'a> {
         let chosen = (selection.solver.as_str(), problem.named(&selection.removed()));
         let candidates = portfolio(scores, request, chosen)?;
         if scores.gram.is_some() {
-            // What to try is best told by what units share.
+            // Interactions between units are the best guide to what to try.
             problem.losses.fill(0.0);
             problem.gram = Objective { criterion: request.criterion, gram: 1.0 }.gram(scores)?;
         }
         Ok(Self { scores, criterion: request.criterion, problem, candidates })
     }
 
-    /// Measures the portfolio, then exchanges, with at most so many further `evaluations`. Returns the units that go.
+    /// Measures the portfolio, then exchanges, with at most `evaluations` more measurements. Returns the units to remove.
     pub fn refine(
         &self,
         evaluations: usize,
@@ -100,7 +100,7 @@ struct ExchangeSearch<'a, 'b> {
 impl ExchangeSearch<'_, '_> {
     fn run(&mut self) -> Result<Vec<bool>, ScoreError> {
         let mut best = self.best();
-        // Units that were toggled around this very selection.
+        // Units that were toggled around the present selection.
         let mut looked: Vec<usize> = Vec::new();
         while self.left > 2 {
             let most = ((SHARE * self.left as f64).ceil() as usize).min(TOGGLES).min(self.left - 1);
@@ -136,7 +136,7 @@ impl ExchangeSearch<'_, '_> {
         let sets: Vec<_> = selections.iter().map(|named| self.problem.removed(named)).collect();
         let products = (self.measure)(&sets)?;
         for (place, named) in selections.iter().enumerate() {
-            // The first measurement stays: another chunking may differ in its last digits.
+            // The first measurement is kept: in other batches the last digits may differ.
             self.known.entry(named.clone()).or_insert(products[place * sets.len() + place]);
         }
         self.used += sets.len();
@@ -144,13 +144,14 @@ impl ExchangeSearch<'_, '_> {
         Ok(products)
     }
 
-    /// The best lawful selection that was measured.
+    /// The best feasible selection that was measured.
     fn best(&self) -> Vec<bool> {
         let problem = self.problem;
-        let lawful = |named: &&Vec<bool>| problem.reaches(named) && problem.rules.allow(&problem.tree, named);
-        let known = self.known.keys().filter(lawful);
+        let feasible =
+            |named: &&Vec<bool>| problem.reaches(named) && problem.rules.allow(&problem.tree, named);
+        let known = self.known.keys().filter(feasible);
         let best = known.min_by(|a, b| self.known[*a].total_cmp(&self.known[*b]));
-        best.expect("every candidate is lawful").clone()
+        best.expect("every candidate is feasible").clone()
     }
 
     fn note(&mut self, before: &[bool], after: &[bool]) {

@@ -1,8 +1,8 @@
-//! Selections that a program loads as they are: its rule becomes a constraint of the knapsack, so that an export for
-//! it pads nothing.
+//! Selections that a program loads as they are: its rules become constraints of the knapsack, so that an export for it
+//! needs no padding.
 //!
-//! No loader but our own can leave out a single ResNet of the ways down and up, so those stay. What else a loader asks
-//! for is written as lists of choices, one of each list to be taken; [`Front`](crate::select::Front) then solves it exactly.
+//! Only our own loader can omit a single ResNet of the down and up blocks, so these are kept. All other rules of a loader
+//! are written as lists of choices, one of each list to be taken; [`Front`](crate::select::Front) then solves it exactly.
 
 use std::collections::BTreeMap;
 
@@ -23,27 +23,27 @@ pub struct Fit {
     choices: fn(&ScoredUNet<'_>) -> Result<Vec<Vec<Choice>>, SelectError>,
 }
 
-/// Every fit there is.
+/// Every fit.
 pub const FITS: &[Fit] = &[
     Fit {
         name: "diffusers",
-        summary: "diffusers by config.json alone: transformer depths, whole blocks without attention",
+        summary: "stock diffusers: transformer depths from config.json, and whole blocks without attention",
         choices: diffusers,
     },
     Fit {
         name: "comfyui",
-        summary: "ComfyUI: SD 1.x and 2.x any transformers; SDXL with an encoder that it knows",
+        summary: "ComfyUI: any transformers of SD 1.x and 2.x; for SDXL, the encoder depths that it supports",
         choices: comfyui,
     },
     Fit { name: "sdcpp", summary: "stable-diffusion.cpp: the depths of SSD-1B or Vega", choices: sdcpp },
     Fit {
         name: "ssd-1b",
-        summary: "the depths of SSD-1B, which load everywhere",
+        summary: "the depths of SSD-1B, which every program loads",
         choices: |shape| exactly(shape, "ssd-1b"),
     },
     Fit {
         name: "vega",
-        summary: "the depths of Segmind-Vega, which load everywhere",
+        summary: "the depths of Segmind-Vega, which every program loads",
         choices: |shape| exactly(shape, "vega"),
     },
 ];
@@ -54,12 +54,12 @@ impl Fit {
         names::find("fit", FITS, |fit| fit.name, name)
     }
 
-    /// Whether every selection that fits removes the same number of parameters, so that no ratio need be asked.
+    /// Whether every selection that fits removes the same number of parameters, so that no ratio is needed.
     pub fn is_one_shape(&self) -> bool {
         Layout::find(self.name).is_ok()
     }
 
-    /// The choices that the loader leaves, of the problem of an unpruned `unet`.
+    /// The choices that the loader allows in the problem of an unpruned `unet`.
     pub(in crate::select) fn choices(
         &self,
         unet: &UNetConfig,
@@ -73,14 +73,14 @@ impl Fit {
     }
 }
 
-/// A U-Net with its selection problem, whose units are found by their paths.
+/// A U-Net with its selection problem; units are found by their paths.
 struct ScoredUNet<'a> {
     unet: &'a UNetConfig,
     problem: &'a SelectionProblem,
     places: BTreeMap<&'a str, usize>,
 }
 
-/// The transformers between two changes of resolution, by their paths.
+/// The paths of the transformers of one block of the U-Net, between two changes of resolution.
 type Attending = Vec<String>;
 
 impl ScoredUNet<'_> {
@@ -95,27 +95,27 @@ impl ScoredUNet<'_> {
         self.problem.choices(self.unit(path))
     }
 
-    /// All of it goes.
+    /// All of it is removed.
     fn whole(&self, path: &str) -> Vec<Choice> {
         self.problem.whole(self.unit(path))
     }
 
-    /// Exactly so many blocks stay.
+    /// Exactly `kept` blocks are kept.
     fn keeping(&self, path: &str, kept: usize) -> Vec<Choice> {
         self.problem.keeping(self.unit(path), kept)
     }
 
-    /// At least one block stays.
+    /// At least one block is kept.
     fn some(&self, path: &str) -> Vec<Choice> {
         self.problem.kept(self.unit(path))
     }
 
-    /// Blocks of a transformer.
+    /// The number of blocks in a transformer.
     fn depth(&self, path: &str) -> usize {
         self.problem.tree.parts(self.unit(path)).len().max(1)
     }
 
-    /// The stages of one way with transformers, from the outermost level.
+    /// The blocks with transformers, `down` or `up`, from the outermost level.
     fn stages(&self, way: &str) -> Vec<Attending> {
         let last = self.unet.levels.len() - 1;
         let levels = self.unet.levels.iter().enumerate();
@@ -130,12 +130,12 @@ impl ScoredUNet<'_> {
         stages.map(paths).filter(|stage: &Attending| !stage.is_empty()).collect()
     }
 
-    /// The transformer in the middle, if there is one.
+    /// The transformer of the middle block, if it has one.
     fn attending_middle(&self) -> Option<&'static str> {
         matches!(self.unet.mid, Mid::CrossAttention { .. }).then_some("mid_block.attentions.0")
     }
 
-    /// The middle without its transformer: one ResNet, as `UNetMidBlock2D` has, or nothing.
+    /// The middle block without its transformer: one ResNet, as in `UNetMidBlock2D`, or empty.
     fn middle_without_transformer(&self) -> Vec<Choice> {
         let (first, second) = (self.whole("mid_block.resnets.0"), self.whole("mid_block.resnets.1"));
         let resnets = either(both(&first, &second), either(first, second));
@@ -143,13 +143,13 @@ impl ScoredUNet<'_> {
     }
 }
 
-/// All of several at once.
+/// One choice of each list, combined.
 fn all(lists: impl IntoIterator<Item = Vec<Choice>>) -> Vec<Choice> {
     lists.into_iter().fold(vec![Choice::nothing()], |so_far, list| both(&so_far, &list))
 }
 
-/// Blocks are counted per transformer, and a stage that attends nowhere is of another type. A single transformer that
-/// went whole would leave its shell. The depth in the middle is that of the innermost way down's first transformer.
+/// Depths are configured per transformer, and a block without any attention has another type. A single transformer of depth
+/// 0 would keep its shell. The depth of the middle block is that of the first transformer of the innermost down block.
 fn diffusers(shape: &ScoredUNet<'_>) -> Result<Vec<Vec<Choice>>, SelectError> {
     let attending = |stage: &Attending| all(stage.iter().map(|path| shape.some(path)));
     let plain = |stage: &Attending| all(stage.iter().map(|path| shape.whole(path)));
@@ -182,8 +182,8 @@ fn diffusers(shape: &ScoredUNet<'_>) -> Result<Vec<Vec<Choice>>, SelectError> {
     Ok(lists)
 }
 
-/// The decoder and the middle are read from the file. So is the encoder of SD 1.x and 2.x, of which a transformer must
-/// stay, because ComfyUI learns the width of the text from it; SDXL's encoder is looked up in a list.
+/// ComfyUI reads the decoder and the middle block from the file. The same holds for the encoder of SD 1.x and 2.x, but it must
+/// keep one transformer, from which ComfyUI reads the width of the text. SDXL's encoder is looked up in a list.
 fn comfyui(shape: &ScoredUNet<'_>) -> Result<Vec<Vec<Choice>>, SelectError> {
     let mut lists: Vec<_> = shape.stages("up").concat().iter().map(|path| shape.any(path)).collect();
     if let Some(middle) = shape.attending_middle() {
@@ -213,13 +213,13 @@ fn comfyui(shape: &ScoredUNet<'_>) -> Result<Vec<Vec<Choice>>, SelectError> {
     Ok(lists)
 }
 
-/// One of the shapes that it is written for, whole.
+/// One of the shapes in its source code.
 fn sdcpp(shape: &ScoredUNet<'_>) -> Result<Vec<Vec<Choice>>, SelectError> {
     let known = ["ssd-1b", "vega"].into_iter().filter_map(|name| exactly(shape, name).ok()).flatten();
     Ok(vec![known.fold(vec![Choice::nothing()], either)])
 }
 
-/// The depths of a layout; which blocks stay is left to the scores.
+/// The depths of a layout; the scores decide which blocks are kept.
 fn exactly(shape: &ScoredUNet<'_>, name: &str) -> Result<Vec<Vec<Choice>>, SelectError> {
     let layout = Layout::find(name)?;
     let target = layout.assemble(shape.unet)?;

@@ -1,7 +1,7 @@
-//! Layouts that people made by hand: what automatic selection must beat, and shapes that other programs know.
+//! Layouts made by hand: baselines for automatic selection, and shapes that other programs support.
 //!
-//! Which layers stay is from the papers and the published configurations; that the first blocks of a
-//! transformer stay is ours for SSD-1B and Vega, and KOALA's own finding (Lee et al. 2024, table 4).
+//! The kept layers come from the papers and the published configurations. Keeping the first blocks of a transformer is our
+//! choice for SSD-1B and Vega, and KOALA's own finding (Lee et al. 2024, table 4).
 
 use std::collections::BTreeSet;
 
@@ -18,16 +18,16 @@ pub struct Layout {
     pub name: &'static str,
     /// One line for `laptop-diff list`.
     pub summary: &'static str,
-    /// Where it comes from.
+    /// The publication.
     pub source: &'static str,
-    /// Levels of the U-Net that it is for, and how many of them stay, from the outermost.
+    /// Levels of the U-Net that it is for, and how many of them are kept, from the outermost.
     levels: (usize, usize),
-    /// Layers (a ResNet and its transformer) that stay on the way down of each level, of two.
+    /// Kept layers (a ResNet and its transformer) of the two in each down block.
     down: &'static [usize],
-    /// Layers that stay on the way up of each level, of three.
+    /// Kept layers of the three in each up block.
     up: &'static [usize],
     mid: Middle,
-    /// Blocks that stay in each transformer, where not all do.
+    /// Blocks kept in each transformer, unless all are.
     depths: Option<LayoutDepths>,
 }
 
@@ -50,11 +50,11 @@ const BK_SDM: &str = "Kim et al. 2024 (BK-SDM), arXiv 2305.15798";
 const SEGMIND: &str = "Gupta et al. 2024 (SSD-1B, Segmind-Vega), arXiv 2401.02677";
 const KOALA: &str = "Lee et al. 2024 (KOALA), arXiv 2312.04005";
 
-/// Every layout there is.
+/// Every layout.
 pub const LAYOUTS: &[Layout] = &[
     Layout {
         name: "bk-sdm-base",
-        summary: "SD 1.x: one pair of ResNet and transformer less at each level",
+        summary: "SD 1.x: one pair of ResNet and transformer fewer in each block",
         source: BK_SDM,
         levels: (4, 4),
         down: &[0],
@@ -64,7 +64,7 @@ pub const LAYOUTS: &[Layout] = &[
     },
     Layout {
         name: "bk-sdm-small",
-        summary: "SD 1.x: bk-sdm-base without the middle",
+        summary: "SD 1.x: bk-sdm-base without the middle block",
         source: BK_SDM,
         levels: (4, 4),
         down: &[0],
@@ -84,7 +84,7 @@ pub const LAYOUTS: &[Layout] = &[
     },
     Layout {
         name: "ssd-1b",
-        summary: "SDXL: fewer blocks inside, no transformer in the middle",
+        summary: "SDXL: fewer transformer blocks, none in the middle block",
         source: SEGMIND,
         levels: (3, 3),
         down: &[0, 1],
@@ -98,7 +98,7 @@ pub const LAYOUTS: &[Layout] = &[
     },
     Layout {
         name: "vega",
-        summary: "SDXL: one or two blocks per transformer, none in the middle",
+        summary: "SDXL: one or two transformer blocks each, none in the middle block",
         source: SEGMIND,
         levels: (3, 3),
         down: &[0, 1],
@@ -112,7 +112,7 @@ pub const LAYOUTS: &[Layout] = &[
     },
     Layout {
         name: "koala-1b",
-        summary: "SDXL: one layer less at each level, six blocks inside",
+        summary: "SDXL: one layer fewer in each block, six transformer blocks at most",
         source: KOALA,
         levels: (3, 3),
         down: &[0],
@@ -122,7 +122,7 @@ pub const LAYOUTS: &[Layout] = &[
     },
     Layout {
         name: "koala-700m",
-        summary: "SDXL: one layer less at each level, five blocks inside, no middle",
+        summary: "SDXL: one layer fewer in each block, five transformer blocks at most, no middle block",
         source: KOALA,
         levels: (3, 3),
         down: &[0],
@@ -138,23 +138,23 @@ impl Layout {
         names::find("layout", LAYOUTS, |layout| layout.name, name)
     }
 
-    /// Whether layers go with their skip connections, beyond what removing units can do.
+    /// Whether layers are dropped together with their skip connections, which removing units cannot do.
     pub fn drops_layers(&self) -> bool {
         self.levels.0 != self.levels.1 || self.down.len() < 2
     }
 
-    /// The layout's U-Net, put together from a whole one's modules.
+    /// The layout's U-Net, assembled from the modules of an unpruned one.
     pub fn assemble(&self, teacher: &UNetConfig) -> Result<Assembly, SelectError> {
         let refuse = |reason: String| SelectError::LayoutMisfit { layout: self.name, reason };
         if let Some(unit) = teacher.removed_units.first() {
-            return Err(refuse(format!("`{unit}` is removed from it already")));
+            return Err(refuse(format!("`{unit}` was removed from it before")));
         }
         if teacher.levels.len() != self.levels.0 || teacher.levels.iter().any(|level| level.layers != 2) {
             let layers: Vec<_> = teacher.levels.iter().map(|level| level.layers).collect();
             return Err(refuse(format!("it has levels of {layers:?} layers, not {} of 2", self.levels.0)));
         }
         let pruned =
-            teacher.prune(&self.blocks_that_go(teacher)?).map_err(|error| refuse(error.to_string()))?;
+            teacher.prune(&self.removed_blocks(teacher)?).map_err(|error| refuse(error.to_string()))?;
         let layers = Layers { down: self.down.to_vec(), up: self.up.to_vec() };
         let pick = |depths: &Vec<Option<usize>>, layers: &[usize]| {
             layers.iter().map(|&layer| depths[layer]).collect::<Option<Vec<_>>>()
@@ -170,19 +170,19 @@ impl Layout {
             .collect();
         let mid = match (self.mid, pruned.kept_mid_depth()) {
             (Middle::Whole, Some(depth)) => Mid::CrossAttention { depth },
-            (Middle::Whole, None) => return Err(refuse("it has no transformer in the middle".to_owned())),
+            (Middle::Whole, None) => return Err(refuse("its middle block has no transformer".to_owned())),
             (Middle::FirstResnet, _) => Mid::Resnet,
             (Middle::Nothing, _) => Mid::None,
         };
         let target = UNetConfig { levels, mid, removed_units: BTreeSet::new(), ..pruned.clone() };
         Assembly::new(&pruned, target, Some(&layers))
-            .map_err(|unit| refuse(format!("`{unit}` has no place in it")))
+            .map_err(|unit| refuse(format!("`{unit}` has no place in the layout")))
     }
 
-    /// What of the teacher's units the layout does not have; a Transformer2D that goes entirely by itself.
+    /// The teacher's units that the layout lacks; a Transformer2D that is removed whole is listed without its blocks.
     pub fn removed(&self, teacher: &UNetConfig) -> Result<BTreeSet<UnitId>, SelectError> {
         let inventory = teacher.inventory();
-        let mut removed = self.blocks_that_go(teacher)?;
+        let mut removed = self.removed_blocks(teacher)?;
         let last = teacher.levels.len() - 1;
         let gone = |unit: &Unit| {
             let mut words = unit.id.as_str().split('.');
@@ -205,8 +205,8 @@ impl Layout {
         Ok(pruned.removed_units)
     }
 
-    /// Blocks of transformers that stay, and what of the middle goes.
-    fn blocks_that_go(&self, teacher: &UNetConfig) -> Result<BTreeSet<UnitId>, SelectError> {
+    /// The transformer blocks and the units of the middle block that are removed.
+    fn removed_blocks(&self, teacher: &UNetConfig) -> Result<BTreeSet<UnitId>, SelectError> {
         let mut removed: BTreeSet<UnitId> = match self.mid {
             Middle::Whole => BTreeSet::new(),
             Middle::FirstResnet => {

@@ -1,8 +1,8 @@
-//! From a teacher to files that other programs load and back, by the real program: a layout made by hand is pruned,
-//! retrained, measured, exported, and the single file brought in again.
+//! From a teacher to files for other programs and back, with the real binary: a layout made by hand is pruned, retrained,
+//! evaluated and exported, and the single file is loaded again.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Output;
 
 use crate::common::{Sandbox, expect_code, root};
@@ -30,7 +30,7 @@ stages:
   - { id: folder, use: export, with: { model: retrained, to: diffusers } }
 ";
 
-/// What the tests here start from: a small U-Net of SD 1.x' structure beside the other parts of nano-sd.
+/// The teacher of these tests: a small U-Net with the structure of SD 1.x beside the other parts of nano-sd.
 fn teacher(sandbox: &Sandbox) -> UNetConfig {
     let (_, mut config) = small_unets::families().swap_remove(0);
     config["sample_size"] = json!(16);
@@ -54,7 +54,7 @@ fn json_of(path: &Path) -> Value {
     files::read_json(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// Fails unless the program ended with `code` and said each of `words`.
+/// Fails unless the program exited with `code` and printed each of `words`.
 #[track_caller]
 fn refused(output: &Output, code: i32, words: &[&str]) {
     expect_code(output, code);
@@ -65,7 +65,7 @@ fn refused(output: &Output, code: i32, words: &[&str]) {
 }
 
 #[test]
-fn a_layout_goes_all_the_way() {
+fn a_layout_is_pruned_retrained_and_exported() {
     let sandbox = Sandbox::new();
     let teacher = teacher(&sandbox);
     expect_code(&run(&sandbox, STAGES), 0);
@@ -78,9 +78,9 @@ fn a_layout_goes_all_the_way() {
         let config = ModelDirectory::open(&at(stage)).and_then(|model| model.unet_config()).expect("a model");
         assert_eq!(&config, assembly.config(), "{stage}");
         assert_eq!(json_of(&at(stage).join("unet/config.json"))["_class_name"], "UNet2DConditionModel");
-        assert!(at(stage).join("lora-remap.json").is_file(), "{stage} says where LoRA layers went");
+        assert!(at(stage).join("lora-remap.json").is_file(), "{stage} has a table for LoRAs");
     }
-    // The student's innermost stage up is the teacher's second, and learns from that.
+    // The student's innermost up block corresponds to the teacher's second, and learns from it.
     let history = read(&at("retrained").join(HISTORY_FILE)).expect("a history");
     assert_eq!(history.len(), 3);
     for line in &history {
@@ -94,6 +94,32 @@ fn a_layout_goes_all_the_way() {
     let metrics = fs::read_to_string(at("result/metrics.json")).expect("metrics");
     assert!(metrics.contains(&parameters.to_string()), "{metrics}");
 
+    check_exports(&at, parameters);
+    let report = fs::read_to_string(at("report.html")).expect("a report");
+    assert!(report.contains(">Exports<") && report.contains("single/model.safetensors"));
+
+    let digests = sandbox.digests("tiny");
+    expect_code(&run(&sandbox, STAGES), 0);
+    assert_eq!(sandbox.digests("tiny"), digests);
+    let record = json_of(&at("run.json"));
+    for stage in record["stages"].as_array().expect("stages") {
+        assert_eq!(stage["state"], "cached", "{stage}");
+    }
+
+    // A set of units has a joint loss, but a layout that drops layers is more than such a set.
+    let measured = STAGES.replace("points: points, prompts", "points: points, selection: selection, prompts");
+    refused(
+        &run(&sandbox, &measured),
+        3,
+        &["select::not_units", "bk-sdm-tiny", "leave `selection` out", "output-loss"],
+    );
+
+    export_by_hand(&sandbox, parameters);
+    load_again(&sandbox, assembly.config());
+}
+
+/// Both exports record their format and contain the U-Net without padding.
+fn check_exports(at: &dyn Fn(&str) -> PathBuf, parameters: u64) {
     for (stage, to, path) in [("single", "comfyui", "model.safetensors"), ("folder", "diffusers", "model")] {
         let export = json_of(&at(stage).join("export.json"));
         assert_eq!((&export["format"], &export["path"]), (&json!(to), &json!(path)));
@@ -108,30 +134,9 @@ fn a_layout_goes_all_the_way() {
         );
         assert!(at(stage).join(path).exists());
     }
-    let report = fs::read_to_string(at("report.html")).expect("a report");
-    assert!(report.contains(">Exports<") && report.contains("single/model.safetensors"));
-
-    let digests = sandbox.digests("tiny");
-    expect_code(&run(&sandbox, STAGES), 0);
-    assert_eq!(sandbox.digests("tiny"), digests);
-    let record = json_of(&at("run.json"));
-    for stage in record["stages"].as_array().expect("stages") {
-        assert_eq!(stage["state"], "cached", "{stage}");
-    }
-
-    // A set of units has a joint loss; a layout is more than that.
-    let measured = STAGES.replace("points: points, prompts", "points: points, selection: selection, prompts");
-    refused(
-        &run(&sandbox, &measured),
-        3,
-        &["select::not_units", "bk-sdm-tiny", "leave `selection` out", "output-loss"],
-    );
-
-    export_by_hand(&sandbox, parameters);
-    bring_in_again(&sandbox, assembly.config());
 }
 
-/// `laptop-diff export` says what it wrote, and what it will not write.
+/// `laptop-diff export` reports what it wrote and what it refuses.
 fn export_by_hand(sandbox: &Sandbox, parameters: u64) {
     let export = |more: &[&str]| {
         let arguments =
@@ -150,12 +155,12 @@ fn export_by_hand(sandbox: &Sandbox, parameters: u64) {
     assert_eq!(fs::read(sandbox.path("tiny.safetensors")).expect("it is still there"), before);
 }
 
-/// `use: load` of the file: the U-Net comes back as it was.
-fn bring_in_again(sandbox: &Sandbox, written: &UNetConfig) {
+/// `use: load` of the file gives the same U-Net.
+fn load_again(sandbox: &Sandbox, written: &UNetConfig) {
     let stage = |with: &str| {
         format!("format: 1\nname: again\nstages:\n  - {{ id: model, use: load, with: {{ {with} }} }}\n")
     };
-    // The layout takes norms of 32 groups for granted, which nano-sd's autoencoder has not.
+    // The original layout implies norms of 32 groups, which nano-sd's autoencoder does not have.
     let whole = stage("model: tiny.safetensors, tokenizer: '{nano}/tokenizer'");
     refused(&run(sandbox, &whole), 4, &["model::checkpoint", "tiny.safetensors", "norm_num_groups"]);
     let student = sandbox.path("runs/tiny/retrained");

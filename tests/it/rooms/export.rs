@@ -1,4 +1,4 @@
-//! Exports: what other programs' rules ask for, that nothing is lost on the way, and that single files come back.
+//! Exports obey the rules of other programs, lose nothing, and single files read back.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -18,7 +18,7 @@ use laptop_diff::select::{ENCODERS, encoder};
 use rand::seq::IndexedRandom;
 use serde_json::json;
 
-/// A share of the units, chosen at random, parts of blocks among them; transformers alone, or ResNets too.
+/// A random share of the units, including parts of blocks; only of transformers, or of ResNets too.
 fn some_units(config: &UNetConfig, share: f64, resnets: bool, seed: u64) -> BTreeSet<UnitId> {
     let units: Vec<_> =
         fine_ids(config).into_iter().filter(|id| resnets || !id.as_str().contains("resnets")).collect();
@@ -26,9 +26,9 @@ fn some_units(config: &UNetConfig, share: f64, resnets: bool, seed: u64) -> BTre
     units.sample(&mut stream, (share * units.len() as f64) as usize).cloned().collect()
 }
 
-/// Every format holds every pruned network: what it kept comes from tensors of the same shape, each once.
+/// Every format can contain every pruned network: each kept tensor comes from one of the same shape, used once.
 #[test]
-fn every_format_holds_every_pruned_network() -> miette::Result<()> {
+fn every_format_can_contain_every_pruned_network() -> miette::Result<()> {
     let small =
         configs().into_iter().map(|(name, keys)| (name, UNetConfig::parse(&keys.to_string()).expect("ours")));
     for (name, whole) in ["sd-v1-5", "sdxl-base"].map(|name| (name, published(name))).into_iter().chain(small)
@@ -58,7 +58,7 @@ fn every_format_holds_every_pruned_network() -> miette::Result<()> {
 }
 
 #[test]
-fn comfyui_finds_an_encoder_that_it_knows() -> miette::Result<()> {
+fn comfyui_gets_an_encoder_that_it_supports() -> miette::Result<()> {
     let whole = published("sdxl-base");
     let format = Format::find("comfyui").expect("it is there");
     for seed in 0..20 {
@@ -88,9 +88,9 @@ fn comfyui_finds_an_encoder_that_it_knows() -> miette::Result<()> {
     Ok(())
 }
 
-/// stable-diffusion.cpp has the shapes in its code: SDXL's, SSD-1B's and Vega's depths, and nothing between.
+/// stable-diffusion.cpp supports exactly the depths of SDXL, SSD-1B and Vega.
 #[test]
-fn sdcpp_pads_to_a_shape_that_it_has() -> miette::Result<()> {
+fn sdcpp_pads_to_a_shape_that_it_supports() -> miette::Result<()> {
     let whole = published("sdxl-base");
     let format = Format::find("sdcpp").expect("it is there");
     let shapes = ["ssd-1b", "vega"].map(|name| {
@@ -107,7 +107,7 @@ fn sdcpp_pads_to_a_shape_that_it_has() -> miette::Result<()> {
         let assembly = format.assemble(&less).expect("it has a place");
         assert_eq!((assembly.padded().len(), assembly.config()), (1, shape));
     }
-    // With a transformer in the middle only the whole shape will do.
+    // With a transformer in the middle block, only the whole shape contains it.
     let assembly =
         format.assemble(&whole.prune(&some_units(&whole, 0.0, false, 1))?).expect("it has a place");
     assert_eq!(assembly.config(), &whole);
@@ -120,7 +120,7 @@ fn names_in_the_original_layout_are_numbered_without_gaps() -> miette::Result<()
     let names = |config: &UNetConfig| -> BTreeSet<String> {
         config.inventory().original_names().into_iter().map(|pair| pair.original).collect()
     };
-    // Some of the best-known names of either family.
+    // Some well-known names of both families.
     let sd15 = names(&published("sd-v1-5"));
     for name in [
         "time_embed.0.weight",
@@ -147,7 +147,7 @@ fn names_in_the_original_layout_are_numbered_without_gaps() -> miette::Result<()
     ] {
         assert!(whole.contains(name), "{name}");
     }
-    // Where a level's last transformer is gone, the upsampler takes its number.
+    // If a level's last transformer is removed, the upsampler takes its number.
     let gone = BTreeSet::from([
         "up_blocks.0.attentions.2".into(),
         "up_blocks.0.attentions.0.transformer_blocks.3".into(),
@@ -165,7 +165,7 @@ fn names_in_the_original_layout_are_numbered_without_gaps() -> miette::Result<()
     let block = |index: usize| format!("output_blocks.0.1.transformer_blocks.{index}.attn1.to_q");
     assert_eq!(original(&block(4)), Some(block(3)));
     assert_eq!(remap.original.get(&block(3)), Some(&None), "the removed block's LoRA has no place");
-    assert!(!remap.original.contains_key(&block(2)), "what keeps its name is not listed");
+    assert!(!remap.original.contains_key(&block(2)), "a layer that keeps its name is not listed");
     Ok(())
 }
 
@@ -176,7 +176,7 @@ fn predict(unet: &laptop_diff::model::UNet, seed: u64) -> Tensor {
 }
 
 #[test]
-fn exports_predict_the_same_and_single_files_tell_what_they_are() -> miette::Result<()> {
+fn exports_predict_the_same_and_single_files_are_recognised() -> miette::Result<()> {
     for (name, config) in families() {
         let folder = tempfile::tempdir().expect("a folder");
         let at = folder.path().join("model");
@@ -238,9 +238,9 @@ fn exports_predict_the_same_and_single_files_tell_what_they_are() -> miette::Res
     Ok(())
 }
 
-/// No stock loader builds a block without one of its parts.
+/// Stock loaders cannot build a block without one of its parts.
 #[test]
-fn parts_of_blocks_are_padded_for_stock_loaders_alone() -> miette::Result<()> {
+fn parts_of_blocks_are_padded_only_for_stock_loaders() -> miette::Result<()> {
     let whole = published("sdxl-base");
     let block = "up_blocks.0.attentions.1.transformer_blocks";
     let [attn1, ff] = ["3.attn1", "5.ff"].map(|part| UnitId::from(format!("{block}.{part}")));

@@ -1,5 +1,5 @@
-//! Selections that fit a loader: what they remove can be exported without padding, and nothing cheaper that can be is
-//! missed. Small networks are solved by trying every set.
+//! Selections that fit a loader: they export without padding, and no cheaper one does. Small networks are compared with
+//! trying every set.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,7 +16,7 @@ use laptop_diff::select::{Fit, LAYOUTS, Layout, Method, SOLVERS, SelectError, Se
 use rand::RngExt;
 use serde_json::{Value, json};
 
-/// Scores of random losses.
+/// Scores with random losses.
 fn scores(config: &UNetConfig, seed: u64) -> Scores {
     scores_of(config, config.inventory(), seed)
 }
@@ -50,7 +50,7 @@ fn make(scores: &Scores, method: Method, ratio: Option<f64>) -> Result<Selection
     )
 }
 
-/// Networks of few units: depths above one, with and without SDXL's second condition.
+/// Networks of few units: depths above one, with and without SDXL's second text condition.
 fn tiny() -> Vec<UNetConfig> {
     let base = json!({
         "sample_size": 8,
@@ -78,7 +78,7 @@ fn tiny() -> Vec<UNetConfig> {
     vec![with(inner), with(outer)]
 }
 
-/// Every set of blocks, transformers and ResNets of the middle, in normal form.
+/// Every set of blocks, transformers and ResNets of the middle block, in normal form.
 fn every_set(config: &UNetConfig) -> BTreeSet<BTreeSet<UnitId>> {
     let inventory = config.inventory();
     let leaf = |unit: &&laptop_diff::model::network::Unit| {
@@ -194,7 +194,7 @@ fn what_fits_at_full_size_is_exported_without_padding() -> miette::Result<()> {
 }
 
 #[test]
-fn layouts_are_plans_with_what_they_cost() -> miette::Result<()> {
+fn layouts_are_selections_with_predicted_losses() -> miette::Result<()> {
     for one in LAYOUTS {
         let config = published(if one.name.starts_with("bk-sdm") { "sd-v1-5" } else { "sdxl-base" });
         let scores = scores(&config, 3);
@@ -218,7 +218,7 @@ fn layouts_are_plans_with_what_they_cost() -> miette::Result<()> {
 }
 
 #[test]
-fn what_cannot_fit_says_why() -> miette::Result<()> {
+fn a_fit_that_is_impossible_says_why() -> miette::Result<()> {
     let sd15 = scores(&published("sd-v1-5"), 1);
     let fitting = |scores: &Scores, name, ratio| make(scores, Method::Fitting(Fit::find(name)?), Some(ratio));
     assert!(matches!(fitting(&sd15, "ssd-1b", 0.0), Err(SelectError::LayoutMisfit { .. })));
@@ -239,7 +239,7 @@ fn what_cannot_fit_says_why() -> miette::Result<()> {
     assert!(matches!(fitting(&old, "diffusers", 0.1), Err(SelectError::NoConfiguration { .. })));
     assert!(
         make(&old, Method::Solver(SOLVERS[0]), Some(0.1)).is_ok(),
-        "what needs no configuration is selected"
+        "a selection that needs no configuration is made"
     );
     Ok(())
 }

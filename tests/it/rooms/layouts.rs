@@ -1,4 +1,4 @@
-//! The layouts made by hand: their published configurations and parameter counts, from nothing but the teacher's.
+//! The layouts made by hand give the published configurations and parameter counts from the teacher's configuration.
 
 use crate::small_unets::published;
 use laptop_diff::model::UNetConfig;
@@ -34,7 +34,7 @@ fn every_layout_is_the_published_network() -> Result<(), SelectError> {
     Ok(())
 }
 
-/// Each tensor comes from one of the teacher's of the same shape, none twice.
+/// Each tensor comes from a tensor of the teacher with the same shape, and none is used twice.
 fn check_shapes(teacher: &UNetConfig, assembly: &Assembly) {
     let inventory = teacher.inventory();
     let mut taken = std::collections::BTreeSet::new();
@@ -48,7 +48,7 @@ fn check_shapes(teacher: &UNetConfig, assembly: &Assembly) {
 }
 
 #[test]
-fn bk_sdm_takes_the_last_layer_up_for_its_second() -> Result<(), SelectError> {
+fn bk_sdm_uses_the_last_layer_of_an_up_block_as_its_second() -> Result<(), SelectError> {
     let assembly = Layout::find("bk-sdm-tiny")?.assemble(&published("sd-v1-5"))?;
     let from = |name: &str| {
         let (_, origin) =
@@ -87,7 +87,7 @@ fn a_layout_for_another_network_says_what_does_not_fit() {
 }
 
 #[test]
-fn what_diffusers_reads_is_what_was_meant() {
+fn a_written_configuration_reads_back() {
     for name in ["sd-v1-5", "sdxl-base", "bk-sdm-tiny", "ssd-1b", "segmind-vega", "koala-1b", "koala-700m"] {
         let config = published(name);
         let again = UNetConfig::parse(&config.to_json().to_string()).expect("our own configuration");

@@ -1,4 +1,4 @@
-//! Pruned directories: our own reading of them, and the real diffusers'.
+//! Pruned directories, read by this program and by the real diffusers.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -26,8 +26,8 @@ fn predict(unet: &UNet, points: &Calibration) -> Tensor {
     unet.forward(&points.sample, &points.timestep, &points.conditioning()).expect("a forward pass")
 }
 
-/// A third of the units, or of the parts of blocks alone: with luck of every kind, and some Transformer2D with all of
-/// its blocks.
+/// A random third of the units, or of the parts of blocks only; usually of every kind, and some Transformer2D with all of its
+/// blocks.
 fn some_units(unet: &UNet, parts_alone: bool, seed: u64) -> BTreeSet<UnitId> {
     let mut stream = Random::new(seed, "units").stream("some", 0);
     let mut units = unet.inventory().removable().to_vec();
@@ -56,13 +56,13 @@ fn a_pruned_folder_reads_as_the_pruned_network() -> miette::Result<()> {
         assert_eq!(off, 0.0, "{name}: the same weights give the same bits");
         let file = std::fs::metadata(pruned_at.join("diffusion_pytorch_model.safetensors")).expect("written");
         let header = 120 * pruned.config().inventory().tensors().count() as u64;
-        assert!(file.len() < 4 * pruned.parameters() + header, "removed tensors are gone from the file");
+        assert!(file.len() < 4 * pruned.parameters() + header, "removed tensors are not in the file");
     }
     Ok(())
 }
 
 #[test]
-fn other_parts_come_along_and_single_file_checkpoints_do_not() -> miette::Result<()> {
+fn other_parts_are_linked_and_single_file_checkpoints_are_not() -> miette::Result<()> {
     let folder = tempfile::tempdir().expect("a folder");
     let (teacher_at, pruned_at) = (folder.path().join("teacher"), folder.path().join("pruned"));
     let (_, config) = configs().swap_remove(0);
@@ -95,7 +95,7 @@ fn other_parts_come_along_and_single_file_checkpoints_do_not() -> miette::Result
     let index = std::fs::read_to_string(pruned_at.join("model_index.json")).expect("written");
     assert!(index.contains("pruned_unet") && index.contains("StableDiffusionPipeline"));
 
-    // A pruned model is a teacher like any other, and selections must fit.
+    // A pruned model can be pruned again, and its selection must name its own units.
     let (model, student) = open(&pruned_at)?;
     let more = BTreeSet::from(["down_blocks.0.resnets.1".into()]);
     let twice_at = folder.path().join("twice");

@@ -1,4 +1,4 @@
-//! Selections made better by measuring, on a small random U-Net: never worse, within the evaluations, and resumable.
+//! Selections improved by measuring on a small random U-Net: never worse, within the evaluations, and resumable.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -49,7 +49,7 @@ impl Sandbox {
         Ok(Self { unet, points, scores })
     }
 
-    /// Refines the additive selection of half the parameters, with its checkpoints in `folder`, and counts what it measures.
+    /// Refines the additive selection of half the parameters with checkpoints in `folder`, and counts the measured sets.
     fn refine(
         &self,
         evaluations: usize,
@@ -74,7 +74,7 @@ fn context<'a>(checkpoint: &'a Path, interrupt: &'a Interrupt) -> ScoringContext
 }
 
 #[test]
-fn refining_is_never_worse_and_keeps_to_its_evaluations() -> miette::Result<()> {
+fn refining_is_never_worse_and_uses_no_more_than_its_evaluations() -> miette::Result<()> {
     for (name, config) in configs().into_iter().take(2) {
         let sandbox = Sandbox::new(&config)?;
         for evaluations in [0, 1, 3, 7, 30, 61] {
@@ -127,7 +127,7 @@ fn units_of(effects: &[[f64; 4]]) -> Scores {
 
 #[test]
 fn an_optimum_that_no_surrogate_proposes_is_found_by_exchanges() -> miette::Result<()> {
-    // The first two are dearest alone and cost nothing together; nobody says so, for there is no Gram matrix.
+    // The first two are the most expensive alone and cost nothing together; without a Gram matrix no surrogate shows that.
     let effects = [
         [10.0, 0.0, 0.0, 0.0],
         [-10.0, 0.0, 0.0, 0.0],
@@ -166,7 +166,7 @@ fn an_optimum_that_no_surrogate_proposes_is_found_by_exchanges() -> miette::Resu
 }
 
 #[test]
-fn an_interrupted_refinement_goes_on_to_the_same_plan() -> miette::Result<()> {
+fn an_interrupted_refinement_resumes_to_the_same_selection() -> miette::Result<()> {
     let (_, config) = configs().swap_remove(1);
     let sandbox = Sandbox::new(&config)?;
     let folders = [(); 2].map(|()| tempfile::tempdir().expect("a folder"));

@@ -14,8 +14,8 @@ use laptop_diff::select::{
 use proptest::prelude::*;
 use rand::RngExt;
 
-/// Problems of up to nine units in a forest up to three deep, of a few equal weights as in real U-Nets; some losses below
-/// zero, some with a Gram matrix, some with a second budget, some with rules.
+/// Problems of up to nine units in a forest up to three deep, with a few equal weights as in real U-Nets. Some have losses
+/// below zero, a Gram matrix, a second budget or rules.
 fn problems() -> impl Strategy<Value = SelectionProblem> {
     let units =
         prop::collection::vec((any::<prop::sample::Index>(), 0..3u8, -2.0..10.0f64, 1..6u64, 0..4u64), 1..10);
@@ -32,7 +32,7 @@ fn problems() -> impl Strategy<Value = SelectionProblem> {
             }
             let tree = Tree::new(parents);
             let n = units.len();
-            // What a unit holds is the sum of its parts and a shell; a unit of one part is its part, so it gets no shell.
+            // The weight of a unit is that of its parts and a shell.
             let weights = |seed: fn(u64, u64) -> u64| {
                 let mut weights = vec![0; n];
                 for unit in (0..n).rev() {
@@ -55,51 +55,57 @@ fn problems() -> impl Strategy<Value = SelectionProblem> {
             let product =
                 |a: usize, b: usize| effect(a).iter().zip(effect(b)).map(|(a, b)| a * b).sum::<f64>();
             let gram = (0..n * n).map(|at| product(at / n, at % n)).collect();
-            let mut settled = Rules::none(n);
-            for (index, goes) in rules {
-                // A contradiction leaves rules half settled.
-                let mut more = settled.clone();
-                // What lies inside of a unit that is kept is kept too.
-                let unit = index.index(n);
-                let inside = tree.inside(unit).filter(|_| !goes);
-                if std::iter::once(unit).chain(inside).all(|one| more.set(&tree, one, goes).is_ok()) {
-                    settled = more;
-                }
-            }
+            let rules = rules.iter().map(|(index, goes)| (index.index(n), *goes));
+            let rules = without_contradictions(&tree, rules);
             SelectionProblem {
                 units: (0..n).map(|unit| unit.to_string().into()).collect(),
                 losses: units.iter().map(|unit| if has_gram { 0.1 * unit.2 } else { unit.2 }).collect(),
                 gram: if has_gram { gram } else { Vec::new() },
                 budgets,
-                rules: settled,
+                rules,
                 tree,
             }
         },
     )
 }
 
-/// A lawful selection: none inside another, never all parts of one, nothing against the rules.
-fn is_lawful(problem: &SelectionProblem, named: &[bool]) -> bool {
+/// The rules in order, except those that contradict earlier ones.
+fn without_contradictions(tree: &Tree, rules: impl Iterator<Item = (usize, bool)>) -> Rules {
+    let mut settled = Rules::none(tree.len());
+    for (unit, goes) in rules {
+        // After a contradiction the rules are incomplete, so they are set on a copy.
+        let mut more = settled.clone();
+        // Everything inside a kept unit is kept too.
+        let inside = tree.inside(unit).filter(|_| !goes);
+        if std::iter::once(unit).chain(inside).all(|one| more.set(tree, one, goes).is_ok()) {
+            settled = more;
+        }
+    }
+    settled
+}
+
+/// A feasible selection: none inside another, never all parts of one, nothing against the rules.
+fn is_feasible(problem: &SelectionProblem, named: &[bool]) -> bool {
     let mut settled = named.to_vec();
     problem.tree.settle(&mut settled);
     settled == named && problem.rules.allow(&problem.tree, named)
 }
 
-/// Every lawful selection.
+/// Every feasible selection.
 fn selections(problem: &SelectionProblem) -> impl Iterator<Item = Vec<bool>> {
     let n = problem.units.len();
     let all = (0..1u32 << n).map(move |set| (0..n).map(|unit| set >> unit & 1 == 1).collect::<Vec<_>>());
-    all.filter(|named| is_lawful(problem, named))
+    all.filter(|named| is_feasible(problem, named))
 }
 
-/// The least objective of those that reach the budgets, by trying everything.
+/// The least objective of the selections that meet the budgets, by trying all of them.
 fn by_brute_force(problem: &SelectionProblem) -> f64 {
     let reaching = selections(problem).filter(|named| problem.reaches(named));
     reaching.map(|named| problem.value(&named)).fold(f64::INFINITY, f64::min)
 }
 
 proptest! {
-    // A failing case prints its input; it belongs into a test of its own, not into a file of seeds.
+    // A failing case prints its input; add it as a test of its own instead of a file of seeds.
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
@@ -118,7 +124,7 @@ proptest! {
             // Sums of ten numbers below 20 in another order: a few units in the last place.
             prop_assert!((points[place].1 - best).abs() < 1e-12, "{} against {best}", points[place].1);
             let named = problem.named(&front.removed(place));
-            prop_assert!(is_lawful(&problem, &named));
+            prop_assert!(is_feasible(&problem, &named));
             prop_assert_eq!(problem.budgets[0].saved(&named), points[place].0);
             prop_assert!((problem.value(&named) - best).abs() < 1e-12);
         }
@@ -135,7 +141,7 @@ proptest! {
         for solver in SOLVERS {
             let solved = solver.solve(&problem, &Random::new(1, "selection"));
             let value = problem.value(&solved.named);
-            prop_assert!(is_lawful(&problem, &solved.named), "{}", solver.name());
+            prop_assert!(is_feasible(&problem, &solved.named), "{}", solver.name());
             prop_assert!(problem.reaches(&solved.named), "{}", solver.name());
             prop_assert!(value >= best - 1e-9, "{} claims {value}, the optimum is {best}", solver.name());
             if let Some(bound) = solved.bound {
@@ -181,7 +187,7 @@ fn sdxl(seed: u64) -> Scores {
     }
 }
 
-/// What the Lagrangian of one price per parameter says: a bound on the loss of every selection that reaches `needed`.
+/// The Lagrangian with one price per parameter: a bound on the loss of every selection that reaches `needed`.
 fn priced(problem: &SelectionProblem, price: f64, needed: u64) -> f64 {
     let cost = |unit: usize| problem.losses[unit] - price * problem.budgets[0].weights[unit] as f64;
     let treated = |root: usize| {
@@ -229,8 +235,8 @@ fn all_ratios_of_sdxl_are_solved_exactly() -> miette::Result<()> {
     Ok(())
 }
 
-#[test]
-fn a_plan_says_what_it_reaches_and_survives_the_disk() -> miette::Result<()> {
+/// The scores of SDXL with orthogonal effects of one size, and measured sets whose joint loss is twice the sum.
+fn with_identity_as_gram() -> Scores {
     let mut scores = sdxl(7);
     let count = scores.units.len();
     let identity = (0..count * count).map(|place| f64::from(u8::from(place % (count + 1) == 0))).collect();
@@ -242,6 +248,12 @@ fn a_plan_says_what_it_reaches_and_survives_the_disk() -> miette::Result<()> {
         predicted: BTreeMap::from([("output-loss".to_owned(), scale), ("gram".to_owned(), scale.sqrt())]),
     };
     scores.additivity = Some(Additivity::of([1.0, 3.0, 10.0, 20.0, 30.0, 50.0].map(set).into()));
+    scores
+}
+
+#[test]
+fn a_selection_records_what_it_reaches_and_reads_back() -> miette::Result<()> {
+    let mut scores = with_identity_as_gram();
     let request = SelectionRequest::new("output-loss", Method::Solver(SOLVERS[0]), Some(0.5));
     let selection = Selection::make(&scores, &request, &Random::new(1, "selection"))?;
     assert!(selection.ratio_reached >= 0.5 && selection.ratio_reached < 0.51);
@@ -255,7 +267,7 @@ fn a_plan_says_what_it_reaches_and_survives_the_disk() -> miette::Result<()> {
     for baseline in &selection.baselines {
         assert!(baseline.removed_parameters * 2 >= scores.unet_parameters, "{}", baseline.name);
     }
-    // The sets say that twice the sum is measured, without scatter.
+    // The measured sets predict twice the sum, without scatter.
     let joint = selection.predicted.joint["output-loss"];
     assert!((joint.loss / (2.0 * selection.predicted.objective) - 1.0).abs() < 1e-9, "{joint:?}");
     assert!(
@@ -269,10 +281,10 @@ fn a_plan_says_what_it_reaches_and_survives_the_disk() -> miette::Result<()> {
     selection.save(folder.path()).expect("written");
     let read = Selection::open(folder.path()).expect("read");
     assert_eq!((&read.removed, &read.baselines), (&selection.removed, &selection.baselines));
-    // serde_json reads decimals to within a unit in the last place.
+    // serde_json reads decimals with an error of up to one unit in the last place.
     assert!((read.predicted.objective / selection.predicted.objective - 1.0).abs() <= f64::EPSILON);
 
-    // With orthogonal effects of one size, `gram` wants few units, whatever their scores; and it proves how few.
+    // With orthogonal effects of one size, `gram` removes the fewest units, whatever their scores, and proves the number.
     let request = SelectionRequest { objective: ObjectiveInfo::find("gram")?, ..request };
     let few = Selection::make(&scores, &request, &Random::new(1, "selection"))?;
     assert!(
@@ -282,7 +294,7 @@ fn a_plan_says_what_it_reaches_and_survives_the_disk() -> miette::Result<()> {
     );
     assert_eq!(few.baselines[1].name, "additive-knapsack");
     assert_eq!(few.baselines[1].removed, selection.removed);
-    // What was asked stands there as it was, and output losses are known from the matrix.
+    // The ratio asked for is recorded unrounded, and output losses are known from the matrix.
     for unit in &mut scores.units {
         unit.scores.remove("output-loss");
     }
@@ -292,12 +304,22 @@ fn a_plan_says_what_it_reaches_and_survives_the_disk() -> miette::Result<()> {
     Ok(())
 }
 
+/// All four budgets are met, with a bound below the objective.
+fn check_budgets(selection: &Selection) {
+    assert_eq!(selection.budgets.len(), 4);
+    let budgets = &selection.budgets;
+    assert!(budgets.iter().all(|budget| budget.reached >= budget.asked), "{budgets:?}");
+    assert!((selection.unet_parameters - selection.removed_parameters) * 2 <= 3_000_000_000);
+    let predicted = &selection.predicted;
+    assert!(predicted.gap.is_some_and(|gap| gap >= 0.0) && predicted.bound <= predicted.objective);
+}
+
 #[test]
 fn several_budgets_and_patterns_hold_at_once() -> miette::Result<()> {
     let scores = sdxl(3);
     let config = published("sdxl-base");
     let inventory = config.inventory();
-    // Times as if a MAC took a picosecond.
+    // Latencies as if a MAC took a picosecond.
     let seconds = |macs: u64| macs as f64 * 1e-12;
     let (height, width) = config.sample_size;
     let times = inventory.units().iter().map(|unit| (unit.id.clone(), seconds(unit.macs))).collect();
@@ -318,13 +340,7 @@ fn several_budgets_and_patterns_hold_at_once() -> miette::Result<()> {
     for solver in SOLVERS {
         let request = SelectionRequest { method: Method::Solver(*solver), ..request };
         let selection = Selection::make(&scores, &request, &Random::new(1, "selection"))?;
-        assert_eq!(selection.budgets.len(), 4);
-        assert!(
-            selection.budgets.iter().all(|budget| budget.reached >= budget.asked),
-            "{:?}",
-            selection.budgets
-        );
-        assert!((selection.unet_parameters - selection.removed_parameters) * 2 <= 3_000_000_000);
+        check_budgets(&selection);
         let removed = |word: &str| selection.removed.iter().any(|unit| unit.as_str().contains(word));
         assert!(
             !removed("mid_block") && !removed("attentions.1.transformer_blocks.0"),
@@ -332,10 +348,6 @@ fn several_budgets_and_patterns_hold_at_once() -> miette::Result<()> {
             selection.removed
         );
         assert!(removed("up_blocks.2.resnets.1"), "{:?}", selection.removed);
-        assert!(
-            selection.predicted.gap.is_some_and(|gap| gap >= 0.0)
-                && selection.predicted.bound <= selection.predicted.objective
-        );
         if solver.name() == "knapsack" {
             assert!(selection.predicted.gap.is_some_and(|gap| gap < 0.01), "{:?}", selection.predicted);
         }
@@ -356,7 +368,7 @@ fn several_budgets_and_patterns_hold_at_once() -> miette::Result<()> {
 }
 
 #[test]
-fn what_cannot_be_is_an_error_that_says_what_can() {
+fn impossible_requests_are_errors_that_say_what_is_possible() {
     let scores = sdxl(0);
     let random = Random::new(1, "selection");
     let make = |criterion, ratio| {
@@ -366,7 +378,7 @@ fn what_cannot_be_is_an_error_that_says_what_can() {
             &random,
         )
     };
-    // What stays is 44 M: convolutions in and out, embeddings, samplers, shortcuts.
+    // 44 M are in no unit: convolutions in and out, embeddings, samplers, shortcuts.
     match make("output-loss", 0.99) {
         Err(SelectError::RatioUnreachable { ratio, reachable, .. }) => {
             assert!(reachable == 0.982 && ratio == 0.99, "{reachable} {ratio}");
@@ -374,7 +386,7 @@ fn what_cannot_be_is_an_error_that_says_what_can() {
         }
         other => panic!("{:?}", other.map(|selection| selection.ratio_reached)),
     }
-    // Of no units nothing need go where the budget is met already.
+    // Without units, a budget of zero is met already.
     let memory = Some(MemoryBudget::Bytes(u64::MAX));
     let request = SelectionRequest {
         budgets: Budgets { memory, ..Budgets::default() },
