@@ -1,152 +1,99 @@
-//! Holds the shape of the house: a module imports only modules above it in `src/lib.rs`, and no file
-//! grows without end.
+//! The shape of the source: a module imports only modules above it in `src/lib.rs`, no files use each other in a circle,
+//! and no file or function is too long.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-/// Aim at 250; look twice at 400.
-const MOST_LINES: usize = 600;
+use super::imports::{Modules, circles, paths};
+use super::source::{code, files, functions, read, root};
+
+/// Aim at 80 to 250 lines.
+const MOST_LINES: usize = 400;
+
+/// A function fits on a screen.
+const MOST_LINES_OF_A_FUNCTION: usize = 60;
 
 #[test]
 fn imports_go_up_the_list_in_lib_rs() {
-    let order = modules(&read(&source().join("lib.rs")));
+    let source = root().join("src");
+    let order = modules(&read(&source.join("lib.rs")));
     assert!(order.len() > 10, "{order:?}");
     let place = |name: &str| order.iter().position(|module| module == name);
     let mut wrong = Vec::new();
-    for file in files(&source()) {
-        let path = file.strip_prefix(source()).expect("a file of src").to_owned();
-        let Some(own) =
-            path.components().next().and_then(|first| place(&first.as_os_str().to_string_lossy()))
-        else {
-            continue;
-        };
-        for (line, name) in imports(&read(&file)) {
-            match place(&name) {
-                Some(imported) if imported <= own => {}
-                Some(_) => wrong.push(format!(
-                    "src/{}:{line}: {} imports {name}, which is below it",
-                    path.display(),
+    for file in files(&source) {
+        let path = file.strip_prefix(&source).expect("a file of src");
+        let Some(own) = room(path).and_then(|room| place(&room)) else { continue };
+        for named in paths(&code(&read(&file))) {
+            let [first, name, ..] = &named.path[..] else { continue };
+            if first == "crate" && place(name).is_none_or(|imported| imported > own) {
+                let (file, line) = (path.display(), named.line);
+                wrong.push(format!(
+                    "src/{file}:{line}: `crate::{name}` is not above `{}` in lib.rs",
                     order[own]
-                )),
-                None => {
-                    wrong.push(format!("src/{}:{line}: crate::{name} is no module of lib.rs", path.display()))
-                }
+                ));
             }
         }
     }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    none(&wrong);
 }
 
 #[test]
-fn no_file_is_longer_than_one_can_hold_in_mind() {
-    for file in files(&source()) {
+fn no_files_use_each_other_in_a_circle() {
+    none(&circles(&Modules::read(&root().join("src")).uses()));
+}
+
+#[test]
+fn no_file_is_too_long() {
+    let mut long = Vec::new();
+    for file in files(&root().join("src")) {
         let lines = read(&file).lines().count();
-        assert!(lines <= MOST_LINES, "{} has {lines} lines; split it below {MOST_LINES}", file.display());
+        if lines > MOST_LINES {
+            long.push(format!("{}: {lines} lines, more than {MOST_LINES}", shown(&file)));
+        }
     }
+    none(&long);
+}
+
+#[test]
+fn no_function_is_too_long() {
+    let mut long = Vec::new();
+    for file in files(&root().join("src")) {
+        for function in functions(&code(&read(&file))) {
+            if function.lines > MOST_LINES_OF_A_FUNCTION {
+                let (name, line, lines) = (&function.name, function.line, function.lines);
+                let place = shown(&file);
+                long.push(format!(
+                    "{place}:{line}: `{name}` has {lines} lines, more than {MOST_LINES_OF_A_FUNCTION}"
+                ));
+            }
+        }
+    }
+    none(&long);
 }
 
 #[test]
 fn every_file_says_why_it_exists() {
-    for file in files(&source()) {
-        assert!(read(&file).starts_with("//! "), "{} does not open with `//! `", file.display());
-    }
+    let silent = files(&root().join("src")).into_iter().filter(|file| !read(file).starts_with("//! "));
+    let silent: Vec<_> = silent.map(|file| format!("{} does not open with `//! `", shown(&file))).collect();
+    none(&silent);
 }
 
-#[test]
-fn the_reader_of_imports_sees_them_all() {
-    let text = "use crate::base::{Digest, files};\nuse crate::{\n    cache::Store,\n    run::{self, Job},\n};\n\
-        /// [`crate::doc`]\nlet x = crate::plan::manifest(); // crate::comment\nlet y = \"crate::text\";\n\
-        pub(crate) struct A;\n$crate::macros!();\n";
-    let names: Vec<_> = imports(text).into_iter().map(|(_, name)| name).collect();
-    assert_eq!(names, ["base", "cache", "run", "plan", "macros"]);
+/// Fails with a list of what is wrong unless it is empty.
+#[track_caller]
+fn none(wrong: &[String]) {
+    assert!(wrong.is_empty(), "{}:\n{}", wrong.len(), wrong.join("\n"));
 }
 
-fn source() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
+fn shown(file: &Path) -> String {
+    file.strip_prefix(root()).unwrap_or(file).display().to_string()
 }
 
-fn read(path: &Path) -> String {
-    fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
-}
-
-/// All Rust files below a folder.
-fn files(folder: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(folder).expect("a folder of src") {
-        let path = entry.expect("an entry of it").path();
-        if path.is_dir() {
-            found.extend(files(&path));
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            found.push(path);
-        }
-    }
-    found.sort();
-    found
+/// The module of `lib.rs` that a file of src belongs to.
+fn room(path: &Path) -> Option<String> {
+    Some(path.iter().next()?.to_string_lossy().into_owned())
 }
 
 /// The `pub mod` lines, in order.
 fn modules(lib: &str) -> Vec<String> {
     let name = |line: &str| Some(line.strip_prefix("pub mod ")?.strip_suffix(';')?.to_owned());
     lib.lines().filter_map(name).collect()
-}
-
-/// The first names after `crate::` with their lines, those of a braced list included; comments and
-/// literals left out.
-fn imports(text: &str) -> Vec<(usize, String)> {
-    let code = code(text);
-    let mut found = Vec::new();
-    for (start, _) in code.match_indices("crate::") {
-        let rest = &code[start + "crate::".len()..];
-        let line = code[..start].matches('\n').count() + 1;
-        let names = rest.strip_prefix('{').map_or(vec![rest], top_level);
-        let name = |text: &str| {
-            text.trim_start().split(|c: char| !c.is_alphanumeric() && c != '_').next().map(str::to_owned)
-        };
-        found.extend(
-            names.into_iter().filter_map(name).filter(|name| !name.is_empty()).map(|name| (line, name)),
-        );
-    }
-    found
-}
-
-/// The items of a braced list, whose text begins after its `{`.
-fn top_level(text: &str) -> Vec<&str> {
-    let (mut depth, mut start, mut items) = (0, 0, Vec::new());
-    for (at, c) in text.char_indices() {
-        match c {
-            '{' => depth += 1,
-            ',' if depth == 0 => {
-                items.push(&text[start..at]);
-                start = at + 1;
-            }
-            '}' if depth == 0 => {
-                items.push(&text[start..at]);
-                break;
-            }
-            '}' => depth -= 1,
-            _ => {}
-        }
-    }
-    items
-}
-
-/// The text without line comments and without what stands between quotes on one line.
-fn code(text: &str) -> String {
-    let mut code = String::new();
-    for line in text.lines() {
-        let mut quoted = false;
-        let mut letters = line.chars().peekable();
-        while let Some(c) = letters.next() {
-            match c {
-                '\\' if quoted => drop(letters.next()),
-                // A quote as a character literal opens nothing.
-                '"' if !code.ends_with('\'') => quoted = !quoted,
-                '/' if !quoted && letters.peek() == Some(&'/') => break,
-                _ if !quoted => code.push(c),
-                _ => {}
-            }
-        }
-        code.push('\n');
-    }
-    code
 }

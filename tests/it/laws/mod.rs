@@ -1,5 +1,9 @@
-//! What holds everywhere: the structure of the source, what enters a key, agreement with diffusers at full size.
+//! What holds everywhere: the structure of the source, what adding a row takes, what enters a key, agreement with
+//! diffusers at full size.
 
 mod architecture;
+mod extending;
 mod freshness;
+mod imports;
 mod parity;
+mod source;
