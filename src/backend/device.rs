@@ -88,7 +88,7 @@ impl FromStr for DeviceChoice {
             "cuda" => Ok(Self::Cuda(0)),
             _ => match text.strip_prefix("cuda:").and_then(|index| index.parse().ok()) {
                 Some(index) => Ok(Self::Cuda(index)),
-                None => Err(format!("`{text}` is no device; give auto, cpu or cuda:N")),
+                None => Err(format!("`{text}` is not a device; give auto, cpu or cuda:N")),
             },
         }
     }

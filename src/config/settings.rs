@@ -213,7 +213,7 @@ mod tests {
             unknown,
             &["`LAPTOP_DIFF_THREDS`", "the environment", "did you mean `LAPTOP_DIFF_THREADS`"],
         );
-        expect(["device: gpu\n", ""], &[], "settings::bad_value", &["user.yaml", "`gpu` is no device"]);
+        expect(["device: gpu\n", ""], &[], "settings::bad_value", &["user.yaml", "`gpu` is not a device"]);
         expect(
             ["", ""],
             &[("LAPTOP_DIFF_DEVICE", "tpu")],

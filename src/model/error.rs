@@ -14,7 +14,7 @@ use super::unet::ConfigError;
 #[derive(Debug, Error, Diagnostic)]
 pub enum ModelError {
     /// The folder is not there, or no model.
-    #[error("{} is no model folder", path.display())]
+    #[error("{} is not a model folder", path.display())]
     #[diagnostic(
         code(model::no_model),
         help(
@@ -65,7 +65,7 @@ pub enum ModelError {
     #[diagnostic(transparent)]
     Weights(#[from] WeightsError),
     /// A file that is no model.
-    #[error("{} is no checkpoint of Stable Diffusion: {reason}", path.display())]
+    #[error("{} is not a Stable Diffusion checkpoint: {reason}", path.display())]
     #[diagnostic(
         code(model::checkpoint),
         help(

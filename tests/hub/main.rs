@@ -132,7 +132,7 @@ fn a_download_that_was_cut_goes_on() {
     let (sandbox, hub) = (Sandbox::new(), hub());
     hub.state().broken = Some(UNET.to_owned());
     let output = with_model(&sandbox, &hub.address, "run", "owner/nano", &[]);
-    expect(&output, 4, &["hub::download", UNET, "status 503", "goes on from where it stopped"]);
+    expect(&output, 4, &["hub::download", UNET, "status 503", "to resume the download"]);
 
     let half = hub.state().files[UNET].len() / 2;
     (hub.state().broken, hub.state().asked) = (None, Vec::new());

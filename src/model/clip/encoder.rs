@@ -15,7 +15,7 @@ const MOST_WIDTH: usize = 1 << 20;
 /// Fails on a size that no tower has.
 pub(super) fn check_sizes(sizes: &[usize]) -> Result<()> {
     match sizes.iter().find(|size| !(1..=MOST_WIDTH).contains(*size)) {
-        Some(size) => bail!("a size of {size} in CLIP's config.json is out of all measure"),
+        Some(size) => bail!("a size of {size} in CLIP's config.json is out of range"),
         None => Ok(()),
     }
 }

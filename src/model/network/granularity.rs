@@ -26,7 +26,7 @@ pub enum GranularityError {
     #[error("a granularity needs at least one of {}", known())]
     Empty,
     /// No such kind.
-    #[error("`{name}` is no kind of unit; there are {}", known())]
+    #[error("`{name}` is not a kind of unit; the kinds are {}", known())]
     Unknown {
         /// What was asked for.
         name: String,
@@ -136,7 +136,7 @@ mod tests {
         let refused = |text: &str| text.parse::<Granularity>().expect_err("refused").to_string();
         assert!(refused("block,attn1").contains("all of `attn1`, `attn2` and `ff`"));
         assert!(refused("transformer,attn2,ff").contains("`transformer` beside `attn2`"));
-        assert!(refused("resnets").contains("`resnets` is no kind of unit; there are resnet,"));
+        assert!(refused("resnets").contains("`resnets` is not a kind of unit; the kinds are resnet,"));
         assert!(Granularity::new([]).is_err());
     }
 }

@@ -38,8 +38,8 @@ impl UNet {
         Self::with(config, inventory, steps, vb)
     }
 
-    /// The same U-Net in little memory: each walk reads the weights of a step when it arrives at it, and lets go of
-    /// them when it goes on. What `vb` lacks is found only then.
+    /// The same U-Net in little memory: each walk reads the weights of a step when it arrives at it, and drops
+    /// them afterwards. A tensor that `vb` lacks is an error only then.
     pub fn streamed(config: UNetConfig, vb: VarBuilder<'static>) -> Result<Self> {
         let inventory = config.inventory();
         Self::with(config, inventory, Steps::Streamed(vb.clone()), vb)

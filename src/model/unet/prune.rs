@@ -9,7 +9,7 @@ use crate::base::UnitId;
 use crate::model::network::PruneError;
 
 impl UNetConfig {
-    /// This configuration without more units. What is gone already may be named again.
+    /// This configuration with more units removed. Units that are already removed may be named again.
     pub fn prune(&self, units: &BTreeSet<UnitId>) -> Result<Self, PruneError> {
         let all = self.removed_units.union(units).cloned().collect();
         let removed_units = normalise(self, &all).map_err(|unit| PruneError::UnknownUnit { unit })?;
@@ -18,7 +18,7 @@ impl UNetConfig {
 }
 
 impl UNet {
-    /// This U-Net without more units. What is gone already may be named again.
+    /// This U-Net with more units removed. Units that are already removed may be named again.
     pub fn prune(&self, units: &BTreeSet<UnitId>) -> Result<Self, PruneError> {
         let config = self.config.prune(units)?;
         let inventory = config.inventory().at(self.inventory.granularity().clone());

@@ -75,13 +75,10 @@ impl VaeConfig {
             () if self.act_fn != "silu" => {
                 Err(format!("`act_fn` is {}; only silu is supported", self.act_fn))
             }
-            () if !sizes.into_iter().all(bounded) => {
-                Err(format!("channels {sizes:?} are out of all measure"))
+            () if !sizes.into_iter().all(bounded) => Err(format!("channels {sizes:?} are out of range")),
+            () if !(1..=1 << 8).contains(&layers) || self.block_out_channels.len() > 16 => {
+                Err(format!("{layers} layers in {} blocks are out of range", self.block_out_channels.len()))
             }
-            () if !(1..=1 << 8).contains(&layers) || self.block_out_channels.len() > 16 => Err(format!(
-                "{layers} layers in {} blocks are out of all measure",
-                self.block_out_channels.len()
-            )),
             () if self.block_out_channels.is_empty() || !self.block_out_channels.iter().all(divides) => {
                 Err(format!(
                     "`norm_num_groups` is {groups}; it must divide each of `block_out_channels` {:?}",

@@ -85,7 +85,7 @@ pub enum HubError {
     },
     /// The hub answered otherwise than it should, or the connection broke.
     #[error("could not download {what} of `{id}`: {reason}")]
-    #[diagnostic(code(hub::download), help("the same command goes on from where it stopped"))]
+    #[diagnostic(code(hub::download), help("run the same command again to resume the download"))]
     Download {
         /// The repository.
         id: String,
@@ -95,7 +95,7 @@ pub enum HubError {
         reason: String,
     },
     /// The repository is no model that can be loaded.
-    #[error("`{id}` is no diffusers model: it has neither unet/config.json nor config.json")]
+    #[error("`{id}` is not a diffusers model: it has neither unet/config.json nor config.json")]
     #[diagnostic(
         code(hub::no_model),
         help(

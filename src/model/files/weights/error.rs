@@ -51,7 +51,7 @@ pub enum WeightsError {
     },
 
     /// A file whose header does not describe its bytes.
-    #[error("{} is no whole safetensors file: {reason}", path.display())]
+    #[error("{} is not a complete safetensors file: {reason}", path.display())]
     #[diagnostic(code(weights::header), help("it is cut short or damaged: download or write it again"))]
     Header {
         /// The file.
@@ -61,7 +61,7 @@ pub enum WeightsError {
     },
 
     /// An index of shards that cannot be read.
-    #[error("{} is no index of shards: {reason}", path.display())]
+    #[error("{} is not an index of shards: {reason}", path.display())]
     #[diagnostic(
         code(weights::index),
         help("expected JSON with a `weight_map` from tensor names to file names")
