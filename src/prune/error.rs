@@ -22,17 +22,23 @@ pub enum ApplyError {
     /// The pruned model cannot be written.
     #[error(transparent)]
     #[diagnostic(transparent)]
-    Write(#[from] WriteError),
+    Write(Box<WriteError>),
 }
 
 impl From<ModelError> for ApplyError {
     fn from(error: ModelError) -> Self {
-        Self::Write(error.into())
+        WriteError::from(error).into()
     }
 }
 
 impl From<FileError> for ApplyError {
     fn from(error: FileError) -> Self {
-        Self::Write(error.into())
+        WriteError::from(error).into()
+    }
+}
+
+impl From<WriteError> for ApplyError {
+    fn from(error: WriteError) -> Self {
+        Self::Write(Box::new(error))
     }
 }

@@ -108,7 +108,7 @@ impl From<ApplyError> for StageError {
     fn from(error: ApplyError) -> Self {
         match error {
             ApplyError::Layout(error) => error.into(),
-            ApplyError::Write(error) => error.into(),
+            ApplyError::Write(error) => (*error).into(),
             units @ ApplyError::Units(_) => Self::input(units),
         }
     }
@@ -118,7 +118,7 @@ impl From<ExportError> for StageError {
     fn from(error: ExportError) -> Self {
         match error {
             ExportError::Compute(error) => Self::Tensor(error),
-            ExportError::Write(error) => error.into(),
+            ExportError::Write(error) => (*error).into(),
             ExportError::SelfCheck { .. } => Self::work(error),
             ExportError::Unrecognised { .. } => Self::pipeline(error),
             ExportError::NoTarget { .. } => Self::input(error),

@@ -55,23 +55,29 @@ pub enum ExportError {
     /// The model cannot be read or written.
     #[error(transparent)]
     #[diagnostic(transparent)]
-    Write(#[from] WriteError),
+    Write(Box<WriteError>),
 }
 
 impl From<ModelError> for ExportError {
     fn from(error: ModelError) -> Self {
-        Self::Write(error.into())
+        WriteError::from(error).into()
     }
 }
 
 impl From<WeightsError> for ExportError {
     fn from(error: WeightsError) -> Self {
-        Self::Write(error.into())
+        WriteError::from(error).into()
     }
 }
 
 impl From<FileError> for ExportError {
     fn from(error: FileError) -> Self {
-        Self::Write(error.into())
+        WriteError::from(error).into()
+    }
+}
+
+impl From<WriteError> for ExportError {
+    fn from(error: WriteError) -> Self {
+        Self::Write(Box::new(error))
     }
 }
