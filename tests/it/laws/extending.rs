@@ -78,12 +78,13 @@ impl Copy {
     /// Copies the file of a row under another name and repeats its `mod` line and its row. Names are those of the file, of
     /// the type and in pipelines.
     fn add(&self, room: &str, old: [&str; 3], new: [&str; 3]) {
-        let renamed = |text: &str| (0..3).fold(text.to_owned(), |text, i| text.replace(old[i], new[i]));
+        let renamed = |text: &str| text.replace(old[0], new[0]).replace(old[1], new[1]);
         let room = self.folder.join("src").join(room);
         let file = files(&room).into_iter().find(|file| file.file_stem().is_some_and(|stem| stem == old[0]));
         let file = file.expect("the file of the row");
         let text = fs::read_to_string(&file).expect("source");
-        fs::write(file.with_file_name(new[0]).with_extension("rs"), renamed(&text)).expect("writable");
+        let text = text.replace(old[1], new[1]).replace(&format!("\"{}", old[2]), &format!("\"{}", new[2]));
+        fs::write(file.with_file_name(new[0]).with_extension("rs"), text).expect("writable");
         let (declared, row) = (format!("mod {};", old[0]), format!("{}::{},", old[0], old[1]));
         let mut repeated = 0;
         for file in files(&room) {
@@ -139,7 +140,8 @@ impl Copy {
              - {{ id: points, use: calibrate, with: {{ model: teacher, prompts: '{nano}/prompts/evaluation.txt' }} }}\n\
              - id: scores\n  use: score\n  \
                with: {{ model: teacher, calibration: points, criteria: [new-pruning], new-pruning: {{ {parameter} }} }}\n\
-             - id: result\n  use: evaluate\n  with: {{ models: {{ teacher: teacher }}, metrics: [weight-count] }}\n"
+             - id: result\n  use: evaluate\n  with: {{ models: {{ teacher: teacher }}, \
+             prompts: '{nano}/prompts/evaluation.txt', metrics: [weight-count] }}\n"
         );
         fs::write(self.folder.join("extended.yaml"), text).expect("writable");
         let output = self.command(&["plan", "extended.yaml", "--json"]);
