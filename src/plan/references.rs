@@ -11,7 +11,7 @@ use crate::config::ConfigErrorKind;
 use crate::stage::Input;
 
 /// A reference that leads to no artefact of the right kind: the stage with the input, the input, and the error.
-pub(super) type BadReference = (usize, String, ConfigErrorKind);
+pub(super) type BadReference = (usize, String, Box<ConfigErrorKind>);
 
 /// The graph of all stages.
 pub(super) fn resolve(stages: &[PlannedStage]) -> Result<Graph, BadReference> {
@@ -19,8 +19,8 @@ pub(super) fn resolve(stages: &[PlannedStage]) -> Result<Graph, BadReference> {
     for (to, planned) in stages.iter().enumerate() {
         for (input, read) in planned.stage.inputs().into_iter().zip(&planned.reads) {
             let from = read.as_ref().and_then(|id| stages.iter().position(|other| other.id == *id));
-            let from =
-                source(stages, planned, &input, from).map_err(|kind| (to, input.name.clone(), kind))?;
+            let from = source(stages, planned, &input, from)
+                .map_err(|kind| (to, input.name.clone(), Box::new(kind)))?;
             edges.push(Edge { from, to, input: input.name });
         }
     }
@@ -79,7 +79,7 @@ fn cycle(graph: &DiGraph<Node, String>) -> BadReference {
     };
     let ids: Vec<_> = path.iter().map(|&node| format!("`{}`", graph[node].id)).collect();
     let kind = ConfigErrorKind::Cycle { path: ids.join(" reads ") };
-    (closing.target().index(), closing.weight().clone(), kind)
+    (closing.target().index(), closing.weight().clone(), Box::new(kind))
 }
 
 #[cfg(test)]

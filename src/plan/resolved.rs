@@ -47,7 +47,7 @@ impl ResolvedPipeline {
         let axes = file.sweep().axes.clone();
         match references::resolve(&stages) {
             Ok(graph) => Ok(Self { name, seed, stages, graph, axes, file }),
-            Err((stage, input, kind)) => Err(file.error(kind, &place(&axes, &stages[stage], &input))),
+            Err((stage, input, kind)) => Err(file.error(*kind, &place(&axes, &stages[stage], &input))),
         }
     }
 

@@ -39,11 +39,8 @@ fn text_of(page: &str) -> String {
             .next()
             .unwrap_or_default();
         match name {
-            _ if !within.is_empty() => {
-                if tag.starts_with("</") && name == within {
-                    within = "";
-                }
-            }
+            _ if within == name && !within.is_empty() && tag.starts_with("</") => within = "",
+            _ if !within.is_empty() => {}
             "style" => within = "style",
             "svg" => {
                 text += &format!("[plot: {}]\n", label(tag, "aria-label"));
