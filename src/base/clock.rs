@@ -1,4 +1,4 @@
-//! The time of day, for records. It never enters a key.
+//! The current time, for records. It never enters a key.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

@@ -26,7 +26,7 @@ impl Digest {
         Ok(Self(*hasher.finalize().as_bytes()))
     }
 
-    /// The first twelve hex digits: enough for people.
+    /// The first twelve hex digits, for display.
     pub fn short(&self) -> String {
         self.to_string()[..12].to_owned()
     }

@@ -1,4 +1,4 @@
-//! Files that are whole or absent: written beside their place, then renamed. And the error that names a file.
+//! Atomic writes, by a temporary file and a rename; and the error that names a file.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -13,7 +13,7 @@ use miette::Diagnostic;
 pub struct FileError {
     /// The file or folder.
     pub path: PathBuf,
-    /// What the system says, or what is wrong with the contents.
+    /// The system's error, or what is wrong with the contents.
     pub source: io::Error,
 }
 
@@ -48,7 +48,7 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
     write_atomic_with(path, |file| file.write_all(bytes))
 }
 
-/// Like [`write_atomic`], for bytes that are made while writing.
+/// Like [`write_atomic`], for bytes that are produced while writing.
 pub fn write_atomic_with(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
     let mut file = beside(path)?;
     write(file.as_file_mut())?;
@@ -57,8 +57,8 @@ pub fn write_atomic_with(path: &Path, write: impl FnOnce(&mut File) -> io::Resul
     Ok(())
 }
 
-/// Like [`write_atomic`] without the sync, which can take longer than a whole cached run: whole after
-/// the death of this process, not after that of the machine. For what can be made again.
+/// Like [`write_atomic`] without the sync, which can take longer than a whole cached run. The file survives a crash
+/// of this process, but not one of the machine. For files that can be made again.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = beside(path)?;
     file.write_all(bytes)?;
@@ -78,14 +78,14 @@ pub fn replace_link(target: &Path, link: &Path) -> io::Result<()> {
     fs::rename(&beside, link).inspect_err(|_| drop(fs::remove_file(&beside)))
 }
 
-/// A second name for the bytes of `from`, where the file system can, else a copy. The hub's folders consist of
-/// symbolic links into its blobs: what is linked is the blob.
+/// Hard-links `from`, or copies it if the file system cannot. The hub's folders consist of symbolic links to its
+/// blobs, so the blob is linked.
 pub fn link(from: &Path, to: &Path) -> io::Result<()> {
     let file = fs::canonicalize(from)?;
     fs::hard_link(&file, to).or_else(|_| fs::copy(&file, to).map(drop))
 }
 
-/// Links every file below `from` to the same place below `to`. Hidden files belong to other tools and stay behind.
+/// Links every file below `from` to the same place below `to`. Hidden files belong to other tools and are left out.
 pub fn link_tree(from: &Path, to: &Path) -> io::Result<()> {
     fs::create_dir_all(to)?;
     for entry in fs::read_dir(from)? {
@@ -100,7 +100,7 @@ pub fn link_tree(from: &Path, to: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Removes a folder with all that is in it; an absent one is fine.
+/// Removes a folder with its contents; an absent folder is not an error.
 pub fn remove_folder(path: &Path) -> io::Result<()> {
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -151,7 +151,7 @@ fn beside(path: &Path) -> io::Result<tempfile::NamedTempFile> {
     fs::create_dir_all(folder)?;
     let mut builder = tempfile::Builder::new();
     builder.prefix(".writing-");
-    // Less what the user's umask takes away; a temporary file would be for its owner alone.
+    // The user's umask still applies; by default, only the owner may read a temporary file.
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
     builder.tempfile_in(folder)

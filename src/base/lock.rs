@@ -1,4 +1,4 @@
-//! Locks between processes, on files. The system drops them when their holder dies, however it dies.
+//! Locks between processes, on files. The system releases them when their holder exits for any reason.
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Write};
@@ -20,8 +20,8 @@ impl FileLock {
     /// Takes the lock, waiting for the process that holds it; `waiting` is called once with its name. An interrupt
     /// while waiting is an error of kind [`io::ErrorKind::Interrupted`].
     ///
-    /// The file stays when the lock is dropped: were it removed, two processes could hold locks on
-    /// two files of one name.
+    /// The file stays when the lock is dropped: if it were removed, two processes could hold locks on two files of
+    /// one name.
     pub fn acquire(path: &Path, interrupt: &Interrupt, waiting: &mut dyn FnMut(&str)) -> io::Result<Self> {
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder)?;

@@ -20,9 +20,9 @@ pub struct Manifest {
 pub struct Change {
     /// Name of the value, such as `ratio` or `input scores`.
     pub name: String,
-    /// What it was, if it was there.
+    /// The old value, if there was one.
     pub old: Option<String>,
-    /// What it is, if it is there.
+    /// The new value, if there is one.
     pub new: Option<String>,
 }
 
@@ -33,7 +33,7 @@ impl Manifest {
         self
     }
 
-    /// Adds a float: its shortest exact decimal form, which names its bits.
+    /// Adds a float in its shortest exact decimal form, which identifies its bits.
     pub fn float(&mut self, name: &str, value: f64) -> &mut Self {
         self.field(name, format_args!("{value:?}"))
     }

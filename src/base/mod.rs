@@ -1,6 +1,7 @@
-//! What all other modules use: ids, digests, manifests, progress, interruption, time, locks, atomic files.
+//! What all other modules use: ids, digests, manifests, bad values, progress, interruption, time, locks, atomic files.
 
 pub mod artefact;
+pub mod bad_value;
 pub mod clock;
 pub mod digest;
 pub mod files;
@@ -14,6 +15,7 @@ pub mod progress;
 pub mod units;
 
 pub use artefact::{Artefact, ArtefactKind};
+pub use bad_value::BadValue;
 pub use digest::Digest;
 pub use files::FileError;
 pub use id::{StageId, UnitId};

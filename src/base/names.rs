@@ -1,4 +1,4 @@
-//! Names in tables: how a row is found, and what a mistyped name was probably meant to be.
+//! Finds a row of a table by its name, and suggests a name for a mistyped one.
 
 use miette::Diagnostic;
 

@@ -1,16 +1,16 @@
-//! How long work reports its progress: three calls, so that a stage need not know who listens.
+//! How long work reports its progress: three calls, whatever shows it.
 
-/// Listens to one piece of work.
+/// Receives the progress of one piece of work.
 pub trait Progress: Sync {
     /// The work now consists of `total` pieces, called `unit` ("points", "steps", "pictures").
     fn length(&self, total: u64, unit: &'static str);
     /// `done` pieces are done, counted from the start (a resumed stage begins above zero).
     fn position(&self, done: u64);
-    /// Something worth a line, or a short state such as `loss 0.123`.
+    /// A note, or a short status such as `loss 0.123`.
     fn note(&self, text: &str);
 }
 
-/// Nobody listens.
+/// Discards the progress.
 pub struct Silent;
 
 impl Progress for Silent {

@@ -1,4 +1,4 @@
-//! The right to make an artefact: the lock of its key, taken before the key is looked up once more.
+//! The right to make an artefact: the lock of its key. The key is looked up again once the lock is held.
 
 use std::fs;
 
@@ -15,7 +15,7 @@ pub(super) enum Begun<'a> {
 
 impl Store {
     /// Takes the key's lock, and looks it up again: the process that held the lock may have finished it.
-    /// `waiting` is told who that is. With `force`, a finished artefact and a checkpoint are ignored.
+    /// `waiting` is called with its name. With `force`, a finished artefact and a checkpoint are ignored.
     pub(super) fn begin(
         &self,
         key: &Digest,

@@ -27,7 +27,7 @@ pub struct Entry {
 /// How an artefact was made: for the record, never for a key.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Made {
-    /// What it is.
+    /// The kind of artefact.
     pub kind: ArtefactKind,
     /// How long the stage ran; of a resumed one, the attempt that finished it.
     pub seconds: f64,
@@ -42,11 +42,11 @@ pub struct Made {
 /// An artefact whose bytes are not those that were committed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Damage {
-    /// The file; or the artefact's folder where all of it is gone.
+    /// The file; or the artefact's folder if all of it is missing.
     pub path: PathBuf,
-    /// What it held.
+    /// The expected digest.
     pub expected: Option<Digest>,
-    /// What it holds now.
+    /// The digest found.
     pub found: Option<Digest>,
 }
 
@@ -64,7 +64,7 @@ impl fmt::Display for Damage {
             (Some(expected), Some(found)) => {
                 write!(f, "{path} is damaged: expected {}, found {}", expected.short(), found.short())
             }
-            (Some(expected), None) => write!(f, "{path} is gone: expected {}", expected.short()),
+            (Some(expected), None) => write!(f, "{path} is missing: expected {}", expected.short()),
             (None, Some(found)) => {
                 write!(f, "{path} is not part of the artefact: expected nothing, found {}", found.short())
             }

@@ -11,7 +11,7 @@ use crate::base::{FileError, Interrupted};
 /// Why the cache cannot be used. Damage is not an error: it is reported, and the artefact is made again.
 #[derive(Debug, thiserror::Error, Diagnostic)]
 pub enum CacheError {
-    /// The folder was written by a program that knows more than this one (exit code 4).
+    /// The folder was written by a newer version of this program (exit code 4).
     #[error(
         "the cache {} has format `{found}`, made by a newer laptop-diff; this one reads format {known}",
         root.display()
@@ -39,7 +39,7 @@ pub enum CacheError {
     Full {
         /// What was being written.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
     /// A file or folder of the cache could not be read or written (exit code 4).

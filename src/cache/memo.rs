@@ -1,9 +1,9 @@
 //! Digests of files that were hashed before: a file with the same size, time and inode is assumed to hold
 //! the same bytes.
 //!
-//! A file's time counts in ticks, so an edit right after the hashing may leave it as it was. As git does
-//! for its index, a digest is trusted only if the file was old already when it was taken ("racily clean").
-//! Loss of the memo costs time, never correctness, so it is written without a sync and its errors are dropped.
+//! File times have a limited resolution, so an edit right after the hashing may not change them. As git does for its
+//! index, a digest is trusted only if the file was already old when it was hashed ("racily clean"). Loss of the memo
+//! costs time, never correctness, so it is written without a sync and its errors are ignored.
 
 use std::collections::BTreeMap;
 use std::fs::{self, Metadata};
@@ -19,17 +19,17 @@ use super::Tree;
 use crate::base::clock::nanoseconds;
 use crate::base::{Digest, files};
 
-/// The coarsest tick of a file system in use: FAT counts in two seconds.
+/// The coarsest time resolution of a file system in use: two seconds, on FAT.
 pub(super) const TICK_NANOSECONDS: i64 = 2_000_000_000;
 
-/// The memo of one cache folder. What it learns is kept in memory until [`Memo::save`], so that a command
-/// that fails before it runs anything leaves nothing behind.
+/// The memo of one cache folder. New digests stay in memory until [`Memo::save`], so that a command that fails before
+/// it runs anything writes nothing.
 pub(super) struct Memo {
     folder: PathBuf,
     learnt: Mutex<BTreeMap<PathBuf, Record>>,
 }
 
-/// What is known of one file or folder, by path inside it.
+/// The known digests of one file or folder, by path inside it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Record {
     path: PathBuf,
@@ -89,7 +89,7 @@ impl Memo {
         Ok(tree)
     }
 
-    /// Takes over digests taken just now; `root` is where the files lie.
+    /// Adds digests that were just computed; `root` is the folder of the files.
     pub(super) fn know(&self, root: &Path, tree: &Tree) -> io::Result<()> {
         let root = fs::canonicalize(root)?;
         let mut record = Record { path: root.clone(), files: BTreeMap::new() };
@@ -101,7 +101,7 @@ impl Memo {
         Ok(())
     }
 
-    /// Writes what was learnt.
+    /// Writes the new digests.
     pub(super) fn save(&self) {
         let learnt = std::mem::take(&mut *self.learnt.lock().unwrap_or_else(PoisonError::into_inner));
         for record in learnt.into_values() {

@@ -1,8 +1,8 @@
-//! Artefacts by key, with their manifests, damage and locks. Knows no stage.
+//! Artefacts by key, with their manifests, damage and locks. Independent of stages.
 //!
 //! ```text
 //! <root>/version               the format, checked before anything is read or written
-//! <root>/v1/entries/KEY.json   what a key gave: manifest, artefact digest, every file's digest, timings
+//! <root>/v1/entries/KEY.json   the result of a key: manifest, artefact digest, every file's digest, timings
 //! <root>/v1/artefacts/DIGEST/  the files, by digest: two keys with equal bytes share a folder
 //! <root>/v1/work/KEY/          output/ and checkpoint/ of an unfinished attempt
 //! <root>/v1/locks/             one lock per key in work, and one per artefact while it is put in place
@@ -10,8 +10,8 @@
 //! <root>/v1/last/              the manifest that each stage of each pipeline had last, for explanations
 //! ```
 //!
-//! An entry is written last, when its artefact is whole and on the disk: a crash at any moment leaves
-//! either no entry, or a good one.
+//! An entry is written last, when its artefact is complete and on disk: a crash at any moment leaves either no entry
+//! or a valid one.
 
 mod begin;
 mod entry;

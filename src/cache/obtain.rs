@@ -1,4 +1,4 @@
-//! The one way to an artefact: look its key up, wait for another process that makes it, else make it and commit it.
+//! The one way to an artefact: look up its key, wait for another process that makes it, else make and commit it.
 
 use std::sync::PoisonError;
 use std::time::Instant;
@@ -12,7 +12,7 @@ use crate::base::{ArtefactKind, Interrupt, Manifest, clock};
 pub struct Request<'a> {
     /// What its bytes depend on; its hash is the key.
     pub manifest: &'a Manifest,
-    /// What it is.
+    /// The kind of artefact.
     pub kind: ArtefactKind,
     /// Make it again from scratch, even if the artefact or a checkpoint is there.
     pub force: bool,
@@ -25,21 +25,21 @@ pub trait Maker {
     /// How it fails.
     type Error: From<CacheError>;
 
-    /// Hears what happens before [`Maker::make`] is called.
+    /// Receives the events before [`Maker::make`] is called.
     fn notice(&mut self, _notice: Notice<'_>) {}
 
     /// Fills [`PendingArtefact::output`].
     fn make(&mut self, pending: &PendingArtefact<'_>) -> Result<(), Self::Error>;
 }
 
-/// What a [`Maker`] hears.
+/// An event that a [`Maker`] receives.
 #[derive(Clone, Copy, Debug)]
 pub enum Notice<'a> {
     /// The artefact is in the cache, but damaged; it is made again.
     Damaged(&'a Damage),
     /// Another process is making it.
     Waiting {
-        /// Which one: `process 12 on host`.
+        /// The process: `process 12 on host`.
         holder: &'a str,
     },
 }
@@ -91,8 +91,8 @@ impl Store {
         Ok(Obtained::Made(pending.commit(request.manifest, made)?))
     }
 
-    /// Begins to measure peak memory. The system has one counter, so what the artefact around this one reached so far is
-    /// kept.
+    /// Begins to measure peak memory. The system has one counter, so the peak of the enclosing artefact so far is
+    /// saved.
     fn start_peak(&self) {
         let mut peaks = self.peaks.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(outer) = peaks.last_mut() {

@@ -154,12 +154,12 @@ impl Store {
                 expected,
                 found,
             })),
-            // A broken link, or a file that cannot be read any more.
+            // A broken link, or a file that can no longer be read.
             Err(_) => Ok(Some(Damage { path: folder, expected: Some(entry.digest), found: None })),
         }
     }
 
-    /// Removes an artefact; readers see it whole or not at all.
+    /// Removes an artefact atomically for readers.
     pub(super) fn remove_artefact(&self, digest: &Digest) -> Result<(), CacheError> {
         let folder = self.artefact_folder(digest);
         let aside = self.place("work").join(format!("removed-{digest}"));

@@ -1,6 +1,6 @@
 //! Calibration points: noisy latents with their timestep and text, on which models are compared.
 //!
-//! A user may bring the file himself, so it is checked as hostile input: every message names the tensor.
+//! The file may come from the user, so it is treated as untrusted input: every error names the tensor.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -24,7 +24,7 @@ pub struct Calibration {
     /// Noisy latents, [N, channels, h, w].
     pub sample: Tensor,
     /// The noise in them: `sample = alpha * x0 + sigma * noise`, [N, channels, h, w]. For a model that predicts
-    /// velocity, `NoiseSchedule::target` gives what it should have said.
+    /// velocity, `NoiseSchedule::target` gives the target.
     pub noise: Tensor,
     /// `[N]` i64.
     pub timestep: Tensor,
@@ -48,7 +48,7 @@ pub struct Points {
 impl Calibration {
     /// Reads and checks a file.
     pub fn load(path: &Path, device: &Device) -> Result<Self, DataError> {
-        // Told apart from damage: a missing file is the commoner mistake.
+        // Not reported as damage: a missing file is the more common mistake.
         std::fs::metadata(path).map_err(|source| DataError::File { path: path.to_owned(), source })?;
         let mut tensors = candle_core::safetensors::load(path, device)
             .map_err(|source| DataError::Damaged { path: path.to_owned(), source })?;
@@ -73,7 +73,7 @@ impl Calibration {
         Ok(calibration)
     }
 
-    /// Writes the file, whole or not at all; the same points give the same bytes.
+    /// Writes the file atomically; the same points give the same bytes.
     pub fn save(&self, path: &Path) -> Result<(), DataError> {
         let tensors: HashMap<&str, Tensor> = self
             .named()
@@ -90,7 +90,7 @@ impl Calibration {
         self.timestep.elem_count()
     }
 
-    /// Whether there is no point: never, see [`Self::check`].
+    /// Whether there are no points, which [`Self::check`] refuses.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -121,7 +121,7 @@ impl Calibration {
         })
     }
 
-    /// What the U-Net is told besides latents and timestep.
+    /// The inputs of the U-Net besides latents and timestep.
     pub fn conditioning(&self) -> Conditioning {
         Conditioning {
             encoder_hidden_states: self.encoder_hidden_states.clone(),

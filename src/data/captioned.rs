@@ -25,7 +25,7 @@ pub struct Captioned {
 }
 
 impl Captioned {
-    /// Encodes the pictures of a folder, cut to `size` (height, width) pixels, `batch` at a time.
+    /// Encodes the pictures of a folder, cropped to `size` (height, width) pixels, `batch` at a time.
     pub fn from_pictures(
         folder: &Path,
         size: (usize, usize),
@@ -92,7 +92,7 @@ impl Captioned {
     }
 }
 
-/// The latents of pictures, cut to `size` (height, width) pixels, in f32.
+/// The latents of pictures, cropped to `size` (height, width) pixels, in f32.
 pub(super) fn encode_pictures<'a>(
     paths: impl Iterator<Item = &'a Path>,
     (height, width): (usize, usize),

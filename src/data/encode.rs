@@ -1,5 +1,5 @@
-//! From a list of samples to a latents artefact, shard by shard: what a run finished before it was killed is kept, and
-//! a shard at most is in memory. Noise has a stream per row, so a resumed run gives the same bytes.
+//! Encodes a list of samples into a latents artefact, shard by shard. Finished shards survive a crash, and at most
+//! one shard is in memory. Noise has one stream per row, so a resumed run gives the same bytes.
 
 use std::ops::Range;
 use std::path::Path;
@@ -25,13 +25,13 @@ pub struct Encoding<'a> {
     pub list: &'a SampleList,
     /// The folder of the shards, which outlives a crash.
     pub folder: &'a Path,
-    /// Samples that are drawn or encoded together.
+    /// Samples drawn or encoded together.
     pub batch: usize,
-    /// Where tensors live.
+    /// The device of all tensors.
     pub device: &'a Device,
-    /// Who listens.
+    /// Receives the progress.
     pub progress: &'a dyn Progress,
-    /// Whether to stop.
+    /// Checked for a request to stop.
     pub interrupt: &'a Interrupt,
 }
 
@@ -43,12 +43,13 @@ pub struct LatentDrawing<'a> {
     pub latent: [usize; 3],
     /// The text states of the negative prompt, a batch of one.
     pub unconditional: &'a Conditioning,
-    /// Where noise comes from, one stream per row.
+    /// The random noise, one stream per row.
     pub random: &'a Random,
 }
 
 impl Encoding<'_> {
-    /// Encodes each distinct caption and the empty prompt. SDXL's `time_ids`, which are the same for all rows, come back.
+    /// Encodes each distinct caption and the empty prompt. Returns SDXL's `time_ids`, which are the same for all
+    /// rows.
     pub fn texts(&self, encoder: &Encoder) -> Result<Option<Tensor>, DataError> {
         let captions = &self.list.captions;
         encoder.note_truncated(captions.iter().map(String::as_str), self.progress)?;
@@ -67,7 +68,7 @@ impl Encoding<'_> {
         Ok(empty.time_ids)
     }
 
-    /// Lets the teacher draw the latents of every row, each along a trajectory of its own, after [`Encoding::texts`].
+    /// Lets the teacher draw the latents of every row, each along its own trajectory. Call [`Encoding::texts`] first.
     pub fn draw(&self, drawing: &LatentDrawing<'_>, time_ids: Option<&Tensor>) -> Result<(), DataError> {
         let texts = Texts::open(self.folder, self.list.captions.len())?;
         self.shards(time_ids, &mut |rows: Range<usize>| {
@@ -85,7 +86,7 @@ impl Encoding<'_> {
         })
     }
 
-    /// Encodes the pictures of every row, cut to `size` (height, width) pixels.
+    /// Encodes the pictures of every row, cropped to `size` (height, width) pixels.
     pub fn pictures(
         &self,
         vae: &AutoencoderKl,
@@ -99,12 +100,12 @@ impl Encoding<'_> {
         })
     }
 
-    /// Writes the index, after all shards are there.
+    /// Writes the index. Call it once all shards exist.
     pub fn finish(&self) -> Result<(), DataError> {
         write_index(self.folder, self.list.samples.len(), &self.list.captions)
     }
 
-    /// Makes the shards that are not there yet, a batch at a time.
+    /// Makes the missing shards, one batch at a time.
     fn shards(
         &self,
         time_ids: Option<&Tensor>,
@@ -133,19 +134,13 @@ impl Encoding<'_> {
     }
 }
 
-/// Whether a shard was written before. One that is damaged is made again.
+/// Whether a shard was already written. A damaged one is made again.
 fn is_whole(path: &Path, rows: usize) -> bool {
     Shard::open(path).is_ok_and(|shard| shard.rows() == rows)
 }
 
-/// A batch of one, `count` times.
+/// A batch of one, repeated `count` times, in f32.
 fn repeat(one: &Conditioning, count: usize) -> candle_core::Result<Conditioning> {
-    let rows = |tensor: &Tensor| {
-        tensor.to_dtype(DType::F32)?.index_select(&Tensor::zeros(count, DType::U32, tensor.device())?, 0)
-    };
-    Ok(Conditioning {
-        encoder_hidden_states: rows(&one.encoder_hidden_states)?,
-        text_embeds: one.text_embeds.as_ref().map(rows).transpose()?,
-        time_ids: one.time_ids.as_ref().map(rows).transpose()?,
-    })
+    let rows = Tensor::zeros(count, DType::U32, one.encoder_hidden_states.device())?;
+    one.to_dtype(DType::F32)?.select(&rows)
 }

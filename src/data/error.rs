@@ -1,4 +1,4 @@
-//! What can be wrong with prompts, pictures and calibration files.
+//! Errors of prompts, pictures and calibration files.
 
 use std::path::PathBuf;
 
@@ -18,11 +18,11 @@ pub enum DataError {
     File {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// No prompt in a prompt file.
-    #[error("{} holds no prompt", path.display())]
+    /// A prompt file without prompts.
+    #[error("{} contains no prompts", path.display())]
     #[diagnostic(code(data::no_prompts), help("write one prompt per line"))]
     NoPrompts {
         /// The file.
@@ -46,7 +46,7 @@ pub enum DataError {
         /// What is wrong.
         source: candle_core::Error,
     },
-    /// A tensor that a calibration file needs.
+    /// A calibration file lacks a tensor.
     #[error("{} has no tensor `{tensor}`", path.display())]
     #[diagnostic(
         code(data::missing_tensor),
@@ -96,20 +96,20 @@ pub enum DataError {
         tensor: &'static str,
         /// The value.
         found: String,
-        /// The first point that has one.
+        /// The first point with a bad value.
         point: usize,
     },
-    /// Training data whose files do not fit together.
+    /// Training data whose files are inconsistent.
     #[error("{}: {reason}", path.display())]
-    #[diagnostic(code(data::latents), help("run the stage `encode` that made it again, with `--force`"))]
+    #[diagnostic(code(data::latents), help("run the `encode` stage again with `--force`"))]
     Latents {
         /// The file.
         path: PathBuf,
         /// What is wrong.
         reason: String,
     },
-    /// No picture in a folder.
-    #[error("{} holds no PNG or JPEG picture", path.display())]
+    /// A folder without pictures.
+    #[error("{} contains no PNG or JPEG pictures", path.display())]
     #[diagnostic(
         code(data::no_pictures),
         help("put pictures there, each with its caption in a .txt file of the same name")
@@ -124,10 +124,10 @@ pub enum DataError {
     Picture {
         /// The file.
         path: PathBuf,
-        /// What the decoder says.
+        /// The decoder's error.
         source: image::ImageError,
     },
-    /// Asked to stop; what is done lies in the checkpoint folder.
+    /// Asked to stop; finished work is in the checkpoint folder.
     #[error(transparent)]
     Interrupted(#[from] Interrupted),
     /// A part of the model could not be loaded.
@@ -138,7 +138,7 @@ pub enum DataError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Tokenizer(#[from] TokenizerError),
-    /// The schedule or the sampler.
+    /// The schedule or the sampler failed.
     #[error(transparent)]
     #[diagnostic(transparent)]
     Sample(#[from] SampleError),

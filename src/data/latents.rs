@@ -45,7 +45,7 @@ struct Entry {
     rows: usize,
 }
 
-/// Clean latents and what they show.
+/// Clean latents with their text states.
 #[derive(Clone, Debug)]
 pub struct LatentBatch {
     /// [batch, channels, height, width], f32, scaled as the U-Net sees them.
@@ -84,13 +84,14 @@ impl Latents {
         let texts = Rows::open(folder, &index.texts, &[("encoder_hidden_states", 2)])?;
         if texts.len() != index.captions.len() {
             let (captions, texts) = (index.captions.len(), texts.len());
-            return Err(damaged(&path, format!("it lists {captions} captions and the states of {texts}")));
+            return Err(damaged(&path, format!("it lists {captions} captions, but the shards hold {texts}")));
         }
         let mut caption_of = Vec::with_capacity(rows.len());
         for shard in &rows.shards {
             for caption in shard.integers("caption")? {
                 let caption = usize::try_from(caption).ok().filter(|caption| *caption < texts.len());
-                let caption = caption.ok_or_else(|| damaged(&path, "a row names no caption of it".into()))?;
+                let caption = caption
+                    .ok_or_else(|| damaged(&path, "a row refers to a caption that is not listed".into()))?;
                 caption_of.push(caption);
             }
         }
@@ -125,7 +126,7 @@ impl Latents {
         text_states(&[(&self.empty, 0)], device)
     }
 
-    /// Writes a batch that is in memory as an artefact, every row with a caption of its own.
+    /// Writes a batch in memory as an artefact; each row has its own caption.
     pub fn save(
         folder: &Path,
         batch: &LatentBatch,
@@ -133,30 +134,20 @@ impl Latents {
         empty: &Conditioning,
     ) -> Result<(), DataError> {
         let rows = batch.latents.dim(0)?;
-        let narrow = |tensor: &Tensor, start, count| tensor.narrow(0, start, count);
-        let Conditioning { encoder_hidden_states, text_embeds, time_ids } = &batch.conditioning;
         for start in (0..rows).step_by(SHARD_ROWS) {
             let count = SHARD_ROWS.min(rows - start);
-            let part = |tensor: &Option<Tensor>| {
-                tensor.as_ref().map(|tensor| narrow(tensor, start, count)).transpose()
-            };
-            let texts = Conditioning {
-                encoder_hidden_states: narrow(encoder_hidden_states, start, count)?,
-                text_embeds: part(text_embeds)?,
-                time_ids: None,
-            };
+            let texts = batch.conditioning.narrow(start, count)?;
             write_texts(&texts_path(folder, start), &texts)?;
             let caption_of: Vec<usize> = (start..start + count).collect();
-            let latents = narrow(&batch.latents, start, count)?;
-            let time_ids = part(time_ids)?;
-            write_latents(&latents_path(folder, start), &latents, &caption_of, time_ids.as_ref())?;
+            let latents = batch.latents.narrow(0, start, count)?;
+            write_latents(&latents_path(folder, start), &latents, &caption_of, texts.time_ids.as_ref())?;
         }
         write_texts(&folder.join(EMPTY), empty)?;
         write_index(folder, rows, captions)
     }
 
-    /// Writes the clean latents of calibration points as an artefact: x0 follows from x_t and its noise. It is less
-    /// exact than `encode`, most of all for late timesteps, where little of x0 is left in x_t.
+    /// Writes the clean latents of calibration points as an artefact: x0 is computed from x_t and its noise. This is
+    /// less exact than `encode`, especially at late timesteps, where little of x0 is left in x_t.
     pub fn save_points(
         folder: &Path,
         points: &Calibration,
@@ -224,20 +215,20 @@ fn text_states(rows: &[(&Shard, usize)], device: &Device) -> Result<Conditioning
 }
 
 fn needed(rows: &[(&Shard, usize)], column: &str, device: &Device) -> Result<Tensor, DataError> {
-    Ok(gather(rows, column, device)?.unwrap_or_else(|| panic!("BUG: `{column}` was there before")))
+    Ok(gather(rows, column, device)?.unwrap_or_else(|| panic!("BUG: `{column}` was not checked")))
 }
 
-/// Where the shard of latents that begins with row `start` lies. Padded, so that names sort as rows do.
+/// The path of the shard of latents that begins with row `start`. Padded, so that names sort as rows do.
 pub(super) fn latents_path(folder: &Path, start: usize) -> PathBuf {
     folder.join(format!("latents-{start:09}.safetensors"))
 }
 
-/// Where the shard of texts that begins with caption `start` lies.
+/// The path of the shard of texts that begins with caption `start`.
 pub(super) fn texts_path(folder: &Path, start: usize) -> PathBuf {
     folder.join(format!("texts-{start:09}.safetensors"))
 }
 
-/// Where the states of the empty prompt lie.
+/// The path of the states of the empty prompt.
 pub(super) fn empty_path(folder: &Path) -> PathBuf {
     folder.join(EMPTY)
 }
@@ -263,7 +254,7 @@ pub(super) fn write_latents(
     write(path, tensors)
 }
 
-/// Writes the index, after all shards are there.
+/// Writes the index. Call it once all shards exist.
 pub(super) fn write_index(folder: &Path, rows: usize, captions: &[String]) -> Result<(), DataError> {
     let index = Index {
         format: FORMAT,
@@ -366,7 +357,7 @@ mod tests {
         for (old, new, words) in [
             ("\"format\": 1", "\"format\": 9", "format 9"),
             ("\"rows\": 3", "\"rows\": 4", "3 rows; the index says 4"),
-            ("\"caption 2\"", "\"caption 2\", \"another\"", "4 captions and the states of 3"),
+            ("\"caption 2\"", "\"caption 2\", \"another\"", "4 captions, but the shards hold 3"),
             ("texts-000000000", "latents-000000000", "no tensor `encoder_hidden_states`"),
         ] {
             std::fs::write(&index, text.replacen(old, new, 1))?;

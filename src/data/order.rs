@@ -2,13 +2,13 @@
 
 use rand_core::Rng;
 
-/// The `index`-th of a sequence that covers 0..1 evenly however long it becomes: multiples of the golden ratio.
+/// The `index`-th element of a sequence that covers 0..1 evenly at any length: multiples of the golden ratio.
 pub(super) fn spread(index: usize, offset: f64) -> f64 {
     const GOLDEN_RATIO: f64 = 0.618_033_988_749_894_9;
     (offset + index as f64 * GOLDEN_RATIO).fract()
 }
 
-/// A number from 0 up to `limit`, by the high half of a product: no library's choice of method can change it.
+/// A number below `limit`: the high half of a product, so that it does not depend on the method of a library.
 pub fn below(stream: &mut impl Rng, limit: u64) -> u64 {
     ((u128::from(stream.next_u64()) * u128::from(limit)) >> 64) as u64
 }

@@ -42,8 +42,8 @@ pub fn list(folder: &Path) -> Result<Vec<CaptionedFile>, DataError> {
     paths.into_iter().map(captioned).collect()
 }
 
-/// Decodes a PNG or JPEG file, whatever its name says. The decoder's limits hold (512 MiB), so a small file cannot
-/// claim a huge picture.
+/// Decodes a PNG or JPEG file, whatever its extension. The decoder's limits apply (512 MiB), so a small file cannot
+/// claim to be a huge picture.
 pub fn read(path: &Path) -> Result<RgbImage, DataError> {
     let unreadable = |source| DataError::File { path: path.to_owned(), source };
     let file = BufReader::new(File::open(path).map_err(unreadable)?);
@@ -52,7 +52,7 @@ pub fn read(path: &Path) -> Result<RgbImage, DataError> {
     Ok(picture.to_rgb8())
 }
 
-/// Writes a PNG, whole or not at all.
+/// Writes a PNG atomically.
 pub fn write(path: &Path, picture: &RgbImage) -> Result<(), DataError> {
     let mut bytes = std::io::Cursor::new(Vec::new());
     picture
@@ -62,7 +62,7 @@ pub fn write(path: &Path, picture: &RgbImage) -> Result<(), DataError> {
         .map_err(|source| DataError::File { path: path.to_owned(), source })
 }
 
-/// The middle of a picture, `height` x `width`, scaled so that nothing is left over on the shorter side.
+/// Scales a picture to cover `height` x `width` exactly on its shorter side, and crops it at the centre.
 pub fn fit(picture: &RgbImage, height: usize, width: usize) -> RgbImage {
     let (target_width, target_height) = (width as u32, height as u32);
     if picture.dimensions() == (target_width, target_height) {

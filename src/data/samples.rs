@@ -1,4 +1,4 @@
-//! The list of training samples, made once before anything is encoded.
+//! The list of training samples, made before anything is encoded.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ pub struct SampleList {
     pub captions: Vec<String>,
     /// The samples, at least one.
     pub samples: Vec<Sample>,
-    /// How many samples the source holds.
+    /// The number of samples in the source.
     pub available: usize,
 }
 
@@ -23,19 +23,20 @@ pub struct SampleList {
 pub struct Sample {
     /// The index of its caption.
     pub caption: usize,
-    /// Its picture; where there is none, the teacher draws.
+    /// Its picture; `None` if the teacher draws it.
     pub picture: Option<PathBuf>,
 }
 
 impl SampleList {
-    /// `count` samples that the teacher draws of the prompts in turn; one of each prompt where no count is given.
+    /// `count` samples for the teacher to draw, using the prompts in turn; without a count, one sample per prompt.
     pub fn from_prompts(prompts: &[String], count: Option<usize>) -> Self {
         let count = count.unwrap_or(prompts.len());
         let samples = (0..count).map(|row| (prompts[row % prompts.len()].clone(), None));
         Self::new(samples, prompts.len())
     }
 
-    /// The pictures of a folder. Of more than `count`, that many are drawn at random and kept in the order of their names.
+    /// The pictures of a folder. If there are more than `count`, that many are chosen at random and kept in the order
+    /// of their names.
     pub fn from_pictures(folder: &Path, count: Option<usize>, random: &Random) -> Result<Self, DataError> {
         let listed = pictures::list(folder)?;
         let available = listed.len();

@@ -33,7 +33,7 @@ impl Shard {
     /// Opens a file and reads its header.
     pub(super) fn open(path: &Path) -> Result<Self, DataError> {
         let file = File::open(path).map_err(DataError::file(path))?;
-        // SAFETY: a data file that somebody changes while it is read gives wrong rows under any way of reading it.
+        // SAFETY: a data file that is changed while it is read gives wrong rows however it is read.
         let bytes = unsafe { Mmap::map(&file) }.map_err(DataError::file(path))?;
         let (columns, rows) = columns(path, &bytes)?;
         Ok(Self { path: path.to_owned(), bytes, rows, columns })
@@ -103,7 +103,7 @@ pub(super) fn gather(
     Ok(Some(if first.dtype.is_int() { tensor } else { tensor.to_dtype(DType::F32)? }))
 }
 
-/// A file that is not what its index says.
+/// A file that differs from its index.
 pub(super) fn damaged(path: &Path, reason: String) -> DataError {
     DataError::Latents { path: path.to_owned(), reason }
 }
@@ -113,7 +113,7 @@ fn columns(path: &Path, bytes: &[u8]) -> Result<(BTreeMap<String, Column>, usize
     let (mut columns, mut rows) = (BTreeMap::new(), None);
     for (name, view) in contents.iter() {
         let Some(&count) = view.shape().first().filter(|_| !view.shape().contains(&0)) else {
-            return Err(damaged(path, format!("`{name}` has shape {:?}; no row is in it", view.shape())));
+            return Err(damaged(path, format!("`{name}` has shape {:?} and contains no rows", view.shape())));
         };
         let known = *rows.get_or_insert(count);
         if known != count {

@@ -1,4 +1,4 @@
-//! Prompts to what a U-Net is conditioned on, with the tokenizers and text encoders of a model directory.
+//! Encodes prompts into the conditioning of a U-Net, with the tokenizers and text encoders of a model directory.
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -12,18 +12,18 @@ use crate::model::clip::{ClipTokenizer, Tokens};
 use crate::model::network::Conditioning;
 use crate::model::{ModelDirectory, Part};
 
-/// Prompts that go through a text encoder together; more would only hold more memory.
+/// Prompts per pass through a text encoder; more would only use more memory.
 const BATCH: usize = 16;
 
-/// Letters of a prompt that a note shows.
+/// Characters of a prompt that a note shows.
 const SHOWN: usize = 40;
 
 /// The text side of a model.
 pub struct Encoder {
     towers: Vec<Tower>,
-    /// SDXL: height and width of the pictures, which its U-Net is told.
+    /// SDXL: height and width of the pictures, which are an input of its U-Net.
     sizes: Option<(usize, usize)>,
-    /// SDXL: whether no text is zeros, rather than the encoding of "".
+    /// SDXL: whether an empty prompt becomes zeros instead of the encoding of "".
     zeros_for_empty: bool,
     device: Device,
 }
@@ -33,7 +33,7 @@ struct Tower {
     model: ClipTextModel,
 }
 
-/// What one tower says of a few prompts.
+/// The output of one text encoder for a batch of prompts.
 struct Encoded {
     states: Tensor,
     text_embeds: Option<Tensor>,
@@ -61,12 +61,12 @@ impl Encoder {
         })
     }
 
-    /// The same, which tells SDXL's U-Net of pictures of another height and width than its usual ones.
+    /// The same for pictures of another height and width than the default: SDXL's U-Net takes them as input.
     pub fn sized(self, pictures: (usize, usize)) -> Self {
         Self { sizes: self.sizes.map(|_| pictures), ..self }
     }
 
-    /// Where its tensors live.
+    /// The device of its tensors.
     pub fn device(&self) -> &Device {
         &self.device
     }
@@ -118,7 +118,8 @@ impl Encoder {
         Ok(())
     }
 
-    /// The conditioning of the negative prompt, `count` times. SDXL's pipelines may replace an empty one by zeros.
+    /// The conditioning of the negative prompt, `count` times. SDXL's pipelines may replace that of an empty prompt
+    /// by zeros.
     pub fn unconditional(&self, negative_prompt: &str, count: usize) -> Result<Conditioning, DataError> {
         let encoded = self.encode(&vec![negative_prompt; count])?;
         if !negative_prompt.is_empty() || !self.zeros_for_empty {
@@ -127,8 +128,8 @@ impl Encoder {
         Ok(Conditioning { time_ids: encoded.time_ids.clone(), ..encoded.map(Tensor::zeros_like)? })
     }
 
-    /// SD 1.x and 2.x read the last states; SDXL the last but one of both towers side by side, and the second's
-    /// projected text.
+    /// SD 1.x and 2.x use the last hidden states. SDXL concatenates the penultimate states of both towers, and also
+    /// uses the projected text of the second.
     fn encode_batch(&self, prompts: &[&str]) -> Result<Encoded, DataError> {
         let mut outputs = Vec::with_capacity(self.towers.len());
         for tower in &self.towers {
@@ -161,7 +162,7 @@ fn picture_size(directory: &ModelDirectory) -> Result<(usize, usize), DataError>
     Ok((height * factor, width * factor))
 }
 
-/// `force_zeros_for_empty_prompt` of SDXL's pipeline, true where the index does not say.
+/// `force_zeros_for_empty_prompt` of SDXL's pipeline; true if the index does not give it.
 fn zeros_for_empty(directory: &Path) -> Result<bool, DataError> {
     let path = directory.join("model_index.json");
     let index: serde_json::Value = match files::read_json(&path) {

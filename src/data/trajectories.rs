@@ -1,9 +1,9 @@
-//! Calibration points on the teacher's own sampling trajectories: the inputs that the U-Net meets in use.
+//! Calibration points on the teacher's own sampling trajectories: the inputs that the U-Net receives in use.
 //!
-//! No pictures are needed. A trajectory ends in clean latents x0; for its latents x_t before some step, `noise` is
-//! what lies between them, `(x_t - alpha x0) / sigma`: the noise that x_t would have been made with in training, had
-//! x0 been the picture. It is not the teacher's prediction, which would make every task loss zero by definition.
-//! Guidance shapes the trajectory; the points carry the text alone, as in training.
+//! No pictures are needed. A trajectory ends in clean latents x0. For its latents x_t before some step, `noise` is
+//! `(x_t - alpha x0) / sigma`: the noise that training would have added to x0 to make x_t. It is not the teacher's
+//! prediction, which would make every task loss zero by definition. Guidance shapes the trajectory; the points have
+//! the text alone, as in training.
 
 use std::path::{Path, PathBuf};
 
@@ -30,16 +30,16 @@ pub struct Trajectories<'a> {
     pub negative_prompt: &'a str,
     /// The number of points.
     pub samples: usize,
-    /// Points per trajectory, at most its evaluations of the U-Net: more make the points cheaper and more alike.
+    /// Points per trajectory, at most its evaluations of the U-Net: more make the points cheaper but more similar.
     pub per_trajectory: usize,
-    /// Trajectories that are walked together.
+    /// Trajectories per batch.
     pub batch: usize,
-    /// Where noise comes from, one stream per trajectory.
+    /// The random noise, one stream per trajectory.
     pub random: &'a Random,
 }
 
 impl Trajectories<'_> {
-    /// Walks the trajectories. Each finished batch is kept in `checkpoint`, so that a second call goes on.
+    /// Walks the trajectories. Each finished batch is kept in `checkpoint`, so that a second call resumes.
     pub fn points(
         &self,
         checkpoint: &Path,
@@ -61,7 +61,7 @@ impl Trajectories<'_> {
             if !path.is_file() {
                 self.walk(batch, per_trajectory, &legs, interrupt)?.save(&path)?;
             }
-            // What was just written is read back too, so that a resumed run cannot differ.
+            // A batch that was just written is read back too, so that a resumed run cannot differ.
             parts.push(Calibration::load(&path, device)?);
             done += batch.len();
             progress.position(done as u64);
@@ -91,7 +91,7 @@ impl Trajectories<'_> {
 
         let wanted: Vec<Vec<usize>> =
             batch.iter().map(|&one| legs_of(one, per_trajectory, legs.len())).collect();
-        // Seen by leg, but wanted by trajectory: (trajectory, leg, latents).
+        // Collected by leg, then sorted by trajectory: (trajectory, leg, latents).
         let mut seen: Vec<(usize, usize, Tensor)> = Vec::new();
         let mut observe = |visit: Visit<'_>| -> Result<(), DataError> {
             interrupt.check()?;
@@ -105,7 +105,7 @@ impl Trajectories<'_> {
         let clean = self.generator.run(&noise, &conditioning, Some(&unconditional), &mut observe)?;
         seen.sort_by_key(|&(row, leg, _)| (row, leg));
 
-        // Whole timesteps are what the file holds; Euler's `linspace` ones move by half at most.
+        // The file stores whole timesteps; those of Euler's `linspace` change by at most one half.
         let timesteps: Vec<i64> = seen.iter().map(|&(_, leg, _)| legs[leg].timestep.round() as i64).collect();
         let rows: Vec<u32> = seen.iter().map(|&(row, ..)| row as u32).collect();
         let (timestep, rows) = (Tensor::new(timesteps, device)?, Tensor::new(rows, device)?);
@@ -117,8 +117,8 @@ impl Trajectories<'_> {
     }
 }
 
-/// The legs, of `legs`, before which points are taken: one in each of `count` equal parts, at a place in the part that
-/// covers it evenly from trajectory to trajectory.
+/// The legs before which points are taken: one in each of `count` equal parts of `legs`, at a position that covers
+/// the part evenly from trajectory to trajectory.
 fn legs_of(trajectory: usize, count: usize, legs: usize) -> Vec<usize> {
     let place = spread(trajectory, 0.5);
     (0..count).map(|part| ((part as f64 + place) * legs as f64 / count as f64) as usize).collect()

@@ -1,9 +1,9 @@
-//! What one step trains on: rows, timesteps, noise, and the teacher's answer.
+//! The batch of one training step: rows, timesteps, noise, and the teacher's prediction.
 //!
-//! Everything follows from the index of the sample (step times batch size plus place in the batch): each draw is a
-//! stream of its own. So a resumed run needs no generator state, and cutting a batch into pieces draws the same
+//! Everything follows from the index of the sample (step times batch size plus position in the batch): each draw has
+//! its own stream. So a resumed run needs no generator state, and dividing a batch into pieces does not change the
 //! numbers. Batches are drawn anew at every step: a fixed pool of noisy points would save the teacher's pass (one of
-//! four, if a backward pass counts twice) and show the student far fewer points.
+//! four, if a backward pass counts twice), but show the student far fewer points.
 
 use candle_core::{Device, Tensor};
 use rand_core::Rng;
@@ -19,7 +19,7 @@ use crate::model::network::Conditioning;
 use crate::model::unet::UNet;
 use crate::sample::NoiseSchedule;
 
-/// One piece of a batch with the teacher's answer to it.
+/// One piece of a batch with the teacher's prediction.
 pub(super) struct TrainingBatch {
     pub(super) input: UNetInput,
     /// The noise or the velocity.
@@ -81,7 +81,7 @@ impl Batches<'_> {
         Ok(TrainingBatch { input, target, teacher })
     }
 
-    /// Gives a fraction of the samples the empty prompt.
+    /// Replaces the text of a fraction of the samples by the empty prompt.
     fn drop_text(&self, conditioning: Conditioning, samples: &[u64]) -> candle_core::Result<Conditioning> {
         let empty = &self.unconditional;
         let fraction = self.parameters.unconditional_fraction;
@@ -110,7 +110,7 @@ impl Batches<'_> {
     }
 }
 
-/// The order of the rows: every row once per epoch, each epoch in an order of its own.
+/// The order of the rows: every row once per epoch, in a new order each epoch.
 pub(super) struct Order {
     rows: usize,
     epoch: Option<u64>,

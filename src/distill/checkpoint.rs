@@ -1,7 +1,7 @@
-//! Where retraining stands: weights, moments, average and step in one file, so that they cannot disagree.
+//! The state of a training: weights, moments, average and step in one file, so that they cannot disagree.
 //!
 //! The random streams are named by the step, so no generator state is kept. The facts are JSON in the file's own
-//! header; a rename replaces the previous checkpoint only once the new one is whole.
+//! header. A rename replaces the previous checkpoint only once the new one is complete.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -38,7 +38,7 @@ impl TrainingState {
     }
 }
 
-/// Writes a checkpoint into `folder`; the one before it stays until this one is whole.
+/// Writes a checkpoint into `folder`; the previous one stays until this one is complete.
 pub(super) fn save(
     folder: &Path,
     state: &TrainingState,

@@ -1,4 +1,4 @@
-//! How retraining fails, and what to do about it.
+//! Errors of retraining.
 
 use std::io;
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use crate::base::Interrupted;
 use crate::data::DataError;
 use crate::sample::SampleError;
 
-/// A failure of retraining.
+/// An error of retraining.
 #[derive(Debug, thiserror::Error, Diagnostic)]
 pub enum DistillError {
     /// A loss or the gradient norm became infinite or NaN.
@@ -24,13 +24,13 @@ pub enum DistillError {
     NotFinite {
         /// The step, counted from 0.
         step: u64,
-        /// All steps.
+        /// The number of steps.
         steps: u64,
         /// `task loss`, `output loss`, `feature loss of mid_block`, `gradient norm`.
         term: String,
-        /// What it was.
+        /// Its value.
         value: f32,
-        /// The learning rate of that step.
+        /// The learning rate at that step.
         learning_rate: f64,
     },
     /// Student and teacher cannot be compared.
@@ -64,7 +64,7 @@ pub enum DistillError {
     File {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
     /// Asked to stop; the checkpoint is written.
@@ -88,7 +88,7 @@ impl From<DataError> for DistillError {
 }
 
 impl DistillError {
-    /// For `map_err`: what happened to the file at `path`.
+    /// For `map_err`: names the file.
     pub(super) fn file(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| Self::File { path, source }

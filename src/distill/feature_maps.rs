@@ -1,4 +1,4 @@
-//! The feature maps that student and teacher have in common, and how a forward pass gives them.
+//! The feature maps that student and teacher have in common, and how a forward pass collects them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +10,7 @@ use super::parameters::FeatureTaps;
 use crate::model::network::Conditioning;
 use crate::model::unet::{UNet, UNetConfig};
 
-/// What a U-Net is asked.
+/// The inputs of a U-Net.
 pub(super) struct UNetInput {
     /// Noisy latents, [batch, channels, height, width].
     pub(super) sample: Tensor,
@@ -34,8 +34,8 @@ pub(super) fn predict(unet: &UNet, input: &UNetInput, paths: &[String]) -> candl
     Ok(Answer { output, features: features.collect::<candle_core::Result<_>>()? })
 }
 
-/// The feature maps that student and teacher have in common, in the order of their paths in the student. Where the
-/// student has other layers than the teacher, layers of one number are different ones, and only stages are common.
+/// The feature maps that student and teacher have in common, in the order of their paths in the student. If their
+/// numbers of layers differ, layers with the same index do not correspond, and only stages are compared.
 pub(super) fn common_paths(
     input: &UNetInput,
     student: &UNet,
@@ -64,8 +64,9 @@ pub(super) fn common_paths(
         match of_teacher.get(&partner(&path)) {
             Some(other) if *other == shape => paths.push(path),
             Some(other) => {
-                let reason =
-                    format!("`{path}` puts out {shape:?} in the student and {other:?} in the teacher");
+                let reason = format!(
+                    "the output of `{path}` is {shape:?} in the student and {other:?} in the teacher"
+                );
                 return Err(DistillError::Mismatch { reason });
             }
             None => {}
@@ -78,9 +79,10 @@ fn layers(unet: &UNet) -> Vec<usize> {
     unet.config().levels.iter().map(|level| level.layers).collect()
 }
 
-/// The path of a student of `levels` levels in a teacher that may have more of them inside. The way up is counted from
-/// the innermost. The student's innermost level halves nothing, so there the teacher's last layer counts, before it does.
-/// BK-SDM's code pairs its Tiny so, but with that layer's `proj_out`, without what the residual adds.
+/// The path in the teacher that corresponds to `path` in a student of `levels` levels; the teacher may have more
+/// levels inside. Up blocks are counted from the innermost. The student's innermost level does not downsample, so it
+/// corresponds to the teacher's last layer before its downsampler. BK-SDM's code pairs its Tiny model in this way,
+/// but with the `proj_out` of that layer, without the residual.
 pub(super) fn among(path: &str, levels: usize, teacher: &UNetConfig) -> String {
     let more = teacher.levels.len().saturating_sub(levels);
     if more > 0 && path.strip_prefix("down_blocks.") == Some((levels - 1).to_string().as_str()) {

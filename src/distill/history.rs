@@ -59,7 +59,7 @@ pub(super) struct History {
 }
 
 impl History {
-    /// Opens the history in `folder` so that it holds the steps below `step` and nothing else.
+    /// Opens the history in `folder` and keeps only the steps below `step`.
     pub(super) fn open(folder: &Path, step: u64, last: Option<u64>) -> Result<Self, DistillError> {
         let path = folder.join(HISTORY_FILE);
         let text = match fs::read(&path) {
@@ -89,7 +89,7 @@ impl History {
         Ok(Self { path, file: BufWriter::new(file) })
     }
 
-    /// Adds a line; it may wait in memory until [`History::sync`].
+    /// Adds a line; it may stay in memory until [`History::sync`].
     pub(super) fn push(&mut self, line: &HistoryLine) -> Result<(), DistillError> {
         let write = || {
             serde_json::to_writer(&mut self.file, line)?;
@@ -107,7 +107,7 @@ impl History {
             .map_err(DistillError::file(&self.path))
     }
 
-    /// Where it lies.
+    /// Its path.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }

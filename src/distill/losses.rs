@@ -1,4 +1,4 @@
-//! What the student is trained to: `L = L_task + l_out L_out + l_feat sum_l a_l L_l`, all means over elements, in f32.
+//! The loss of the student: `L = L_task + l_out L_out + l_feat sum_l a_l L_l`, all means over elements, in f32.
 //!
 //! Task, output and feature terms are those of BK-SDM (Kim et al. 2024). That the weights `a_l` should follow the
 //! L2 norms of the teacher's feature maps, so that a few numerically large maps do not drown the rest, is the idea
@@ -26,10 +26,10 @@ pub enum Normalisation {
 impl Normalisation {
     /// The weights `a_l`, given for each map the teacher's mean square and the student's loss at the start.
     ///
-    /// They are scaled so that the weighted sum of the starting losses equals the plain sum, or, where nothing
-    /// is to be lost yet (the student is the teacher), so that their mean is 1.
+    /// They are scaled so that the weighted sum of the starting losses equals the plain sum; or, if all starting
+    /// losses are zero (the student equals the teacher), so that their mean is 1.
     pub fn weights(self, mean_squares: &[f64], losses: &[f64]) -> Vec<f32> {
-        // A dead map would get all the weight there is; at 1e-8 of the largest power it is noise anyway.
+        // A map of zeros would get all the weight; below 1e-8 of the largest power, a map is only noise.
         let floor = mean_squares.iter().fold(0.0, |a: f64, b| a.max(*b)) * 1e-8;
         let raw: Vec<f64> = mean_squares
             .iter()
@@ -47,7 +47,7 @@ impl Normalisation {
     }
 }
 
-/// A U-Net's answer to one batch.
+/// A U-Net's output for one batch.
 #[derive(Clone, Debug)]
 pub struct Answer {
     /// Noise or velocity, [batch, channels, height, width].

@@ -1,7 +1,7 @@
 //! Retrains a pruned U-Net against its teacher: normalised feature distillation.
 //!
-//! [`Distillation`] is the loop and [`DistillParameters`] its numbers. `losses` holds the maths and `batches` what a step
-//! trains on; `checkpoint` and `history` are what survives a crash.
+//! [`Distillation`] is the training loop and [`DistillParameters`] its parameters. `losses` contains the formulas,
+//! and `batches` makes the batch of a step; `checkpoint` and `history` survive a crash.
 
 mod batches;
 mod checkpoint;

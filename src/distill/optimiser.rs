@@ -1,4 +1,4 @@
-//! The student's weights with everything that moves along with them: AdamW's moments and the moving average.
+//! The student's weights with AdamW's moments and the moving average.
 
 use std::collections::BTreeMap;
 
@@ -89,7 +89,7 @@ impl Optimiser {
         all
     }
 
-    /// What retraining puts out: the average where there is one, else the weights.
+    /// The result of retraining: the moving average if there is one, else the weights.
     pub(super) fn result(&self) -> BTreeMap<String, Tensor> {
         let chosen = |slot: &Slot| slot.average.as_ref().unwrap_or(&slot.parameter).as_detached_tensor();
         self.slots.iter().map(|slot| (slot.name.clone(), chosen(slot))).collect()

@@ -1,4 +1,4 @@
-//! What a user may set about retraining. The stage that is called `distill` reads this block as its own.
+//! The parameters of retraining: the `training:` block of the stage `distill`.
 //!
 //! The defaults are those of BK-SDM (Kim et al. 2024) unless a field says otherwise.
 
@@ -8,14 +8,14 @@ use serde::{Deserialize, Serialize};
 use super::losses::Normalisation;
 use crate::base::Manifest;
 
-/// How the learning rate runs after the warm-up.
+/// How the learning rate changes after the warm-up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum LearningRateSchedule {
-    /// It stays.
+    /// It stays constant.
     #[default]
     Constant,
-    /// It falls to zero at the last step along half a cosine.
+    /// It falls to zero at the last step, along half a cosine.
     Cosine,
 }
 
@@ -42,17 +42,17 @@ pub struct DistillParameters {
     pub gradient_accumulation: usize,
     /// Learning rate after the warm-up. Default 5e-5.
     pub learning_rate: f64,
-    /// How the learning rate runs after the warm-up. Default `constant`.
+    /// How the learning rate changes after the warm-up. Default `constant`.
     pub learning_rate_schedule: LearningRateSchedule,
-    /// Steps over which the learning rate rises in a straight line from zero. Default 0: the student starts from trained weights.
+    /// Steps over which the learning rate rises linearly from zero. Default 0: the student starts from trained weights.
     pub warm_up_steps: u64,
     /// AdamW's decay of the first and of the second moment. Default [0.9, 0.999].
     pub betas: [f64; 2],
-    /// AdamW's term that keeps the division finite. Default 1e-8.
+    /// AdamW's epsilon, which keeps the division finite. Default 1e-8.
     pub epsilon: f64,
     /// AdamW's decoupled weight decay. Default 0.01.
     pub weight_decay: f64,
-    /// Largest L2 norm of all gradients together; a larger gradient is scaled down to it. Default 1.
+    /// Largest L2 norm of all gradients together; larger gradients are scaled down to it. Default 1.
     pub gradient_clip: f64,
     /// Decay of the moving average of the weights, which is the output of the stage; with 0 the output is the last weights. Default 0.9999, approached as (1 + step) / (10 + step), as diffusers does.
     pub ema_decay: f64,
@@ -64,13 +64,13 @@ pub struct DistillParameters {
     pub feature_weight: f64,
     /// How each feature map's loss is weighted by the teacher's norm. Default `inverse-square-norm`: the error relative to the teacher's power (LAPTOP-Diff's idea; BK-SDM has `none`).
     pub normalisation: Normalisation,
-    /// Batches over which norms and starting losses are measured. Default 8: the loss of one batch still depends much on the timesteps it drew.
+    /// Batches over which norms and starting losses are measured. Default 8: the loss of a single batch depends strongly on the timesteps it drew.
     pub normalisation_batches: u64,
     /// Which feature maps are compared. Default `stages`.
     pub features: FeatureTaps,
     /// Fraction of samples whose text is replaced by the empty prompt, so that the student can be used with classifier-free guidance. Default 0.1, the fraction Stable Diffusion was trained with (ours: BK-SDM has 0).
     pub unconditional_fraction: f64,
-    /// A line of `losses.jsonl` is written every so many steps, and for the last one. Default 1.
+    /// Number of steps per line of `losses.jsonl`; the last step always has a line. Default 1.
     pub history_every: u64,
 }
 
@@ -103,7 +103,7 @@ impl Default for DistillParameters {
 impl DistillParameters {
     /// Names every value in `manifest`: each of them can change the bytes of the retrained weights or of their history.
     pub fn describe(&self, manifest: &mut Manifest) {
-        // Taken apart without `..`, so that a new field cannot be forgotten here.
+        // Destructured without `..`, so that a new field cannot be forgotten here.
         let Self {
             steps,
             batch_size,

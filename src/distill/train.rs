@@ -36,13 +36,13 @@ pub struct Distillation<'a> {
     pub student: &'a UNet,
     /// The student's weights by name, f32; they are changed in place.
     pub variables: &'a BTreeMap<String, Var>,
-    /// The teacher's noise schedule; its prediction type decides what the task loss compares with.
+    /// The teacher's noise schedule; its prediction type decides the target of the task loss.
     pub schedule: &'a NoiseSchedule,
     /// Clean latents with their text.
     pub data: &'a Latents,
-    /// The numbers.
+    /// The parameters.
     pub parameters: &'a DistillParameters,
-    /// Where all tensors live.
+    /// The device of all tensors.
     pub device: &'a Device,
     /// The stage's random streams.
     pub random: &'a Random,
@@ -50,13 +50,13 @@ pub struct Distillation<'a> {
     pub checkpoint: &'a Path,
     /// When a checkpoint is written. Changes no result.
     pub cadence: Cadence,
-    /// Who listens.
+    /// Receives the progress.
     pub progress: &'a dyn Progress,
-    /// Whether to stop after the step at hand.
+    /// Checked after every step for a request to stop.
     pub interrupt: &'a Interrupt,
 }
 
-/// When a checkpoint is written, beside the one at the end and the one on a wish to stop.
+/// When a checkpoint is written, besides at the end and on a request to stop.
 #[derive(Clone, Copy, Debug)]
 pub struct Cadence {
     /// After so many steps.
@@ -76,7 +76,7 @@ impl Default for Cadence {
 /// The result of a retraining.
 #[derive(Debug)]
 pub struct Distilled {
-    /// The moving average of the weights, or the last weights where there is no average.
+    /// The moving average of the weights, or the last weights if there is no average.
     pub weights: BTreeMap<String, Tensor>,
     /// `losses.jsonl` in the checkpoint folder.
     pub history: PathBuf,
@@ -141,7 +141,7 @@ impl Distillation<'_> {
         })
     }
 
-    /// The weights `a_l` by path, measured on the first batches with the student as it came.
+    /// The weights `a_l` by path, measured on the first batches with the student before training.
     fn feature_weights(&self, batches: &mut Batches<'_>) -> Result<Vec<(String, f32)>, DistillError> {
         let mut order = Order::new(self.data.rows());
         let first = batches.piece(0, 0, &mut order)?;
@@ -153,7 +153,7 @@ impl Distillation<'_> {
         batches.paths = paths;
         let (mut squares, mut plain) = (vec![0.0; batches.paths.len()], vec![0.0; batches.paths.len()]);
         for step in 0..self.parameters.normalisation_batches {
-            // Nothing to write yet: measuring begins again.
+            // There is no checkpoint yet: a later run measures again.
             self.interrupt.check()?;
             for piece in 0..self.parameters.gradient_accumulation {
                 let batch = batches.piece(step, piece, &mut order)?;
@@ -203,7 +203,7 @@ struct Student<'a> {
 }
 
 impl Student<'_> {
-    /// One update; nothing is changed when a term is not finite.
+    /// One update; nothing is changed if a term is not finite.
     fn step(&mut self, step: u64) -> Result<HistoryLine, DistillError> {
         let (training, parameters) = (self.training, self.training.parameters);
         let DistillParameters { task_weight, output_weight, feature_weight, .. } = *parameters;
@@ -262,7 +262,7 @@ impl Student<'_> {
         }
     }
 
-    /// Writes a checkpoint unless the last one is of this very step. The history goes first: a checkpoint may never
+    /// Writes a checkpoint unless the last one is of this step. The history is written first: a checkpoint may never
     /// be ahead of it.
     fn save(&self, step: u64, history: &mut History, saved: &mut Saved) -> Result<(), DistillError> {
         if saved.step == step && step > 0 {
@@ -306,7 +306,7 @@ impl Pace {
         Self { step, at: Instant::now() }
     }
 
-    /// The rate, when it is time for a note.
+    /// The rate, if a note is due.
     fn rate(&mut self, step: u64) -> Option<f64> {
         let elapsed = self.at.elapsed();
         if elapsed < NOTE_EVERY {

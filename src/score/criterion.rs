@@ -5,7 +5,7 @@ use schemars::{Schema, SchemaGenerator};
 use super::error::ScoreError;
 use super::evidence::Evidence;
 use super::need::Need;
-use crate::base::Manifest;
+use crate::base::{BadValue, Manifest};
 
 /// A measure of how much each unit matters. The fields of the implementing type are the criterion's parameters.
 pub trait Criterion: Send + Sync {
@@ -20,8 +20,8 @@ pub trait Criterion: Send + Sync {
     /// Adds each of its parameters, as `name-of-the-criterion.parameter`, to what the scores depend on.
     fn describe(&self, _manifest: &mut Manifest) {}
 
-    /// Fails if the value of a parameter is impossible.
-    fn check(&self) -> Result<(), BadParameter> {
+    /// Fails if the value of a parameter is impossible. The error names the parameter without its criterion.
+    fn check(&self) -> Result<(), BadValue> {
         Ok(())
     }
 
@@ -40,13 +40,4 @@ pub struct CriterionInfo {
     /// The JSON schema of its parameters, which a pipeline gives under its name in `with:` of the score stage. `None` if it
     /// has no parameters.
     pub parameters: Option<fn(&mut SchemaGenerator) -> Schema>,
-}
-
-/// A parameter of a criterion with an impossible value.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BadParameter {
-    /// Its name, without that of the criterion.
-    pub name: &'static str,
-    /// What was found and what is needed: "`threshold` is 1.5; it must be at least 0 and below 1".
-    pub message: String,
 }

@@ -24,7 +24,7 @@ pub mod walk;
 pub use agreement::{Additivity, Agreement, GRAM, MeasuredSet, ROUNDING};
 pub use context::{Limits, ScoringContext};
 pub use criteria::{CRITERIA, criterion, with_parameters};
-pub use criterion::{BadParameter, Criterion, CriterionInfo};
+pub use criterion::{Criterion, CriterionInfo};
 pub use error::ScoreError;
 pub use evidence::Evidence;
 pub use gradients::{Gradients, TimestepGradients, gradients};

@@ -19,17 +19,17 @@ pub(super) struct Calibrate {
     model: Option<StageId>,
     /// A text file with one prompt per line: points are taken along the teacher's own sampling trajectories.
     prompts: Option<PathBuf>,
-    /// A folder of PNG or JPEG pictures, each with its caption in a text file of the same name: points are their latents with noise.
+    /// A folder of PNG or JPEG pictures, each with its caption in a text file of the same name: points are their latents with added noise.
     pictures: Option<PathBuf>,
-    /// A ready `calibration.safetensors`.
+    /// An existing `calibration.safetensors`.
     file: Option<PathBuf>,
     /// The number of points. Default 256.
     #[serde(default = "default_samples")]
     samples: usize,
-    /// Points taken along one trajectory: more are cheaper and more alike. Default 1.
+    /// Points per trajectory: more are cheaper but more similar. Default 1.
     #[serde(default = "one")]
     points_per_trajectory: usize,
-    /// How trajectories are drawn; for `pictures`, the size that they are cut to and how many are encoded together.
+    /// How trajectories are drawn; for `pictures`, the size to crop them to and how many are encoded together.
     #[serde(
         default = "Drawing::along_trajectories",
         deserialize_with = "Drawing::deserialize_along_trajectories"

@@ -1,7 +1,7 @@
 //! The parameters of criteria inside `with:` of `use: score`: a mapping under the name of each criterion that has any.
 //!
-//! Which names these are is known from [`CRITERIA`], not from the fields of a struct. So the mapping is read in one pass
-//! that gives the blocks to their criteria and everything else to the derived struct.
+//! The names of these blocks come from [`CRITERIA`], not from the fields of a struct. So the mapping is read in one
+//! pass that gives the blocks to their criteria and everything else to the derived struct.
 
 use std::fmt;
 use std::sync::Arc;
@@ -124,7 +124,7 @@ enum Key {
     Block(&'static CriterionInfo),
 }
 
-/// Sorts a key. An unknown one fails here, where the parser knows its line.
+/// Classifies a key. An unknown one fails here, where the parser knows its line.
 struct KeySeed {
     fields: &'static [&'static str],
 }
@@ -154,7 +154,7 @@ impl Visitor<'_> for KeySeed {
         }
         let known = self.fields.iter().copied().chain(blocks.by_ref().map(|info| info.name));
         let known: Vec<_> = known.map(|name| format!("`{name}`")).collect();
-        // In the words of serde's own error, which the pipeline's reader sorts by them.
+        // Worded as serde's own error, which the pipeline's reader recognises by its text.
         Err(E::custom(format_args!("unknown field `{name}`, expected one of {}", known.join(", "))))
     }
 }
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn strange_keys_are_refused() {
+    fn unknown_keys_are_refused() {
         let message = |value| read(value).map(drop).expect_err("a wrong block").to_string();
         // A criterion without parameters has no block.
         assert!(

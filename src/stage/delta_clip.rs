@@ -1,4 +1,4 @@
-//! The pictures and the scorer of the criterion `delta-clip`, which needs all parts of a model and not only its U-Net.
+//! The pictures and the scorer of the criterion `delta-clip`, which needs all parts of a model, not only its U-Net.
 
 use std::path::PathBuf;
 
@@ -127,7 +127,7 @@ impl PictureScorer<'_> {
     }
 }
 
-/// An interruption stays one.
+/// Passes an interruption on as one.
 fn sorted(error: MetricError) -> ScoreError {
     match error {
         MetricError::Interrupted(interrupted) => ScoreError::Interrupted(interrupted),

@@ -30,7 +30,7 @@ pub(super) struct Distill {
     /// The stage with the training data: latents (`encode`), or a calibration, whose clean latents are computed from its noisy
     /// ones.
     data: StageId,
-    /// The numbers of the training.
+    /// The parameters of the training.
     #[serde(default)]
     training: DistillParameters,
 }
@@ -121,7 +121,8 @@ impl Distill {
     }
 }
 
-/// Puts the retrained weights where `output` has the student's, each in the type that the student's file has it in.
+/// Replaces the student's weights in `output` by the retrained ones, each in the type that it has in the student's
+/// file.
 fn save_weights(
     student: &ModelDirectory,
     weights: &BTreeMap<String, Tensor>,

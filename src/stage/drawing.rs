@@ -1,5 +1,6 @@
-//! The `drawing:` block: how pictures and sampling trajectories are drawn, the same parameters wherever a stage draws.
-//! `laptop-diff generate` fills the same struct from its flags, so that both are checked once.
+//! The `drawing:` block: how pictures and sampling trajectories are drawn. Every stage that draws has these
+//! parameters. `laptop-diff generate` fills the same struct from its flags, so that both are checked by the same
+//! code.
 
 use candle_core::{DType, Device};
 use schemars::JsonSchema;
@@ -16,7 +17,7 @@ use crate::model::unet::UNet;
 use crate::model::vae::{AutoencoderKl, TileSide};
 use crate::sample::{self, Generator, NoiseSchedule, Sampler};
 
-/// The sampler where nothing else is said: good from about 20 steps, and deterministic.
+/// The default sampler: good from about 20 steps, and deterministic.
 pub const DEFAULT_SAMPLER: &str = "dpm-solver++-2m";
 
 /// `drawing:`: how pictures, or the trajectories towards them, are drawn.
@@ -36,7 +37,7 @@ pub struct Drawing {
     /// Runs the autoencoder on overlapping tiles with this many latent pixels a side, which saves memory and changes
     /// the result slightly. Default: the whole picture at once.
     pub vae_tile: Option<TileSide>,
-    /// Samples drawn together, as memory allows. Default 16.
+    /// Samples drawn together; lower it if memory runs out. Default 16.
     pub batch: usize,
 }
 
@@ -84,7 +85,7 @@ impl Drawing {
             .field(&format!("{block}.batch"), self.batch);
     }
 
-    /// What is wrong with the values. `name` gives a field's name where the user wrote it: `drawing.steps`, `--steps`.
+    /// Checks the values. `name` gives a field's name as the user wrote it: `drawing.steps`, `--steps`.
     pub fn check(&self, name: impl Fn(&str) -> String) -> Result<(), BadValue> {
         for (field, value) in [("steps", self.steps), ("batch", self.batch)] {
             if value == 0 {
@@ -108,7 +109,7 @@ impl Drawing {
         sample::find(self.sampler_name())
     }
 
-    /// The sampler; [`Drawing::check`] comes first.
+    /// The sampler. Call [`Drawing::check`] first.
     pub fn sampler(&self) -> &'static dyn Sampler {
         self.find_sampler().unwrap_or_else(|_| panic!("BUG: the name of the sampler was not checked"))
     }
@@ -160,7 +161,8 @@ impl Drawing {
         Ok(directory.vae(dtype, device)?.tiled(self.vae_tile))
     }
 
-    /// The conditioning of each prompt, and as many times that of the negative prompt. Prompts that are too long are noted.
+    /// The conditioning of each prompt, and that of the negative prompt as many times. Prompts that are too long are
+    /// noted.
     pub fn texts(
         &self,
         encoder: &Encoder,

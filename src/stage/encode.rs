@@ -1,4 +1,4 @@
-//! `encode`: training data for `distill`, drawn by the teacher or made of pictures.
+//! `encode`: training data for `distill`, drawn by the teacher or made from pictures.
 
 use std::path::PathBuf;
 
@@ -21,10 +21,10 @@ pub(super) struct Encode {
     prompts: Option<PathBuf>,
     /// A folder of PNG or JPEG pictures, each with its caption in a text file of the same name.
     pictures: Option<PathBuf>,
-    /// The number of samples. With `prompts`, they are used in turn; default: one sample for each prompt. Of more `pictures`
-    /// than that, a random choice is used; default: all.
+    /// The number of samples. `prompts` are used in turn; default: one sample per prompt. If there are more
+    /// `pictures` than samples, a random choice of them is used; default: all.
     samples: Option<usize>,
-    /// How latents are drawn; for `pictures`, the size that they are cut to and how many are encoded together.
+    /// How latents are drawn; for `pictures`, the size to crop them to and how many are encoded together.
     #[serde(default)]
     drawing: Drawing,
 }
@@ -93,7 +93,7 @@ impl Stage for Encode {
                 let negative = &self.drawing.negative_prompt;
                 encoder.note_truncated([negative.as_str()], context.progress)?;
                 let unconditional = encoder.unconditional(negative, 1)?;
-                // Its memory is wanted for the U-Net.
+                // The U-Net needs the memory.
                 drop(encoder);
                 let unet = model.unet(context.device)?;
                 let schedule = NoiseSchedule::from_config(&model.directory.scheduler_config()?)?;
@@ -114,7 +114,7 @@ impl Stage for Encode {
             }
         }
         encoding.finish()?;
-        // All files fit together before they become an artefact.
+        // Checks that the files are consistent before they become an artefact.
         Latents::open(context.checkpoint)?;
         files::link_tree(context.checkpoint, context.output).map_err(StageError::file(context.output))
     }

@@ -1,4 +1,4 @@
-//! `evaluate`: how good the models are, side by side, and whether the selection was a good one.
+//! `evaluate`: compares models with their teacher, and a selection with its baselines.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -157,7 +157,8 @@ impl Stage for Evaluate {
             teacher_unet = Some(unet);
         }
         let inputs = Inputs::read(self, teacher, held_out, context)?;
-        // The evaluation begins with the teacher, so a loaded one is handed over; any other model takes its place.
+        // The evaluation begins with the teacher, so a teacher that is already loaded is passed on; each other model
+        // replaces it.
         let teacher_unet = RefCell::new(teacher_unet);
         let load = |name: &str, model: &Model| match teacher_unet.take().filter(|_| name == self.teacher) {
             Some(unet) => Ok(unet),

@@ -1,14 +1,14 @@
-//! The interface between the method and the runner: what a stage says of itself, and what it is given to run with.
+//! The interface between the method and the runner: how a stage describes itself, and what it receives when it runs.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use candle_core::Device;
 
-use super::bad_value::BadValue;
 use super::error::StageError;
 use super::resolved_file::ResolvedFile;
 use crate::backend::Random;
+use crate::base::BadValue;
 use crate::base::{Artefact, ArtefactKind, Interrupt, Manifest, Progress, StageId};
 
 /// A stage with its parameters, as a pipeline file states it.
@@ -45,18 +45,18 @@ pub struct Input<'a> {
     pub name: String,
     /// The stage it names.
     pub stage: &'a StageId,
-    /// The kinds of artefact that will do; that stage must produce one of them.
+    /// The accepted kinds of artefact; that stage must produce one of them.
     pub kinds: &'static [ArtefactKind],
 }
 
-/// A path given by a parameter; relative paths count from the pipeline file's folder.
+/// A path given by a parameter; relative paths start at the pipeline file's folder.
 #[derive(Clone, Debug)]
 pub struct FileInput<'a> {
     /// The parameter that holds it.
     pub name: &'static str,
     /// The path as written.
     pub path: &'a Path,
-    /// Where the path may also be the name of a repository of the hub: the revision that is meant. The planner makes it a
+    /// The revision, if the path may also be the name of a repository on the hub. The planner resolves it to a
     /// commit, which enters the key.
     pub revision: Option<&'a str>,
 }
@@ -68,7 +68,7 @@ impl<'a> FileInput<'a> {
     }
 }
 
-/// Keeps intermediate artefacts: work that stages have in common, such as what an evaluation measures of the teacher.
+/// Keeps intermediate artefacts: work that several stages share, such as what an evaluation measures of the teacher.
 pub trait Intermediates: Sync {
     /// The folder of the intermediate artefact that depends on `manifest` alone. If it is not in the cache, `fill` fills
     /// it, given that folder and one for checkpoints, which survives a crash.
@@ -79,7 +79,7 @@ pub trait Intermediates: Sync {
     ) -> Result<PathBuf, StageError>;
 }
 
-/// What a stage is given to run with.
+/// What a stage receives when it runs.
 pub struct Context<'a> {
     /// What its bytes depend on.
     pub manifest: &'a Manifest,
@@ -87,7 +87,7 @@ pub struct Context<'a> {
     pub intermediates: &'a dyn Intermediates,
     /// Input artefacts by the names of [`Stage::inputs`].
     pub inputs: &'a BTreeMap<String, Artefact>,
-    /// What the paths lead to, by the names of [`Stage::files`].
+    /// The resolved files, by the names of [`Stage::files`].
     pub files: &'a BTreeMap<String, ResolvedFile>,
     /// An empty folder; its contents when `run` returns are the artefact.
     pub output: &'a Path,
@@ -109,14 +109,14 @@ impl Context<'_> {
         self.inputs.get(name).unwrap_or_else(|| panic!("BUG: input `{name}` was not resolved"))
     }
 
-    /// What a file that [`Stage::files`] listed leads to.
+    /// The resolved form of a file that [`Stage::files`] listed.
     pub fn source(&self, name: &str) -> &ResolvedFile {
         self.files.get(name).unwrap_or_else(|| panic!("BUG: file `{name}` was not resolved"))
     }
 
     /// The path of a file that [`Stage::files`] listed without a revision.
     pub fn file(&self, name: &str) -> &Path {
-        self.source(name).path().unwrap_or_else(|| panic!("BUG: `{name}` became a repository"))
+        self.source(name).path().unwrap_or_else(|| panic!("BUG: `{name}` is a repository"))
     }
 }
 

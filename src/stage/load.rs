@@ -18,27 +18,28 @@ use crate::model::{Checkpoint, ModelDirectory, Part, Prediction, Weights};
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(super) struct Load {
-    /// A diffusers model directory, or a bare U-Net directory (config.json and weights) where no later stage needs more;
-    /// a single-file checkpoint (`.safetensors`) in the original layout, as ComfyUI and A1111 have them;
-    /// or, where there is no such folder, the name of one on the Hugging Face hub, such as
-    /// `stabilityai/stable-diffusion-xl-base-1.0`. That needs a program built with `--features hub`. What the model needs
-    /// of the repository is downloaded into the hub's cache, and an interrupted download resumes; `HF_HOME`,
-    /// `HF_ENDPOINT`, `HF_TOKEN` and `HF_HUB_OFFLINE` mean what they mean to Python's `huggingface_hub`.
+    /// A diffusers model directory, or a bare U-Net directory (config.json and weights) if no later stage needs more;
+    /// a single-file checkpoint (`.safetensors`) in the original layout, as used by ComfyUI and A1111; or, if there
+    /// is no such folder, the name of a repository on the Hugging Face hub, such as
+    /// `stabilityai/stable-diffusion-xl-base-1.0`. A hub repository requires a program built with `--features hub`.
+    /// The files that the model needs are downloaded into the hub's cache, and an interrupted download resumes;
+    /// `HF_HOME`, `HF_ENDPOINT`, `HF_TOKEN` and `HF_HUB_OFFLINE` have the same meaning as in Python's
+    /// `huggingface_hub`.
     model: PathBuf,
-    /// Branch, tag or commit of a repository on the hub. Default `main`. The commit that it is enters the key: a branch
-    /// that has moved is another model. A whole commit (40 digits) is planned without a network.
+    /// Branch, tag or commit of a repository on the hub. Default `main`. The commit that it refers to enters the key:
+    /// a branch that has moved is another model. A full commit hash (40 digits) needs no network to plan.
     revision: Option<String>,
-    /// What later stages compute this model in. Default `f32`; weights on disk keep their own type.
+    /// The type in which later stages compute this model. Default `f32`; weights on disk keep their own type.
     #[serde(default)]
     dtype: Dtype,
-    /// Takes the weights of this variant, such as `fp16` for `diffusion_pytorch_model.fp16.safetensors`, of each part that
-    /// has them; later stages see them under the plain names. Default: full precision.
+    /// Uses the weights of this variant, such as `fp16` for `diffusion_pytorch_model.fp16.safetensors`, for each part
+    /// that has them; later stages see them under the plain names. Default: full precision.
     variant: Option<String>,
-    /// The folder of CLIP's tokenizer (`vocab.json`, `merges.txt`), which a single-file checkpoint does not hold. Needed
-    /// where a later stage reads prompts.
+    /// The folder of CLIP's tokenizer (`vocab.json`, `merges.txt`), which a single-file checkpoint does not contain.
+    /// Needed if a later stage reads prompts.
     tokenizer: Option<PathBuf>,
-    /// What the U-Net of a single-file checkpoint predicts. Default: what the file says, else the velocity for SD 2.x and
-    /// the noise for all others.
+    /// What the U-Net of a single-file checkpoint predicts. Default: as stated in the file, else the velocity for SD
+    /// 2.x and the noise for all others.
     prediction: Option<Prediction>,
 }
 
@@ -46,7 +47,7 @@ pub(super) const INFO: StageInfo = StageInfo {
     name: "load",
     // 2: only the files of the model, under plain names.
     version: 2,
-    summary: "takes a model into the pipeline: a diffusers directory, a single file, or one of the hub",
+    summary: "imports a model: a diffusers directory, a single file, or a repository on the hub",
     output: ArtefactKind::Model,
     seeded: false,
     computes: false,
@@ -82,7 +83,7 @@ impl Stage for Load {
     }
 
     fn check(&self) -> Result<(), BadValue> {
-        // Pickles too: that they are refused is said when they are read.
+        // Pickles too: they are refused when they are read.
         let single_file =
             self.model.extension().is_some_and(|extension| extension == "safetensors" || extension == "ckpt");
         let of_files = [("tokenizer", self.tokenizer.is_some()), ("prediction", self.prediction.is_some())];

@@ -1,7 +1,6 @@
 //! What a pipeline is made of: one file per `use:` name, each with its parameters beside the code
 //! that reads them, and one row in [`STAGES`] (`table.rs`).
 
-mod bad_value;
 mod budgets;
 mod calibrate;
 mod criterion_blocks;
@@ -25,7 +24,7 @@ mod select;
 mod size;
 mod table;
 
-pub use bad_value::BadValue;
+pub use crate::base::BadValue;
 pub use drawing::{DEFAULT_SAMPLER, Drawing};
 pub use error::StageError;
 pub use interface::{Context, FileInput, Input, Intermediates, Stage, StageInfo};

@@ -1,4 +1,4 @@
-//! Model artefacts: how they are opened, and which file lies beside the model.
+//! Model artefacts: how they are opened, and the file beside the model.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! The calibration points that an input of a stage holds.
+//! The calibration points of a stage's input.
 
 use super::{Context, StageError};
 use crate::data::{self, Calibration};

@@ -1,4 +1,4 @@
-//! The file or repository that a parameter names, and what of it enters the key.
+//! The file or repository that a parameter names, and the part of it that enters the key.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::base::Digest;
 use crate::model::files::hub::Pinned;
 
-/// What a parameter of [`super::Stage::files`] leads to.
+/// The file or repository that a parameter of [`super::Stage::files`] names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ResolvedFile {
     /// A file or folder that exists.
@@ -16,8 +16,8 @@ pub enum ResolvedFile {
 }
 
 impl ResolvedFile {
-    /// What stands in the key; `digest` is asked for that of a path. A repository's commit names its files, so that
-    /// nothing is downloaded to plan.
+    /// The part that enters the key; `digest` computes the digest of a path. The commit of a repository determines
+    /// its files, so planning downloads nothing.
     pub fn contents<E>(&self, digest: impl FnOnce(&Path) -> Result<Digest, E>) -> Result<Contents, E> {
         Ok(match self {
             Self::Path(path) => Contents::Digest(digest(path)?),

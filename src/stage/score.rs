@@ -1,4 +1,4 @@
-//! `score`: how much each unit matters, and whether losses add on this model.
+//! `score`: how much each unit matters, and whether single losses add up on this model.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -42,7 +42,7 @@ struct Parameters {
     /// The criteria (`laptop-diff list criteria`). Criteria that need a traversal of the U-Net share one. Criteria that need gradients, `taylor` and `diff-pruning`, share one backward pass with weights and gradients in f32: 8 bytes per parameter (21 GB for SDXL) beside the activations of a batch. Default `[output-loss]`, the paper's.
     #[serde(default = "default_criteria")]
     criteria: Vec<String>,
-    /// The smallest removable units, any of `resnet`, `block`, `transformer`, `attn1`, `attn2`, `ff`. A module that consists only of units is a unit too. `[resnet, attn1, attn2, ff]` takes blocks apart, `[resnet, transformer]` removes Transformer2Ds whole. Default `[resnet, block]`.
+    /// The smallest removable units, any of `resnet`, `block`, `transformer`, `attn1`, `attn2`, `ff`. A module that consists only of units is a unit too. `[resnet, attn1, attn2, ff]` splits blocks, `[resnet, transformer]` removes whole Transformer2Ds. Default `[resnet, block]`.
     #[serde(default)]
     granularity: Granularity,
     /// Random sets of units whose measured joint loss is compared with what single losses predict. Default 24; 0 for none.
@@ -51,7 +51,7 @@ struct Parameters {
     /// Calibration points per batch. Default 8.
     #[serde(default = "default_batch")]
     batch: usize,
-    /// Variants of the U-Net per traversal, beside the teacher; fewer if memory is short. Default 64.
+    /// Variants of the U-Net per traversal, besides the teacher; fewer if memory is short. Default 64.
     #[serde(default = "default_variants")]
     variants: usize,
     /// The pictures of the criterion `delta-clip`, which requires this block.
@@ -135,7 +135,7 @@ impl Stage for Score {
         }
         for block in &self.blocks {
             let name = block.info().name;
-            block.check().map_err(|bad| BadValue::new(format!("{name}.{}", bad.name), bad.message))?;
+            block.check().map_err(|bad| BadValue { name: format!("{name}.{}", bad.name), ..bad })?;
         }
         let criteria = self.criteria().map_err(|error| BadValue::unknown("criteria", &error))?;
         if let Some(needy) = drawing(&criteria).filter(|_| self.parameters.delta_clip.is_none()) {

@@ -23,7 +23,7 @@ pub(super) struct Select {
     scores: StageId,
     /// The smallest share of the U-Net's parameters to remove, above 0 and below 1. Not needed with `budgets`, with `layout`, or with a `fits` that names one shape.
     ratio: Option<f64>,
-    /// Other budgets, beside `ratio` or instead of it; every budget given must be met.
+    /// Other budgets, besides `ratio` or instead of it; every budget given must be met.
     budgets: Option<OtherBudgets>,
     /// The stage with the units' latencies (`use: profile`), for `budgets.latency`.
     profile: Option<StageId>,
@@ -41,7 +41,7 @@ pub(super) struct Select {
     remove: Vec<String>,
     /// A program that must be able to load the result without padding, or a shape that loads everywhere (`laptop-diff list fits`). Which units are kept is chosen exactly.
     fits: Option<String>,
-    /// A layout made by hand (`laptop-diff list layouts`), as a baseline. The scores are only used to predict its loss.
+    /// A handcrafted layout (`laptop-diff list layouts`), as a baseline. The scores are only used to predict its loss.
     layout: Option<String>,
     /// The criterion whose scores are summed (`laptop-diff list criteria`); under `objective: gram`, the one for the front and the baselines. Default `output-loss`, the paper's, which every criterion that traverses the U-Net measures too.
     #[serde(default = "default_criterion")]
@@ -50,7 +50,7 @@ pub(super) struct Select {
     refine: Option<Refine>,
 }
 
-/// How a selection is improved by measuring.
+/// How a selection is improved by measuring joint losses.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 struct Refine {
@@ -244,14 +244,14 @@ impl Select {
             (None, None)
                 if self.ratio.is_none() && !self.budgets.as_ref().is_some_and(OtherBudgets::asks) =>
             {
-                let bad = BadValue::new("ratio", "no budget: nothing says how much to remove");
+                let bad = BadValue::new("ratio", "no budget: the amount to remove is not given");
                 Err(bad.help("give `ratio`, `budgets`, `layout`, or a `fits` that names one shape"))
             }
             (None, None) => Ok(Method::Solver(solver)),
         }
     }
 
-    /// A layout fixes the units, so nothing else may ask for any.
+    /// A layout fixes the units, so no other parameter may choose any.
     fn layout(&self, name: &str) -> Result<Method, BadValue> {
         let fixed = [
             ("keep", !self.keep.is_empty()),
@@ -269,7 +269,7 @@ impl Select {
         Ok(Method::Layout(Layout::find(name).map_err(|error| BadValue::unknown("layout", &error))?))
     }
 
-    /// What fits is found by the exact front of summed scores, under one budget of parameters.
+    /// A fit is solved on the exact front of summed scores, under one budget of parameters.
     fn fit(&self, name: &str) -> Result<Method, BadValue> {
         let others = [
             ("budgets", self.budgets.is_some(), "a budget other than `ratio`"),

@@ -113,7 +113,7 @@ mod tests {
     use std::io;
     use std::sync::Arc;
 
-    /// Remembers all that was drawn, one picture after the other.
+    /// Remembers all that was drawn, one frame after the other.
     #[derive(Clone, Debug, Default)]
     struct Terminal(Arc<Mutex<String>>);
 

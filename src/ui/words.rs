@@ -10,7 +10,7 @@ const STATE_WIDTH: usize = 11;
 const MANY: usize = 24;
 
 /// Turns events into lines. In a run of many stages, consecutive cached stages share one line, and the line of each
-/// finished stage has the number of stages that are over.
+/// finished stage has the number of stages that have ended.
 #[derive(Default)]
 pub(super) struct Teller {
     stages: usize,

@@ -96,16 +96,6 @@ impl Assembly {
         self.origin(tensor) == Origin::Zeros
     }
 
-    /// Parameters of what is padded.
-    pub fn padded_parameters(&self) -> u64 {
-        let tensors = self.tensors();
-        tensors
-            .iter()
-            .filter(|(_, origin)| *origin == Origin::Zeros)
-            .map(|(entry, _)| entry.parameters())
-            .sum()
-    }
-
     /// Modules whose path differs from that in the source: the source's first.
     pub fn renamed(&self) -> impl Iterator<Item = (&str, &str)> {
         let modules = self.modules.iter().filter(|(here, there)| here != there);

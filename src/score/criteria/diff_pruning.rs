@@ -9,8 +9,8 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::base::Manifest;
-use crate::score::criterion::{BadParameter, Criterion, CriterionInfo};
+use crate::base::{BadValue, Manifest};
+use crate::score::criterion::{Criterion, CriterionInfo};
 use crate::score::error::ScoreError;
 use crate::score::evidence::Evidence;
 use crate::score::need::Need;
@@ -49,14 +49,13 @@ impl Criterion for DiffPruning {
         manifest.float("diff-pruning.threshold", self.threshold);
     }
 
-    fn check(&self) -> Result<(), BadParameter> {
-        match (0.0..1.0).contains(&self.threshold) {
-            true => Ok(()),
-            false => Err(BadParameter {
-                name: "threshold",
-                message: format!("`threshold` is {}; it must be at least 0 and below 1", self.threshold),
-            }),
+    fn check(&self) -> Result<(), BadValue> {
+        if (0.0..1.0).contains(&self.threshold) {
+            return Ok(());
         }
+        let message = format!("`threshold` is {}; it must be at least 0 and below 1", self.threshold);
+        let help = format!("leave it out for the default of {}", Self::default().threshold);
+        Err(BadValue::new("threshold", message).help(help))
     }
 
     fn scores(&self, evidence: &Evidence<'_>) -> Result<Vec<f64>, ScoreError> {

@@ -1,11 +1,11 @@
 //! A parameter whose value is of the right type but cannot be used.
 
-use crate::base::names::{self, UnknownName};
+use super::names::{self, UnknownName};
 
 /// A parameter with a bad value.
 #[derive(Clone, Debug)]
 pub struct BadValue {
-    /// The parameter; dots lead into a mapping, as in `budgets.macs`.
+    /// The parameter; dots separate the levels of a mapping, as in `budgets.macs`.
     pub name: String,
     /// What was found and what was needed: "`ratio` is 1.5; it must lie above 0 and below 1".
     pub message: String,
@@ -19,7 +19,7 @@ impl BadValue {
         Self { name: name.into(), message: message.into(), help: None }
     }
 
-    /// A name that is in no table.
+    /// A name that is not in its table.
     pub fn unknown(name: impl Into<String>, error: &UnknownName) -> Self {
         Self::new(name, error.to_string()).help(names::help(&error.found, &error.known))
     }
