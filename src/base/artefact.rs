@@ -32,7 +32,7 @@ pub enum ArtefactKind {
 /// A finished artefact in the cache.
 #[derive(Clone, Debug)]
 pub struct Artefact {
-    /// What it is.
+    /// Its kind.
     pub kind: ArtefactKind,
     /// Its folder.
     pub path: PathBuf,

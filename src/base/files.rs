@@ -24,7 +24,7 @@ impl FileError {
         move |source| Self { path, source }
     }
 
-    /// `prompts.txt: No such file or directory`; the path once, even where the cause names it too.
+    /// `prompts.txt: No such file or directory`; the path once, even if the cause names it too.
     fn text(&self) -> String {
         let (path, cause) = (self.path.display().to_string(), self.source.to_string());
         if cause.starts_with(&path) { cause } else { format!("{path}: {cause}") }
@@ -66,7 +66,7 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// Makes `link` a symbolic link to `target`, in one step where it was a link before.
+/// Makes `link` a symbolic link to `target`; atomically, if it was a link before.
 pub fn replace_link(target: &Path, link: &Path) -> io::Result<()> {
     if fs::read_link(link).is_ok_and(|now| now == target) {
         return Ok(());
@@ -108,7 +108,7 @@ pub fn remove_folder(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Whether the error says that the disk, or the user's share of it, is used up.
+/// Whether the error says that the disk is full or the user's quota is used up.
 pub fn is_full(error: &io::Error) -> bool {
     matches!(
         error.kind(),

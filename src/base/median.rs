@@ -1,6 +1,6 @@
 //! The median, the one statistic that several modules need.
 
-/// The median of `values`: the mean of the two middle ones where their number is even, NaN where there are none.
+/// The median of `values`: the mean of the two middle ones if their number is even, NaN if there are none.
 pub fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);

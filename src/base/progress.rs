@@ -1,4 +1,4 @@
-//! How long work reports its progress: three calls, whatever shows it.
+//! How long-running work reports its progress: three calls, independent of how it is shown.
 
 /// Receives the progress of one piece of work.
 pub trait Progress: Sync {

@@ -31,7 +31,7 @@ pub struct Made {
     pub kind: ArtefactKind,
     /// How long the stage ran; of a resumed one, the attempt that finished it.
     pub seconds: f64,
-    /// Peak memory of the process while the stage ran, where the system says.
+    /// Peak memory of the process while the stage ran, if the system reports it.
     pub peak_bytes: Option<u64>,
     /// When it was finished.
     pub finished: String,

@@ -67,7 +67,7 @@ impl Memo {
         Self { folder, learnt: Mutex::default() }
     }
 
-    /// The files at `root` with their digests, hashing only what is not known.
+    /// The files at `root` with their digests, hashing only unknown files.
     pub(super) fn tree(&self, root: &Path) -> io::Result<Tree> {
         let root = fs::canonicalize(root)?;
         let old = self.recall(&root);

@@ -102,7 +102,7 @@ impl Store {
         memory::reset_peak();
     }
 
-    /// Peak memory since the matching [`Store::start_peak`], where the system says.
+    /// Peak memory since the matching [`Store::start_peak`], if the system reports it.
     fn end_peak(&self) -> Option<u64> {
         let mut peaks = self.peaks.lock().unwrap_or_else(PoisonError::into_inner);
         let peak = peaks.pop().flatten().max(memory::peak_bytes());

@@ -1,4 +1,4 @@
-//! The cache folder: where things lie in it, how a key is looked up, and how damage is found.
+//! The cache folder: where its files are, how a key is looked up, and how damage is found.
 
 use std::fs;
 use std::io;

@@ -1,4 +1,4 @@
-//! What the cache promises, each as a test of that name.
+//! The guarantees of the cache, one test each.
 
 use std::fs;
 use std::path::{Path, PathBuf};

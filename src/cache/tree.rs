@@ -95,7 +95,7 @@ fn list(
     }
     let real = fs::canonicalize(place)?;
     if above.contains(&real) {
-        return Err(named(place, io::Error::other("a link to a folder that it lies in")));
+        return Err(named(place, io::Error::other("a link to a folder that contains it")));
     }
     above.push(real);
     for entry in fs::read_dir(place).map_err(|error| named(place, error))? {

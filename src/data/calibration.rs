@@ -41,7 +41,7 @@ pub struct Calibration {
 pub struct Points {
     /// The points.
     pub calibration: Calibration,
-    /// Their prompts, one per point; empty where the user brought the points without.
+    /// Their prompts, one per point; empty if the user's points came without them.
     pub prompts: Vec<String>,
 }
 

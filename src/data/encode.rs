@@ -19,7 +19,7 @@ use crate::model::network::Conditioning;
 use crate::model::vae::AutoencoderKl;
 use crate::sample::{Generator, Noise, Visit};
 
-/// What is encoded, and where.
+/// The samples to encode, and where to write them.
 pub struct Encoding<'a> {
     /// The samples.
     pub list: &'a SampleList,

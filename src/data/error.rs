@@ -51,7 +51,7 @@ pub enum DataError {
     #[diagnostic(
         code(data::missing_tensor),
         help(
-            "a calibration file holds sample, noise, timestep and encoder_hidden_states; for SDXL also text_embeds and time_ids"
+            "a calibration file contains sample, noise, timestep and encoder_hidden_states; for SDXL also text_embeds and time_ids"
         )
     )]
     MissingTensor {

@@ -7,7 +7,7 @@ use super::order::shuffled;
 use super::{DataError, pictures};
 use crate::backend::Random;
 
-/// What is encoded, in the order of the rows.
+/// The samples to encode, in the order of the rows.
 #[derive(Clone, Debug)]
 pub struct SampleList {
     /// The distinct captions, in the order of their first use.

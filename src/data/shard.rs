@@ -78,7 +78,7 @@ impl Shard {
     }
 }
 
-/// Rows of one column as a tensor [rows, ..]: f32, or i64 for integers. `None` where the files have no such column.
+/// Rows of one column as a tensor [rows, ..]: f32, or i64 for integers. `None` if the files have no such column.
 pub(super) fn gather(
     rows: &[(&Shard, usize)],
     column: &str,
@@ -131,7 +131,7 @@ fn columns(path: &Path, bytes: &[u8]) -> Result<(BTreeMap<String, Column>, usize
     }
     match rows {
         Some(rows) => Ok((columns, rows)),
-        None => Err(damaged(path, "it holds no tensor".to_owned())),
+        None => Err(damaged(path, "it contains no tensors".to_owned())),
     }
 }
 

@@ -61,7 +61,7 @@ impl Encoder {
         })
     }
 
-    /// The same for pictures of another height and width than the default: SDXL's U-Net takes them as input.
+    /// The same for pictures of a height and width other than the default: SDXL's U-Net takes them as input.
     pub fn sized(self, pictures: (usize, usize)) -> Self {
         Self { sizes: self.sizes.map(|_| pictures), ..self }
     }

@@ -71,11 +71,11 @@ pub(super) fn load(
     let state: TrainingState =
         serde_json::from_str(facts).map_err(|error| damaged(format!("`{KEY}`: {error}")))?;
     if state.format != FORMAT {
-        return Err(damaged(format!("it has format {}, this program writes {FORMAT}", state.format)));
+        return Err(damaged(format!("it has format {}; this program writes {FORMAT}", state.format)));
     }
     if contents.len() != variables.len() {
         return Err(damaged(format!(
-            "it holds {} tensors, this student needs {}",
+            "it contains {} tensors; this student needs {}",
             contents.len(),
             variables.len()
         )));
@@ -84,7 +84,7 @@ pub(super) fn load(
         let tensor = contents.tensor(name).map_err(|error| damaged(error.to_string()))?;
         if tensor.shape() != variable.dims() {
             let (found, needed) = (tensor.shape(), variable.dims());
-            return Err(damaged(format!("`{name}` is {found:?}, this student needs {needed:?}")));
+            return Err(damaged(format!("`{name}` is {found:?}; this student needs {needed:?}")));
         }
         let tensor: Tensor = tensor.load(variable.device())?;
         variable.set(&tensor)?;

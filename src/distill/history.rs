@@ -1,7 +1,6 @@
-//! `losses.jsonl`: every term of the loss at every step, weighted and not, one JSON object a line.
-//!
-//! The file and the checkpoint must agree after a crash: lines are written out before a checkpoint is, and on
-//! resume the lines beyond the checkpoint's step are removed, so that the file equals that of an uninterrupted run.
+//! `losses.jsonl`: every term of the loss at every step, weighted and not, one JSON object per line. The file and the
+//! checkpoint must agree after a crash. So lines are written out before a checkpoint is, and on resume the lines
+//! beyond the checkpoint's step are removed: the file equals that of an uninterrupted run.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -21,7 +20,7 @@ pub const HISTORY_FILE: &str = "losses.jsonl";
 pub struct FeatureLoss {
     /// The mean-squared difference.
     pub plain: f32,
-    /// The same times the map's weight `a_l`; `feature-weight` comes on top.
+    /// The same times the map's weight `a_l`; `feature-weight` is applied in addition.
     pub weighted: f32,
 }
 

@@ -14,7 +14,7 @@ use crate::nn::mean_square_difference;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Normalisation {
-    /// Not at all: large maps count most.
+    /// No weighting: large maps dominate.
     None,
     /// By 1 / sqrt(mean(f^2)).
     InverseNorm,
@@ -68,8 +68,8 @@ pub fn terms(student: &Answer, teacher: &Answer, target: &Tensor) -> Result<Tens
     Tensor::stack(&terms, 0)
 }
 
-/// The factors of the [`terms`] in their sum: those of the task, of the output and of the features, where each map has a
-/// weight of its own too.
+/// The factors of the [`terms`] in their sum: those of the task, of the output and of the features, where each map
+/// also has its own weight.
 pub fn term_weights(task: f64, output: f64, features: f64, feature_weights: &[f32]) -> Vec<f32> {
     let features = feature_weights.iter().map(|weight| (features * f64::from(*weight)) as f32);
     [task as f32, output as f32].into_iter().chain(features).collect()

@@ -262,7 +262,7 @@ mod tests {
         };
         let rates: Vec<f64> = (0..14).map(|step| parameters.learning_rate_at(step)).collect();
         assert_eq!(rates[..5], [0.25, 0.5, 0.75, 1.0, 1.0]);
-        assert!((rates[9] - 0.5).abs() < 1e-12, "half way down the cosine lies one half: {rates:?}");
+        assert!((rates[9] - 0.5).abs() < 1e-12, "the cosine is one half at its midpoint: {rates:?}");
         assert!(rates[4..].windows(2).all(|pair| pair[1] < pair[0]));
     }
 

@@ -127,7 +127,7 @@ impl PictureScorer<'_> {
     }
 }
 
-/// Passes an interruption on as one.
+/// Classifies an error; an interruption stays one.
 fn sorted(error: MetricError) -> ScoreError {
     match error {
         MetricError::Interrupted(interrupted) => ScoreError::Interrupted(interrupted),

@@ -35,7 +35,7 @@ pub enum StageError {
     /// The stage was asked to stop; its checkpoint is written (exit code 130).
     #[error(transparent)]
     Interrupted(#[from] Interrupted),
-    /// A file could not be read or written (exit code 6; 4 where it is an input).
+    /// A file could not be read or written (exit code 6; 4 if it is an input).
     #[error(transparent)]
     #[diagnostic(transparent)]
     File(#[from] FileError),

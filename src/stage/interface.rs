@@ -124,7 +124,7 @@ impl Context<'_> {
 pub struct StageInfo {
     /// The `use:` name.
     pub name: &'static str,
-    /// Raised when the same inputs would give other bytes.
+    /// Raised whenever the same inputs would give different bytes.
     pub version: u32,
     /// One line for `laptop-diff list`.
     pub summary: &'static str,

@@ -1,5 +1,5 @@
-//! What a pipeline is made of: one file per `use:` name, each with its parameters beside the code
-//! that reads them, and one row in [`STAGES`] (`table.rs`).
+//! The stages of a pipeline: one file per `use:` name, each with its parameters beside the code that reads them, and
+//! one row in [`STAGES`] (`table.rs`).
 
 mod budgets;
 mod calibrate;

@@ -8,7 +8,7 @@ use crate::base::names;
 /// Makes [`STAGES`] and [`deserialize`] from one list of parameter types; each of their modules has a `const INFO: StageInfo`.
 macro_rules! stages {
     ($($module:ident :: $parameters:ident),* $(,)?) => {
-        /// Every stage there is, in the order in which a pipeline usually has them.
+        /// All stages, in the order in which a pipeline usually has them.
         pub const STAGES: &[&StageInfo] = &[$(&super::$module::INFO),*];
 
         /// Reads the `with:` block of the stage `name` straight into its type, so that errors keep their line.

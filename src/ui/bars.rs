@@ -95,7 +95,7 @@ impl Sink for Bars {
     }
 }
 
-/// A unit is one word of a stage, put into the template as it is.
+/// The style of a bar. The unit is a word of the stage, which is put into the template.
 pub(super) fn style(template: &str, unit: &str) -> ProgressStyle {
     let template = template.replace("{unit}", &unit.replace(['{', '}'], ""));
     let pace = |state: &ProgressState, out: &mut dyn fmt::Write| {

@@ -1,4 +1,4 @@
-//! Events for programs: one JSON object a line, as in `events.jsonl`, with progress.
+//! Events for programs: one JSON object per line, as in `events.jsonl`, with progress.
 
 use std::io::Write;
 use std::sync::{Mutex, PoisonError};

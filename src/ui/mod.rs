@@ -27,7 +27,7 @@ pub enum Style {
     Bars,
     /// Lines, for logs.
     Plain,
-    /// One event a line on stdout.
+    /// One event per line on stdout.
     Json,
 }
 

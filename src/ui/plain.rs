@@ -23,7 +23,7 @@ struct Inner<W> {
     teller: Teller,
 }
 
-/// What is known of a running stage.
+/// The state of a running stage.
 struct Running {
     /// When its first progress came, and how far it was: the rate counts from there, since a resumed
     /// stage begins above zero.
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn progress_is_told_now_and_then_with_rate_and_time_left() {
+    fn progress_is_shown_at_intervals_with_rate_and_time_left() {
         let mut inner = Inner { out: (), running: HashMap::new(), teller: Teller::default() };
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
@@ -127,7 +127,7 @@ mod tests {
         assert_eq!(line, "running     scores: 126/256 points, 2.0/s, 1 min 05 s left, loss 0.4");
         assert_eq!(inner.line(&progress(127), at(15)), None);
         let interrupted = inner.line(&Event::StageInterrupted { stage }, at(16)).unwrap_or_default();
-        assert_eq!(interrupted, "interrupted scores: the same command goes on from here");
+        assert_eq!(interrupted, "interrupted scores: run the same command again to resume");
     }
 
     #[test]

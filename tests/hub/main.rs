@@ -157,7 +157,7 @@ fn a_part_that_was_whole_or_too_long_is_begun_anew() {
 }
 
 #[test]
-fn who_is_not_let_in_is_told_what_to_do() {
+fn a_refused_request_says_what_to_do() {
     let (sandbox, hub) = (Sandbox::new(), hub());
     let plan = |model: &str, more: &[(&str, &str)]| with_model(&sandbox, &hub.address, "plan", model, more);
     expect(
@@ -166,7 +166,11 @@ fn who_is_not_let_in_is_told_what_to_do() {
         &["hub::not_found", "no `owner/nane` at revision `main`", "look for its name"],
     );
     expect(&plan("owner/nano, revision: v2", &[]), 4, &["hub::not_found", "revision `v2`", "small.yaml:4:"]);
-    expect(&plan("owner/nano, revision: ../x", &[]), 3, &["pipeline::bad_value", "no branch, tag or commit"]);
+    expect(
+        &plan("owner/nano, revision: ../x", &[]),
+        3,
+        &["pipeline::bad_value", "cannot be a branch, tag or commit"],
+    );
     expect(&plan("owner/nano, variant: bf16", &[]), 0, &["runs"]);
     let output = with_model(&sandbox, &hub.address, "run", "owner/nano, variant: bf16", &[]);
     expect(&output, 4, &["model::no_variant", "there are fp16"]);
