@@ -1,4 +1,4 @@
-//! Which device the work runs on.
+//! The device that computes.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,20 +6,20 @@ use std::str::FromStr;
 use candle_core::Device;
 use serde::{Deserialize, Serialize};
 
-/// What a user may ask for: `auto`, `cpu`, `cuda:N`.
+/// The device a user may request: `auto`, `cpu`, `cuda:N`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub enum DeviceChoice {
-    /// The first CUDA device if the program was built for one and it answers, else the CPU.
+    /// The first CUDA device if the program was built with CUDA and a device responds, else the CPU.
     #[default]
     Auto,
     /// The CPU.
     Cpu,
-    /// The CUDA device of this index.
+    /// The CUDA device with this index.
     Cuda(usize),
 }
 
-/// The kind of device, as far as it can change a result's bytes. Enters the key; an index never does.
+/// The kind of device, as far as it can change a result's bytes. It is part of the key; an index never is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DeviceClass {
@@ -30,7 +30,8 @@ pub enum DeviceClass {
 }
 
 impl DeviceChoice {
-    /// The class of device that this is here, without opening it: that takes longer than a cached run.
+    /// The device class that this resolves to here, without opening the device, which would take longer than a cached
+    /// run.
     pub fn class(self) -> DeviceClass {
         let driver =
             || std::fs::read_dir("/proc/driver/nvidia/gpus").is_ok_and(|mut gpus| gpus.next().is_some());
@@ -42,7 +43,7 @@ impl DeviceChoice {
         }
     }
 
-    /// Opens the device. Fails when a CUDA device was asked for by index and is not to be had.
+    /// Opens the device. Fails if a CUDA device was requested by index and is not available.
     pub fn open(self) -> candle_core::Result<Device> {
         match self {
             Self::Cpu => Ok(Device::Cpu),

@@ -1,4 +1,4 @@
-//! The floating-point types a U-Net is computed in.
+//! The floating-point types in which a U-Net can be computed.
 
 use std::fmt;
 
@@ -7,11 +7,11 @@ use clap::ValueEnum;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What a pipeline file or the command line may ask for.
+/// The types that a pipeline file or the command line may request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Dtype {
-    /// 32 bits: exact enough everywhere, and the only one that trains on a CPU.
+    /// 32 bits: precise enough everywhere, and the only type for training on a CPU.
     #[default]
     F32,
     /// 16 bits with a small range.

@@ -1,4 +1,4 @@
-//! How much memory this process has used at most, and how much it may use.
+//! The peak memory of this process, and how much it may use.
 
 use std::fs;
 use std::path::Path;
@@ -8,14 +8,14 @@ use candle_core::Device;
 
 static ALLOWED: OnceLock<u64> = OnceLock::new();
 
-/// Allows this process so many bytes, whatever the system has. To be called once.
+/// Sets the memory limit of this process in bytes, regardless of the system's memory. Call it once.
 pub fn allow(bytes: u64) {
     ALLOWED.get_or_init(|| bytes);
 }
 
-/// How many bytes one thing that could also be had in pieces may take in the memory of `device`: half of what is there,
-/// because what is computed with it needs room too. Of a GPU's memory half of what was allowed, and no bound where nobody
-/// said.
+/// How many bytes of `device`'s memory may be used for something that can also be processed in pieces: half of the
+/// available memory, because the computation needs room too. On a GPU, half of the configured limit, or no bound
+/// without a limit.
 pub fn budget(device: &Device) -> u64 {
     if !device.is_cpu() {
         return ALLOWED.get().map_or(u64::MAX, |bytes| bytes / 2);
@@ -27,7 +27,7 @@ pub fn budget(device: &Device) -> u64 {
     ALLOWED.get().copied().map(left).or_else(system).map_or(u64::MAX, |bytes| bytes / 2)
 }
 
-/// The strictest limit of the control groups that this process is in, as a container or Slurm sets it.
+/// The strictest limit of this process's control groups, as set by a container or Slurm.
 fn control_group_limit() -> Option<u64> {
     let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
     let limits = groups.lines().flat_map(|line| {
@@ -47,23 +47,23 @@ fn control_group_limit() -> Option<u64> {
     limits.min()
 }
 
-/// Peak resident set of this process, in bytes; `None` where the system does not say.
+/// Peak resident set of this process in bytes; `None` if the system does not report it.
 pub fn peak_bytes() -> Option<u64> {
     kibibytes("/proc/self/status", "VmHWM:")
 }
 
-/// Lets [`peak_bytes`] count anew from what is resident now; where the system cannot, it goes on counting.
+/// Resets [`peak_bytes`] to the current resident set; does nothing on systems that cannot.
 pub fn reset_peak() {
     // proc(5): writing 5 to clear_refs resets the peak resident set.
     let _ = fs::write("/proc/self/clear_refs", "5");
 }
 
-/// Resident set of this process now, in bytes; `None` where the system does not say.
+/// Current resident set of this process in bytes; `None` if the system does not report it.
 pub fn resident_bytes() -> Option<u64> {
     kibibytes("/proc/self/status", "VmRSS:")
 }
 
-/// The line of this name in a file of the proc file system, in bytes.
+/// The value of the line with this name in a file of the proc file system, in bytes.
 fn kibibytes(file: &str, name: &str) -> Option<u64> {
     let text = fs::read_to_string(file).ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;
@@ -71,7 +71,7 @@ fn kibibytes(file: &str, name: &str) -> Option<u64> {
     Some(kibibytes * 1024)
 }
 
-/// Hands free memory back to the system.
+/// Returns free memory to the system.
 pub fn give_back() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     // SAFETY: glibc's `malloc_trim` takes its own locks and touches only memory that is free.
@@ -80,16 +80,17 @@ pub fn give_back() {
     }
 }
 
-/// Lets freed memory stay with the process. Tensors come and go at every step, and by default glibc gives each one back
-/// and asks for fresh, zeroed pages again: the plain operations around one convolution took 108 ms at batch 200, and with
-/// the same settings as environment variables 3.6 ms at batch 100 (two cores of an EPYC, busy, 2026-11). Call it before the first thread starts.
+/// Keeps freed memory in the process. Tensors are allocated and freed at every step, and by default glibc returns each
+/// one to the system and requests fresh, zeroed pages again: the plain operations around one convolution took 108 ms at
+/// batch 200, and with the same settings as environment variables 3.6 ms at batch 100 (two cores of a busy EPYC,
+/// 2026-11). Call it before the first thread starts.
 pub fn keep_freed() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     for (option, value) in [
         (libc::M_MMAP_MAX, 0),
         (libc::M_TRIM_THRESHOLD, i32::MAX),
         (libc::M_TOP_PAD, 64 << 20),
-        // One arena: the others lie in heaps of 64 MB that are given back whole as soon as they are empty. With two, SiLU's
+        // One arena: others consist of 64 MB heaps that are returned as soon as they are empty. With two arenas, SiLU's
         // forward and backward pass over 5 MB took 1.6 times torch's time, with one 0.84 (EPYC 9005, 2026-11).
         (libc::M_ARENA_MAX, 1),
     ] {

@@ -1,4 +1,4 @@
-//! The only place that knows which device we run on: devices, threads, random numbers, memory.
+//! The only module that depends on the device: devices, threads, random numbers, memory.
 
 pub mod device;
 pub mod dtype;

@@ -1,14 +1,14 @@
-//! Random numbers on the host, the same on every device and after every resume.
+//! Random numbers generated on the host, identical on every device and after every resume.
 //!
-//! A stream is named by (pipeline seed, stage id, purpose, index): blake3 of the name seeds ChaCha8.
-//! Two draws with one name are equal, so a resumed stage needs no saved generator state.
+//! A stream is identified by (pipeline seed, stage id, purpose, index): the blake3 hash of this name seeds ChaCha8. Two
+//! draws with the same name are equal, so a resumed stage needs no saved generator state.
 
 use candle_core::{Device, Result, Tensor};
 use rand_chacha::ChaCha8Rng;
 use rand_core::SeedableRng;
 use rand_distr::{Distribution, StandardNormal};
 
-/// The root of all streams of one stage.
+/// The source of all streams of one stage.
 #[derive(Clone, Debug)]
 pub struct Random {
     name: String,

@@ -1,7 +1,8 @@
-//! The one pool of threads that computes.
+//! The single thread pool for computation.
 //!
-//! Work is run *inside* it: from outside, every kernel would put its caller to sleep and wake a worker, and the small
-//! layers of a step take no longer than that. Its stacks are deep, because candle walks graphs by recursion.
+//! Work runs *inside* the pool: called from outside, every kernel would put its caller to sleep and wake a worker,
+//! which takes about as long as the small layers of a step. The stacks are large because candle traverses graphs
+//! recursively.
 
 use std::num::NonZeroUsize;
 use std::sync::OnceLock;
@@ -9,23 +10,24 @@ use std::thread::available_parallelism;
 
 use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
 
-/// 20,000 operations in a row overflowed 2 MiB (candle 0.11.1, 2026-11); memory is only taken as it is touched.
+/// A chain of 20,000 operations overflowed a 2 MiB stack (candle 0.11.1, 2026-11); stack memory is only committed when
+/// touched.
 const STACK_BYTES: usize = 256 << 20;
 
 static POOL: OnceLock<ThreadPool> = OnceLock::new();
 
-/// Starts so many threads, or one per core. To be called once, while the program still has one thread.
+/// Starts this many threads, or one per core. Call it once, while the program has only one thread.
 pub fn start(threads: Option<NonZeroUsize>) -> Result<(), ThreadPoolBuildError> {
     let threads = threads.or_else(|| available_parallelism().ok()).map_or(1, NonZeroUsize::get);
-    // candle adds and multiplies large tensors on threads of its own. They are to be no more than ours, and not to spin
-    // while they wait: they took a core from us for it, and a training step of the small model 1.2 times as long.
+    // candle adds and multiplies large tensors on its own threads. They must not outnumber ours, nor spin while they
+    // wait: spinning took a core from us and made a training step of the small model 1.2 times as long.
     let numbers = [
         ("RAYON_NUM_THREADS", threads),
         ("CANDLE_NUM_THREADS", threads),
         ("CANDLE_BARRIER_POOL_SPIN_LIMIT", 1),
     ];
     for (name, value) in numbers {
-        // SAFETY: no other thread reads the environment, since there is none yet.
+        // SAFETY: no other thread reads the environment, because none exists yet.
         unsafe { std::env::set_var(name, value.to_string()) };
     }
     let pool = builder().num_threads(threads).build()?;
@@ -33,9 +35,10 @@ pub fn start(threads: Option<NonZeroUsize>) -> Result<(), ThreadPoolBuildError> 
     Ok(())
 }
 
-/// Does `work` on one of the threads, and what it cuts up on all of them; starts one per core if none runs.
+/// Runs `work` on one thread of the pool, and its parallel parts on all of them; starts one thread per core if no pool
+/// exists.
 pub fn run<R: Send>(work: impl FnOnce() -> R + Send) -> R {
-    POOL.get_or_init(|| builder().build().expect("the system has threads to give")).install(work)
+    POOL.get_or_init(|| builder().build().expect("the system can start threads")).install(work)
 }
 
 fn builder() -> ThreadPoolBuilder {

@@ -1,4 +1,4 @@
-//! What can be wrong with a model, and what to do about it.
+//! Errors of loading models, each with advice.
 
 use std::io;
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ use super::unet::ConfigError;
 /// A model that cannot be loaded.
 #[derive(Debug, Error, Diagnostic)]
 pub enum ModelError {
-    /// The folder is not there, or no model.
+    /// The folder does not exist or is not a model.
     #[error("{} is not a model folder", path.display())]
     #[diagnostic(
         code(model::no_model),
@@ -25,34 +25,34 @@ pub enum ModelError {
         /// The path given.
         path: PathBuf,
     },
-    /// No part has weights of the variant that was asked for.
+    /// No part has weights of the requested variant.
     #[error("no part of the model has the variant `{variant}`")]
     #[diagnostic(code(model::no_variant), help("{}", variant_help(found)))]
     NoVariant {
-        /// What was asked for.
+        /// The requested variant.
         variant: String,
-        /// The variants that parts have.
+        /// The variants that exist.
         found: Vec<String>,
     },
-    /// A part that is needed is not in the folder.
+    /// A required part is missing from the folder.
     #[error("{} has no `{part}`, which {purpose}", path.display())]
     #[diagnostic(
         code(model::missing_part),
-        help("put the folder `{part}` of the model it came from beside the others")
+        help("copy the folder `{part}` from the original model into this folder")
     )]
     MissingPart {
         /// The model folder.
         path: PathBuf,
         /// The part's folder.
         part: &'static str,
-        /// Who needs it.
+        /// What the part is needed for.
         purpose: &'static str,
     },
-    /// A configuration that is not what diffusers or transformers write.
+    /// A configuration that does not match what diffusers or transformers write.
     #[error("cannot read a part's configuration: {source}")]
-    #[diagnostic(code(model::config), help("compare the file with the model it came from"))]
+    #[diagnostic(code(model::config), help("compare the file with the one of the original model"))]
     Config {
-        /// Which file and why.
+        /// Which file, and why.
         #[from]
         source: io::Error,
     },
@@ -64,7 +64,7 @@ pub enum ModelError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Weights(#[from] WeightsError),
-    /// A file that is no model.
+    /// A file that is not a model.
     #[error("{} is not a Stable Diffusion checkpoint: {reason}", path.display())]
     #[diagnostic(
         code(model::checkpoint),
@@ -76,40 +76,40 @@ pub enum ModelError {
     Checkpoint {
         /// The file.
         path: PathBuf,
-        /// What is not as expected.
+        /// What is wrong.
         reason: String,
     },
-    /// A file cannot be written.
+    /// A file could not be written.
     #[error("cannot write {}: {source}", path.display())]
     #[diagnostic(code(model::write))]
     Write {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The system's message.
         source: io::Error,
     },
-    /// A configuration of a model that we cannot build.
+    /// A model configuration that is not supported.
     #[error("{}: {reason}", path.display())]
     #[diagnostic(code(model::unsupported), help("Stable Diffusion 1.x, 2.x and SDXL are supported"))]
     Unsupported {
         /// The file.
         path: PathBuf,
-        /// What it has and what was needed.
+        /// What was found and what is supported.
         reason: String,
     },
     /// The tokenizer.
     #[error(transparent)]
     #[diagnostic(transparent)]
     Tokenizer(#[from] TokenizerError),
-    /// Memory or device trouble.
+    /// A memory or device error.
     #[error("cannot build the model: {0}")]
-    #[diagnostic(code(model::build), help("if memory is short, use a smaller dtype or another device"))]
+    #[diagnostic(code(model::build), help("if memory runs out, use a smaller dtype or another device"))]
     Tensor(#[from] candle_core::Error),
 }
 
 fn variant_help(found: &[String]) -> String {
     match found {
-        [] => "it has only weights without a variant: leave `variant` out".to_owned(),
-        _ => format!("there are {}; without `variant`, full precision is taken", found.join(", ")),
+        [] => "the model has only weights without a variant: omit `variant`".to_owned(),
+        _ => format!("available: {}; without `variant`, full precision is used", found.join(", ")),
     }
 }

@@ -1,4 +1,4 @@
-//! Pointwise activations: SiLU, GELU by the error function, the "quick" GELU of CLIP, and gated GELU.
+//! Pointwise activations: SiLU, GELU with the error function, CLIP's "quick" GELU, and gated GELU.
 
 use candle_core::{D, Result, Tensor, bail};
 
@@ -10,7 +10,7 @@ pub fn silu(x: &Tensor) -> Result<Tensor> {
     if cpu::serves(&[x]) { x.contiguous()?.apply_op1(Activation::Swish { slope: 1.0 }) } else { x.silu() }
 }
 
-/// `x * Phi(x)` with the error function, any shape; what diffusers and CLIP call `gelu`.
+/// `x * Phi(x)` with the error function, any shape; diffusers and CLIP call this `gelu`.
 pub fn gelu(x: &Tensor) -> Result<Tensor> {
     if cpu::serves(&[x]) { x.contiguous()?.apply_op1(Activation::Gelu) } else { x.gelu_erf() }
 }
@@ -24,7 +24,7 @@ pub fn quick_gelu(x: &Tensor) -> Result<Tensor> {
     }
 }
 
-/// Gated GELU: the last dimension holds value and gate, [.., 2n] -> [.., n] = value * gelu(gate).
+/// Gated GELU: the last dimension contains value and gate, [.., 2n] -> [.., n] = value * gelu(gate).
 pub fn geglu(x: &Tensor) -> Result<Tensor> {
     let width = x.dim(D::Minus1)?;
     if !width.is_multiple_of(2) {
@@ -36,5 +36,5 @@ pub fn geglu(x: &Tensor) -> Result<Tensor> {
     composed::apply1(composed::Geglu, x)
 }
 
-/// The slope in quick GELU, from the CLIP code.
+/// The slope in quick GELU, as in the CLIP code.
 const QUICK: f64 = 1.702;

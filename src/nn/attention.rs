@@ -1,4 +1,4 @@
-//! Scaled dot-product attention over heads, for self- and cross-attention and causal text.
+//! Scaled dot-product attention with several heads, for self-attention, cross-attention and causal text.
 
 use candle_core::{Result, Tensor, bail};
 

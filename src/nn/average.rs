@@ -1,12 +1,12 @@
-//! The exponential moving average of the weights, which is what retraining puts out.
+//! The exponential moving average (EMA) of the weights, which is the result of retraining.
 //!
-//! `average -= (1 - decay) (average - parameter)` with the decay of diffusers' `EMAModel`:
-//! min(decay, (1 + k) / (10 + k)) after k updates, so that the first steps do not weigh for ever.
+//! `average -= (1 - decay) (average - parameter)` with the decay of diffusers' `EMAModel`: min(decay, (1 + k) / (10 +
+//! k)) after k updates, so that the weight of the first steps fades quickly.
 
 use candle_core::{CpuStorage, DType, InplaceOp2, Layout, Result, Tensor, Var};
 use rayon::prelude::*;
 
-/// The decay at the step with this index, counted from 0; at step 0 the average is set to the parameters.
+/// The decay at the step with this index, from 0; at step 0 the average is set to the parameters.
 pub fn decay_at(step: u64, largest: f64) -> f64 {
     if step == 0 { 0.0 } else { largest.min((1 + step) as f64 / (10 + step) as f64) }
 }
@@ -22,7 +22,7 @@ pub fn update(average: &Var, parameter: &Tensor, decay: f64) -> Result<()> {
     }
 }
 
-/// One pass over both slices instead of three tensors made and thrown away.
+/// A single pass over both slices, instead of three temporary tensors.
 struct Approach(f32);
 
 impl InplaceOp2 for Approach {
@@ -43,7 +43,7 @@ impl InplaceOp2 for Approach {
         let (Some((a, b)), Some((c, d))) = (to.contiguous_offsets(), from.contiguous_offsets()) else {
             candle_core::bail!("average: both tensors must be contiguous");
         };
-        // Pieces of 64 KiB: small enough to share out, large enough to pay for it.
+        // Pieces of 64 KiB: small enough to balance the load, large enough to pay for a task.
         average[a..b].par_chunks_mut(1 << 14).zip(parameter[c..d].par_chunks(1 << 14)).for_each(
             |(average, parameter)| {
                 for (average, parameter) in average.iter_mut().zip(parameter) {

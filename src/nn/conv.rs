@@ -32,7 +32,7 @@ impl Conv2d {
         Ok(Self { bias, ..Self::without_bias(input, output, kernel, stride, padding, vb)? })
     }
 
-    /// Reads `weight` alone, as CLIP's patch embedding has it.
+    /// Reads only `weight`; CLIP's patch embedding has no bias.
     pub fn without_bias(
         input: usize,
         output: usize,
@@ -55,8 +55,8 @@ impl Conv2d {
         composed::apply3(op, [x, &self.weight, &or_zeros(&self.bias, &self.weight, x.dtype())?])
     }
 
-    /// `forward(upsample_nearest_2x(x))`, on the CPU without making the enlarged picture:
-    /// [batch, in, h, w] -> [batch, out, 2h, 2w] for a 3x3 kernel with padding 1.
+    /// `forward(upsample_nearest_2x(x))`, on the CPU without materialising the upsampled input: [batch, in, h, w] ->
+    /// [batch, out, 2h, 2w] for a 3x3 kernel with padding 1.
     pub fn forward_upsampled(&self, x: &Tensor) -> Result<Tensor> {
         self.check(x, 2)?;
         let keeps_size = [self.weight.dim(2)?, self.stride, self.padding] == [3, 1, 1];
@@ -73,7 +73,7 @@ impl Conv2d {
         x.contiguous()?.apply_op3(&self.weight.contiguous()?, &bias, op)
     }
 
-    /// Fails where the weight does not fit x, enlarged by `scale`.
+    /// Fails if the weight does not fit x, upsampled by `scale`.
     fn check(&self, x: &Tensor, scale: usize) -> Result<()> {
         let (_, channels, height, width) = x.dims4()?;
         let (_, input, kernel, _) = self.weight.dims4()?;

@@ -1,15 +1,15 @@
 //! mean((a - b)^2) in one pass over both tensors, with its gradient in one more.
 //!
-//! Composed of candle's operations it makes and drops several tensors of the size of a feature map per map and step,
-//! each a fresh mapping of memory; here it makes one, the gradient.
+//! Composed of candle's operations, it would allocate several tensors of the size of a feature map per map and step,
+//! each with a new memory mapping; this version allocates one, the gradient.
 
 use candle_core::{CpuStorage, CustomOp2, DType, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
-/// Numbers summed by one task. Fixed, so that the sum does not depend on the number of threads.
+/// Number of elements summed per task. It is fixed, so that the sum does not depend on the number of threads.
 const CHUNK: usize = 1 << 14;
 
-/// The mean over all elements, a scalar in f32. Differentiable in both.
+/// The mean over all elements, an f32 scalar. Differentiable with respect to both operands.
 pub fn mean_square_difference(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     let (a, b) = (a.to_dtype(DType::F32)?, b.to_dtype(DType::F32)?);
     if a.device().is_cpu() && a.dims() == b.dims() {
@@ -51,7 +51,7 @@ impl CustomOp2 for MeanSquareDifference {
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let factor = 2.0 * grad.to_scalar::<f32>()? / a.elem_count() as f32;
-        // A teacher's tensor has no history: nothing asks for its gradient.
+        // A teacher's tensor is not tracked, so its gradient is not needed.
         let gradient = |tensor: &Tensor, factor: f32| {
             let wanted = tensor.track_op();
             wanted.then(|| a.detach().apply_op2_no_bwd(&b.detach(), &ScaledDifference(factor))).transpose()
@@ -81,7 +81,7 @@ impl CustomOp2 for ScaledDifference {
     }
 }
 
-/// The numbers of a contiguous f32 tensor.
+/// The elements of a contiguous f32 tensor.
 fn slice<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
     match (storage, layout.contiguous_offsets()) {
         (CpuStorage::F32(numbers), Some((start, end))) => Ok(&numbers[start..end]),

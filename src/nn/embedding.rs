@@ -1,5 +1,5 @@
-//! Sinusoidal embedding of timesteps (and of SDXL's size and crop numbers).
-//! Vaswani et al. 2017, section 3.5; order and frequency shift as in diffusers' `get_timestep_embedding`.
+//! Sinusoidal embedding of timesteps (and of SDXL's sizes and crop coordinates). Vaswani et al. 2017, section 3.5;
+//! order and frequency shift as in diffusers' `get_timestep_embedding`.
 
 use candle_core::{DType, Result, Tensor};
 
@@ -8,8 +8,8 @@ const MAX_PERIOD: f32 = 10_000.0;
 
 /// Embeds each number of `timestep` `[n]` as `dim` sines and cosines -> [n, dim], always in f32.
 ///
-/// Half precisions round timesteps above 256, so models cast the *result*. The sines come first
-/// unless `flip_sin_to_cos`; an odd `dim` ends with a zero.
+/// Half precision rounds timesteps above 256, so models cast the *result*. The sines come first unless
+/// `flip_sin_to_cos` is set; an odd `dim` ends with a zero.
 pub fn timestep_embedding(
     timestep: &Tensor,
     dim: usize,
@@ -38,7 +38,7 @@ mod tests {
 
     use super::*;
 
-    /// Numbers of diffusers 0.42.1 with torch 2.11.0; sine and cosine of 999 may differ by rounding.
+    /// Values of diffusers 0.42.1 with torch 2.11.0; sine and cosine of 999 may differ by rounding.
     #[test]
     fn agrees_with_diffusers() -> Result<()> {
         let check = |timesteps: &[f32], dim, flip, shift, wanted: &[f32]| -> Result<()> {

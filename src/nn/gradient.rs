@@ -1,9 +1,9 @@
-//! Backward, with the gradients of weights taken as they come.
+//! A backward pass that takes the gradients of weights without summing them.
 //!
-//! candle adds every gradient to fresh zeros (huggingface/candle#1241): for a weight that is three more passes over
-//! memory than the gradient took to make, and for a moment three copies of it. A weight is a variable, used once in
-//! a pass, so its gradient needs no sum: [`backward`] sets a place aside, the operations of `nn` put the gradients of
-//! variables there, and candle never sees them. Under candle's own `backward` everything goes candle's way.
+//! candle adds every gradient to fresh zeros (huggingface/candle#1241): for a weight this costs three more passes over
+//! memory than the gradient itself, and briefly three copies of it. A weight is a variable that is used once per pass,
+//! so its gradient needs no sum: [`backward`] provides a store, in which the operations of `nn` put the gradients of
+//! variables, and candle never sees them. With candle's own `backward`, all gradients go through candle.
 
 use std::cell::RefCell;
 
@@ -11,11 +11,11 @@ use candle_core::backprop::GradStore;
 use candle_core::{Result, Tensor};
 
 thread_local! {
-    /// The place for the backward pass that runs on this thread.
+    /// The store of the backward pass that runs on this thread.
     static TAKEN: RefCell<Option<GradStore>> = const { RefCell::new(None) };
 }
 
-/// The gradients of `loss`, one element, with respect to every variable that it depends on.
+/// The gradients of the scalar `loss` with respect to every variable that it depends on.
 pub fn backward(loss: &Tensor) -> Result<GradStore> {
     let outer = TAKEN.replace(Some(GradStore::default()));
     let others = loss.backward();
@@ -27,7 +27,7 @@ pub fn backward(loss: &Tensor) -> Result<GradStore> {
     Ok(gradients)
 }
 
-/// What an operation's `bwd` returns for an operand with this gradient.
+/// The return value of an operation's `bwd` for an operand with this gradient.
 pub(super) fn give(operand: &Tensor, gradient: Tensor) -> Result<Option<Tensor>> {
     if !operand.is_variable() {
         return Ok(Some(gradient));

@@ -1,15 +1,15 @@
-//! The gradients of one step: gathered by parameter, added up over the pieces of a batch, measured for clipping.
+//! The gradients of one step: collected by parameter, summed over the parts of a batch, and measured for clipping.
 
 use candle_core::backprop::GradStore;
 use candle_core::{CpuStorage, DType, Result, Storage, Tensor, Var};
 use rayon::prelude::*;
 
-/// One gradient per parameter, in the parameters' order; `None` where the loss does not depend on it.
+/// One gradient per parameter, in the parameters' order; `None` if the loss does not depend on the parameter.
 #[derive(Default)]
 pub struct Gradients(Vec<Option<Tensor>>);
 
 impl Gradients {
-    /// Adds what `store` holds for `parameters`, which must be the same at each call.
+    /// Adds the gradients of `parameters` in `store`; `parameters` must be the same at each call.
     pub fn add<'a>(
         &mut self,
         store: &mut GradStore,
@@ -44,7 +44,7 @@ impl Gradients {
                 .iter()
                 .map(|gradient| gradient.to_dtype(DType::F32)?.sqr()?.sum_all())
                 .collect::<Result<_>>()?;
-            // One transfer for all of them: each one waits for the device.
+            // One transfer for all of them, because each transfer waits for the device.
             Tensor::stack(&sums, 0)?.to_dtype(DType::F64)?.to_vec1()?
         };
         Ok(sums.iter().sum::<f64>().sqrt())
@@ -56,7 +56,7 @@ impl Gradients {
     }
 }
 
-/// What the gradients are multiplied by so that their norm does not exceed `largest`; torch's `clip_grad_norm_`.
+/// The factor that limits the norm of the gradients to `largest`, as in torch's `clip_grad_norm_`.
 pub fn clip_scale(norm: f64, largest: f64) -> f64 {
     (largest / (norm + 1e-6)).min(1.0)
 }
@@ -69,7 +69,7 @@ fn sum_of_squares(tensor: &Tensor) -> Result<f64> {
     else {
         candle_core::bail!("sum of squares: the tensor must be contiguous f32 on the CPU");
     };
-    // Eight sums side by side: one alone waits for each addition before the next.
+    // Eight independent sums: with only one, each addition would wait for the previous one.
     let mut sums = [0f64; 8];
     let chunks = numbers[start..end].chunks_exact(8);
     let rest: f64 = chunks.remainder().iter().map(|x| f64::from(*x).powi(2)).sum();

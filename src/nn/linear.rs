@@ -1,4 +1,4 @@
-//! The affine map over the last dimension.
+//! Affine map of the last dimension.
 
 use candle_core::{D, Result, Tensor, bail};
 use candle_nn::VarBuilder;
@@ -15,7 +15,7 @@ pub struct Linear {
 }
 
 impl Linear {
-    /// Reads `weight` [output, input] and, where asked, `bias` `[output]`.
+    /// Reads `weight` [output, input] and, if `bias` is set, `bias` `[output]`.
     pub fn new(input: usize, output: usize, bias: bool, vb: VarBuilder) -> Result<Self> {
         let weight = vb.get((output, input), "weight")?;
         let bias = if bias { Some(pointwise(&vb, output, "bias")?) } else { None };

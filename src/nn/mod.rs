@@ -1,9 +1,9 @@
-//! Layers with tested gradients; the kernels stand behind them.
+//! Layers with tested gradients, and the kernels that compute them.
 //!
-//! candle's own fused layers cut the graph without a word (layer norm, softmax) or give wrong gradients
-//! (nearest upsampling), so no module above this one calls them. Every layer here has two sides with a backward
-//! each and chooses by device and type: f32 on the CPU runs a kernel (`cpu`), anything else candle's operations
-//! in a row (`composed`).
+//! candle's own fused layers silently detach from the graph (layer norm, softmax) or give wrong gradients (nearest
+//! upsampling), so other modules do not call them. Every layer here has two implementations, each with a backward pass,
+//! and chooses by device and type: f32 on the CPU uses a kernel (`cpu`), everything else a composition of candle's
+//! operations (`composed`).
 
 mod activation;
 mod attention;
@@ -33,8 +33,8 @@ use precision::or_zeros;
 pub use precision::{accumulation_dtype, activation_dtype, pointwise};
 pub use upsample::upsample_nearest_2x;
 
-/// Raised when the layers give other bytes for the same operands; every stage that computes then runs again.
-/// 1: columns everywhere. 2: Winograd's and the direct way, attention by blocks of keys, sums in strands.
+/// Increased when the layers give different bytes for the same operands; every stage that computes then runs again.
+/// 1: columns for every convolution. 2: Winograd's and the direct method, attention in blocks of keys, vectorised sums.
 pub const VERSION: u32 = 2;
 
 #[cfg(test)]

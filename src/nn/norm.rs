@@ -1,4 +1,4 @@
-//! Group and layer normalisation, in full precision inside whatever the dtype outside.
+//! Group and layer normalisation, computed in full precision regardless of the operands' dtype.
 
 use candle_core::{D, Result, Tensor, bail};
 use candle_nn::VarBuilder;
@@ -12,7 +12,7 @@ pub struct GroupNorm {
     pub weight: Tensor,
     /// `[channels]`
     pub bias: Tensor,
-    /// How many groups the channels fall into.
+    /// Number of groups of channels.
     pub groups: usize,
     /// Added to the variance.
     pub eps: f64,
@@ -37,7 +37,7 @@ impl GroupNorm {
         self.apply(x, false)
     }
 
-    /// `silu(forward(x))` in one pass where the device has one.
+    /// `silu(forward(x))`, in one pass on devices that support it.
     pub fn forward_silu(&self, x: &Tensor) -> Result<Tensor> {
         self.apply(x, true)
     }

@@ -4,19 +4,19 @@ use candle_core::{Result, Tensor, Var, bail};
 
 use super::cpu;
 
-/// The numbers of an AdamW step. The defaults are torch's, but for the learning rate, which BK-SDM
-/// (Kim et al. 2024) trains with.
+/// The hyperparameters of AdamW. The defaults are torch's, except for the learning rate, which is BK-SDM's (Kim et al.
+/// 2024).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AdamW {
     /// Step size.
     pub learning_rate: f64,
-    /// Decay of the mean of gradients.
+    /// Decay of the first moment, the mean of the gradients.
     pub beta1: f64,
-    /// Decay of the mean of squared gradients.
+    /// Decay of the second moment, the mean of the squared gradients.
     pub beta2: f64,
-    /// Added to the root of the second moment.
+    /// Added to the square root of the second moment.
     pub eps: f64,
-    /// Share of the parameter taken off per unit of learning rate.
+    /// Fraction of the parameter subtracted per unit of learning rate.
     pub weight_decay: f64,
 }
 
@@ -27,8 +27,8 @@ impl Default for AdamW {
 }
 
 impl AdamW {
-    /// Moves `parameter` by `gradient` (times `gradient_scale`, for clipping) and updates both moments.
-    /// `step` counts from 1. All four tensors have one shape, dtype and device.
+    /// Updates `parameter` with `gradient` (times `gradient_scale`, for clipping), and both moments. `step` counts from
+    /// 1. All four tensors must have the same shape, dtype and device.
     pub fn step(
         &self,
         parameter: &Var,
@@ -113,7 +113,7 @@ mod tests {
                 (Var::from_tensor(&parameter.zeros_like()?)?, Var::from_tensor(&parameter.zeros_like()?)?);
             for i in 0..3u32 {
                 let gradient = Tensor::new(&[0.5f32, -1.0, i as f32, 0.0], &Device::Cpu)?.to_dtype(dtype)?;
-                // Half of the factor in the gradient, half by the scale that clipping uses.
+                // Half of the factor is in the gradient, half in the scale that clipping uses.
                 let gradient = (gradient * (2.0 * f64::from(i + 1)))?;
                 SETTINGS.step(&parameter, &gradient, (&first, &second), u64::from(i + 1), 0.5)?;
             }

@@ -1,9 +1,9 @@
-//! Which types layers compute in, and how their small parameters are read in them.
+//! The types in which layers compute, and how their small parameters are converted to them.
 
 use candle_core::{DType, Device, Result, Shape, Tensor};
 use candle_nn::VarBuilder;
 
-/// Half precisions are widened for sums and exponentials; f32 and f64 stay what they are.
+/// Half precision is widened for sums and exponentials; f32 and f64 are kept.
 pub fn accumulation_dtype(dtype: DType) -> DType {
     match dtype {
         DType::BF16 | DType::F16 => DType::F32,
@@ -11,18 +11,18 @@ pub fn accumulation_dtype(dtype: DType) -> DType {
     }
 }
 
-/// The type of what flows between layers whose weights are of `dtype`: CPUs compute in f32 and widen half-precision
-/// weights as they go, so that a model takes no more memory than its file.
+/// The type of activations for weights of type `dtype`: CPUs compute in f32 and widen half-precision weights on the
+/// fly, so that a model takes no more memory than its file.
 pub fn activation_dtype(dtype: DType, device: &Device) -> DType {
     if device.is_cpu() { accumulation_dtype(dtype) } else { dtype }
 }
 
-/// Reads a tensor that is added or multiplied elementwise, in the type of what flows through the layer.
+/// Reads a tensor that is added or multiplied elementwise, in the type of the layer's activations.
 pub fn pointwise(vb: &VarBuilder, shape: impl Into<Shape>, name: &str) -> Result<Tensor> {
     vb.get(shape.into(), name)?.to_dtype(activation_dtype(vb.dtype(), vb.device()))
 }
 
-/// The bias of a layer, or zeros that nobody differentiates.
+/// The bias of a layer, or untracked zeros.
 pub(super) fn or_zeros(bias: &Option<Tensor>, weight: &Tensor, dtype: DType) -> Result<Tensor> {
     match bias {
         Some(bias) => bias.contiguous(),

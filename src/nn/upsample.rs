@@ -1,5 +1,5 @@
-//! Nearest-neighbour enlargement by two. candle's own overwrites the gradient of an input that is used
-//! elsewhere too, which every skip connection does.
+//! Nearest-neighbour upsampling by two. candle's own version overwrites the gradient of an input that is used elsewhere
+//! too, as in every skip connection.
 
 use candle_core::{Result, Tensor};
 

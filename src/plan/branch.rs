@@ -1,16 +1,17 @@
-//! Branches of a sweep: the swept values that a stage depends on, and the id that says so.
+//! Branches of a sweep: the swept values that a stage depends on, and the id derived from them.
 
 use std::collections::BTreeMap;
 
 use crate::base::{Digest, StageId};
 
-/// An id stays below this. The longest name of a folder on common file systems is 255 bytes.
+/// Maximum length of an id. Common file systems limit the name of a folder to 255 bytes.
 const LONGEST_ID: usize = 200;
 
-/// The values that a stage depends on, by the names of their axes. Empty outside of a sweep, and for shared stages.
+/// The values that a stage depends on, by the names of their axes. Empty outside a sweep and for shared stages.
 pub type Branch = BTreeMap<String, String>;
 
-/// `student@criterion=magnitude,ratio=0.3`: axes by name, so that an id does not depend on their order in the file.
+/// `student@criterion=magnitude,ratio=0.3`: axes sorted by name, so that an id does not depend on their order in the
+/// file.
 pub(super) fn branch_id(origin: &StageId, branch: &Branch) -> StageId {
     if branch.is_empty() {
         return origin.clone();

@@ -1,10 +1,10 @@
-//! A graph as text: for a terminal, for Graphviz, for Markdown.
+//! Renders a graph as text: for a terminal, for Graphviz, for Mermaid.
 
 use std::fmt::Write;
 
 use super::Graph;
 
-/// One line per stage, in the order in which they run: id, `use:` name, and what it reads.
+/// One line per stage, in execution order: id, `use:` name, and its inputs.
 pub fn text(graph: &Graph) -> String {
     let width = |of: fn(&super::Node) -> &str| graph.stages().map(|node| of(node).len()).max().unwrap_or(0);
     let (ids, names) = (width(|node| node.id.as_str()), width(|node| &node.stage));
@@ -19,7 +19,7 @@ pub fn text(graph: &Graph) -> String {
     text
 }
 
-/// Graphviz' language.
+/// The graph in Graphviz' language.
 pub fn dot(graph: &Graph) -> String {
     let quoted = |text: &str| format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""));
     let mut text = String::from("digraph pipeline {\n  rankdir=LR;\n  node [shape=box];\n");
@@ -34,7 +34,7 @@ pub fn dot(graph: &Graph) -> String {
     text + "}\n"
 }
 
-/// Mermaid's language, which GitHub draws.
+/// The graph in Mermaid's language, which GitHub renders.
 pub fn mermaid(graph: &Graph) -> String {
     let plain = |text: &str| text.replace(['"', '<', '>', '|', '`'], "_");
     let mut text = String::from("flowchart LR\n");
@@ -47,7 +47,7 @@ pub fn mermaid(graph: &Graph) -> String {
     text
 }
 
-/// The stages that a stage reads, each once.
+/// The stages that a stage reads, without duplicates.
 pub(super) fn sources(graph: &Graph, index: usize) -> Vec<usize> {
     let mut sources: Vec<_> = graph.inputs(index).into_iter().map(|(_, from)| from).collect();
     sources.sort_unstable();
@@ -64,7 +64,7 @@ pub(super) mod tests {
     use super::*;
     use crate::plan::testing::resolve;
 
-    /// `m` is read by `p` and by `e`, which are two layers apart, and twice by `e`.
+    /// `m` is read by `p`, and twice by `e`, which is two layers away.
     pub(in crate::plan) fn graph() -> Graph {
         let text = "format: 1\nname: t\nstages:\n\
             - { id: m, use: load, with: { model: x } }\n\

@@ -9,7 +9,7 @@ use crate::config::ConfigError;
 /// Why a pipeline cannot be planned.
 #[derive(Debug, thiserror::Error, Diagnostic)]
 pub enum PlanError {
-    /// The pipeline is wrong, or a file of it is missing.
+    /// The pipeline is invalid, or one of its files is missing.
     #[error(transparent)]
     #[diagnostic(transparent)]
     Config(#[from] ConfigError),
@@ -25,7 +25,7 @@ pub enum PlanError {
         stage: StageId,
         /// The parameter that names the file.
         parameter: String,
-        /// The file, and what the system says.
+        /// The file, and the system's message.
         source: FileError,
     },
 }

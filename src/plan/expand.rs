@@ -1,8 +1,8 @@
-//! All stages of a pipeline, those of a sweep once for each choice of the values that reach them.
+//! Expands a pipeline into all its stages; a swept stage appears once for each combination of the values that reach it.
 //!
-//! Each combination is the file with these values set, read and checked like any other. A stage that no swept parameter
-//! reaches, directly or through what it reads, is the same in every combination and is kept once. The others are kept
-//! once for each combination of the axes that do reach them, under an id that says which: `student@ratio=0.3`.
+//! Each combination is the file with these values set, read and checked like any other file. A stage that no swept
+//! parameter reaches, directly or through its inputs, is the same in every combination and is kept once. The others are
+//! kept once for each combination of the axes that reach them, under an id that names the values: `student@ratio=0.3`.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -12,21 +12,22 @@ use crate::base::StageId;
 use crate::config::{Axis, ConfigError, Pipeline, PipelineFile, StageEntry, combinations};
 use crate::stage::Stage;
 
-/// A stage of a run: an entry of `stages:`, in a sweep for one choice of the values that reach it.
+/// A stage of a run: an entry of `stages:`, or in a sweep that entry with one combination of the values that reach it.
 pub struct PlannedStage {
-    /// What runs call it: `id:`, and in a sweep the values behind it, `selection@ratio=0.3`.
+    /// Its name in a run: `id:`, and in a sweep also the values that reach it, `selection@ratio=0.3`.
     pub id: StageId,
     /// `use:` and `with:`.
     pub stage: Box<dyn Stage>,
-    /// `id:`. With the seed it names the stage's random streams, so that a value gives the same bytes in a sweep as alone.
+    /// `id:`. Together with the seed it names the stage's random streams, so that a value gives the same bytes with and
+    /// without a sweep.
     pub origin: StageId,
-    /// The root of its random numbers.
+    /// The seed of its random numbers.
     pub seed: u64,
     /// The swept values that reach it.
     pub branch: Branch,
-    /// Which entry of `stages:` it is, from 0.
+    /// The index of its entry in `stages:`, from 0.
     pub position: usize,
-    /// For each of [`Stage::inputs`], the id of the stage that it reads; `None` where the name is unknown.
+    /// For each of [`Stage::inputs`], the id of the stage that it refers to; `None` if the name is unknown.
     pub(super) reads: Vec<Option<StageId>>,
 }
 
@@ -39,21 +40,21 @@ impl PlannedStage {
     }
 }
 
-/// What a file expands to.
+/// The expansion of a file.
 pub(super) struct Expanded {
     pub(super) name: String,
     pub(super) seed: u64,
     pub(super) stages: Vec<PlannedStage>,
 }
 
-/// Expands a file's sweep; a file without one has one combination.
+/// Expands a file's sweep; a file without a sweep has one combination.
 pub(super) fn expand(file: &PipelineFile) -> Result<Expanded, ConfigError> {
     let axes = &file.sweep().axes;
     if axes.is_empty() {
         return Ok(single(file.pipeline()?));
     }
     let (mut head, mut stages, mut known) = (None, Vec::new(), HashSet::new());
-    // Stages that no axis reaches are taken from the file itself: in a text that is written anew, `1.10` becomes 1.1.
+    // Stages that no axis reaches are taken from the original file: in rewritten text, `1.10` becomes 1.1.
     let plain = file.pipeline().map(|pipeline| pipeline.stages).unwrap_or_default();
     let mut plain: Vec<_> = plain.into_iter().map(Some).collect();
     for number in 0..combinations(axes) {
@@ -74,7 +75,7 @@ pub(super) fn expand(file: &PipelineFile) -> Result<Expanded, ConfigError> {
             stages.push((number, planned));
         }
     }
-    // Combination by combination, so that the first results come early; in each, the file's order.
+    // Combination by combination, so that the first results come early; within a combination, in the file's order.
     stages.sort_by_key(|(number, planned)| (*number, planned.position));
     let (name, seed) = head.expect("no axis is empty, so there is a combination");
     Ok(Expanded { name, seed, stages: stages.into_iter().map(|(_, planned)| planned).collect() })
@@ -86,7 +87,7 @@ pub(super) fn single(pipeline: Pipeline) -> Expanded {
     Expanded { name, seed, stages: one(pipeline, &[], |_| Branch::new()) }
 }
 
-/// The stages of one combination; `branch_of` makes a branch of the axes that reach a stage.
+/// The stages of one combination; `branch_of` turns the axes that reach a stage into a branch.
 fn one(
     pipeline: Pipeline,
     axes: &[Axis],
@@ -110,13 +111,13 @@ fn one(
         .collect()
 }
 
-/// For each stage, which stages its inputs name; `None` where there is no stage of that name.
+/// For each stage, the stages that its inputs name; `None` if there is no stage of that name.
 fn references(stages: &[StageEntry]) -> Vec<Vec<Option<usize>>> {
     let named = |id: &StageId| stages.iter().position(|other| other.id == *id);
     stages.iter().map(|entry| entry.stage.inputs().iter().map(|input| named(input.stage)).collect()).collect()
 }
 
-/// The axes that reach each stage: those of its own parameters, and those that reach what it reads.
+/// The axes that reach each stage: those of its own parameters, and those that reach its inputs.
 fn reached(stages: &[StageEntry], references: &[Vec<Option<usize>>], axes: &[Axis]) -> Vec<BTreeSet<usize>> {
     let own = |entry: &StageEntry| {
         let is_own = |axis: &Axis| match axis.parameter.split_once('.') {
@@ -126,7 +127,7 @@ fn reached(stages: &[StageEntry], references: &[Vec<Option<usize>>], axes: &[Axi
         axes.iter().enumerate().filter(|(_, axis)| is_own(axis)).map(|(index, _)| index).collect()
     };
     let mut reached: Vec<BTreeSet<usize>> = stages.iter().map(own).collect();
-    // Stages may stand in any order, and references may form a cycle, which is reported later.
+    // Stages can be in any order, and references can form a cycle, which is reported later.
     loop {
         let mut grown = reached.clone();
         for (reader, reads) in references.iter().enumerate() {
@@ -139,7 +140,7 @@ fn reached(stages: &[StageEntry], references: &[Vec<Option<usize>>], axes: &[Axi
     }
 }
 
-/// Which value each axis has in the combination with this number; the last axis moves fastest.
+/// The value of each axis in the combination with this number; the last axis varies fastest.
 fn choices(axes: &[Axis], mut number: usize) -> Vec<usize> {
     let mut chosen = vec![0; axes.len()];
     for (place, axis) in chosen.iter_mut().zip(axes).rev() {
@@ -161,22 +162,22 @@ mod tests {
     }
 
     #[test]
-    fn a_stage_is_there_once_for_each_choice_of_what_reaches_it() {
+    fn a_stage_appears_once_per_combination_that_reaches_it() {
         assert_eq!(
             ids("  first.ratio: [0.3, 0.70]\n"),
             ["m", "first@ratio=0.3", "second@ratio=0.3", "e", "first@ratio=0.7", "second@ratio=0.7"]
         );
-        // Two axes of one name are told apart; the second does not reach the first stage.
+        // Two axes of one name are distinguished; the second does not reach the first stage.
         let both = ids("  second.ratio: [0.1, 0.2, 0.4]\n  first.ratio: [0.3, 0.5]\n");
         assert_eq!(both.len(), 2 + 2 + 6);
         assert!(both.contains(&"second@first.ratio=0.5,second.ratio=0.4".to_owned()), "{both:?}");
         assert_eq!(both.iter().filter(|id| id.starts_with("first@")).count(), 2);
-        // A seed reaches what draws random numbers, and what reads that.
+        // A seed reaches the stages that draw random numbers, and the stages that read those.
         assert_eq!(ids("  seed: [1, 2]\n").len(), 2 + 2 + 2);
     }
 
     #[test]
-    fn a_value_more_and_the_order_of_axes_and_values_change_no_id() {
+    fn ids_do_not_depend_on_order_or_added_values() {
         let one = ids("  first.ratio: [0.3]\n  m.dtype: [f32, bf16]\n");
         let other = ids("  m.dtype: [bf16, f32]\n  first.ratio: [0.5, 0.3]\n");
         assert!(one.iter().all(|id| other.contains(id)), "{one:?} {other:?}");
@@ -184,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_axis_reaches_is_as_the_file_has_it() {
+    fn unswept_stages_keep_the_text_of_the_file() {
         let text = SWEPT.replace("model: nano }", "model: 1.10 }");
         let pipeline =
             resolve(&format!("{text}sweep: {{ first.ratio: [0.3, 0.4] }}\n")).expect("it is right");

@@ -1,6 +1,6 @@
-//! What a run would do with each stage, and why. Reads the cache and changes nothing.
+//! Explains what a run would do with each stage, and why. Reads the cache and changes nothing.
 //!
-//! Reasons are taken from the manifest whose hash is the key: what is explained is what is compared.
+//! Reasons are derived from the manifest whose hash is the key, so the explanation always matches the comparison.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use crate::base::{Digest, Manifest};
 use crate::cache::{Lookup, Store};
 use crate::stage::ResolvedFile;
 
-/// Says of each stage, in the order of [`Graph::order`](super::Graph::order), what a run would do.
+/// Returns what a run would do with each stage, in the order of [`Graph::order`](super::Graph::order).
 pub fn explain(
     pipeline: &ResolvedPipeline,
     device: DeviceClass,
@@ -49,7 +49,7 @@ pub fn explain(
     Ok(forecasts)
 }
 
-/// The outcome of a stage whose key is known; `tell` gets the digest of a cached artefact.
+/// The outcome of a stage whose key is known; `tell` receives the digest of a cached artefact.
 fn look_up(
     new: &Manifest,
     last: Option<&Manifest>,
@@ -75,7 +75,7 @@ fn look_up(
     })
 }
 
-/// What differs from the last run, apart from values that are not known yet.
+/// The differences from the last run, except for values that are not known yet.
 fn changes(new: &Manifest, last: Option<&Manifest>, unknown: &[String]) -> Vec<Reason> {
     let Some(last) = last else { return vec![Reason::NoEarlierRun] };
     let changes = new.changes_since(last).into_iter();
@@ -90,7 +90,7 @@ mod tests {
     use crate::cache::{CacheError, Maker, Obtained, PendingArtefact, Request};
     use crate::plan::testing::resolve_with;
 
-    /// A model file, a cache, and a pipeline over them.
+    /// A model file, a cache, and a pipeline that uses them.
     struct Sandbox(tempfile::TempDir);
 
     impl Sandbox {

@@ -1,4 +1,4 @@
-//! The files that stages read: found on disk or pinned to a commit of the hub, then digested for the key.
+//! The files that stages read: found on disk or pinned to a commit of the hub, then hashed for the key.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,8 +12,8 @@ use crate::model::files::hub;
 use crate::stage::{FileInput, ResolvedFile};
 
 impl ResolvedPipeline {
-    /// What a stage reads, by the names of [`Stage::files`](crate::stage::Stage::files): files that must exist, or
-    /// repositories of the hub, which may be asked for the commit of a revision.
+    /// The files that a stage reads, by the names of [`Stage::files`](crate::stage::Stage::files): local files, which
+    /// must exist, or repositories of the hub, for which the hub may be asked which commit a revision is.
     pub fn files(&self, stage: usize) -> Result<BTreeMap<String, ResolvedFile>, ConfigError> {
         let resolve = |file: FileInput<'_>| {
             let found = self.find(stage, &file).map_err(|kind| self.error(kind, stage, file.name))?;
@@ -38,7 +38,8 @@ impl ResolvedPipeline {
         }
     }
 
-    /// Everything the bytes of a stage's artefact depend on, with the digests of its inputs and the contents of its files.
+    /// Everything that determines the bytes of a stage's artefact, with the digests of its inputs and the contents of
+    /// its files.
     pub fn manifest(
         &self,
         stage: usize,

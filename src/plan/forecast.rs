@@ -1,4 +1,4 @@
-//! What a run would do with a stage, as data: a reason is a type with the old and the new value.
+//! The forecast of a run as data: a reason is a type with the old and the new value.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use crate::base::manifest::Change;
 use crate::base::{Digest, StageId};
 use crate::model::files::hub::Pinned;
 
-/// What a run would do with one stage.
+/// The forecast for one stage.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Forecast {
     /// The stage's id.
@@ -18,32 +18,32 @@ pub struct Forecast {
     /// The repositories of the hub that it reads.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub repositories: Vec<Pinned>,
-    /// Cached, or not.
+    /// Its outcome: cached, or not.
     #[serde(flatten)]
     pub outcome: Outcome,
 }
 
-/// What a run would do with a stage.
+/// The outcome of a stage in a run.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "outcome", rename_all = "kebab-case")]
 pub enum Outcome {
-    /// Nothing: its artefact is cached.
+    /// The stage does not run: its artefact is cached.
     Cached {
         /// The key.
         key: Digest,
-        /// How long it took to make.
+        /// How long it took to produce.
         seconds: f64,
     },
-    /// Run it.
+    /// The stage runs.
     Runs {
         /// The key.
         key: Digest,
-        /// Why.
+        /// The reasons.
         reasons: Vec<Reason>,
     },
-    /// Run it if its inputs change, which is known once the stages that make them have run.
+    /// The stage runs if its inputs change, which is known once the stages that produce them have run.
     Waits {
-        /// The stages that it reads and whose artefacts are missing.
+        /// The inputs whose artefacts are missing, as stage ids.
         inputs: Vec<StageId>,
         /// Reasons to run it in any case.
         reasons: Vec<Reason>,
@@ -56,7 +56,7 @@ pub enum Outcome {
 pub enum Reason {
     /// The cache has no earlier run of the stage in a pipeline of this name.
     NoEarlierRun,
-    /// A value differs from that of the last run.
+    /// A value differs from that in the last run.
     Changed(Change),
     /// Nothing changed, but the artefact is not in the cache.
     Gone,
@@ -90,7 +90,7 @@ impl fmt::Display for Reason {
     }
 }
 
-/// A value of a manifest; a digest is shortened.
+/// A value of a manifest; digests are shortened.
 fn shown(value: &str) -> String {
     value.parse::<Digest>().map_or_else(|_| value.to_owned(), |digest| digest.short())
 }

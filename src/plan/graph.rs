@@ -1,4 +1,4 @@
-//! Which stage reads which, and an order to run them in.
+//! The references between stages, and an order in which to run them.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap};
@@ -25,9 +25,9 @@ pub struct Node {
     pub id: StageId,
     /// Its `use:`.
     pub stage: String,
-    /// What it makes.
+    /// The kind of artefact that it produces.
     pub output: ArtefactKind,
-    /// Of a branch of a sweep: the `id:` in the file.
+    /// For a branch of a sweep: the `id:` in the file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<StageId>,
 }
@@ -39,18 +39,18 @@ impl Node {
     }
 }
 
-/// A reference.
+/// A reference from one stage to another.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Edge {
     /// Index of the stage whose artefact is read.
     pub from: usize,
     /// Index of the stage that reads it.
     pub to: usize,
-    /// The parameter that names it: `scores`, or `models.pruned`.
+    /// The parameter that contains it: `scores`, or `models.pruned`.
     pub input: String,
 }
 
-/// The form on disk: a run's record keeps the graph, so that a report needs no pipeline file.
+/// The stored form: a run's record contains the graph, so that a report needs no pipeline file.
 #[derive(Clone, Serialize, Deserialize)]
 struct StoredGraph {
     stages: Vec<Node>,
@@ -58,7 +58,7 @@ struct StoredGraph {
 }
 
 impl Graph {
-    /// The graph of stages and references, which may form cycles: then [`Graph::order`] is short of some stages.
+    /// The graph of stages and references, which may form cycles; in that case [`Graph::order`] omits some stages.
     pub(super) fn new(stages: impl IntoIterator<Item = Node>, edges: impl IntoIterator<Item = Edge>) -> Self {
         let mut graph = DiGraph::new();
         let nodes: Vec<_> = stages.into_iter().map(|stage| graph.add_node(stage)).collect();
@@ -70,7 +70,7 @@ impl Graph {
         Self { order: order(&graph), graph }
     }
 
-    /// Indices of all stages, each after those it reads; where that leaves a choice, the file's order.
+    /// Indices of all stages, each after its inputs; otherwise in the file's order.
     pub fn order(&self) -> &[usize] {
         &self.order
     }
@@ -85,7 +85,7 @@ impl Graph {
         self.graph.node_weights()
     }
 
-    /// All references, by reader, then as the reader lists them.
+    /// All references, ordered by reader, then in the order of the reader's parameters.
     pub fn edges(&self) -> Vec<Edge> {
         let edge = |edge: petgraph::graph::EdgeReference<'_, String>| Edge {
             from: edge.source().index(),
@@ -95,7 +95,7 @@ impl Graph {
         self.graph.edge_references().map(edge).collect()
     }
 
-    /// What a stage reads: the parameter's name and the index of the stage it names.
+    /// The inputs of a stage: the parameter's name and the index of the stage that it refers to.
     pub fn inputs(&self, index: usize) -> Vec<(&str, usize)> {
         let edges = self.graph.edges_directed(NodeIndex::new(index), Direction::Incoming);
         let mut inputs: Vec<_> =
@@ -130,14 +130,14 @@ impl Graph {
         Self::new(stages.into_iter().map(name), edges)
     }
 
-    /// A stage and every stage it needs: what `--until` runs.
+    /// A stage and every stage it depends on: what `--until` runs.
     pub fn with_ancestors(&self, index: usize) -> BTreeSet<usize> {
         let graph = Reversed(&self.graph);
         let mut search = Dfs::new(graph, NodeIndex::new(index));
         std::iter::from_fn(|| search.next(graph)).map(NodeIndex::index).collect()
     }
 
-    /// A stage and every stage that needs it: what a failure affects.
+    /// A stage and every stage that depends on it: what a failure affects.
     pub fn with_descendants(&self, index: usize) -> BTreeSet<usize> {
         let mut search = Dfs::new(&self.graph, NodeIndex::new(index));
         std::iter::from_fn(|| search.next(&self.graph)).map(NodeIndex::index).collect()
@@ -156,7 +156,7 @@ impl From<StoredGraph> for Graph {
     }
 }
 
-/// Kahn's algorithm, taking the first stage of the file that is ready; stages on a cycle are left out.
+/// Kahn's algorithm, taking the first ready stage in the file's order; stages on a cycle are left out.
 fn order(graph: &DiGraph<Node, String>) -> Vec<usize> {
     let mut waits: Vec<_> =
         graph.node_indices().map(|node| graph.edges_directed(node, Direction::Incoming).count()).collect();

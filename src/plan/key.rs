@@ -1,28 +1,28 @@
-//! THE table of what enters a stage's key. Nothing else decides whether a stage runs again.
+//! The table of everything that is part of a stage's key. Nothing else decides whether a stage runs again.
 //!
-//! | value | enters | because |
+//! | value | part of the key | reason |
 //! |---|---|---|
-//! | the layout of keys | always | a change of this table must not find old artefacts |
-//! | stage name and version | always | other code, other bytes |
-//! | parameters that can change bytes ([`Stage::describe`]) | always | dtype is one of them |
-//! | digest of each input artefact, by parameter | always | contents decide, not which stage made them |
-//! | digest of each file or folder, by parameter | always | contents decide, not where they lie |
-//! | commit of each repository of the hub, by parameter | always | it names the contents, which need not be here to plan |
+//! | the layout version of keys | always | after a change of this table, old artefacts must not be found |
+//! | stage name and version | always | different code gives different bytes |
+//! | parameters that can change bytes ([`Stage::describe`]) | always | they determine the result; dtype is one of them |
+//! | digest of each input artefact, by parameter | always | the contents matter, not which stage produced them |
+//! | digest of each file or folder, by parameter | always | the contents matter, not their location |
+//! | commit of each repository of the hub, by parameter | always | it identifies the contents without a download |
 //! | pipeline seed and stage `id:` | if the stage is seeded | both name its random streams |
-//! | device class (`cpu`, `cuda`) | if the stage computes | kernels round differently |
-//! | version of the kernels | if the stage computes | so do other kernels |
+//! | device class (`cpu`, `cuda`) | if the stage computes | devices round differently |
+//! | version of the kernels | if the stage computes | versions of kernels round differently |
 //!
-//! What must never enter, and what would go wrong:
+//! Values that must never be part of the key, and the consequence if they were:
 //!
-//! | value | accident |
+//! | value | consequence |
 //! |---|---|
-//! | the name of a repository, its branch or tag | a branch that moves finds the old artefact |
-//! | a path, a modification time, a host or user name | moving or cloning a project runs everything again |
-//! | device index, thread count, memory budget | the next free GPU, or a bigger machine, misses the cache |
-//! | other stages, their order, the pipeline's name | adding a stage runs the others again |
-//! | a sweep, and what it makes of an id | adding a value runs the others again |
-//! | comments, layout and key order of the file | tidying a file costs a night |
-//! | a default written out | stating what holds anyway runs it again |
+//! | the name of a repository, its branch or tag | a branch that has moved would find the old artefact |
+//! | a path, a modification time, a host or user name | moving or cloning a project would run everything again |
+//! | device index, thread count, memory budget | another GPU or a larger machine would miss the cache |
+//! | other stages, their order, the pipeline's name | adding a stage would run the others again |
+//! | a sweep, and the id derived from it | adding a value would run the others again |
+//! | comments, layout and key order of the file | reformatting a file would run everything again |
+//! | whether a default is written out | writing a default explicitly would run the stage again |
 //!
 //! A setting ([`crate::config::Settings`]) must therefore never change an artefact's bytes.
 
@@ -36,10 +36,10 @@ use crate::stage::Contents;
 #[expect(unused_imports, reason = "the table above links to it")]
 use crate::stage::Stage;
 
-/// Raised when the table changes.
+/// Increased when the table changes.
 const LAYOUT: u32 = 1;
 
-/// Everything the bytes of one stage's artefact depend on; its key is [`Manifest::key`].
+/// Everything that determines the bytes of one stage's artefact; its key is [`Manifest::key`].
 ///
 /// `inputs` are digests of artefacts by the names of [`Stage::inputs`], `files` the contents of files, folders and
 /// repositories by the names of [`Stage::files`].
@@ -73,7 +73,7 @@ mod tests {
     use super::*;
     use crate::plan::testing::resolve;
 
-    /// The keys of a loading, a seeded and a computing stage.
+    /// The keys of a stage that loads, a seeded stage and a stage that computes.
     fn keys(text: &str, device: DeviceClass, content: &str) -> Vec<Digest> {
         let pipeline = resolve(text).expect("the pipeline is right");
         let digest = Digest::of(content.as_bytes());
@@ -93,7 +93,7 @@ stages:
   - { id: e, use: evaluate, with: { models: { model: m } } }
 ";
 
-    /// Which of the three keys change when `old` becomes `new`.
+    /// Which of the three keys change when `old` is replaced by `new`.
     fn changed(old: &str, new: &str) -> Vec<bool> {
         assert!(TEXT.contains(old), "{old:?}");
         let before = keys(TEXT, DeviceClass::Cpu, "x");

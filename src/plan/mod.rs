@@ -1,7 +1,7 @@
-//! From a pipeline file to the DAG of all stages, the key of every stage, and the reason why a stage would run.
+//! Turns a pipeline file into the DAG of all stages, with the key of every stage and the reason why it would run.
 //!
-//! Nothing here runs a stage: the executor walks [`Graph::order`], asks [`ResolvedPipeline::manifest`]
-//! for each stage's key and looks the key up; [`explain`] walks the same way and says what a run would do.
+//! Nothing here runs a stage: the executor walks [`Graph::order`], asks [`ResolvedPipeline::manifest`] for each stage's
+//! key and looks the key up; [`explain`] walks the same way and reports what a run would do.
 
 mod branch;
 mod draw;

@@ -1,4 +1,4 @@
-//! References resolved: each input of a stage becomes an edge, or an error that underlines it.
+//! Resolves references: each input of a stage becomes an edge, or an error that underlines it.
 
 use petgraph::Direction;
 use petgraph::algo::tarjan_scc;
@@ -10,7 +10,8 @@ use super::graph::{Edge, Graph, Node};
 use crate::config::ConfigErrorKind;
 use crate::stage::Input;
 
-/// A reference that leads to no artefact of the right kind: the stage with the input, the input, and the error.
+/// A reference that does not resolve to an artefact of the right kind: the stage with the input, the input, and the
+/// error.
 pub(super) type BadReference = (usize, String, Box<ConfigErrorKind>);
 
 /// The graph of all stages.
@@ -28,7 +29,7 @@ pub(super) fn resolve(stages: &[PlannedStage]) -> Result<Graph, BadReference> {
     if graph.order().len() < stages.len() { Err(cycle(&graph.graph)) } else { Ok(graph) }
 }
 
-/// The stage that an input names, if there is one and it makes the right kind of artefact.
+/// The stage that an input names, if it exists and produces the right kind of artefact.
 fn source(
     stages: &[PlannedStage],
     reader: &PlannedStage,
@@ -58,12 +59,13 @@ fn source(
     Ok(from)
 }
 
-/// A cycle as text, and the reference that closes it: a stage and its parameter.
+/// A cycle as text, and the reference that closes it, as a stage and its parameter.
 fn cycle(graph: &DiGraph<Node, String>) -> BadReference {
     let on_itself = |nodes: &Vec<NodeIndex>| nodes.len() > 1 || graph.contains_edge(nodes[0], nodes[0]);
     let circle = tarjan_scc(graph).into_iter().find(on_itself).expect("a graph without an order has a cycle");
     let start = *circle.iter().min().expect("a component is not empty");
-    // Inside a strongly connected component every stage reads another of it: going on must return.
+    // Inside a strongly connected component every stage reads another stage of it, so following the references must
+    // return.
     let mut path = vec![start];
     let closing = loop {
         let reader = path[path.len() - 1];
@@ -106,15 +108,15 @@ mod tests {
              - { id: a, use: select, with: { model: m } }\n\
              - { id: e, use: evaluate, with: { models: { one: m, two: m } } }\n",
         )
-        .expect("the references are right");
+        .expect("the references are valid");
         assert_eq!(graph.order(), [1, 2, 0, 3]);
         assert_eq!(graph.inputs(0), [("model", 1), ("after", 2)]);
         assert_eq!(graph.inputs(3), [("models.one", 1), ("models.two", 1)]);
         assert_eq!(graph.with_ancestors(2), BTreeSet::from([1, 2]));
         assert_eq!(graph.with_descendants(2), BTreeSet::from([0, 2]));
 
-        let text = serde_json::to_string(&graph).expect("a graph is plain data");
-        let again: Graph = serde_json::from_str(&text).expect("and comes back");
+        let text = serde_json::to_string(&graph).expect("a graph can be serialised");
+        let again: Graph = serde_json::from_str(&text).expect("and deserialised");
         assert_eq!((again.order(), again.edges()), (graph.order(), graph.edges()));
     }
 
@@ -165,7 +167,7 @@ mod tests {
              - { id: p, use: select, with: { model: m } }\n\
              - { id: q, use: select, with: { model: m, after: p } }\n";
         let swept = graph(&format!("{stages}sweep: {{ p.model: [m, n], q.ratio: [0.3, 0.5] }}\n"));
-        let swept = swept.expect("the references are right");
+        let swept = swept.expect("the references are valid");
         let named = |id: &str| swept.stages().position(|node| node.id.as_str() == id).expect(id);
         let reads = |id: &str| swept.inputs(named(id)).into_iter().map(|(_, from)| from).collect::<Vec<_>>();
         for model in ["m", "n"] {

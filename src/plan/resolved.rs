@@ -13,13 +13,13 @@ use crate::stage::Stage;
 pub struct ResolvedPipeline {
     /// The run folder's name.
     pub name: String,
-    /// The root of all random numbers.
+    /// The seed of all random numbers.
     pub seed: u64,
     /// The stages in the order of the file; those of a sweep combination by combination.
     pub stages: Vec<PlannedStage>,
-    /// Which stage reads which, by their indices in `stages`.
+    /// The references between stages, by their indices in `stages`.
     pub graph: Graph,
-    /// What is swept.
+    /// The axes of the sweep.
     pub axes: Vec<Axis>,
     file: PipelineFile,
 }
@@ -31,7 +31,7 @@ impl ResolvedPipeline {
         Self::link(file, expanded)
     }
 
-    /// A pipeline made by a program; its errors have no place in a file.
+    /// A pipeline built by a program; its errors have no location in a file.
     pub fn of_stages(
         name: impl Into<String>,
         seed: u64,
@@ -51,7 +51,7 @@ impl ResolvedPipeline {
         }
     }
 
-    /// The text after overrides, which the record of a run keeps.
+    /// The text after overrides, which is stored in the record of a run.
     pub fn text(&self) -> &str {
         self.file.text()
     }
@@ -61,7 +61,7 @@ impl ResolvedPipeline {
         self.file.path()
     }
 
-    /// Where relative paths count from.
+    /// The folder at which relative paths start.
     pub fn folder(&self) -> &Path {
         self.file.folder()
     }
@@ -72,13 +72,13 @@ impl ResolvedPipeline {
     }
 }
 
-/// Where the value of a stage's parameter stands: in the stage, or in `sweep:`.
+/// The location of the value of a stage's parameter: in the stage, or in `sweep:`.
 fn place(axes: &[Axis], planned: &PlannedStage, parameter: &str) -> Place {
     let whole = format!("{}.{parameter}", planned.origin);
     let swept = axes.iter().find_map(|axis| {
         let value = planned.branch.get(&axis.name)?;
         let index = axis.values.iter().position(|other| other == value)?.to_string();
-        // The axis may hold what is asked for: `result.models` of `result.models.pruned`.
+        // The axis may contain the parameter: `result.models` contains `result.models.pruned`.
         let within =
             whole.strip_prefix(&axis.parameter).filter(|rest| rest.is_empty() || rest.starts_with('.'))?;
         let steps = within.split('.').filter(|step| !step.is_empty());

@@ -1,9 +1,9 @@
-//! A graph as a picture, drawn in layers from left to right (Sugiyama, Tagawa, Toda 1981, in small).
+//! Draws a graph as SVG, in layers from left to right (a small version of Sugiyama, Tagawa, Toda 1981).
 //!
-//! A stage's layer is one more than that of the last stage it reads. An artefact that is read far away
-//! passes the layers between in a lane of its own, shared by all its readers. Lanes and stages of a
-//! layer are ordered by the mean place of what they come from. Strokes and text take the colour of
-//! their surroundings, so that the picture is readable on light and on dark.
+//! A stage's layer is one more than the highest layer among its inputs. An artefact that is read several layers later
+//! crosses the layers between in its own lane, shared by all its readers. The slots of a layer, lanes and stages, are
+//! ordered by the mean position of their inputs. Strokes and text use the current colour, so that the drawing is
+//! readable on light and dark backgrounds.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -17,14 +17,14 @@ const GAP_X: f64 = 46.0;
 const GAP_Y: f64 = 16.0;
 const MARGIN: f64 = 8.0;
 
-/// What stands in a layer: a stage, or the lane of a stage's artefact.
+/// A slot of a layer: a stage, or the lane of a stage's artefact.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Slot {
     Stage(usize),
     Lane(usize),
 }
 
-/// The picture, as one `<svg>` element.
+/// The drawing, as one `<svg>` element.
 pub fn svg(graph: &Graph) -> String {
     let layers = layers(graph);
     let height = layers.iter().map(|layer| height(layer)).fold(0.0, f64::max);
@@ -95,7 +95,7 @@ fn layers(graph: &Graph) -> Vec<Vec<Slot>> {
                     .filter_map(|from| row(Slot::Stage(from)).or(row(Slot::Lane(from)))),
             ),
         };
-        // Of two that come from the same place the stage stands above the lane.
+        // If both have the same inputs, the stage is placed above the lane.
         rest[0].sort_by(|a, b| rank(a).total_cmp(&rank(b)).then(a.cmp(b)));
     }
     layers
@@ -117,7 +117,7 @@ fn height(layer: &[Slot]) -> f64 {
     layer.iter().map(slot_height).sum::<f64>() + GAP_Y * layer.len().saturating_sub(1) as f64
 }
 
-/// Left edge and vertical middle of every slot; layers are centred.
+/// Left edge and vertical centre of every slot; layers are centred.
 fn place(layers: &[Vec<Slot>], full: f64) -> BTreeMap<(usize, Slot), (f64, f64)> {
     let mut places = BTreeMap::new();
     for (index, layer) in layers.iter().enumerate() {
@@ -135,7 +135,7 @@ fn layer_of(layers: &[Vec<Slot>], index: usize) -> usize {
     layers.iter().position(|layer| layer.contains(&Slot::Stage(index))).expect("every stage has a layer")
 }
 
-/// Curves between layers, straight lines along lanes, an arrow head at the reader.
+/// Curves between layers, straight lines along lanes, an arrowhead at the reader.
 fn edge(
     svg: &mut String,
     graph: &Graph,
@@ -164,7 +164,7 @@ fn edge(
     let _ = writeln!(svg, "<path d=\"{path}\"><title>{to} reads {from}</title></path>");
 }
 
-/// At most as many letters as a box holds.
+/// Truncates a text to the width of a box.
 fn shortened(text: &str) -> String {
     if text.chars().count() <= 17 { text.to_owned() } else { text.chars().take(16).chain(['…']).collect() }
 }

@@ -1,9 +1,9 @@
-//! Pipelines of the small stages of [`crate::config::testing`], resolved.
+//! Resolved pipelines of the small stages in [`crate::config::testing`].
 
 use super::ResolvedPipeline;
 use crate::config::{ConfigError, testing};
 
-/// A pipeline whose stages are reached by some axes of a sweep and not by others.
+/// A pipeline with stages that some axes of a sweep reach and others do not.
 pub(super) const SWEPT: &str = "\
 format: 1
 name: small

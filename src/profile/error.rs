@@ -1,10 +1,10 @@
-//! Why units cannot be timed.
+//! Errors of timing units.
 
 use miette::Diagnostic;
 
 use crate::base::Interrupted;
 
-/// Why units cannot be timed.
+/// An error of timing units.
 #[derive(Debug, thiserror::Error, Diagnostic)]
 pub enum ProfileError {
     /// The run was interrupted.
@@ -12,6 +12,6 @@ pub enum ProfileError {
     Interrupted(#[from] Interrupted),
     /// A tensor operation failed.
     #[error(transparent)]
-    #[diagnostic(code(profile::tensor), help("if memory is short, lower `batch` of the profile stage"))]
+    #[diagnostic(code(profile::tensor), help("if memory runs out, lower `batch` of the profile stage"))]
     Tensor(#[from] candle_core::Error),
 }

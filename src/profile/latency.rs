@@ -1,7 +1,7 @@
 //! `latency.json`: how long each unit takes in a forward pass on this device.
 //!
-//! The pass is timed step by step. The time of a unit is what its removal saves: the time of its steps, less that of the
-//! learned shortcut that remains. Two measurements are never equal.
+//! The pass is timed step by step. The time of a unit is the time that its removal saves: that of its steps, minus that
+//! of the learned shortcut that remains. Measurements are not reproducible.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -19,23 +19,23 @@ use crate::model::unet::{Probe, UNet};
 const FORMAT: u32 = 1;
 const FILE: &str = "latency.json";
 
-/// The seconds of one forward pass, unit by unit.
+/// The seconds of one forward pass, for each unit.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Latency {
     /// Version of the file's layout.
     format: u32,
-    /// Samples in the timed batch.
+    /// Number of samples in the timed batch.
     pub batch: usize,
     /// Height and width of its latents.
     pub latent_size: (usize, usize),
-    /// Seconds of the whole pass.
+    /// Seconds of the complete pass.
     pub total_seconds: f64,
-    /// Seconds of each removable unit, of every granularity.
+    /// Seconds of each removable unit of every granularity.
     units: BTreeMap<UnitId, f64>,
 }
 
 impl Latency {
-    /// A table of known times.
+    /// A table from known times.
     pub fn new(
         batch: usize,
         latent_size: (usize, usize),
@@ -45,7 +45,7 @@ impl Latency {
         Self { format: FORMAT, batch, latent_size, total_seconds, units }
     }
 
-    /// Times `repetitions` passes over random latents of the U-Net's own size, and takes the median of each step.
+    /// Times `repetitions` passes over random latents of the U-Net's own size, and uses the median of each step.
     pub fn measure(
         unet: &UNet,
         batch: usize,
@@ -91,7 +91,7 @@ impl Latency {
         files::read_json_of(&folder.join(FILE), FORMAT, |latency: &Self| latency.format)
     }
 
-    /// Writes it into `folder`.
+    /// Writes it to `folder`.
     pub fn save(&self, folder: &Path) -> io::Result<()> {
         files::write_json(&folder.join(FILE), self)
     }

@@ -1,4 +1,4 @@
-//! How long each unit takes on one device, for selections under a latency budget.
+//! Times each unit on one device, for selections under a latency budget.
 
 mod error;
 mod latency;

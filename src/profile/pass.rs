@@ -4,16 +4,16 @@ use std::time::Instant;
 
 use crate::model::unet::{Probe, UNet};
 
-/// Passes before the timed ones: they fill caches and compile kernels.
+/// Number of warm-up passes, which fill caches and compile kernels.
 pub(crate) const WARM_UP: usize = 2;
 
 /// The seconds of one pass.
 pub(super) struct Pass {
-    /// For embedding time and text.
+    /// For the embedding of time and text.
     pub(super) condition: f64,
     /// For each step.
     pub(super) with: Vec<f64>,
-    /// For what remains of each step without its branch.
+    /// For the part of each step that remains without its branch.
     pub(super) without: Vec<f64>,
 }
 

@@ -1,13 +1,13 @@
-//! `scheduler_config.json`, of whichever scheduler class: what is read of it, and what is refused.
+//! Reads `scheduler_config.json` of any scheduler class: which keys are used, and which values are refused.
 
 use serde::Deserialize;
 
 use super::{Prediction, SampleError, Spacing};
 
-/// Models are trained with 1000; beyond lies only a list that fills the memory.
+/// Models are trained with 1000; far larger values would only fill the memory.
 const MOST_TIMESTEPS: usize = 100_000;
 
-/// The keys of `scheduler_config.json` that matter here; the defaults are those of diffusers' classes.
+/// The relevant keys of `scheduler_config.json`; the defaults are those of diffusers' classes.
 #[derive(Deserialize)]
 #[serde(default)]
 pub(super) struct Config {
@@ -45,7 +45,8 @@ impl Default for Config {
             trained_betas: None,
             rescale_betas_zero_snr: false,
             thresholding: false,
-            // diffusers' DDIM would clip by default, which is meant for pixels; every latent model says false.
+            // diffusers' DDIM clips by default, which is meant for pixel-space models; every latent model sets it to
+            // false.
             clip_sample: false,
             use_karras_sigmas: None,
             use_exponential_sigmas: None,
@@ -75,10 +76,14 @@ impl Config {
     pub(super) fn betas(&self) -> Result<Vec<f64>, SampleError> {
         let (count, start, end) = (self.num_train_timesteps, self.beta_start, self.beta_end);
         if !(2..=MOST_TIMESTEPS).contains(&count) {
-            return Err(unsupported("num_train_timesteps", count, "it must lie between 2 and 100000"));
+            return Err(unsupported("num_train_timesteps", count, "it must be between 2 and 100000"));
         }
         if self.steps_offset > count {
-            return Err(unsupported("steps_offset", self.steps_offset, "no timestep lies so far"));
+            return Err(unsupported(
+                "steps_offset",
+                self.steps_offset,
+                "it must be at most `num_train_timesteps`",
+            ));
         }
         if !(start > 0.0 && start <= end && end < 1.0) {
             let found = format!("{start} with `beta_end` {end}");
@@ -131,10 +136,10 @@ mod tests {
     use super::*;
     use crate::sample::NoiseSchedule;
 
-    /// Every key that diffusers 0.42.1 writes for the schedulers of SD v1.x, v2.x, SDXL and the models made from them,
-    /// those that another class left behind among them.
+    /// Every key that diffusers 0.42.1 writes for the schedulers of SD v1.x, v2.x, SDXL and the models derived from
+    /// them, including keys left over from another class.
     #[test]
-    fn what_pipelines_hold_is_read() -> Result<(), SampleError> {
+    fn configs_of_published_pipelines_are_read() -> Result<(), SampleError> {
         for class in [
             json!({ "_class_name": "PNDMScheduler" }),
             json!({ "_class_name": "DDIMScheduler", "thresholding": false, "dynamic_thresholding_ratio": 0.995,
@@ -167,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_supported_is_named() {
+    fn unsupported_values_are_named() {
         for (config, key) in [
             (json!({"prediction_type": "sample"}), "prediction_type"),
             (json!({"beta_schedule": "squaredcos_cap_v2"}), "beta_schedule"),

@@ -2,7 +2,7 @@
 
 use super::{Leg, NoiseSchedule, Path, Sampler, Spacing, Weights};
 
-/// The row in `SAMPLERS`.
+/// The entry in `SAMPLERS`.
 pub(super) struct Ddim;
 
 impl Sampler for Ddim {

@@ -1,9 +1,9 @@
-//! DPM-Solver++(2M). Lu et al. 2022, "DPM-Solver++", algorithm 2 in its midpoint form; first order on the first and
-//! the last leg, as diffusers' `DPMSolverMultistepScheduler` with its defaults.
+//! DPM-Solver++(2M). Lu et al. 2022, "DPM-Solver++", algorithm 2 in its midpoint form; the first and the last step are
+//! of first order, as in diffusers' `DPMSolverMultistepScheduler` with its defaults.
 
 use super::{Leg, NoiseSchedule, Path, Sampler, Spacing, Weights};
 
-/// The row in `SAMPLERS`.
+/// The entry in `SAMPLERS`.
 pub(super) struct DpmSolverPp2m;
 
 impl Sampler for DpmSolverPp2m {
@@ -12,12 +12,12 @@ impl Sampler for DpmSolverPp2m {
     }
 
     fn summary(&self) -> &'static str {
-        "DPM-Solver++(2M), second order from the last two predictions (Lu et al. 2022); good from about 20 steps"
+        "DPM-Solver++(2M), second order from the last two predictions (Lu et al. 2022); suitable from about 20 steps"
     }
 
     fn path(&self, schedule: &NoiseSchedule, steps: usize) -> Path {
         let (total, offset) = (schedule.train_timesteps(), schedule.steps_offset());
-        // All spacings but `trailing` choose one timestep more and leave the cleanest out.
+        // All spacings except `trailing` choose one additional timestep and omit the one with the least noise.
         let timesteps = match schedule.spacing_or(Spacing::Linspace) {
             Spacing::Trailing => Spacing::Trailing.timesteps(total, steps, offset),
             spacing => {
@@ -35,7 +35,7 @@ impl Sampler for DpmSolverPp2m {
         if index == 0 || index + 1 == legs.len() {
             return first_order;
         }
-        // D = x0 + (x0 - previous x0) / 2r, with r = h_previous / h, takes the place of x0.
+        // D = x0 + (x0 - previous x0) / 2r, with r = h_previous / h, replaces x0.
         let Leg { from, to, .. } = legs[index];
         let step = to.lambda() - from.lambda();
         let previous_step = from.lambda() - legs[index - 1].from.lambda();

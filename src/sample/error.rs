@@ -1,34 +1,35 @@
-//! What can be wrong with a scheduler's config or with what is asked of a sampler.
+//! Errors in a scheduler's config or in the settings of a sampler.
 
 use std::path::PathBuf;
 
 use miette::Diagnostic;
 
-/// A noise schedule or a sampler that cannot be as asked.
+/// An invalid noise schedule or sampler setting.
 #[derive(Debug, thiserror::Error, Diagnostic)]
 pub enum SampleError {
     /// `scheduler_config.json` could not be read.
     #[error("{}: {source}", path.display())]
     #[diagnostic(
         code(sample::config_file),
-        help("a diffusers model directory has it as `scheduler/scheduler_config.json`")
+        help("in a diffusers model directory the file is `scheduler/scheduler_config.json`")
     )]
     ConfigFile {
         /// The file.
         path: PathBuf,
-        /// What the system or the JSON parser says.
+        /// The message of the system or the JSON parser.
         source: std::io::Error,
     },
     /// A key of the config has a value of the wrong type.
     #[error("scheduler config: {0}")]
     #[diagnostic(code(sample::config))]
     Config(#[from] serde_json::Error),
-    /// A key of the config asks for something this program does not do.
+    /// A key of the config has an unsupported value.
     #[error("scheduler config: `{key}` is {found}; {needed}")]
     #[diagnostic(
         code(sample::unsupported),
         help(
-            "the schedules of SD v1.x, v2.x and SDXL are supported; edit `scheduler_config.json` if the key is a leftover"
+            "the schedules of SD v1.x, v2.x and SDXL are supported; edit `scheduler_config.json` if the key is left \
+             over from another scheduler"
         )
     )]
     Unsupported {
@@ -36,29 +37,27 @@ pub enum SampleError {
         key: &'static str,
         /// Its value.
         found: String,
-        /// What would be accepted.
+        /// What is supported.
         needed: &'static str,
     },
     /// The number of steps does not fit the schedule.
-    #[error(
-        "{sampler} was asked for {steps} steps, but from its timesteps of 0 to {last} that many cannot be chosen"
-    )]
+    #[error("{sampler} cannot choose timesteps between 0 and {last} for {steps} steps")]
     #[diagnostic(code(sample::steps), help("20 to 50 steps are usual"))]
     Steps {
         /// The sampler.
         sampler: &'static str,
-        /// What was asked.
+        /// The requested number of steps.
         steps: usize,
-        /// The noisiest timestep the model was trained at.
+        /// The noisiest timestep in training.
         last: usize,
     },
-    /// A timestep outside of the schedule.
-    #[error("timestep {found} lies outside of the schedule's 0 to {last}")]
+    /// A timestep outside the schedule.
+    #[error("timestep {found} is outside the schedule, which has timesteps 0 to {last}")]
     #[diagnostic(code(sample::timestep))]
     Timestep {
         /// The timestep.
         found: i64,
-        /// The noisiest timestep the model was trained at.
+        /// The noisiest timestep in training.
         last: usize,
     },
     /// A tensor operation failed.

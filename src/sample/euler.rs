@@ -1,13 +1,14 @@
 //! Euler steps of the probability-flow equation. Karras et al. 2022, "Elucidating the Design Space of Diffusion-Based
 //! Generative Models", algorithm 1 without churn.
 //!
-//! diffusers steps on `x / alpha`, whose derivative by sigma/alpha is the predicted noise. Seen from the unit-variance
-//! latents used here that is DDIM's step; what differs are the timesteps, which need not be whole, the end, which is
+//! diffusers steps on `x / alpha`, whose derivative with respect to sigma/alpha is the predicted noise. On the
+//! unit-variance latents used here this equals DDIM's step. The differences are the timesteps, which need not be
+//! integers, the last step, which always ends without noise, and the scaling of the initial noise.
 //! always without noise, and how the noise is scaled first.
 
 use super::{Leg, NoiseSchedule, Path, Sampler, Spacing, Weights};
 
-/// The row in `SAMPLERS`.
+/// The entry in `SAMPLERS`.
 pub(super) struct Euler;
 
 impl Sampler for Euler {

@@ -1,4 +1,4 @@
-//! A U-Net with a sampler: noise and text to latents, with classifier-free guidance (Ho & Salimans 2022).
+//! A U-Net with a sampler: turns noise and text into latents, with classifier-free guidance (Ho & Salimans 2022).
 
 use candle_core::{DType, Tensor};
 
@@ -6,36 +6,36 @@ use super::{Noise, NoiseSchedule, Path, SampleError, Sampler, integrate};
 use crate::model::network::Conditioning;
 use crate::model::unet::UNet;
 
-/// Everything that decides what latents come from given noise and text.
+/// Everything that determines which latents result from given noise and text.
 #[derive(Clone, Copy)]
 pub struct Generator<'a> {
     /// The model.
     pub unet: &'a UNet,
-    /// What the model was trained with.
+    /// The noise schedule that the model was trained with.
     pub schedule: &'a NoiseSchedule,
     /// The sampler.
     pub sampler: &'a dyn Sampler,
-    /// Steps of the sampler: evaluations of the U-Net per picture, but for `pndm`, which makes one more.
+    /// Steps of the sampler: one evaluation of the U-Net per step; `pndm` needs one more.
     pub steps: usize,
-    /// How far to go beyond the unconditional prediction; up to 1 there is no guidance and half the work.
+    /// The guidance scale. With a scale of at most 1 there is no guidance and half the work.
     pub guidance_scale: f64,
 }
 
 /// The latents before one evaluation of the U-Net.
 pub struct Visit<'a> {
-    /// The leg of the sampler's path, from 0.
+    /// The index of the sampler's step, from 0.
     pub leg: usize,
-    /// The timestep the U-Net is told; not whole for Euler with `linspace`.
+    /// The timestep passed to the U-Net; not an integer for Euler with `linspace`.
     pub timestep: f64,
-    /// What the U-Net is fed, [b, c, h, w] f32, of about unit variance.
+    /// The input of the U-Net, [b, c, h, w] f32, of about unit variance.
     pub latents: &'a Tensor,
 }
 
 impl Generator<'_> {
-    /// Brings `noise` of b samples to clean latents [b, c, h, w], all samples of the batch together.
+    /// Turns `noise` for b samples into clean latents [b, c, h, w], all samples of the batch together.
     ///
-    /// `conditioning` holds b texts; `unconditional` as many, and is not read without guidance. `observe` may stop the
-    /// walk by an error, such as [`crate::base::Interrupted`].
+    /// `conditioning` holds b texts; `unconditional` holds as many and is not read without guidance. `observe` can stop
+    /// the walk by returning an error, such as [`crate::base::Interrupted`].
     pub fn run<E: From<SampleError> + From<candle_core::Error>>(
         &self,
         noise: &Noise<'_>,
@@ -65,7 +65,7 @@ impl Generator<'_> {
         integrate(self.sampler, &path, prediction, &initial, &mut fresh, &mut predict, &mut observe)
     }
 
-    /// One forward pass; in f32 outside, whatever the model computes in.
+    /// One forward pass; input and output are f32, regardless of the model's type.
     fn predict(&self, latents: &Tensor, timestep: f64, texts: &Conditioning) -> candle_core::Result<Tensor> {
         let timesteps = Tensor::full(timestep as f32, latents.dim(0)?, latents.device())?;
         self.unet.forward(latents, &timesteps, texts)?.to_dtype(DType::F32)

@@ -1,4 +1,4 @@
-//! The walk that all samplers share: evaluate, turn the prediction into clean latents, combine.
+//! The loop that all samplers share: evaluate, convert the prediction to clean latents, combine.
 
 use std::collections::VecDeque;
 
@@ -7,11 +7,12 @@ use candle_core::Tensor;
 use super::path::{Leg, Path};
 use super::{Level, NoiseSchedule, Prediction, SampleError, Sampler};
 
-/// Predictions that are kept, this leg's among them: as many as the longest [`super::Weights::predictions`], PNDM's.
+/// Number of predictions that are kept, including the current one: the length of the longest
+/// [`super::Weights::predictions`], PNDM's.
 const MEMORY: usize = 5;
 
 impl Path {
-    /// The sampler's path, or an error when the schedule does not have that many timesteps for it.
+    /// The sampler's path; an error if the schedule does not have enough timesteps.
     pub fn new(sampler: &dyn Sampler, schedule: &NoiseSchedule, steps: usize) -> Result<Self, SampleError> {
         let last = schedule.train_timesteps() - 1;
         let refusal = SampleError::Steps { sampler: sampler.name(), steps, last };
@@ -24,10 +25,11 @@ impl Path {
     }
 }
 
-/// Brings the standard normal noise `initial` [b, c, h, w] to clean latents.
+/// Turns the standard normal noise `initial` [b, c, h, w] into clean latents.
 ///
-/// `predict` is the model: latents and timestep to prediction. `observe` sees the latents before each evaluation with
-/// the leg's index, and may stop the walk by an error. `fresh` is asked for a leg's noise where its weight is not 0.
+/// `predict` is the model: latents and timestep to prediction. `observe` sees the latents and the leg's index before
+/// each evaluation, and can stop the walk by returning an error. `fresh` is called for a leg's noise if its weight is
+/// not 0.
 pub fn integrate<E: From<candle_core::Error>>(
     sampler: &dyn Sampler,
     path: &Path,
@@ -64,7 +66,7 @@ pub fn integrate<E: From<candle_core::Error>>(
     Ok(latents)
 }
 
-/// The sum of `tensors`, each by its weight; there is at least one of both.
+/// The weighted sum of `tensors`, which must not be empty.
 fn combine(weights: &[f64], tensors: &VecDeque<Tensor>) -> candle_core::Result<Tensor> {
     let first = (&tensors[0] * weights[0])?;
     let others = weights.iter().zip(tensors).skip(1).filter(|&(&weight, _)| weight != 0.0);
@@ -92,7 +94,7 @@ mod tests {
     use super::*;
     use crate::sample::SAMPLERS;
 
-    /// If the data were one single point, the right prediction would be known, and any sampler must find the point.
+    /// If the data were a single point, the exact prediction would be known, and any sampler must find the point.
     #[test]
     fn every_sampler_finds_a_single_point() -> std::result::Result<(), SampleError> {
         let target = Tensor::new(&[[[[0.7f32, -1.3]]]], &Device::Cpu)?;
@@ -121,8 +123,8 @@ mod tests {
                     &mut |_, _| Ok(()),
                 )?;
                 let far = (found - &target)?.abs()?.max_all()?.to_scalar::<f32>()?;
-                // Division by the smallest alpha, about 0.006 here, magnifies f32 rounding. PNDM adds velocities of
-                // several levels, as diffusers does: right as steps shrink, but these are seven.
+                // Division by the smallest alpha, about 0.006 here, amplifies f32 rounding. Like diffusers, PNDM adds
+                // velocities of several noise levels: this converges with small steps, but here there are only seven.
                 let exact = sampler.name() != "pndm" || prediction == "epsilon";
                 assert!(far < if exact { 1e-4 } else { 0.1 }, "{} {prediction}: {far}", sampler.name());
             }

@@ -1,7 +1,7 @@
 //! Noise schedules and samplers: from a U-Net's predictions to latents.
 //!
-//! Inside, latents always have unit variance (`x = alpha * x0 + sigma * noise`, alpha² + sigma² = 1): what the U-Net is
-//! fed. Every sampler here is then a list of [`Leg`]s and, per leg, the weights of a linear combination, so a new
+//! Internally, latents always have unit variance (`x = alpha * x0 + sigma * noise`, alpha² + sigma² = 1), as the U-Net
+//! expects them. Every sampler is then a list of [`Leg`]s and, per leg, the weights of a linear combination, so a new
 //! sampler is one file of scalar arithmetic and one row in [`SAMPLERS`].
 
 mod config;
@@ -31,7 +31,7 @@ pub use sampler::Sampler;
 pub use schedule::{Level, NoiseSchedule};
 pub use spacing::Spacing;
 
-/// Every sampler there is.
+/// All samplers.
 pub const SAMPLERS: &[&dyn Sampler] = &[
     &ddim::Ddim,
     &dpm_solver_pp_2m::DpmSolverPp2m,
@@ -40,7 +40,7 @@ pub const SAMPLERS: &[&dyn Sampler] = &[
     &pndm::Pndm,
 ];
 
-/// The sampler of this name.
+/// Looks up a sampler by name.
 pub fn find(name: &str) -> Result<&'static dyn Sampler, UnknownName> {
     names::find("sampler", SAMPLERS, |sampler| sampler.name(), name).copied()
 }

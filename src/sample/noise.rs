@@ -1,10 +1,10 @@
-//! The noise of a batch: one stream per sample and purpose, so that neither batches nor a resumed run change it.
+//! The noise of a batch: one stream per sample and purpose, so that neither the batch size nor a resume changes it.
 
 use candle_core::{Device, Result, Tensor};
 
 use crate::backend::Random;
 
-/// Where the noise of some samples comes from.
+/// The source of noise for the samples of a batch.
 #[derive(Clone, Copy)]
 pub struct Noise<'a> {
     /// The streams.
@@ -13,17 +13,17 @@ pub struct Noise<'a> {
     pub samples: &'a [usize],
     /// Channels, height and width of one sample.
     pub latent: [usize; 3],
-    /// Where the tensors live.
+    /// The device of the tensors.
     pub device: &'a Device,
 }
 
 impl Noise<'_> {
-    /// What the trajectories begin with: standard normal, [b, c, h, w] f32.
+    /// The initial noise of the trajectories: standard normal, [b, c, h, w] f32.
     pub fn initial(&self) -> Result<Tensor> {
         self.draw("initial noise")
     }
 
-    /// What a sampler that adds noise adds at the end of leg `index`: the same shape.
+    /// The noise that an ancestral sampler adds at the end of leg `index`, of the same shape.
     pub fn fresh(&self, index: usize) -> Result<Tensor> {
         self.draw(&format!("noise of leg {index}"))
     }
@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_batch_changes_nothing_and_every_leg_has_its_own() -> Result<()> {
+    fn noise_is_independent_of_the_batch_and_differs_per_leg() -> Result<()> {
         let random = Random::new(1, "points");
         let draw = |samples: &[usize]| -> Result<[Vec<f32>; 3]> {
             let noise = Noise { random: &random, samples, latent: [1, 2, 2], device: &Device::Cpu };

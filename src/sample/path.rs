@@ -1,17 +1,17 @@
-//! What a sampler gives: where the U-Net is evaluated, and how the next latents come from what is known.
+//! The output of a sampler: where the U-Net is evaluated, and how the next latents are computed.
 
 use super::{Level, NoiseSchedule, Spacing};
 
-/// One evaluation of the U-Net and the move that follows.
+/// One evaluation of the U-Net and the update that follows.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Leg {
-    /// The timestep the U-Net is told.
+    /// The timestep passed to the U-Net.
     pub timestep: f64,
-    /// The level the latents are taken to have.
+    /// The noise level of the latents before the update.
     pub from: Level,
-    /// The level they are brought to.
+    /// The noise level after the update.
     pub to: Level,
-    /// Whether the move starts where that of the leg before did, and so replaces it.
+    /// Whether the update starts from the same latents as the previous leg, and so replaces it.
     pub again: bool,
 }
 
@@ -20,33 +20,35 @@ pub struct Leg {
 pub struct Path {
     /// The legs, noisiest first.
     pub legs: Vec<Leg>,
-    /// What standard normal noise is multiplied by to become the first latents.
+    /// Factor that turns standard normal noise into the first latents.
     pub initial_scale: f64,
 }
 
-/// The next latents as a linear combination of what is known.
+/// The weights of the linear combination that gives the next latents.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Weights {
-    /// Of this leg's prediction and those before it, the latest first: their sum stands for this leg's.
+    /// Weights of the predictions of this leg and earlier ones, latest first; the weighted sum replaces this leg's
+    /// prediction.
     pub predictions: &'static [f64],
-    /// Of the latents at the start of the leg.
+    /// Weight of the latents at the start of the leg.
     pub latents: f64,
-    /// Of the clean latents predicted there.
+    /// Weight of the clean latents predicted there.
     pub clean: f64,
-    /// Of the clean latents predicted one leg earlier; 0 on the first leg.
+    /// Weight of the clean latents predicted one leg earlier; 0 on the first leg.
     pub previous_clean: f64,
-    /// Of fresh standard normal noise.
+    /// Weight of fresh standard normal noise.
     pub noise: f64,
 }
 
 impl Path {
-    /// How many training timesteps lie between two of `steps`, rounded down.
+    /// The number of training timesteps between two of `steps`, rounded down.
     pub(super) fn stride(schedule: &NoiseSchedule, steps: usize) -> f64 {
         (schedule.train_timesteps() / steps) as f64
     }
 
-    /// Legs that each end one whole stride below their timestep, which is where the next begins for the usual spacing
-    /// (`leading`) but not always for the others; `end` is what lies below 0. So diffusers has it in DDIM and PNDM.
+    /// Legs that each end one full stride below their timestep. With the usual spacing (`leading`) the next leg starts
+    /// there, with the others not always; `end` is the level below timestep 0. This is how diffusers implements DDIM
+    /// and PNDM.
     pub(super) fn strided(schedule: &NoiseSchedule, spacing: Spacing, steps: usize, end: Level) -> Vec<Leg> {
         let stride = Self::stride(schedule, steps);
         let leg = |timestep: f64| {
@@ -59,7 +61,7 @@ impl Path {
         timesteps.into_iter().map(leg).collect()
     }
 
-    /// Legs that each end where the next begins, the last one without noise.
+    /// Legs that each end where the next one starts; the last one ends without noise.
     pub(super) fn chained(schedule: &NoiseSchedule, timesteps: &[f64]) -> Vec<Leg> {
         let levels: Vec<Level> = timesteps.iter().map(|&timestep| schedule.level(timestep)).collect();
         let ends = levels.iter().copied().skip(1).chain([Level::CLEAN]);
@@ -69,8 +71,8 @@ impl Path {
 }
 
 impl Weights {
-    /// The first-order step, DDIM's: keep the predicted clean latents and the predicted noise, change their
-    /// amplitudes. Song et al. 2021, equation 12 with eta 0, the noise written as `(x - alpha * x0) / sigma`.
+    /// The first-order step of DDIM: keeps the predicted clean latents and the predicted noise, and changes their
+    /// amplitudes. Song et al. 2021, equation 12 with eta 0, with the noise written as `(x - alpha * x0) / sigma`.
     pub(super) fn first_order(leg: &Leg) -> Self {
         let shrink = leg.to.sigma / leg.from.sigma;
         Self {

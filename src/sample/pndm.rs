@@ -1,12 +1,14 @@
-//! PLMS, the linear multistep form of PNDM that Stable Diffusion began with. Liu et al. 2022, "Pseudo Numerical Methods
-//! for Diffusion Models on Manifolds", equations 9 and 12; diffusers' `PNDMScheduler` with `skip_prk_steps`.
+//! PLMS, the linear multistep form of PNDM and the original sampler of Stable Diffusion. Liu et al. 2022, "Pseudo
+//! Numerical Methods for Diffusion Models on Manifolds", equations 9 and 12; diffusers' `PNDMScheduler` with
+//! `skip_prk_steps`.
 //!
-//! Adams-Bashforth steps on the U-Net's predictions. The first leg is walked twice: after a plain step the U-Net is asked
-//! at its end, and the step made again with the mean of both answers. So `steps` take one evaluation more.
+//! Adams-Bashforth steps on the U-Net's predictions. The first step is taken twice: after a plain step the U-Net is
+//! evaluated at its end, and the step is repeated with the mean of both predictions. So `steps` steps take one more
+//! evaluation.
 
 use super::{Leg, NoiseSchedule, Path, Sampler, Spacing, Weights};
 
-/// The row in `SAMPLERS`.
+/// The entry in `SAMPLERS`.
 pub(super) struct Pndm;
 
 impl Sampler for Pndm {
@@ -30,7 +32,7 @@ impl Sampler for Pndm {
     }
 
     fn weights(&self, legs: &[Leg], index: usize) -> Weights {
-        // The prediction of leg 1 counts there alone: later legs look past it to that of leg 0.
+        // The prediction of leg 1 is used only there: later legs skip it and use that of leg 0.
         let predictions: &[f64] = match index {
             0 => &[1.0],
             1 => &[1.0 / 2.0, 1.0 / 2.0],

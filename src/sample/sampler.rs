@@ -1,10 +1,10 @@
-//! What a sampler is.
+//! The interface of a sampler.
 
 use super::path::{Leg, Path, Weights};
 use super::schedule::NoiseSchedule;
 
-/// One way from noise to latents. All randomness comes from outside: the initial noise, and what
-/// [`Weights::noise`] asks for.
+/// A method to turn noise into latents. All randomness is passed in: the initial noise, and the noise requested by
+/// [`Weights::noise`].
 pub trait Sampler: Send + Sync {
     /// Its name in pipelines.
     fn name(&self) -> &'static str;
@@ -12,10 +12,10 @@ pub trait Sampler: Send + Sync {
     /// One line for `laptop-diff list`.
     fn summary(&self) -> &'static str;
 
-    /// Where it evaluates the U-Net when it has `steps` steps, noisiest first; a leg for each evaluation.
-    /// Call it through [`Path::new`], which checks the number of steps.
+    /// Where it evaluates the U-Net for `steps` steps, noisiest first; one leg per evaluation. Call it through
+    /// [`Path::new`], which checks the number of steps.
     fn path(&self, schedule: &NoiseSchedule, steps: usize) -> Path;
 
-    /// How the latents at the end of leg `index` come from what is known at its start.
+    /// How the latents at the end of leg `index` are computed from the values known at its start.
     fn weights(&self, legs: &[Leg], index: usize) -> Weights;
 }

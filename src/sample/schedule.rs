@@ -10,7 +10,7 @@ use super::{SampleError, Spacing};
 use crate::base::files;
 use crate::model::Prediction;
 
-/// What a model was trained with, from its `scheduler_config.json`.
+/// The noise schedule a model was trained with, from its `scheduler_config.json`.
 #[derive(Clone, Debug)]
 pub struct NoiseSchedule {
     alphas_cumprod: Vec<f64>,
@@ -30,8 +30,8 @@ pub struct Level {
 }
 
 impl NoiseSchedule {
-    /// Reads `scheduler_config.json`, whichever scheduler class it names: the class is a choice of the
-    /// sampler, the betas and the prediction type belong to the model.
+    /// Reads `scheduler_config.json` of any scheduler class: the class determines the sampler, which can be chosen
+    /// freely, whereas the betas and the prediction type belong to the model.
     pub fn open(path: &Path) -> Result<Self, SampleError> {
         let config: serde_json::Value = files::read_json(path)
             .map_err(|source| SampleError::ConfigFile { path: path.to_owned(), source })?;
@@ -63,17 +63,17 @@ impl NoiseSchedule {
         self.alphas_cumprod.len()
     }
 
-    /// The product of (1 - beta) up to each timestep: the signal's share of the variance.
+    /// The product of (1 - beta) up to each timestep: the signal's fraction of the variance.
     pub fn alphas_cumprod(&self) -> &[f64] {
         &self.alphas_cumprod
     }
 
-    /// What the U-Net predicts.
+    /// The U-Net's prediction type.
     pub fn prediction(&self) -> Prediction {
         self.prediction
     }
 
-    /// The config's spacing, or the sampler's own default where the config has none.
+    /// The config's spacing, or the sampler's own default if the config has none.
     pub(super) fn spacing_or(&self, default: Spacing) -> Spacing {
         self.spacing.unwrap_or(default)
     }
@@ -84,12 +84,12 @@ impl NoiseSchedule {
     }
 
     /// The level below timestep 0: no noise, or that of timestep 0 (`set_alpha_to_one: false`, as in SD v1.5).
-    /// `alpha_to_one` is the sampler's own default where the config has none.
+    /// `alpha_to_one` is the sampler's own default, used if the config has none.
     pub(super) fn final_level_or(&self, alpha_to_one: bool) -> Level {
         if self.set_alpha_to_one.unwrap_or(alpha_to_one) { Level::CLEAN } else { self.level(0.0) }
     }
 
-    /// The level at a timestep; between two of them sigma/alpha is interpolated, as diffusers does for Euler.
+    /// The level at a timestep; between two timesteps sigma/alpha is interpolated, as in diffusers' Euler.
     pub fn level(&self, timestep: f64) -> Level {
         let last = self.alphas_cumprod.len() - 1;
         let timestep = timestep.clamp(0.0, last as f64);
@@ -133,7 +133,7 @@ impl NoiseSchedule {
         Ok((sample - noise.broadcast_mul(&sigma)?)?.broadcast_div(&alpha)?)
     }
 
-    /// What the U-Net should have predicted for `sample`, given the noise in it: the noise or the velocity.
+    /// The training target of the U-Net for `sample`, given its noise: the noise or the velocity.
     pub fn target(&self, sample: &Tensor, noise: &Tensor, timestep: &Tensor) -> Result<Tensor, SampleError> {
         if self.prediction == Prediction::Epsilon {
             return Ok(noise.clone());
@@ -143,7 +143,7 @@ impl NoiseSchedule {
         Ok((noise - sample.broadcast_mul(&sigma)?)?.broadcast_div(&alpha)?)
     }
 
-    /// Alpha and sigma of each timestep as [b, 1, 1, 1], of the dtype and on the device of `like`.
+    /// Alpha and sigma of each timestep as [b, 1, 1, 1], with the dtype and on the device of `like`.
     fn amplitudes(&self, timestep: &Tensor, like: &Tensor) -> Result<(Tensor, Tensor), SampleError> {
         let last = self.alphas_cumprod.len() - 1;
         let timesteps = timestep.to_dtype(DType::I64)?.to_vec1::<i64>()?;
@@ -163,10 +163,10 @@ impl NoiseSchedule {
 }
 
 impl Level {
-    /// No noise at all.
+    /// The level without noise.
     pub const CLEAN: Self = Self { alpha: 1.0, sigma: 0.0 };
 
-    /// The level where sigma / alpha is `ratio`: what k-diffusion and diffusers' Euler call sigma.
+    /// The level at which sigma / alpha is `ratio`, which k-diffusion and diffusers' Euler call sigma.
     pub fn from_ratio(ratio: f64) -> Self {
         let alpha = 1.0 / (1.0 + ratio * ratio).sqrt();
         Self { alpha, sigma: ratio * alpha }
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn noise_goes_in_and_comes_out() -> Result<(), SampleError> {
+    fn added_noise_can_be_recovered() -> Result<(), SampleError> {
         let schedule = schedule("v_prediction")?;
         let latents = Tensor::new(&[[[[1f32, -2.0]]], [[[0.5, 3.0]]]], &Device::Cpu)?;
         let noise = Tensor::new(&[[[[0.3f32, 1.0]]], [[[-1.0, 0.0]]]], &Device::Cpu)?;

@@ -1,30 +1,30 @@
-//! Which of the training timesteps a sampler visits.
-//! Lin et al. 2023, "Common Diffusion Noise Schedules and Sample Steps are Flawed", table 2, with diffusers' rounding.
+//! The training timesteps that a sampler visits. Lin et al. 2023, "Common Diffusion Noise Schedules and Sample Steps
+//! are Flawed", table 2, with diffusers' rounding.
 
 use serde::{Deserialize, Serialize};
 
-/// How timesteps are spread, as `timestep_spacing` in a scheduler's config.
+/// The spacing of timesteps, as `timestep_spacing` in a scheduler's config.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Spacing {
-    /// Multiples of a whole stride from 0 on, then shifted by `steps_offset`.
+    /// Multiples of an integer stride starting at 0, then shifted by `steps_offset`.
     Leading,
-    /// Whole strides counted down from the noisiest timestep.
+    /// Integer strides counted down from the noisiest timestep.
     Trailing,
-    /// Evenly from 0 to the noisiest timestep, both included; not whole numbers in general.
+    /// Evenly spaced from 0 to the noisiest timestep, both included; not integers in general.
     Linspace,
 }
 
 impl Spacing {
-    /// `count` of `train_timesteps` timesteps, noisiest first. `offset` counts for `Leading` alone.
+    /// `count` of `train_timesteps` timesteps, noisiest first. `offset` applies only to `Leading`.
     pub(super) fn timesteps(self, train_timesteps: usize, count: usize, offset: usize) -> Vec<f64> {
         let (total, number) = (train_timesteps as f64, count as f64);
         let timestep = |index: usize| match self {
             Self::Leading => ((count - 1 - index) * (train_timesteps / count) + offset) as f64,
             Self::Trailing => (total - index as f64 * (total / number)).round_ties_even() - 1.0,
-            // numpy gives the start, 0, for one point.
+            // For one point, numpy returns the start, 0.
             Self::Linspace if count == 1 => 0.0,
-            // As numpy: multiples of a rounded stride, which must not end an ulp too high.
+            // As in numpy: multiples of a rounded stride, which must not end an ulp too high.
             Self::Linspace => {
                 ((count - 1 - index) as f64 * ((total - 1.0) / (number - 1.0))).min(total - 1.0)
             }

@@ -113,7 +113,7 @@ fn without_a_network_the_cache_of_the_hub_is_enough() {
         0,
         &["runs", "commit 1111111111", "commit 2222222222"],
     );
-    let parts = ["hub::offline", "hf download owner/nano --revision 2222222222", "path of a model's folder"];
+    let parts = ["hub::offline", "hf download owner/nano --revision 2222222222", "path of a model folder"];
     expect(&with_model(&sandbox, NOWHERE, "run", model, &[]), 4, &parts);
 }
 
@@ -163,7 +163,7 @@ fn a_refused_request_says_what_to_do() {
     expect(
         &plan("owner/nane", &[]),
         4,
-        &["hub::not_found", "no `owner/nane` at revision `main`", "look for its name"],
+        &["hub::not_found", "no `owner/nane` at revision `main`", "check its name"],
     );
     expect(&plan("owner/nano, revision: v2", &[]), 4, &["hub::not_found", "revision `v2`", "small.yaml:4:"]);
     expect(
@@ -173,7 +173,7 @@ fn a_refused_request_says_what_to_do() {
     );
     expect(&plan("owner/nano, variant: bf16", &[]), 0, &["runs"]);
     let output = with_model(&sandbox, &hub.address, "run", "owner/nano, variant: bf16", &[]);
-    expect(&output, 4, &["model::no_variant", "there are fp16"]);
+    expect(&output, 4, &["model::no_variant", "available: fp16"]);
     hub.state().gated = true;
     let parts = ["hub::refused", "without a token", "status 401", "hf auth login", "HF_TOKEN"];
     expect(&plan("owner/nano", &[]), 4, &parts);

@@ -1,4 +1,4 @@
-//! Blocks of layers that several networks are made of.
+//! Blocks of layers that several networks share.
 
 mod resnet;
 mod transformer;

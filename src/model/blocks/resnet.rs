@@ -1,4 +1,5 @@
-//! The ResNet of Stable Diffusion: two normed convolutions, in a U-Net with the time embedding between them.
+//! The ResNet of Stable Diffusion: two convolutions, each after a norm. In a U-Net the time embedding is added between
+//! them.
 
 use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
@@ -10,7 +11,7 @@ use crate::nn::{Conv2d, GroupNorm, Linear};
 pub(in crate::model) struct ResnetBlock {
     norm1: GroupNorm,
     conv1: Conv2d,
-    /// Absent in an autoencoder, which knows no time.
+    /// Absent in an autoencoder, which has no time embedding.
     time_emb_proj: Option<Linear>,
     norm2: GroupNorm,
     conv2: Conv2d,
@@ -42,13 +43,14 @@ impl ResnetBlock {
         })
     }
 
-    /// What the time adds between the convolutions: embedding [b, time] after its SiLU -> [b, outputs, 1, 1].
+    /// The time embedding's contribution between the convolutions: embedding [b, time] after its SiLU -> [b, outputs,
+    /// 1, 1].
     pub(in crate::model) fn time(&self, embedding: &Tensor) -> Result<Option<Tensor>> {
         let project = |proj: &Linear| proj.forward(embedding)?.unsqueeze(2)?.unsqueeze(3);
         self.time_emb_proj.as_ref().map(project).transpose()
     }
 
-    /// x [b, inputs, h, w], what [`Self::time`] gave -> [b, outputs, h, w].
+    /// x [b, inputs, h, w] and the output of [`Self::time`] -> [b, outputs, h, w].
     pub(in crate::model) fn forward(&self, x: &Tensor, time: Option<&Tensor>) -> Result<Tensor> {
         let mut hidden = self.conv1.forward(&self.norm1.forward_silu(x)?)?;
         if let Some(time) = time {
@@ -62,7 +64,7 @@ impl ResnetBlock {
     }
 }
 
-/// The learned shortcut of a ResNet, `vb` being at the ResNet: what is left when its branch is removed.
+/// The learned shortcut of a ResNet, which remains when its branch is removed; `vb` is at the ResNet.
 pub(in crate::model) fn shortcut(inputs: usize, outputs: usize, vb: VarBuilder) -> Result<Conv2d> {
     Conv2d::new(inputs, outputs, 1, 1, 0, vb.pp("conv_shortcut"))
 }

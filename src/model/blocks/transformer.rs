@@ -1,17 +1,17 @@
 //! The transformer of Stable Diffusion: a shell that turns pixels into tokens and back, and blocks of three parts:
-//! self-attention, attention to the text, and a gated feed-forward layer. Each adds to what it reads.
+//! self-attention, attention to the text, and a gated feed-forward layer. Each part adds its result to its input.
 
 use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 
 use crate::nn::{Conv2d, GroupNorm, LayerNorm, Linear, attention, geglu};
 
-/// Epsilon of the shell's norm; diffusers fixes it, whatever `norm_eps` is.
+/// Epsilon of the shell's norm; diffusers fixes it, regardless of `norm_eps`.
 const SHELL_EPS: f64 = 1e-6;
 /// Epsilon of the blocks' norms.
 const BLOCK_EPS: f64 = 1e-5;
 
-/// A shell's projection: older models convolve pixels, newer ones map tokens.
+/// A shell's projection: a 1x1 convolution of pixels in older models, a linear layer over tokens in newer ones.
 #[derive(Clone, Debug)]
 enum Projection {
     Convolution(Conv2d),
@@ -27,7 +27,7 @@ impl Projection {
     }
 }
 
-/// The way into a shell.
+/// The first half of a shell.
 #[derive(Clone, Debug)]
 pub(in crate::model) struct Enter {
     norm: GroupNorm,
@@ -55,7 +55,7 @@ impl Enter {
     }
 }
 
-/// The way out of a shell.
+/// The second half of a shell.
 #[derive(Clone, Debug)]
 pub(in crate::model) struct Exit {
     proj_out: Projection,
@@ -66,7 +66,7 @@ impl Exit {
         Ok(Self { proj_out: Projection::new(channels, linear, vb.pp("proj_out"))? })
     }
 
-    /// tokens [b, h*w, c] and what entered the shell [b, c, h, w] -> [b, c, h, w].
+    /// tokens [b, h*w, c] and the input of the shell [b, c, h, w] -> [b, c, h, w].
     pub(in crate::model) fn forward(&self, x: &Tensor, residual: &Tensor) -> Result<Tensor> {
         let branch = match &self.proj_out {
             Projection::Convolution(conv) => conv.forward(&pixels(x, residual)?)?,
@@ -83,7 +83,7 @@ pub(in crate::model) struct Reading {
     pub(in crate::model) values: Tensor,
 }
 
-/// An attention of a transformer block, with its norm: to the tokens themselves, or to the text.
+/// An attention layer of a transformer block, with its norm: self-attention, or attention to the text.
 #[derive(Clone, Debug)]
 pub(in crate::model) struct Attention {
     norm: LayerNorm,
@@ -95,7 +95,7 @@ pub(in crate::model) struct Attention {
 }
 
 impl Attention {
-    /// `norm` and `vb` are at the two modules.
+    /// `norm` and `vb` are at the paths of the two modules.
     pub(in crate::model) fn new(
         channels: usize,
         context: usize,
@@ -113,12 +113,12 @@ impl Attention {
         })
     }
 
-    /// What is attended to, [b, m, context] -> keys and values, each [b, m, c].
+    /// The context to attend to, [b, m, context] -> keys and values, each [b, m, c].
     pub(in crate::model) fn read(&self, context: &Tensor) -> Result<Reading> {
         Ok(Reading { keys: self.to_k.forward(context)?, values: self.to_v.forward(context)? })
     }
 
-    /// tokens [b, n, c], what was read of the text or nothing for the tokens themselves -> [b, n, c].
+    /// tokens [b, n, c], and the keys and values of the text (`None` for self-attention) -> [b, n, c].
     pub(in crate::model) fn forward(&self, x: &Tensor, text: Option<&Reading>) -> Result<Tensor> {
         let normed = self.norm.forward(x)?;
         let q = self.to_q.forward(&normed)?;
@@ -139,7 +139,7 @@ pub(in crate::model) struct FeedForward {
 }
 
 impl FeedForward {
-    /// `norm` and `vb` are at the two modules.
+    /// `norm` and `vb` are at the paths of the two modules.
     pub(in crate::model) fn new(channels: usize, norm: VarBuilder, vb: VarBuilder) -> Result<Self> {
         Ok(Self {
             norm: LayerNorm::new(channels, BLOCK_EPS, norm)?,

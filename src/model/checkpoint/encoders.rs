@@ -1,6 +1,6 @@
-//! What a checkpoint's autoencoder and text encoders are, from the names and shapes of their tensors, as the
-//! `config.json` that diffusers and transformers write. What shapes do not tell (heads, factors) is taken from Stable
-//! Diffusion 1.x, 2.x and SDXL.
+//! The configurations of a checkpoint's autoencoder and text encoders, derived from the names and shapes of their
+//! tensors and returned as the `config.json` that diffusers and transformers write. Values that shapes do not determine
+//! (heads, scaling factors) are those of Stable Diffusion 1.x, 2.x and SDXL.
 
 use serde_json::{Value, json};
 
@@ -8,10 +8,10 @@ use super::places::TextPlace;
 use super::shapes::Shapes;
 use crate::model::clip::TextLayout;
 
-/// Channels of a head of every text encoder.
+/// Channels per head in every text encoder.
 const HEAD_CHANNELS: usize = 64;
 
-/// `config.json` of the autoencoder whose tensors `shapes` has, in diffusers' words.
+/// `config.json` of the autoencoder with the tensors of `shapes`, with diffusers' keys.
 pub(super) fn vae(shapes: &Shapes<'_>, is_sdxl: bool) -> Result<Value, String> {
     let levels = shapes.count("encoder.down", "block.0.norm1.weight");
     let channels = (0..levels)
@@ -30,13 +30,13 @@ pub(super) fn vae(shapes: &Shapes<'_>, is_sdxl: bool) -> Result<Value, String> {
         "layers_per_block": shapes.count("encoder.down.0.block", "norm1.weight"),
         "norm_num_groups": 32,
         "sample_size": if is_sdxl { 1024 } else { 512 },
-        // The factor of CompVis' first stage, and that of SDXL's.
+        // The scaling factors of CompVis' first stage and of SDXL's.
         "scaling_factor": if is_sdxl { 0.13025 } else { 0.18215 },
         "force_upcast": is_sdxl,
     }))
 }
 
-/// `config.json` of the text encoder whose tensors `shapes` has, and how many layers of it are read.
+/// `config.json` of the text encoder with the tensors of `shapes`, and how many of its layers are used.
 pub(super) fn text(shapes: &Shapes<'_>, place: &TextPlace) -> Result<(Value, usize), String> {
     let TextPlace { layout, projection, skip_last, .. } = *place;
     let (embedding, positions, layers, fc1) = match layout {

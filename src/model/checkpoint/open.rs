@@ -1,4 +1,4 @@
-//! A single-file checkpoint, opened: which models it holds, and the diffusers directory that it stands for.
+//! Opens a single-file checkpoint: which models it contains, and the diffusers directory that corresponds to it.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -18,11 +18,11 @@ use crate::model::network::Prediction;
 use crate::model::unet::{self, UNet, UNetConfig};
 use crate::model::vae::{AutoencoderKl, VaeConfig, vae_names};
 
-/// SDXL's refiner has an OpenCLIP tower in the first place, and a second condition.
+/// SDXL's refiner has an OpenCLIP tower as its first text encoder, and a second condition.
 const REFINER: [&str; 2] =
     ["conditioner.embedders.0.model.token_embedding.weight", "model.diffusion_model.label_emb.0.0.weight"];
 
-/// A checkpoint in the original layout. Opening it reads the header alone.
+/// A checkpoint in the original layout. Opening it reads only the header.
 #[derive(Clone)]
 pub struct Checkpoint {
     path: PathBuf,
@@ -30,7 +30,7 @@ pub struct Checkpoint {
     unet: UNetConfig,
 }
 
-/// One model of a checkpoint, by the names of diffusers or transformers.
+/// One model of a checkpoint, with the tensor names of diffusers or transformers.
 struct Model {
     part: Part,
     config: Value,
@@ -38,29 +38,29 @@ struct Model {
 }
 
 impl Checkpoint {
-    /// Opens a safetensors file and finds out what U-Net it has.
+    /// Opens a safetensors file and determines the shape of its U-Net.
     pub fn open(path: &Path) -> Result<Self, ModelError> {
         let weights = Weights::open(path)?;
         let refuse = |reason| ModelError::Checkpoint { path: path.to_owned(), reason };
         if REFINER.iter().all(|name| weights.contains(name)) {
-            return Err(refuse("it is SDXL's refiner, which this program does not build".to_owned()));
+            return Err(refuse("it is SDXL's refiner, which is not supported".to_owned()));
         }
         let mut unet = super::unet::unet(&Shapes::new(&weights, UNET)).map_err(refuse)?;
         unet = UNetConfig::parse(&unet.to_json().to_string())
-            .map_err(|error| refuse(format!("its tensors make no U-Net ({error})")))?;
-        // A gap in numbers, or scales of quantised weights, would else be passed over without a word.
+            .map_err(|error| refuse(format!("its tensors do not form a U-Net ({error})")))?;
+        // Without this check, a gap in the numbering or the scales of quantised weights would be ignored silently.
         let pairs = unet.inventory().original_names();
         let known: HashSet<&str> = pairs.iter().map(|pair| pair.original.as_str()).collect();
         let inside = |name| str::strip_prefix(name, UNET);
         if let Some(name) = weights.names().filter_map(inside).find(|name| !known.contains(name)) {
             return Err(refuse(format!(
-                "`{UNET}{name}` has no place in the U-Net that its other tensors make"
+                "`{UNET}{name}` does not belong to the U-Net that the other tensors form"
             )));
         }
         Ok(Self { path: path.to_owned(), weights, unet })
     }
 
-    /// The weights of a U-Net whose shape is known, by the names of diffusers.
+    /// The weights of a U-Net of known shape, with diffusers' names.
     pub fn weights_of(path: &Path, unet: &UNetConfig) -> Result<Weights, ModelError> {
         Ok(read(&Weights::open(path)?, UNET, &unet.inventory().original_names()))
     }
@@ -70,20 +70,20 @@ impl Checkpoint {
         &self.unet
     }
 
-    /// The U-Net's weights, by the names of diffusers.
+    /// The U-Net's weights, with diffusers' names.
     pub fn unet_weights(&self) -> Weights {
         read(&self.weights, UNET, &self.unet.inventory().original_names())
     }
 
-    /// The U-Net, to compute with.
+    /// The U-Net, loaded for inference.
     pub fn unet(&self, dtype: DType, device: &Device) -> Result<UNet, ModelError> {
         UNet::load(self.unet.clone(), &self.unet_weights(), dtype, device)
     }
 
-    /// Writes the diffusers directory that it stands for: the parts that it holds, in the types that they are stored
-    /// in, with the noise schedule of its family. `prediction` decides where the file does not say; the default is
-    /// velocities for SD 2.x and the noise for all others. A checkpoint holds no tokenizer: where `tokenizer` is
-    /// given, the folder of CLIP's, it is written for each text encoder.
+    /// Writes the corresponding diffusers directory: the parts that the file contains, in their stored types, with the
+    /// noise schedule of the model family. `prediction` is used where the file does not say what the U-Net predicts;
+    /// the default is velocity for SD 2.x and noise for all others. A checkpoint contains no tokenizer: if `tokenizer`,
+    /// the folder of CLIP's tokenizer, is given, it is written for each text encoder.
     pub fn save(
         &self,
         folder: &Path,
@@ -103,7 +103,7 @@ impl Checkpoint {
                 _ => continue,
             };
             if let Some(tokenizer) = tokenizer {
-                // OpenCLIP pads by token 0, CLIP-L by the end token.
+                // OpenCLIP pads with token 0, CLIP-L with the end token.
                 let zero_padded = config["hidden_act"] == "gelu";
                 write_for(tokenizer, zero_padded, &folder.with_file_name(tokenizer_part.folder()))?;
             }
@@ -113,7 +113,7 @@ impl Checkpoint {
         write_json(&folder.join("model_index.json"), &self.index(&models, tokenizer.is_some()))
     }
 
-    /// What it holds. Every tensor is there, in the shape that the configurations ask for.
+    /// The models in the file. Every tensor exists in the shape that the configurations require.
     fn models(&self) -> Result<Vec<Model>, ModelError> {
         let refuse = |reason| ModelError::Checkpoint { path: self.path.clone(), reason };
         let weights = self.unet_weights();
@@ -155,7 +155,7 @@ impl Checkpoint {
         self.unet.text_time.is_some()
     }
 
-    /// The noise schedule of latent diffusion, with the samplers that the families' own repositories name.
+    /// The noise schedule of latent diffusion, with the sampler that each family's own repository names.
     fn scheduler(&self, prediction: Option<Prediction>) -> Value {
         let is_sd2 = self.is_sd2();
         let prediction = prediction.unwrap_or(match self.weights.contains(V_PREDICTION) || is_sd2 {

@@ -1,28 +1,28 @@
-//! Where the models are in a checkpoint.
+//! Where each model is stored in a checkpoint.
 
 use crate::model::clip::TextLayout;
 use crate::model::files::Part;
 use crate::model::unet::UNetConfig;
 
-/// Where the U-Net is in a checkpoint.
+/// Prefix of the U-Net in a checkpoint.
 pub const UNET: &str = "model.diffusion_model.";
-/// Where the autoencoder is.
+/// Prefix of the autoencoder.
 pub const VAE: &str = "first_stage_model.";
-/// An SDXL checkpoint says by a tensor of this name that its U-Net predicts velocities.
+/// An SDXL checkpoint that contains a tensor of this name has a U-Net that predicts velocities.
 pub const V_PREDICTION: &str = "v_pred";
 
-/// Where a text encoder is in a checkpoint.
+/// Where a text encoder is stored in a checkpoint.
 #[derive(Clone, Copy, Debug)]
 pub struct TextPlace {
-    /// What its tensors' names begin with.
+    /// Prefix of its tensor names.
     pub prefix: &'static str,
-    /// Which part of a diffusers directory it is.
+    /// The part of a diffusers directory that it corresponds to.
     pub part: Part,
-    /// Whose names it has.
+    /// The naming scheme of its tensors.
     pub layout: TextLayout,
     /// Whether its pooled state is projected.
     pub projection: bool,
-    /// Whether the checkpoint has a last layer that is not read and that diffusers leaves out.
+    /// Whether the checkpoint has an unused last layer that diffusers leaves out.
     pub skip_last: bool,
 }
 
@@ -36,7 +36,7 @@ const SD2: &[TextPlace] = &[TextPlace {
     skip_last: true,
     ..place("cond_stage_model.model.", Part::TextEncoder, TextLayout::OpenClip)
 }];
-/// Where Stability's own code for SDXL puts the encoder of SD 2.x.
+/// Where Stability's SDXL code stores the encoder of SD 2.x.
 pub(super) const SD2_BY_STABILITY: TextPlace = TextPlace {
     skip_last: true,
     ..place("conditioner.embedders.0.model.", Part::TextEncoder, TextLayout::OpenClip)

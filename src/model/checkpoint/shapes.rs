@@ -1,8 +1,8 @@
-//! The names and shapes of a checkpoint's tensors, which tell what its models are.
+//! The names and shapes of a checkpoint's tensors, which determine its models.
 
 use crate::model::files::Weights;
 
-/// Shapes of the tensors at a prefix. What is missing is named in words.
+/// Shapes of the tensors under a prefix. A missing tensor is an error that names it.
 pub(super) struct Shapes<'a> {
     weights: &'a Weights,
     prefix: String,
@@ -37,7 +37,7 @@ impl<'a> Shapes<'a> {
         self.weights.shape(&format!("{}{name}", self.prefix)).map_or(0, |shape| shape.len())
     }
 
-    /// Blocks of the transformer here; `None` if there is none.
+    /// Number of blocks of the transformer at this prefix; `None` without a transformer.
     pub(super) fn depth(&self) -> Option<usize> {
         self.has("proj_in.weight").then(|| self.count("transformer_blocks", "norm1.weight"))
     }

@@ -1,5 +1,6 @@
-//! What a checkpoint's U-Net is, from the names and shapes of its tensors: a checkpoint has no configuration.
-//! What shapes do not tell (heads, epsilons) is taken from Stable Diffusion 1.x, 2.x and SDXL.
+//! The configuration of a checkpoint's U-Net, derived from the names and shapes of its tensors, because a checkpoint
+//! has no configuration. Values that shapes do not determine (heads, epsilons) are those of Stable Diffusion 1.x, 2.x
+//! and SDXL.
 
 use std::collections::BTreeSet;
 
@@ -9,23 +10,23 @@ use crate::model::unet::{Level, Mid, TextTime, UNetConfig};
 
 /// SD 1.x has this many heads at every level; later models have heads of [`HEAD_CHANNELS`] channels.
 const HEADS: usize = 8;
-/// Channels of a head in SD 2.x and SDXL.
+/// Channels per head in SD 2.x and SDXL.
 const HEAD_CHANNELS: usize = 64;
-/// Width of SDXL's embedding of each of its six sizes.
+/// Width of SDXL's embedding of each of the six sizes.
 const SIZE_CHANNELS: usize = 256;
-/// The sizes that SDXL is told.
+/// Number of sizes in SDXL's condition.
 const SIZES: usize = 6;
 /// Width of the text states of SD 2.x.
 const SD2_CONTEXT: usize = 1024;
 
-/// A level as it is found on one way.
+/// A level of the down or up path, as found in the file.
 #[derive(Default)]
 struct Found {
     channels: usize,
     depths: Vec<Option<usize>>,
 }
 
-/// The U-Net whose tensors `shapes` has.
+/// The configuration of the U-Net with the tensors of `shapes`.
 pub(super) fn unet(shapes: &Shapes<'_>) -> Result<UNetConfig, String> {
     let (down, attending) = way_down(shapes)?;
     let up = way_up(shapes, &down)?;
@@ -57,8 +58,8 @@ pub(super) fn unet(shapes: &Shapes<'_>) -> Result<UNetConfig, String> {
     })
 }
 
-/// Whether transformers project by a linear layer, and the width of the text that they read. The first transformer that
-/// has a block tells both.
+/// Whether transformers project with a linear layer, and the width of the text states that they read. Both are read
+/// from the first transformer that has a block.
 fn shell(shapes: &Shapes<'_>, attending: &[String], mid: Option<usize>) -> Result<(bool, usize), String> {
     let middle = mid.is_some_and(|depth| depth > 0).then(|| "middle_block".to_owned());
     let Some(first) = attending.first().or(middle.as_ref()) else {
@@ -102,14 +103,14 @@ fn text_time(shapes: &Shapes<'_>, context: usize) -> Result<Option<TextTime>, St
         return Ok(None);
     }
     let input_dim = shapes.size("label_emb.0.0.weight", 1)?;
-    // The variants of SD 2.x that start from pictures (unCLIP) have a second condition too.
+    // The image-conditioned variants of SD 2.x (unCLIP) have a second condition too.
     if input_dim <= SIZES * SIZE_CHANNELS || context == SD2_CONTEXT {
         return Err(format!("its second condition has a width of {input_dim}, which is not SDXL's"));
     }
     Ok(Some(TextTime { time_dim: SIZE_CHANNELS, input_dim }))
 }
 
-/// What is in the middle, given the depth of the transformer there.
+/// The middle of the U-Net, given the depth of its transformer.
 fn middle(
     shapes: &Shapes<'_>,
     mid: Option<usize>,
@@ -124,14 +125,14 @@ fn middle(
             Ok(Mid::CrossAttention { depth: shared })
         }
         (None, true) if shapes.has("middle_block.1.in_layers.0.weight") => {
-            Err("its middle has two ResNets without a transformer between them".to_owned())
+            Err("its middle block has two ResNets without a transformer between them".to_owned())
         }
         (None, true) => Ok(Mid::Resnet),
         (None, false) => Ok(Mid::None),
     }
 }
 
-/// The levels of the way down, and the blocks in which a transformer has a block.
+/// The levels of the down path, and the blocks whose transformer has at least one block.
 fn way_down(shapes: &Shapes<'_>) -> Result<(Vec<Found>, Vec<String>), String> {
     let (mut levels, mut attending) = (vec![Found::default()], Vec::new());
     for block in 1.. {
@@ -144,7 +145,7 @@ fn way_down(shapes: &Shapes<'_>) -> Result<(Vec<Found>, Vec<String>), String> {
             if depth.is_some_and(|depth| depth > 0) {
                 attending.push(name);
             }
-            let level = levels.last_mut().expect("it begins with one and only grows");
+            let level = levels.last_mut().expect("the list starts with one level and only grows");
             level.channels = here.size("0.out_layers.3.weight", 0)?;
             level.depths.push(depth);
         } else {
@@ -157,12 +158,12 @@ fn way_down(shapes: &Shapes<'_>) -> Result<(Vec<Found>, Vec<String>), String> {
         outputs.filter(|block| shapes.within(block).within(1).depth().is_some_and(|depth| depth > 0)),
     );
     match levels.iter().position(|level| level.depths.is_empty()) {
-        Some(level) => Err(format!("level {level} of its way down has no ResNet")),
+        Some(level) => Err(format!("level {level} of its down path has no ResNet")),
         None => Ok((levels, attending)),
     }
 }
 
-/// The levels of the way up, the innermost first; each has one layer more than on the way down.
+/// The levels of the up path, innermost first; each has one layer more than on the down path.
 fn way_up(shapes: &Shapes<'_>, down: &[Found]) -> Result<Vec<Found>, String> {
     let mut block = 0;
     let mut levels = Vec::new();
@@ -179,8 +180,8 @@ fn way_up(shapes: &Shapes<'_>, down: &[Found]) -> Result<Vec<Found>, String> {
     Ok(levels)
 }
 
-/// A level's depths; where some layers have no transformer, those count as removed. `shared` is the depth in the
-/// middle, which the first layer of the innermost way down has too.
+/// A level's depths; layers without a transformer count as removed where others have one. `shared` is the depth in the
+/// middle, which is also the depth of the first layer of the innermost level of the down path.
 fn depths_of(
     stage: &str,
     found: &[Option<usize>],

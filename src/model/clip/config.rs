@@ -2,49 +2,49 @@
 
 use serde::Deserialize;
 
-/// A text tower.
+/// Configuration of a text tower.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default)]
 pub struct TextConfig {
-    /// Tokens of the vocabulary.
+    /// Size of the vocabulary.
     pub vocab_size: usize,
-    /// Width of the states.
+    /// Width of the hidden states.
     pub hidden_size: usize,
-    /// Width inside the feed-forward layers.
+    /// Width of the feed-forward layers.
     pub intermediate_size: usize,
     /// Width of the projected pooled state.
     pub projection_dim: usize,
-    /// Layers.
+    /// Number of layers.
     pub num_hidden_layers: usize,
-    /// Heads of each attention.
+    /// Heads of each attention layer.
     pub num_attention_heads: usize,
-    /// The longest text in tokens.
+    /// Longest text, in tokens.
     pub max_position_embeddings: usize,
     /// Activation of the feed-forward layers.
     pub hidden_act: Activation,
     /// Epsilon of the norms.
     pub layer_norm_eps: f64,
-    /// The token that ends a text; 2 in older files, where it is wrong and the greatest id is meant.
+    /// The token that ends a text. It is 2 in older files, which is wrong: there the end token is the largest id.
     pub eos_token_id: u32,
 }
 
-/// A picture tower.
+/// Configuration of an image tower.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default)]
 pub struct VisionConfig {
-    /// Width of the states.
+    /// Width of the hidden states.
     pub hidden_size: usize,
-    /// Width inside the feed-forward layers.
+    /// Width of the feed-forward layers.
     pub intermediate_size: usize,
-    /// Layers.
+    /// Number of layers.
     pub num_hidden_layers: usize,
-    /// Heads of each attention.
+    /// Heads of each attention layer.
     pub num_attention_heads: usize,
-    /// Colours of a picture.
+    /// Colour channels of a picture.
     pub num_channels: usize,
-    /// Side of a picture in pixels.
+    /// Side of a picture, in pixels.
     pub image_size: usize,
-    /// Side of a patch in pixels.
+    /// Side of a patch, in pixels.
     pub patch_size: usize,
     /// Activation of the feed-forward layers.
     pub hidden_act: Activation,
@@ -52,27 +52,27 @@ pub struct VisionConfig {
     pub layer_norm_eps: f64,
 }
 
-/// Both towers.
+/// Configuration of both towers.
 #[derive(Clone, Debug, Deserialize)]
 pub struct ClipConfig {
     /// The text tower.
     #[serde(default)]
     pub text_config: TextConfig,
-    /// The picture tower.
+    /// The image tower.
     #[serde(default)]
     pub vision_config: VisionConfig,
-    /// Width of the common space.
+    /// Width of the shared embedding space.
     #[serde(default = "projection_dim")]
     pub projection_dim: usize,
 }
 
-/// An activation, by transformers' name.
+/// An activation, with transformers' names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Activation {
     /// `x * sigmoid(1.702 x)`
     QuickGelu,
-    /// With the error function.
+    /// GELU with the error function.
     Gelu,
 }
 

@@ -1,4 +1,4 @@
-//! The transformer that both towers of CLIP are made of.
+//! The transformer that both towers of CLIP use.
 
 use candle_core::{Result, Tensor, bail};
 use candle_nn::VarBuilder;
@@ -6,13 +6,13 @@ use candle_nn::VarBuilder;
 use super::config::Activation;
 use crate::nn::{LayerNorm, Linear, attention, gelu, quick_gelu};
 
-/// No tower comes near; beyond lies a damaged configuration.
+/// No real tower comes close; a larger value means a damaged configuration.
 const MOST_LAYERS: usize = 1 << 8;
 
-/// No vocabulary and no layer comes near; beyond lies arithmetic that overflows.
+/// No real vocabulary or layer comes close; larger values would overflow the arithmetic.
 const MOST_WIDTH: usize = 1 << 20;
 
-/// Fails on a size that no tower has.
+/// Fails on a size that no real tower has.
 pub(super) fn check_sizes(sizes: &[usize]) -> Result<()> {
     match sizes.iter().find(|size| !(1..=MOST_WIDTH).contains(*size)) {
         Some(size) => bail!("a size of {size} in CLIP's config.json is out of range"),
@@ -20,7 +20,7 @@ pub(super) fn check_sizes(sizes: &[usize]) -> Result<()> {
     }
 }
 
-/// What a tower's layers have in common.
+/// Sizes that all layers of a tower share.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Shape {
     pub(super) hidden: usize,
@@ -29,11 +29,11 @@ pub(super) struct Shape {
     pub(super) heads: usize,
     pub(super) activation: Activation,
     pub(super) eps: f64,
-    /// Whether a token sees only those before it.
+    /// Whether a token attends only to the tokens before it.
     pub(super) causal: bool,
 }
 
-/// One layer: attention and feed-forward, each normed before.
+/// One layer: attention and feed-forward, each after a norm.
 #[derive(Clone, Debug)]
 pub(super) struct Layer {
     layer_norm1: LayerNorm,
@@ -48,7 +48,7 @@ pub(super) struct Layer {
 }
 
 impl Layer {
-    /// All layers of a tower; `vb` is at the tower.
+    /// All layers of a tower; `vb` is at the tower's path.
     pub(super) fn stack(shape: Shape, vb: &VarBuilder) -> Result<Vec<Self>> {
         let Shape { hidden, heads, layers, intermediate, .. } = shape;
         check_sizes(&[hidden, intermediate])?;

@@ -1,4 +1,4 @@
-//! Text encoders, tokenizers and scorers from a model directory.
+//! Loads text encoders, tokenizers and CLIP scorers from a model directory.
 
 use candle_core::{DType, Device};
 
@@ -7,14 +7,14 @@ use crate::base::files::read_json;
 use crate::model::error::ModelError;
 use crate::model::files::{ModelDirectory, Part, Weights, ledger};
 
-/// What scores pictures against prompts.
+/// A CLIP model that scores pictures against prompts.
 #[derive(Clone, Debug)]
 pub struct Scorer {
     /// Both towers.
     pub model: ClipModel,
-    /// How it wants its pictures.
+    /// Preprocessing of pictures.
     pub preprocess: ClipPreprocess,
-    /// How it reads its prompts.
+    /// Tokenizer of the prompts.
     pub tokenizer: ClipTokenizer,
 }
 
@@ -36,7 +36,7 @@ impl ModelDirectory {
         Ok(ClipTokenizer::open(&self.folder(part)?)?)
     }
 
-    /// The folder as a scorer: a `CLIPModel` with its tokenizer at the top.
+    /// Loads the folder as a scorer: a `CLIPModel` with its tokenizer at the top level.
     pub fn scorer(&self, dtype: DType, device: &Device) -> Result<Scorer, ModelError> {
         let config: ClipConfig = read_json(&self.path().join("config.json"))?;
         let preprocess = self.path().join("preprocessor_config.json");

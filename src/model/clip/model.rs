@@ -1,4 +1,4 @@
-//! Both towers of CLIP together: what scores pictures against prompts.
+//! Both towers of CLIP, for scoring pictures against prompts.
 
 use candle_core::{DType, Result, Tensor};
 use candle_nn::VarBuilder;
@@ -8,7 +8,7 @@ use super::text::ClipTextModel;
 use super::vision::ClipVisionModel;
 use crate::nn::Linear;
 
-/// Both towers of CLIP, which put pictures and texts into one space.
+/// Both towers of CLIP, which map pictures and texts into one space.
 #[derive(Clone, Debug)]
 pub struct ClipModel {
     text: ClipTextModel,
@@ -31,7 +31,8 @@ impl ClipModel {
         })
     }
 
-    /// Token ids [n, context] -> features [n, projection_dim], of any length: normalise them to compare.
+    /// Token ids [n, context] -> features [n, projection_dim]. They are not normalised: normalise them before
+    /// comparing.
     pub fn text_features(&self, ids: &Tensor) -> Result<Tensor> {
         match self.text.forward(ids)?.text_embeds {
             Some(features) => Ok(features),
@@ -39,12 +40,12 @@ impl ClipModel {
         }
     }
 
-    /// Prepared pictures [n, 3, size, size] -> features [n, projection_dim], of any length.
+    /// Prepared pictures [n, 3, size, size] -> features [n, projection_dim], not normalised.
     pub fn image_features(&self, pictures: &Tensor) -> Result<Tensor> {
         self.visual_projection.forward(&self.vision.forward(pictures)?)
     }
 
-    /// What the cosine of two features is multiplied by to give a logit.
+    /// Factor that turns the cosine of two features into a logit.
     pub fn logit_scale(&self) -> f64 {
         self.logit_scale
     }

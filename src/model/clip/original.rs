@@ -1,18 +1,18 @@
-//! The text encoders' names in a checkpoint: CLIP-L as transformers has it, OpenCLIP's H and bigG as OpenCLIP has
-//! them, with queries, keys and values in one matrix.
+//! The text encoders' tensor names in a checkpoint: CLIP-L with transformers' names; OpenCLIP's H and bigG with
+//! OpenCLIP's, where queries, keys and values are stacked in one matrix.
 
 use crate::model::files::original::{Form, Pair};
 
-/// Whose names a text encoder has in a checkpoint.
+/// Naming scheme of a text encoder in a checkpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TextLayout {
-    /// transformers'.
+    /// The names of transformers.
     Transformers,
-    /// OpenCLIP's.
+    /// The names of OpenCLIP.
     OpenClip,
 }
 
-/// Modules of one layer, with weight and bias each.
+/// Modules of one layer that have both weight and bias.
 const LAYER: &[(&str, &str)] = &[
     ("layer_norm1", "ln_1"),
     ("layer_norm2", "ln_2"),
@@ -20,12 +20,12 @@ const LAYER: &[(&str, &str)] = &[
     ("mlp.fc1", "mlp.c_fc"),
     ("mlp.fc2", "mlp.c_proj"),
 ];
-/// What OpenCLIP stacks, in its order.
+/// Modules that OpenCLIP stacks, in its order.
 const STACKED: [&str; 3] = ["q_proj", "k_proj", "v_proj"];
 const PREFIX: &str = "text_model.";
 
-/// Every tensor of a text encoder of so many layers by both names. `prefix` says whether ours begin with
-/// `text_model.`: transformers 5 leaves it out in a bare text model.
+/// All tensors of a text encoder with this many layers, under both names. `prefix` says whether diffusers' names start
+/// with `text_model.`, which transformers 5 omits in a bare text model.
 pub fn text_names(layout: TextLayout, layers: usize, prefix: bool, projection: bool) -> Vec<Pair> {
     let tower = if prefix { PREFIX } else { "" };
     let mut pairs = Vec::new();

@@ -1,4 +1,4 @@
-//! How CLIP wants its pictures: the short side resized, the middle cut out, colours normalised.
+//! Preprocessing of pictures for CLIP: resize the short side, crop the centre, normalise the colours.
 
 use candle_core::{Device, Result, Tensor};
 use image::RgbImage;
@@ -46,7 +46,7 @@ impl ClipPreprocess {
         Tensor::from_vec(values, (3, height as usize, width as usize), &Device::Cpu)
     }
 
-    /// Bicubic with a = -1/2 over the whole footprint of a pixel, as in Pillow.
+    /// Bicubic with a = -1/2 over the whole footprint of an output pixel, as in Pillow.
     fn resize(&self, picture: &RgbImage, short: u32) -> RgbImage {
         let (width, height) = picture.dimensions();
         if width.min(height) == short {
@@ -64,7 +64,7 @@ impl ClipPreprocess {
 /// A size is a number in older files and an object in newer ones.
 fn side_of(size: &Value, key: &str) -> u32 {
     let number = size.as_u64().or_else(|| size[key].as_u64());
-    // 224 is the side of OpenAI's CLIP; no tower takes pictures above some thousand pixels.
+    // 224 is the side of OpenAI's CLIP; no tower takes pictures larger than a few thousand pixels.
     number.filter(|side| (1..=8192).contains(side)).unwrap_or(224) as u32
 }
 

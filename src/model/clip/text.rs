@@ -1,4 +1,4 @@
-//! CLIP's text tower: what Stable Diffusion reads prompts with.
+//! CLIP's text tower, the prompt encoder of Stable Diffusion.
 
 use candle_core::{Result, Tensor, bail};
 use candle_nn::VarBuilder;
@@ -7,7 +7,7 @@ use super::config::TextConfig;
 use super::encoder::{Layer, Shape, check_sizes};
 use crate::nn::{LayerNorm, Linear, pointwise};
 
-/// A `CLIPTextModel`, or a `CLIPTextModelWithProjection` where the weights have the projection.
+/// A `CLIPTextModel`, or a `CLIPTextModelWithProjection` if the weights contain the projection.
 #[derive(Clone, Debug)]
 pub struct ClipTextModel {
     token_embedding: Tensor,
@@ -18,23 +18,23 @@ pub struct ClipTextModel {
     eos_token_id: u32,
 }
 
-/// What a text encoder says of texts.
+/// The output of a text encoder.
 #[derive(Clone, Debug)]
 pub struct TextOutput {
-    /// The states after the last norm, [n, context, hidden]: what SD 1.x and 2.x condition on.
+    /// The states after the last norm, [n, context, hidden]: the condition of SD 1.x and 2.x.
     pub last_hidden_state: Tensor,
-    /// The states before the last layer, not normed, [n, context, hidden]: what SDXL conditions on.
+    /// The states before the last layer, without the norm, [n, context, hidden]: the condition of SDXL.
     pub penultimate_hidden_state: Tensor,
-    /// The last state at each text's end, [n, hidden].
+    /// The last state at the end of each text, [n, hidden].
     pub pooled: Tensor,
     /// `pooled`, projected, [n, projection]: SDXL's `text_embeds`.
     pub text_embeds: Option<Tensor>,
 }
 
 impl ClipTextModel {
-    /// Reads the weights; `vb` is at the root.
+    /// Reads the weights; `vb` is at the root of the file.
     pub fn new(config: &TextConfig, vb: VarBuilder) -> Result<Self> {
-        // transformers 5 writes a bare text model without the prefix that all older files have.
+        // transformers 5 writes a bare text model without the prefix of older files.
         let bare = vb.contains_tensor("embeddings.token_embedding.weight");
         let tower = if bare { vb.clone() } else { vb.pp("text_model") };
         let hidden = config.hidden_size;
@@ -69,7 +69,10 @@ impl ClipTextModel {
         let (vocabulary, hidden) = self.token_embedding.dims2()?;
         let rows = ids.to_vec2::<u32>()?;
         if let Some(id) = rows.iter().flatten().find(|&&id| id as usize >= vocabulary) {
-            bail!("token {id} is not among the text encoder's {vocabulary}: is it this model's tokenizer?")
+            bail!(
+                "token {id} is outside the text encoder's vocabulary of {vocabulary}; \
+                 does the tokenizer belong to this model?"
+            )
         }
         let flat = ids.flatten_all()?.to_device(self.token_embedding.device())?;
         let tokens = self.token_embedding.index_select(&flat, 0)?.reshape((n, length, hidden))?;
@@ -89,7 +92,8 @@ impl ClipTextModel {
         Ok(TextOutput { last_hidden_state, penultimate_hidden_state, pooled, text_embeds })
     }
 
-    /// Where a text ends: its first end token; in models that misname it, its first greatest id.
+    /// The end of a text: its first end token, or, in models whose configuration names the wrong one, its first largest
+    /// id.
     fn end(&self, ids: &[u32]) -> usize {
         let end = match self.eos_token_id {
             2 => ids.iter().copied().max().unwrap_or(0),

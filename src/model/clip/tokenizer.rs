@@ -1,4 +1,4 @@
-//! CLIP's tokenizer: byte-pair encoding of lowercase words, always the full context long.
+//! CLIP's tokenizer: byte-pair encoding of lowercase words, padded to the full context.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,17 +17,17 @@ use tokenizers::{AddedToken, NormalizerWrapper, PreTokenizerWrapper, SplitDelimi
 
 use crate::base::files;
 
-/// Contractions, words, single digits, runs of other signs: the words of OpenAI's CLIP.
+/// Contractions, words, single digits and runs of other characters: the word pattern of OpenAI's CLIP.
 const WORDS: &str =
     r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
-/// Tokens of a prompt, with begin and end, when the folder does not say.
+/// Length of a tokenized prompt, begin and end tokens included, if the folder does not specify it.
 const CONTEXT: usize = 77;
 
-/// A tokenizer that cannot be read, or a prompt that it cannot take.
+/// A tokenizer that cannot be read, or a prompt that cannot be encoded.
 #[derive(Debug, Error, Diagnostic)]
 pub enum TokenizerError {
-    /// No vocabulary in the folder.
-    #[error("{} holds no tokenizer", path.display())]
+    /// The folder has no vocabulary.
+    #[error("{} contains no tokenizer", path.display())]
     #[diagnostic(code(tokenizer::missing), help("expected vocab.json with merges.txt, or tokenizer.json"))]
     Missing {
         /// The folder.
@@ -39,19 +39,22 @@ pub enum TokenizerError {
     Read {
         /// The folder.
         path: PathBuf,
-        /// What does not fit.
+        /// What is wrong with it.
         reason: String,
     },
-    /// A prompt that was refused.
+    /// A prompt that cannot be encoded.
     #[error("cannot encode the prompt `{prompt}`: {reason}")]
-    #[diagnostic(code(tokenizer::encode), help("the vocabulary lacks its bytes; is it CLIP's?"))]
+    #[diagnostic(
+        code(tokenizer::encode),
+        help("the vocabulary lacks some of its bytes; check that it is CLIP's")
+    )]
     Encode {
         /// The prompt.
         prompt: String,
-        /// What does not fit.
+        /// Why it failed.
         reason: String,
     },
-    /// Memory trouble.
+    /// A tensor operation failed.
     #[error(transparent)]
     Tensor(#[from] candle_core::Error),
 }
@@ -61,9 +64,9 @@ pub enum TokenizerError {
 pub struct Tokens {
     /// [prompts, context] u32, on the CPU.
     pub ids: Tensor,
-    /// How many tokens of a prompt there is room for, without begin and end.
+    /// How many tokens of a prompt fit, without begin and end tokens.
     pub room: usize,
-    /// The prompts that were too long: their index, and how many tokens were cut off.
+    /// The prompts that were too long: their index, and how many tokens were cut.
     pub truncated: Vec<(usize, usize)>,
 }
 
@@ -78,15 +81,15 @@ pub struct ClipTokenizer {
 }
 
 impl ClipTokenizer {
-    /// Reads a tokenizer's folder: `vocab.json` and `merges.txt`, or `tokenizer.json`, with what
-    /// `special_tokens_map.json` and `tokenizer_config.json` say of padding and length.
+    /// Reads a tokenizer folder: `vocab.json` and `merges.txt`, or `tokenizer.json`; `special_tokens_map.json` and
+    /// `tokenizer_config.json` give padding and length.
     pub fn open(path: &Path) -> Result<Self, TokenizerError> {
         let unreadable = |reason: String| TokenizerError::Read { path: path.to_owned(), reason };
         let (vocab, merges, whole) =
             (path.join("vocab.json"), path.join("merges.txt"), path.join("tokenizer.json"));
         let config = optional_json(&path.join("tokenizer_config.json")).map_err(unreadable)?;
         let special = optional_json(&path.join("special_tokens_map.json")).map_err(unreadable)?;
-        // An entry is the token, or an object that holds it.
+        // An entry is the token itself, or an object that contains it.
         let token = |key: &str, default: &str| {
             let entry = [&special, &config].into_iter().map(|file| &file[key]).find(|entry| !entry.is_null());
             let text = entry.and_then(|entry| entry.as_str().or_else(|| entry["content"].as_str()));
@@ -113,14 +116,14 @@ impl ClipTokenizer {
         };
         let (begin, end, pad) = (id(&begin)?, id(&end)?, id(&pad)?);
         let context = match config["model_max_length"].as_u64() {
-            // Longer contexts are how transformers writes "unknown".
+            // transformers writes a huge number for "unknown".
             Some(length @ 3..=4096) => length as usize,
             _ => CONTEXT,
         };
         Ok(Self { tokenizer, begin, end, pad, context })
     }
 
-    /// The prompts' ids: begin, at most `context - 2` tokens, end, padding.
+    /// The prompts' ids: begin token, at most `context - 2` tokens, end token, padding.
     pub fn encode(&self, prompts: &[&str]) -> Result<Tokens, TokenizerError> {
         let room = self.context - 2;
         let mut truncated = Vec::new();
@@ -144,8 +147,8 @@ impl ClipTokenizer {
     }
 }
 
-/// Writes CLIP's tokenizer from the folder `source` into the folder `target` for one text encoder. All of Stable
-/// Diffusion's share the vocabulary; OpenCLIP pads by token 0 (`zero_padded`), CLIP by its end token.
+/// Copies CLIP's tokenizer from the folder `source` into the folder `target` for one text encoder. All text encoders of
+/// Stable Diffusion share the vocabulary; OpenCLIP pads with token 0 (`zero_padded`), CLIP with its end token.
 pub fn write_for(source: &Path, zero_padded: bool, target: &Path) -> Result<(), TokenizerError> {
     let failed =
         |error: std::io::Error| TokenizerError::Read { path: source.to_owned(), reason: error.to_string() };
@@ -170,8 +173,9 @@ pub fn write_for(source: &Path, zero_padded: bool, target: &Path) -> Result<(), 
     files::write_json(&target.join("tokenizer_config.json"), &config).map_err(failed)
 }
 
-/// The byte-pair encoding of a `tokenizer.json`. What else it says is not needed, because CLIP's rules are known, and
-/// not wanted: a length would cut before we can say so, a padding fill the memory, and the crate trusts its numbers.
+/// Reads only the byte-pair encoding of a `tokenizer.json`. The rest is not needed, because CLIP's rules are known, and
+/// not wanted: a length limit would truncate before we can report it, padding could fill the memory, and the crate
+/// trusts its numbers.
 fn from_json(whole: &Value) -> Result<BpeBuilder, String> {
     let model = &whole["model"];
     let vocabulary = model["vocab"].as_object().ok_or("it has no `model.vocab`")?;
@@ -184,12 +188,14 @@ fn from_json(whole: &Value) -> Result<BpeBuilder, String> {
     };
     let merges = model["merges"].as_array().ok_or("it has no `model.merges`")?;
     let merges: Option<Merges> = merges.iter().map(merge).collect();
-    let vocabulary = vocabulary.ok_or("`model.vocab` holds what is no token's number")?;
-    Ok(BPE::builder()
-        .vocab_and_merges(vocabulary, merges.ok_or("`model.merges` holds what is no pair of tokens")?))
+    let vocabulary = vocabulary.ok_or("`model.vocab` contains a value that is not a token id")?;
+    Ok(BPE::builder().vocab_and_merges(
+        vocabulary,
+        merges.ok_or("`model.merges` contains a value that is not a pair of tokens")?,
+    ))
 }
 
-/// CLIP's rules around the folder's byte-pair encoding.
+/// Applies CLIP's rules around the folder's byte-pair encoding.
 fn with_rules(encoding: BpeBuilder, unknown: &str) -> tokenizers::Result<Tokenizer> {
     let model = encoding.unk_token(unknown.to_owned()).end_of_word_suffix("</w>".to_owned()).build()?;
     let mut tokenizer = Tokenizer::new(model);

@@ -1,4 +1,4 @@
-//! CLIP's picture tower: a vision transformer over patches.
+//! CLIP's image tower: a vision transformer over patches.
 
 use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
@@ -7,7 +7,7 @@ use super::config::VisionConfig;
 use super::encoder::{Layer, Shape, check_sizes};
 use crate::nn::{Conv2d, LayerNorm, pointwise};
 
-/// The picture tower of a `CLIPModel`.
+/// The image tower of a `CLIPModel`.
 #[derive(Clone, Debug)]
 pub struct ClipVisionModel {
     patch_embedding: Conv2d,
@@ -49,7 +49,7 @@ impl ClipVisionModel {
             )?,
             class_embedding: pointwise(&embeddings, hidden, "class_embedding")?,
             position_embedding: pointwise(&embeddings, (tokens, hidden), "position_embedding.weight")?,
-            // The misspelling is on disk.
+            // The name is misspelled in the files.
             pre_layer_norm: norm("pre_layrnorm")?,
             layers: Layer::stack(shape, &vb)?,
             post_layer_norm: norm("post_layernorm")?,

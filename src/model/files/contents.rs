@@ -1,6 +1,6 @@
-//! Which files of a folder, or of a repository of the hub, are the model: what its parts are read from, each with
-//! its weights in one precision. Other precisions, pickles, other frameworks' files, whole checkpoints beside the
-//! parts, pictures and a README are not.
+//! Which files of a folder or hub repository make up the model: the files of its parts, with the weights of each part
+//! in one precision. Other precisions, pickles, files of other frameworks, single-file checkpoints next to the parts,
+//! pictures and the README are ignored.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -12,25 +12,25 @@ use super::names::{Role, WeightFile, one_precision};
 use super::part::Part;
 use crate::model::error::ModelError;
 
-/// What diffusers calls a pipeline's list of parts.
+/// diffusers' name for the list of a pipeline's parts.
 pub const INDEX: &str = "model_index.json";
 
-/// What configurations, vocabularies and the code of a pruned U-Net end in.
+/// File extensions of configurations, vocabularies and the code of a pruned U-Net.
 const ENDINGS: [&str; 4] = ["json", "txt", "model", "py"];
 
-/// One file of a model, by its place below the model's folder.
+/// One file of a model, by its path relative to the model's folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ModelFile {
-    /// Where it lies.
+    /// Its path.
     pub from: String,
-    /// Where it is looked for: the name of full precision.
+    /// The path under which loaders look for it: that of full precision.
     pub to: String,
 }
 
-/// The files at the top of a folder and in the folders there, as `unet/config.json`.
+/// The files at the top level of a folder and in its subfolders, as `unet/config.json`.
 pub fn list(folder: &Path) -> io::Result<Vec<String>> {
     let names = |folder: &Path| -> io::Result<Vec<String>> {
-        // A name that is no text is no model's.
+        // A file name that is not UTF-8 does not belong to a model.
         let name = |entry: io::Result<fs::DirEntry>| entry.map(|entry| entry.file_name().into_string().ok());
         fs::read_dir(folder)?.filter_map(|entry| name(entry).transpose()).collect()
     };
@@ -46,8 +46,8 @@ pub fn list(folder: &Path) -> io::Result<Vec<String>> {
     Ok(paths)
 }
 
-/// The files of the model among `paths`, sorted. `index` is what [`INDEX`] holds, where there is one. Of each part's
-/// weights those of `variant` are taken; of a part that has none of it, as diffusers does, those without a variant.
+/// The files of the model among `paths`, sorted. `index` is the content of [`INDEX`], if it exists. The weights of each
+/// part are those of `variant`; like diffusers, parts without this variant use their weights without a variant.
 pub fn choose(
     paths: &[String],
     index: Option<&Map<String, Value>>,
@@ -79,7 +79,8 @@ pub fn choose(
     }
 }
 
-/// The file that a part's weights are opened by: the whole, or the index of shards. `part` is empty for a bare model.
+/// The file through which a part's weights are opened: the whole file, or the index of shards. `part` is empty for a
+/// bare model.
 pub fn weights_of<'a>(files: &'a [ModelFile], part: &str) -> Option<&'a ModelFile> {
     files.iter().find(|file| {
         let (folder, name) = file.from.rsplit_once('/').unwrap_or(("", &file.from));
@@ -87,8 +88,9 @@ pub fn weights_of<'a>(files: &'a [ModelFile], part: &str) -> Option<&'a ModelFil
     })
 }
 
-/// The folders of a pipeline's parts, or the top of a bare model. Only plain names: an index may come from anyone. The
-/// U-Net is a part even of an index that does not name it, as one put beside the others by hand.
+/// The folders of a pipeline's parts, or the top level of a bare model. Only plain names are accepted, because an index
+/// can come from an untrusted source. The U-Net is a part even if the index does not name it, for example because it
+/// was copied in manually.
 fn parts(paths: &[String], index: Option<&Map<String, Value>>) -> BTreeSet<String> {
     if !paths.iter().any(|path| path.starts_with("unet/")) {
         return BTreeSet::from([String::new()]);
@@ -114,7 +116,7 @@ fn is_read(name: &str) -> bool {
 mod tests {
     use super::*;
 
-    /// What is chosen from a pipeline's files, as `from > to` where the names differ.
+    /// The files chosen from a pipeline, as `from > to` where the names differ.
     fn chosen(paths: &[&str], variant: Option<&str>) -> Result<Vec<String>, ModelError> {
         let paths: Vec<String> = paths.iter().map(|&path| path.to_owned()).collect();
         let index = serde_json::json!({
@@ -150,7 +152,7 @@ mod tests {
     ];
 
     #[test]
-    fn full_precision_is_taken_and_nothing_beside_it() -> Result<(), ModelError> {
+    fn full_precision_is_chosen_and_other_files_are_ignored() -> Result<(), ModelError> {
         assert_eq!(
             chosen(REPOSITORY, None)?,
             [
@@ -167,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_variant_is_taken_where_it_is_under_plain_names() -> Result<(), ModelError> {
+    fn a_variant_is_chosen_under_plain_names() -> Result<(), ModelError> {
         let files = chosen(REPOSITORY, Some("fp16"))?;
         assert_eq!(
             files[3..],
@@ -191,14 +193,14 @@ mod tests {
                 "unet/model-00001-of-00001.fp16.safetensors",
                 "unet/model.safetensors.fp16.index.json > unet/model.safetensors.index.json"
             ],
-            "a variant is better than nothing"
+            "falls back to another variant"
         );
         Ok(())
     }
 
     #[test]
-    fn an_unknown_variant_names_those_there_are() {
-        let error = chosen(REPOSITORY, Some("bf16")).expect_err("no part has it");
+    fn an_unknown_variant_lists_the_available_ones() {
+        let error = chosen(REPOSITORY, Some("bf16")).expect_err("no part has this variant");
         assert!(
             matches!(&error, ModelError::NoVariant { found, .. } if *found == ["fp16", "non_ema"]),
             "{error}"

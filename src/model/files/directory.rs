@@ -1,5 +1,5 @@
-//! A model as a folder: a diffusers pipeline with its parts, a bare U-Net, or a scorer. What reads a part stands beside
-//! the code of that part.
+//! A model as a folder: a diffusers pipeline with its parts, a bare U-Net, or a scorer. The code that reads each part
+//! is with the code of that part.
 
 use std::path::{Path, PathBuf};
 
@@ -11,12 +11,12 @@ use crate::model::error::ModelError;
 #[derive(Clone, Debug)]
 pub struct ModelDirectory {
     path: PathBuf,
-    /// Whether the U-Net lies at the top.
+    /// Whether the U-Net is at the top level.
     bare: bool,
 }
 
 impl ModelDirectory {
-    /// Looks what kind of folder it is; reads no weights.
+    /// Determines the kind of folder; reads no weights.
     pub fn open(path: &Path) -> Result<Self, ModelError> {
         let pipeline = path.join("model_index.json").is_file() || path.join("unet/config.json").is_file();
         if !pipeline && !path.join("config.json").is_file() {
@@ -30,12 +30,12 @@ impl ModelDirectory {
         &self.path
     }
 
-    /// Whether the part is there.
+    /// Whether the part exists.
     pub fn has(&self, part: Part) -> bool {
         self.folder(part).is_ok()
     }
 
-    /// The folder of a part; the error says who needs it.
+    /// The folder of a part; the error says what needs it.
     pub fn folder(&self, part: Part) -> Result<PathBuf, ModelError> {
         let folder = match (self.bare, part) {
             (true, Part::UNet) => self.path.clone(),

@@ -1,5 +1,5 @@
-//! Which tensors a model asks for, learnt by building it against a ledger instead of a file.
-//! The inventory of a model is thereby its build, and the two cannot drift apart.
+//! Records which tensors a model requests by building it against a ledger instead of a file. The inventory of a model
+//! is derived from its build, so the two always agree.
 
 use std::sync::{Arc, Mutex};
 
@@ -10,11 +10,12 @@ use super::tensor::TensorEntry;
 use super::weights::Weights;
 use crate::model::error::ModelError;
 
-/// Answers every request with a zero that is broadcast to the shape, so that a model of any size costs nothing.
+/// Answers every request with a zero broadcast to the shape, so that building a model of any size costs almost no
+/// memory.
 #[derive(Clone, Default)]
 pub(in crate::model) struct Ledger {
     entries: Arc<Mutex<Vec<TensorEntry>>>,
-    /// Decides what there is, where a build asks before it takes.
+    /// Decides which tensors exist, where a build checks for optional ones.
     present: Option<Weights>,
 }
 
@@ -23,7 +24,7 @@ impl Ledger {
         VarBuilder::from_backend(Box::new(self.clone()), DType::F32, Device::Cpu)
     }
 
-    /// What was asked for since the last call, in that order.
+    /// The requests since the last call, in order.
     pub(in crate::model) fn take(&self) -> Vec<TensorEntry> {
         std::mem::take(&mut *self.entries.lock().expect("no build panics while it holds the lock"))
     }
@@ -44,7 +45,7 @@ impl SimpleBackend for Ledger {
     }
 
     fn get_unchecked(&self, name: &str, _: DType, _: &Device) -> Result<Tensor> {
-        candle_core::bail!("`{name}` was asked for without a shape")
+        candle_core::bail!("`{name}` was requested without a shape")
     }
 
     fn contains_tensor(&self, name: &str) -> bool {
@@ -52,7 +53,7 @@ impl SimpleBackend for Ledger {
     }
 }
 
-/// Fails on the first tensor that a build would ask for and not find in its shape.
+/// Fails on the first tensor that a build requests and that is missing or has another shape.
 pub(in crate::model) fn check<M>(
     weights: &Weights,
     build: impl Fn(VarBuilder<'static>) -> Result<M>,
@@ -62,7 +63,7 @@ pub(in crate::model) fn check<M>(
     Ok(weights.check(&ledger.take())?)
 }
 
-/// Builds a model twice: against a ledger, to check every name and shape with a good error, then for real.
+/// Builds a model twice: first against a ledger, to report wrong names and shapes clearly, then with the weights.
 pub(in crate::model) fn load<M>(
     weights: &Weights,
     dtype: DType,

@@ -1,5 +1,5 @@
-//! Models as files: which files of a folder or a repository are one, and tensors by name in them. Nothing here knows
-//! what a network computes.
+//! Models as files: which files of a folder or repository make up a model, and their tensors by name. Nothing here
+//! depends on the arithmetic of a network.
 
 pub mod contents;
 mod directory;

@@ -1,6 +1,6 @@
-//! The names that diffusers and transformers give to files of weights.
+//! The file names that diffusers and transformers give to weights.
 
-/// A file of weights, by the names that diffusers and transformers give.
+/// A weights file, parsed from its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct WeightFile<'a> {
     pub(super) name: &'a str,
@@ -18,8 +18,8 @@ pub(super) enum Role {
 
 impl<'a> WeightFile<'a> {
     /// `STEM.safetensors`, `STEM-00001-of-00002.safetensors` and `STEM.safetensors.index.json`. diffusers 0.42 and
-    /// transformers 5 put a variant so: `STEM.fp16.safetensors`, `STEM.fp16-00001-of-00002.safetensors`,
-    /// `STEM.safetensors.index.fp16.json`; older diffusers had `STEM-00001-of-00002.fp16.safetensors` and
+    /// transformers 5 add a variant like this: `STEM.fp16.safetensors`, `STEM.fp16-00001-of-00002.safetensors`,
+    /// `STEM.safetensors.index.fp16.json`; older versions of diffusers wrote `STEM-00001-of-00002.fp16.safetensors` and
     /// `STEM.safetensors.fp16.index.json`.
     pub(super) fn parse(name: &'a str) -> Option<Self> {
         let (stem, rest) = ["diffusion_pytorch_model", "model"].into_iter().find_map(|stem| {
@@ -49,7 +49,7 @@ impl<'a> WeightFile<'a> {
         }
     }
 
-    /// Its name without a variant. Shards keep theirs, because the index names them.
+    /// Its name without the variant. Shards keep theirs, because the index refers to them by name.
     pub(super) fn plain_name(&self) -> String {
         match self.role {
             Role::Whole => format!("{}.safetensors", self.stem),
@@ -59,8 +59,8 @@ impl<'a> WeightFile<'a> {
     }
 }
 
-/// The weights of `variant`, else those without one, else those of the first that is there; and of a precision that
-/// is there whole and in shards, the whole.
+/// The weights of `variant`, else those without a variant, else those of the first variant present. If a precision
+/// exists both as one file and as shards, the single file is used.
 pub(super) fn one_precision<'a>(weights: &[WeightFile<'a>], variant: Option<&str>) -> Vec<WeightFile<'a>> {
     let is_there = |variant: Option<&str>| weights.iter().any(|file| file.variant == variant);
     let first = weights.iter().filter_map(|file| file.variant).min();
@@ -72,7 +72,7 @@ pub(super) fn one_precision<'a>(weights: &[WeightFile<'a>], variant: Option<&str
     chosen
 }
 
-/// The file among a folder's that its weights are opened by: full precision, else the first variant.
+/// The file of a folder through which its weights are opened: full precision, else the first variant.
 pub(super) fn opened_by(names: &[String]) -> Option<&str> {
     let weights: Vec<_> = names.iter().filter_map(|name| WeightFile::parse(name)).collect();
     one_precision(&weights, None).into_iter().find(|file| file.role != Role::Shard).map(|file| file.name)

@@ -47,12 +47,14 @@ impl Part {
     pub(super) fn purpose(self) -> &'static str {
         match self {
             Self::UNet => "every stage on a model needs",
-            Self::Vae => "evaluate and generate need to draw, and calibrate and distill to read pictures",
+            Self::Vae => {
+                "evaluate and generate need to decode latents, and calibrate and distill to encode pictures"
+            }
             Self::TextEncoder | Self::TextEncoder2 | Self::Tokenizer | Self::Tokenizer2 => {
                 "calibrate, distill, evaluate and generate need to read prompts"
             }
             Self::Scheduler => {
-                "calibrate, score by task loss, distill, evaluate and generate need for their noise"
+                "calibrate, score by task loss, distill, evaluate and generate need for their noise schedule"
             }
         }
     }

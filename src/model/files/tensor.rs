@@ -1,6 +1,6 @@
-//! A tensor by its name and shape, without its numbers.
+//! The name and shape of a tensor, without its values.
 
-/// One tensor that a model asks for.
+/// One tensor that a model requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TensorEntry {
     /// Its name on disk.

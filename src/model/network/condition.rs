@@ -1,8 +1,8 @@
-//! What a network is told besides the latents.
+//! The inputs of a network besides the latents.
 
 use candle_core::{DType, Device, Result, Tensor};
 
-/// The text of each sample of a batch, as the text encoders return it.
+/// The text condition of each sample of a batch, as returned by the text encoders.
 #[derive(Clone, Debug)]
 pub struct Conditioning {
     /// [b, tokens, cross_attention_dim]
@@ -14,7 +14,7 @@ pub struct Conditioning {
 }
 
 impl Conditioning {
-    /// The same operation on each tensor.
+    /// Applies the same operation to each tensor.
     pub fn map(&self, f: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Self> {
         Ok(Self {
             encoder_hidden_states: f(&self.encoder_hidden_states)?,
@@ -23,17 +23,17 @@ impl Conditioning {
         })
     }
 
-    /// `count` samples from `start` on.
+    /// `count` samples starting at `start`.
     pub fn narrow(&self, start: usize, count: usize) -> Result<Self> {
         self.map(|tensor| tensor.narrow(0, start, count))
     }
 
-    /// The samples at the indices `rows` [n] u32, in that order.
+    /// The samples at the indices `rows` [n] u32, in this order.
     pub fn select(&self, rows: &Tensor) -> Result<Self> {
         self.map(|tensor| tensor.index_select(rows, 0))
     }
 
-    /// The samples of all parts in order. An optional tensor is kept if every part has it.
+    /// Concatenates the samples of all parts in order. An optional tensor is kept if every part has it.
     pub fn cat(parts: &[&Self]) -> Result<Self> {
         let all = |tensors: Vec<&Tensor>| Tensor::cat(&tensors, 0);
         let optional = |pick: fn(&Self) -> Option<&Tensor>| {
@@ -47,18 +47,18 @@ impl Conditioning {
         })
     }
 
-    /// The same on another device.
+    /// A copy on another device.
     pub fn to_device(&self, device: &Device) -> Result<Self> {
         self.map(|tensor| tensor.to_device(device))
     }
 
-    /// The same in another type.
+    /// A copy in another type.
     pub fn to_dtype(&self, dtype: DType) -> Result<Self> {
         self.map(|tensor| tensor.to_dtype(dtype))
     }
 }
 
-/// What every step of a walk reads; computed once per walk.
+/// Inputs of every step of a walk; computed once per walk.
 #[derive(Clone, Debug)]
 pub struct Condition {
     /// The time embedding after its SiLU, [b, time].

@@ -1,7 +1,8 @@
-//! How fine the units are that may be removed: whole Transformer2Ds, their blocks, or the parts of blocks.
+//! The granularity of removable units: whole Transformer2Ds, their blocks, or the parts of blocks.
 //!
-//! It is asked for by the smallest kinds that may go by themselves. What holds nothing but units is a unit too,
-//! because losing all that it holds is losing it: its shell and its norms go as well, and its loss is its own.
+//! A granularity is given by the smallest kinds that can be removed on their own. A module that consists only of units
+//! is a unit too, because removing everything in it removes the module: its shell and its norms are removed with it,
+//! and its importance is measured separately.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -13,31 +14,32 @@ use thiserror::Error;
 
 use super::unit::UnitKind;
 
-/// The kinds of units that may go, closed upwards: with all parts of a block the block, with blocks the Transformer2D.
+/// The kinds of units that can be removed, closed upwards: if all parts of a block are included, so is the block; if
+/// blocks are, so is the Transformer2D.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "BTreeSet<UnitKind>")]
 #[schemars(extend("minItems" = 1))]
 pub struct Granularity(BTreeSet<UnitKind>);
 
-/// Kinds that do not go together.
+/// An invalid combination of kinds.
 #[derive(Debug, Error)]
 pub enum GranularityError {
-    /// No kind at all.
+    /// No kind was given.
     #[error("a granularity needs at least one of {}", known())]
     Empty,
-    /// No such kind.
+    /// An unknown kind.
     #[error("`{name}` is not a kind of unit; the kinds are {}", known())]
     Unknown {
-        /// What was asked for.
+        /// The name as given.
         name: String,
     },
-    /// Wholes beside some of their parts.
+    /// A kind together with only some of its parts.
     #[error(
-        "`{whole}` beside `{part}` does not say what goes with the last part; \
+        "`{whole}` together with `{part}` is ambiguous when the last part is removed; \
          name all of `attn1`, `attn2` and `ff`, or none"
     )]
     Mixed {
-        /// What holds the part.
+        /// The containing kind.
         whole: UnitKind,
         /// The part.
         part: UnitKind,
@@ -45,7 +47,7 @@ pub enum GranularityError {
 }
 
 impl Granularity {
-    /// The granularity whose smallest units are of these kinds.
+    /// The granularity with these smallest kinds.
     pub fn new(kinds: impl IntoIterator<Item = UnitKind>) -> Result<Self, GranularityError> {
         let mut kinds: BTreeSet<UnitKind> = kinds.into_iter().collect();
         let parts: Vec<_> = UnitKind::PARTS.into_iter().filter(|part| kinds.contains(part)).collect();
@@ -62,7 +64,7 @@ impl Granularity {
         Ok(Self(kinds))
     }
 
-    /// Whether a unit of this kind may go, which holds these parts of blocks.
+    /// Whether a unit of this kind that contains these parts of blocks can be removed.
     pub(super) fn allows(&self, kind: UnitKind, parts: &[UnitKind]) -> bool {
         self.0.contains(&kind) || !parts.is_empty() && parts.iter().all(|part| self.0.contains(part))
     }
@@ -71,7 +73,7 @@ impl Granularity {
 impl Default for Granularity {
     /// ResNets and transformer blocks: LAPTOP-Diff's layers.
     fn default() -> Self {
-        Self::new([UnitKind::Resnet, UnitKind::Block]).expect("these go together")
+        Self::new([UnitKind::Resnet, UnitKind::Block]).expect("these kinds can be combined")
     }
 }
 
@@ -86,7 +88,7 @@ impl TryFrom<BTreeSet<UnitKind>> for Granularity {
 impl FromStr for Granularity {
     type Err = GranularityError;
 
-    /// Kinds with commas between them.
+    /// Kinds, separated by commas.
     fn from_str(text: &str) -> Result<Self, GranularityError> {
         let kind = |name: &str| {
             let found = UnitKind::ALL.into_iter().find(|kind| kind.to_string() == name.trim());
@@ -97,7 +99,7 @@ impl FromStr for Granularity {
 }
 
 impl fmt::Display for Granularity {
-    /// The smallest kinds, as they are asked for.
+    /// The smallest kinds, as the user writes them.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let smallest = self.0.iter().filter(|kind| match kind {
             UnitKind::Transformer => !self.0.contains(&UnitKind::Block),
@@ -121,8 +123,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_can_be_said_in_several_ways_is_one_granularity() {
-        let of = |text: &str| text.parse::<Granularity>().expect("kinds that go together");
+    fn equivalent_lists_give_one_granularity() {
+        let of = |text: &str| text.parse::<Granularity>().expect("a valid combination");
         assert_eq!(of("block,resnet"), Granularity::default());
         assert_eq!(of("resnet, block,transformer"), Granularity::default());
         assert_eq!(of("attn1,attn2,ff,block"), of("ff,attn2,attn1"));
@@ -132,10 +134,10 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_go_together_says_what_would() {
+    fn an_invalid_combination_is_explained() {
         let refused = |text: &str| text.parse::<Granularity>().expect_err("refused").to_string();
         assert!(refused("block,attn1").contains("all of `attn1`, `attn2` and `ff`"));
-        assert!(refused("transformer,attn2,ff").contains("`transformer` beside `attn2`"));
+        assert!(refused("transformer,attn2,ff").contains("`transformer` together with `attn2`"));
         assert!(refused("resnets").contains("`resnets` is not a kind of unit; the kinds are resnet,"));
         assert!(Granularity::new([]).is_err());
     }

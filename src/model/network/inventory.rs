@@ -1,4 +1,4 @@
-//! A U-Net known from its configuration alone: names and shapes of its tensors, its units, its cost.
+//! What is known of a U-Net from its configuration alone: names and shapes of its tensors, its units, its cost.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -14,31 +14,31 @@ use crate::base::UnitId;
 use crate::model::files::TensorEntry;
 use crate::model::files::ledger::Ledger;
 
-/// Tokens of text that attention reads: the length of CLIP's context.
+/// Number of text tokens that attention reads: the length of CLIP's context.
 const TEXT_TOKENS: u64 = 77;
 
-/// A learned shortcut is part of its step but not of its unit.
+/// A learned shortcut belongs to its step but not to its unit.
 const SHORTCUT: &str = "conv_shortcut";
 
-/// What a configuration says of its U-Net.
+/// The inventory of a U-Net, derived from its configuration.
 #[derive(Clone, Debug)]
 pub struct Inventory {
     specs: Vec<Spec>,
-    /// Height and width of the latents that units are priced at.
+    /// Height and width of the latents for which the cost of units is computed.
     sample_size: (usize, usize),
     /// Tensors of the time and size embeddings.
     embedding: Vec<TensorEntry>,
     /// Tensors of each step.
     steps: Vec<Vec<TensorEntry>>,
-    /// Everything that can go.
+    /// All removable units.
     removable: Vec<Unit>,
     granularity: Granularity,
-    /// What can go at this granularity.
+    /// The removable units of this granularity.
     units: Vec<Unit>,
 }
 
 impl Inventory {
-    /// The inventory of a network with the steps `specs`. `embed` builds what lies outside of the list.
+    /// The inventory of a network with the steps `specs`. `embed` builds the layers outside the list.
     pub(in crate::model) fn new<E>(
         specs: Vec<Spec>,
         sample_size: (usize, usize),
@@ -66,7 +66,7 @@ impl Inventory {
         Ok(inventory.at(Granularity::default()))
     }
 
-    /// The same, with the units of another granularity.
+    /// The same inventory with the units of another granularity.
     pub fn at(self, granularity: Granularity) -> Self {
         let allowed = |unit: &&Unit| {
             let parts: Vec<UnitKind> = self.parts(unit.steps.clone()).map(|(_, kind)| kind).collect();
@@ -84,18 +84,18 @@ impl Inventory {
         &self.specs
     }
 
-    /// How fine the units are; by default ResNets and transformer blocks.
+    /// The granularity of the units; by default ResNets and transformer blocks.
     pub fn granularity(&self) -> &Granularity {
         &self.granularity
     }
 
-    /// The units in walk order, each composite before what it holds. A Transformer2D with one block is
-    /// one unit, because the block cannot go without the shell; so is a block with one part.
+    /// The units in walk order, each composite before its contents. A Transformer2D with one block is one unit, because
+    /// its only block cannot be removed without the shell; the same holds for a block with one part.
     pub fn units(&self) -> &[Unit] {
         &self.units
     }
 
-    /// Everything that can go, however small, whatever the granularity: in the order of [`Inventory::units`].
+    /// All removable units of every granularity, in the order of [`Inventory::units`].
     pub fn removable(&self) -> &[Unit] {
         &self.removable
     }
@@ -105,7 +105,7 @@ impl Inventory {
         self.embedding.iter().chain(self.steps.iter().flatten())
     }
 
-    /// The tensors that go when `unit` is removed.
+    /// The tensors that are removed with `unit`.
     pub fn tensors_of(&self, unit: &Unit) -> impl Iterator<Item = &TensorEntry> {
         self.branch(unit.steps.clone())
     }
@@ -121,8 +121,8 @@ impl Inventory {
         embedding + self.macs_per_step((height, width)).iter().map(|macs| macs.0 + macs.1).sum::<u64>()
     }
 
-    /// The most numbers that the walk of one sample with latents of this size keeps at once: the features, those that a
-    /// layer or a shell makes of them, and the skips.
+    /// The largest number of values that a walk keeps at once for one sample with latents of this size: the features,
+    /// the intermediate results of the layer or shell, and the skips.
     pub fn state_elements(&self, height: usize, width: usize) -> u64 {
         let (mut channels, mut most, mut skips) = (0, 0, Vec::new());
         for (spec, pixels) in self.specs.iter().zip(self.pixels_per_step((height, width))) {
@@ -142,7 +142,8 @@ impl Inventory {
         self.steps[steps].iter().flatten().filter(|entry| !is_shortcut(entry))
     }
 
-    /// Everything that can go. What is alone in a composite is not listed, because it cannot go without it.
+    /// All removable units. The only child of a composite is not listed, because it cannot be removed without the
+    /// composite.
     fn find_removable(&self) -> Vec<Unit> {
         let macs = self.macs_per_step(self.sample_size);
         let unit = |path: &str, kind, steps: Range<usize>, parent: Option<&UnitId>| Unit {
@@ -188,7 +189,8 @@ impl Inventory {
         units
     }
 
-    /// The steps of each block, its end included, from the first inside of the Transformer2D at `path`.
+    /// The steps of each block, including its end step, starting from the first step inside the Transformer2D at
+    /// `path`.
     fn blocks(&self, first: usize, path: &str) -> Vec<Range<usize>> {
         let inside = self.specs[first..].iter().take_while(|spec| spec.path != path);
         let ends = inside.enumerate().filter(|(_, spec)| spec.kind == Kind::Block);
@@ -209,7 +211,7 @@ impl Inventory {
         })
     }
 
-    /// The resolution that each step leaves.
+    /// The resolution after each step.
     fn pixels_per_step(&self, (mut height, mut width): (usize, usize)) -> impl Iterator<Item = u64> {
         let mut skips = Vec::new();
         self.specs.iter().map(move |spec| {
@@ -218,7 +220,7 @@ impl Inventory {
                 Kind::Concatenate => drop(skips.pop()),
                 Kind::Downsample { .. } => (height, width) = (height.div_ceil(2), width.div_ceil(2)),
                 Kind::Upsample { .. } => {
-                    (height, width) = *skips.last().expect("the way up ends with the first skip")
+                    (height, width) = *skips.last().expect("the up path ends with the first skip")
                 }
                 _ => {}
             }
@@ -226,7 +228,7 @@ impl Inventory {
         })
     }
 
-    /// Of each step: multiply-accumulates of its branch, and of what stays when its unit is removed.
+    /// For each step: multiply-accumulates of its branch, and of what remains when its unit is removed.
     fn macs_per_step(&self, sample_size: (usize, usize)) -> Vec<(u64, u64)> {
         let mut per_step = Vec::with_capacity(self.specs.len());
         let pixels = self.pixels_per_step(sample_size);
@@ -241,7 +243,7 @@ impl Inventory {
                 of_part.map(|entry| weight_macs(entry) * positions(&entry.name)).sum()
             };
             let products = match spec.kind {
-                // Queries by keys, then weights by values.
+                // Queries times keys, then weights times values.
                 Kind::SelfAttention { channels, .. } => 2 * pixels * pixels * channels as u64,
                 Kind::CrossAttention { channels, .. } => 2 * pixels * TEXT_TOKENS * channels as u64,
                 _ => 0,

@@ -1,5 +1,5 @@
-//! Networks as lists of steps, whatever their family: what a step does, the state that walks through the steps, what
-//! can be removed, what it costs.
+//! Networks of any family as lists of steps: what a step does, the state that passes through the steps, what can be
+//! removed, and what it costs.
 
 mod condition;
 mod granularity;

@@ -1,4 +1,4 @@
-//! What a U-Net's output means: a property of the trained model, which its weights do not tell.
+//! The meaning of a U-Net's output: a property of the trained model that its weights do not reveal.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

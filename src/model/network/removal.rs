@@ -11,11 +11,11 @@ use crate::base::UnitId;
 /// A set of units that cannot be removed.
 #[derive(Debug, Error, Diagnostic)]
 pub enum PruneError {
-    /// The U-Net never had such a unit.
+    /// The U-Net has no such unit.
     #[error("the U-Net has no unit `{unit}`")]
     #[diagnostic(
         code(unet::unknown_unit),
-        help("`laptop-diff inspect MODEL --granularity resnet,attn1,attn2,ff` lists all that can go")
+        help("`laptop-diff inspect MODEL --granularity resnet,attn1,attn2,ff` lists all removable units")
     )]
     UnknownUnit {
         /// The id.
@@ -23,9 +23,9 @@ pub enum PruneError {
     },
 }
 
-/// The one way to write a set of removed units: a transformer block of which no part is left goes whole, so does a
-/// Transformer2D of which no block is left, and what goes whole is named alone. `specs` is the whole list, from which
-/// nothing is removed; fails with the first id that it does not have.
+/// Normalises a set of removed units, so that each set has one form: a transformer block whose parts are all removed is
+/// removed whole, and so is a Transformer2D whose blocks are all removed; only the outermost removed unit is named.
+/// `specs` is the complete list, from which nothing is removed; fails with the first id that it does not contain.
 pub(in crate::model) fn normalise(
     specs: &[Spec],
     units: &BTreeSet<UnitId>,

@@ -1,10 +1,9 @@
-//! The list of a network's steps, before any weights: what each step does, and every size that it needs to be built.
-//! Everything that is known of a network without its weights is read from this list, and the weights are read in its
-//! order.
+//! A network's list of steps before any weights are read: what each step does, and every size needed to build it.
+//! Everything known of a network without its weights is derived from this list, and weights are read in its order.
 
 use crate::base::UnitId;
 
-/// One step, by the path of the diffusers module whose output it completes.
+/// One step, named by the path of the diffusers module whose output it completes.
 #[derive(Clone, Debug, PartialEq)]
 pub(in crate::model) struct Spec {
     pub(in crate::model) path: String,
@@ -18,29 +17,29 @@ pub(in crate::model) struct Groups {
     pub(in crate::model) eps: f64,
 }
 
-/// What a step does to the state.
+/// The operation of a step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(in crate::model) enum Kind {
     /// The first convolution.
     ConvIn { inputs: usize, outputs: usize },
-    /// Keeps the features for the way up.
+    /// Stores the features for the up path.
     PushSkip,
-    /// Appends the last kept features as channels.
+    /// Appends the most recently stored features as channels.
     Concatenate,
-    /// A ResNet, with a learned shortcut where the widths differ. `time` is the width of the time embedding.
+    /// A ResNet, with a learned shortcut if the widths differ. `time` is the width of the time embedding.
     Resnet { inputs: usize, outputs: usize, time: usize, norm: Groups },
-    /// What remains of a removed ResNet whose widths differ.
+    /// The shortcut that remains of a removed ResNet whose widths differ.
     Shortcut { inputs: usize, outputs: usize },
-    /// Opens a transformer's shell: norm, projection, from pixels to tokens. `linear` says whether the projection is a
+    /// Opens a transformer's shell: norm, projection, pixels to tokens. `linear` says whether the projection is a
     /// linear layer instead of a 1x1 convolution.
     Enter { channels: usize, groups: usize, linear: bool },
-    /// The first part of a transformer block: a norm and attention of the tokens to one another.
+    /// The first part of a transformer block: a norm and self-attention.
     SelfAttention { channels: usize, heads: usize },
-    /// The second: a norm and attention of the tokens to the text.
+    /// The second part: a norm and attention to the text.
     CrossAttention { channels: usize, heads: usize, context: usize },
-    /// The third: a norm and the gated feed-forward layer.
+    /// The third part: a norm and the gated feed-forward layer.
     FeedForward { channels: usize },
-    /// Does nothing: the tokens are a transformer block's output.
+    /// No operation; marks the tokens as a transformer block's output.
     Block,
     /// Closes a transformer's shell: back to pixels, projection, residual.
     Exit { channels: usize, linear: bool },
@@ -48,25 +47,25 @@ pub(in crate::model) enum Kind {
     Downsample { channels: usize },
     /// Doubles the resolution.
     Upsample { channels: usize },
-    /// Does nothing: the features are a stage's output.
+    /// No operation; marks the features as a stage's output.
     Stage,
     /// The last norm and convolution.
     ConvOut { inputs: usize, outputs: usize, norm: Groups },
 }
 
-/// The parts of a transformer block in walk order, each with the norm that it owns.
+/// The parts of a transformer block in walk order, each with its norm.
 pub(in crate::model) const PARTS: [(&str, &str); 3] =
     [("attn1", "norm1"), ("attn2", "norm2"), ("ff", "norm3")];
 
-/// The path of the first half of a shell; the second has the path of the Transformer2D itself.
+/// The path suffix of the first half of a shell; the second half has the path of the Transformer2D itself.
 pub(in crate::model) const ENTER: &str = ".proj_in";
 
-/// Whether a module or tensor lies inside of a module.
+/// Whether a module or tensor is inside a module.
 pub(in crate::model) fn within(path: &str, module: &str) -> bool {
     path.strip_prefix(module).is_some_and(|rest| rest.starts_with('.'))
 }
 
-/// The path of the norm that a part of a transformer block owns; it lies beside the part.
+/// The path of the norm of a transformer block's part; the norm is a sibling of the part.
 pub(in crate::model) fn norm_of(part: &str) -> Option<String> {
     let (block, name) = part.rsplit_once('.')?;
     let (_, norm) = PARTS.into_iter().find(|(part, _)| *part == name)?;

@@ -1,14 +1,14 @@
-//! What walks through a network's list of steps.
+//! The state that passes through a network's list of steps.
 
 use candle_core::Tensor;
 
-/// What walks through a U-Net.
+/// The state of a walk through a U-Net.
 #[derive(Clone, Debug)]
 pub struct WalkState {
-    /// The features: pixels [b, c, h, w], or tokens [b, h*w, c] while a transformer's shell is open.
+    /// The features: pixels [b, c, h, w], or tokens [b, h*w, c] inside a transformer's shell.
     pub hidden: Tensor,
-    /// Features kept for the way up, the newest last.
+    /// Features stored for the up path, the newest last.
     pub skips: Vec<Tensor>,
-    /// What entered the open transformer's shell, [b, c, h, w].
+    /// The input of the open transformer shell, [b, c, h, w].
     pub residual: Option<Tensor>,
 }

@@ -1,4 +1,4 @@
-//! One step of a U-Net: what it does to the state that walks through.
+//! One step of a U-Net and its effect on the state of a walk.
 
 use candle_core::{Result, Tensor, bail};
 use candle_nn::VarBuilder;
@@ -34,17 +34,17 @@ enum Op {
     ConvOut(GroupNorm, Conv2d),
 }
 
-/// What a step makes of the condition alone, before it sees any features.
+/// The part of a step that depends only on the condition, computed before any features are needed.
 #[derive(Clone, Debug, Default)]
 pub struct Shared {
-    /// What the time adds to a ResNet's features, [b, c, 1, 1].
+    /// The time embedding's contribution to a ResNet's features, [b, c, 1, 1].
     time: Option<Tensor>,
     /// Keys and values of the text, [b, m, c].
     text: Option<Reading>,
 }
 
 impl Shared {
-    /// For that many states in one batch.
+    /// Repeats the condition for this many states in one batch.
     fn repeat(&self, states: usize) -> Result<Self> {
         let text = |text: &Reading| -> Result<Reading> {
             let repeat = |tensor: &Tensor| tensor.repeat((states, 1, 1));
@@ -61,7 +61,8 @@ impl Step {
     /// Reads the weights of one step; `vb` is at the network's root.
     pub(super) fn new(spec: &Spec, vb: &VarBuilder) -> Result<Self> {
         let here = vb.pp(&spec.path);
-        let norm = || vb.pp(norm_of(&spec.path).expect("BUG: this step is no part of a transformer block"));
+        let norm =
+            || vb.pp(norm_of(&spec.path).expect("BUG: this step is not a part of a transformer block"));
         let op = match spec.kind {
             Kind::ConvIn { inputs, outputs } => Op::ConvIn(Conv2d::new(inputs, outputs, 3, 1, 1, here)?),
             Kind::PushSkip => Op::PushSkip,
@@ -99,8 +100,8 @@ impl Step {
         Ok(Self { path: spec.path.clone(), op })
     }
 
-    /// The diffusers module whose output it completes: `down_blocks.1.resnets.0`. The first half of a
-    /// transformer's shell ends in `.proj_in`, and `down_blocks.1.skips.0` is a skip connection.
+    /// The path of the diffusers module whose output the step completes: `down_blocks.1.resnets.0`. The first half of a
+    /// transformer's shell ends in `.proj_in`; `down_blocks.1.skips.0` is a skip connection.
     pub fn path(&self) -> &str {
         &self.path
     }
@@ -116,12 +117,11 @@ impl Step {
 
     /// The step without its branch.
     pub(super) fn without_branch(&self) -> Self {
-        let shortcut =
-            self.shortcut().expect("BUG: only a step with a shortcut can lose its branch and stay");
+        let shortcut = self.shortcut().expect("BUG: a step can only lose its branch if it has a shortcut");
         Self { path: self.path.clone(), op: Op::Shortcut(shortcut.clone()) }
     }
 
-    /// Leaves out the unit that begins with this step: nothing happens, or only its learned shortcut is applied.
+    /// Skips the unit that starts with this step: applies only its learned shortcut, if it has one.
     pub fn bypass(&self, state: &mut WalkState) -> Result<()> {
         if let Some(shortcut) = self.shortcut() {
             state.hidden = shortcut.forward(&state.hidden)?;
@@ -129,12 +129,12 @@ impl Step {
         Ok(())
     }
 
-    /// Replaces `state` by what comes after this step. After the last, `state.hidden` is the prediction.
+    /// Replaces `state` with the state after this step. After the last step, `state.hidden` is the prediction.
     pub fn advance(&self, state: &mut WalkState, condition: &Condition) -> Result<()> {
         self.advance_with(state, &self.share(condition)?)
     }
 
-    /// What this step makes of the condition, for states that walk side by side.
+    /// Precomputes what this step derives from the condition, for states that are advanced together.
     pub fn share(&self, condition: &Condition) -> Result<Shared> {
         Ok(match &self.op {
             Op::Resnet(block) => Shared { time: block.time(&condition.embedding)?, text: None },
@@ -145,7 +145,8 @@ impl Step {
         })
     }
 
-    /// Advances states that stand at this step as one batch. `shared` is of one of them; they have as many samples each.
+    /// Advances states that are at this step as one batch. `shared` is for one of them; all have the same number of
+    /// samples.
     pub fn advance_all(&self, states: &mut [&mut WalkState], shared: &Shared) -> Result<()> {
         let computes = !matches!(self.op, Op::PushSkip | Op::Concatenate | Op::Output);
         if states.len() < 2 || !computes {
@@ -157,7 +158,7 @@ impl Step {
         };
         let mut batch = WalkState {
             hidden: together(&|state| Some(state.hidden.clone()))?.expect("BUG: every state has features"),
-            // Upsampling reads the size of the last one.
+            // Upsampling reads the size of the newest skip.
             skips: states[0].skips.last().cloned().into_iter().collect(),
             residual: match self.op {
                 Op::Exit(_) => together(&|state| state.residual.clone())?,
@@ -178,7 +179,7 @@ impl Step {
         Ok(())
     }
 
-    /// Like [`Step::advance`], with what [`Step::share`] made.
+    /// Like [`Step::advance`], with the result of [`Step::share`].
     pub fn advance_with(&self, state: &mut WalkState, shared: &Shared) -> Result<()> {
         let x = &state.hidden;
         state.hidden = match &self.op {
@@ -191,7 +192,7 @@ impl Step {
             Op::Upsample(conv) => upsample(conv, x, state.skips.last())?,
             Op::Concatenate => match state.skips.pop() {
                 Some(skip) => Tensor::cat(&[x, &skip], 1)?,
-                None => bail!("`{}` has no features to append: was a step left out?", self.path),
+                None => bail!("`{}` has no features to append: a step may be missing", self.path),
             },
             Op::Enter(shell) => {
                 let tokens = shell.forward(x)?;
@@ -212,8 +213,8 @@ impl Step {
     }
 }
 
-/// Doubles [b, c, h, w] and convolves it. The doubled picture loses its last row or column where the features of the
-/// way down have an odd size; that is what nearest interpolation to the odd size gives.
+/// Doubles [b, c, h, w] and convolves it. The doubled features lose their last row or column if those of the down path
+/// have an odd size; this equals nearest interpolation to the odd size.
 fn upsample(conv: &Conv2d, x: &Tensor, skip: Option<&Tensor>) -> Result<Tensor> {
     let (_, _, height, width) = x.dims4()?;
     match skip.map(Tensor::dims4).transpose()? {

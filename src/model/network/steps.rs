@@ -1,4 +1,4 @@
-//! Where a walk finds its steps: in memory, or in a file from which each is read when the walk arrives at it.
+//! Where a walk gets its steps from: memory, or a file from which each step is read when the walk reaches it.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -25,7 +25,8 @@ impl Steps {
         Ok(Self::Held(specs.iter().map(|spec| Step::new(spec, vb)).collect::<Result<_>>()?))
     }
 
-    /// The steps of `specs`, the list that these steps are of. Fails where the weights of a streamed one cannot be read.
+    /// The steps of `specs`, which must be the list of these steps. Fails if the weights of a streamed step cannot be
+    /// read.
     pub(in crate::model) fn iter<'a>(
         &'a self,
         specs: &'a [Spec],
@@ -36,7 +37,7 @@ impl Steps {
         })
     }
 
-    /// The steps of the shorter list `specs`, which share their tensors with these.
+    /// The steps of the shorter list `specs`, sharing tensors with these.
     pub(in crate::model) fn without_removed(&self, specs: &[Spec]) -> Self {
         match self {
             Self::Held(steps) => {

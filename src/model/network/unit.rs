@@ -1,4 +1,4 @@
-//! What can be removed from a U-Net: residual branches, each named by its diffusers module path.
+//! The removable units of a U-Net: residual branches, each named by its diffusers module path.
 
 use std::fmt;
 use std::ops::Range;
@@ -8,20 +8,21 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::UnitId;
 
-/// A residual branch, or a composite of such: a transformer block of its parts, a Transformer2D of its shell and blocks.
+/// A residual branch, or a composite of several: a transformer block (its parts), a Transformer2D (its shell and
+/// blocks).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unit {
     /// Its module path.
     pub id: UnitId,
-    /// What it is.
+    /// Its kind.
     pub kind: UnitKind,
-    /// Parameters that go when it is removed; a learned shortcut stays and is not among them.
+    /// Number of parameters removed with it; a learned shortcut remains and is not counted.
     pub parameters: u64,
-    /// Multiply-accumulates that go with it, per sample at the configuration's `sample_size`.
+    /// Multiply-accumulates saved by its removal, per sample at the configuration's `sample_size`.
     pub macs: u64,
     /// Its steps in the U-Net's list.
     pub steps: Range<usize>,
-    /// The unit that directly holds it: a part's block, a block's Transformer2D.
+    /// The unit that directly contains it: the block of a part, the Transformer2D of a block.
     pub parent: Option<UnitId>,
     /// Whether a learned shortcut remains when it is removed.
     pub has_shortcut: bool,

@@ -1,8 +1,8 @@
-//! A U-Net put together from the modules of another: renumbered, with fewer layers, or with zeros where a
-//! loader insists on a module that was removed.
+//! A U-Net assembled from the modules of another: renumbered, with fewer layers, or with zeros where a loader requires
+//! a module that was removed.
 //!
-//! The zeros change nothing: a branch ends in a layer of weights and biases, and where all of them are zero
-//! the branch adds zero. A padded ResNet keeps its learned shortcut.
+//! The zeros do not change the output: the last layer of a branch has a weight and a bias, and if both are zero the
+//! branch adds zero. A padded ResNet keeps its learned shortcut.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,40 +11,40 @@ use crate::base::UnitId;
 use crate::model::files::TensorEntry;
 use crate::model::network::spec::{PARTS, block_id, norm_of, within};
 
-/// Which layers of the source are there, in order; by default all of them.
+/// Which layers of the source are used, in order; all of them by default.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layers {
-    /// On the way down of each level.
+    /// Layers of the down path, per level.
     pub down: Vec<usize>,
-    /// On the way up of each level.
+    /// Layers of the up path, per level.
     pub up: Vec<usize>,
 }
 
-/// A U-Net and where its tensors come from.
+/// A U-Net and the origin of its tensors.
 #[derive(Clone, Debug)]
 pub struct Assembly {
     config: UNetConfig,
-    /// The source's module for each of its modules.
+    /// The source module of each of its modules.
     modules: BTreeMap<String, String>,
-    /// Units that the source does not have.
+    /// Units that are not in the source.
     padded: BTreeSet<UnitId>,
 }
 
-/// Blocks of each transformer of a level's way; `None` for one that is gone.
+/// Number of blocks of each transformer in one path of a level; `None` for a removed transformer.
 pub type KeptDepths = Vec<Option<usize>>;
 
-/// Where a tensor of an [`Assembly`] comes from.
+/// The origin of a tensor of an [`Assembly`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
     /// The source's tensor of this name.
     Kept(String),
-    /// Nowhere: it is zero.
+    /// Not in the source: filled with zeros.
     Zeros,
 }
 
 impl Assembly {
-    /// The modules of `source` in the places of `target`, layer by layer and block by block; what `target` has
-    /// more becomes zeros. The error is a unit of `source` for which `target` has no place.
+    /// Places the modules of `source` into `target`, layer by layer and block by block; additional modules of `target`
+    /// are filled with zeros. The error is a unit of `source` that has no place in `target`.
     pub fn new(source: &UNetConfig, target: UNetConfig, layers: Option<&Layers>) -> Result<Self, UnitId> {
         let mut assembly = Self { config: target, modules: BTreeMap::new(), padded: BTreeSet::new() };
         let target = assembly.config.clone();
@@ -80,23 +80,23 @@ impl Assembly {
         &self.config
     }
 
-    /// Its tensors and where each comes from, in walk order.
+    /// Its tensors and their origins, in walk order.
     pub fn tensors(&self) -> Vec<(TensorEntry, Origin)> {
         let inventory = self.config.inventory();
         inventory.tensors().map(|entry| (entry.clone(), self.origin(&entry.name))).collect()
     }
 
-    /// Units that are there only because a loader wants them, of zeros.
+    /// Zero-filled units that exist only because a loader requires them.
     pub fn padded(&self) -> &BTreeSet<UnitId> {
         &self.padded
     }
 
-    /// Whether a tensor is there only because a loader wants it.
+    /// Whether a tensor exists only because a loader requires it.
     pub fn pads(&self, tensor: &str) -> bool {
         self.origin(tensor) == Origin::Zeros
     }
 
-    /// Modules whose path differs from that in the source: the source's first.
+    /// Modules whose path differs from the source's; the source's path comes first.
     pub fn renamed(&self) -> impl Iterator<Item = (&str, &str)> {
         let modules = self.modules.iter().filter(|(here, there)| here != there);
         modules.map(|(here, there)| (there.as_str(), here.as_str()))
@@ -113,7 +113,7 @@ impl Assembly {
         }
         let module =
             self.modules.iter().filter(|(here, _)| within(name, here)).max_by_key(|(here, _)| here.len());
-        let (here, there) = module.expect("BUG: every module of the target was given a source");
+        let (here, there) = module.expect("BUG: every module of the target has a source");
         Origin::Kept(format!("{there}{}", &name[here.len()..]))
     }
 
@@ -192,7 +192,7 @@ impl Assembly {
         if kept.len() > places {
             return Err(UnitId::from(kept[places].as_str()));
         }
-        // Around a transformer each ResNet has its side; without one only their order counts.
+        // A ResNet before and one after a transformer keep their sides; without a transformer only their order counts.
         let both_sides = places == 2 && resnets == 2;
         for index in 0..places {
             let here = format!("mid_block.resnets.{index}");
@@ -212,7 +212,7 @@ impl Assembly {
 }
 
 impl UNetConfig {
-    /// What each level's transformers still have, on the way down and on the way up.
+    /// The remaining depths of each level's transformers, on the down path and on the up path.
     pub fn kept_depths(&self) -> Vec<(KeptDepths, KeptDepths)> {
         let last = self.levels.len() - 1;
         let ways = |(index, level): (usize, &Level)| {
@@ -230,12 +230,12 @@ impl UNetConfig {
         self.levels.iter().enumerate().map(ways).collect()
     }
 
-    /// Blocks that the transformer in the middle still has; `None` without one.
+    /// Remaining blocks of the transformer in the middle; `None` without one.
     pub fn kept_mid_depth(&self) -> Option<usize> {
         self.kept_depth("mid_block.attentions.0", self.mid.depth())
     }
 
-    /// ResNets that the middle still has.
+    /// Remaining ResNets in the middle.
     pub fn kept_mid_resnets(&self) -> usize {
         (0..self.mid.resnets())
             .filter(|index| !self.removed_units.contains(format!("mid_block.resnets.{index}").as_str()))
@@ -251,7 +251,7 @@ fn depth(depths: &Option<Vec<usize>>, layer: usize) -> Option<usize> {
     depths.as_ref().map(|depths| depths[layer])
 }
 
-/// The blocks that a transformer still has.
+/// The remaining blocks of a transformer.
 fn blocks(config: &UNetConfig, path: &str, depth: usize) -> Vec<UnitId> {
     (0..depth).map(|block| block_id(path, block)).filter(|id| !config.removed_units.contains(id)).collect()
 }

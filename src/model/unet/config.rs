@@ -1,40 +1,39 @@
-//! The shape of a U-Net, from the `config.json` that diffusers writes. What that file says in several
-//! ways (a number or a list, down or up order) is said here in one: a list of levels, outermost first.
+//! The shape of a U-Net, from the `config.json` that diffusers writes. Where that file allows several notations (a
+//! number or a list, down or up order), this has one: a list of levels, outermost first.
 
 use std::collections::BTreeSet;
 
 use crate::base::UnitId;
 
-/// The shape of a `UNet2DConditionModel`, with what was removed from it.
+/// The shape of a `UNet2DConditionModel`, including the units removed from it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct UNetConfig {
     /// Channels of the latents.
     pub in_channels: usize,
     /// Channels of the prediction.
     pub out_channels: usize,
-    /// Height and width of the latents that it was trained on.
+    /// Height and width of the latents in training.
     pub sample_size: (usize, usize),
-    /// The resolutions, the outermost first.
+    /// The resolutions, outermost first.
     pub levels: Vec<Level>,
-    /// What lies between the way down and the way up.
+    /// The blocks between the down path and the up path.
     pub mid: Mid,
     /// Groups of every group norm.
     pub norm_num_groups: usize,
-    /// Epsilon of the ResNets' norms and of the last one.
+    /// Epsilon of the ResNets' norms and of the last norm.
     pub norm_eps: f64,
-    /// Whether a transformer's shell projects by a linear layer instead of a 1x1 convolution.
+    /// Whether a transformer's shell projects with a linear layer instead of a 1x1 convolution.
     pub use_linear_projection: bool,
-    /// Whether the timestep's cosines come before its sines.
+    /// Whether the cosines of the timestep embedding come before its sines.
     pub flip_sin_to_cos: bool,
-    /// Shift in the timestep's frequencies.
+    /// Shift of the timestep embedding's frequencies.
     pub freq_shift: f64,
     /// Width of the time embedding.
     pub time_embed_dim: usize,
     /// SDXL's second condition: pooled text and picture sizes.
     pub text_time: Option<TextTime>,
-    /// Units that are gone, in normal form: of a block without parts the block, of a transformer without blocks the
-    /// whole, and never what is inside of these.
-    /// An extra key of ours in `config.json`.
+    /// Removed units in normal form: a block instead of all its parts, a transformer instead of all its blocks, and
+    /// nothing inside a removed unit. An additional key of `config.json` that diffusers does not define.
     pub removed_units: BTreeSet<UnitId>,
 }
 
@@ -43,34 +42,34 @@ pub struct UNetConfig {
 pub struct Level {
     /// Channels of its features.
     pub channels: usize,
-    /// Heads of its attention.
+    /// Heads of its attention layers.
     pub heads: usize,
-    /// Width of the text states that its attention reads.
+    /// Width of the text states that its attention layers read.
     pub cross_attention_dim: usize,
-    /// ResNets on the way down; on the way up there is one more.
+    /// ResNets on the down path; the up path has one more.
     pub layers: usize,
-    /// Blocks of each transformer on the way down; `None` without attention.
+    /// Blocks of each transformer on the down path; `None` without attention.
     pub down_depths: Option<Vec<usize>>,
-    /// Blocks of each transformer on the way up; `None` without attention.
+    /// Blocks of each transformer on the up path; `None` without attention.
     pub up_depths: Option<Vec<usize>>,
 }
 
-/// What lies between the way down and the way up.
+/// The blocks between the down path and the up path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mid {
-    /// Nothing.
+    /// No blocks.
     None,
     /// One ResNet.
     Resnet,
     /// A ResNet, a transformer of this depth, a ResNet.
     CrossAttention {
-        /// Blocks of the transformer.
+        /// Number of blocks of the transformer.
         depth: usize,
     },
 }
 
 impl Mid {
-    /// How many ResNets lie there.
+    /// Number of ResNets in the middle.
     pub fn resnets(self) -> usize {
         match self {
             Self::None => 0,
@@ -79,7 +78,7 @@ impl Mid {
         }
     }
 
-    /// Blocks of the transformer there; `None` without one.
+    /// Blocks of the transformer in the middle; `None` without one.
     pub fn depth(self) -> Option<usize> {
         match self {
             Self::CrossAttention { depth } => Some(depth),
@@ -93,7 +92,7 @@ impl Mid {
 pub struct TextTime {
     /// Width of the embedding of each of the six sizes.
     pub time_dim: usize,
-    /// Width of the pooled text and all embedded sizes together.
+    /// Total width of the pooled text and all embedded sizes.
     pub input_dim: usize,
 }
 

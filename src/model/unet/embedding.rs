@@ -1,4 +1,4 @@
-//! What a U-Net is told besides the latents: the time, the text, and for SDXL the sizes of the picture.
+//! The inputs of a U-Net besides the latents: the time, the text, and for SDXL the sizes of the picture.
 
 use candle_core::{DType, Result, Tensor, bail};
 use candle_nn::VarBuilder;
@@ -7,7 +7,7 @@ use super::config::{TextTime, UNetConfig};
 use crate::model::network::{Condition, Conditioning};
 use crate::nn::{Linear, silu, timestep_embedding};
 
-/// The layers that make a [`Condition`].
+/// The layers that compute a [`Condition`].
 #[derive(Clone, Debug)]
 pub(super) struct Embedding {
     time_embedding: TwoLayers,
@@ -33,7 +33,7 @@ impl Embedding {
         dtype: DType,
     ) -> Result<Condition> {
         let sinusoid = |values: &Tensor, dim| {
-            // In f32 whatever the model's type: half precision would round timesteps above 256.
+            // Always in f32: half precision would round timesteps above 256.
             let values = values.to_dtype(DType::F32)?;
             timestep_embedding(&values, dim, config.flip_sin_to_cos, config.freq_shift)?.to_dtype(dtype)
         };

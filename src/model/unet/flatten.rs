@@ -1,4 +1,4 @@
-//! A U-Net's configuration flattened to the list of its steps.
+//! Flattens a U-Net's configuration into the list of its steps.
 
 use std::collections::BTreeSet;
 
@@ -28,7 +28,8 @@ pub(super) fn flatten(config: &UNetConfig) -> Vec<Spec> {
     list.specs
 }
 
-/// A set of removed units in normal form, checked against the whole U-Net; the error is the first that it does not have.
+/// Normalises a set of removed units and checks it against the complete U-Net; the error is the first unit that does
+/// not exist.
 pub(super) fn normalise(config: &UNetConfig, units: &BTreeSet<UnitId>) -> Result<BTreeSet<UnitId>, UnitId> {
     let whole = UNetConfig { removed_units: BTreeSet::new(), ..config.clone() };
     removal::normalise(&flatten(&whole), units)
@@ -83,7 +84,7 @@ impl List<'_> {
         let stage = format!("up_blocks.{index}");
         let mut inputs = inner;
         for layer in 0..=level.layers {
-            let skip = skips.pop().expect("the way down keeps as many features as the way up takes");
+            let skip = skips.pop().expect("the down path stores as many features as the up path reads");
             self.push(format!("{stage}.skips.{layer}"), Kind::Concatenate);
             self.resnet(&stage, layer, inputs + skip, level.channels);
             self.transformer(&stage, layer, level, level.up_depths.as_ref().map(|depths| depths[layer]));
@@ -139,7 +140,7 @@ impl List<'_> {
     }
 }
 
-/// The norm of every ResNet and of the last convolution.
+/// The norm settings of every ResNet and of the last convolution.
 fn norm(config: &UNetConfig) -> Groups {
     Groups { groups: config.norm_num_groups, eps: config.norm_eps }
 }

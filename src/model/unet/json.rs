@@ -1,15 +1,16 @@
-//! A U-Net's shape as the `config.json` that diffusers reads: the way back from [`UNetConfig::parse`].
+//! Writes a U-Net's shape as the `config.json` that diffusers reads: the inverse of [`UNetConfig::parse`].
 
 use serde_json::{Map, Value, json};
 
 use super::config::{Level, Mid, UNetConfig};
 
-/// The class of diffusers that the file is for.
+/// The diffusers class that the file configures.
 pub const CLASS: &str = "UNet2DConditionModel";
 
 impl UNetConfig {
-    /// The keys of a `config.json`, as short as diffusers allows: a number where all levels agree. In that file the
-    /// depth in the middle is that of the innermost way down, so a middle of another depth cannot be written.
+    /// The keys of a `config.json`, as short as diffusers allows: a single number where all levels agree. In that file
+    /// the depth in the middle equals that of the innermost level of the down path, so a different depth in the middle
+    /// cannot be expressed.
     pub fn to_json(&self) -> Value {
         let (height, width) = self.sample_size;
         let of_levels = |value: fn(&Level) -> usize| self.levels.iter().map(value).collect::<Vec<_>>();
@@ -55,11 +56,12 @@ impl UNetConfig {
         keys
     }
 
-    /// Depths per level where each level has one and the ways mirror each other, else per layer of each way.
+    /// One depth per level if each level has a single depth and the paths mirror each other, else one depth per layer
+    /// of each path.
     fn write_depths(&self, keys: &mut Map<String, Value>) {
         let mid = self.mid.depth().unwrap_or(1);
         let last = self.levels.len() - 1;
-        // Without attention a level's depth is not read, but for that of the middle.
+        // Without attention a level's depth is not used, except for that of the middle.
         let unread = |level: usize| if level == last { mid } else { 1 };
         let down: Vec<Vec<usize>> = (self.levels.iter().enumerate())
             .map(|(index, level)| level.down_depths.clone().unwrap_or(vec![unread(index); level.layers]))

@@ -1,4 +1,4 @@
-//! Loading U-Nets: the one place that decides how the weights of a file become a [`UNet`].
+//! Loads U-Nets. Only this module decides how the weights of a file become a [`UNet`].
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -12,7 +12,8 @@ use crate::model::error::ModelError;
 use crate::model::files::{ModelDirectory, Part, Weights};
 
 impl UNet {
-    /// Loads a U-Net for inference. Its weights are held in memory if they fit well, otherwise they are streamed.
+    /// Loads a U-Net for inference. Its weights are held in memory if they fit comfortably, otherwise they are
+    /// streamed.
     pub fn load(
         config: UNetConfig,
         weights: &Weights,
@@ -27,7 +28,7 @@ impl UNet {
     }
 
     /// Loads a U-Net for training: its weights are f32 variables, its activations have the type `dtype`. The variables
-    /// are returned by the names of their tensors.
+    /// are returned with the names of their tensors.
     pub fn load_trainable(
         config: UNetConfig,
         weights: &Weights,
@@ -58,12 +59,12 @@ impl ModelDirectory {
         Ok(Weights::open(&self.folder(Part::UNet)?)?)
     }
 
-    /// The U-Net, by [`UNet::load`].
+    /// Loads the U-Net with [`UNet::load`].
     pub fn unet(&self, dtype: DType, device: &Device) -> Result<UNet, ModelError> {
         UNet::load(self.unet_config()?, &self.unet_weights()?, dtype, device)
     }
 
-    /// The U-Net and its variables, by [`UNet::load_trainable`].
+    /// Loads the U-Net and its variables with [`UNet::load_trainable`].
     pub fn unet_trainable(
         &self,
         dtype: DType,

@@ -1,4 +1,4 @@
-//! U-Nets of Stable Diffusion: their configuration, and what they are as a list of steps.
+//! U-Nets of Stable Diffusion: their configuration and their list of steps.
 
 mod assembly;
 mod config;

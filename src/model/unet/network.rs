@@ -1,4 +1,4 @@
-//! A U-Net: its list of steps, and what the steps are told.
+//! A U-Net: its list of steps and their inputs.
 
 use std::borrow::Cow;
 
@@ -13,14 +13,14 @@ use crate::model::network::{Condition, Conditioning, Granularity, Inventory, Ste
 use crate::nn::activation_dtype;
 
 impl UNetConfig {
-    /// Names, shapes, units and cost, without weights.
+    /// Names, shapes, units and cost, computed without weights.
     pub fn inventory(&self) -> Inventory {
         Inventory::new(flatten(self), self.sample_size, |vb| Embedding::new(self, vb))
             .expect("BUG: a ledger answers every request for a tensor")
     }
 }
 
-/// A U-Net of Stable Diffusion, whole or pruned. Cheap to clone: tensors are shared.
+/// A U-Net of Stable Diffusion, complete or pruned. Cheap to clone: tensors are shared.
 #[derive(Clone, Debug)]
 pub struct UNet {
     pub(super) config: UNetConfig,
@@ -31,15 +31,15 @@ pub struct UNet {
 }
 
 impl UNet {
-    /// Reads the weights that `config` asks for; names are those of diffusers, `vb` is at the root.
+    /// Reads the weights that `config` requires; the names are those of diffusers, `vb` is at the root.
     pub fn new(config: UNetConfig, vb: VarBuilder) -> Result<Self> {
         let inventory = config.inventory();
         let steps = Steps::held(inventory.specs(), &vb)?;
         Self::with(config, inventory, steps, vb)
     }
 
-    /// The same U-Net in little memory: each walk reads the weights of a step when it arrives at it, and drops
-    /// them afterwards. A tensor that `vb` lacks is an error only then.
+    /// The same U-Net with little memory: each walk reads the weights of a step when it reaches it, and drops them
+    /// afterwards. A tensor missing from `vb` is reported only then.
     pub fn streamed(config: UNetConfig, vb: VarBuilder<'static>) -> Result<Self> {
         let inventory = config.inventory();
         Self::with(config, inventory, Steps::Streamed(vb.clone()), vb)
@@ -51,22 +51,22 @@ impl UNet {
         Ok(Self { config, inventory, embedding, steps, dtype })
     }
 
-    /// The same, with activations of `dtype` where the device computes in it, whatever the type of the weights.
+    /// The same U-Net with activations of `dtype` if the device computes in it, regardless of the weights' type.
     pub fn computing_in(self, dtype: DType, device: &Device) -> Self {
         Self { dtype: activation_dtype(dtype, device), ..self }
     }
 
-    /// The same, of which units of this granularity can be removed.
+    /// The same U-Net with units of this granularity.
     pub fn at(self, granularity: Granularity) -> Self {
         Self { inventory: self.inventory.at(granularity), ..self }
     }
 
-    /// Its configuration, with what was removed.
+    /// Its configuration, including the removed units.
     pub fn config(&self) -> &UNetConfig {
         &self.config
     }
 
-    /// The type of what flows through it; its weights may be of another.
+    /// The type of its activations; its weights can have another type.
     pub fn dtype(&self) -> DType {
         self.dtype
     }
@@ -76,12 +76,12 @@ impl UNet {
         &self.inventory
     }
 
-    /// Its steps in walk order. Fails where the weights of a streamed one cannot be read.
+    /// Its steps in walk order. Fails if the weights of a streamed step cannot be read.
     pub fn steps(&self) -> impl ExactSizeIterator<Item = Result<Cow<'_, Step>>> {
         self.steps.iter(self.inventory.specs())
     }
 
-    /// What can be removed, in walk order, each composite before what it holds.
+    /// The removable units in walk order, each composite before its contents.
     pub fn units(&self) -> &[Unit] {
         self.inventory.units()
     }
@@ -96,7 +96,7 @@ impl UNet {
         self.inventory.macs(height, width)
     }
 
-    /// What the steps need to know besides the latents. `timestep` `[b]` may be of any numeric type.
+    /// The inputs of the steps besides the latents. `timestep` `[b]` can have any numeric type.
     pub fn condition(&self, timestep: &Tensor, conditioning: &Conditioning) -> Result<Condition> {
         self.embedding.forward(&self.config, timestep, conditioning, self.dtype)
     }
@@ -111,9 +111,9 @@ impl UNet {
         self.forward_with_taps(sample, timestep, conditioning, &mut |_, _| {})
     }
 
-    /// Like [`UNet::forward`], and shows `tap` what each step leaves, by its path. Among the paths are those of
-    /// the stages (`down_blocks.0`, `mid_block`, `up_blocks.3`: [b, c, h, w]) and of the units
-    /// (of transformer blocks: tokens [b, h*w, c]).
+    /// Like [`UNet::forward`], but calls `tap` with the path and the output of each step. The paths include those of
+    /// the stages (`down_blocks.0`, `mid_block`, `up_blocks.3`: [b, c, h, w]) and of the units (in transformer blocks:
+    /// tokens [b, h*w, c]).
     pub fn forward_with_taps(
         &self,
         sample: &Tensor,

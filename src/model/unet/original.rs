@@ -1,8 +1,8 @@
-//! The names that a U-Net's tensors have in checkpoints of the original layout (CompVis/latent-diffusion, later
+//! The names of a U-Net's tensors in checkpoints of the original layout (CompVis/latent-diffusion, later
 //! Stability-AI/generative-models): `input_blocks.4.1.proj_in` for `down_blocks.1.attentions.0.proj_in`.
 //!
-//! There a block is what lies between two skip connections, and modules are numbered inside of it. The list of
-//! steps holds the skips in the same places, so that one walk over it numbers everything.
+//! There a block spans the modules between two skip connections, and modules are numbered within it. The list of steps
+//! has the skips in the same places, so one walk over it numbers everything.
 
 use std::collections::HashMap;
 
@@ -10,7 +10,7 @@ use crate::model::files::original::Pair;
 use crate::model::network::Inventory;
 use crate::model::network::spec::{ENTER, Kind};
 
-/// Inside of a ResNet.
+/// Modules inside a ResNet.
 const RESNET: &[(&str, &str)] = &[
     ("norm1", "in_layers.0"),
     ("conv1", "in_layers.2"),
@@ -20,7 +20,7 @@ const RESNET: &[(&str, &str)] = &[
     ("conv_shortcut", "skip_connection"),
 ];
 
-/// Outside of the blocks.
+/// Modules outside the blocks.
 const OUTSIDE: &[(&str, &str)] = &[
     ("time_embedding.linear_1", "time_embed.0"),
     ("time_embedding.linear_2", "time_embed.2"),
@@ -31,8 +31,8 @@ const OUTSIDE: &[(&str, &str)] = &[
 ];
 
 impl Inventory {
-    /// Every tensor by both names. In the original layout blocks of a transformer are numbered without gaps and a
-    /// ResNet cannot be without its branch: what was removed here must be whole Transformer2Ds alone.
+    /// All tensors under both names. The original layout numbers the blocks of a transformer without gaps and requires
+    /// the branch of every ResNet, so only whole Transformer2Ds may be removed.
     pub fn original_names(&self) -> Vec<Pair> {
         let modules: HashMap<String, String> = self.original_modules().into_iter().collect();
         let pair = |name: &str| {
@@ -46,7 +46,7 @@ impl Inventory {
         self.tensors().map(|entry| pair(&entry.name)).collect()
     }
 
-    /// Modules by their path here and there.
+    /// The paths of modules in both layouts.
     fn original_modules(&self) -> Vec<(String, String)> {
         let mut modules: Vec<(String, String)> =
             OUTSIDE.iter().map(|&(here, there)| (here.to_owned(), there.to_owned())).collect();

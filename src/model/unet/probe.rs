@@ -1,4 +1,4 @@
-//! Inputs for a U-Net of which only the shapes matter: to see whether two compute alike, or how long one takes.
+//! U-Net inputs of which only the shapes matter: for comparing the outputs of two U-Nets, or timing one.
 
 use candle_core::{DType, Device, Result, Tensor};
 
@@ -10,19 +10,19 @@ use crate::model::network::Conditioning;
 /// CLIP's context.
 const TOKENS: usize = 77;
 
-/// Random latents in the middle of the schedule, and random texts.
+/// Random latents in the middle of the schedule, and random text states.
 #[derive(Clone, Debug)]
 pub struct Probe {
     /// [b, in_channels, h, w]
     pub sample: Tensor,
     /// `[b]`
     pub timestep: Tensor,
-    /// The rest.
+    /// The rest of the condition.
     pub conditioning: Conditioning,
 }
 
 impl Probe {
-    /// A batch for a U-Net, with latents of this height and width. The same numbers every time.
+    /// A batch for a U-Net, with latents of this height and width. The values are the same every time.
     pub fn new(
         config: &UNetConfig,
         batch: usize,
@@ -48,7 +48,7 @@ impl Probe {
         })
     }
 
-    /// What `unet` predicts of it, in f32, [b, out_channels, h, w].
+    /// The prediction of `unet` for this batch, in f32, [b, out_channels, h, w].
     pub fn predict(&self, unet: &UNet) -> Result<Tensor> {
         unet.forward(&self.sample, &self.timestep, &self.conditioning)?.to_dtype(DType::F32)
     }

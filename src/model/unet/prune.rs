@@ -1,4 +1,4 @@
-//! Removing units. The pruned U-Net shares its tensors with the one it came from.
+//! Removes units. The pruned U-Net shares its tensors with the original.
 
 use std::collections::BTreeSet;
 

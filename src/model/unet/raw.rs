@@ -1,4 +1,4 @@
-//! `config.json` of a U-Net word by word, with the defaults of diffusers 0.42, and its translation.
+//! The keys of a U-Net's `config.json`, with the defaults of diffusers 0.42, and their translation.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,8 +12,8 @@ use super::error::ConfigError;
 use super::flatten::normalise;
 use crate::base::UnitId;
 
-/// A value, or one per level. Untagged, because diffusers writes both; the list is tried first, so
-/// that a list of lists is not read as one list.
+/// A value, or one value per level. Untagged, because diffusers writes both; the list is tried first, so that a list of
+/// lists is not read as one list.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(untagged)]
 enum OneOrMany<T> {
@@ -52,7 +52,7 @@ pub(super) struct Raw {
     cross_attention_dim: OneOrMany<usize>,
     transformer_layers_per_block: Depths,
     reverse_transformer_layers_per_block: Option<Depths>,
-    /// The number of heads, in spite of its name: https://github.com/huggingface/diffusers/issues/2011
+    /// The number of heads, despite its name: https://github.com/huggingface/diffusers/issues/2011
     attention_head_dim: OneOrMany<usize>,
     use_linear_projection: bool,
     addition_embed_type: Option<String>,
@@ -96,8 +96,8 @@ impl Default for Raw {
     }
 }
 
-/// Keys that change the arithmetic, with the one value that we compute. `upcast_attention` is not
-/// among them: our attention accumulates in f32 whatever the dtype.
+/// Keys that change the arithmetic, with the only supported value of each. `upcast_attention` is not included: our
+/// attention always accumulates in f32.
 const FIXED: &[(&str, &str)] = &[
     ("act_fn", r#""silu""#),
     ("attention_type", r#""default""#),
@@ -124,11 +124,11 @@ const FIXED: &[(&str, &str)] = &[
     ("timestep_post_act", "null"),
 ];
 
-/// No U-Net comes near these; beyond them lies only arithmetic that overflows.
+/// No real U-Net comes close to these limits; larger values would overflow the arithmetic.
 const MOST_CHANNELS: usize = 1 << 16;
 const MOST_LAYERS: usize = 1 << 8;
 const MOST_LEVELS: usize = 1 << 4;
-/// Of ResNets and transformer blocks together; SDXL has 87.
+/// ResNets and transformer blocks together; SDXL has 87.
 const MOST_STEPS: usize = 1 << 12;
 
 impl UNetConfig {
@@ -139,7 +139,7 @@ impl UNetConfig {
         Self::parse(&text)
     }
 
-    /// Reads the text of a `config.json`. Unknown keys are ignored, known ones with unsupported values are not.
+    /// Reads the text of a `config.json`. Unknown keys are ignored; unsupported values of known keys are refused.
     pub fn parse(text: &str) -> Result<Self, ConfigError> {
         let (mut config, removed) = Raw::resolve(text)?;
         config.removed_units =
@@ -149,14 +149,14 @@ impl UNetConfig {
 }
 
 impl Raw {
-    /// Parses and translates. The removed units are returned as written, to be checked against the shape.
+    /// Parses and translates. The removed units are returned as written; the caller checks them against the shape.
     pub(super) fn resolve(text: &str) -> Result<(UNetConfig, BTreeSet<UnitId>), ConfigError> {
-        // By way of a map, because serde would also take a list for a struct.
+        // Through a map, because serde would also accept a list for a struct.
         let value = Value::Object(serde_json::from_str(text)?);
         check_fixed(&value)?;
         let raw: Self = serde_json::from_value(value)?;
         let sample_size = match &raw.sample_size {
-            // Stable Diffusion's own: diffusers' pipelines fall back to it too.
+            // Stable Diffusion's own size, which diffusers' pipelines also use as default.
             None => (64, 64),
             Some(size) => match size.spread(2).as_deref() {
                 Some(&[height, width]) if (1..=MOST_CHANNELS).contains(&height.max(width)) => (height, width),
@@ -204,7 +204,7 @@ impl Raw {
                 depths.spread(count).ok_or_else(|| contradiction(reverse_key, depths, &one_each))?
             }
             None if down.iter().any(|depth| matches!(depth, OneOrMany::Many(_))) => {
-                let needed = format!("depths per layer also need `{reverse_key}`");
+                let needed = format!("depths per layer also require `{reverse_key}`");
                 return Err(contradiction(key, depths, &needed));
             }
             None => down.iter().rev().cloned().collect(),
@@ -299,7 +299,7 @@ fn check_fixed(config: &Value) -> Result<(), ConfigError> {
             _ => *found == needed,
         };
         let accepted = match &config[key] {
-            // A key that is absent has diffusers' default, which is the value we compute.
+            // An absent key has diffusers' default, which is the supported value.
             Value::Null => true,
             Value::Array(each) => each.iter().all(same),
             found => same(found),
@@ -312,7 +312,7 @@ fn check_fixed(config: &Value) -> Result<(), ConfigError> {
     Ok(())
 }
 
-/// Whether a block of this type has transformers.
+/// Whether a block of this type contains transformers.
 fn attends(key: &'static str, kind: &str, way: &str) -> Result<bool, ConfigError> {
     let (plain, attention) = (format!("{way}Block2D"), format!("CrossAttn{way}Block2D"));
     match kind {
@@ -326,11 +326,11 @@ fn attends(key: &'static str, kind: &str, way: &str) -> Result<bool, ConfigError
 }
 
 fn per_layer(key: &'static str, depth: &OneOrMany<usize>, layers: usize) -> Result<Vec<usize>, ConfigError> {
-    let needed = || contradiction(key, depth, &format!("{layers} layers need as many depths"));
+    let needed = || contradiction(key, depth, &format!("{layers} layers require {layers} depths"));
     depth.spread(layers).ok_or_else(needed)?.into_iter().map(|depth| at_most(key, depth)).collect()
 }
 
-/// Each number is bounded already; together they could still make a list that fills the memory.
+/// Each number is already bounded; together they could still give a list that fills the memory.
 fn check_steps(levels: &[Level]) -> Result<(), ConfigError> {
     let depths = |depths: &Option<Vec<usize>>| depths.iter().flatten().sum::<usize>();
     let steps = |level: &Level| 2 * level.layers + 1 + depths(&level.down_depths) + depths(&level.up_depths);

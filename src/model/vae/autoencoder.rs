@@ -1,4 +1,4 @@
-//! The autoencoder between pictures and latents (diffusers' `AutoencoderKL`), each half a list of layers.
+//! The autoencoder between pictures and latents (diffusers' `AutoencoderKL`); each half is a list of layers.
 
 use candle_core::{DType, Result, Tensor};
 use candle_nn::VarBuilder;
@@ -11,7 +11,7 @@ use crate::nn::{Conv2d, GroupNorm, Linear, activation_dtype, attention};
 /// Epsilon of every norm; diffusers fixes it.
 const EPS: f64 = 1e-6;
 
-/// Turns pictures into latents and back.
+/// Converts pictures to latents and back.
 #[derive(Clone, Debug)]
 pub struct AutoencoderKl {
     config: VaeConfig,
@@ -44,7 +44,8 @@ impl AutoencoderKl {
         })
     }
 
-    /// The same, which divides what is larger than `tile` into tiles; without one it takes everything whole.
+    /// The same autoencoder, which splits inputs larger than `tile` into tiles; with `None` it processes everything at
+    /// once.
     pub fn tiled(self, tile: Option<TileSide>) -> Self {
         Self { tile, ..self }
     }
@@ -54,13 +55,13 @@ impl AutoencoderKl {
         &self.config
     }
 
-    /// How many pixels a latent's side stands for.
+    /// The number of pixels per latent pixel along one side.
     pub fn downscale(&self) -> usize {
         self.config.downscale()
     }
 
-    /// Pictures [b, 3, h, w] in -1..1 -> latents [b, 4, h/8, w/8] of about unit variance. The mean of
-    /// the posterior is taken: calibration and training want no second source of noise.
+    /// Pictures [b, 3, h, w] in -1..1 -> latents [b, 4, h/8, w/8] of about unit variance. Uses the mean of the
+    /// posterior: calibration and training need no second source of noise.
     pub fn encode(&self, pictures: &Tensor) -> Result<Tensor> {
         let moments = self.walk(&self.encoder, &pictures.to_dtype(self.dtype)?, self.downscale(), 1)?;
         moments.narrow(1, 0, self.config.latent_channels)?.contiguous()? * self.config.scaling_factor
@@ -72,7 +73,8 @@ impl AutoencoderKl {
         self.walk(&self.decoder, &latents, 1, self.downscale())
     }
 
-    /// One half, by tiles where `x` is larger than one. A latent pixel is `before` pixels of `x`, `after` of the result.
+    /// Applies one half, in tiles if `x` is larger than a tile. A latent pixel corresponds to `before` pixels of `x`
+    /// and `after` pixels of the result.
     fn walk(&self, half: &[Layer], x: &Tensor, before: usize, after: usize) -> Result<Tensor> {
         let (_, _, height, width) = x.dims4()?;
         match self.tile.map(TileSide::get) {
@@ -89,7 +91,7 @@ fn walk(layers: &[Layer], x: &Tensor) -> Result<Tensor> {
         Layer::Conv(conv) => conv.forward(&x),
         Layer::Resnet(block) => block.forward(&x, None),
         Layer::Attention(block) => block.forward(&x),
-        // One zero row and column at the end alone, unlike in a U-Net.
+        // One zero row and column, only at the end, unlike in a U-Net.
         Layer::Downsample(conv) => conv.forward(&x.pad_with_zeros(2, 0, 1)?.pad_with_zeros(3, 0, 1)?),
         Layer::Upsample(conv) => conv.forward_upsampled(&x),
         Layer::Out(norm, conv) => conv.forward(&norm.forward_silu(&x)?),
@@ -169,7 +171,7 @@ fn out(config: &VaeConfig, inputs: usize, outputs: usize, vb: &VarBuilder) -> Re
     Ok(Layer::Out(norm, Conv2d::new(inputs, outputs, 3, 1, 1, vb.pp("conv_out"))?))
 }
 
-/// Self-attention of pixels, one head.
+/// Self-attention over pixels, one head.
 #[derive(Clone, Debug)]
 struct AttentionBlock {
     group_norm: GroupNorm,
@@ -181,7 +183,7 @@ struct AttentionBlock {
 
 impl AttentionBlock {
     fn new(channels: usize, groups: usize, vb: VarBuilder) -> Result<Self> {
-        // Files from before diffusers 0.16, Stable Diffusion 1.5 among them, have the older names.
+        // Files written before diffusers 0.16, including Stable Diffusion 1.5, have the older names.
         let names = match vb.contains_tensor("query.weight") {
             true => ["query", "key", "value", "proj_attn"],
             false => ["to_q", "to_k", "to_v", "to_out.0"],

@@ -3,32 +3,32 @@
 use candle_core::DType;
 use serde::Deserialize;
 
-/// `config.json` of an autoencoder. Unknown keys are ignored; a key that would change the arithmetic is
-/// refused by [`VaeConfig::check`].
+/// `config.json` of an autoencoder. Unknown keys are ignored; a key that would change the arithmetic is refused by
+/// [`VaeConfig::check`].
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default)]
 pub struct VaeConfig {
-    /// Channels of the pictures that it reads.
+    /// Channels of the input pictures.
     pub in_channels: usize,
-    /// Channels of the pictures that it draws.
+    /// Channels of the output pictures.
     pub out_channels: usize,
-    /// Channels of each resolution, the outermost first.
+    /// Channels of each resolution, outermost first.
     pub block_out_channels: Vec<usize>,
-    /// ResNets of each resolution on the way in; on the way out there is one more.
+    /// ResNets of each resolution in the encoder; the decoder has one more.
     pub layers_per_block: usize,
     /// Channels of the latents.
     pub latent_channels: usize,
     /// Groups of every norm.
     pub norm_num_groups: usize,
-    /// Brings latents to unit variance.
+    /// Factor that scales latents to unit variance.
     pub scaling_factor: f64,
-    /// Whether half precision overflows in it.
+    /// Whether activations overflow in half precision.
     pub force_upcast: bool,
-    /// Whether a 1x1 convolution follows the way in.
+    /// Whether a 1x1 convolution follows the encoder.
     pub use_quant_conv: bool,
-    /// Whether a 1x1 convolution begins the way out.
+    /// Whether a 1x1 convolution precedes the decoder.
     pub use_post_quant_conv: bool,
-    /// Whether attention lies in the middle of each half.
+    /// Whether the middle of each half contains attention.
     pub mid_block_add_attention: bool,
     act_fn: String,
     shift_factor: Option<f64>,
@@ -57,7 +57,7 @@ impl Default for VaeConfig {
 }
 
 impl VaeConfig {
-    /// What is wrong with it, in words.
+    /// What is unsupported, as text.
     pub fn check(&self) -> std::result::Result<(), String> {
         let groups = self.norm_num_groups;
         let bounded = |size: usize| (1..=1 << 16).contains(&size);
@@ -89,12 +89,12 @@ impl VaeConfig {
         }
     }
 
-    /// How many pixels a latent's side stands for.
+    /// The number of pixels per latent pixel along one side.
     pub fn downscale(&self) -> usize {
         1 << self.block_out_channels.len().saturating_sub(1)
     }
 
-    /// The type to compute in: f16 overflows where `force_upcast` says so, as in diffusers.
+    /// The type to compute in: f16 overflows if `force_upcast` is set, as in diffusers.
     pub fn compute_dtype(&self, asked: DType) -> DType {
         if self.force_upcast && asked == DType::F16 { DType::F32 } else { asked }
     }

@@ -1,4 +1,4 @@
-//! Autoencoders from a model directory.
+//! Loads autoencoders from a model directory.
 
 use candle_core::{DType, Device};
 
@@ -16,7 +16,7 @@ impl ModelDirectory {
         Ok(config)
     }
 
-    /// The autoencoder; in f32 where it would overflow in f16.
+    /// The autoencoder; in f32 if it would overflow in f16.
     pub fn vae(&self, dtype: DType, device: &Device) -> Result<AutoencoderKl, ModelError> {
         let folder = self.folder(Part::Vae)?;
         let config = self.vae_config()?;

@@ -1,5 +1,5 @@
-//! The autoencoder's names in a checkpoint. Levels of the way out are numbered from the outermost there, from the
-//! innermost here; attention is four 1x1 convolutions there, four linear layers here.
+//! The autoencoder's names in a checkpoint. The checkpoint numbers the decoder's levels from the outermost, diffusers
+//! from the innermost; the checkpoint stores attention as four 1x1 convolutions, diffusers as four linear layers.
 
 use super::VaeConfig;
 use crate::model::files::original::{Form, Pair};
@@ -11,7 +11,7 @@ const RESNET: &[(&str, &str)] = &[
     ("conv2", "conv2"),
     ("conv_shortcut", "nin_shortcut"),
 ];
-/// With the names of files from before diffusers 0.16 last.
+/// The last column has the names of files written before diffusers 0.16.
 const ATTENTION: &[(&str, &str, &str)] = &[
     ("to_q", "q", "query"),
     ("to_k", "k", "key"),
@@ -19,7 +19,7 @@ const ATTENTION: &[(&str, &str, &str)] = &[
     ("to_out.0", "proj_out", "proj_attn"),
 ];
 
-/// Every tensor by both names. `older` asks for the names of files from before diffusers 0.16.
+/// All tensors under both names. `older` selects the names of files written before diffusers 0.16.
 pub fn vae_names(config: &VaeConfig, older: bool) -> Vec<Pair> {
     let mut list = List { pairs: Vec::new(), older };
     let levels = config.block_out_channels.len();

@@ -1,7 +1,8 @@
-//! An autoencoder by overlapping tiles, for pictures whose activations do not fit into memory.
+//! Runs an autoencoder in overlapping tiles, for pictures whose activations do not fit into memory.
 //!
-//! The arithmetic of diffusers' `AutoencoderKL.enable_tiling`: tiles overlap by a quarter and are blended linearly
-//! there. A tile's norms and its attention see the tile alone, so pictures come out a little different.
+//! The arithmetic is that of diffusers' `AutoencoderKL.enable_tiling`: tiles overlap by a quarter and are blended
+//! linearly in the overlap. The norms and attention of a tile see only that tile, so pictures differ slightly from
+//! those without tiling.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,15 +11,15 @@ use candle_core::{Result, Tensor};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-/// The side of a tile in latent pixels: a multiple of 4, so that a quarter of it is whole. Larger is closer to the
-/// undivided picture and takes more memory.
+/// The side of a tile in latent pixels: a multiple of 4, so that a quarter of it is an integer. A larger tile gives a
+/// result closer to that without tiling and takes more memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "usize")]
 #[schemars(extend("minimum" = 4, "multipleOf" = 4))]
 pub struct TileSide(usize);
 
 impl TileSide {
-    /// In latent pixels.
+    /// The side in latent pixels.
     pub fn get(self) -> usize {
         self.0
     }
@@ -50,7 +51,7 @@ impl fmt::Display for TileSide {
     }
 }
 
-/// `half` of an autoencoder on `x` [b, c, h, w] by tiles of `side`, of which the results overlap by `overlap` pixels.
+/// Runs `half` of an autoencoder on `x` [b, c, h, w] in tiles of `side`, whose results overlap by `overlap` pixels.
 pub(super) fn by_tiles(
     x: &Tensor,
     side: usize,
@@ -74,7 +75,7 @@ pub(super) fn by_tiles(
             }
             row.push(tile);
         }
-        // What the next tile overlaps is shown there, blended.
+        // The overlap with the next tile is written, blended, by that tile.
         let shown = |tile: &Tensor, dim| tile.narrow(dim, 0, tile.dim(dim)?.min(3 * overlap));
         let shown: Vec<Tensor> = row.iter().map(|tile| shown(&shown(tile, 2)?, 3)).collect::<Result<_>>()?;
         rows.push(Tensor::cat(&shown, 3)?);
@@ -83,7 +84,7 @@ pub(super) fn by_tiles(
     Tensor::cat(&rows, 2)
 }
 
-/// `tile` with its first `overlap` pixels along `dim` faded in over the last ones of `before`.
+/// `tile` with its first `overlap` pixels along `dim` blended with the last ones of `before`.
 fn blend(before: &Tensor, tile: &Tensor, dim: usize, overlap: usize) -> Result<Tensor> {
     let (end, length) = (before.dim(dim)?, tile.dim(dim)?);
     let overlap = overlap.min(end).min(length);
@@ -104,9 +105,9 @@ mod tests {
 
     use super::*;
 
-    /// Where tiles do not change the result, neither does putting them together.
+    /// If tiles do not change the result, merging them does not either.
     #[test]
-    fn tiles_of_a_pointwise_half_are_the_whole() -> Result<()> {
+    fn tiling_does_not_change_a_pointwise_half() -> Result<()> {
         let x = Tensor::arange(0f32, 2.0 * 9.0 * 14.0, &Device::Cpu)?.reshape((1, 2, 9, 14))?;
         let halved = by_tiles(&x, 4, 1, |tile| tile * 0.5)?;
         assert_eq!(halved.dims(), x.dims());

@@ -1,4 +1,5 @@
-//! Attention by slices of queries: a slice's scores are made, used and dropped, and made again in backward.
+//! Attention in slices of queries: the scores of a slice are computed, used and dropped, and computed again in
+//! backward.
 
 use candle_core::{D, Result, Tensor};
 
@@ -11,10 +12,10 @@ pub(in crate::nn) struct Attention {
     pub(in crate::nn) causal: bool,
 }
 
-/// Elements of the largest score matrix that is made at once (1 GiB in f32).
+/// Maximum number of elements of a score matrix (1 GiB in f32).
 const SCORE_ELEMENTS: usize = 1 << 28;
 
-/// Slices of the queries: where each begins, and how many it has.
+/// Slices of the queries: the start and the length of each.
 fn slices(q: &Tensor, keys: usize) -> Result<impl Iterator<Item = (usize, usize)>> {
     let (batch, heads, n, _) = q.dims4()?;
     let rows = (SCORE_ELEMENTS / (batch * heads * keys).max(1)).clamp(1, n.max(1));
@@ -28,7 +29,7 @@ impl Attention {
         x.reshape((batch, length, self.heads, width / self.heads))?.transpose(1, 2)?.contiguous()
     }
 
-    /// The weights of the queries from `start` on, [batch, heads, count, m] in the type of sums.
+    /// The attention weights of the queries starting at `start`, [batch, heads, count, m] in the accumulation type.
     fn weights(&self, q: &Tensor, k: &Tensor, start: usize) -> Result<Tensor> {
         let (_, _, count, d) = q.dims4()?;
         let scores = q.matmul(&k.transpose(2, 3)?)?.to_dtype(accumulation_dtype(q.dtype()))?;
@@ -106,7 +107,7 @@ impl Composed<3> for Attention {
     }
 }
 
-/// Adds a slice's share to the sum, in the type of sums.
+/// Adds the contribution of a slice to the sum, in the accumulation type.
 fn add(sum: &mut Option<Tensor>, share: Tensor) -> Result<()> {
     let share = share.to_dtype(accumulation_dtype(share.dtype()))?;
     *sum = Some(match sum.take() {

@@ -1,8 +1,8 @@
-//! Convolution and its gradients, all three as candle's forward convolution: im2col and one matrix product.
+//! Convolution and its gradients, all three computed with candle's forward convolution: im2col and one matrix product.
 //!
-//! candle's own gradient of the input is a transposed convolution of one thread per output. It is also a plain
-//! convolution: of the output's gradient, spread out by the stride, with the kernel turned round. The gradient of
-//! the kernel is a convolution whose batch and channels have changed places.
+//! candle computes the gradient of the input as a transposed convolution with one thread per output. It can also be
+//! computed as a plain convolution: of the output's gradient, dilated by the stride, with the flipped kernel. The
+//! gradient of the kernel is a convolution in which batch and channels are exchanged.
 
 use candle_core::{Result, Tensor};
 
@@ -47,7 +47,7 @@ impl Conv2d {
         let (_, _, height, width) = x.dims4()?;
         let kernel = weight.dim(2)?;
         let spread = spread(&spread(g, 2, self.stride)?, 3, self.stride)?;
-        // An output pixel reaches kernel - 1 pixels back, less the padding, which x does not have.
+        // The gradient needs a border of kernel - 1 pixels, minus the padding, which is not part of x.
         let front = kernel as isize - 1 - self.padding as isize;
         let spread = fit(&fit(&spread, 2, front, height + kernel - 1)?, 3, front, width + kernel - 1)?;
         let turned = weight.to_dtype(g.dtype())?.transpose(0, 1)?.contiguous()?.flip(&[2, 3])?;
@@ -58,13 +58,13 @@ impl Conv2d {
     fn weight_gradient(&self, x: &Tensor, weight: &Tensor, g: &Tensor) -> Result<Tensor> {
         let kernel = weight.dim(2)?;
         let (x, g) = (x.transpose(0, 1)?.contiguous()?, g.transpose(0, 1)?.contiguous()?);
-        // [in, out, ..]: more than a kernel where the last step of the stride leaves pixels over.
+        // [in, out, ..]: larger than the kernel if the stride does not use the last pixels.
         let gradient = x.conv2d(&g, self.padding, 1, self.stride, 1)?;
         gradient.narrow(2, 0, kernel)?.narrow(3, 0, kernel)?.transpose(0, 1)?.contiguous()
     }
 }
 
-/// Puts `stride - 1` zeros behind each element along `dim`.
+/// Inserts `stride - 1` zeros after each element along `dim`.
 fn spread(x: &Tensor, dim: usize, stride: usize) -> Result<Tensor> {
     if stride == 1 {
         return Ok(x.clone());
@@ -74,7 +74,7 @@ fn spread(x: &Tensor, dim: usize, stride: usize) -> Result<Tensor> {
     x.unsqueeze(dim + 1)?.pad_with_zeros(dim + 1, 0, stride - 1)?.reshape(dims)
 }
 
-/// Puts `front` zeros before (or takes so many elements off), and zeros behind (or takes off) up to `length`.
+/// Adds `front` zeros at the start (or removes elements), and zeros at the end (or removes elements) up to `length`.
 fn fit(x: &Tensor, dim: usize, front: isize, length: usize) -> Result<Tensor> {
     let cut = front.min(0).unsigned_abs();
     let x = x.narrow(dim, cut, x.dim(dim)? - cut)?;

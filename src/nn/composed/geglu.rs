@@ -10,7 +10,7 @@ use crate::nn::accumulation_dtype;
 /// Operand: x [.., 2n], value and gate -> [.., n].
 pub(in crate::nn) struct Geglu;
 
-/// Value and gate, wide enough for exponentials.
+/// Value and gate, in a type wide enough for exponentials.
 fn halves(x: &Tensor) -> Result<[Tensor; 2]> {
     let n = x.dim(D::Minus1)? / 2;
     let wide = |start| x.narrow(D::Minus1, start, n)?.contiguous()?.to_dtype(accumulation_dtype(x.dtype()));

@@ -1,4 +1,4 @@
-//! `x W^T + b` as matrix products, the weight brought to the type of x.
+//! `x W^T + b` as matrix products, with the weight converted to the type of x.
 
 use candle_core::{Result, Tensor};
 

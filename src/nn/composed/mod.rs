@@ -1,9 +1,9 @@
-//! Operations composed of candle's own, for devices and types that have no kernel here, with backward passes of ours.
+//! Operations composed of candle's own, with our backward passes, for devices and types without kernels of ours.
 //!
-//! Left to candle, each would keep a dozen tensors until backward, a convolution's gradient would take a kernel of one
-//! thread per output, and attention would keep all scores. Here an operation keeps its operands and its output, and
-//! makes the rest again. Weights may be of another type than what flows: they are brought to it inside, so that f32
-//! weights are trained with bf16 activations and their gradients come back in f32.
+//! With candle's backward, each operation would keep a dozen tensors, a convolution's gradient would use a kernel with
+//! one thread per output, and attention would keep all scores. Here an operation keeps only its operands and its
+//! output, and recomputes the rest. Weights can have a type other than that of the activations: they are converted
+//! inside the operation, so that f32 weights are trained with bf16 activations and their gradients are f32.
 
 mod attention;
 mod conv;

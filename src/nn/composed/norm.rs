@@ -1,4 +1,4 @@
-//! Normalisation of rows, whatever a row is: a layer norm's tokens or a group norm's groups, a SiLU behind it or not.
+//! Normalisation of rows: the tokens of a layer norm or the groups of a group norm, optionally followed by a SiLU.
 
 use candle_core::{D, DType, Result, Tensor};
 
@@ -13,7 +13,7 @@ pub(in crate::nn) struct Norm {
     pub(in crate::nn) silu: bool,
 }
 
-/// The middle of the computation.
+/// Intermediate results.
 struct Standard {
     /// (x - mean) scale, [.., row]
     normal: Tensor,
@@ -22,7 +22,7 @@ struct Standard {
 }
 
 impl Norm {
-    /// x in rows that are normalised, in the type of the sums.
+    /// x as rows to be normalised, in the accumulation type.
     fn rows(&self, x: &Tensor) -> Result<Tensor> {
         let wide = x.to_dtype(accumulation_dtype(x.dtype()))?;
         match self.groups {
@@ -39,7 +39,7 @@ impl Norm {
         Ok(Standard { normal: centred.broadcast_mul(&scale)?, scale })
     }
 
-    /// The shape in which dimension 1 of three, or the last of two, is the channels'.
+    /// The shape in which the channels are dimension 1 of three, or the last of two.
     fn by_channel(&self, x: &Tensor, channels: usize) -> Result<Tensor> {
         match self.groups {
             Some(_) => x.reshape((x.dim(0)?, channels, ())),
@@ -47,13 +47,13 @@ impl Norm {
         }
     }
 
-    /// A per-channel tensor, ready to broadcast.
+    /// Reshapes a per-channel tensor for broadcasting.
     fn per_channel(&self, tensor: &Tensor, dtype: DType) -> Result<Tensor> {
         let tensor = tensor.to_dtype(dtype)?;
         if self.groups.is_some() { tensor.reshape((1, (), 1)) } else { tensor.unsqueeze(0) }
     }
 
-    /// The sums over everything but the channels.
+    /// The sums over all dimensions except the channels.
     fn sum(&self, x: &Tensor) -> Result<Tensor> {
         if self.groups.is_some() { x.sum((0, 2)) } else { x.sum(0) }
     }
@@ -89,7 +89,7 @@ impl Composed<3> for Norm {
         if self.silu {
             let y = channels.broadcast_mul(&weight)?.broadcast_add(&self.per_channel(bias, dtype)?)?;
             let s = ((y.neg()?.exp()? + 1.0)?).recip()?;
-            // silu'(y) = s (1 + y (1 - s)), s being the logistic function of y.
+            // silu'(y) = s (1 + y (1 - s)), where s is the logistic function of y.
             g = (g * (&s * ((y * (1.0 - &s)?)? + 1.0)?)?)?;
         }
         let of_x = || -> Result<Tensor> {

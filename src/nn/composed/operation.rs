@@ -1,4 +1,4 @@
-//! One composed operation, and how it becomes a part of candle's graph.
+//! A composed operation and its node in candle's graph.
 
 use std::sync::Mutex;
 
@@ -13,10 +13,10 @@ use crate::nn::gradient;
 pub(in crate::nn) trait Composed<const N: usize>: Send + Sync + 'static {
     const NAME: &'static str;
 
-    /// The output. The operands are tracked by nobody.
+    /// The output. The operands are not tracked.
     fn forward(&self, operands: &[Tensor; N]) -> Result<Tensor>;
 
-    /// The gradient of each operand that is `wanted`; any type will do.
+    /// The gradient of each operand that is `wanted`, in any type.
     fn backward(
         &self,
         operands: &[Tensor; N],
@@ -43,10 +43,10 @@ pub(in crate::nn) fn apply3(op: impl Composed<3>, operands: [&Tensor; 3]) -> Res
     }
 }
 
-/// An operation on its way into candle's graph, the output already made.
+/// An operation to be added to candle's graph, with its output already computed.
 struct Made<Op> {
     op: Op,
-    /// Until candle asks for it.
+    /// Held until candle asks for it.
     output: Mutex<Option<Tensor>>,
 }
 

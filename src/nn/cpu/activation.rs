@@ -1,4 +1,4 @@
-//! Pointwise activations and their derivatives, vectorised.
+//! Vectorised pointwise activations and their derivatives.
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
@@ -16,7 +16,7 @@ pub(in crate::nn) enum Activation {
     Gelu,
 }
 
-/// Elements of one task.
+/// Elements per task.
 const TASK_ELEMENTS: usize = 1 << 14;
 
 impl CustomOp1 for Activation {
@@ -75,7 +75,7 @@ impl CustomOp1 for Activation {
 pub(in crate::nn) struct Geglu;
 
 impl Geglu {
-    /// Rows of one task.
+    /// Rows per task.
     fn rows(n: usize) -> usize {
         (TASK_ELEMENTS / n).max(1)
     }

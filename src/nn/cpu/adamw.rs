@@ -1,4 +1,4 @@
-//! One pass over parameter, gradient and both moments, in place.
+//! Updates parameter and both moments from the gradient in one pass, in place.
 
 use std::cell::RefCell;
 
@@ -8,14 +8,14 @@ use rayon::prelude::*;
 use super::elements;
 use super::simd::widest;
 
-/// The numbers of one step, ready to use.
+/// The precomputed constants of one step.
 #[derive(Clone, Copy)]
 pub(in crate::nn) struct Step {
-    /// Multiplies the gradient.
+    /// Factor of the gradient.
     pub(in crate::nn) gradient_scale: f32,
     pub(in crate::nn) beta1: f32,
     pub(in crate::nn) beta2: f32,
-    /// `1 - beta1` and `1 - beta2`, subtracted in f64: in f32 the second loses five digits.
+    /// `1 - beta1` and `1 - beta2`, computed in f64: in f32 the second would lose five digits.
     pub(in crate::nn) rest: (f32, f32),
     /// `1 - learning_rate * weight_decay`
     pub(in crate::nn) keep: f32,
@@ -26,11 +26,11 @@ pub(in crate::nn) struct Step {
     pub(in crate::nn) eps: f32,
 }
 
-/// Elements of one task.
+/// Elements per task.
 const TASK_ELEMENTS: usize = 1 << 14;
 
 impl Step {
-    /// Moves `parameter` and both moments, all contiguous f32 on the CPU.
+    /// Updates `parameter` and both moments, all contiguous f32 on the CPU.
     pub(in crate::nn) fn apply(
         &self,
         parameter: &Tensor,
@@ -40,7 +40,7 @@ impl Step {
     ) -> Result<()> {
         let g = g.contiguous()?;
         let g = elements(&g)?;
-        // Each closure holds the lock of its tensor, so the innermost sees all three at once.
+        // Each closure holds the lock of its tensor, so the innermost can access all three.
         modify(parameter, |parameter| {
             modify(first, |first| {
                 modify(second, |second| {
@@ -73,7 +73,7 @@ impl Step {
     }
 }
 
-/// Lends the elements of a tensor for writing.
+/// Calls a closure with mutable access to the elements of a tensor.
 fn modify(tensor: &Tensor, work: impl FnOnce(&mut [f32]) -> Result<()>) -> Result<()> {
     tensor.inplace_op1(&Modify(RefCell::new(Some(work))))
 }

@@ -1,6 +1,6 @@
-//! Attention that never holds all scores: blocks of queries meet blocks of keys, and a running maximum and sum for
-//! each query keep the softmax exact (Dao et al. 2022, FlashAttention, algorithms 1 and 4). Forward leaves the
-//! logarithms of the sums, from which backward makes the weights again, so memory grows with n + m and not with n x m.
+//! Attention that never stores all scores: queries and keys are processed in blocks, and a running maximum and sum per
+//! query keep the softmax exact (Dao et al. 2022, FlashAttention, algorithms 1 and 4). Forward stores the logarithms of
+//! the sums, from which backward recomputes the weights, so memory grows with n + m instead of n x m.
 
 use std::ops::Range;
 use std::sync::OnceLock;
@@ -23,7 +23,7 @@ pub(in crate::nn) struct Attention {
     log_sums: OnceLock<Vec<f32>>,
 }
 
-/// Queries and keys of one block: its scores stay in a second-level cache.
+/// Queries and keys per block: the scores of a block fit in the L2 cache.
 const QUERIES: usize = 256;
 const KEYS: usize = 256;
 
@@ -106,7 +106,7 @@ impl CustomOp3 for Attention {
     }
 }
 
-/// What backward reads, in the layout of the operands unless said otherwise.
+/// The inputs of backward, in the layout of the operands unless stated otherwise.
 struct Inputs<'a> {
     q: &'a [f32],
     k: &'a [f32],
@@ -119,22 +119,22 @@ struct Inputs<'a> {
 }
 
 impl Geometry {
-    /// Keys that the queries before `end` can see.
+    /// Number of keys visible to the queries before `end`.
     fn seen(&self, end: usize) -> usize {
         if self.causal { end } else { self.keys }
     }
 
-    /// One head of one sample out of [batch, length, heads * d] -> [length, d].
+    /// One head of one sample of [batch, length, heads * d] -> [length, d].
     fn head<'a>(&self, data: &'a [f32], length: usize, batch: usize, head: usize) -> Matrix<'a> {
         Matrix::rows(data, self.width).from(batch * length, head * self.dim)
     }
 
-    /// One head of one sample out of [batch, heads * d, m] -> [d, m].
+    /// One head of one sample of [batch, heads * d, m] -> [d, m].
     fn transposed_head<'a>(&self, data: &'a [f32], batch: usize, head: usize) -> Matrix<'a> {
         Matrix::rows(data, self.keys).from(batch * self.width + head * self.dim, 0)
     }
 
-    /// [batch, m, heads * d] -> [batch, heads * d, m]: products of many blocks then read rows.
+    /// [batch, m, heads * d] -> [batch, heads * d, m], so that the products of many blocks read contiguous rows.
     fn transpose(&self, data: &[f32]) -> Vec<f32> {
         const ROWS: usize = 16;
         let write = |(task, out): (usize, &mut [f32])| {
@@ -216,7 +216,7 @@ impl Geometry {
         (out, log_sums)
     }
 
-    /// `q k^T / sqrt(d)` of some queries and keys -> [count, keys]; what a query may not see is -infinity.
+    /// `q k^T / sqrt(d)` for a range of queries and keys -> [count, keys]; masked scores are -infinity.
     fn scores(
         &self,
         q: Matrix,
@@ -290,7 +290,7 @@ impl Geometry {
         gradients
     }
 
-    /// One of the three gradients of all heads, back in the layout [batch, length, heads * d].
+    /// One of the three gradients for all heads, back in the layout [batch, length, heads * d].
     fn join_heads(&self, heads: &[[Vec<f32>; 3]], which: usize, length: usize) -> Vec<f32> {
         filled(heads.len() * length * self.dim, |joined| {
             let samples = joined.par_chunks_mut(length * self.width).zip(heads.par_chunks(self.heads));
@@ -305,7 +305,7 @@ impl Geometry {
     }
 }
 
-/// Turns the scores of a block of keys into weights against the highest score so far, and what came before along:
+/// Turns the scores of a block of keys into weights relative to the running maximum, and rescales the earlier results:
 /// scores [queries, keys], most and total `[queries]`, out [queries, d].
 #[pulp::with_simd(weigh = Arch::new())]
 #[inline(always)]
@@ -340,7 +340,8 @@ fn weights_of(scores: &mut [f32], len: usize, log_sums: &[f32]) {
     );
 }
 
-/// Turns the gradients of weights, in rows of `len` keys, into those of scores. `common` is what each row subtracts.
+/// Turns the gradients of weights, in rows of `len` keys, into those of scores. `common` is the value subtracted from
+/// each row.
 fn slopes_of(slopes: &mut [f32], weights: &[f32], len: usize, common: &[f32]) {
     widest(
         #[inline(always)]

@@ -1,5 +1,5 @@
-//! The columns of a convolution: each output pixel's receptive field, laid out so that the
-//! convolution becomes a matrix product, and the way back for gradients.
+//! The columns of a convolution (im2col): the receptive field of each output pixel, laid out so that the convolution
+//! becomes a matrix product, and the inverse for gradients.
 
 use std::ops::Range;
 
@@ -36,7 +36,7 @@ impl Geometry {
         self.kernel * self.kernel
     }
 
-    /// Elements of one receptive field, the inner size of the product.
+    /// Elements of one receptive field, the inner dimension of the product.
     pub(super) fn depth(&self) -> usize {
         self.input * self.taps()
     }
@@ -46,17 +46,18 @@ impl Geometry {
         self.batch * self.output * self.pixels() * self.depth()
     }
 
-    /// Whether the columns of an image are the image.
+    /// Whether the columns are identical to the image.
     pub(super) fn is_pointwise(&self) -> bool {
         self.kernel == 1 && self.stride == 1 && self.padding == 0
     }
 
-    /// Whether columns are the plane shifted: the case of every 3x3 layer that keeps the size.
+    /// Whether each row of the columns is a shifted plane, as in every 3x3 layer that keeps the size.
     fn keeps_size(&self) -> bool {
         self.stride == 1 && self.out_width == self.width && self.out_height == self.height
     }
 
-    /// The outputs along one side of `size` whose source for kernel offset `tap` lies inside, out of `count`.
+    /// The range of outputs along one side of `size`, out of `count`, whose source for kernel offset `tap` is inside
+    /// the image.
     fn inside(&self, tap: usize, size: usize, count: usize) -> Range<usize> {
         let first = self.padding.saturating_sub(tap).div_ceil(self.stride);
         let end = (size + self.padding).saturating_sub(tap).div_ceil(self.stride).min(count);
@@ -69,13 +70,13 @@ impl Geometry {
         (row / self.taps(), tap / self.kernel, tap % self.kernel)
     }
 
-    /// How far a size-keeping column is shifted against its plane, in elements.
+    /// The shift of a column against its plane, in elements, for convolutions that keep the size.
     fn shift(&self, y: usize, x: usize) -> isize {
         (y as isize - self.padding as isize) * self.width as isize + x as isize - self.padding as isize
     }
 
-    /// Writes the columns of the output rows `rows` of one image: `planes` [channels, h, w] becomes
-    /// [channels * taps, rows * out_width], its rows `stride` apart.
+    /// Writes the columns of the output rows `rows` of one image: `planes` [channels, h, w] becomes [channels * taps,
+    /// rows * out_width], with `stride` elements between the starts of its rows.
     pub(super) fn gather(&self, planes: &[f32], rows: Range<usize>, columns: &mut [f32], stride: usize) {
         let (channels, length) = (planes.len() / self.plane(), rows.len() * self.out_width);
         for (index, column) in columns.chunks_mut(stride).take(channels * self.taps()).enumerate() {
@@ -115,7 +116,7 @@ impl Geometry {
             let source = &plane[(out_y * self.stride + y - self.padding) * self.width..][..self.width];
             let source = &source[inside_x.start * self.stride + x - self.padding..];
             if self.stride == 2 {
-                // Pairs vectorise, steps do not. Of the last pair the second half may be missing.
+                // Pairs vectorise, strided reads do not. The second half of the last pair may be missing.
                 let (pairs, single) = source.as_chunks::<2>();
                 line.iter_mut().zip(pairs).for_each(|(to, [from, _])| *to = *from);
                 if let ([last], true) = (single, pairs.len() < line.len()) {
@@ -128,8 +129,8 @@ impl Geometry {
         }
     }
 
-    /// Adds the columns of one whole image back to the pixels they came from; the inverse direction
-    /// of [`Self::gather`]. The columns are spent.
+    /// Adds the columns of one complete image to the pixels that they were copied from; the transpose of
+    /// [`Self::gather`]. The columns are overwritten.
     #[inline(always)]
     pub(super) fn scatter(&self, columns: &mut [f32], stride: usize, planes: &mut [f32]) {
         let channels = planes.len() / self.plane();
@@ -164,7 +165,7 @@ impl Geometry {
         }
     }
 
-    /// A shifted plane wraps around at the ends of its lines: those elements stand for the padding.
+    /// A shifted plane wraps around at the ends of its lines: these elements correspond to the padding.
     fn clear_edges(&self, column: &mut [f32], x: usize) {
         let left = self.padding.saturating_sub(x).min(self.width);
         let right = self.width - x.saturating_sub(self.padding).min(self.width);
@@ -175,7 +176,7 @@ impl Geometry {
     }
 }
 
-/// The positions `i` below `length` for which `i + shift` lies in `0..size`.
+/// The positions `i` below `length` for which `i + shift` is in `0..size`.
 fn overlap(shift: isize, length: usize, size: usize) -> (usize, usize) {
     let from = (-shift).clamp(0, length as isize);
     let to = (size as isize - shift).clamp(from, length as isize);

@@ -1,9 +1,9 @@
-//! Convolution as a matrix product over the columns of the input; 3x3 layers of few channels go the direct way, those
-//! of many by Winograd's.
+//! Convolution as a matrix product over the columns of the input; 3x3 layers with few channels use the direct method,
+//! those with many channels Winograd's.
 //!
-//! Where the images of a batch are many, each core takes its own; small images share one product,
-//! because a product of 4 or 16 pixels spends its time on packing the weights. A few large images are
-//! taken one after the other, their channels spread over the cores.
+//! For large batches, each core processes different images; small images share one product, because a product of 4 or
+//! 16 pixels spends its time on packing the weights. A few large images are processed one after the other, with their
+//! channels distributed over the cores.
 
 use candle_core::{CpuStorage, CustomOp3, DType, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
@@ -19,28 +19,29 @@ use super::{elements, filled, for_tracked, operand, scratch};
 pub(in crate::nn) struct Conv2d {
     pub(in crate::nn) stride: usize,
     pub(in crate::nn) padding: usize,
-    /// Whether x is enlarged by two before; only with the geometry that [`Winograd`] serves.
+    /// Whether x is first upsampled by two; only with a geometry that [`Winograd`] supports.
     pub(in crate::nn) upsampled: bool,
 }
 
-/// How a convolution is computed.
+/// The method by which a convolution is computed.
 enum Method {
     Direct(Direct),
     Winograd(Winograd),
     Columns,
 }
 
-/// Channels on either side up to which nothing is worth making first: at 80 and 48 the direct way takes half of the
-/// time of Winograd's and the columns, at 320 Winograd's less than both (two cores of an EPYC 9005, 2026-11).
+/// Maximum number of input and output channels for the direct method: with 80 and 48 channels it takes half the time of
+/// either Winograd's method or the columns; with 320, Winograd's method is faster than both (two cores of an EPYC 9005,
+/// 2026-11).
 const FEW: usize = 96;
-/// Pixels from which on Winograd's way is faster than the columns.
+/// Number of pixels from which Winograd's method is faster than the columns.
 const PIXELS: usize = 512;
-/// Pixels that a product should have at least, by joining small images.
+/// Minimum number of pixels in a product, reached by joining small images.
 pub(super) const SHARED_PIXELS: usize = 128;
-/// Pixels of one block of columns: with 96 and 256, so that the columns fit a second-level cache, a 3x3 layer of 320
-/// channels and stride 2 took 1.3 times as long, for packing the weights again.
+/// Pixels per block of columns: with 96 or 256, with which the columns fit in the L2 cache, a 3x3 layer with 320
+/// channels and stride 2 took 1.3 times as long, because the weights were packed more often.
 const TILE_PIXELS: usize = 512;
-/// Elements of one block of columns in backward: they fit a core's second-level cache (1 MiB and more since 2017).
+/// Elements per block of columns in backward: they fit in a core's L2 cache (1 MiB and more since 2017).
 pub(super) const COLUMN_ELEMENTS: usize = 1 << 18;
 
 impl Conv2d {
@@ -63,7 +64,7 @@ impl Conv2d {
         })
     }
 
-    /// The way that takes the least time.
+    /// The fastest method.
     fn method(&self, geometry: &Geometry) -> Method {
         let Geometry { batch: images, input, output, height, width, .. } = *geometry;
         let winograd = Winograd { images, input, output, height, width, upsampled: self.upsampled };
@@ -135,7 +136,7 @@ impl CustomOp3 for Conv2d {
 }
 
 impl Geometry {
-    /// Whether the batch is cut into images (or groups of small ones) rather than into channels.
+    /// Whether the work is split by images (or groups of small images) instead of channels.
     pub(super) fn cuts_batch(&self) -> bool {
         self.batch >= TASKS / 2 || self.macs() <= SERIAL
     }
@@ -172,7 +173,7 @@ impl Geometry {
         })
     }
 
-    /// One image in tiles of rows, `channels` output channels to a task.
+    /// Computes one image in tiles of rows, with `channels` output channels per task.
     fn convolve_image(&self, x: &[f32], weight: &[f32], bias: &[f32], out: &mut [f32], channels: usize) {
         let (pixels, depth) = (self.pixels(), self.depth());
         for (out, bias) in out.chunks_mut(pixels).zip(bias) {
@@ -193,7 +194,7 @@ impl Geometry {
             for first in (0..self.out_height).step_by(rows) {
                 let tile = first..(first + rows).min(self.out_height);
                 let count = tile.len() * self.out_width;
-                // As many channels to a task here as output channels there: one task stays one task.
+                // If one task computes all output channels, one task also gathers all columns.
                 let share = if channels == self.output { self.input } else { self.input.div_ceil(TASKS) };
                 columns[..depth * count]
                     .par_chunks_mut(share * self.taps() * count)
@@ -204,7 +205,7 @@ impl Geometry {
         });
     }
 
-    /// Several small images in one product.
+    /// Computes several small images in one product.
     fn convolve_group(&self, x: &[f32], weight: &[f32], bias: &[f32], out: &mut [f32]) {
         let (pixels, depth) = (self.pixels(), self.depth());
         let width = out.len() / self.output;
@@ -230,7 +231,8 @@ impl Geometry {
         });
     }
 
-    /// The columns of several images side by side; of each image, `channels` from the start of its part of `x`.
+    /// The columns of several images side by side; from each image, `channels` channels from the start of its part of
+    /// `x`.
     pub(super) fn gather_group(&self, x: &[f32], channels: usize, columns: &mut [f32], width: usize) {
         for (image, x) in x.chunks(self.input * self.plane()).enumerate() {
             let planes = &x[..channels * self.plane()];

@@ -1,6 +1,6 @@
-//! The gradients of a convolution, cut like the forward pass: by images where they are many, else by
-//! channels. The weight's gradient is cut by input channels, because each of its tasks then needs the
-//! columns of its own channels alone; only where those are few are there partial sums over the batch.
+//! The gradients of a convolution, split like the forward pass: by images if there are many, else by channels. The
+//! weight's gradient is split by input channels, because each task then needs only the columns of its own channels; if
+//! there are few, it is also computed as partial sums over the batch.
 
 use pulp::{Arch, Simd};
 use rayon::prelude::*;
@@ -12,7 +12,7 @@ use super::reduce::sum;
 use super::simd::widest;
 use super::{filled, scratch};
 
-/// Input channels of one task at least: a product of fewer columns spends its time on packing.
+/// Minimum number of input channels per task: a product of fewer columns spends its time on packing.
 const MIN_CHANNELS: usize = 32;
 
 impl Geometry {
@@ -25,7 +25,7 @@ impl Geometry {
         }
     }
 
-    /// `W^T g`, added back to the pixels that each column came from.
+    /// `W^T g`, added to the pixels that each column was copied from.
     pub(super) fn input_gradient(&self, gradient: &[f32], weight: &[f32]) -> Vec<f32> {
         let image_in = self.input * self.plane();
         filled(self.batch * image_in, |out| self.write_input_gradient(gradient, weight, out))
@@ -95,7 +95,7 @@ impl Geometry {
         });
     }
 
-    /// `g columns^T`, cut into blocks of input channels, and the batch into segments where those are few.
+    /// `g columns^T`, split into blocks of input channels, and the batch into segments if there are few channels.
     pub(super) fn weight_gradient(&self, gradient: &[f32], x: &[f32]) -> Vec<f32> {
         let (taps, depth) = (self.taps(), self.depth());
         let blocks = (self.input * taps).div_ceil(256).max(TASKS).min(self.input.div_ceil(MIN_CHANNELS));
@@ -119,7 +119,7 @@ impl Geometry {
         filled(self.output * depth, |out| add_parts(&parts, segments, channels * taps, None, out, depth))
     }
 
-    /// The gradient of `count` input channels from `first` on, over some images: [out, count * taps].
+    /// The gradient of `count` input channels starting at `first`, over a range of images: [out, count * taps].
     fn weight_gradient_of(&self, gradient: &[f32], x: &[f32], first: usize, count: usize) -> Vec<f32> {
         let (pixels, inner) = (self.pixels(), count * self.taps());
         let (image_in, image_out) = (self.input * self.plane(), self.output * pixels);

@@ -1,11 +1,11 @@
-//! Matrix products on slices: a checked serial one, and a parallel one whose bytes do not depend on
-//! the number of threads, because it is cut into serial ones by shape.
+//! Matrix products on slices: a checked serial one, and a parallel one whose result does not depend on the number of
+//! threads, because it is split into serial products by shape alone.
 
 use rayon::prelude::*;
 
 use super::filled;
 
-/// A matrix in a slice: element (i, j) lies at `i * row + j * column`.
+/// A matrix in a slice: element (i, j) is at `i * row + j * column`.
 #[derive(Clone, Copy)]
 pub(super) struct Matrix<'a> {
     pub(super) data: &'a [f32],
@@ -14,7 +14,7 @@ pub(super) struct Matrix<'a> {
 }
 
 impl<'a> Matrix<'a> {
-    /// Rows of `width` elements, one after the other.
+    /// Contiguous rows of `width` elements.
     pub(super) fn rows(data: &'a [f32], width: usize) -> Self {
         Self { data, row: width, column: 1 }
     }
@@ -24,7 +24,7 @@ impl<'a> Matrix<'a> {
         Self { data: self.data, row: self.column, column: self.row }
     }
 
-    /// The matrix from element (row, column) on.
+    /// The submatrix starting at element (row, column).
     pub(super) fn from(self, row: usize, column: usize) -> Self {
         Self { data: &self.data[row * self.row + column * self.column..], ..self }
     }
@@ -34,7 +34,7 @@ impl<'a> Matrix<'a> {
     }
 }
 
-/// What happens to the elements of the destination.
+/// How the product is stored in the destination.
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum Write {
     /// They are overwritten.
@@ -43,7 +43,7 @@ pub(super) enum Write {
     Add,
 }
 
-/// `out (+)= scale * a b` on this thread: a [m, k], b [k, n], and out [m, n] in rows `stride` apart.
+/// `out (+)= scale * a b` on this thread: a [m, k], b [k, n], and out [m, n] with `stride` elements between rows.
 pub(super) fn product(
     [m, n, k]: [usize; 3],
     a: Matrix,
@@ -58,10 +58,10 @@ pub(super) fn product(
     }
     assert!(
         n <= stride && out.len() >= (m - 1) * stride + n && (k == 0 || (a.holds(m, k) && b.holds(k, n))),
-        "BUG: a product of {m} x {k} and {k} x {n} leaves its slices"
+        "BUG: a product of {m} x {k} and {k} x {n} exceeds its slices"
     );
-    // SAFETY: the assertion holds all elements of a, b and out inside their slices, out is borrowed
-    // for this call alone, and its rows do not overlap.
+    // SAFETY: the assertion ensures that all elements of a, b and out are inside their slices; out is mutably borrowed
+    // for this call, and its rows do not overlap.
     unsafe {
         gemm::gemm(
             m,
@@ -87,17 +87,17 @@ pub(super) fn product(
     }
 }
 
-/// Rows or columns of the destination in one serial product: enough for packing to pay.
+/// Rows or columns of the destination per serial product: enough to amortise packing.
 const BLOCK: usize = 128;
-/// Tasks that keep the cores of a workstation busy; fewer are cut further.
+/// Enough tasks to keep the cores of a workstation busy; with fewer, the work is split further.
 pub(super) const TASKS: usize = 8;
-/// Multiply-adds below which a second thread costs more than it brings.
+/// Number of multiply-adds below which a second thread is slower.
 pub(super) const SERIAL: usize = 1 << 18;
 
-/// `start + a b` over all cores: a [m, k], b [k, n], a row `start` [n] for all rows or nothing -> [m, n].
+/// `start + a b` on all cores: a [m, k], b [k, n], an optional row `start` [n] added to all rows -> [m, n].
 ///
-/// Cut by rows where there are enough of them. A short and wide or a small product over a long k is
-/// cut by columns and by k, its parts added in order.
+/// The work is split by rows if there are enough. A short and wide product, or a small product over a long k, is split
+/// by columns and by k, with its parts added in order.
 pub(super) fn parallel_product(
     [m, n, k]: [usize; 3],
     a: Matrix,
@@ -137,8 +137,8 @@ pub(super) fn parallel_product(
     add_parts(&parts, segments, BLOCK, start, out, n);
 }
 
-/// Writes `start` (or zeros) plus the parts to `out` (rows of `n`): part `i` covers the columns from
-/// `i / segments * width` on, and the parts of one range of columns are added in their order.
+/// Writes `start` (or zeros) plus the parts to `out` (rows of `n`): part `i` covers the columns starting at `i /
+/// segments * width`, and the parts of one range of columns are added in order.
 pub(super) fn add_parts(
     parts: &[Vec<f32>],
     segments: usize,

@@ -1,4 +1,4 @@
-//! Group normalisation with an optional SiLU behind it, one group of one sample at a time.
+//! Group normalisation, optionally followed by a SiLU, one group of one sample at a time.
 
 use std::sync::OnceLock;
 
@@ -15,14 +15,14 @@ pub(in crate::nn) struct GroupNorm {
     groups: usize,
     eps: f32,
     silu: bool,
-    /// Of each group of each sample.
+    /// For each group of each sample.
     moments: OnceLock<Vec<Moments>>,
 }
 
-/// Elements that a task should have at least.
+/// Minimum number of elements per task.
 const TASK_ELEMENTS: usize = 1 << 13;
 
-/// How x is cut: a block is one group of one sample.
+/// How x is split: a block is one group of one sample.
 struct Blocks {
     channels: usize,
     per_group: usize,
@@ -44,12 +44,12 @@ impl GroupNorm {
 }
 
 impl Blocks {
-    /// Elements of a block.
+    /// Elements per block.
     fn size(&self) -> usize {
         (self.per_group * self.plane).max(1)
     }
 
-    /// The channels of block `index`, as a part of a per-channel slice.
+    /// The range of channels of block `index`, for indexing per-channel slices.
     fn of<'a>(&self, index: usize, per_channel: &'a [f32]) -> &'a [f32] {
         let first = index * self.per_group % self.channels;
         &per_channel[first..first + self.per_group]
@@ -100,7 +100,7 @@ impl CustomOp3 for GroupNorm {
         let (weights, biases): (&[f32], &[f32]) = (&weight_data, &bias_data);
         let blocks = self.blocks(x.shape());
         let moments = self.moments.get().expect("BUG: backward ran before forward");
-        // Per sample and channel, summed over the batch below.
+        // Per sample and channel; summed over the batch below.
         let mut weight_sums = vec![0.0; x.dims()[0] * blocks.channels];
         let mut bias_sums = weight_sums.clone();
         let x_gradient = filled(x_data.len(), |x_gradient| {
@@ -129,7 +129,7 @@ impl CustomOp3 for GroupNorm {
     }
 }
 
-/// What backward reads of one group of one sample.
+/// The inputs of backward for one group of one sample.
 struct Block<'a> {
     x: &'a [f32],
     /// The gradient of the output.
@@ -166,8 +166,8 @@ fn forward_block_with_simd<'a, S: Simd>(
     moments
 }
 
-/// With n = (x - mean) scale, y = w n + b and g' = dL/dy: dL/dw = sum g' n, dL/db = sum g', and
-/// dL/dx = scale (w g' - mean(w g') - n mean(w g' n)). Behind a SiLU, `out` holds g' in between.
+/// With n = (x - mean) scale, y = w n + b and g' = dL/dy: dL/dw = sum g' n, dL/db = sum g', and dL/dx = scale (w g' -
+/// mean(w g') - n mean(w g' n)). With a SiLU, `out` stores the intermediate g'.
 #[pulp::with_simd(backward_block = Arch::new())]
 #[inline(always)]
 fn backward_block_with_simd<'a, S: Simd>(

@@ -12,7 +12,7 @@ use super::{elements, filled, for_tracked, operand};
 /// Operands: x [.., size], weight [size], bias [size].
 pub(in crate::nn) struct LayerNorm {
     eps: f32,
-    /// Of each row.
+    /// For each row.
     moments: OnceLock<Vec<Moments>>,
 }
 
@@ -21,13 +21,13 @@ impl LayerNorm {
         Self { eps, moments: OnceLock::new() }
     }
 
-    /// Rows of one task.
+    /// Rows per task.
     fn rows(size: usize) -> usize {
         (TASK_ELEMENTS / size).max(1)
     }
 }
 
-/// Elements of one task.
+/// Elements per task.
 const TASK_ELEMENTS: usize = 1 << 13;
 
 impl CustomOp3 for LayerNorm {
@@ -72,7 +72,7 @@ impl CustomOp3 for LayerNorm {
         let weights: &[f32] = &weight_data;
         let (size, task) = (weights.len(), Self::rows(weights.len()));
         let moments = self.moments.get().expect("BUG: backward ran before forward");
-        // Of weight and bias per task, summed below.
+        // Gradients of weight and bias per task, summed below.
         let mut task_sums = vec![0.0; (x_data.len() / size).div_ceil(task) * 2 * size];
         let x_gradient = filled(x_data.len(), |x_gradient| {
             let inputs = x_data.par_chunks(task * size).zip(g.par_chunks(task * size));
@@ -113,7 +113,7 @@ fn forward_rows_with_simd<'a, S: Simd>(
     }
 }
 
-/// What backward reads of some rows.
+/// The inputs of backward for a range of rows.
 struct Rows<'a> {
     x: &'a [f32],
     /// The gradient of the output.

@@ -1,20 +1,20 @@
-//! The exponential and the normal distribution as straight-line code that vectorises.
+//! The exponential and the normal distribution as branch-free code that vectorises.
 //!
-//! The polynomials are minimax fits of ours (Lawson's iteration in double precision); the errors
-//! stated are measured by the tests below against `f64`.
+//! The polynomials are our own minimax fits (Lawson's iteration in double precision); the stated errors are measured by
+//! the tests below against `f64`.
 
 use std::f32::consts::{FRAC_1_SQRT_2, LOG2_E};
 
-/// `e^x` to a relative error of 1.5e-7 on [-87, 88]; beyond, the value at the end. NaN stays NaN.
+/// `e^x` with a relative error of 1.5e-7 on [-87, 88]; outside, the value at the nearest bound. NaN stays NaN.
 #[inline(always)]
 pub(super) fn exp(x: f32) -> f32 {
-    // Written as comparisons because f32::max would turn NaN into the bound.
+    // Uses comparisons because f32::max would replace NaN with the bound.
     let x = if x < -87.3 { -87.3 } else { x };
     let x = if x > 88.3 { 88.3 } else { x };
     // Adding 1.5 * 2^23 leaves round(x / ln 2) in the low mantissa bits.
     let shifted = x.mul_add(LOG2_E, 12_582_912.0);
     let n = shifted - 12_582_912.0;
-    // ln 2 in two parts, the first short enough for n * LN2_HIGH to be exact.
+    // ln 2 in two parts; the first has few enough bits for n * LN2_HIGH to be exact.
     let r = n.mul_add(2.121_944_4e-4, n.mul_add(-0.693_359_4, x));
     let p = 1.381_459_9e-3f32;
     let p = p.mul_add(r, 8.368_717e-3);
@@ -22,7 +22,7 @@ pub(super) fn exp(x: f32) -> f32 {
     let p = p.mul_add(r, 0.166_665_21);
     let p = p.mul_add(r, 0.499_999_94);
     let mantissa = p.mul_add(r * r, r) + 1.0;
-    // The low bits of `shifted` are n; the exponent field wants n + 127.
+    // The low bits of `shifted` are n; the exponent field needs n + 127.
     let scale = f32::from_bits(shifted.to_bits().wrapping_add(127) << 23);
     mantissa * scale
 }
@@ -33,10 +33,10 @@ pub(super) fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + exp(-x))
 }
 
-/// Distribution function and density of the standard normal, both to an absolute error of 2e-7.
+/// Distribution function and density of the standard normal distribution, both with an absolute error of 2e-7.
 ///
-/// The tail is `erfcx(u) e^(-u^2) / 2` with `u = |x| / sqrt 2` and erfcx as a polynomial in
-/// `1 / (1 + u/2)`, relative error 4.2e-8; density and tail share the exponential.
+/// The tail is `erfcx(u) e^(-u^2) / 2` with `u = |x| / sqrt 2` and erfcx as a polynomial in `1 / (1 + u/2)`, relative
+/// error 4.2e-8; density and tail share the exponential.
 #[inline(always)]
 pub(super) fn normal(x: f32) -> (f32, f32) {
     let e = exp(-0.5 * x * x);
@@ -76,7 +76,7 @@ mod tests {
 
     #[test]
     fn normal_keeps_the_error_it_states() {
-        // Simpson's rule over the density from zero; the step makes its own error below 1e-14.
+        // Simpson's rule over the density from zero; with this step its own error is below 1e-14.
         let density = |x: f64| (-0.5 * x * x).exp() / (2.0 * std::f64::consts::PI).sqrt();
         let (mut reference, step) = (0.5, 1e-3);
         for i in 0..9000 {

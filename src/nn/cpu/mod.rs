@@ -1,9 +1,8 @@
 //! Fused f32 kernels for the CPU, each a candle custom operation with its own backward.
 //!
-//! Three rules hold in every kernel. Work is cut by shape alone, never by the number of threads, and
-//! partial sums are added in a fixed order, so any number of threads gives the same bytes. Nothing is
-//! computed for an operand that is not tracked. Buffers that a kernel needs only while it runs come
-//! from [`operands::scratch`], one set per thread.
+//! Three rules apply to every kernel. Work is split by shape alone, never by the number of threads, and partial sums
+//! are added in a fixed order, so the result does not depend on the number of threads. Gradients are computed only for
+//! tracked operands. Temporary buffers of a kernel come from [`operands::scratch`], one set per thread.
 
 pub(super) mod activation;
 pub(super) mod adamw;

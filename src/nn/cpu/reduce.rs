@@ -1,22 +1,22 @@
-//! Sums and maxima over slices, vector by vector.
+//! Vectorised sums and maxima over slices.
 //!
-//! Written with explicit vectors: left to the compiler, one and the same loop came out three times slower after a
-//! change elsewhere in the file.
+//! Written with explicit vectors: with automatic vectorisation, the same loop became three times slower after a change
+//! elsewhere in the file.
 
 use pulp::{Scalar, Simd};
 use rayon::prelude::*;
 
 use super::simd::widest;
 
-/// What is summed: `K` terms of the elements of `N` slices at one place.
+/// A sum of `K` terms, computed from the elements of `N` slices at one index.
 pub(super) trait Terms<const N: usize, const K: usize>: Copy {
     fn at<S: Simd>(self, simd: S, elements: [S::f32s; N]) -> [S::f32s; K];
 }
 
-/// Vectors that are summed side by side: an addition takes four cycles, and two can begin in each.
+/// Number of vectors summed in parallel: an addition takes four cycles, and two can start per cycle.
 const STRANDS: usize = 4;
 
-/// The sums of all terms, for slices of one length.
+/// The sums of all terms, for slices of equal length.
 #[inline(always)]
 pub(super) fn sums<S: Simd, const N: usize, const K: usize>(
     simd: S,
@@ -123,7 +123,7 @@ impl Terms<1, 1> for SquareFrom {
     }
 }
 
-/// What a norm makes of its elements: `(x - mean) scale`.
+/// The normalisation of a norm: `(x - mean) scale`.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Moments {
     pub(super) mean: f32,
@@ -132,7 +132,7 @@ pub(super) struct Moments {
 }
 
 impl Moments {
-    /// Of the elements of `x`, in two passes.
+    /// The moments of `x`, in two passes.
     #[inline(always)]
     pub(super) fn of<S: Simd>(simd: S, x: &[f32], eps: f32) -> Self {
         let count = x.len() as f32;
@@ -152,7 +152,7 @@ impl Moments {
     }
 }
 
-/// Of x, gradients g and, where there are three, weights w: `w g` and `w g n`, n being the normalised x.
+/// For x, gradients g and, with three slices, weights w: `w g` and `w g n`, where n is the normalised x.
 #[derive(Clone, Copy)]
 pub(super) struct WithNormal(pub(super) Moments);
 
@@ -170,7 +170,7 @@ impl Terms<3, 2> for WithNormal {
     }
 }
 
-/// The largest element, -infinity of none. NaN elements may be passed over.
+/// The largest element; -infinity for an empty slice. NaN elements may be ignored.
 #[inline(always)]
 pub(super) fn max<S: Simd>(simd: S, x: &[f32]) -> f32 {
     let (vectors, rest) = S::as_simd_f32s(x);
@@ -181,10 +181,10 @@ pub(super) fn max<S: Simd>(simd: S, x: &[f32]) -> f32 {
     rest.iter().fold(simd.reduce_max_f32s(most), |most, &value| if value > most { value } else { most })
 }
 
-/// Rows that are added one after the other; the sums of such blocks are then added in order.
+/// Number of rows that are added sequentially; the sums of these blocks are then added in order.
 const BLOCK: usize = 256;
 
-/// The sum of the rows of `data`, each `width` long.
+/// The sum of the rows of `data`, each `width` elements long.
 pub(super) fn sum_of_rows(data: &[f32], width: usize) -> Vec<f32> {
     let block_sum = |block: &[f32]| {
         let mut sums = vec![0.0f32; width];

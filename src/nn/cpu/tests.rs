@@ -1,4 +1,4 @@
-//! The ways of a 3x3 convolution against plain loops in f64, whichever of them the layer would choose.
+//! Tests each method of 3x3 convolution against plain loops in f64, regardless of which method the layer would choose.
 
 use candle_core::Device;
 use proptest::prelude::*;
@@ -8,13 +8,14 @@ use super::weight::Weight;
 use super::winograd::Winograd;
 use crate::backend::Random;
 
-/// Sums of up to some hundred rounded terms, relative to the largest element; Winograd's transforms add a digit.
+/// Relative to the largest element: sums of up to some hundred rounded terms; Winograd's transforms lose one more
+/// digit.
 const ROUNDING: f64 = 2e-5;
 
 /// Outputs, and the gradients of x and weight for output gradients g.
 struct Results([Vec<f64>; 3]);
 
-/// Stride 1, padding 1: one multiplication at a time.
+/// Stride 1, padding 1, in plain loops.
 fn plain(
     [images, input, output, height, width]: [usize; 5],
     [x, weight, bias, g]: [&[f32]; 4],
@@ -89,7 +90,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn every_way_is_plain_convolution(
+    fn every_method_equals_plain_convolution(
         (images, input, output) in (1usize..7, 1usize..14, 1usize..14),
         (height, width) in (1usize..20, 1usize..20),
         upsampled: bool,
@@ -100,7 +101,7 @@ proptest! {
 }
 
 #[test]
-fn pictures_that_are_cut_into_rows_and_tiles() {
+fn images_split_into_rows_and_tiles() {
     compare([1, 17, 20, 40, 33], false);
     compare([2, 9, 35, 37, 36], false);
     compare([1, 8, 18, 40, 34], true);

@@ -1,4 +1,4 @@
-//! Nearest-neighbour enlargement by two: each pixel four times, and back the sum of the four.
+//! Nearest-neighbour upsampling by two: each pixel is repeated four times; backward adds the four gradients.
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
@@ -8,7 +8,7 @@ use super::{elements, filled, for_tracked, operand};
 /// x [batch, channels, h, w] -> [batch, channels, 2h, 2w]
 pub(in crate::nn) struct Upsample2x;
 
-/// Input rows of one task.
+/// Input rows per task.
 const ROWS: usize = 256;
 
 impl CustomOp1 for Upsample2x {

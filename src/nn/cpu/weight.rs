@@ -1,5 +1,5 @@
-//! A layer's weights as they are stored. Half precisions are widened where a kernel needs them, one task's part
-//! or one layer at a time, so a model in half precision stays half as large.
+//! A layer's weights in their stored type. Half precision is widened where a kernel needs it, one task's part or one
+//! layer at a time, so a model in half precision takes half the memory.
 
 use std::ops::Range;
 
@@ -17,11 +17,11 @@ pub(super) enum Weight<'a> {
     Bf16(&'a [bf16]),
 }
 
-/// Elements that one task widens.
+/// Elements widened per task.
 const TASK_ELEMENTS: usize = 1 << 16;
 
 impl<'a> Weight<'a> {
-    /// A forward operand, which the layers hand over contiguous.
+    /// A forward operand; the layers ensure that it is contiguous.
     pub(super) fn of(op: &str, storage: &'a CpuStorage, layout: &Layout) -> Result<Self> {
         let Some((start, end)) = layout.contiguous_offsets() else {
             bail!("{op}: the weight {:?} is not contiguous", layout.shape())
@@ -30,7 +30,7 @@ impl<'a> Weight<'a> {
             CpuStorage::F32(data) => Ok(Self::F32(&data[start..end])),
             CpuStorage::F16(data) => Ok(Self::F16(&data[start..end])),
             CpuStorage::BF16(data) => Ok(Self::Bf16(&data[start..end])),
-            _ => bail!("{op}: the weight {:?} is none of f32, f16, bf16", layout.shape()),
+            _ => bail!("{op}: the weight {:?} is not f32, f16 or bf16", layout.shape()),
         }
     }
 
@@ -42,7 +42,7 @@ impl<'a> Weight<'a> {
         }
     }
 
-    /// Lends a part of the weights in f32.
+    /// Lends a part of the weights as f32.
     pub(super) fn lend<R>(self, part: Range<usize>, work: impl FnOnce(&[f32]) -> R) -> R {
         match self {
             Self::F32(data) => work(&data[part]),
@@ -53,7 +53,7 @@ impl<'a> Weight<'a> {
         }
     }
 
-    /// Lends all weights in f32, widened by all cores.
+    /// Lends all weights as f32, widened on all cores.
     pub(super) fn lend_all<R>(self, work: impl FnOnce(&[f32]) -> R) -> R {
         match self {
             Self::F32(data) => work(data),

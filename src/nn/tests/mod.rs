@@ -1,8 +1,8 @@
-//! Every operation in f32 (the kernels) against itself in f64 (candle's operations in a row), whose gradients are in
-//! turn held against finite differences.
+//! Compares every operation in f32 (the kernels) with the same operation in f64 (a composition of candle's operations),
+//! whose gradients are compared with finite differences.
 //!
-//! [`check`] asks of an operation: values and gradients agree, every input gets a gradient, a frozen
-//! input gets none and changes no other, and one thread gives the bytes of two and of three.
+//! [`check`] verifies that values and gradients agree, that every input gets a gradient, that a frozen input gets none
+//! and changes no other gradient, and that one, two and three threads give the same bytes.
 
 mod weights;
 
@@ -16,9 +16,9 @@ use crate::backend::Random;
 
 type Op<'a> = &'a (dyn Fn(&[Tensor]) -> Result<Tensor> + Sync);
 
-/// f32 against f64, relative to the largest element: sums of up to some thousand rounded terms.
+/// Tolerance of f32 against f64, relative to the largest element: sums of up to some thousand rounded terms.
 const ROUNDING: f64 = 2e-5;
-/// A central difference with step 1e-5 in f64.
+/// Tolerance of a central difference with step 1e-5 in f64.
 const DIFFERENCES: f64 = 1e-6;
 
 fn normal(name: &str, shape: &[usize]) -> Result<Tensor> {
@@ -37,12 +37,12 @@ fn bits(tensors: &[Tensor]) -> Result<Vec<u32>> {
     Ok(bits)
 }
 
-/// A number that depends on every element of the output, each in its own way.
+/// A scalar that depends on every element of the output with a different weight.
 fn loss(y: &Tensor) -> Result<Tensor> {
     y.mul(&normal("cotangent", y.dims())?.to_dtype(y.dtype())?)?.sum_all()
 }
 
-/// The output, and the gradient of each input but `frozen`.
+/// The output, and the gradient of each input except `frozen`.
 fn differentiate(op: Op, inputs: &[Tensor], frozen: Option<usize>) -> Result<Vec<Tensor>> {
     let mut operands = Vec::new();
     for (i, input) in inputs.iter().enumerate() {
@@ -110,7 +110,7 @@ fn check(op: Op, shapes: &[&[usize]]) -> Result<()> {
     let expected = bits(&narrow_results)?;
     for count in [1, 2, 3] {
         let found = threads(count).install(|| bits(&differentiate(op, &inputs, None)?))?;
-        assert!(found == expected, "{count} threads give other bytes");
+        assert!(found == expected, "{count} threads give different bytes");
     }
 
     for frozen in 0..if inputs.len() > 1 { inputs.len() } else { 0 } {
@@ -192,7 +192,7 @@ proptest! {
         passes(linear(rows, input, output))?;
     }
 
-    // Norms need three elements: of two, close to each other, the gradient is a difference of rounding
+    // Norms need at least three elements: with two that are close together, the gradient is a difference of rounding
     // size times up to 1 / sqrt(eps), and f32 leaves only four digits of it.
     #[test]
     fn group_norm_on_any_shape(
@@ -232,19 +232,19 @@ proptest! {
     }
 }
 
-/// The shapes that take the parallel ways: those of the shipped model, and single large images.
+/// The shapes that use the parallel code paths: those of the shipped model, and single large images.
 #[test]
-fn conv2d_where_the_work_is_cut() -> Result<()> {
-    conv([9, 16, 16, 16], 24, [3, 1, 1])?; // an image to a task
-    conv([17, 24, 4, 4], 32, [3, 1, 1])?; // several images to a product, the last group short
+fn conv2d_where_the_work_is_split() -> Result<()> {
+    conv([9, 16, 16, 16], 24, [3, 1, 1])?; // one image per task
+    conv([17, 24, 4, 4], 32, [3, 1, 1])?; // several images per product, the last group smaller
     conv([21, 64, 2, 2], 40, [3, 1, 1])?;
     conv([6, 32, 8, 8], 48, [3, 2, 1])?;
-    conv([2, 6, 7, 9], 8, [3, 2, 1])?; // an odd size: the last pair of a row is half
-    conv([1, 100, 24, 22], 100, [3, 1, 1])?; // by Winograd's way, channels to a task
-    conv([4, 98, 12, 11], 97, [3, 1, 1])?; // the same, pictures to a task
-    conv([1, 100, 5, 5], 98, [3, 1, 1])?; // many channels, few pixels: by columns
+    conv([2, 6, 7, 9], 8, [3, 2, 1])?; // an odd size: the last pair of a row is incomplete
+    conv([1, 100, 24, 22], 100, [3, 1, 1])?; // Winograd's method, split by channels
+    conv([4, 98, 12, 11], 97, [3, 1, 1])?; // the same, split by images
+    conv([1, 100, 5, 5], 98, [3, 1, 1])?; // many channels, few pixels: with columns
     conv([16, 24, 8, 8], 40, [1, 1, 0])?;
-    conv([2, 40, 24, 20], 36, [3, 1, 1])?; // channels to a task, in tiles of rows
+    conv([2, 40, 24, 20], 36, [3, 1, 1])?; // split by channels, in tiles of rows
     conv([1, 40, 24, 20], 36, [1, 1, 0])?;
     conv([2, 3, 32, 32], 40, [8, 8, 0])?;
     enlarged_conv([1, 24, 16, 18], 40)?;
@@ -252,33 +252,33 @@ fn conv2d_where_the_work_is_cut() -> Result<()> {
 }
 
 #[test]
-fn linear_where_the_work_is_cut() -> Result<()> {
+fn linear_where_the_work_is_split() -> Result<()> {
     linear(1100, 24, 40)?; // by rows, and the weight's gradient by the inner size
     linear(9, 200, 300) // by columns
 }
 
 #[test]
-fn norms_where_the_work_is_cut() -> Result<()> {
+fn norms_where_the_work_is_split() -> Result<()> {
     group_norm(3, 4, 3, &[40, 30], true)?;
-    group_norm(2, 8, 4, &[33], false)?; // tokens rather than a picture
+    group_norm(2, 8, 4, &[33], false)?; // tokens instead of an image
     layer_norm(300, 70)
 }
 
 #[test]
-fn attention_where_the_work_is_cut() -> Result<()> {
+fn attention_where_the_work_is_split() -> Result<()> {
     attend([2, 2, 300, 300, 8], true)?;
     attend([1, 3, 520, 77, 16], false)
 }
 
 #[test]
-fn pointwise_where_the_work_is_cut() -> Result<()> {
+fn pointwise_where_the_work_is_split() -> Result<()> {
     for op in [silu, gelu, quick_gelu, geglu] {
         check(&|t| op(&t[0]), &[&[130, 300]])?;
     }
     check(&|t| upsample_nearest_2x(&t[0]), &[&[2, 5, 40, 30]])
 }
 
-/// What candle's own upsampling gets wrong: the input also goes another way, as every skip does.
+/// candle's own upsampling fails here: the input is used a second time, as in every skip connection.
 #[test]
 fn an_upsampled_input_may_be_used_twice() -> Result<()> {
     let op = |t: &[Tensor]| {
@@ -288,7 +288,7 @@ fn an_upsampled_input_may_be_used_twice() -> Result<()> {
     check(&op, &[&[2, 3, 4, 4]])
 }
 
-/// Views reach the layers: heads are transposed, halves narrowed.
+/// The layers accept views: heads are transposed, halves narrowed.
 #[test]
 fn operands_and_gradients_may_be_strided() -> Result<()> {
     let op = |t: &[Tensor]| {

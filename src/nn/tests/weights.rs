@@ -1,8 +1,8 @@
-//! Weights of another type than the activations, and the gradients of weights that are used twice.
+//! Weights of a type other than the activations', and the gradients of weights that are used twice.
 
 use super::*;
 
-/// Half-precision weights are widened, not computed with: the bytes are those of the widened weights.
+/// Half-precision weights are widened, not computed with: the result equals that with widened weights.
 #[test]
 fn weights_in_half_precision_are_read_as_they_are() -> Result<()> {
     for dtype in [DType::F16, DType::BF16] {
@@ -17,7 +17,7 @@ fn weights_in_half_precision_are_read_as_they_are() -> Result<()> {
         let [wide, half] = halved(&[40, 30])?.map(|weight| Linear { weight, bias: None });
         let x = normal("x", &[70, 30])?;
         same(half.forward(&x), wide.forward(&x))?;
-        // Few channels, many, many with few pixels, and a stride.
+        // Few channels, many channels, many channels with few pixels, and a stride.
         for ([input, output, size], stride) in
             [([8, 40, 6], 1), ([100, 100, 24], 1), ([100, 100, 4], 1), ([20, 20, 9], 2)]
         {
@@ -35,7 +35,7 @@ fn weights_in_half_precision_are_read_as_they_are() -> Result<()> {
 
 /// As on a GPU, where f32 weights are trained with activations of another type.
 #[test]
-fn weights_of_another_type_than_what_flows() -> Result<()> {
+fn weights_of_a_type_other_than_the_activations() -> Result<()> {
     let ops: [(Op, &[&[usize]]); 5] = [
         (
             &|t| Linear { weight: t[1].clone(), bias: Some(t[2].clone()) }.forward(&t[0]),
@@ -70,8 +70,8 @@ fn weights_of_another_type_than_what_flows() -> Result<()> {
         let wide = mixed.iter().map(|input| input.to_dtype(DType::F64)).collect::<Result<Vec<_>>>()?;
         mixed[0] = wide[0].clone();
         let (found, wanted) = (differentiate(op, &mixed, None)?, differentiate(op, &wide, None)?);
-        assert_eq!(found[0].dtype(), DType::F64, "what flows keeps its type");
-        assert_eq!(found[2].dtype(), DType::F32, "a weight's gradient is of the weight's type");
+        assert_eq!(found[0].dtype(), DType::F64, "activations keep their type");
+        assert_eq!(found[2].dtype(), DType::F32, "a weight's gradient has the weight's type");
         for (found, wanted) in found.iter().zip(&wanted) {
             assert_close("of mixed types", found, wanted)?;
         }
@@ -81,7 +81,7 @@ fn weights_of_another_type_than_what_flows() -> Result<()> {
 
 /// A weight that is used twice, once by a layer and once by candle itself, has one gradient: the sum.
 #[test]
-fn backward_gives_what_candle_gives() -> Result<()> {
+fn backward_agrees_with_candle() -> Result<()> {
     let weight = Var::from_tensor(&normal("weight", &[6, 6])?)?;
     let x = Var::from_tensor(&normal("x", &[5, 6])?)?;
     let loss = || -> Result<Tensor> {

@@ -72,7 +72,7 @@ fn inspect_lists_the_units_of_the_granularity() {
     }
     let sandbox = Sandbox::new();
     let output = sandbox.run(&["inspect", "model", "--granularity", "block,attn1"]);
-    expect(&output, 2, &["`block` beside `attn1`"]);
+    expect(&output, 2, &["`block` together with `attn1`"]);
 }
 
 /// How many stages the cache holds.
@@ -304,7 +304,7 @@ fn expect_bad_model(damage: impl FnOnce(&Path), words: &[&str]) {
 fn damaged_weights_are_refused() {
     expect_bad_model(
         |model| change(&model.join(WEIGHTS), |bytes| bytes.truncate(bytes.len() / 2)),
-        &[WEIGHTS, "cut short"],
+        &[WEIGHTS, "truncated"],
     );
     expect_bad_model(
         |model| {

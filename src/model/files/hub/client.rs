@@ -1,4 +1,4 @@
-//! From a name to a commit, and from a commit to the files of a model in the hub's cache.
+//! Resolves a name to a commit, and downloads the files of a commit into the hub's cache.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -15,10 +15,10 @@ use crate::model::error::ModelError;
 use crate::model::files::contents::{self, ModelFile};
 use crate::model::files::{ModelDirectory, Weights};
 
-/// Bytes in a piece of progress.
+/// Bytes per unit of progress.
 const MEGABYTE: u64 = 1_000_000;
 
-/// What the hub says of a repository at a revision.
+/// The hub's answer for a repository at a revision.
 #[derive(Deserialize)]
 struct Listing {
     sha: String,
@@ -31,8 +31,8 @@ struct Sibling {
     size: Option<u64>,
 }
 
-/// The commit that a revision is now. One that is a commit already is taken at its word; otherwise the hub is asked,
-/// or, where it cannot be reached, its cache.
+/// The current commit of a revision. A revision that is a commit already is returned unchanged; otherwise the hub is
+/// asked, or its cache if the hub cannot be reached.
 pub fn pin(id: &str, revision: &str) -> Result<Pinned, HubError> {
     let pinned = |commit: String, offline| Pinned {
         id: id.to_owned(),
@@ -56,8 +56,8 @@ pub fn pin(id: &str, revision: &str) -> Result<Pinned, HubError> {
     }
 }
 
-/// Downloads the missing files of a model and returns its folder. Configurations and vocabularies come first, so that a
-/// model that cannot be used is refused before gigabytes of weights are downloaded.
+/// Downloads the missing files of a model and returns its folder. Configurations and vocabularies come first, so that
+/// an unusable model is refused before gigabytes of weights are downloaded.
 pub fn download(
     pinned: &Pinned,
     variant: Option<&str>,
@@ -70,7 +70,7 @@ pub fn download(
     let listing = match environment.listing(id, commit) {
         Ok(listing) => listing,
         Err(Failure::Unreachable(reason)) if is_complete(&snapshot, variant)? => {
-            progress.note(&format!("the files of {id} are taken from the hub's cache ({reason})"));
+            progress.note(&format!("using the files of {id} in the hub's cache ({reason})"));
             return Ok(snapshot);
         }
         Err(failure) => return Err(environment.error(failure, id, revision, "some files")),
@@ -97,16 +97,16 @@ pub fn download(
 struct Download<'a> {
     environment: Environment,
     pinned: &'a Pinned,
-    /// Where the files are put.
+    /// The target folder.
     snapshot: PathBuf,
-    /// The repository's files and their bytes.
+    /// The repository's files and their sizes in bytes.
     sizes: BTreeMap<String, Option<u64>>,
     progress: &'a dyn Progress,
     interrupt: &'a Interrupt,
 }
 
 impl Download<'_> {
-    /// Those of the files `chosen` that are not there yet.
+    /// The files of `chosen` that are still missing.
     fn missing(&self, chosen: &[ModelFile]) -> Result<(), HubError> {
         let missing = |file: &&ModelFile| !self.snapshot.join(&file.from).exists();
         let (weights, small): (Vec<_>, Vec<_>) = chosen
@@ -124,7 +124,7 @@ impl Download<'_> {
         self.get(&weights, total)
     }
 
-    /// Files by name. `total` is their size in megabytes for the progress, or 0 to show none.
+    /// Downloads files by name. `total` is their size in megabytes for the progress display, or 0 to show none.
     fn get(&self, names: &[&str], total: u64) -> Result<(), HubError> {
         let Pinned { id, revision, commit, .. } = self.pinned;
         let repository = repository(id, commit);
@@ -146,7 +146,7 @@ impl Download<'_> {
         Ok(())
     }
 
-    /// Writes down in the hub's cache which commit the revision is.
+    /// Records in the hub's cache which commit the revision refers to.
     fn remember_revision(&self) -> Result<(), HubError> {
         let Pinned { id, revision, commit, .. } = self.pinned;
         let reference = self.environment.cache.repo(repository(id, revision)).create_ref(commit);
@@ -160,7 +160,7 @@ impl Environment {
         if let Some(reason) = &self.offline {
             return Err(Failure::Unreachable(reason.clone()));
         }
-        // Sizes are given only to those who ask for blobs.
+        // The hub returns sizes only if blobs are requested.
         let request = self.api.repo(repository(id, revision)).info_request().query("blobs", "true");
         let mut response = request.call().map_err(|error| Failure::of_request(&error))?;
         let listing: Listing =
@@ -207,8 +207,8 @@ fn index(snapshot: &Path) -> Result<Option<Map<String, Value>>, HubError> {
     }
 }
 
-/// Whether a snapshot that cannot be compared with the hub's list has every part that its index names, and for each
-/// configuration whole weights of the precision that was asked for.
+/// For a snapshot that cannot be compared with the hub's file list: whether it has every part that its index names, and
+/// complete weights of the requested precision for each configuration.
 fn is_complete(snapshot: &Path, variant: Option<&str>) -> Result<bool, HubError> {
     let Ok(paths) = contents::list(snapshot) else { return Ok(false) };
     let index = index(snapshot)?;

@@ -1,4 +1,4 @@
-//! Where the hub is and where its files are kept, by the variables that `huggingface_hub` reads.
+//! The hub's address and cache folder, from the variables that `huggingface_hub` reads.
 
 use std::env;
 
@@ -12,9 +12,9 @@ pub(super) struct Environment {
     pub(super) api: Api,
     pub(super) cache: Cache,
     pub(super) endpoint: String,
-    /// Why not to ask the hub.
+    /// Why the hub must not be asked.
     pub(super) offline: Option<String>,
-    /// Whom the hub sees.
+    /// The identity that the hub sees.
     pub(super) who: &'static str,
 }
 
@@ -26,8 +26,8 @@ impl Environment {
         let endpoint = endpoint.trim_end_matches('/').to_owned();
         let cache = Cache::from_env();
         let token = text("HF_TOKEN").or_else(|| cache.token());
-        let who = if token.is_some() { "this token" } else { "somebody without a token" };
-        // Retries of the crate may append what is there already; ours begin a file anew from its length.
+        let who = if token.is_some() { "this token" } else { "a client without a token" };
+        // The crate's retries can append bytes that already exist; ours resume a file from its length.
         let builder = ApiBuilder::from_cache(cache.clone()).with_endpoint(endpoint.clone()).with_retries(0);
         let api = builder.with_token(token).with_user_agent("laptop-diff", env!("CARGO_PKG_VERSION")).build();
         let api = api.map_err(|error| HubError::Download {

@@ -1,4 +1,4 @@
-//! What can go wrong between a name and its files, and what to do about it.
+//! Errors of resolving and downloading repositories, each with advice.
 
 use std::io;
 use std::path::PathBuf;
@@ -9,64 +9,62 @@ use thiserror::Error;
 use crate::base::Interrupted;
 use crate::model::error::ModelError;
 
-/// A repository that cannot be had.
+/// A repository that cannot be resolved or downloaded.
 #[derive(Debug, Error, Diagnostic)]
 pub enum HubError {
-    /// The program has no client for the hub.
-    #[error(
-        "there is no folder `{id}`, and this laptop-diff is built without the hub, where it might be a model"
-    )]
+    /// The program was built without a client for the hub.
+    #[error("there is no folder `{id}`, and this build of laptop-diff cannot load models from the hub")]
     #[diagnostic(
         code(hub::not_built),
         help(
-            "a folder's path counts from the folder of the pipeline file; to load models of the hub by their \
-             name, build with `cargo build --release --features hub`"
+            "a relative path starts at the folder of the pipeline file; to load models of the hub by name, \
+             build with `cargo build --release --features hub`"
         )
     )]
     NotBuilt {
         /// The name.
         id: String,
     },
-    /// The hub cannot be reached, and its cache does not hold what is needed.
+    /// The hub cannot be reached, and its cache lacks a needed file.
     #[error("the hub cannot be reached ({reason}), and its cache lacks {what} of `{id}` at `{revision}`")]
     #[diagnostic(
         code(hub::offline),
         help(
-            "where there is a network, run `hf download {id} --revision {revision}` and bring the folder \
-             {} along; or give the path of a model's folder instead of its name", cache.display()
+            "on a machine with network access, run `hf download {id} --revision {revision}` and copy the folder \
+             {} to this machine; or give the path of a model folder instead of a name", cache.display()
         )
     )]
     Offline {
         /// The repository.
         id: String,
-        /// The revision that was asked for.
+        /// The requested revision.
         revision: String,
         /// What is missing.
         what: String,
         /// Why the hub was not asked.
         reason: String,
-        /// Where the hub's files are kept.
+        /// The hub's cache folder.
         cache: PathBuf,
     },
-    /// The hub knows no such repository or revision.
-    #[error("the hub has no `{id}` at revision `{revision}`, nor is there a folder of that name")]
+    /// The hub has no such repository or revision.
+    #[error("the hub has no `{id}` at revision `{revision}`, and there is no such folder")]
     #[diagnostic(
         code(hub::not_found),
         help(
-            "look for its name and its branches at {address}; a folder's path counts from the folder of the \
+            "check its name and its branches at {address}; a relative path starts at the folder of the \
              pipeline file"
         )
     )]
     NotFound {
         /// The repository.
         id: String,
-        /// The revision that was asked for.
+        /// The requested revision.
         revision: String,
         /// The repository's page.
         address: String,
     },
-    /// The hub wants to know who asks, or has not let him in.
-    #[error("the hub does not give `{id}` to {who} (status {status}): it is gated, private or misspelt")]
+    /// The hub requires authentication, or denied access.
+    #[error("the hub denied {who} access to `{id}` (status {status}): it is gated, private or misspelt")]
     #[diagnostic(
         code(hub::refused),
         help(
@@ -78,12 +76,12 @@ pub enum HubError {
         id: String,
         /// 401 or 403.
         status: u16,
-        /// Whom the hub sees.
+        /// The identity that the hub sees.
         who: &'static str,
         /// The repository's page.
         address: String,
     },
-    /// The hub answered otherwise than it should, or the connection broke.
+    /// The hub gave an unexpected answer, or the connection broke.
     #[error("could not download {what} of `{id}`: {reason}")]
     #[diagnostic(code(hub::download), help("run the same command again to resume the download"))]
     Download {
@@ -91,10 +89,10 @@ pub enum HubError {
         id: String,
         /// The file.
         what: String,
-        /// What was found.
+        /// What happened.
         reason: String,
     },
-    /// The repository is no model that can be loaded.
+    /// The repository is not a model that can be loaded.
     #[error("`{id}` is not a diffusers model: it has neither unet/config.json nor config.json")]
     #[diagnostic(
         code(hub::no_model),
@@ -106,7 +104,7 @@ pub enum HubError {
         /// The repository.
         id: String,
     },
-    /// What was downloaded is no model that can be used, or lacks the variant.
+    /// The downloaded files are not a usable model, or lack the variant.
     #[error(transparent)]
     #[diagnostic(transparent)]
     Model(#[from] ModelError),
@@ -116,10 +114,10 @@ pub enum HubError {
     File {
         /// The file or folder.
         path: PathBuf,
-        /// What the system says.
+        /// The system's message.
         source: io::Error,
     },
-    /// Asked to stop; what was downloaded is kept.
+    /// The user interrupted the run; downloaded files are kept.
     #[error(transparent)]
     Interrupted(#[from] Interrupted),
 }

@@ -1,9 +1,9 @@
-//! Models by their name on the Hugging Face hub. A name is pinned to a commit when a pipeline is planned, so that a
-//! branch that moves on changes the key; files are downloaded when the stage runs, into the cache that Python's
-//! `huggingface_hub` uses too.
+//! Models named by their repository on the Hugging Face hub. A name is pinned to a commit when a pipeline is planned,
+//! so that a branch that has moved changes the key. Files are downloaded when the stage runs, into the cache that
+//! Python's `huggingface_hub` also uses.
 //!
-//! `HF_HOME`, `HF_ENDPOINT`, `HF_TOKEN` (else the token of `hf auth login`) and `HF_HUB_OFFLINE` mean what they mean
-//! there. Only the cargo feature `hub` can pin and download; without it both give an error that says so.
+//! `HF_HOME`, `HF_ENDPOINT`, `HF_TOKEN` (else the token of `hf auth login`) and `HF_HUB_OFFLINE` have the same meaning
+//! as there. Pinning and downloading need the cargo feature `hub`; without it both return an error that says so.
 
 #[cfg(not(feature = "hub"))]
 #[path = "absent.rs"]

@@ -9,11 +9,11 @@ use serde::{Deserialize, Serialize};
 pub struct Pinned {
     /// `owner/name`.
     pub id: String,
-    /// The branch, tag or commit that was asked for.
+    /// The requested branch, tag or commit.
     pub revision: String,
-    /// The commit that it is, 40 hexadecimal digits.
+    /// The commit, as 40 hexadecimal digits.
     pub commit: String,
-    /// Why the hub was not asked what `revision` is, but its cache.
+    /// Why `revision` was resolved from the hub's cache instead of the hub.
     pub offline: Option<String>,
 }
 
@@ -31,7 +31,7 @@ impl fmt::Display for Pinned {
     }
 }
 
-/// Whether a text can be `owner/name`, which has no characters that mean something in a path or an address.
+/// Whether a text is a valid `owner/name`, without characters that have a meaning in paths or addresses.
 pub fn is_id(text: &str) -> bool {
     let word = |word: &str| {
         word.starts_with(|c: char| c.is_ascii_alphanumeric())
@@ -41,7 +41,7 @@ pub fn is_id(text: &str) -> bool {
     text.split_once('/').is_some_and(|(owner, name)| word(owner) && word(name))
 }
 
-/// Whether a text can be a branch, a tag or a commit: words as in [`is_id`] between slashes.
+/// Whether a text is a valid branch, tag or commit: words as in [`is_id`], separated by slashes.
 pub fn is_revision(text: &str) -> bool {
     text.split('/').all(|word| is_id(&format!("owner/{word}")))
 }

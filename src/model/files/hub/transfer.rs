@@ -1,4 +1,4 @@
-//! One file from the hub into its cache, as often begun again as each attempt brings it further.
+//! Downloads one file from the hub into its cache, and retries as long as each attempt makes progress.
 
 use std::path::Path;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
@@ -12,17 +12,17 @@ use hf_hub::{Cache, Repo};
 
 use crate::base::{Interrupt, Interrupted};
 
-/// How soon a wish to stop is noticed, and how long a broken connection rests.
+/// How often an interrupt is checked, and how long to wait after a broken connection.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// Why a request gave nothing.
+/// Why a request failed.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// No answer: there is no network, or no hub behind it.
+    /// No answer: there is no network, or the hub does not respond.
     Unreachable(String),
-    /// An answer, but not what was asked for.
+    /// An answer with an error status.
     Status(u16),
-    /// Anything else.
+    /// Any other failure.
     Other(String),
 }
 
@@ -49,7 +49,7 @@ impl Failure {
     }
 }
 
-/// Where a file comes from.
+/// Where a file is downloaded from.
 pub(super) struct Transfer<'a> {
     pub(super) api: &'a Api,
     pub(super) cache: &'a Cache,
@@ -57,7 +57,7 @@ pub(super) struct Transfer<'a> {
 }
 
 impl Transfer<'_> {
-    /// Brings the file `name` to `place`; `told` hears how many bytes of it are there.
+    /// Downloads the file `name` to `place`; `told` is called with the number of bytes received so far.
     pub(super) fn file(
         &self,
         name: &str,
@@ -72,7 +72,7 @@ impl Transfer<'_> {
                 (Err(error), received) => (error, received),
             };
             match &error {
-                // A download that was whole when it was cut, or is longer than the file: begun anew.
+                // The partial file was complete when it was interrupted, or is longer than the file: start again.
                 ApiError::InvalidResume => {}
                 ApiError::RequestError(error) if matches!(**error, ureq::Error::StatusCode(416)) => {}
                 _ if received > 0 => {
@@ -87,8 +87,8 @@ impl Transfer<'_> {
         }
     }
 
-    /// Downloads on a thread of its own, so that a wish to stop need not wait for the end of a file: a download goes
-    /// on from any byte. Gives the number of bytes that came, too.
+    /// Downloads on a separate thread, so that an interrupt need not wait for the end of a file: a download can resume
+    /// at any byte. Also returns the number of bytes received.
     fn attempt(
         &self,
         name: &str,
@@ -112,12 +112,13 @@ impl Transfer<'_> {
                 Err(RecvTimeoutError::Disconnected) => break,
             }
         }
-        let ended =
-            worker.join().unwrap_or_else(|_| Err(io::Error::other("the hub's answer makes no sense").into()));
+        let ended = worker
+            .join()
+            .unwrap_or_else(|_| Err(io::Error::other("the hub's answer cannot be understood").into()));
         Ok((ended, last.saturating_sub(first.unwrap_or(0))))
     }
 
-    /// Removes what was downloaded of a file so far; tells whether there was anything.
+    /// Removes the partial download of a file; returns whether there was one.
     fn forget_part(&self, name: &str) -> bool {
         let metadata = self.api.metadata(&self.api.repo(self.repository.clone()).url(name));
         metadata.is_ok_and(|metadata| {
@@ -127,7 +128,7 @@ impl Transfer<'_> {
     }
 }
 
-/// Whether what came is as long as the hub says; what is not is removed.
+/// Whether the download has the length that the hub reports; if not, it is removed.
 fn check_size(place: &Path, size: Option<u64>) -> Result<(), Failure> {
     let other = |error: io::Error| Failure::Other(error.to_string());
     let found = fs::metadata(place).map_err(other)?.len();
@@ -136,10 +137,10 @@ fn check_size(place: &Path, size: Option<u64>) -> Result<(), Failure> {
     }
     let blob = fs::canonicalize(place).map_err(other)?;
     fs::remove_file(place).and_then(|()| fs::remove_file(blob)).map_err(other)?;
-    Err(Failure::Other(format!("{found} bytes came where {} were promised", size.unwrap_or(0))))
+    Err(Failure::Other(format!("received {found} bytes, expected {}", size.unwrap_or(0))))
 }
 
-/// Hears of the bytes of one file; the crate says first how many are there already.
+/// Receives the progress of one file; the crate first reports how many bytes exist already.
 struct Meter {
     done: u64,
     sender: Sender<u64>,
@@ -152,7 +153,7 @@ impl Listener for Meter {
 
     fn update(&mut self, size: usize) {
         self.done += size as u64;
-        // Nobody listens any more after a wish to stop.
+        // After an interrupt the receiver is gone.
         self.sender.send(self.done).ok();
     }
 

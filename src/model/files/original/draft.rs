@@ -1,4 +1,5 @@
-//! A tensor that is put together while it is written, so that a checkpoint of gigabytes needs the memory of one tensor.
+//! A tensor that is assembled while it is written, so that writing a checkpoint of gigabytes needs the memory of one
+//! tensor.
 
 use std::borrow::Cow;
 
@@ -21,12 +22,12 @@ enum Content<'a> {
     Parts(Vec<Stored<'a>>),
     Transposed(Stored<'a>),
     Zeros(usize),
-    /// Another tensor in another floating-point type.
+    /// Another tensor converted to another floating-point type.
     Converted(Box<Draft<'a>>),
 }
 
 impl<'a> Draft<'a> {
-    /// One tensor as it is.
+    /// An existing tensor, unchanged.
     pub fn of(stored: Stored<'a>) -> Self {
         Self { dtype: stored.dtype(), shape: stored.shape().to_vec(), content: Content::Parts(vec![stored]) }
     }
@@ -37,7 +38,7 @@ impl<'a> Draft<'a> {
         Self { dtype, shape, content: Content::Zeros(bytes) }
     }
 
-    /// The same in another type; what is no floating-point number stays as it is.
+    /// Converts to another floating-point type; other types are kept.
     pub fn in_dtype(self, dtype: Dtype) -> Self {
         let floats = |dtype| matches!(dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16);
         if dtype == self.dtype || !floats(dtype) || !floats(self.dtype) {
@@ -46,7 +47,7 @@ impl<'a> Draft<'a> {
         Self { dtype, shape: self.shape.clone(), content: Content::Converted(Box::new(self)) }
     }
 
-    /// Tensors of one shape in the form that a checkpoint has them in.
+    /// Combines tensors of one shape into the form that a checkpoint stores.
     pub(super) fn new(mut parts: Vec<Stored<'a>>, form: Form) -> Self {
         let (dtype, mut shape) = (parts[0].dtype(), parts[0].shape().to_vec());
         let content = match form {
@@ -101,7 +102,7 @@ impl View for Draft<'_> {
     }
 }
 
-/// Rounds to the nearest.
+/// Rounds to nearest.
 fn convert(data: &[u8], from: Dtype, to: Dtype) -> Vec<u8> {
     let halves = || data.as_chunks::<2>().0.iter().copied();
     let values: Vec<f32> = match from {

@@ -1,14 +1,14 @@
-//! How a checkpoint of the original layout stores a tensor.
+//! How a tensor is stored in a checkpoint of the original layout.
 
-/// How a checkpoint has a tensor.
+/// The stored form of a tensor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
-    /// As it is elsewhere.
+    /// Unchanged.
     Same,
     /// A linear layer as a 1x1 convolution.
     Convolution,
-    /// Several as one.
+    /// Several tensors stacked into one.
     Stacked,
-    /// A matrix with its rows as columns.
+    /// A transposed matrix.
     Transposed,
 }

@@ -1,5 +1,5 @@
 //! Tensors in the original layout (CompVis/latent-diffusion for SD 1.x and 2.x, Stability-AI/generative-models for
-//! SDXL). Names are paired once, in [`Pair`]s, for reading and for writing.
+//! SDXL). Each [`Pair`] of names serves both reading and writing.
 
 mod draft;
 mod form;

@@ -1,22 +1,22 @@
-//! One tensor by two names: its name in a checkpoint of the original layout, and that of diffusers or transformers.
+//! A tensor's two names: in a checkpoint of the original layout, and in diffusers or transformers.
 
 use super::draft::Draft;
 use super::form::Form;
 use crate::model::files::weights::{Reading, Stored, Weights, WeightsError};
 
-/// One tensor of a checkpoint, and what diffusers or transformers call it.
+/// One tensor of a checkpoint, with its name in diffusers or transformers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pair {
     /// Its name in the checkpoint, without the prefix of its model.
     pub original: String,
-    /// Its name elsewhere; several where the checkpoint stacks them along the first dimension.
+    /// Its name in diffusers or transformers; several names if the checkpoint stacks tensors along the first dimension.
     pub parts: Vec<String>,
-    /// How the checkpoint has it.
+    /// How the checkpoint stores it.
     pub form: Form,
 }
 
 impl Pair {
-    /// A tensor that only has another name.
+    /// A tensor that differs only in its name.
     pub fn same(original: impl Into<String>, name: impl Into<String>) -> Self {
         Self::new(original, name, Form::Same)
     }
@@ -34,7 +34,7 @@ impl Pair {
         }
     }
 
-    /// The tensor as the checkpoint is to have it, given its parts.
+    /// The tensor as the checkpoint stores it, assembled from its parts.
     pub fn draft<'a>(
         &self,
         part: impl Fn(&str) -> Result<Stored<'a>, WeightsError>,
@@ -44,7 +44,7 @@ impl Pair {
     }
 }
 
-/// The model at `prefix` of a checkpoint, by the names of diffusers.
+/// The model at `prefix` of a checkpoint, with diffusers' names.
 pub(in crate::model) fn read(checkpoint: &Weights, prefix: &str, pairs: &[Pair]) -> Weights {
     checkpoint.renamed(pairs.iter().flat_map(|pair| {
         let stored = format!("{prefix}{}", pair.original);

@@ -1,4 +1,4 @@
-//! What can be wrong with a file of weights, and what to do about it.
+//! Errors of reading weights, each with advice.
 
 use std::io;
 use std::path::PathBuf;
@@ -8,26 +8,26 @@ use thiserror::Error;
 
 use super::reading::Reading;
 
-/// A file of weights that cannot be used.
+/// A weights file that cannot be used.
 #[derive(Debug, Error, Diagnostic)]
 pub enum WeightsError {
-    /// The operating system refused.
+    /// The file or folder cannot be read.
     #[error("cannot read {}: {source}", path.display())]
-    #[diagnostic(code(weights::read), help("check that the path is right and that you may read it"))]
+    #[diagnostic(code(weights::read), help("check the path and your permission to read it"))]
     Read {
         /// The file or folder.
         path: PathBuf,
-        /// Why.
+        /// The system's message.
         source: io::Error,
     },
 
     /// A model folder without weights.
-    #[error("{} holds no weights in safetensors format", folder.display())]
+    #[error("{} contains no weights in safetensors format", folder.display())]
     #[diagnostic(
         code(weights::nothing_found),
         help(
             "expected diffusion_pytorch_model.safetensors or model.safetensors, or their shards with a \
-             .safetensors.index.json; was the download cut short?"
+             .safetensors.index.json; the download may be incomplete"
         )
     )]
     NothingFound {
@@ -35,14 +35,14 @@ pub enum WeightsError {
         folder: PathBuf,
     },
 
-    /// Weights that Python would have to execute.
+    /// Pickled weights, which Python would have to execute.
     #[error("{} is a pickle, which can run any code when it is read", path.display())]
     #[diagnostic(
         code(weights::pickle),
         help(
-            "convert it where you trust it: in Python, load a folder's model with `from_pretrained(..., \
-             use_safetensors=False)`, a single .ckpt with diffusers' `StableDiffusionPipeline.from_single_file`, and save \
-             it with `save_pretrained(folder, safe_serialization=True)`"
+            "if you trust the file, convert it in Python: load a model folder with `from_pretrained(..., \
+             use_safetensors=False)`, or a single .ckpt with diffusers' `StableDiffusionPipeline.from_single_file`, \
+             then save it with `save_pretrained(folder, safe_serialization=True)`"
         )
     )]
     Pickle {
@@ -50,13 +50,13 @@ pub enum WeightsError {
         path: PathBuf,
     },
 
-    /// A file whose header does not describe its bytes.
+    /// A file whose header does not match its contents.
     #[error("{} is not a complete safetensors file: {reason}", path.display())]
-    #[diagnostic(code(weights::header), help("it is cut short or damaged: download or write it again"))]
+    #[diagnostic(code(weights::header), help("the file is truncated or damaged: download or write it again"))]
     Header {
         /// The file.
         path: PathBuf,
-        /// What does not fit.
+        /// What does not match.
         reason: String,
     },
 
@@ -69,28 +69,30 @@ pub enum WeightsError {
     Index {
         /// The index.
         path: PathBuf,
-        /// What does not fit.
+        /// What is wrong with it.
         reason: String,
     },
 
-    /// An index of shards that reaches out of its folder.
-    #[error("{} names the shard `{shard}`, which is not a file beside it", path.display())]
+    /// An index that refers to a shard outside its folder.
+    #[error("{} names the shard `{shard}`, which is not a file in the same folder", path.display())]
     #[diagnostic(
         code(weights::outside),
-        help("a shard must be a plain file name; do not use this model unless you know why it is so")
+        help(
+            "a shard must be a plain file name; do not use this model unless you know why it does otherwise"
+        )
     )]
     Outside {
         /// The index.
         path: PathBuf,
-        /// The shard as written.
+        /// The shard's name as written.
         shard: String,
     },
 
-    /// A tensor that is not there.
+    /// A missing tensor.
     #[error("{} has no tensor `{name}`", path.display())]
     #[diagnostic(
         code(weights::missing),
-        help("config.json and weights do not belong together, or the file is of another kind of model")
+        help("config.json and weights do not belong together, or the file belongs to another kind of model")
     )]
     Missing {
         /// The file.
@@ -99,8 +101,8 @@ pub enum WeightsError {
         name: String,
     },
 
-    /// A tensor of another shape.
-    #[error("`{name}` in {} has shape {found:?}, but its configuration asks for {needed:?}", path.display())]
+    /// A tensor with a different shape.
+    #[error("`{name}` in {} has shape {found:?}, but its configuration requires {needed:?}", path.display())]
     #[diagnostic(code(weights::shape), help("config.json and weights do not belong together"))]
     Shape {
         /// The file.
@@ -109,23 +111,23 @@ pub enum WeightsError {
         name: String,
         /// Its shape in the file.
         found: Vec<usize>,
-        /// The shape that the configuration asks for.
+        /// The shape that the configuration requires.
         needed: Vec<usize>,
     },
 
-    /// A tensor that is not what the layout of the file says.
+    /// A tensor that does not match the layout of the file.
     #[error("`{name}` in {} cannot be read as {reading}", path.display())]
-    #[diagnostic(code(weights::reading), help("the file is of another kind of model, or damaged"))]
+    #[diagnostic(code(weights::reading), help("the file belongs to another kind of model, or is damaged"))]
     Reading {
         /// The file.
         path: PathBuf,
         /// The tensor as stored.
         name: String,
-        /// How it was to be read.
+        /// How it should have been read.
         reading: Reading,
     },
 
-    /// A data type that we do not compute with.
+    /// A data type that is not supported.
     #[error("`{name}` in {} is stored as {dtype}", path.display())]
     #[diagnostic(code(weights::dtype), help("store the weights as F32, F16 or BF16"))]
     Dtype {
@@ -137,7 +139,7 @@ pub enum WeightsError {
         dtype: String,
     },
 
-    /// A weight that is no number.
+    /// A weight that is not finite.
     #[error("`{name}` in {} is not finite at element {index}", path.display())]
     #[diagnostic(
         code(weights::not_finite),
@@ -152,13 +154,13 @@ pub enum WeightsError {
         index: usize,
     },
 
-    /// Memory or device trouble while reading a tensor.
+    /// A memory or device error while reading a tensor.
     #[error("cannot load `{name}`: {source}")]
-    #[diagnostic(code(weights::tensor), help("if memory is short, use a smaller dtype or another device"))]
+    #[diagnostic(code(weights::tensor), help("if memory runs out, use a smaller dtype or another device"))]
     Tensor {
         /// The tensor.
         name: String,
-        /// Why.
+        /// The cause.
         source: candle_core::Error,
     },
 }

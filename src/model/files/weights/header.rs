@@ -1,4 +1,4 @@
-//! The parts of a weights file that a hostile hand could write: header, index, values.
+//! Checks of the untrusted contents of a weights file: header, index, values.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,18 +11,18 @@ use serde::Deserialize;
 
 use super::error::WeightsError;
 
-/// How PyTorch's pickles are called.
+/// File extensions of PyTorch's pickles.
 pub(super) const PICKLE_ENDINGS: [&str; 4] = [".bin", ".ckpt", ".pt", ".pth"];
 
-/// Whether the file is a zip archive, or a bare pickle of protocol 2 to 5. A header's length may begin
-/// with the same bytes, so a brace where the JSON of a header begins decides against it.
+/// Whether the file is a zip archive, or a bare pickle of protocol 2 to 5. The length field of a header can start with
+/// the same bytes, so a brace where the JSON header starts means that it is not a pickle.
 fn is_pickle(bytes: &[u8]) -> bool {
     let magic = bytes.starts_with(b"PK\x03\x04") || matches!(bytes, [0x80, 2..=5, ..]);
     magic && bytes.get(8) != Some(&b'{')
 }
 
-/// Reads a header: where the data begins, and the tensors in it. The crate checks that the tensors
-/// lie one after another without gap or overlap and fill the file exactly.
+/// Reads a header: where the data begins, and the tensors. The crate checks that the tensors are contiguous, without
+/// gap or overlap, and fill the file exactly.
 pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<(usize, Metadata), WeightsError> {
     if is_pickle(bytes) {
         return Err(WeightsError::Pickle { path: path.to_owned() });
@@ -39,7 +39,7 @@ pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<(usize, Metadata), Weig
     Ok((header + 8, metadata))
 }
 
-/// Reads an index of shards: the file of each tensor. Only plain names of files beside the index pass.
+/// Reads an index of shards: the file of each tensor. Only plain names of files in the same folder are accepted.
 pub(super) fn read_index(path: &Path) -> Result<BTreeMap<String, String>, WeightsError> {
     #[derive(Deserialize)]
     struct Index {
@@ -51,7 +51,7 @@ pub(super) fn read_index(path: &Path) -> Result<BTreeMap<String, String>, Weight
     for shard in index.weight_map.values() {
         let mut parts = Path::new(shard).components();
         let plain = matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None));
-        // A backslash separates folders elsewhere; no honest shard has one.
+        // A backslash separates folders on other systems; no legitimate shard name contains one.
         if !plain || shard.contains(['/', '\\']) {
             return Err(WeightsError::Outside { path: path.to_owned(), shard: shard.clone() });
         }
@@ -59,7 +59,7 @@ pub(super) fn read_index(path: &Path) -> Result<BTreeMap<String, String>, Weight
     Ok(index.weight_map)
 }
 
-/// The first element that is infinite or no number, in floating-point data.
+/// The first element of floating-point data that is infinite or NaN.
 pub(super) fn first_not_finite(dtype: Dtype, data: &[u8]) -> Option<usize> {
     fn first<const N: usize>(data: &[u8], finite: impl Fn([u8; N]) -> bool) -> Option<usize> {
         data.as_chunks().0.iter().position(|&bytes| !finite(bytes))

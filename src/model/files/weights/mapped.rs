@@ -1,6 +1,6 @@
-//! Tensors by name from safetensors files, mapped into memory and read only when asked for.
-//! A file from elsewhere is not trusted: its header is checked against its length, an index of
-//! shards may name only files beside it, and what does not fit is an error that names the tensor.
+//! Tensors by name from safetensors files, mapped into memory and read on demand. Downloaded files are not trusted: the
+//! header is checked against the file's length, an index of shards may only name files in its own folder, and an error
+//! names the tensor concerned.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -27,11 +27,11 @@ use crate::model::files::tensor::TensorEntry;
 pub struct Weights {
     path: Arc<Path>,
     shards: Arc<[Shard]>,
-    /// Where each tensor is.
+    /// Where each tensor is stored.
     places: Arc<BTreeMap<String, Place>>,
 }
 
-/// Where a tensor is, and what of it.
+/// Where a tensor is stored, and which part of it is used.
 #[derive(Clone)]
 struct Place {
     shard: usize,
@@ -42,14 +42,14 @@ struct Place {
 struct Shard {
     path: PathBuf,
     bytes: Mmap,
-    /// Where the tensors begin.
+    /// Where the tensor data begins.
     data: usize,
     metadata: Metadata,
 }
 
 impl Weights {
-    /// Opens a `.safetensors` file, or what a model folder holds: `diffusion_pytorch_model.safetensors` or
-    /// `model.safetensors`, whole or as shards with an index, else a variant of it such as `model.fp16.safetensors`.
+    /// Opens a `.safetensors` file, or the weights of a model folder: `diffusion_pytorch_model.safetensors` or
+    /// `model.safetensors`, as one file or as shards with an index, else a variant such as `model.fp16.safetensors`.
     pub fn open(path: &Path) -> Result<Self, WeightsError> {
         let file = if path.is_dir() { find_in(path)? } else { path.to_owned() };
         if file.extension().is_some_and(|extension| extension == "json") {
@@ -82,8 +82,8 @@ impl Weights {
         Ok(Self { path: index.into(), shards: shards.into(), places: Arc::new(places) })
     }
 
-    /// The same files read by other names: the new name, that of the stored tensor, and what of it. A stored tensor
-    /// that is not there is left out, so that [`Weights::check`] names what it is needed for.
+    /// The same files with other tensor names: the new name, the stored name, and which part of the stored tensor is
+    /// used. A stored tensor that is missing is left out, so that [`Weights::check`] reports the name that needs it.
     pub fn renamed(&self, names: impl IntoIterator<Item = (String, String, Reading)>) -> Self {
         let place = |(name, stored, reading): (String, String, Reading)| {
             let place = self.places.get(&stored)?;
@@ -92,7 +92,7 @@ impl Weights {
         Self { places: Arc::new(names.into_iter().filter_map(place).collect()), ..self.clone() }
     }
 
-    /// The file or folder they were opened from.
+    /// The file or folder that the weights were opened from.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -102,7 +102,7 @@ impl Weights {
         self.places.keys().map(String::as_str)
     }
 
-    /// Whether there is a tensor of this name.
+    /// Whether a tensor of this name exists.
     pub fn contains(&self, name: &str) -> bool {
         self.places.contains_key(name)
     }
@@ -113,7 +113,7 @@ impl Weights {
         place.reading.shape(&info.shape).ok_or_else(|| self.misread(place))
     }
 
-    /// A tensor's data type as stored.
+    /// A tensor's stored data type.
     pub fn dtype(&self, name: &str) -> Result<DType, WeightsError> {
         let dtype = self.place(name)?.1.dtype;
         DType::try_from(dtype).map_err(|_| self.unsupported(name, dtype))
@@ -131,19 +131,19 @@ impl Weights {
         Ok(tensor)
     }
 
-    /// A tensor's bytes as stored, for writing them elsewhere unchanged.
+    /// A tensor's bytes as stored, for copying them unchanged.
     pub fn view(&self, name: &str) -> Result<Stored<'_>, WeightsError> {
         let (place, _) = self.place(name)?;
         let view = self.shards[place.shard].view(&place.name);
         view.and_then(|view| place.reading.read(view)).ok_or_else(|| self.misread(place))
     }
 
-    /// Builds layers from these weights.
+    /// A builder for layers with these weights.
     pub fn builder(&self, dtype: DType, device: &Device) -> VarBuilder<'static> {
         VarBuilder::from_backend(Box::new(self.clone()), dtype, device.clone())
     }
 
-    /// Fails on the first tensor that is missing, of another shape than `needed`, or no floating-point number.
+    /// Fails on the first tensor that is missing, has a shape other than `needed`, or is not a floating-point number.
     pub fn check<'e>(&self, needed: impl IntoIterator<Item = &'e TensorEntry>) -> Result<(), WeightsError> {
         needed.into_iter().try_for_each(|entry| {
             self.check_shape(&entry.name, &entry.shape)?;
@@ -154,7 +154,7 @@ impl Weights {
         })
     }
 
-    /// Fails on the first tensor that holds an infinity or what is no number.
+    /// Fails on the first tensor that contains an infinity or a NaN.
     pub fn check_finite(&self) -> Result<(), WeightsError> {
         self.places.par_iter().try_for_each(|(name, place)| {
             let view = self.view(name)?;
@@ -170,14 +170,14 @@ impl Weights {
         })
     }
 
-    /// Writes all tensors into one file, in the types that they are stored in, as other programs expect them.
+    /// Writes all tensors into one file, in their stored types, as other programs expect them.
     pub fn save(&self, path: &Path) -> Result<(), ModelError> {
         let views = self.names().map(|name| Ok((name, self.view(name)?)));
         let views = views.collect::<Result<Vec<_>, WeightsError>>()?;
         write(path, views).map_err(|source| ModelError::Write { path: path.to_owned(), source })
     }
 
-    /// Lets the system take back the memory of what was read.
+    /// Lets the system reclaim the memory of tensors that have been read.
     fn release(&self, place: &Place) {
         let shard = &self.shards[place.shard];
         if let Some(view) = shard.view(&place.name) {
@@ -194,7 +194,7 @@ impl Weights {
         Ok(())
     }
 
-    /// Where a tensor is, and what the header there says of it.
+    /// Where a tensor is stored, and its entry in the header.
     fn place(&self, name: &str) -> Result<(&Place, &TensorInfo), WeightsError> {
         let place = self.places.get(name);
         place
@@ -244,23 +244,24 @@ impl Shard {
     fn open(path: PathBuf) -> Result<Self, WeightsError> {
         let read = |source| WeightsError::Read { path: path.clone(), source };
         let file = fs::File::open(&path).map_err(read)?;
-        // SAFETY: the map is read only. Whoever truncates a model's file while it is in use gets a
-        // bus error, as with every program that maps weights; we never write to a file in place.
+        // SAFETY: the map is read only. Truncating a model's file while it is in use causes a bus error, as in every
+        // program that maps weights; we never write to a file in place.
         let bytes = unsafe { Mmap::map(&file) }.map_err(read)?;
         let (data, metadata) = header::parse(&path, &bytes)?;
         Ok(Self { path, bytes, data, metadata })
     }
 
-    /// Lets the system take back the memory of mapped bytes that have been read: else a model would be held twice.
+    /// Lets the system reclaim the memory of mapped bytes that have been read; otherwise a model would be in memory
+    /// twice.
     fn forget(&self, bytes: &[u8]) {
         #[cfg(unix)]
         {
             let start = bytes.as_ptr().addr() - self.bytes.as_ptr().addr();
-            // SAFETY: the map is read only and of a file, so that whoever reads these bytes again finds the same.
+            // SAFETY: the map is read only and backed by a file, so reading these bytes again gives the same values.
             let advised = unsafe {
                 self.bytes.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, start, bytes.len())
             };
-            // A system that declines keeps them, and nothing is wrong but the memory.
+            // If the system declines, only memory is lost.
             drop(advised);
         }
     }
@@ -272,7 +273,7 @@ impl Shard {
     }
 }
 
-/// The weights file of a model folder. Full precision is preferred, as diffusers prefers it.
+/// The weights file of a model folder. Full precision is preferred, as in diffusers.
 fn find_in(folder: &Path) -> Result<PathBuf, WeightsError> {
     let read = |source| WeightsError::Read { path: folder.to_owned(), source };
     let mut found = Vec::new();

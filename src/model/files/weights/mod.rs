@@ -1,4 +1,4 @@
-//! Tensors by name from safetensors files, mapped into memory and read only when asked for, and written.
+//! Reads tensors by name from memory-mapped safetensors files, on demand, and writes such files.
 
 mod error;
 mod header;

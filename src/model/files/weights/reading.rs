@@ -1,4 +1,5 @@
-//! What of a stored tensor is meant: layouts differ in what they stack, transpose, or write as a convolution.
+//! Which part of a stored tensor is used, and how: layouts differ in what they stack, transpose, or write as a
+//! convolution.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -8,25 +9,25 @@ use candle_core::{Device, Tensor};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, View};
 
-/// How a tensor comes from a stored one.
+/// How a tensor is derived from a stored one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reading {
-    /// As it is.
+    /// Unchanged.
     Whole,
-    /// A 1x1 convolution [o, i, 1, 1] as the linear layer [o, i] that it is; a linear layer as it is.
+    /// A 1x1 convolution [o, i, 1, 1] read as the linear layer [o, i] that it is; a linear layer is unchanged.
     Linear,
-    /// One of several parts that are stacked along the first dimension.
+    /// One of several parts stacked along the first dimension.
     Part {
-        /// Which, from 0.
+        /// Its index, from 0.
         index: usize,
-        /// Of how many.
+        /// The number of parts.
         of: usize,
     },
-    /// A matrix with its rows as columns.
+    /// A transposed matrix.
     Transposed,
 }
 
-/// A tensor as it is stored. Its bytes lie in the map of the file, but for transposed ones.
+/// A tensor as stored. Its bytes are borrowed from the mapped file, except for transposed ones.
 #[derive(Clone, Debug)]
 pub struct Stored<'a> {
     dtype: Dtype,
@@ -35,7 +36,7 @@ pub struct Stored<'a> {
 }
 
 impl Reading {
-    /// The shape of what is read from a tensor of the shape `stored`; `None` if it cannot be read so.
+    /// The shape that results from a stored shape; `None` if this reading does not apply to it.
     pub(super) fn shape(self, stored: &[usize]) -> Option<Vec<usize>> {
         match (self, stored) {
             (Self::Whole, _) | (Self::Linear, [_, _]) => Some(stored.to_vec()),
@@ -48,7 +49,7 @@ impl Reading {
         }
     }
 
-    /// `None` if a tensor of this shape cannot be read so.
+    /// `None` if this reading does not apply to the tensor's shape.
     pub(super) fn read(self, view: TensorView<'_>) -> Option<Stored<'_>> {
         let (dtype, shape, data) = (view.dtype(), self.shape(view.shape())?, view.data());
         let data = match self {
@@ -63,7 +64,7 @@ impl Reading {
     }
 }
 
-/// The bytes of a matrix with its rows as columns.
+/// The bytes of the transposed matrix.
 pub fn transpose(data: &[u8], rows: usize, columns: usize) -> Vec<u8> {
     let element = data.len() / (rows * columns).max(1);
     let mut transposed = Vec::with_capacity(data.len());
@@ -87,7 +88,7 @@ impl fmt::Display for Reading {
 }
 
 impl<'a> Stored<'a> {
-    /// Its type.
+    /// Its data type.
     pub fn dtype(&self) -> Dtype {
         self.dtype
     }
@@ -97,12 +98,12 @@ impl<'a> Stored<'a> {
         &self.shape
     }
 
-    /// Its bytes, row by row.
+    /// Its bytes, in row-major order.
     pub fn data(&self) -> &[u8] {
         &self.data
     }
 
-    /// As a tensor of the type that it is stored in.
+    /// The tensor in its stored type.
     pub(super) fn load(&self, device: &Device) -> candle_core::Result<Tensor> {
         TensorView::new(self.dtype, self.shape.clone(), &self.data)?.load(device)
     }

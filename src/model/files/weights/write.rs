@@ -1,4 +1,4 @@
-//! Writing safetensors files: the one place of the program that does, so that every file is complete or absent.
+//! Writes safetensors files. All writes go through this module, so that every file is complete or absent.
 
 use std::collections::HashMap;
 use std::fmt::Display;
@@ -8,7 +8,7 @@ use std::path::Path;
 
 use safetensors::{SafeTensorError, View};
 
-/// Writes tensors as PyTorch's libraries expect them: with `format: pt` in the metadata.
+/// Writes tensors as PyTorch's libraries expect them, with `format: pt` in the metadata.
 pub fn write<V: View>(
     path: &Path,
     tensors: impl IntoIterator<Item = (impl AsRef<str> + Ord + Display, V)>,
@@ -16,10 +16,10 @@ pub fn write<V: View>(
     write_with(path, tensors, Some(HashMap::from([("format".to_owned(), "pt".to_owned())])))
 }
 
-/// Writes tensors and metadata to a file in a folder beside `path`, syncs it and renames it.
+/// Writes tensors and metadata to a file in a temporary folder next to `path`, syncs it and renames it.
 ///
-/// The folder is needed because the safetensors crate writes to randomly named files, which stay behind when the
-/// process is killed; a checkpoint can be gigabytes. No other process writes to `path` at the same time.
+/// The folder is needed because the safetensors crate writes to randomly named files, which remain if the process is
+/// killed; a checkpoint can be gigabytes. No other process writes to `path` at the same time.
 pub fn write_with<V: View>(
     path: &Path,
     tensors: impl IntoIterator<Item = (impl AsRef<str> + Ord + Display, V)>,
@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_killed_process_left_is_removed_and_the_file_replaced() -> candle_core::Result<()> {
+    fn leftovers_of_a_killed_process_are_removed_and_the_file_is_replaced() -> candle_core::Result<()> {
         let folder = tempfile::tempdir()?;
         let path = folder.path().join("weights.safetensors");
         fs::write(&path, b"old")?;

@@ -1,9 +1,9 @@
-//! 3x3 convolution of few channels without columns: each product is taken where its pixels lie.
+//! 3x3 convolution with few channels without columns: products read the pixels in place.
 //!
-//! Pictures are copied once into planes with a zero before each row and a row of zeros between pictures, so that the
-//! pixel under a tap of the kernel lies at a fixed distance, whichever pixel is asked for. The rows of all pictures
-//! then make one line, and vectors run along it; what falls on a zero between rows is dropped. A matrix product would
-//! first make nine copies of each pixel and then pack them, which few channels do not pay for.
+//! Images are copied once into planes with a zero before each row and a row of zeros between images, so that the pixel
+//! under a tap of the kernel is always at a fixed offset. The rows of all images then form one line that is processed
+//! with vectors; results at the zeros between rows are dropped. A matrix product would first copy each pixel nine times
+//! and then pack the copies, which is too expensive with few channels.
 
 mod line;
 mod tile;
@@ -26,7 +26,7 @@ pub(super) struct Direct {
     pub(super) width: usize,
 }
 
-/// Pixels of one task, by joining small pictures.
+/// Pixels per task, reached by joining small images.
 const TASK_PIXELS: usize = 128;
 
 impl Direct {
@@ -34,12 +34,12 @@ impl Direct {
         self.height * self.width
     }
 
-    /// The line of all pictures.
+    /// The line of all images.
     fn line(&self) -> Line {
         Line { images: 0..self.images, rows: 0..self.height, height: self.height, width: self.width }
     }
 
-    /// What each task computes: some pictures where there are enough, else some rows of one.
+    /// The work of each task: several images if there are enough, else some rows of one.
     fn tasks(&self) -> Vec<Line> {
         let group = (TASK_PIXELS / self.plane()).clamp(1, self.images.div_ceil(TASKS / 2));
         let rows = match self.images >= TASKS / 2 {
@@ -62,8 +62,8 @@ impl Direct {
         self.apply(x, |output, input| self.kernel(weight, output, input), Some(bias))
     }
 
-    /// The gradient of x, for `g` [images, output, h, w]: the convolution of g with the kernels turned round, inputs
-    /// and outputs in each other's places.
+    /// The gradient of x, for `g` [images, output, h, w]: the convolution of g with the flipped kernels, with inputs
+    /// and outputs exchanged.
     pub(super) fn input_gradient(&self, g: &[f32], weight: &[f32]) -> Vec<f32> {
         let turned = |input, output| {
             let mut kernel = self.kernel(weight, output, input);
@@ -104,7 +104,7 @@ impl Direct {
         })
     }
 
-    /// For each task its rows of every picture and channel, one slice each.
+    /// For each task, the slices of its rows in every image and channel.
     fn parts<'a>(&self, tasks: &[Line], out: &'a mut [f32]) -> Vec<Vec<&'a mut [f32]>> {
         let mut parts: Vec<Vec<&mut [f32]>> = tasks.iter().map(|_| Vec::new()).collect();
         let mut pictures = out.chunks_mut(self.output * self.plane());
@@ -123,7 +123,7 @@ impl Direct {
         parts
     }
 
-    /// One task.
+    /// The computation of one task.
     fn run(
         &self,
         line: &Line,

@@ -1,21 +1,22 @@
-//! The two inner loops, written with explicit vectors: outputs of a tile, and sums over all pixels for the weights.
+//! The two inner loops, written with explicit vectors: the outputs of a tile, and the sums over all pixels for the
+//! weights' gradient.
 
 use pulp::{Simd, WithSimd};
 
 use super::line::Line;
 
-/// Output channels of a tile, or of half a tile where there are registers for two.
+/// Output channels per tile, or per half tile if there are enough registers for two blocks.
 pub(super) const CHANNELS: usize = 4;
 
-/// Vectors side by side in one tile of outputs.
+/// Number of vectors in one tile of outputs.
 const VECTORS: usize = 3;
 
-/// What the outputs at one place are made of.
+/// The inputs for the outputs at one position.
 #[derive(Clone, Copy)]
 pub(super) struct Tile<'a> {
     /// Padded channels.
     pub(super) source: &'a [f32],
-    /// Elements of each.
+    /// Elements per channel.
     pub(super) channel: usize,
     pub(super) taps: [usize; 9],
     pub(super) inputs: usize,
@@ -24,7 +25,7 @@ pub(super) struct Tile<'a> {
 }
 
 impl Tile<'_> {
-    /// The sums of the first `BLOCKS` blocks of channels, for the outputs from `at` on.
+    /// The sums of the first `BLOCKS` blocks of channels, for the outputs starting at `at`.
     #[inline(always)]
     fn sums<S: Simd, const BLOCKS: usize, const WIDTH: usize>(
         &self,
@@ -54,12 +55,12 @@ impl Tile<'_> {
     }
 }
 
-/// Writes the sums of a whole line to [channel][tiles] and says how many channels those are.
+/// Writes the sums of a complete line to [channel][tiles] and returns the number of channels.
 pub(super) struct Run<'a> {
     pub(super) tile: Tile<'a>,
     /// Elements of a channel of `sums`.
     pub(super) tiles: usize,
-    /// Whether there are channels for two blocks.
+    /// Whether there are enough channels for two blocks.
     pub(super) pair: bool,
     pub(super) sums: &'a mut [f32],
 }
@@ -99,7 +100,7 @@ impl WithSimd for Run<'_> {
     }
 }
 
-/// `sum over pixels of g_output x_input` for each tap, one input channel and a few output channels, both padded.
+/// `sum over pixels of g_output x_input` for each tap, for one input channel and a few output channels, both padded.
 pub(super) struct Correlation<'a> {
     pub(super) line: &'a Line,
     pub(super) source: &'a [f32],
@@ -107,7 +108,7 @@ pub(super) struct Correlation<'a> {
 }
 
 impl Correlation<'_> {
-    /// Output channels at most: nine taps each in 32 registers.
+    /// Maximum number of output channels: nine taps each in 32 registers.
     pub(super) const OUTPUTS: usize = 3;
 
     #[inline(always)]
@@ -118,7 +119,7 @@ impl Correlation<'_> {
         result: &mut [[f32; 9]; Correlation::OUTPUTS],
     ) {
         let (channel, taps) = (self.source.len(), self.line.taps());
-        // Zeros stand between rows and behind the last, so that what falls there adds nothing.
+        // There are zeros between rows and after the last one, so these products add nothing.
         let centre = taps[4];
         let gradients = &self.gradients[first * channel..];
         let mut sums = [[simd.splat_f32s(0.0); 9]; OUTPUTS];

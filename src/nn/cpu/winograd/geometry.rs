@@ -1,8 +1,8 @@
-//! Which convolution it is, and how its outputs are cut into tiles and blocks of tiles.
+//! The geometry of a convolution, and how its outputs are split into tiles and blocks of tiles.
 
 use std::ops::Range;
 
-/// The 3x3 convolution of `images` pictures, stride 1 and padding 1.
+/// A 3x3 convolution of `images` images, stride 1 and padding 1.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::nn::cpu) struct Winograd {
     pub(in crate::nn::cpu) images: usize,
@@ -11,40 +11,40 @@ pub(in crate::nn::cpu) struct Winograd {
     /// Of the outputs.
     pub(in crate::nn::cpu) height: usize,
     pub(in crate::nn::cpu) width: usize,
-    /// Whether the input has half the height and width and each of its pixels counts for four.
+    /// Whether the input has half the height and width and is upsampled by two.
     pub(in crate::nn::cpu) upsampled: bool,
 }
 
-/// Tiles of one block: enough columns for a matrix product to be fast, few enough for a second-level cache.
+/// Tiles per block: enough columns for a fast matrix product, few enough for the L2 cache.
 pub(super) const TILES: usize = 256;
 
 impl Winograd {
-    /// Rows (and columns) of a tile's 4x4 positions that can differ from zero.
+    /// Number of rows (and columns) of a tile's 4x4 positions that can differ from zero.
     pub(super) fn sides(&self) -> &'static [usize] {
         if self.upsampled { &[0, 1, 3] } else { &[0, 1, 2, 3] }
     }
 
-    /// Positions of a tile.
+    /// Number of positions per tile.
     pub(super) fn positions(&self) -> usize {
         self.sides().len().pow(2)
     }
 
-    /// Tiles in a row.
+    /// Number of tiles in a row.
     pub(super) fn columns(&self) -> usize {
         self.width.div_ceil(2)
     }
 
-    /// Rows of tiles in one picture.
+    /// Number of tile rows in one image.
     pub(super) fn rows(&self) -> usize {
         self.height.div_ceil(2)
     }
 
-    /// Rows of tiles in a block; blocks go on from one picture to the next.
+    /// Number of tile rows in a block; a block can extend into the next image.
     pub(super) fn block_rows(&self) -> usize {
         (TILES / self.columns()).clamp(1, self.images * self.rows())
     }
 
-    /// All rows of tiles, in blocks.
+    /// All tile rows, in blocks.
     pub(super) fn blocks(&self) -> impl Iterator<Item = Range<usize>> {
         let (all, step) = (self.images * self.rows(), self.block_rows());
         (0..all).step_by(step).map(move |first| first..(first + step).min(all))

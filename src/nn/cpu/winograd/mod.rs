@@ -1,13 +1,13 @@
-//! 3x3 convolution by Winograd's minimal filtering, F(2x2, 3x3): a 2x2 tile of outputs takes 16 multiplications
-//! for each pair of channels where the columns take 36 (Lavin and Gray 2016, section 4.1).
+//! 3x3 convolution with Winograd's minimal filtering, F(2x2, 3x3): a 2x2 tile of outputs takes 16 multiplications for
+//! each pair of channels, where the columns take 36 (Lavin and Gray 2016, section 4.1).
 //!
-//! With the kernel g, the 4x4 inputs d under a tile and its outputs y, `y = A^T [(G g G^T) . (B^T d B)] A`, so over
-//! all tiles and channels the dot is sixteen matrix products `M = U V`, one for each position of a 4x4 tile.
-//! Every map here is linear, and backward is the same way back: `dM = A dy A^T`, `dV = U^T dM`, `dU = dM V^T`,
-//! `dd = B dV B^T` added where tiles overlap, `dg = G^T dU G`.
+//! With the kernel g, the 4x4 inputs d under a tile and its outputs y, `y = A^T [(G g G^T) . (B^T d B)] A`. Over all
+//! tiles and channels the dot becomes sixteen matrix products `M = U V`, one for each position of a 4x4 tile. All these
+//! maps are linear, and backward applies their transposes in reverse order: `dM = A dy A^T`, `dV = U^T dM`, `dU = dM
+//! V^T`, `dd = B dV B^T` (added where tiles overlap), `dg = G^T dU G`.
 //!
-//! Of an enlarged picture all inputs come in pairs, so the middle two of a tile are equal, a quarter of the sixteen
-//! positions and more vanish, and nine are left: 9 multiplications instead of 36, and no enlarged picture.
+//! In an upsampled image all inputs come in pairs, so the middle two of a tile are equal. Seven of the sixteen
+//! positions then vanish, and nine remain: 9 multiplications instead of 36, and the upsampled image is never stored.
 
 mod geometry;
 mod transform;
@@ -22,7 +22,7 @@ use super::{filled, scratch};
 use geometry::TILES;
 pub(in crate::nn::cpu) use geometry::Winograd;
 
-/// Elements between two channels of a block beyond its own: rows a power of two apart share cache lines.
+/// Additional elements between two channels of a block: rows whose distance is a power of two would share cache lines.
 const PAD: usize = 16;
 
 impl Winograd {
@@ -49,7 +49,7 @@ impl Winograd {
                 });
             });
         } else if self.block_rows() == self.images * self.rows() {
-            // Each task needs its part of the transformed weights once, so they are never all there.
+            // Each task needs its part of the transformed weights once, so they are never all stored.
             self.convolve_blocks(x, Kernels::Plain(weight), bias, out, share(self.output));
         } else {
             self.transformed(weight, |u| {
@@ -58,13 +58,13 @@ impl Winograd {
         }
     }
 
-    /// How many pictures make a task, where there are enough to cut the work by pictures alone.
+    /// Number of images per task if there are enough images to split the work by images alone.
     fn group(&self) -> Option<usize> {
         let tiles = self.rows() * self.columns();
         (self.images >= TASKS / 2).then(|| (TILES / 2 / tiles).clamp(1, self.images.div_ceil(TASKS / 2)))
     }
 
-    /// Lends the weights after their transform, [output][positions][input].
+    /// Lends the transformed weights, [output][positions][input].
     fn transformed<R>(&self, weight: Weight, work: impl FnOnce(&[f32]) -> R) -> R {
         scratch(self.output * self.kernels(), |u| {
             let share = share(self.output);
@@ -76,14 +76,15 @@ impl Winograd {
         })
     }
 
-    /// The weights of some output channels after their transform.
+    /// The transformed weights of a range of output channels.
     fn transform(&self, weight: Weight, outputs: Range<usize>, u: &mut [f32]) {
         let kernels = self.input * 9;
         let part = outputs.start * kernels..outputs.end * kernels;
         weight.lend(part, |weight| self.transform_weights(weight, u));
     }
 
-    /// Block after block of tiles: the inputs transformed, then `share` output channels to a task.
+    /// Processes one block of tiles after another: transforms the inputs, then computes `share` output channels per
+    /// task.
     fn convolve_blocks(&self, x: &[f32], kernels: Kernels, bias: &[f32], out: &mut [f32], share: usize) {
         let plane = self.output_plane();
         let mut parts = by_channels(out, self.output * plane, share * plane);
@@ -194,13 +195,13 @@ impl Winograd {
         filled(matrix * 9, |gradient| scratch(self.positions() * matrix, |du| write(du, gradient)))
     }
 
-    /// Tiles of some rows, and the elements of a channel of so many.
+    /// The number of tiles in a range of rows, and the elements per channel for that many tiles.
     fn sizes(&self, rows: &Range<usize>) -> (usize, usize) {
         let tiles = rows.len() * self.columns();
         (tiles, self.positions() * tiles + PAD)
     }
 
-    /// `V = B^T d B` of all input channels for the tiles of `rows`.
+    /// `V = B^T d B` for all input channels and the tiles of `rows`.
     fn gather_inputs(&self, x: &[f32], rows: &Range<usize>, v: &mut [f32], share: usize) {
         let (plane, channel) = (self.input_plane(), self.sizes(rows).1);
         let step = self.input * plane;
@@ -211,7 +212,7 @@ impl Winograd {
         });
     }
 
-    /// `dM = A dy A^T` of all output channels for the tiles of `rows`.
+    /// `dM = A dy A^T` for all output channels and the tiles of `rows`.
     fn gather_outputs(&self, dy: &[f32], rows: &Range<usize>, dm: &mut [f32], share: usize) {
         let (plane, channel) = (self.output_plane(), self.sizes(rows).1);
         let step = self.output * plane;
@@ -223,17 +224,17 @@ impl Winograd {
     }
 }
 
-/// The weights of a convolution on their way to the products.
+/// The weights of a convolution, before or after their transform.
 #[derive(Clone, Copy)]
 enum Kernels<'a> {
-    /// As they are, [output, input, 3, 3]: whoever asks transforms them.
+    /// Untransformed, [output, input, 3, 3]: they are transformed on demand.
     Plain(Weight<'a>),
     /// [output, positions, input]
     Transformed(&'a [f32]),
 }
 
 impl Kernels<'_> {
-    /// Lends the transformed weights of some output channels.
+    /// Lends the transformed weights of a range of output channels.
     fn lend<R>(self, winograd: &Winograd, outputs: Range<usize>, work: impl FnOnce(&[f32]) -> R) -> R {
         let whole = winograd.kernels();
         match self {
@@ -246,12 +247,12 @@ impl Kernels<'_> {
     }
 }
 
-/// Channels of one task out of `channels`.
+/// Channels per task out of `channels`.
 fn share(channels: usize) -> usize {
     channels.div_ceil(TASKS).next_multiple_of(16)
 }
 
-/// Cuts pictures of `step` elements into ranges of channels of `part` elements: for each range its part of each picture.
+/// Splits images of `step` elements into ranges of channels of `part` elements: for each range, its part of each image.
 fn by_channels(pictures: &mut [f32], step: usize, part: usize) -> Vec<Vec<&mut [f32]>> {
     let mut parts: Vec<Vec<&mut [f32]>> = (0..step.div_ceil(part)).map(|_| Vec::new()).collect();
     for picture in pictures.chunks_mut(step) {

@@ -1,8 +1,8 @@
-//! The linear maps between pictures, kernels and Winograd's domain, and their transposes for gradients.
+//! The linear maps between images, kernels and Winograd's domain, and their transposes for gradients.
 //!
-//! In one dimension, with a tile's inputs d, kernel g and outputs y (Lavin and Gray 2016, equation 8):
-//! `B^T d = (d0 - d2, d1 + d2, d2 - d1, d1 - d3)`, `G g = (g0, (g0 + g1 + g2) / 2, (g0 - g1 + g2) / 2, g2)`,
-//! `A^T m = (m0 + m1 + m2, m1 - m2 - m3)`; in two, first down the rows and then along them.
+//! In one dimension, with a tile's inputs d, kernel g and outputs y (Lavin and Gray 2016, equation 8): `B^T d = (d0 -
+//! d2, d1 + d2, d2 - d1, d1 - d3)`, `G g = (g0, (g0 + g1 + g2) / 2, (g0 - g1 + g2) / 2, g2)`, `A^T m = (m0 + m1 + m2,
+//! m1 - m2 - m3)`. In two dimensions they are applied along the columns, then along the rows.
 
 use std::ops::Range;
 
@@ -14,24 +14,24 @@ use super::Winograd;
 const INPUT: [(usize, usize, f32); 4] = [(0, 2, -1.0), (1, 2, 1.0), (2, 1, -1.0), (1, 3, -1.0)];
 /// `G`
 const KERNEL: [[f32; 3]; 4] = [[1.0, 0.0, 0.0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0.0, 0.0, 1.0]];
-/// `A`: what position i gives to both outputs.
+/// `A`: the contribution of position i to both outputs.
 const OUTPUT: [[f32; 2]; 4] = [[1.0, 0.0], [1.0, 1.0], [1.0, -1.0], [0.0, -1.0]];
-/// Input channels whose kernels are transformed side by side.
+/// Number of input channels whose kernels are transformed side by side.
 const LANES: usize = 16;
 
 impl Winograd {
-    /// Elements of the inputs under a row of tiles, one more on each side.
+    /// Elements of the inputs under a row of tiles, with one more element on each side.
     fn line(&self) -> usize {
         2 * self.columns() + 2
     }
 
-    /// The input rows under a row of tiles; `None` outside the picture.
+    /// The input rows under a row of tiles; `None` outside the image.
     fn source_rows(&self, row: usize) -> [Option<usize>; 4] {
         let inside = |k: usize| (2 * row + k).checked_sub(1).filter(|y| *y < self.height);
         [0, 1, 2, 3].map(|k| inside(k).map(|y| if self.upsampled { y / 2 } else { y }))
     }
 
-    /// `B^T d B` of one input channel: planes of all pictures, `plane` elements each and `step` apart, to the
+    /// `B^T d B` of one input channel: from the planes of all images, `plane` elements each and `step` apart, to the
     /// positions of the tiles in `rows`.
     pub(super) fn gather_input(&self, x: &[f32], step: usize, rows: &Range<usize>, v: &mut [f32]) {
         let ((_, width), columns) = (self.source(), self.columns());
@@ -63,7 +63,7 @@ impl Winograd {
         });
     }
 
-    /// A row of inputs in a line with one more element on each side; those of an enlarged picture twice.
+    /// A row of inputs as a line with one more element on each side; when upsampling, each input is repeated.
     #[inline(always)]
     fn spread(&self, inputs: &[f32], line: &mut [f32]) {
         let line = &mut line[1..];
@@ -74,7 +74,7 @@ impl Winograd {
         }
     }
 
-    /// `B^T` along a line, into the next positions.
+    /// Applies `B^T` along a line and writes the next positions.
     #[inline(always)]
     fn along_inputs<'a>(&self, line: &[f32], positions: &mut impl Iterator<Item = &'a mut [f32]>) {
         let (pairs, _) = line.as_chunks::<2>();
@@ -89,7 +89,7 @@ impl Winograd {
         windows.zip(next()).for_each(|(([_, b], [_, d]), v3)| *v3 = b - d);
     }
 
-    /// The transpose of [`Self::gather_input`]: adds to the planes that begin at element `first` of each part.
+    /// The transpose of [`Self::gather_input`]: adds to the planes that start at element `first` of each part.
     pub(super) fn scatter_input(&self, v: &[f32], rows: &Range<usize>, x: &mut [&mut [f32]], first: usize) {
         let ((_, width), columns) = (self.source(), self.columns());
         let tiles = rows.len() * columns;
@@ -119,7 +119,7 @@ impl Winograd {
         });
     }
 
-    /// `B` from the next positions back to a line.
+    /// Applies `B` to the next positions and writes a line.
     #[inline(always)]
     fn back_along_inputs<'a>(
         &self,
@@ -141,7 +141,7 @@ impl Winograd {
         });
     }
 
-    /// `A dy A^T` of one output channel, as [`Self::gather_input`].
+    /// `A dy A^T` of one output channel, as in [`Self::gather_input`].
     pub(super) fn gather_output(&self, dy: &[f32], step: usize, rows: &Range<usize>, m: &mut [f32]) {
         let (width, columns) = (self.width, self.columns());
         let tiles = rows.len() * columns;
@@ -182,7 +182,7 @@ impl Winograd {
         });
     }
 
-    /// `A^T m A` plus the bias, into the planes that begin at element `first` of each part.
+    /// `A^T m A` plus the bias, written to the planes that start at element `first` of each part.
     pub(super) fn scatter_output(
         &self,
         m: &[f32],
@@ -221,7 +221,7 @@ impl Winograd {
         });
     }
 
-    /// `G g G^T` of some output channels: [outputs, input, 3, 3] -> [outputs, positions, input].
+    /// `G g G^T` of a range of output channels: [outputs, input, 3, 3] -> [outputs, positions, input].
     pub(super) fn transform_weights(&self, weight: &[f32], u: &mut [f32]) {
         let sides = self.sides();
         widest(
@@ -275,7 +275,7 @@ impl Winograd {
     }
 }
 
-/// The sums of the pairs that one input pixel of an enlarged picture stands for, in place.
+/// Adds, in place, each pair of gradients that belong to one input pixel of an upsampled image.
 #[inline(always)]
 fn fold(line: &mut [f32], width: usize) -> &[f32] {
     for x in 0..width {
@@ -284,7 +284,7 @@ fn fold(line: &mut [f32], width: usize) -> &[f32] {
     &line[..width]
 }
 
-/// `A^T` along the sums over a tile's rows, into one row of outputs.
+/// `A^T` along the sums over a tile's rows, giving one row of outputs.
 #[inline(always)]
 fn along_outputs(sums: &[f32], columns: usize, bias: f32, line: &mut [f32]) {
     let [s0, s1, s2, s3] = [0, 1, 2, 3].map(|side| &sums[side * columns..][..columns]);
@@ -297,7 +297,7 @@ fn along_outputs(sums: &[f32], columns: usize, bias: f32, line: &mut [f32]) {
     }
 }
 
-/// `sum_k factors[k] terms[k]`, lane by lane.
+/// `sum_k factors[k] terms[k]`, elementwise over lanes.
 #[inline(always)]
 fn combine(factors: [f32; 3], terms: [[f32; LANES]; 3]) -> [f32; LANES] {
     std::array::from_fn(|lane| {
