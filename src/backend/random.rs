@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stream_depends_on_its_whole_name() -> Result<()> {
+    fn a_stream_depends_on_its_full_name() -> Result<()> {
         let draw = |random: &Random, purpose: &str, index| -> Result<Vec<f32>> {
             random.normal(purpose, index, &[4], &Device::Cpu)?.to_vec1()
         };

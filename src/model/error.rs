@@ -70,7 +70,7 @@ pub enum ModelError {
         code(model::checkpoint),
         help(
             "a single file must be a safetensors checkpoint in the original layout (`model.diffusion_model.…`), with \
-             the U-Net of SD 1.x, SD 2.x or SDXL; else convert it to a diffusers folder"
+             the U-Net of SD 1.x, SD 2.x or SDXL; otherwise convert it to a diffusers folder"
         )
     )]
     Checkpoint {

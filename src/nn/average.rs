@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_decay_grows_to_its_largest() {
+    fn the_decay_grows_to_its_maximum() {
         assert_eq!(decay_at(0, 0.9999), 0.0);
         assert_eq!(decay_at(1, 0.9999), 2.0 / 11.0);
         assert_eq!(decay_at(1_000_000, 0.9999), 0.9999);

@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn value_and_gradients_are_those_of_the_composed_form() -> Result<()> {
+    fn value_and_gradients_agree_with_the_composed_form() -> Result<()> {
         // Longer than one chunk, and not a multiple of it.
         let numbers = |shift: f32| (0..40_003).map(move |i| ((i as f32) * 0.37 + shift).sin());
         let a = Var::from_tensor(&Tensor::from_iter(numbers(0.0), &Device::Cpu)?)?;

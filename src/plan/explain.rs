@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_finished_run_is_cached_and_a_change_says_what_it_was() {
+    fn a_finished_run_is_cached_and_a_change_is_explained() {
         let sandbox = Sandbox::new();
         sandbox.run();
         assert!(sandbox.outcomes(&[]).iter().all(Outcome::is_cached));
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn another_file_makes_its_readers_wait() {
+    fn a_changed_file_makes_its_readers_wait() {
         let sandbox = Sandbox::new();
         sandbox.run();
         std::fs::write(sandbox.0.path().join("model"), "other").expect("the model can be written");

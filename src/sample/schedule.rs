@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn a_timestep_outside_is_an_error() -> Result<(), SampleError> {
+    fn a_timestep_outside_the_schedule_is_an_error() -> Result<(), SampleError> {
         let zeros = Tensor::zeros((1, 1, 1, 1), DType::F32, &Device::Cpu)?;
         for found in [-1i64, 1000] {
             let timestep = Tensor::new(&[found], &Device::Cpu)?;

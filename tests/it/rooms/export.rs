@@ -286,7 +286,7 @@ fn a_middle_without_transformer_is_one_resnet_or_none() -> miette::Result<()> {
         (vec![attention, first], Mid::Resnet, 0),
         (vec![attention, second], Mid::Resnet, 0),
         (vec![attention, first, second], Mid::None, 0),
-        // A shell and the ten blocks that the innermost way down has.
+        // A shell and the ten blocks that the innermost level of the down path has.
         (vec![attention], Mid::CrossAttention { depth: 10 }, 11),
         (vec![first], Mid::CrossAttention { depth: 10 }, 1),
     ] {

@@ -68,7 +68,7 @@ pub enum HubError {
     #[diagnostic(
         code(hub::refused),
         help(
-            "accept its conditions at {address}, then run `hf auth login` or set HF_TOKEN to a token that may read it"
+            "accept its conditions at {address}, then run `hf auth login` or set HF_TOKEN to a token with access to it"
         )
     )]
     Refused {

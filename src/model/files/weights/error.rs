@@ -78,7 +78,7 @@ pub enum WeightsError {
     #[diagnostic(
         code(weights::outside),
         help(
-            "a shard must be a plain file name; do not use this model unless you know why it does otherwise"
+            "a shard must be a plain file name; do not use this model unless you know why its index names other paths"
         )
     )]
     Outside {
