@@ -1,7 +1,7 @@
 //! The exponential moving average (EMA) of the weights, which is the result of retraining.
 //!
-//! `average -= (1 - decay) (average - parameter)` with the decay of diffusers' `EMAModel`: min(decay, (1 + k) / (10 +
-//! k)) after k updates, so that the weight of the first steps fades quickly.
+//! `average -= (1 - decay) (average - parameter)` with the decay of diffusers' `EMAModel`:
+//! min(decay, (1 + k) / (10 + k)) after k updates, so that the weight of the first steps fades quickly.
 
 use candle_core::{CpuStorage, DType, InplaceOp2, Layout, Result, Tensor, Var};
 use rayon::prelude::*;

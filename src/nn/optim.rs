@@ -27,8 +27,8 @@ impl Default for AdamW {
 }
 
 impl AdamW {
-    /// Updates `parameter` with `gradient` (times `gradient_scale`, for clipping), and both moments. `step` counts from
-    /// 1. All four tensors must have the same shape, dtype and device.
+    /// Updates `parameter` with `gradient` (times `gradient_scale`, for clipping), and both moments. The first `step` is
+    /// number 1. All four tensors must have the same shape, dtype and device.
     pub fn step(
         &self,
         parameter: &Var,

@@ -137,8 +137,8 @@ pub(super) fn parallel_product(
     add_parts(&parts, segments, BLOCK, start, out, n);
 }
 
-/// Writes `start` (or zeros) plus the parts to `out` (rows of `n`): part `i` covers the columns starting at `i /
-/// segments * width`, and the parts of one range of columns are added in order.
+/// Writes `start` (or zeros) plus the parts to `out` (rows of `n`): part `i` covers the columns starting at
+/// `i / segments * width`, and the parts of one range of columns are added in order.
 pub(super) fn add_parts(
     parts: &[Vec<f32>],
     segments: usize,

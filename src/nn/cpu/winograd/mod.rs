@@ -3,8 +3,8 @@
 //!
 //! With the kernel g, the 4x4 inputs d under a tile and its outputs y, `y = A^T [(G g G^T) . (B^T d B)] A`. Over all
 //! tiles and channels the dot becomes sixteen matrix products `M = U V`, one for each position of a 4x4 tile. All these
-//! maps are linear, and backward applies their transposes in reverse order: `dM = A dy A^T`, `dV = U^T dM`, `dU = dM
-//! V^T`, `dd = B dV B^T` (added where tiles overlap), `dg = G^T dU G`.
+//! maps are linear, and backward applies their transposes in reverse order: `dM = A dy A^T`, `dV = U^T dM`,
+//! `dU = dM V^T`, `dd = B dV B^T` (added where tiles overlap), `dg = G^T dU G`.
 //!
 //! In an upsampled image all inputs come in pairs, so the middle two of a tile are equal. Seven of the sixteen
 //! positions then vanish, and nine remain: 9 multiplications instead of 36, and the upsampled image is never stored.

@@ -1,8 +1,8 @@
 //! The linear maps between images, kernels and Winograd's domain, and their transposes for gradients.
 //!
-//! In one dimension, with a tile's inputs d, kernel g and outputs y (Lavin and Gray 2016, equation 8): `B^T d = (d0 -
-//! d2, d1 + d2, d2 - d1, d1 - d3)`, `G g = (g0, (g0 + g1 + g2) / 2, (g0 - g1 + g2) / 2, g2)`, `A^T m = (m0 + m1 + m2,
-//! m1 - m2 - m3)`. In two dimensions they are applied along the columns, then along the rows.
+//! In one dimension, with a tile's inputs d, kernel g and outputs y (Lavin and Gray 2016, equation 8):
+//! `B^T d = (d0 - d2, d1 + d2, d2 - d1, d1 - d3)`, `G g = (g0, (g0 + g1 + g2) / 2, (g0 - g1 + g2) / 2, g2)`,
+//! `A^T m = (m0 + m1 + m2, m1 - m2 - m3)`. In two dimensions they are applied along the columns, then along the rows.
 
 use std::ops::Range;
 
