@@ -64,7 +64,7 @@ mod tests {
     use std::sync::mpsc;
 
     #[test]
-    fn a_second_holder_waits_and_is_told_for_whom() -> io::Result<()> {
+    fn a_second_holder_waits_and_learns_the_name_of_the_first() -> io::Result<()> {
         let folder = tempfile::tempdir()?;
         let path = folder.path().join("locks/key");
         let first = FileLock::acquire(&path, &Interrupt::default(), &mut |_| panic!("nobody has it"))?;

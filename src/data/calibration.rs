@@ -49,7 +49,7 @@ impl Calibration {
     /// Reads and checks a file.
     pub fn load(path: &Path, device: &Device) -> Result<Self, DataError> {
         // Not reported as damage: a missing file is the more common mistake.
-        std::fs::metadata(path).map_err(|source| DataError::File { path: path.to_owned(), source })?;
+        std::fs::metadata(path).map_err(DataError::file(path))?;
         let mut tensors = candle_core::safetensors::load(path, device)
             .map_err(|source| DataError::Damaged { path: path.to_owned(), source })?;
         let mut float = |tensor: &'static str| match tensors.remove(tensor) {
@@ -81,8 +81,7 @@ impl Calibration {
             .chain([("timestep", &self.timestep)])
             .map(|(name, tensor)| Ok((name, tensor.to_device(&Device::Cpu)?.contiguous()?)))
             .collect::<candle_core::Result<_>>()?;
-        weights::write_with(path, tensors, None)
-            .map_err(|source| DataError::File { path: path.to_owned(), source })
+        weights::write_with(path, tensors, None).map_err(DataError::file(path))
     }
 
     /// The number of points, never 0.
@@ -228,7 +227,7 @@ impl Points {
     pub fn load(folder: &Path, device: &Device) -> Result<Self, DataError> {
         let calibration = Calibration::load(&folder.join(FILE), device)?;
         let path = folder.join(PROMPTS_FILE);
-        let prompts = files::read_json(&path).map_err(|source| DataError::File { path, source })?;
+        let prompts = files::read_json(&path).map_err(DataError::file(&path))?;
         Ok(Self { calibration, prompts })
     }
 
@@ -236,7 +235,7 @@ impl Points {
     pub fn save(&self, folder: &Path) -> Result<(), DataError> {
         self.calibration.save(&folder.join(FILE))?;
         let path = folder.join(PROMPTS_FILE);
-        files::write_json(&path, &self.prompts).map_err(|source| DataError::File { path, source })
+        files::write_json(&path, &self.prompts).map_err(DataError::file(&path))
     }
 }
 
@@ -336,7 +335,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
         let path = folder.path().join(FILE);
         let load = || Calibration::load(&path, &Device::Cpu).expect_err("the file is bad");
-        assert!(matches!(load(), DataError::File { .. }));
+        assert!(matches!(load(), DataError::File(_)));
         points(2)?.save(&path)?;
         let whole = std::fs::read(&path).expect("just written");
         std::fs::write(&path, &whole[..whole.len() - 9]).expect("ours");

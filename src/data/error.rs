@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use miette::Diagnostic;
 
-use crate::base::Interrupted;
+use crate::base::{FileError, Interrupted};
 use crate::model::ModelError;
 use crate::model::clip::TokenizerError;
 use crate::sample::SampleError;
@@ -13,14 +13,9 @@ use crate::sample::SampleError;
 #[derive(Debug, thiserror::Error, Diagnostic)]
 pub enum DataError {
     /// A file could not be read or written.
-    #[error("{}: {source}", path.display())]
-    #[diagnostic(code(data::file))]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// The system's error.
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    File(#[from] FileError),
     /// A prompt file without prompts.
     #[error("{} contains no prompts", path.display())]
     #[diagnostic(code(data::no_prompts), help("write one prompt per line"))]
@@ -151,7 +146,7 @@ pub enum DataError {
 impl DataError {
     /// For `map_err`: names the file.
     pub(super) fn file(path: &std::path::Path) -> impl FnOnce(std::io::Error) -> Self {
-        let path = path.to_owned();
-        move |source| Self::File { path, source }
+        let named = FileError::at(path);
+        move |source| Self::File(named(source))
     }
 }

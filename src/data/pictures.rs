@@ -22,10 +22,9 @@ pub struct CaptionedFile {
 
 /// The PNG and JPEG files of a folder in the order of their names, each with its caption.
 pub fn list(folder: &Path) -> Result<Vec<CaptionedFile>, DataError> {
-    let unreadable = |source| DataError::File { path: folder.to_owned(), source };
     let mut paths = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(unreadable)? {
-        let path = entry.map_err(unreadable)?.path();
+    for entry in std::fs::read_dir(folder).map_err(DataError::file(folder))? {
+        let path = entry.map_err(DataError::file(folder))?.path();
         let extension = path.extension().and_then(|extension| extension.to_str()).map(str::to_lowercase);
         if matches!(extension.as_deref(), Some("png" | "jpg" | "jpeg")) {
             paths.push(path);
@@ -45,9 +44,8 @@ pub fn list(folder: &Path) -> Result<Vec<CaptionedFile>, DataError> {
 /// Decodes a PNG or JPEG file, whatever its extension. The decoder's limits apply (512 MiB), so a small file cannot
 /// claim to be a huge picture.
 pub fn read(path: &Path) -> Result<RgbImage, DataError> {
-    let unreadable = |source| DataError::File { path: path.to_owned(), source };
-    let file = BufReader::new(File::open(path).map_err(unreadable)?);
-    let reader = ImageReader::new(file).with_guessed_format().map_err(unreadable)?;
+    let file = BufReader::new(File::open(path).map_err(DataError::file(path))?);
+    let reader = ImageReader::new(file).with_guessed_format().map_err(DataError::file(path))?;
     let picture = reader.decode().map_err(|source| DataError::Picture { path: path.to_owned(), source })?;
     Ok(picture.to_rgb8())
 }
@@ -58,8 +56,7 @@ pub fn write(path: &Path, picture: &RgbImage) -> Result<(), DataError> {
     picture
         .write_to(&mut bytes, ImageFormat::Png)
         .map_err(|source| DataError::Picture { path: path.to_owned(), source })?;
-    files::write_atomic(path, bytes.get_ref())
-        .map_err(|source| DataError::File { path: path.to_owned(), source })
+    files::write_atomic(path, bytes.get_ref()).map_err(DataError::file(path))
 }
 
 /// Scales a picture to cover `height` x `width` exactly on its shorter side, and crops it at the centre.
@@ -124,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn what_lies_outside_is_cut_off() -> candle_core::Result<()> {
+    fn values_out_of_range_are_clamped() -> candle_core::Result<()> {
         let tensor = Tensor::new(&[[[-7f32]], [[f32::NAN]], [[9.0]]], &Device::Cpu)?;
         assert_eq!(from_tensor(&tensor)?.get_pixel(0, 0).0, [0, 0, 255]);
         Ok(())

@@ -17,7 +17,7 @@ pub fn read(path: &Path) -> Result<Vec<String>, DataError> {
 
 /// A file as text, without the byte order mark that some editors write.
 pub(super) fn read_text(path: &Path) -> Result<String, DataError> {
-    let bytes = fs::read(path).map_err(|source| DataError::File { path: path.to_owned(), source })?;
+    let bytes = fs::read(path).map_err(DataError::file(path))?;
     let text = String::from_utf8(bytes).map_err(|error| {
         let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
         let line = 1 + before.iter().filter(|&&byte| byte == b'\n').count();
@@ -48,6 +48,6 @@ mod tests {
     fn hostile_files_are_errors() {
         assert!(matches!(read_bytes(b" \n\n"), Err(DataError::NoPrompts { .. })));
         assert!(matches!(read_bytes(b"fine\nbad \xff\n"), Err(DataError::NotText { line: 2, .. })));
-        assert!(matches!(read(Path::new("no/such/file")), Err(DataError::File { .. })));
+        assert!(matches!(read(Path::new("no/such/file")), Err(DataError::File(_))));
     }
 }

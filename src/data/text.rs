@@ -167,7 +167,7 @@ fn zeros_for_empty(directory: &Path) -> Result<bool, DataError> {
     let path = directory.join("model_index.json");
     let index: serde_json::Value = match files::read_json(&path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(true),
-        read => read.map_err(|source| DataError::File { path, source })?,
+        read => read.map_err(DataError::file(&path))?,
     };
     Ok(index["force_zeros_for_empty_prompt"].as_bool().unwrap_or(true))
 }

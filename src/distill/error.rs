@@ -1,11 +1,11 @@
 //! Errors of retraining.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use miette::Diagnostic;
 
-use crate::base::Interrupted;
+use crate::base::{FileError, Interrupted};
 use crate::data::DataError;
 use crate::sample::SampleError;
 
@@ -59,14 +59,9 @@ pub enum DistillError {
         reason: String,
     },
     /// A file could not be read or written.
-    #[error("{}: {source}", path.display())]
-    #[diagnostic(code(distill::file))]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// The system's error.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    File(#[from] FileError),
     /// Asked to stop; the checkpoint is written.
     #[error(transparent)]
     #[diagnostic(code(distill::interrupted))]
@@ -89,8 +84,8 @@ impl From<DataError> for DistillError {
 
 impl DistillError {
     /// For `map_err`: names the file.
-    pub(super) fn file(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
-        let path = path.into();
-        move |source| Self::File { path, source }
+    pub(super) fn file(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let named = FileError::at(path);
+        move |source| Self::File(named(source))
     }
 }

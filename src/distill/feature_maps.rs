@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn stages_are_told_from_their_parts() {
+    fn stages_are_distinguished_from_their_parts() {
         for path in ["mid_block", "down_blocks.0", "up_blocks.11"] {
             assert!(is_stage(path), "{path}");
         }

@@ -120,7 +120,7 @@ fn fitting(
     Ok(Chosen { removed_parameters, removed, solution, front })
 }
 
-/// What a layout made by hand removes.
+/// The units that a handcrafted layout removes.
 fn by_layout(
     scores: &Scores,
     request: &SelectionRequest<'_>,

@@ -44,7 +44,7 @@ pub enum Method {
     Solver(&'static dyn Solver),
     /// The exact optimum among the selections that fit.
     Fitting(&'static Fit),
-    /// By a layout made by hand.
+    /// By a handcrafted layout.
     Layout(&'static Layout),
 }
 

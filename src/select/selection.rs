@@ -30,7 +30,7 @@ pub struct Selection {
     /// The program or shape that the selection fits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fits: Option<String>,
-    /// The layout made by hand. If it drops layers, `removed` lists the units that it lacks.
+    /// The handcrafted layout. If it drops layers, `removed` lists the units that it lacks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub layout: Option<String>,
     /// The smallest share of parameters to remove that was asked for; 0 where only other budgets were given.

@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bar_shows_rate_and_time_left_and_goes_when_its_stage_ends() {
+    fn a_bar_shows_rate_and_time_left_until_its_stage_ends() {
         let terminal = Terminal::default();
         let bars = Bars::new();
         bars.all.set_draw_target(ProgressDrawTarget::term_like(Box::new(terminal.clone())));

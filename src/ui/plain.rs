@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn no_note_is_lost_to_another() {
+    fn no_note_is_lost() {
         let mut inner = Inner { out: (), running: HashMap::new(), teller: Teller::default() };
         let start = Instant::now();
         let (stage, key) = (StageId::from("scores"), Digest::of(b"key"));

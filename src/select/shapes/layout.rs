@@ -1,4 +1,4 @@
-//! Layouts made by hand: baselines for automatic selection, and shapes that other programs support.
+//! Handcrafted layouts: baselines for automatic selection, and shapes that other programs support.
 //!
 //! The kept layers come from the papers and the published configurations. Keeping the first blocks of a transformer is our
 //! choice for SSD-1B and Vega, and KOALA's own finding (Lee et al. 2024, table 4).
@@ -11,7 +11,7 @@ use crate::model::network::Unit;
 use crate::model::unet::{Assembly, Layers, Level, Mid, UNetConfig};
 use crate::select::error::SelectError;
 
-/// A layout made by hand.
+/// A handcrafted layout.
 #[derive(Clone, Copy, Debug)]
 pub struct Layout {
     /// What a pipeline file calls it.

@@ -1,4 +1,4 @@
-//! Shapes that a selection may have to take: layouts made by hand, and what other programs can load.
+//! Shapes that a selection may have to take: handcrafted layouts, and what other programs can load.
 
 mod fit;
 mod layout;
