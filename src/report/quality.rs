@@ -24,12 +24,17 @@ pub(super) fn numbers(stage: &str, measured: &Measured) -> Markup {
     html! {
         h2 { "Evaluation: " code { (stage) } }
         (table(&measured.metrics))
-        @if let Some(timings) = &measured.timings {
+        @if let Some(timings) = measured.timings.as_ref().filter(|timings| holds_any(timings)) {
             h3 { "Time and memory on this machine" }
             (table(timings))
         }
         @if !measured.metrics.baselines.is_empty() { (baselines(&measured.metrics.baselines)) }
     }
+}
+
+/// Whether there is a value to show: an evaluation may have no metric of time or memory.
+fn holds_any(metrics: &Metrics) -> bool {
+    metrics.models.iter().any(|model| !model.metrics.is_empty())
 }
 
 fn table(metrics: &Metrics) -> Markup {

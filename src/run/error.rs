@@ -43,7 +43,7 @@ pub enum RunError {
     #[diagnostic(transparent)]
     Cache(#[from] CacheError),
     /// The run folder cannot be written (exit code 4).
-    #[error("could not write the run folder: {0}")]
+    #[error("could not write the run folder")]
     #[diagnostic(code(run::folder), help("make the folder writable and free space on its disk"))]
     Folder(#[source] FileError),
     /// A stage gave an error (the exit code is that of its cause).

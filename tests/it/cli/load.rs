@@ -97,7 +97,7 @@ fn an_unknown_variant_is_a_wrong_input() {
     let output = load(&sandbox, ", variant: fp16");
     expect_code(&output, 4);
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(text.contains("variant `fp16`") && text.contains("there are bf16"), "{text}");
+    assert!(text.contains("variant `fp16`") && text.contains("available: bf16"), "{text}");
 }
 
 #[cfg(not(feature = "hub"))]

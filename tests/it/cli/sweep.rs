@@ -285,7 +285,7 @@ fn a_wrong_axis_says_where_it_is_and_what_would_be_right() {
     file(
         "  selection.layout: [vega]\n",
         3,
-        &["small.yaml:14:22", "leave `ratio` out", "with selection.layout=vega"],
+        &["small.yaml:14:22", "leave out `ratio` or `layout`", "with selection.layout=vega"],
     );
 
     let flag = |over: &str, code: i32, words: &[&str]| {

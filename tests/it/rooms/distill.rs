@@ -69,11 +69,13 @@ impl Setup {
             "prediction_type": prediction_type,
         }))?;
         let folder = tempfile::tempdir()?;
-        // Two shards, so that rows are found across files.
-        let rows = 132;
+        // Two shards, so that rows are found across files; 20 different rows, so that few steps show them all.
+        let (rows, different) = (132, 20);
+        let repeated = Tensor::new((0..rows as u32).map(|row| row % different).collect::<Vec<_>>(), &CPU)?;
+        let latents = random.normal("latents", 0, &[different as usize, 4, 8, 8], &CPU)?;
         let batch = LatentBatch {
-            latents: random.normal("latents", 0, &[rows, 4, 8, 8], &CPU)?,
-            conditioning: text(&random, 0, rows)?,
+            latents: latents.index_select(&repeated, 0)?,
+            conditioning: text(&random, 0, different as usize)?.select(&repeated)?,
         };
         let captions: Vec<String> = (0..rows).map(|row| format!("caption {row}")).collect();
         Latents::save(folder.path(), &batch, &captions, &text(&random, 2, 1)?)?;

@@ -99,7 +99,7 @@ fn what_the_stage_lacks_is_said_with_its_place() {
     for (parameters, words) in [
         ("criteria: [delta-clip]", "delta-clip: { scorer: FOLDER, prompts: FILE }"),
         ("criteria: [diff-pruning], diff-pruning: { threshold: 1 }", "`threshold` is 1"),
-        ("timestep-weighted: { weighting: snr }", "`snr` is not a value"),
+        ("timestep-weighted: { weighting: snr }", "unknown value `snr`"),
         ("criteria: [tailor]", "taylor"),
         ("diff-prunning: { threshold: 0.5 }", "did you mean `diff-pruning`"),
         ("magnitude: {}", "magnitude"),
