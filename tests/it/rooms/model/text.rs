@@ -88,7 +88,9 @@ fn sdxl_reads_prompts_as_its_pipeline_does() -> Result<(), Box<dyn std::error::E
 
     let notes = Notes::default();
     let (short, long) = (prompts[0].as_str(), prompts[1].as_str());
-    for prompts in [&[short, negative][..], &[short, long], &[long, short, long]] {
+    let longer = format!("{long} again");
+    // A prompt that is given twice counts once.
+    for prompts in [&[short, negative][..], &[short, long, long], &[long, short, &longer]] {
         encoder.note_truncated(prompts.iter().copied(), &notes)?;
     }
     let told = notes.0.into_inner().expect("nobody panicked");
