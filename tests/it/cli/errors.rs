@@ -1,5 +1,4 @@
-//! What a user does wrong, done to the real program: the exit code, the words, and a cache that stays
-//! as it was.
+//! Mistakes of users, made with the real program: the exit code, the words, and a cache that stays as it was.
 
 use std::fs;
 use std::path::Path;
@@ -7,7 +6,7 @@ use std::process::Output;
 
 use crate::common::{Sandbox, expect_code, root};
 
-/// Stages up to a selection, cheap enough to run; `design.md`'s pipelines have the same shape.
+/// Stages up to a selection, cheap enough to run.
 const PIPELINE: &str = "\
 format: 1
 name: small
