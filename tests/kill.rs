@@ -27,7 +27,8 @@ enum Moment {
 use Moment::{Note, Progress, Started};
 
 /// In the order of the stages. Stages that take milliseconds are left out: such a kill could hit the next stage.
-const MOMENTS: [(&str, Moment); 13] = [
+/// So is the last progress of `result`: its few points may pass within the pause between two events.
+const MOMENTS: [(&str, Moment); 12] = [
     ("points", Started),
     ("points", Progress("trajectories", true)),
     ("points", Progress("trajectories", true)),
@@ -40,7 +41,6 @@ const MOMENTS: [(&str, Moment); 13] = [
     ("retrained", Note("loss")),
     ("result", Started),
     ("result", Progress("pictures", false)),
-    ("result", Progress("points", false)),
 ];
 
 impl Moment {
