@@ -15,7 +15,7 @@ use crate::base::{Digest, Interrupt, Manifest, files};
 /// An artefact that is being made. It holds the lock of its key until it is dropped.
 ///
 /// `output/` begins empty; `checkpoint/` holds what earlier attempts left. Dropping it without
-/// [`PendingArtefact::commit`] clears the output and keeps the checkpoint.
+/// `commit` clears the output and keeps the checkpoint.
 pub struct PendingArtefact<'a> {
     store: &'a Store,
     key: Digest,

@@ -28,7 +28,7 @@ impl Conditioning {
         self.map(|tensor| tensor.narrow(0, start, count))
     }
 
-    /// The samples at the indices `rows` [n] u32, in this order.
+    /// The samples at the indices `rows`, `[n]` u32, in this order.
     pub fn select(&self, rows: &Tensor) -> Result<Self> {
         self.map(|tensor| tensor.index_select(rows, 0))
     }
