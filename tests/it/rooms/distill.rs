@@ -35,10 +35,12 @@ struct Setup {
 
 impl Setup {
     fn new() -> Result<Self, Box<dyn Error>> {
-        Self::with_prediction("epsilon")
+        // Two shards, so that rows are found across files.
+        Self::of("epsilon", 7)
     }
 
-    fn with_prediction(prediction_type: &str) -> Result<Self, Box<dyn Error>> {
+    /// `copies` of 20 rows.
+    fn of(prediction_type: &str, copies: u32) -> Result<Self, Box<dyn Error>> {
         let config = UNetConfig::parse(
             &serde_json::json!({
                 "sample_size": 8, "in_channels": 4, "out_channels": 4, "block_out_channels": [8, 16],
@@ -69,13 +71,19 @@ impl Setup {
             "prediction_type": prediction_type,
         }))?;
         let folder = tempfile::tempdir()?;
-        // Two shards, so that rows are found across files; 20 different rows, so that few steps show them all.
-        let (rows, different) = (132, 20);
-        let repeated = Tensor::new((0..rows as u32).map(|row| row % different).collect::<Vec<_>>(), &CPU)?;
-        let latents = random.normal("latents", 0, &[different as usize, 4, 8, 8], &CPU)?;
+        let (latents, conditioning): (Vec<_>, Vec<_>) = [(0, 13), (1, 7)]
+            .into_iter()
+            .map(|(index, rows)| {
+                Ok((random.normal("latents", index, &[rows, 4, 8, 8], &CPU)?, text(&random, index, rows)?))
+            })
+            .collect::<Result<Vec<_>, Box<dyn Error>>>()?
+            .into_iter()
+            .unzip();
+        let rows = 20 * copies;
+        let repeated = Tensor::new((0..rows).map(|row| row % 20).collect::<Vec<_>>(), &CPU)?;
         let batch = LatentBatch {
-            latents: latents.index_select(&repeated, 0)?,
-            conditioning: text(&random, 0, different as usize)?.select(&repeated)?,
+            latents: Tensor::cat(&latents, 0)?.index_select(&repeated, 0)?,
+            conditioning: Conditioning::cat(&conditioning.iter().collect::<Vec<_>>())?.select(&repeated)?,
         };
         let captions: Vec<String> = (0..rows).map(|row| format!("caption {row}")).collect();
         Latents::save(folder.path(), &batch, &captions, &text(&random, 2, 1)?)?;
@@ -205,7 +213,7 @@ fn bytes(distilled: &Distilled) -> Result<Bytes, Box<dyn Error>> {
 
 #[test]
 fn the_loss_falls_and_every_term_is_told() -> Outcome {
-    let setup = Setup::new()?;
+    let setup = Setup::of("epsilon", 1)?;
     let folder = tempfile::tempdir()?;
     // Without the task: a random teacher predicts no noise, so learning to do so leads away from it.
     let parameters = DistillParameters { steps: 60, task_weight: 0.0, ema_decay: 0.0, ..few_steps() };
@@ -220,8 +228,7 @@ fn the_loss_falls_and_every_term_is_told() -> Outcome {
         [("output", &(|line: &HistoryLine| line.output) as &dyn Fn(&_) -> f32), ("feature", &feature)]
     {
         let (first, last) = (mean(&lines[..10], pick), mean(&lines[50..], pick));
-        // Timesteps are drawn at random and the data are noise, so that means of ten steps vary by a tenth.
-        assert!(last < 0.8 * first, "{name} loss went from {first} to {last}");
+        assert!(last < 0.6 * first, "{name} loss went from {first} to {last}");
     }
     let paths: Vec<_> = lines[0].features.keys().map(String::as_str).collect();
     assert_eq!(paths, ["down_blocks.0", "down_blocks.1", "mid_block", "up_blocks.0", "up_blocks.1"]);
@@ -235,7 +242,7 @@ fn the_loss_falls_and_every_term_is_told() -> Outcome {
 
 #[test]
 fn a_student_that_is_the_teacher_loses_nothing() -> Outcome {
-    let setup = Setup::with_prediction("v_prediction")?;
+    let setup = Setup::of("v_prediction", 7)?;
     let (student, variables) = setup.student(&[])?;
     let folder = tempfile::tempdir()?;
     let parameters = DistillParameters { steps: 1, features: FeatureTaps::Units, ..few_steps() };
