@@ -21,7 +21,7 @@ enum Moment {
     /// The first progress of an attempt in this unit, after the beginning and before the end. With the flag, the next
     /// attempt finds a checkpoint. (`distill` writes one every ten seconds only.)
     Progress(&'static str, bool),
-    /// The stage says something that begins so.
+    /// A note of the stage that begins with this text.
     Note(&'static str),
 }
 use Moment::{Note, Progress, Started};

@@ -61,7 +61,7 @@ pub(super) enum CliError {
     )]
     NothingToSweep { path: PathBuf },
     #[error("{}", .0.message)]
-    #[diagnostic(code(cli::flag), help("{}", .0.help.as_deref().unwrap_or("`laptop-diff help` lists what each flag takes")))]
+    #[diagnostic(code(cli::flag), help("{}", .0.help.as_deref().unwrap_or("`laptop-diff generate --help` describes each flag")))]
     Flag(BadValue),
     #[error(transparent)]
     #[diagnostic(transparent)]

@@ -30,7 +30,7 @@ Examples:
   laptop-diff generate runs/nano50/student --prompt 'a star' --count 4 --seed 7
   laptop-diff generate sdxl --prompt 'a harbour at dawn' --size 1344x768 --dtype bf16 --vae-tile 64
 
-The pictures are 000.png, 001.png and on in the output folder; what has these names there is replaced.
+The pictures are called 000.png, 001.png, ... in the output folder; existing files of these names are replaced.
 The same command draws the same pictures again.")]
 pub(super) struct Generate {
     /// A diffusers model directory
@@ -41,10 +41,10 @@ pub(super) struct Generate {
     /// Negative prompt
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     negative_prompt: String,
-    /// The root of all random numbers
+    /// Seed of all random numbers
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// How many pictures
+    /// Number of pictures
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     count: u16,
     /// Steps of the sampler
@@ -59,13 +59,13 @@ pub(super) struct Generate {
     /// Width and height in pixels [default: what the U-Net was trained for]
     #[arg(long, value_name = "WxH")]
     size: Option<PictureSize>,
-    /// What to compute in
+    /// Type to compute in
     #[arg(long, value_enum, default_value_t)]
     dtype: Dtype,
     /// Decode by overlapping tiles with this many latent pixels a side: saves memory, changes pictures slightly
     #[arg(long, value_name = "SIDE")]
     vae_tile: Option<TileSide>,
-    /// Where to put the pictures
+    /// Folder for the pictures
     #[arg(long, value_name = "FOLDER", default_value = "pictures")]
     output: PathBuf,
     /// Print JSON

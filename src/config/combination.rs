@@ -1,4 +1,4 @@
-//! One combination of swept values, put into the text of the file; and its errors, shown in the file as the user has it.
+//! Sets one combination of swept values in the text of a file, and moves its errors to their places in the user's file.
 
 use serde_yaml::Value;
 
@@ -7,7 +7,7 @@ use super::overrides;
 use super::source_text::{Place, SourceText};
 use super::sweep::Sweep;
 
-/// The text with one combination in it: `chosen` has the index of the value of each axis.
+/// The text with one combination set: `chosen` has the index of the value of each axis.
 pub(super) fn set(source: &SourceText, sweep: &Sweep, chosen: &[usize]) -> Result<SourceText, ConfigError> {
     let failed = |error| ConfigError::of_yaml(&error, source, "the pipeline");
     let mut document: Value = serde_yaml::from_str(source.text()).map_err(failed)?;
@@ -21,7 +21,7 @@ pub(super) fn set(source: &SourceText, sweep: &Sweep, chosen: &[usize]) -> Resul
     Ok(SourceText::new(source.name(), serde_yaml::to_string(&document).map_err(failed)?))
 }
 
-/// An error in the text of a combination, moved to the file: to the swept value whose parameter it underlines.
+/// Moves an error in the text of a combination to the swept value in the file whose parameter it underlines.
 pub(super) fn blame(
     error: ConfigError,
     source: &SourceText,
@@ -46,7 +46,7 @@ pub(super) fn blame(
     error.moved(source, &place).map(tell)
 }
 
-/// Where a swept parameter stands in the text of a combination.
+/// The place of a swept parameter in the text of a combination.
 fn parameter_place(parameter: &str, set: &SourceText) -> Place {
     let document: Value = serde_yaml::from_str(set.text()).unwrap_or_default();
     let stages = document.get("stages").and_then(Value::as_sequence);

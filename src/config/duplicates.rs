@@ -1,4 +1,4 @@
-//! Refuses a key that a mapping holds twice; the YAML reader keeps the last one and says nothing.
+//! Refuses a key that a mapping has twice; the YAML reader would silently keep the last one.
 
 use std::cell::RefCell;
 use std::collections::HashSet;
@@ -11,7 +11,7 @@ use super::error::{ConfigError, ConfigErrorKind};
 use super::source_text::SourceText;
 use super::yaml::{locate, pass_scalars, position};
 
-/// An error at the second of two equal keys of a mapping.
+/// Fails at the second of two equal keys of a mapping.
 pub(super) fn refuse(source: &SourceText) -> Result<(), ConfigError> {
     let text = source.text();
     let Some(path) = duplicate_key(text).map_err(|error| ConfigError::of_yaml(&error, source, "the file"))?
@@ -25,7 +25,7 @@ pub(super) fn refuse(source: &SourceText) -> Result<(), ConfigError> {
     Err(ConfigError::spanned(kind, source, source.span_at(line, column)))
 }
 
-/// The path of the first key that its mapping holds twice. Text that is not YAML gives its error.
+/// The path of the first key that its mapping has twice. If the text is not YAML, the reader's error.
 fn duplicate_key(text: &str) -> Result<Option<Vec<String>>, serde_yaml::Error> {
     let search = Search::default();
     match Unique(&search).deserialize(serde_yaml::Deserializer::from_str(text)) {
@@ -34,7 +34,7 @@ fn duplicate_key(text: &str) -> Result<Option<Vec<String>>, serde_yaml::Error> {
     }
 }
 
-/// Line and column of the second key at `path`, for a path that [`duplicate_key`] gave.
+/// Line and column of the second of the keys that [`duplicate_key`] finds.
 fn locate_duplicate(text: &str) -> Option<(usize, usize)> {
     let search = Search::default();
     position(&Unique(&search).deserialize(serde_yaml::Deserializer::from_str(text)).err()?)

@@ -1,7 +1,7 @@
-//! A pipeline file: its text after `--set` and `--over`, what it sweeps, and how each combination of swept values reads.
+//! A pipeline file: its text after `--set` and `--over`, its sweep, and the pipeline of each combination of swept values.
 //!
-//! Relative paths in a pipeline count from the folder of the pipeline file, so that a pipeline means
-//! the same wherever it is started from.
+//! Relative paths in a pipeline are relative to the folder of the pipeline file, so that a pipeline means the same in any
+//! current folder.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -50,7 +50,7 @@ impl PipelineFile {
         Ok(Self { path: path.to_owned(), source, sweep, grammar: grammar::read::<V> })
     }
 
-    /// A file that is not there, for a pipeline made by a program: its errors have no place.
+    /// The file of a pipeline that was built by a program: it does not exist, so errors have no place.
     pub fn absent(path: &Path) -> Self {
         let source = SourceText::new(path.display().to_string(), "");
         Self {
@@ -70,7 +70,7 @@ impl PipelineFile {
     pub fn combination(&self, chosen: &[usize]) -> Result<Pipeline, ConfigError> {
         let set = combination::set(&self.source, &self.sweep, chosen)?;
         self.read_text(&set).map_err(|error| match self.pipeline() {
-            // An error that the file has without the sweep too is shown at its own place.
+            // An error that does not depend on the sweep is shown at its own place.
             Err(own) if own.to_string() == error.to_string() => own,
             _ => combination::blame(error, &self.source, &set, &self.sweep, chosen),
         })
@@ -82,7 +82,7 @@ impl PipelineFile {
         Ok(pipeline)
     }
 
-    /// What it sweeps; no axes where it has no `sweep:`.
+    /// Its sweep; without axes if the file has no `sweep:`.
     pub fn sweep(&self) -> &Sweep {
         &self.sweep
     }
@@ -92,7 +92,7 @@ impl PipelineFile {
         &self.path
     }
 
-    /// Where relative paths count from.
+    /// The folder that relative paths start from.
     pub fn folder(&self) -> &Path {
         self.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
     }

@@ -105,7 +105,7 @@ impl<'de, V: Vocabulary> Visitor<'de> for Whole<'_, V> {
                 "name" => name = Some(map.next_value()?),
                 "seed" => seed = Some(map.next_value()?),
                 "stages" => stages = Some(map.next_value_seed(List(trace))?),
-                // Already read by itself: see `sweep.rs`.
+                // Read separately, in `sweep.rs`.
                 "sweep" => drop(map.next_value::<IgnoredAny>()?),
                 _ => {
                     let known = ["format", "name", "seed", "stages", "sweep"];
@@ -211,7 +211,7 @@ impl<'de, V: Vocabulary> Visitor<'de> for Entry<'_, V> {
         let name = name.ok_or_else(|| A::Error::missing_field("use"))?;
         let stage = match stage {
             Some(stage) => stage,
-            // Without a `with:` every parameter has its default, or is missing here.
+            // Without a `with:`, a parameter that has no default is missing here.
             None => V::deserialize(&name, MapDeserializer::new(std::iter::empty::<((), ())>()))?,
         };
         Ok(StageEntry { id: id.into(), stage })

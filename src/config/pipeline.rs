@@ -26,7 +26,7 @@ pub const FORMAT: u64 = 1;
 pub struct Pipeline {
     /// The run folder's name.
     pub name: String,
-    /// The root of all random numbers.
+    /// The seed of all random numbers.
     pub seed: u64,
     /// The stages in the order of the file.
     pub stages: Vec<StageEntry>,

@@ -1,54 +1,44 @@
-//! Keys that have another name or another place now. An old pipeline is refused with the new one in the message.
+//! Keys that were renamed or moved. A pipeline with an old key is refused, and the message gives the new one.
 
 use super::error::ConfigErrorKind;
 
 /// A key that is no longer known.
 struct Renamed {
-    /// The `use:` name, and behind a dot the block inside it.
-    stage: &'static str,
-    /// The key as it was.
+    /// The stages that had it, by their `use:` names; a dot leads into a block of the stage.
+    stages: &'static [&'static str],
+    /// The old key.
     old: &'static str,
-    /// The key as it is; dots lead into a block.
+    /// The new key; dots lead into a block.
     new: &'static str,
 }
 
-const fn row(stage: &'static str, old: &'static str, new: &'static str) -> Renamed {
-    Renamed { stage, old, new }
+const fn row(stages: &'static [&'static str], old: &'static str, new: &'static str) -> Renamed {
+    Renamed { stages, old, new }
 }
 
+/// The places whose parameters of drawing are now in a block.
+const DRAW: &[&str] = &["calibrate", "evaluate", "score.delta-clip"];
+
 const RENAMED: &[Renamed] = &[
-    row("prune", "plan", "selection"),
-    row("evaluate", "plan", "selection"),
-    row("export", "anyway", "allow-unrecognised"),
-    row("calibrate", "sampler", "drawing.sampler"),
-    row("calibrate", "steps", "drawing.steps"),
-    row("calibrate", "guidance-scale", "drawing.guidance-scale"),
-    row("calibrate", "negative-prompt", "drawing.negative-prompt"),
-    row("calibrate", "vae-tile", "drawing.vae-tile"),
-    row("calibrate", "batch", "drawing.batch"),
-    row("evaluate", "sampler", "drawing.sampler"),
-    row("evaluate", "steps", "drawing.steps"),
-    row("evaluate", "guidance-scale", "drawing.guidance-scale"),
-    row("evaluate", "negative-prompt", "drawing.negative-prompt"),
-    row("evaluate", "vae-tile", "drawing.vae-tile"),
-    row("evaluate", "batch", "drawing.batch"),
-    row("score.delta-clip", "sampler", "drawing.sampler"),
-    row("score.delta-clip", "steps", "drawing.steps"),
-    row("score.delta-clip", "guidance-scale", "drawing.guidance-scale"),
-    row("score.delta-clip", "negative-prompt", "drawing.negative-prompt"),
-    row("score.delta-clip", "vae-tile", "drawing.vae-tile"),
-    row("score.delta-clip", "batch", "drawing.batch"),
+    row(&["prune", "evaluate"], "plan", "selection"),
+    row(&["export"], "anyway", "allow-unrecognised"),
+    row(DRAW, "sampler", "drawing.sampler"),
+    row(DRAW, "steps", "drawing.steps"),
+    row(DRAW, "guidance-scale", "drawing.guidance-scale"),
+    row(DRAW, "negative-prompt", "drawing.negative-prompt"),
+    row(DRAW, "vae-tile", "drawing.vae-tile"),
+    row(DRAW, "batch", "drawing.batch"),
 ];
 
-/// The same error, or for an unknown key of `stage` that the table has, one that says its new name. `within` is what
-/// messages call the stage.
+/// The same error, or one with the new name if the unknown key of `stage` is in the table. `within` is what messages
+/// call the stage.
 pub(super) fn explain(kind: ConfigErrorKind, stage: &str, within: &str) -> ConfigErrorKind {
     let ConfigErrorKind::UnknownKey { key, within: found, known } = kind else { return kind };
     // Inside a block of the stage, messages call the place: `delta-clip` of stage `scores`.
     let block = found.strip_suffix(within).and_then(|text| text.strip_suffix(" of "));
     let block = block.map_or(String::new(), |block| format!(".{}", block.trim_matches('`')));
     let place = format!("{stage}{block}");
-    match RENAMED.iter().find(|row| row.stage == place && row.old == key) {
+    match RENAMED.iter().find(|row| row.stages.contains(&place.as_str()) && row.old == key) {
         Some(row) => ConfigErrorKind::RenamedKey { key, within: found, new: row.new },
         None => ConfigErrorKind::UnknownKey { key, within: found, known },
     }

@@ -28,7 +28,7 @@ pub fn pipeline() -> Schema {
             "format": described("The version of the pipeline format.", json!({ "const": FORMAT })),
             "name": described("The name of the run folder.", name.clone()),
             "seed": described(
-                "The root of all random numbers.",
+                "The seed of all random numbers.",
                 json!({ "type": "integer", "minimum": 0, "default": 0 }),
             ),
             "stages": described(

@@ -94,7 +94,7 @@ impl Settings {
 }
 
 impl Layer {
-    /// A settings file; `None` where there is none.
+    /// A settings file; `None` if it does not exist.
     fn read(path: &Path) -> Result<Option<Self>, ConfigError> {
         match fs::read_to_string(path) {
             Ok(text) => Ok(Some(Self::parse(&SourceText::new(path.display().to_string(), text))?)),
@@ -120,7 +120,7 @@ impl Layer {
         })
     }
 
-    /// `LAPTOP_DIFF_CACHE=/scratch/cache` and its like.
+    /// Environment variables, such as `LAPTOP_DIFF_CACHE=/scratch/cache`.
     fn from_environment(variables: &[(String, String)]) -> Result<Self, ConfigError> {
         let variable = |key: &str| format!("{PREFIX}{}", key.to_uppercase().replace('-', "_"));
         let value = |text: &str| text.parse().unwrap_or_else(|never| match never {});

@@ -6,7 +6,7 @@ use miette::{MietteError, MietteSpanContents, SourceCode, SourceSpan, SpanConten
 
 use super::yaml;
 
-/// A text as read, or as it stands after `--set`.
+/// A text as read, or after `--set`.
 #[derive(Clone, Debug)]
 pub struct SourceText {
     name: String,

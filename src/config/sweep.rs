@@ -8,10 +8,10 @@ use super::overrides::overlap;
 use super::source_text::{Place, SourceText};
 use crate::base::Digest;
 
-/// Longer values are cut and made distinct by their hash, so that an id stays readable.
+/// Longer values are truncated and get a hash that keeps them distinct, so that ids stay readable.
 const LONGEST_VALUE: usize = 24;
 
-/// The longest name of an axis. The longest name of a folder on common file systems is 255 bytes.
+/// The longest name of an axis. Common file systems limit the name of a folder to 255 bytes.
 const LONGEST_NAME: usize = 200;
 
 /// A swept parameter.
@@ -19,9 +19,9 @@ const LONGEST_NAME: usize = 200;
 pub struct Axis {
     /// The parameter: `selection.ratio`, or `seed`.
     pub parameter: String,
-    /// What ids and tables call it: its last word, or as many as tell it from the other axes.
+    /// Its name in ids and tables: the last word of the parameter, or more words if other axes end with the same.
     pub name: String,
-    /// Its values as ids and tables show them, in the order of the file.
+    /// Its values as shown in ids and tables, in the order of the file.
     pub values: Vec<String>,
 }
 
@@ -32,7 +32,7 @@ impl Axis {
     }
 }
 
-/// How many combinations of their values axes have; one without any.
+/// The number of combinations of the axes' values; 1 if there are no axes.
 pub fn combinations(axes: &[Axis]) -> usize {
     axes.iter().map(|axis| axis.values.len()).product()
 }
@@ -40,7 +40,7 @@ pub fn combinations(axes: &[Axis]) -> usize {
 /// The `sweep:` of a file.
 #[derive(Clone, Debug, Default)]
 pub struct Sweep {
-    /// The swept parameters in the order of the file; none where the file has no `sweep:`.
+    /// The swept parameters in the order of the file; empty if the file has no `sweep:`.
     pub axes: Vec<Axis>,
     /// Their values as read.
     pub(super) values: Vec<Vec<Value>>,
@@ -78,7 +78,7 @@ impl Sweep {
         Ok(sweep)
     }
 
-    /// The next axis, its name not yet known; or what is wrong with it, and where.
+    /// Reads an axis, still without its name. An error has a message and a place.
     fn axis(&self, parameter: &str, values: &Value) -> Result<(Axis, Vec<Value>), (String, Place)> {
         let place = Place::value(["sweep", parameter]);
         if parameter != "seed" && !parameter.contains('.') {
@@ -116,7 +116,7 @@ fn steps(parameter: &str) -> Vec<String> {
     parameter.split('.').map(str::to_owned).collect()
 }
 
-/// The shortest end of `parameter`, in whole words, that no other of `all` has.
+/// The fewest last words of `parameter` that no other parameter in `all` ends with.
 fn shortest(parameter: &str, all: &[String]) -> String {
     let words: Vec<&str> = parameter.split('.').collect();
     let ends = (0..words.len()).rev().map(|start| words[start..].join("."));
@@ -127,7 +127,7 @@ fn shortest(parameter: &str, all: &[String]) -> String {
     ends.into_iter().find(alone).unwrap_or_else(|| parameter.to_owned())
 }
 
-/// A value as it stands in ids: as in the file where that can be part of a folder's name.
+/// A value as shown in ids: as in the file, if that can be part of a folder's name.
 fn show(value: &Value) -> String {
     let text = match value {
         Value::String(text) => text.clone(),
@@ -139,7 +139,8 @@ fn show(value: &Value) -> String {
     fit(&text, LONGEST_VALUE)
 }
 
-/// A text where it can be part of a folder's name and is no longer than this, else what is left of it and its hash.
+/// The text itself, if it can be part of a folder's name and is not longer than `longest`. Otherwise its allowed
+/// characters, truncated, with its hash.
 fn fit(text: &str, longest: usize) -> String {
     let fits = |c: char| c.is_ascii_alphanumeric() || "-_.+".contains(c);
     if !text.is_empty() && text.len() <= longest && text.chars().all(fits) {

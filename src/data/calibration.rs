@@ -8,7 +8,7 @@ use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
 
-use super::DataError;
+use super::{DataError, finite};
 use crate::base::files;
 use crate::model::files::weights;
 use crate::model::network::Conditioning;
@@ -169,31 +169,20 @@ impl Calibration {
                 }
             }
         }
-        self.check_values(place, n)
+        self.check_values(place)
     }
 
-    fn check_values(&self, place: &Path, n: usize) -> Result<(), DataError> {
+    fn check_values(&self, place: &Path) -> Result<(), DataError> {
         if self.timestep.dtype() != DType::I64 {
             return Err(wrong_dtype(place, "timestep", &self.timestep, "i64"));
         }
-        let bad = |tensor, found: String, point| DataError::BadValue {
-            place: place.to_owned(),
-            tensor,
-            found,
-            point,
-        };
         for (point, timestep) in self.timestep.to_vec1::<i64>()?.into_iter().enumerate() {
             if timestep < 0 {
-                return Err(bad("timestep", timestep.to_string(), point));
+                let (place, found) = (place.to_owned(), timestep.to_string());
+                return Err(DataError::BadValue { place, tensor: "timestep", found, point });
             }
         }
-        for (name, tensor) in self.named() {
-            let values = tensor.flatten_all()?.to_vec1::<f32>()?;
-            if let Some(index) = values.iter().position(|value| !value.is_finite()) {
-                return Err(bad(name, values[index].to_string(), index * n / values.len()));
-            }
-        }
-        Ok(())
+        self.named().into_iter().try_for_each(|(name, tensor)| finite::check(place, name, tensor))
     }
 
     /// The float tensors with their names in the file.

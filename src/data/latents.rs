@@ -7,11 +7,11 @@
 
 use std::path::{Path, PathBuf};
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::shard::{Shard, damaged, gather};
-use super::{Calibration, DataError};
+use super::{Calibration, DataError, finite};
 use crate::base::files;
 use crate::model::files::weights;
 use crate::model::network::Conditioning;
@@ -280,11 +280,7 @@ fn write(path: &Path, tensors: Vec<(&'static str, &Tensor)>) -> Result<(), DataE
     for (name, tensor) in tensors {
         let tensor = tensor.to_device(&Device::Cpu)?.contiguous()?;
         if tensor.dtype().is_float() {
-            let values = tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
-            if let Some(index) = values.iter().position(|value| !value.is_finite()) {
-                let (found, point) = (values[index].to_string(), index * tensor.dim(0)? / values.len());
-                return Err(DataError::BadValue { place: path.to_owned(), tensor: name, found, point });
-            }
+            finite::check(path, name, &tensor)?;
         }
         on_host.push((name, tensor));
     }

@@ -4,6 +4,7 @@ pub mod calibration;
 mod captioned;
 mod encode;
 mod error;
+mod finite;
 pub mod latents;
 pub mod order;
 pub mod pictures;

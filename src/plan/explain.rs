@@ -85,8 +85,7 @@ fn changes(new: &Manifest, last: Option<&Manifest>, unknown: &[String]) -> Vec<R
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::ArtefactKind;
-    use crate::base::Interrupt;
+    use crate::base::{ArtefactKind, Interrupt};
     use crate::cache::{CacheError, Maker, Obtained, PendingArtefact, Request};
     use crate::plan::testing::resolve_with;
 

@@ -1,5 +1,7 @@
 //! Resolves references: each input of a stage becomes an edge, or an error that underlines it.
 
+use std::collections::HashMap;
+
 use petgraph::Direction;
 use petgraph::algo::tarjan_scc;
 use petgraph::graph::{DiGraph, NodeIndex};
@@ -7,6 +9,7 @@ use petgraph::visit::EdgeRef;
 
 use super::expand::PlannedStage;
 use super::graph::{Edge, Graph, Node};
+use crate::base::StageId;
 use crate::config::ConfigErrorKind;
 use crate::stage::Input;
 
@@ -16,10 +19,12 @@ pub(super) type BadReference = (usize, String, Box<ConfigErrorKind>);
 
 /// The graph of all stages.
 pub(super) fn resolve(stages: &[PlannedStage]) -> Result<Graph, BadReference> {
+    let by_id: HashMap<&StageId, usize> =
+        stages.iter().enumerate().map(|(index, planned)| (&planned.id, index)).collect();
     let mut edges = Vec::new();
     for (to, planned) in stages.iter().enumerate() {
         for (input, read) in planned.stage.inputs().into_iter().zip(&planned.reads) {
-            let from = read.as_ref().and_then(|id| stages.iter().position(|other| other.id == *id));
+            let from = read.as_ref().and_then(|id| by_id.get(id).copied());
             let from = source(stages, planned, &input, from)
                 .map_err(|kind| (to, input.name.clone(), Box::new(kind)))?;
             edges.push(Edge { from, to, input: input.name });

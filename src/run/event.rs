@@ -47,9 +47,9 @@ pub enum Event {
         stage: StageId,
         /// The file.
         path: PathBuf,
-        /// What it held.
+        /// The digest that it should have.
         expected: Option<Digest>,
-        /// What it holds.
+        /// The digest that it has.
         found: Option<Digest>,
     },
     /// The revision of a hub repository was resolved to a commit.

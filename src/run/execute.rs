@@ -21,7 +21,7 @@ use crate::cache::{Entry, Maker, Notice, Obtained, PendingArtefact, Request};
 use crate::plan::PlanError;
 use crate::stage::{Context, ResolvedFile};
 
-/// Runs a pipeline and gives its record; of a run that fails, the record lies in the run folder.
+/// Runs a pipeline and returns its record. The record of a failed run is in the run folder.
 pub fn execute(job: &Job<'_>) -> Result<RunRecord, RunError> {
     let wanted = job.wanted()?;
     // All files are checked before anything runs, so that an hour of work does not end at a missing file.
@@ -43,7 +43,7 @@ struct Executor<'a> {
     device: OnceCell<Device>,
     /// Of the stages that are cached or done.
     artefacts: BTreeMap<usize, Artefact>,
-    /// The keys of the parts that were made.
+    /// The keys of the intermediate artefacts that this run made.
     made: Mutex<BTreeSet<Digest>>,
 }
 
@@ -222,7 +222,7 @@ impl Executor<'_> {
     }
 }
 
-/// One stage, as the cache asks for it.
+/// Runs one stage when the cache lacks its artefact.
 struct StageAttempt<'e, 'a> {
     executor: &'e mut Executor<'a>,
     index: usize,

@@ -42,7 +42,7 @@ impl stage::Intermediates for Intermediates<'_> {
     }
 }
 
-/// One of them.
+/// Makes one of them.
 struct Intermediate<'a> {
     all: &'a Intermediates<'a>,
     key: Digest,

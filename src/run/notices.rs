@@ -1,10 +1,10 @@
-//! What the cache has to say while an artefact is obtained, as events of the stage.
+//! Emits the notices of the cache about an artefact as events of its stage.
 
 use super::{Event, Sink};
 use crate::base::{Digest, StageId};
 use crate::cache::Notice;
 
-/// Tells a notice about the artefact with this key.
+/// Emits a notice about the artefact with this key.
 pub(super) fn tell(sink: &dyn Sink, stage: &StageId, key: Digest, notice: Notice<'_>) {
     let stage = stage.clone();
     sink.event(&match notice {

@@ -33,7 +33,7 @@ pub struct RunRecord {
     /// What it sweeps.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub axes: Vec<Axis>,
-    /// The root of all random numbers.
+    /// The seed of all random numbers.
     pub seed: u64,
     /// Where it ran.
     pub device: DeviceRecord,

@@ -103,7 +103,6 @@ impl Stage for Calibrate {
     fn run(&self, context: &Context<'_>) -> Result<(), StageError> {
         let points = if self.file.is_some() {
             let calibration = Calibration::load(context.file("file"), context.device)?;
-            calibration.check(context.file("file"))?;
             Points { calibration, prompts: Vec::new() }
         } else {
             let model = Model::open(context.input("model"))?;

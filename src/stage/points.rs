@@ -3,10 +3,8 @@
 use super::{Context, StageError};
 use crate::data::{self, Calibration};
 
-/// Reads and checks the points of the input of this name.
+/// Reads the points of the input of this name.
 pub(super) fn points(context: &Context<'_>, input: &str) -> Result<Calibration, StageError> {
     let folder = &context.input(input).path;
-    let calibration = data::Points::load(folder, context.device)?.calibration;
-    calibration.check(folder)?;
-    Ok(calibration)
+    Ok(data::Points::load(folder, context.device)?.calibration)
 }

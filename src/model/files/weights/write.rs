@@ -8,6 +8,8 @@ use std::path::Path;
 
 use safetensors::{SafeTensorError, View};
 
+use crate::base::files;
+
 /// Writes tensors as PyTorch's libraries expect them, with `format: pt` in the metadata.
 pub fn write<V: View>(
     path: &Path,
@@ -26,16 +28,19 @@ pub fn write_with<V: View>(
     metadata: Option<HashMap<String, String>>,
 ) -> io::Result<()> {
     let unfinished = path.with_extension("unfinished");
-    match fs::remove_dir_all(&unfinished) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => fs::create_dir_all(&unfinished)?,
-    }
-    let whole = unfinished.join("whole.safetensors");
+    files::remove_folder(&unfinished)?;
+    fs::create_dir_all(&unfinished)?;
+    // The safetensors crate makes files that only their owner can read; this one has what the umask leaves.
+    let (whole, plain) = (unfinished.join("whole.safetensors"), unfinished.join("plain"));
+    let permissions = File::create(&plain)?.metadata()?.permissions();
+    fs::remove_file(&plain)?;
     safetensors::serialize_to_file(tensors, metadata, &whole).map_err(|error| match error {
         SafeTensorError::IoError(error) => error,
         error => io::Error::other(error),
     })?;
-    File::open(&whole)?.sync_all()?;
+    let file = File::open(&whole)?;
+    file.set_permissions(permissions)?;
+    file.sync_all()?;
     fs::rename(&whole, path)?;
     fs::remove_dir(&unfinished)
 }
@@ -69,6 +74,16 @@ mod tests {
         let read = candle_core::safetensors::load(&path, &Device::Cpu)?;
         assert_eq!(read["a"].to_vec1::<f32>()?, [1.0, 2.0]);
         assert_eq!(fs::read_dir(folder.path())?.count(), 1);
+        Ok(())
+    }
+
+    #[test]
+    fn a_file_has_the_permissions_of_any_other() -> candle_core::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let (path, other) = (folder.path().join("weights.safetensors"), folder.path().join("other"));
+        write(&path, [("a", Tensor::new(&[1f32], &Device::Cpu)?)])?;
+        fs::write(&other, b"")?;
+        assert_eq!(fs::metadata(&path)?.permissions(), fs::metadata(&other)?.permissions());
         Ok(())
     }
 }
