@@ -4,11 +4,13 @@ use std::fmt;
 use std::str::FromStr;
 
 use candle_core::Device;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::base::parsed;
 
 /// The device a user may request: `auto`, `cpu`, `cuda:N`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(into = "String", try_from = "String")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(into = "String")]
 pub enum DeviceChoice {
     /// The first CUDA device if the program was built with CUDA and a device responds, else the CPU.
     #[default]
@@ -101,10 +103,8 @@ impl From<DeviceChoice> for String {
     }
 }
 
-impl TryFrom<String> for DeviceChoice {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
+impl<'de> Deserialize<'de> for DeviceChoice {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        parsed::text(deserializer, "auto, cpu or cuda:N")
     }
 }

@@ -2,11 +2,16 @@
 
 use std::fmt;
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::path::Path;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+
+use super::{Unwatched, Watch};
+
+/// Bytes read at a time: a millisecond of hashing.
+const PART_BYTES: usize = 1 << 20;
 
 /// A blake3 digest: of a file's bytes, of an artefact's files, or of a manifest (then it is a key).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -21,9 +26,26 @@ impl Digest {
 
     /// Digest of a file's bytes.
     pub fn of_file(path: &Path) -> io::Result<Self> {
-        let mut hasher = blake3::Hasher::new();
-        hasher.update_reader(File::open(path)?)?;
-        Ok(Self(*hasher.finalize().as_bytes()))
+        Self::of_file_watched(path, &Unwatched)
+    }
+
+    /// Digest of a file's bytes. `watch` hears of every part and may stop the work.
+    pub fn of_file_watched(path: &Path, watch: &dyn Watch) -> io::Result<Self> {
+        let mut file = File::open(path)?;
+        let (mut done, total) = (0, file.metadata()?.len());
+        let (mut hasher, mut part) = (blake3::Hasher::new(), vec![0; PART_BYTES]);
+        loop {
+            match file.read(&mut part) {
+                Ok(0) => return Ok(Self(*hasher.finalize().as_bytes())),
+                Ok(read) => {
+                    hasher.update(&part[..read]);
+                    done += read as u64;
+                    watch.hashed(path, done, total)?;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// The first twelve hex digits, for display.

@@ -1,4 +1,5 @@
-//! What all other modules use: ids, digests, manifests, bad values, progress, interruption, time, locks, atomic files.
+//! What all other modules use: ids, digests, manifests, bad values, progress, interruption, time, locks, atomic files,
+//! text from outside.
 
 pub mod artefact;
 pub mod bad_value;
@@ -11,8 +12,12 @@ pub mod lock;
 pub mod manifest;
 pub mod median;
 pub mod names;
+pub mod parsed;
+pub mod path_text;
 pub mod progress;
+pub mod shown;
 pub mod units;
+pub mod watch;
 
 pub use artefact::{Artefact, ArtefactKind};
 pub use bad_value::BadValue;
@@ -23,3 +28,4 @@ pub use interrupt::{Interrupt, Interrupted};
 pub use manifest::Manifest;
 pub use median::median;
 pub use progress::Progress;
+pub use watch::{Unwatched, Watch};

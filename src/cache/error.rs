@@ -11,19 +11,35 @@ use crate::base::{FileError, Interrupted};
 /// Why the cache cannot be used. Damage is not an error: it is reported, and the artefact is made again.
 #[derive(Debug, thiserror::Error, Diagnostic)]
 pub enum CacheError {
-    /// The folder was written by a newer version of this program (exit code 4).
+    /// The folder was written by another version of this program (exit code 4).
     #[error(
-        "the cache {} has format `{found}`, made by a newer laptop-diff; this one reads format {known}",
+        "the cache {} has format {found}, made by another version of laptop-diff; this one reads format {known}",
         root.display()
     )]
     #[diagnostic(
-        code(cache::newer_format),
-        help("update laptop-diff, or give it another folder with `--cache FOLDER`")
+        code(cache::other_format),
+        help("use a newer laptop-diff, or give it another folder with `--cache FOLDER`")
     )]
-    NewerFormat {
+    OtherFormat {
         /// The cache folder.
         root: PathBuf,
         /// What its `version` file says.
+        found: String,
+        /// The format that this program writes.
+        known: u32,
+    },
+    /// The file that should give the format does not (exit code 4).
+    #[error("{} says `{found}`, which is no format of a cache", path.display())]
+    #[diagnostic(
+        code(cache::no_version),
+        help(
+            "if the folder is a cache of laptop-diff, write `{known}` into this file; else give another with `--cache FOLDER`"
+        )
+    )]
+    NoVersion {
+        /// The `version` file.
+        path: PathBuf,
+        /// What it says.
         found: String,
         /// The format that this program writes.
         known: u32,

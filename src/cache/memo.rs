@@ -10,14 +10,14 @@ use std::fs::{self, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
 use super::Tree;
 use crate::base::clock::nanoseconds;
-use crate::base::{Digest, files};
+use crate::base::{Digest, Unwatched, Watch, files};
 
 /// The coarsest time resolution of a file system in use: two seconds, on FAT.
 pub(super) const TICK_NANOSECONDS: i64 = 2_000_000_000;
@@ -26,12 +26,14 @@ pub(super) const TICK_NANOSECONDS: i64 = 2_000_000_000;
 /// it runs anything writes nothing.
 pub(super) struct Memo {
     folder: PathBuf,
+    pub(super) watch: Arc<dyn Watch>,
     learnt: Mutex<BTreeMap<PathBuf, Record>>,
 }
 
 /// The known digests of one file or folder, by path inside it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Record {
+    #[serde(with = "crate::base::path_text")]
     path: PathBuf,
     files: BTreeMap<String, Known>,
 }
@@ -64,7 +66,7 @@ impl Known {
 
 impl Memo {
     pub(super) fn new(folder: PathBuf) -> Self {
-        Self { folder, learnt: Mutex::default() }
+        Self { folder, watch: Arc::new(Unwatched), learnt: Mutex::default() }
     }
 
     /// The files at `root` with their digests, hashing only unknown files.
@@ -77,7 +79,7 @@ impl Memo {
                 Some(known) if known.still_holds(metadata) => *known,
                 _ => {
                     let before = SystemTime::now();
-                    Known::now(Digest::of_file(place)?, metadata, before)
+                    Known::now(Digest::of_file_watched(place, &*self.watch)?, metadata, before)
                 }
             };
             new.files.insert(name.to_owned(), known);

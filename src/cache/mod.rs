@@ -7,7 +7,8 @@
 //! <root>/v1/work/KEY/          output/ and checkpoint/ of an unfinished attempt
 //! <root>/v1/locks/             one lock per key in work, and one per artefact while it is put in place
 //! <root>/v1/memo/              digests of files by size, time and inode, so that they are hashed once
-//! <root>/v1/last/              the manifest that each stage of each pipeline had last, for explanations
+//! <root>/v1/last/              the manifest that each stage of each pipeline had last, and the files of the folders that
+//!                              it read, for explanations
 //! ```
 //!
 //! An entry is written last, when its artefact is complete and on disk: a crash at any moment leaves either no entry
@@ -16,6 +17,7 @@
 mod begin;
 mod entry;
 mod error;
+mod last;
 mod memo;
 mod obtain;
 mod pending;
@@ -27,7 +29,7 @@ pub use error::CacheError;
 pub use obtain::{Maker, Notice, Obtained, Request};
 pub use pending::PendingArtefact;
 pub use store::{Lookup, Store};
-pub use tree::{Tree, TreeFile};
+pub use tree::{FileChange, How, Tree, TreeFile};
 
 #[cfg(test)]
 mod tests;

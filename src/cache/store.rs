@@ -3,15 +3,13 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
-
-use serde::{Deserialize, Serialize};
+use std::sync::{Arc, Mutex};
 
 use super::memo::Memo;
-use super::{CacheError, Damage, Entry};
+use super::{CacheError, Damage, Entry, Tree};
 use crate::base::Artefact;
 use crate::base::lock::FileLock;
-use crate::base::{Digest, Interrupt, Manifest, StageId, files};
+use crate::base::{Digest, Interrupt, Interrupted, Watch, files, shown};
 
 /// The format of everything below `v1`. History: 1, the first.
 const FORMAT: u32 = 1;
@@ -38,30 +36,37 @@ pub enum Lookup {
     Damaged(Damage),
 }
 
-/// The manifest that a stage had when it was last looked up in a run.
-#[derive(PartialEq, Serialize, Deserialize)]
-struct Last {
-    pipeline: String,
-    stage: StageId,
-    manifest: Manifest,
-}
-
 impl Store {
     /// Opens the cache at `root`, which need not exist yet.
     pub fn open(root: &Path) -> Result<Self, CacheError> {
         let root = std::path::absolute(root).map_err(CacheError::of(root))?;
         let version = root.join("version");
         match fs::read_to_string(&version) {
-            Ok(found) if found.trim() == FORMAT.to_string() => {}
+            // Without a number it is what a crash of the machine left; the folder below says what the cache is.
+            Ok(found) if found.trim().is_empty() || found.trim() == FORMAT.to_string() => {}
+            Ok(found) if found.trim().bytes().all(|byte| byte.is_ascii_digit()) => {
+                let found = shown::brief(found.trim()).into_owned();
+                return Err(CacheError::OtherFormat { root, found, known: FORMAT });
+            }
             Ok(found) => {
-                let found = found.trim().chars().take(20).collect();
-                return Err(CacheError::NewerFormat { root, found, known: FORMAT });
+                let found = shown::brief(found.trim()).into_owned();
+                return Err(CacheError::NoVersion { path: version, found, known: FORMAT });
+            }
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                let found = "bytes that are no text".to_owned();
+                return Err(CacheError::NoVersion { path: version, found, known: FORMAT });
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(CacheError::of(&version)(error)),
         }
         let memo = Memo::new(root.join(format!("v{FORMAT}/memo")));
         Ok(Self { root, memo, peaks: Mutex::default() })
+    }
+
+    /// The same cache, with somebody who hears how far files are hashed and may stop it.
+    pub fn watched(mut self, watch: Arc<dyn Watch>) -> Self {
+        self.memo.watch = watch;
+        self
     }
 
     /// The cache folder.
@@ -91,32 +96,15 @@ impl Store {
         Artefact { kind: entry.made.kind, path: self.artefact_folder(&entry.digest), digest: entry.digest }
     }
 
-    /// Digest of a file or folder outside the cache, computed only if it is not known yet. Hidden files in a folder are
-    /// ignored.
-    pub fn digest_of(&self, path: &Path) -> io::Result<Digest> {
-        Ok(self.memo.tree(path)?.digest())
+    /// A file, or the files of a folder outside the cache, with digests that are computed only if they are not known yet.
+    /// Hidden files in a folder are ignored.
+    pub fn tree_of(&self, path: &Path) -> io::Result<Tree> {
+        self.memo.tree(path)
     }
 
     /// Saves the digests computed so far, so that the next command need not compute them again.
     pub fn save_digests(&self) {
         self.memo.save();
-    }
-
-    /// The manifest that this stage had in the last run of this pipeline.
-    pub fn last_manifest(&self, pipeline: &str, stage: &StageId) -> Option<Manifest> {
-        let last: Last = files::read_json(&self.last_file(pipeline, stage)).ok()?;
-        Some(last.manifest)
-    }
-
-    /// Keeps a stage's manifest for the explanation of the next run. It is only information, so errors are ignored.
-    pub fn remember(&self, pipeline: &str, stage: &StageId, manifest: &Manifest) {
-        if self.last_manifest(pipeline, stage).as_ref() == Some(manifest) {
-            return;
-        }
-        let last = Last { pipeline: pipeline.to_owned(), stage: stage.clone(), manifest: manifest.clone() };
-        if let Ok(bytes) = serde_json::to_vec(&last) {
-            let _ = files::replace(&self.last_file(pipeline, stage), &bytes);
-        }
     }
 
     /// The folder of an unfinished artefact.
@@ -154,6 +142,7 @@ impl Store {
                 expected,
                 found,
             })),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Err(Interrupted.into()),
             // A broken link, or a file that can no longer be read.
             Err(_) => Ok(Some(Damage { path: folder, expected: Some(entry.digest), found: None })),
         }
@@ -174,7 +163,7 @@ impl Store {
     /// Writes the version of a new cache.
     pub(super) fn prepare(&self) -> Result<(), CacheError> {
         let version = self.root.join("version");
-        if !version.exists() {
+        if !fs::read(&version).is_ok_and(|text| !text.trim_ascii().is_empty()) {
             files::write_atomic(&self.root.join("CACHEDIR.TAG"), CACHEDIR_TAG.as_bytes())
                 .and_then(|()| files::write_atomic(&version, format!("{FORMAT}\n").as_bytes()))
                 .map_err(CacheError::of(&version))?;
@@ -182,12 +171,7 @@ impl Store {
         Ok(())
     }
 
-    fn last_file(&self, pipeline: &str, stage: &StageId) -> PathBuf {
-        let name = Digest::of(format!("{pipeline}\0{stage}").as_bytes());
-        self.place("last").join(format!("{name}.json"))
-    }
-
-    fn place(&self, name: &str) -> PathBuf {
+    pub(super) fn place(&self, name: &str) -> PathBuf {
         self.root.join(format!("v{FORMAT}")).join(name)
     }
 }

@@ -1,13 +1,16 @@
 //! The guarantees of the cache, one test each.
 
+use std::collections::BTreeMap;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::begin::Begun;
 use super::*;
 use crate::base::ArtefactKind;
-use crate::base::{Digest, Interrupt, Manifest, clock};
+use crate::base::{Digest, Interrupt, Manifest, Watch, clock};
 
 struct Sandbox {
     folder: tempfile::TempDir,
@@ -192,7 +195,7 @@ fn a_newer_cache_is_refused_and_left_alone() {
     fs::create_dir(sandbox.root()).expect("writable");
     fs::write(sandbox.root().join("version"), "2\n").expect("writable");
     let error = Store::open(&sandbox.root()).err().expect("format 2 is not known");
-    assert!(matches!(&error, CacheError::NewerFormat { found, .. } if found == "2"), "{error}");
+    assert!(matches!(&error, CacheError::OtherFormat { found, .. } if found == "2"), "{error}");
     assert_eq!(sandbox.files(), ["version"]);
 }
 
@@ -245,9 +248,74 @@ fn a_file_shared_by_a_link_keeps_its_time() {
 fn the_last_manifest_is_kept_per_pipeline_and_stage() {
     let sandbox = Sandbox::new();
     let store = sandbox.store();
-    store.remember("nano50", &"scores".into(), &manifest("old"));
-    store.remember("nano50", &"scores".into(), &manifest("new"));
-    store.remember("nano30", &"scores".into(), &manifest("other"));
+    store.remember("nano50", &"scores".into(), &manifest("old"), BTreeMap::new);
+    store.remember("nano50", &"scores".into(), &manifest("new"), BTreeMap::new);
+    store.remember("nano30", &"scores".into(), &manifest("other"), BTreeMap::new);
     assert_eq!(store.last_manifest("nano50", &"scores".into()), Some(manifest("new")));
     assert_eq!(store.last_manifest("nano50", &"points".into()), None);
+}
+
+#[test]
+fn the_files_of_a_folder_are_kept_to_name_those_that_changed() -> io::Result<()> {
+    let sandbox = Sandbox::new();
+    let (store, folder) = (sandbox.store(), sandbox.folder.path().join("model"));
+    fs::create_dir_all(folder.join("unet"))?;
+    for (name, text) in [("unet/config.json", "{}"), ("index.json", "{}"), ("old.json", "{}")] {
+        fs::write(folder.join(name), text)?;
+    }
+    let before = store.tree_of(&folder)?;
+    let stage = "teacher".into();
+    store.remember("nano50", &stage, &manifest("old"), || BTreeMap::from([("model".to_owned(), before)]));
+    fs::write(folder.join("unet/config.json"), "{ }")?;
+    fs::rename(folder.join("old.json"), folder.join("new.json"))?;
+    let last = store.last_folder("nano50", &stage, "model").expect("it was kept");
+    let changes = store.tree_of(&folder)?.changes_since(&last);
+    let told: Vec<_> = changes.iter().map(|change| (change.path.as_str(), change.how)).collect();
+    assert_eq!(told, [("new.json", How::New), ("old.json", How::Gone), ("unet/config.json", How::Changed)]);
+    assert_eq!(store.last_folder("nano50", &stage, "tokenizer"), None);
+    Ok(())
+}
+
+#[test]
+fn a_version_file_is_read_for_what_it_says() {
+    let sandbox = Sandbox::new();
+    let version = sandbox.root().join("version");
+    make(&sandbox.store(), &manifest("one"), "one");
+    fs::write(&version, "").expect("a writable cache");
+    let store = Store::open(&sandbox.root()).expect("an empty version is that of the folder");
+    make(&store, &manifest("two"), "two");
+    assert_eq!(fs::read_to_string(&version).expect("it is written again"), "1\n");
+    for text in ["one\n", "1.0", "\0"] {
+        fs::write(&version, text).expect("a writable cache");
+        let error = Store::open(&sandbox.root()).err().expect("no number");
+        assert!(matches!(error, CacheError::NoVersion { .. }), "{error}");
+    }
+    fs::write(&version, b"\xff\xfe").expect("a writable cache");
+    assert!(matches!(Store::open(&sandbox.root()), Err(CacheError::NoVersion { .. })));
+}
+
+/// Stops at the first byte.
+struct Stop;
+
+impl Watch for Stop {
+    fn hashed(&self, _: &Path, _: u64, _: u64) -> io::Result<()> {
+        Err(io::ErrorKind::Interrupted.into())
+    }
+}
+
+#[test]
+fn hashing_stops_on_request_and_nothing_is_damaged_by_it() -> io::Result<()> {
+    let sandbox = Sandbox::new();
+    let entry = make(&sandbox.store(), &manifest("one"), "one");
+    // Forget the digests, so that they are computed again.
+    fs::remove_dir_all(sandbox.root().join("v1/memo")).or_else(|error| match error.kind() {
+        io::ErrorKind::NotFound => Ok(()),
+        _ => Err(error),
+    })?;
+    let store = sandbox.store().watched(Arc::new(Stop));
+    assert!(matches!(store.lookup(&entry.key), Err(CacheError::Interrupted(_))));
+    assert!(matches!(sandbox.store().lookup(&entry.key), Ok(Lookup::Whole(_))));
+    let error = store.tree_of(&sandbox.root()).expect_err("it was stopped");
+    assert_eq!(error.kind(), io::ErrorKind::Interrupted);
+    Ok(())
 }

@@ -1,5 +1,6 @@
 //! A folder as the list of its files with their digests; its own digest follows from that list.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, Metadata};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -24,6 +25,27 @@ pub struct TreeFile {
     pub bytes: u64,
     /// Digest of its bytes.
     pub digest: Digest,
+}
+
+/// A file that differs between two lists.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct FileChange {
+    /// Path inside the folder.
+    pub path: String,
+    /// How it differs.
+    pub how: How,
+}
+
+/// How a file of a folder differs from before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum How {
+    /// Its bytes.
+    Changed,
+    /// It was not there.
+    New,
+    /// It is no longer there.
+    Gone,
 }
 
 impl Tree {
@@ -65,6 +87,25 @@ impl Tree {
     /// The size of all files together.
     pub fn bytes(&self) -> u64 {
         self.files.iter().map(|file| file.bytes).sum()
+    }
+
+    /// The files that are other or missing in `self`, or missing in `old`, in the order of their paths.
+    pub fn changes_since(&self, old: &Tree) -> Vec<FileChange> {
+        let digests = |tree: &Tree| -> BTreeMap<String, Digest> {
+            tree.files.iter().map(|file| (file.path.clone(), file.digest)).collect()
+        };
+        let (before, after) = (digests(old), digests(self));
+        let paths: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+        let change = |path: &String| {
+            let how = match (before.get(path), after.get(path)) {
+                (Some(before), Some(after)) if before == after => return None,
+                (Some(_), Some(_)) => How::Changed,
+                (None, _) => How::New,
+                (_, None) => How::Gone,
+            };
+            Some(FileChange { path: path.clone(), how })
+        };
+        paths.into_iter().filter_map(change).collect()
     }
 
     /// The first file that is missing, other or new in `found`: its path, what it should be and what it is.

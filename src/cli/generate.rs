@@ -11,7 +11,7 @@ use super::error::CliError;
 use super::options::ComputeArguments;
 use super::output::{print, print_json};
 use crate::backend::{Dtype, Random};
-use crate::base::Progress;
+use crate::base::{Progress, path_text};
 use crate::config::settings::Layer;
 use crate::data::pictures;
 use crate::metric::{Gallery, MetricError, picture_path};
@@ -80,7 +80,7 @@ struct Drawn<'a> {
     prompt: &'a str,
     negative_prompt: &'a str,
     seed: u64,
-    pictures: Vec<PathBuf>,
+    pictures: Vec<String>,
 }
 
 impl Generate {
@@ -93,6 +93,7 @@ impl Generate {
         let pictures = self.draw(&drawing, &directory, &device)?;
         if self.json {
             let Self { prompt, negative_prompt, seed, .. } = &self;
+            let pictures = pictures.iter().map(|path| path_text::of(path)).collect();
             return print_json(&Drawn { prompt, negative_prompt, seed: *seed, pictures });
         }
         print(&pictures.iter().map(|path| format!("{}\n", path.display())).collect::<String>())
@@ -125,7 +126,7 @@ impl Generate {
         let encoder = drawing.encoder(directory, dtype, device)?;
         let count = usize::from(self.count);
         let (conditioning, unconditional) =
-            drawing.texts(&encoder, &vec![self.prompt.clone(); count], &progress)?;
+            drawing.texts(&encoder, &vec![self.prompt.clone(); count], &progress, &interrupt)?;
         // Its memory is wanted for the U-Net.
         drop(encoder);
         let unet = directory.unet(dtype, device)?;

@@ -13,12 +13,15 @@ mod report;
 mod run;
 mod schema;
 mod sweep;
+mod told;
 
+use std::io::{self, Write};
 use std::panic;
 use std::process::ExitCode as ProcessExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::base::shown;
 use crate::run::ExitCode;
 use error::CliError;
 
@@ -54,11 +57,12 @@ enum Command {
 }
 
 /// Runs the program; the exit codes are those of [`ExitCode`].
-#[expect(clippy::print_stderr, reason = "this is where errors reach the user")]
 pub fn main() -> ProcessExitCode {
     panic::set_hook(Box::new(|info| {
-        eprintln!("BUG: {info}");
-        eprintln!("This is a bug in laptop-diff. Please report it with the command and the lines above.");
+        // Where stderr is closed, `eprintln!` would panic again and abort.
+        let text = shown::message(&info.to_string());
+        let ask = "This is a bug in laptop-diff. Please report it with the command and the lines above.";
+        let _ = writeln!(io::stderr(), "BUG: {text}\n{ask}");
     }));
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
@@ -66,8 +70,11 @@ pub fn main() -> ProcessExitCode {
             // Help and version arrive here too and are not errors.
             let code = if error.use_stderr() { ExitCode::Arguments } else { ExitCode::Done };
             return match error.print() {
-                Ok(()) => code.into(),
-                Err(_) => ExitCode::File.into(),
+                // A reader that stops reading, as `| head` does, is not an error, and an error has its code in any case.
+                Err(print) if code == ExitCode::Done && print.kind() != io::ErrorKind::BrokenPipe => {
+                    ExitCode::File.into()
+                }
+                _ => code.into(),
             };
         }
     };
@@ -76,7 +83,7 @@ pub fn main() -> ProcessExitCode {
         Ok(Err(error)) => {
             let code = error.exit_code();
             if code != ExitCode::Interrupted {
-                eprintln!("{:?}", miette::Report::new(error));
+                told::tell(&error);
             }
             code.into()
         }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::error::CliError;
+use super::output::note;
 use crate::backend::{DeviceChoice, memory, threads};
 use crate::base::units::Bytes;
 use crate::config::settings::Layer;
@@ -74,7 +75,7 @@ impl ComputeArguments {
     /// All layers put together under these flags and `others`, with threads and memory set.
     pub(super) fn load(&self, others: Layer) -> Result<Settings, CliError> {
         let &Self { device, threads, memory } = self;
-        let settings = Settings::load(Layer { device, threads, memory, ..others })?;
+        let settings = Settings::load(Layer { device, threads, memory, ..others }, &mut |text| note(text))?;
         threads::start(settings.threads).map_err(|source| CliError::Threads { source })?;
         if let Some(Bytes(bytes)) = settings.memory {
             memory::allow(bytes);

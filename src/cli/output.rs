@@ -1,12 +1,22 @@
-//! Data on stdout. A reader that stops reading (`| head`) is not an error.
+//! Data on stdout and notes on stderr. A reader that stops reading (`| head`) is not an error. Text can come from files,
+//! so characters that control a terminal are escaped.
 
 use std::io::{self, Write};
 
 use super::error::CliError;
-use crate::base::FileError;
+use crate::base::{FileError, shown};
 
 /// Writes `text` to stdout.
 pub(super) fn print(text: &str) -> Result<(), CliError> {
+    write(&shown::lines(text))
+}
+
+/// Writes a note to stderr. If nobody reads it, the work goes on.
+pub(super) fn note(text: &str) {
+    let _ = writeln!(io::stderr(), "note: {}", shown::message(text));
+}
+
+fn write(text: &str) -> Result<(), CliError> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
@@ -19,18 +29,20 @@ pub(super) fn print(text: &str) -> Result<(), CliError> {
 /// Writes `value` to stdout as indented JSON.
 pub(super) fn print_json(value: &impl serde::Serialize) -> Result<(), CliError> {
     let text = serde_json::to_string_pretty(value).expect("BUG: a command's data is not JSON");
-    print(&format!("{text}\n"))
+    write(&format!("{}\n", shown::json(&text)))
 }
 
 /// Columns aligned with spaces; those whose index is in `right` are right-aligned.
 pub(super) fn table(rows: &[Vec<String>], right: &[usize]) -> String {
+    let escaped = |row: &Vec<String>| row.iter().map(|cell| shown::line(cell).into_owned()).collect();
+    let rows: Vec<Vec<String>> = rows.iter().map(escaped).collect();
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
         rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
     };
     let widths: Vec<usize> = (0..columns).map(width).collect();
     let mut text = String::new();
-    for row in rows {
+    for row in &rows {
         let cells = row.iter().enumerate().map(|(column, cell)| match right.contains(&column) {
             true => format!("{cell:>width$}", width = widths[column]),
             false => format!("{cell:<width$}", width = widths[column]),

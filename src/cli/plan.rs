@@ -1,6 +1,7 @@
 //! `laptop-diff plan`: shows what would run, and why. Changes nothing.
 
 use std::process::ExitCode as ProcessExitCode;
+use std::sync::Arc;
 
 use clap::Args;
 
@@ -11,7 +12,8 @@ use crate::base::units;
 use crate::cache::Store;
 use crate::config;
 use crate::plan::{Forecast, Outcome, ResolvedPipeline, explain};
-use crate::run::ExitCode;
+use crate::run::{ExitCode, Hashing};
+use crate::ui::Style;
 
 /// The exit code of `--exit-code` if a stage would run. A run never ends with it.
 const WOULD_RUN: u8 = 8;
@@ -41,7 +43,9 @@ impl PlanCommand {
     pub(super) fn execute(self) -> Result<ProcessExitCode, CliError> {
         let pipeline = self.pipeline.read()?;
         let settings = self.settings.load()?;
-        let store = Store::open(&settings.cache)?;
+        // Without a handler, a signal ends the program at once: there is nothing to finish.
+        let hashing = Hashing::new(Style::Auto.open(), Arc::default());
+        let store = Store::open(&settings.cache)?.watched(Arc::new(hashing));
         let forecasts = explain(&pipeline, settings.device.class(), &store)?;
         if self.json {
             print_json(&forecasts)?

@@ -1,5 +1,7 @@
 //! `laptop-diff run`: runs what is missing, resumes what was interrupted, and writes the report.
 
+use std::sync::Arc;
+
 use clap::Args;
 
 use super::error::CliError;
@@ -8,7 +10,7 @@ use crate::base::StageId;
 use crate::cache::Store;
 use crate::plan::ResolvedPipeline;
 use crate::report;
-use crate::run::{self, Job, Options, RunRecord, execute};
+use crate::run::{self, Hashing, Job, Options, RunRecord, execute};
 use crate::ui::Style;
 
 /// Run a pipeline: runs what is missing, resumes what was interrupted, reuses the rest
@@ -47,9 +49,10 @@ impl Run {
 
     pub(super) fn run(self, pipeline: &ResolvedPipeline) -> Result<(), CliError> {
         let settings = self.settings.load()?;
-        let store = Store::open(&settings.cache)?;
         let interrupt = run::signals::listen();
         let sink = if self.json { Style::Json } else { Style::Auto }.open();
+        let hashing = Hashing::new(Arc::clone(&sink), Arc::clone(&interrupt));
+        let store = Store::open(&settings.cache)?.watched(Arc::new(hashing));
         let options = Options {
             until: self.until.map(StageId::from),
             force: self.force.into_iter().map(StageId::from).collect(),

@@ -2,6 +2,7 @@
 
 use serde_yaml::Value;
 
+use super::classify;
 use super::error::{ConfigError, ConfigErrorKind};
 use super::overrides;
 use super::source_text::{Place, SourceText};
@@ -9,8 +10,7 @@ use super::sweep::Sweep;
 
 /// The text with one combination set: `chosen` has the index of the value of each axis.
 pub(super) fn set(source: &SourceText, sweep: &Sweep, chosen: &[usize]) -> Result<SourceText, ConfigError> {
-    let failed = |error| ConfigError::of_yaml(&error, source, "the pipeline");
-    let mut document: Value = serde_yaml::from_str(source.text()).map_err(failed)?;
+    let mut document = sweep.rest.clone();
     for (axis, (values, &choice)) in sweep.axes.iter().zip(sweep.values.iter().zip(chosen)) {
         overrides::set(&mut document, &axis.steps(), values[choice].clone()).map_err(|misfit| {
             let message = format!("`sweep` over `{}`: {}", axis.parameter, misfit.message);
@@ -18,7 +18,9 @@ pub(super) fn set(source: &SourceText, sweep: &Sweep, chosen: &[usize]) -> Resul
             ConfigError::at(kind, source, &Place::value(["sweep", &axis.parameter]).key())
         })?;
     }
-    Ok(SourceText::new(source.name(), serde_yaml::to_string(&document).map_err(failed)?))
+    let text =
+        serde_yaml::to_string(&document).map_err(|error| classify::types(&error, source, "the pipeline"))?;
+    Ok(SourceText::new(source.name(), text))
 }
 
 /// Moves an error in the text of a combination to the swept value in the file whose parameter it underlines.

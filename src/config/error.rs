@@ -6,8 +6,7 @@ use std::path::PathBuf;
 use miette::{Diagnostic, LabeledSpan, SourceCode, SourceSpan};
 
 use super::source_text::{Place, SourceText};
-use super::yaml;
-use crate::base::{ArtefactKind, FileError, names};
+use crate::base::{ArtefactKind, FileError, names, shown, units};
 use crate::model::files::hub::HubError;
 
 /// An error and its place.
@@ -28,6 +27,43 @@ pub enum ConfigErrorKind {
     #[error("cannot read the pipeline file {0}")]
     #[diagnostic(code(pipeline::unreadable), help("the first argument is the path of a pipeline file"))]
     Unreadable(FileError),
+
+    #[error("{} holds no pipeline", path.display())]
+    #[diagnostic(
+        code(yaml::empty),
+        help("a pipeline file begins with `format: 1` and `name: ...`, and has `stages:`")
+    )]
+    Empty { path: PathBuf },
+
+    #[error("{} is larger than {}", path.display(), units::bytes(*limit))]
+    #[diagnostic(code(yaml::too_large), help("give a YAML file of at most {limit} bytes"))]
+    TooLarge { path: PathBuf, limit: u64 },
+
+    #[error("{} is not a text file in UTF-8: it has zero bytes, or the byte order mark of UTF-16", path.display())]
+    #[diagnostic(code(yaml::not_text), help("if it is YAML in UTF-16, save it as UTF-8"))]
+    NotText { path: PathBuf },
+
+    #[error("the file is not UTF-8: it has the byte {byte:#04x} in line {line}, column {column}")]
+    #[diagnostic(
+        code(yaml::not_utf8),
+        help("save the file as UTF-8; if it is Latin-1, this byte is `{}`", shown::line(&char::from(*byte).to_string()))
+    )]
+    NotUtf8 { byte: u8, line: usize, column: usize },
+
+    #[error("lists and mappings are nested more than {deepest} deep")]
+    #[diagnostic(
+        code(yaml::too_deep),
+        help("no parameter needs such nesting: look for a bracket that is not closed")
+    )]
+    TooDeep { deepest: usize },
+
+    #[error("the file holds more than one YAML document")]
+    #[diagnostic(code(yaml::documents), help("keep one; a line `---` begins the next"))]
+    Documents,
+
+    #[error("the aliases of the file (`*name`) stand for too many values")]
+    #[diagnostic(code(yaml::aliases), help("write the values out"))]
+    Aliases,
 
     #[error("the file is not YAML: {message}")]
     #[diagnostic(code(pipeline::syntax), help("{}", syntax_help(message)))]
@@ -56,6 +92,10 @@ pub enum ConfigErrorKind {
     #[error("{within}: found {found} where {needed} is needed")]
     #[diagnostic(code(pipeline::wrong_type))]
     WrongType { found: String, needed: String, within: String },
+
+    #[error("{within} is null")]
+    #[diagnostic(code(pipeline::null), help("leave the key out for its default, or write '' for empty text"))]
+    Null { within: String },
 
     #[error("{within}: {message}")]
     #[diagnostic(code(pipeline::bad_value))]
@@ -133,6 +173,15 @@ pub enum ConfigErrorKind {
     #[diagnostic(code(pipeline::sweep), help("{help}"))]
     Sweep { message: String, help: String },
 
+    #[error("the sweep has {count} combinations of values; at most {most} can be planned")]
+    #[diagnostic(
+        code(pipeline::sweep_too_large),
+        help(
+            "shorten the lists, or give parts of them one after the other with --over; a cached stage is not run again"
+        )
+    )]
+    TooManyCombinations { count: u128, most: usize },
+
     #[error("{kind}, with {combination}")]
     #[diagnostic(code(pipeline::combination), help("{}", combination_help(kind)))]
     Combination { combination: String, kind: Box<ConfigErrorKind> },
@@ -141,13 +190,13 @@ pub enum ConfigErrorKind {
     #[diagnostic(code(pipeline::set), help("{help}"))]
     Override { given: String, message: String, help: String },
 
-    #[error("unknown setting `{key}` in {layer}")]
+    #[error("unknown setting `{key}` in {file}")]
     #[diagnostic(code(settings::unknown_key), help("{}", names::help(key, known)))]
-    UnknownSetting { key: String, layer: String, known: Vec<String> },
+    UnknownSetting { key: String, file: String, known: Vec<String> },
 
-    #[error("{layer}: {message}")]
+    #[error("{message}")]
     #[diagnostic(code(settings::bad_value), help("`laptop-diff schema settings` describes every setting"))]
-    BadSetting { message: String, layer: String },
+    BadSetting { message: String },
 }
 
 impl ConfigError {
@@ -158,16 +207,6 @@ impl ConfigError {
 
     pub(super) fn spanned(kind: ConfigErrorKind, source: &SourceText, span: SourceSpan) -> Self {
         Self(Box::new(Located { kind, source: Some((source.clone(), span)) }))
-    }
-
-    /// An error of the YAML reader, which was reading `within`.
-    pub(super) fn of_yaml(error: &serde_yaml::Error, source: &SourceText, within: &str) -> Self {
-        let (line, column) = yaml::position(error).unwrap_or((1, 1));
-        Self::spanned(
-            ConfigErrorKind::of_yaml(&error.to_string(), within),
-            source,
-            source.span_at(line, column),
-        )
     }
 
     /// The same place with another error.
@@ -229,72 +268,12 @@ impl ConfigErrorKind {
             "name a parameter and its values, each once: `selection.ratio: [0.3, 0.5]`, or `seed: [1, 2]`";
         Self::Sweep { message, help: help.to_owned() }
     }
-
-    /// Classifies a message of serde or of the YAML reader: `path: message at line 3 column 4`.
-    pub(super) fn of_yaml(message: &str, within: &str) -> Self {
-        let message = without_position(message);
-        let (path, message) = match message.split_once(": ") {
-            Some((path, rest)) if !path.contains([' ', '`']) => (path, rest),
-            _ => ("", message.as_str()),
-        };
-        let parameter = path.split_once(".with.").map(|(_, parameter)| parameter);
-        let within = parameter.map_or(within.to_owned(), |parameter| format!("`{parameter}` of {within}"));
-        let names = |text: &str| text.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>();
-        let (subject, rest) = message.split_once(", expected ").unwrap_or((message, ""));
-        let named = |prefix| subject.strip_prefix(prefix).and_then(|text| names(text).into_iter().next());
-        if let Some(key) = named("unknown field ") {
-            return Self::UnknownKey { key, within, known: names(rest) };
-        }
-        if let Some(found) = named("unknown variant ") {
-            return Self::UnknownValue { found, within, known: names(rest) };
-        }
-        if let Some(key) = named("missing field ") {
-            return Self::MissingKey { key, within };
-        }
-        let typed =
-            subject.strip_prefix("invalid type: ").or_else(|| subject.strip_prefix("invalid value: "));
-        match typed {
-            Some(found) => Self::WrongType { found: plain(found), needed: plain(rest), within },
-            None if path.is_empty() => Self::Syntax { message: message.to_owned() },
-            None => Self::BadValue { message: message.to_owned(), within, help: None },
-        }
-    }
-}
-
-/// serde's names of types in the words of YAML.
-fn plain(name: &str) -> String {
-    match name {
-        "f64" | "f32" => "a number".to_owned(),
-        "u64" | "u32" | "usize" | "u8" | "u16" => "a whole number, 0 or above".to_owned(),
-        "i64" | "i32" | "isize" => "a whole number".to_owned(),
-        "string" | "a string" | "path string" => "text".to_owned(),
-        "boolean" | "a boolean" => "true or false".to_owned(),
-        "sequence" | "a sequence" => "a list".to_owned(),
-        "map" | "a map" => "a mapping".to_owned(),
-        "unit value" => "nothing".to_owned(),
-        _ if name.starts_with("struct ") => "a mapping".to_owned(),
-        _ => name
-            .strip_prefix("string ")
-            .or_else(|| name.strip_prefix("integer "))
-            .or_else(|| name.strip_prefix("floating point "))
-            .unwrap_or(name)
-            .to_owned(),
-    }
-}
-
-/// The message without ` at line 3 column 4`, which the snippet shows better.
-fn without_position(message: &str) -> String {
-    let mut text = message.to_owned();
-    while let Some(start) = text.find(" at line ") {
-        let tail = &text[start + " at line ".len()..];
-        let end = tail.find(|c: char| !c.is_ascii_digit() && !" column".contains(c)).unwrap_or(tail.len());
-        text.replace_range(start..start + " at line ".len() + end, "");
-    }
-    text
 }
 
 fn syntax_help(message: &str) -> &'static str {
-    if message.contains("cannot start any token") || message.contains("tab character") {
+    if message.contains("control characters") {
+        "delete this character, or write it inside double quotes, as \"\\e\" or \"\\u001b\""
+    } else if message.contains("cannot start any token") || message.contains("tab character") {
         "YAML is indented with spaces, never with tabs; text that begins with one of @ ` % needs quotes"
     } else {
         "look at the indentation and at unclosed quotes and brackets, here and in the line above; \

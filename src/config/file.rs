@@ -3,7 +3,6 @@
 //! Relative paths in a pipeline are relative to the folder of the pipeline file, so that a pipeline means the same in any
 //! current folder.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::error::{ConfigError, ConfigErrorKind};
@@ -12,7 +11,8 @@ use super::overrides::{self, Override};
 use super::pipeline::Pipeline;
 use super::source_text::{Place, SourceText};
 use super::sweep::Sweep;
-use super::{combination, duplicates};
+use super::text_file::{self, Unread};
+use super::{combination, nulls, survey};
 use crate::base::FileError;
 
 /// A pipeline file.
@@ -26,9 +26,11 @@ pub struct PipelineFile {
 impl PipelineFile {
     /// Reads a file and applies overrides to it.
     pub fn read(path: &Path, overrides: &[Override]) -> Result<Self, ConfigError> {
-        let text = fs::read_to_string(path)
-            .map_err(|error| ConfigErrorKind::Unreadable(FileError::at(path)(error)))?;
-        Self::parse(path, &text, overrides)
+        let source = text_file::read(path).map_err(|unread| match unread {
+            Unread::Io(error) => ConfigErrorKind::Unreadable(FileError::at(path)(error)).into(),
+            Unread::Text(error) => error,
+        })?;
+        Self::of_source::<grammar::Stages>(path, source, overrides)
     }
 
     /// Reads the text of a file that lies, or would lie, at `path`.
@@ -41,13 +43,23 @@ impl PipelineFile {
         text: &str,
         overrides: &[Override],
     ) -> Result<Self, ConfigError> {
-        let mut source = SourceText::new(path.display().to_string(), text);
-        duplicates::refuse(&source)?;
+        Self::of_source::<V>(path, SourceText::new(path.display().to_string(), text), overrides)
+    }
+
+    fn of_source<V: Vocabulary>(
+        path: &Path,
+        mut source: SourceText,
+        overrides: &[Override],
+    ) -> Result<Self, ConfigError> {
+        if source.is_blank() {
+            return Err(ConfigErrorKind::Empty { path: path.to_owned() }.into());
+        }
+        survey::check(&source)?;
         if !overrides.is_empty() {
             source = overrides::apply(&source, overrides)?;
         }
         let sweep = Sweep::read(&source)?;
-        Ok(Self { path: path.to_owned(), source, sweep, grammar: grammar::read::<V> })
+        Ok(Self { path: path.to_owned(), source, sweep, grammar: read_whole::<V> })
     }
 
     /// The file of a pipeline that was built by a program: it does not exist, so errors have no place.
@@ -57,7 +69,7 @@ impl PipelineFile {
             path: path.to_owned(),
             source,
             sweep: Sweep::default(),
-            grammar: grammar::read::<grammar::Stages>,
+            grammar: read_whole::<grammar::Stages>,
         }
     }
 
@@ -109,6 +121,13 @@ impl PipelineFile {
             _ => ConfigError::at(kind, &self.source, place),
         }
     }
+}
+
+/// Reads a text with the stages of `V`.
+fn read_whole<V: Vocabulary>(source: &SourceText) -> Result<Pipeline, ConfigError> {
+    let pipeline = grammar::read::<V>(source)?;
+    nulls::refuse::<V>(source)?;
+    Ok(pipeline)
 }
 
 #[cfg(test)]

@@ -13,8 +13,9 @@ use serde::de::{DeserializeSeed, Error, IgnoredAny, MapAccess, SeqAccess, Visito
 
 use super::error::{ConfigError, ConfigErrorKind};
 use super::pipeline::{FORMAT, Pipeline, StageEntry};
-use super::renamed;
 use super::source_text::{Place, SourceText};
+use super::{classify, renamed};
+use crate::base::shown;
 use crate::stage::{self, STAGES, Stage};
 
 /// The names that `use:` knows. A trait, so that the grammar can be tested with small stages.
@@ -44,7 +45,7 @@ pub(super) fn read<V: Vocabulary>(source: &SourceText) -> Result<Pipeline, Confi
         Some((kind, place)) => ConfigError::at(kind, source, &place),
         None => {
             let (within, stage) = (trace.within.borrow(), trace.stage.borrow());
-            ConfigError::of_yaml(&error, source, &within).map(|kind| renamed::explain(kind, &stage, &within))
+            classify::types(&error, source, &within).map(|kind| renamed::explain(kind, &stage, &within))
         }
     })
 }
@@ -74,8 +75,11 @@ impl<V> Trace<V> {
 
     fn unknown_key<E: Error>(&self, key: &str, known: &[&str], place: Place) -> E {
         let known = known.iter().map(|&name| name.to_owned()).collect();
-        let kind =
-            ConfigErrorKind::UnknownKey { key: key.to_owned(), within: self.within.borrow().clone(), known };
+        let kind = ConfigErrorKind::UnknownKey {
+            key: shown::brief(key).into_owned(),
+            within: self.within.borrow().clone(),
+            known,
+        };
         self.fail(kind, place.key())
     }
 }
@@ -183,20 +187,23 @@ impl<'de, V: Vocabulary> Visitor<'de> for Entry<'_, V> {
             match (key.as_str(), &name) {
                 ("id", _) => {
                     let found: String = map.next_value()?;
-                    trace.within.replace(format!("stage `{found}`"));
+                    trace.within.replace(format!("stage `{}`", shown::brief(&found)));
                     id = Some(found);
                 }
                 ("use", _) => {
                     let found: String = map.next_value()?;
                     let known = V::names();
                     if !known.contains(&found) {
-                        let kind = ConfigErrorKind::UnknownStage { name: found, known };
+                        let kind =
+                            ConfigErrorKind::UnknownStage { name: shown::brief(&found).into_owned(), known };
                         return Err(trace.fail(kind, self.place("use")));
                     }
                     name = Some(found);
                 }
                 ("with", Some(name)) => {
-                    let within = id.as_ref().map_or("a stage".to_owned(), |id| format!("stage `{id}`"));
+                    let within = id
+                        .as_ref()
+                        .map_or("a stage".to_owned(), |id| format!("stage `{}`", shown::brief(id)));
                     trace.within.replace(format!("{within} (use: {name})"));
                     trace.stage.replace(name.clone());
                     stage = Some(map.next_value_seed(With::<V>(name, PhantomData))?);

@@ -3,20 +3,24 @@
 //! A pipeline determines every byte of a result; a setting never changes one. So the two are read by
 //! different code, and only the first enters a key.
 
+mod classify;
 mod combination;
-mod duplicates;
 pub mod error;
 mod file;
 mod grammar;
+mod limits;
+mod nulls;
 pub mod overrides;
 pub mod pipeline;
 mod renamed;
 pub mod schema;
 pub mod settings;
 mod source_text;
+mod survey;
 mod sweep;
 #[cfg(test)]
 pub(crate) mod testing;
+mod text_file;
 mod yaml;
 
 pub use error::{ConfigError, ConfigErrorKind};

@@ -8,7 +8,8 @@ use serde_yaml::{Mapping, Value};
 
 use super::error::{ConfigError, ConfigErrorKind};
 use super::source_text::SourceText;
-use crate::base::names;
+use super::{classify, limits};
+use crate::base::{names, shown};
 
 /// A change of the file, as a flag gives it.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,8 +37,10 @@ impl Override {
     /// `sweep:` for this parameter.
     pub fn set(given: &str) -> Result<Self, ConfigError> {
         let help = "write --set ID.PARAMETER=VALUE, as in --set selection.ratio=0.3, or --set seed=7";
-        Self::read(format!("--set {given}"), given, help, |value| {
-            Ok(Change::Set(serde_yaml::from_str(value)?))
+        Self::read("--set", given, help, |value| {
+            // Nothing is empty text; in YAML it would be null.
+            let is_empty = value.trim().is_empty();
+            Ok(Change::Set(if is_empty { Value::from("") } else { serde_yaml::from_str(value)? }))
         })
     }
 
@@ -45,19 +48,23 @@ impl Override {
     pub fn over(given: &str) -> Result<Self, ConfigError> {
         let help = "write --over ID.PARAMETER=VALUE,VALUE as in --over selection.ratio=0.3,0.5";
         let change = |list: &str| Ok(Change::Sweep(serde_yaml::from_str(&format!("[{list}]"))?));
-        Self::read(format!("--over {given}"), given, help, change)
+        Self::read("--over", given, help, change)
     }
 
     fn read(
-        flag: String,
+        flag: &str,
         given: &str,
         help: &str,
         change: impl FnOnce(&str) -> Result<Change, serde_yaml::Error>,
     ) -> Result<Self, ConfigError> {
+        let flag = format!("{flag} {}", shown::brief(given));
         let kind =
             |message| ConfigErrorKind::Override { given: flag.clone(), message, help: help.to_owned() };
         let (path, text) = given.split_once('=').ok_or_else(|| kind("there is no `=`".to_owned()))?;
-        let change = change(text).map_err(|error| kind(format!("the value is not YAML: {error}")))?;
+        if limits::too_deep(text).is_some() {
+            return Err(kind(format!("the value is nested more than {} deep", limits::DEEPEST)).into());
+        }
+        let change = change(text).map_err(|error| kind(classify::of_value(&error)))?;
         let path: Vec<String> = path.trim().split('.').map(str::to_owned).collect();
         if path.iter().any(String::is_empty) {
             return Err(kind("a name is missing before the `=`".to_owned()).into());
@@ -111,17 +118,15 @@ impl Override {
 
 /// The text with all overrides in it, the last one winning.
 pub(super) fn apply(source: &SourceText, overrides: &[Override]) -> Result<SourceText, ConfigError> {
-    let within = "the pipeline";
-    let mut document: Value =
-        serde_yaml::from_str(source.text()).map_err(|error| ConfigError::of_yaml(&error, source, within))?;
+    let failed = |error| classify::types(&error, source, "the pipeline");
+    let mut document: Value = serde_yaml::from_str(source.text()).map_err(failed)?;
     for change in overrides {
         change.refuse_overlap(&document, overrides)?;
     }
     for change in overrides {
         change.apply(&mut document)?;
     }
-    let text =
-        serde_yaml::to_string(&document).map_err(|error| ConfigError::of_yaml(&error, source, within))?;
+    let text = serde_yaml::to_string(&document).map_err(failed)?;
     let given: Vec<_> = overrides.iter().map(|change| change.given.as_str()).collect();
     Ok(SourceText::new(format!("{} after {}", source.name(), given.join(" ")), text))
 }

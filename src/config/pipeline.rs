@@ -16,7 +16,7 @@ use std::collections::HashMap;
 
 use super::error::{ConfigError, ConfigErrorKind};
 use super::source_text::{Place, SourceText};
-use crate::base::StageId;
+use crate::base::{StageId, shown};
 use crate::stage::Stage;
 
 /// The version of the pipeline format that this program reads.
@@ -72,5 +72,5 @@ fn check_name(name: &str, what: &'static str) -> Result<(), ConfigErrorKind> {
     let fits = name.starts_with(|c: char| c.is_ascii_alphanumeric())
         && name.chars().all(allowed)
         && name.len() <= 64;
-    if fits { Ok(()) } else { Err(ConfigErrorKind::Name { found: name.to_owned(), what }) }
+    if fits { Ok(()) } else { Err(ConfigErrorKind::Name { found: shown::brief(name).into_owned(), what }) }
 }

@@ -3,22 +3,21 @@
 //! `settings.yaml` beside this file is the built-in layer and the documentation. Each layer is read by
 //! itself before they are merged, so that an error names the layer, and in a file the line.
 
-use std::fs;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
-use figment::providers::Serialized;
-use figment::value::{Dict, Value};
-use figment::{Figment, Profile};
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
-use super::duplicates;
 use super::error::{ConfigError, ConfigErrorKind};
 use super::source_text::SourceText;
+use super::text_file::{self, Unread};
+use super::{classify, survey};
 use crate::backend::DeviceChoice;
 use crate::base::units::Bytes;
+use crate::base::{names, shown};
 
 /// The built-in settings, with their documentation.
 pub const DEFAULTS: &str = include_str!("settings.yaml");
@@ -30,8 +29,7 @@ pub const PREFIX: &str = "LAPTOP_DIFF_";
 pub const PROJECT_FILE: &str = "laptop-diff.yaml";
 
 /// The effective settings.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// Folder of the artefact cache.
     pub cache: PathBuf,
@@ -46,106 +44,143 @@ pub struct Settings {
 }
 
 /// The settings of one layer. Settings say how to run on this machine and never change a result.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Layer {
     /// Folder of the artefact cache. Default `.laptop-diff/cache`.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub cache: Option<PathBuf>,
     /// Folder for run folders, one per pipeline name. Default `runs`.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub runs: Option<PathBuf>,
     /// Device: `auto`, `cpu` or `cuda:N`.
-    #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>", regex(pattern = "^(auto|cpu|cuda|cuda:[0-9]+)$"))]
     pub device: Option<DeviceChoice>,
     /// Number of CPU threads. Default: one per core.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub threads: Option<NonZeroUsize>,
     /// Approximate memory budget, such as `8 GB`. Default: the system's free memory.
-    #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>", regex(pattern = r"^[0-9.]+ *([kKMGT]i?)?B$"))]
     pub memory: Option<Bytes>,
 }
 
 impl Settings {
-    /// Reads all layers of this process; `flags` override all others.
-    pub fn load(flags: Layer) -> Result<Self, ConfigError> {
-        let environment: Vec<_> = std::env::vars().filter(|(name, _)| name.starts_with(PREFIX)).collect();
+    /// Reads all layers of this process; `flags` override all others. `note` receives what is odd but no error.
+    pub fn load(flags: Layer, note: &mut dyn FnMut(&str)) -> Result<Self, ConfigError> {
+        let environment: Vec<_> = std::env::vars_os().collect();
+        unknown_variables(&environment).iter().for_each(|text| note(text));
         Self::from_layers(user_file().as_deref(), Path::new(PROJECT_FILE), &environment, flags)
     }
 
     fn from_layers(
         user: Option<&Path>,
         project: &Path,
-        environment: &[(String, String)],
+        environment: &[(OsString, OsString)],
         flags: Layer,
     ) -> Result<Self, ConfigError> {
-        let mut layers = vec![Layer::parse(&SourceText::new("the built-in settings", DEFAULTS))?];
+        let mut whole = Layer::parse(&SourceText::new("the built-in settings", DEFAULTS))?;
         for file in user.into_iter().chain([project]) {
-            layers.extend(Layer::read(file)?);
+            whole = Layer::read(file)?.unwrap_or_default().over(whole);
         }
-        layers.push(Layer::from_environment(environment)?);
-        layers.push(flags);
-        let put = |figment: Figment, layer| figment.merge(Serialized::from(layer, Profile::Default));
-        let whole = layers.into_iter().fold(Figment::new(), put).extract();
-        Ok(whole.map_err(|error| bad("the settings", error.to_string()))?)
+        let Layer { cache, runs, device, threads, memory } =
+            flags.over(Layer::from_environment(environment)?).over(whole);
+        let given = "the built-in settings give every value";
+        Ok(Self {
+            cache: cache.expect(given),
+            runs: runs.expect(given),
+            device: device.expect(given),
+            threads,
+            memory,
+        })
     }
 }
 
 impl Layer {
+    /// These settings, and those of `under` that these do not give.
+    fn over(self, under: Self) -> Self {
+        Self {
+            cache: self.cache.or(under.cache),
+            runs: self.runs.or(under.runs),
+            device: self.device.or(under.device),
+            threads: self.threads.or(under.threads),
+            memory: self.memory.or(under.memory),
+        }
+    }
+
     /// A settings file; `None` if it does not exist.
     fn read(path: &Path) -> Result<Option<Self>, ConfigError> {
-        match fs::read_to_string(path) {
-            Ok(text) => Ok(Some(Self::parse(&SourceText::new(path.display().to_string(), text))?)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(bad(&path.display().to_string(), error.to_string()).into()),
+        match text_file::read(path) {
+            Ok(source) => Ok(Some(Self::parse(&source)?)),
+            Err(Unread::Io(error)) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(Unread::Io(error)) => Err(bad(format!("{}: {error}", path.display())).into()),
+            Err(Unread::Text(error)) => Err(error),
         }
     }
 
     fn parse(source: &SourceText) -> Result<Self, ConfigError> {
         // A file that holds only comments is not a YAML document, but it is valid.
-        if source.text().lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
+        if source.is_blank() {
             return Ok(Self::default());
         }
-        duplicates::refuse(source)?;
+        survey::check(source)?;
         let layer: Result<Option<Self>, _> = serde_yaml::from_str(source.text());
         layer.map(Option::unwrap_or_default).map_err(|error| {
-            ConfigError::of_yaml(&error, source, "the settings").map(|kind| match kind {
+            classify::types(&error, source, source.name()).map(|kind| match kind {
                 ConfigErrorKind::UnknownKey { key, known, .. } => {
-                    ConfigErrorKind::UnknownSetting { key, layer: source.name().to_owned(), known }
+                    ConfigErrorKind::UnknownSetting { key, file: source.name().to_owned(), known }
                 }
-                other => bad(source.name(), other.to_string()),
+                other => bad(other.to_string()),
             })
         })
     }
 
-    /// Environment variables, such as `LAPTOP_DIFF_CACHE=/scratch/cache`.
-    fn from_environment(variables: &[(String, String)]) -> Result<Self, ConfigError> {
-        let variable = |key: &str| format!("{PREFIX}{}", key.to_uppercase().replace('-', "_"));
-        let value = |text: &str| text.parse().unwrap_or_else(|never| match never {});
-        let pairs = variables.iter().filter_map(|(name, text)| {
-            let key = name.strip_prefix(PREFIX)?.to_lowercase().replace('_', "-");
-            Some((key, value(text)))
-        });
-        let dict: Dict = pairs.collect::<std::collections::BTreeMap<String, Value>>();
-        let read = Figment::from(Serialized::from(dict, Profile::Default)).extract();
-        read.map_err(|error: figment::Error| {
-            let layer = "the environment".to_owned();
-            let named = error.path.first().map(|key| variable(key));
-            match error.kind {
-                figment::error::Kind::UnknownField(key, known) => {
-                    let known = known.iter().map(|key| variable(key)).collect();
-                    ConfigErrorKind::UnknownSetting { key: variable(&key), layer, known }.into()
-                }
-                kind => bad(&named.unwrap_or(layer), kind.to_string()).into(),
+    /// Environment variables, such as `LAPTOP_DIFF_CACHE=/scratch/cache`. An empty one is as if it were not set, and
+    /// one that is no setting belongs to somebody else.
+    fn from_environment(variables: &[(OsString, OsString)]) -> Result<Self, ConfigError> {
+        let mut layer = Self::default();
+        for (name, value) in variables.iter().filter(|(_, value)| !value.is_empty()) {
+            let Some(key) = name.to_str().and_then(|name| name.strip_prefix(PREFIX)) else { continue };
+            match key {
+                "CACHE" => layer.cache = Some(value.into()),
+                "RUNS" => layer.runs = Some(value.into()),
+                "DEVICE" => layer.device = Some(parsed(key, value, str::parse)?),
+                "THREADS" => layer.threads = Some(parsed(key, value, whole)?),
+                "MEMORY" => layer.memory = Some(parsed(key, value, str::parse)?),
+                _ => {}
             }
-        })
+        }
+        Ok(layer)
     }
 }
 
-fn bad(layer: &str, message: String) -> ConfigErrorKind {
-    ConfigErrorKind::BadSetting { message, layer: layer.to_owned() }
+/// The settings that a variable can give, as the variables are called after [`PREFIX`].
+const VARIABLES: [&str; 5] = ["CACHE", "RUNS", "DEVICE", "THREADS", "MEMORY"];
+
+/// What to say about variables that begin as ours do and give no setting.
+fn unknown_variables(variables: &[(OsString, OsString)]) -> Vec<String> {
+    let known: Vec<_> = VARIABLES.iter().map(|key| format!("{PREFIX}{key}")).collect();
+    let names = variables.iter().map(|(name, _)| name.to_string_lossy());
+    let unknown = names.filter(|name| name.starts_with(PREFIX) && !known.iter().any(|known| known == name));
+    unknown
+        .map(|name| {
+            let help = names::help(&name, &known);
+            format!("the environment variable `{name}` is not a setting and has no effect; {help}")
+        })
+        .collect()
+}
+
+fn parsed<T>(
+    key: &str,
+    value: &OsStr,
+    parse: impl FnOnce(&str) -> Result<T, String>,
+) -> Result<T, ConfigError> {
+    let text = value.to_str().ok_or_else(|| "its value is not UTF-8".to_owned());
+    text.and_then(parse).map_err(|message| bad(format!("{PREFIX}{key}: {message}")).into())
+}
+
+fn whole(text: &str) -> Result<NonZeroUsize, String> {
+    text.trim().parse().map_err(|_| format!("`{}` is not a whole number above 0", shown::brief(text)))
+}
+
+fn bad(message: String) -> ConfigErrorKind {
+    ConfigErrorKind::BadSetting { message }
 }
 
 /// The path of the user's file, which need not exist.
@@ -157,6 +192,9 @@ fn user_file() -> Option<PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::os::unix::ffi::OsStringExt;
+
     use miette::Diagnostic;
 
     use super::*;
@@ -167,7 +205,7 @@ mod tests {
         for (path, text) in [&user, &project].into_iter().zip(files) {
             fs::write(path, text).expect("it can be written to");
         }
-        let environment: Vec<_> = environment.iter().map(|&(k, v)| (k.to_owned(), v.to_owned())).collect();
+        let environment: Vec<_> = environment.iter().map(|&(k, v)| (k.into(), v.into())).collect();
         Settings::from_layers(Some(&user), &project, &environment, flags)
     }
 
@@ -206,13 +244,6 @@ mod tests {
     fn a_mistake_names_its_layer() {
         let unknown = "settings::unknown_key";
         expect(["", "cahce: x\n"], &[], unknown, &["`cahce`", "project.yaml", "did you mean `cache`"]);
-        let typo = [("LAPTOP_DIFF_THREDS", "2")];
-        expect(
-            ["", ""],
-            &typo,
-            unknown,
-            &["`LAPTOP_DIFF_THREDS`", "the environment", "did you mean `LAPTOP_DIFF_THREADS`"],
-        );
         expect(["device: gpu\n", ""], &[], "settings::bad_value", &["user.yaml", "`gpu` is not a device"]);
         expect(
             ["", ""],
@@ -221,7 +252,48 @@ mod tests {
             &["LAPTOP_DIFF_DEVICE", "`tpu`"],
         );
         expect(["memory: much\n", ""], &[], "settings::bad_value", &["user.yaml", "`much`", "8 GB"]);
-        expect(["", ""], &[("LAPTOP_DIFF_THREADS", "0")], "settings::bad_value", &["LAPTOP_DIFF_THREADS"]);
+        for (file, words) in [
+            ("memory: 8", ["`memory` of", "`8` is not an amount", "8 GB"]),
+            ("threads: -1", ["`threads` of", "`-1`", "a whole number above 0"]),
+            ("device: 3", ["`device` of", "`3` is not a device", "cuda:N"]),
+            ("cache: [a]", ["`cache` of", "a list", "text"]),
+        ] {
+            expect(["", file], &[], "settings::bad_value", &[&words[..], &["project.yaml"]].concat());
+        }
+        for value in ["0", "-1", "many", "18446744073709551616"] {
+            let words = ["LAPTOP_DIFF_THREADS", &format!("`{value}`"), "a whole number above 0"];
+            expect(["", ""], &[("LAPTOP_DIFF_THREADS", value)], "settings::bad_value", &words);
+        }
+        let memory = [("LAPTOP_DIFF_MEMORY", "8")];
+        expect(["", ""], &memory, "settings::bad_value", &["LAPTOP_DIFF_MEMORY", "`8`", "8 GB"]);
+        expect(["", "a: [b"], &[], "pipeline::syntax", &["not YAML"]);
         expect(["", "cache: a\ncache: b\n"], &[], "pipeline::duplicate_key", &["`cache`"]);
+    }
+
+    #[test]
+    fn a_variable_is_read_as_what_it_is() {
+        let environment =
+            [("LAPTOP_DIFF_CACHE", "123"), ("LAPTOP_DIFF_RUNS", ""), ("LAPTOP_DIFF_THREADS", "3")];
+        let settings =
+            load(["", ""], &environment, Layer::default()).expect("numbers are names of folders too");
+        assert_eq!((settings.cache, settings.runs), ("123".into(), "runs".into()));
+        assert_eq!(settings.threads.map(NonZeroUsize::get), Some(3));
+    }
+
+    #[test]
+    fn a_variable_of_somebody_else_is_noted() {
+        let latin = OsString::from_vec(b"caf\xe9".to_vec());
+        let variables = |names: &[&str]| -> Vec<_> {
+            names.iter().map(|&name| (OsString::from(name), latin.clone())).collect()
+        };
+        let notes = unknown_variables(&variables(&["LAPTOP_DIFF_THREDS", "LAPTOP_DIFF_CACHE", "HOME"]));
+        assert_eq!(notes.len(), 1, "{notes:?}");
+        for word in ["`LAPTOP_DIFF_THREDS`", "did you mean `LAPTOP_DIFF_THREADS`", "`LAPTOP_DIFF_MEMORY`"] {
+            assert!(notes[0].contains(word), "{word:?} is not in {notes:?}");
+        }
+        let layer = Layer::from_environment(&variables(&["LAPTOP_DIFF_CACHE", "LAPTOP_DIFF_THREDS"]));
+        assert_eq!(layer.expect("a path is any bytes").cache, Some(latin.clone().into()));
+        let error = Layer::from_environment(&variables(&["LAPTOP_DIFF_DEVICE"])).expect_err("no device");
+        assert!(error.to_string().contains("LAPTOP_DIFF_DEVICE: its value is not UTF-8"), "{error}");
     }
 }

@@ -1,9 +1,13 @@
 //! `sweep:` as data: the parameters to vary and their values. [`crate::plan`] expands it.
 
-use serde::{Deserialize, Serialize};
-use serde_yaml::{Mapping, Value};
+use std::collections::HashSet;
 
+use serde::{Deserialize, Serialize};
+use serde_yaml::Value;
+
+use super::classify;
 use super::error::{ConfigError, ConfigErrorKind};
+use super::limits::MOST_COMBINATIONS;
 use super::overrides::overlap;
 use super::source_text::{Place, SourceText};
 use crate::base::Digest;
@@ -34,7 +38,7 @@ impl Axis {
 
 /// The number of combinations of the axes' values; 1 if there are no axes.
 pub fn combinations(axes: &[Axis]) -> usize {
-    axes.iter().map(|axis| axis.values.len()).product()
+    axes.iter().fold(1, |count, axis| count.saturating_mul(axis.values.len()))
 }
 
 /// The `sweep:` of a file.
@@ -44,13 +48,16 @@ pub struct Sweep {
     pub axes: Vec<Axis>,
     /// Their values as read.
     pub(super) values: Vec<Vec<Value>>,
+    /// The document without its `sweep:`, which each combination begins with.
+    pub(super) rest: Value,
 }
 
 impl Sweep {
     pub(super) fn read(source: &SourceText) -> Result<Self, ConfigError> {
         let mut sweep = Self::default();
-        let Ok(document) = serde_yaml::from_str::<Value>(source.text()) else { return Ok(sweep) };
-        let axes: &Mapping = match document.get("sweep") {
+        let mut document: Value = serde_yaml::from_str(source.text())
+            .map_err(|error| classify::types(&error, source, "the pipeline"))?;
+        let axes = match document.as_mapping_mut().and_then(|map| map.shift_remove("sweep")) {
             None => return Ok(sweep),
             Some(Value::Mapping(axes)) if !axes.is_empty() => axes,
             Some(_) => {
@@ -62,7 +69,8 @@ impl Sweep {
                 ));
             }
         };
-        for (key, values) in axes {
+        sweep.rest = document;
+        for (key, values) in &axes {
             let parameter = key.as_str().unwrap_or_default();
             let (axis, values) = sweep.axis(parameter, values).map_err(|(message, place)| {
                 let message = format!("`sweep` over `{parameter}`: {message}");
@@ -70,6 +78,12 @@ impl Sweep {
             })?;
             sweep.axes.push(axis);
             sweep.values.push(values);
+        }
+        let count =
+            sweep.axes.iter().fold(1, |count: u128, axis| count.saturating_mul(axis.values.len() as u128));
+        if count > MOST_COMBINATIONS as u128 {
+            let kind = ConfigErrorKind::TooManyCombinations { count, most: MOST_COMBINATIONS };
+            return Err(ConfigError::at(kind, source, &Place::value(["sweep"]).key()));
         }
         let parameters: Vec<_> = sweep.axes.iter().map(|axis| axis.parameter.clone()).collect();
         for axis in &mut sweep.axes {
@@ -98,10 +112,10 @@ impl Sweep {
         if values.is_empty() {
             return Err(("the list of values is empty".to_owned(), place));
         }
-        let mut shown = Vec::new();
+        let (mut shown, mut seen) = (Vec::new(), HashSet::new());
         for (index, value) in values.iter().enumerate() {
             let text = show(value);
-            if shown.contains(&text) {
+            if !seen.insert(text.clone()) {
                 let place = Place::value(["sweep", parameter, &index.to_string()]);
                 return Err((format!("`{text}` is given twice"), place));
             }

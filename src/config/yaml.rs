@@ -12,6 +12,9 @@ use serde::de::{DeserializeSeed, Error, IgnoredAny, MapAccess, SeqAccess, Visito
 macro_rules! pass_scalars {
     () => {
         pass_scalars!(visit_str &str, visit_u64 u64, visit_i64 i64, visit_u128 u128, visit_i128 i128, visit_f64 f64, visit_bool bool);
+    };
+    (unit) => {
+        pass_scalars!();
 
         fn visit_unit<E>(self) -> Result<(), E> {
             Ok(())
@@ -83,7 +86,7 @@ impl<'de> Visitor<'de> for Walk<'_> {
         ignore_rest(list)
     }
 
-    pass_scalars!();
+    pass_scalars!(unit);
 }
 
 fn ignore_rest<'de, A: SeqAccess<'de>>(mut list: A) -> Result<(), A::Error> {

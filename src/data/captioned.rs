@@ -38,7 +38,7 @@ impl Captioned {
         let listed = pictures::list(folder)?;
         let captions: Vec<String> = listed.iter().map(|file| file.caption.clone()).collect();
         encoder.note_truncated(captions.iter().map(String::as_str), progress)?;
-        let conditioning = encoder.encode(&captions)?;
+        let conditioning = encoder.encode_all(&captions, progress, interrupt)?;
         let device = conditioning.encoder_hidden_states.device();
         progress.length(listed.len() as u64, "pictures");
         let mut latents = Vec::new();

@@ -59,7 +59,11 @@ impl Encoding<'_> {
             let part = &captions[start..captions.len().min(start + SHARD_TEXTS)];
             let path = texts_path(self.folder, start);
             if !is_whole(&path, part.len()) {
-                write_texts(&path, &encoder.encode(part)?)?;
+                let texts = encoder.encode_watched(part, &mut |done, _| {
+                    self.progress.position((start + done) as u64);
+                    Ok(self.interrupt.check()?)
+                })?;
+                write_texts(&path, &texts)?;
             }
             self.progress.position((start + part.len()) as u64);
         }

@@ -6,7 +6,7 @@ use std::path::Path;
 use candle_core::{DType, Device, Tensor};
 
 use super::DataError;
-use crate::base::{Progress, files};
+use crate::base::{Interrupt, Progress, files};
 use crate::model::clip::ClipTextModel;
 use crate::model::clip::{ClipTokenizer, Tokens};
 use crate::model::network::Conditioning;
@@ -73,6 +73,32 @@ impl Encoder {
 
     /// The conditioning of each prompt. Each different prompt is encoded once.
     pub fn encode(&self, prompts: &[impl AsRef<str>]) -> Result<Conditioning, DataError> {
+        self.encode_watched(prompts, &mut |_, _| Ok(()))
+    }
+
+    /// The same for many prompts: tells the progress and stops on request.
+    pub fn encode_all(
+        &self,
+        prompts: &[impl AsRef<str>],
+        progress: &dyn Progress,
+        interrupt: &Interrupt,
+    ) -> Result<Conditioning, DataError> {
+        self.encode_watched(prompts, &mut |done, total| {
+            interrupt.check()?;
+            if done == 0 {
+                progress.length(total as u64, "captions");
+            }
+            progress.position(done as u64);
+            Ok(())
+        })
+    }
+
+    /// The same; before each batch, `watch` hears how many prompts of how many different ones are encoded.
+    pub(super) fn encode_watched(
+        &self,
+        prompts: &[impl AsRef<str>],
+        watch: &mut dyn FnMut(usize, usize) -> Result<(), DataError>,
+    ) -> Result<Conditioning, DataError> {
         let mut different: Vec<&str> = Vec::new();
         let mut place_of = HashMap::new();
         let places: Vec<u32> = prompts
@@ -84,8 +110,11 @@ impl Encoder {
                 })
             })
             .collect();
-        let parts: Vec<Encoded> =
-            different.chunks(BATCH).map(|batch| self.encode_batch(batch)).collect::<Result<_, _>>()?;
+        let mut parts: Vec<Encoded> = Vec::new();
+        for (index, batch) in different.chunks(BATCH).enumerate() {
+            watch(index * BATCH, different.len())?;
+            parts.push(self.encode_batch(batch)?);
+        }
         let places = Tensor::new(places, &self.device)?;
         let states: Vec<&Tensor> = parts.iter().map(|part| &part.states).collect();
         let text_embeds: Option<Vec<&Tensor>> = parts.iter().map(|part| part.text_embeds.as_ref()).collect();

@@ -4,6 +4,7 @@ use candle_core::{D, DType, Device, Tensor};
 use image::RgbImage;
 
 use super::error::MetricError;
+use crate::base::{Interrupt, Progress};
 use crate::model::Scorer;
 
 /// Texts or pictures per forward pass of an encoder.
@@ -24,10 +25,17 @@ impl<'a> ClipScorer<'a> {
         prompts: &[String],
         captions: &[String],
         device: &Device,
+        progress: &dyn Progress,
+        interrupt: &Interrupt,
     ) -> Result<Self, MetricError> {
-        let read = |texts: &[String]| -> Result<Tensor, MetricError> {
+        progress.length((prompts.len() + captions.len()) as u64, "captions");
+        let mut done = 0;
+        let mut read = |texts: &[String]| -> Result<Tensor, MetricError> {
             let mut features = Vec::new();
             for batch in texts.chunks(BATCH) {
+                interrupt.check()?;
+                progress.position(done);
+                done += batch.len() as u64;
                 let texts: Vec<&str> = batch.iter().map(String::as_str).collect();
                 features.push(scorer.model.text_features(&scorer.tokenizer.encode(&texts)?.ids)?);
             }

@@ -62,6 +62,11 @@ pub struct Evaluation<'a> {
 }
 
 impl Evaluation<'_> {
+    /// The number of pictures of all models together.
+    pub(super) fn pictures(&self) -> u64 {
+        (self.models.len() * self.prompts.len()) as u64
+    }
+
     /// Fails if a metric lacks an input or if a model's name cannot name a folder.
     pub fn check(&self) -> Result<(), MetricError> {
         for metric in self.metrics {

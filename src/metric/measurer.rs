@@ -14,7 +14,7 @@ use super::evaluation::Evaluation;
 use super::gallery::{self, Gallery};
 use super::inputs::{EvaluationInputs, LoadedModel, predict};
 use super::kinds::Need;
-use crate::base::{FileError, Interrupt};
+use crate::base::{FileError, Interrupt, Progress};
 use crate::model::files::weights;
 use crate::model::unet::UNet;
 use crate::sample::Generator;
@@ -28,11 +28,19 @@ pub(super) struct Measurer<'a> {
     inputs: OnceCell<EvaluationInputs<'a>>,
     /// The model in memory.
     loaded: RefCell<Option<(usize, UNet)>>,
+    progress: &'a dyn Progress,
+    interrupt: &'a Interrupt,
 }
 
 impl<'a> Measurer<'a> {
-    pub(super) fn new(evaluation: &'a Evaluation<'a>, teacher: usize) -> Self {
-        Self { evaluation, teacher, inputs: OnceCell::new(), loaded: RefCell::default() }
+    pub(super) fn new(
+        evaluation: &'a Evaluation<'a>,
+        teacher: usize,
+        progress: &'a dyn Progress,
+        interrupt: &'a Interrupt,
+    ) -> Self {
+        let (inputs, loaded) = (OnceCell::new(), RefCell::default());
+        Self { evaluation, teacher, inputs, loaded, progress, interrupt }
     }
 
     /// Writes the pictures and the values of one model into `folder`. `drawn` receives the number of pictures so far.
@@ -41,10 +49,9 @@ impl<'a> Measurer<'a> {
         index: usize,
         folder: &Path,
         checkpoint: &Path,
-        interrupt: &Interrupt,
         drawn: &mut dyn FnMut(usize),
     ) -> Result<(), MetricError> {
-        let inputs = self.inputs()?;
+        let (inputs, interrupt) = (self.inputs()?, self.interrupt);
         self.with(index, |unet| {
             let model = self.draw(inputs, unet, checkpoint, interrupt, drawn)?;
             let mut values = HashMap::new();
@@ -118,7 +125,14 @@ impl<'a> Measurer<'a> {
         let captions = if evaluation.captions.is_empty() { evaluation.prompts } else { evaluation.captions };
         let device = evaluation.conditioning.encoder_hidden_states.device();
         let scorer = match evaluation.scorer.filter(|_| evaluation.needs(Need::Scorer)) {
-            Some(scorer) => Some(ClipScorer::new(scorer, evaluation.prompts, captions, device)?),
+            Some(scorer) => {
+                let (progress, interrupt) = (self.progress, self.interrupt);
+                let scorer =
+                    ClipScorer::new(scorer, evaluation.prompts, captions, device, progress, interrupt)?;
+                // From now on, the pictures are what is done.
+                progress.length(evaluation.pictures(), "pictures");
+                Some(scorer)
+            }
             None => None,
         };
         let points = match evaluation.points.filter(|_| evaluation.needs(Need::Points)) {

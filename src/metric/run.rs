@@ -43,14 +43,14 @@ impl Evaluation<'_> {
     ) -> Result<Outcome, E> {
         self.check()?;
         let teacher = self.teacher_index()?;
-        let measurer = Measurer::new(self, teacher);
-        progress.length((self.models.len() * self.prompts.len()) as u64, "pictures");
+        let measurer = Measurer::new(self, teacher, progress, interrupt);
+        progress.length(self.pictures(), "pictures");
         let mut values = vec![BTreeMap::new(); self.models.len()];
         let order = [teacher].into_iter().chain((0..self.models.len()).filter(|&index| index != teacher));
         for (done, index) in order.enumerate() {
             let position = |count: usize| progress.position((done * self.prompts.len() + count) as u64);
             let part = keep(index, &|folder, checkpoint| {
-                measurer.measure_into(index, folder, checkpoint, interrupt, &mut |count| position(count))
+                measurer.measure_into(index, folder, checkpoint, &mut |count| position(count))
             })?;
             position(self.prompts.len());
             if self.vae.is_some() {

@@ -2,7 +2,7 @@
 
 use miette::Diagnostic;
 
-use crate::base::{FileError, StageId};
+use crate::base::{FileError, Interrupted, StageId};
 use crate::cache::CacheError;
 use crate::config::ConfigError;
 
@@ -17,6 +17,9 @@ pub enum PlanError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Cache(#[from] CacheError),
+    /// Asked to stop while files were hashed.
+    #[error(transparent)]
+    Interrupted(#[from] Interrupted),
     /// A file exists but cannot be read.
     #[error("stage `{stage}` cannot read its `{parameter}`: {source}")]
     #[diagnostic(code(plan::unreadable_input), help("check the file and its permissions"))]

@@ -7,9 +7,13 @@ use std::collections::BTreeMap;
 use super::forecast::{Forecast, Outcome, Reason};
 use super::{PlanError, ResolvedPipeline};
 use crate::backend::DeviceClass;
+use crate::base::manifest::Change;
 use crate::base::{Digest, Manifest};
-use crate::cache::{Lookup, Store};
+use crate::cache::{Lookup, Store, Tree};
 use crate::stage::ResolvedFile;
+
+/// How many of the files that changed are named.
+const FIRST_FILES: usize = 3;
 
 /// Returns what a run would do with each stage, in the order of [`Graph::order`](super::Graph::order).
 pub fn explain(
@@ -33,6 +37,10 @@ pub fn explain(
         let repositories = files.values().filter_map(ResolvedFile::repository).cloned().collect();
         let new = pipeline.manifest(index, device, &known, &files, store)?;
         let last = store.last_manifest(&pipeline.name, &node.id);
+        let name_files = |reason: Reason| {
+            let folder = |parameter: &str| store.last_folder(&pipeline.name, &node.id, parameter);
+            with_files(reason, &files, folder, store)
+        };
         let outcome = if inputs.is_empty() {
             look_up(&new, last.as_ref(), store, |digest| {
                 digests.insert(index, digest);
@@ -44,9 +52,32 @@ pub fn explain(
             inputs.dedup();
             Outcome::Waits { inputs, reasons }
         };
+        let outcome = outcome.map_reasons(name_files);
         forecasts.push(Forecast { id: node.id.clone(), stage: node.stage.clone(), repositories, outcome });
     }
     Ok(forecasts)
+}
+
+/// The reason itself, or if it is a change of a folder whose files are known, the first of the files that changed.
+fn with_files(
+    reason: Reason,
+    files: &BTreeMap<String, ResolvedFile>,
+    last: impl FnOnce(&str) -> Option<Tree>,
+    store: &Store,
+) -> Reason {
+    let Reason::Changed(Change { name, .. }) = &reason else { return reason };
+    let changes = name.strip_prefix("file ").and_then(|parameter| {
+        let now = store.tree_of(files.get(parameter)?.path()?).ok()?;
+        Some(now.changes_since(&last(parameter)?))
+    });
+    match changes.unwrap_or_default() {
+        changes if changes.is_empty() => reason,
+        mut first => {
+            let count = first.len();
+            first.truncate(FIRST_FILES);
+            Reason::Files { name: name.clone(), first, count }
+        }
+    }
 }
 
 /// The outcome of a stage whose key is known; `tell` receives the digest of a cached artefact.
@@ -87,6 +118,7 @@ mod tests {
     use super::*;
     use crate::base::{ArtefactKind, Interrupt};
     use crate::cache::{CacheError, Maker, Obtained, PendingArtefact, Request};
+    use crate::plan::folders;
     use crate::plan::testing::resolve_with;
 
     /// A model file, a cache, and a pipeline that uses them.
@@ -143,7 +175,7 @@ mod tests {
                     panic!("cached")
                 };
                 digests.insert(index, made.digest);
-                store.remember(&pipeline.name, &entry.id, &manifest);
+                store.remember(&pipeline.name, &entry.id, &manifest, || folders(&files, &store));
             }
         }
     }

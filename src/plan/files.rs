@@ -2,14 +2,23 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io;
 
 use super::{PlanError, ResolvedPipeline, manifest};
 use crate::backend::DeviceClass;
-use crate::base::{Digest, FileError, Manifest};
-use crate::cache::Store;
+use crate::base::{Digest, FileError, Interrupted, Manifest};
+use crate::cache::{Store, Tree};
 use crate::config::{ConfigError, ConfigErrorKind};
 use crate::model::files::hub;
 use crate::stage::{FileInput, ResolvedFile};
+
+/// The files that are folders, or single files, on this machine, with the digests of what is in them. What cannot be
+/// read is left out.
+pub fn folders(files: &BTreeMap<String, ResolvedFile>, store: &Store) -> BTreeMap<String, Tree> {
+    let tree =
+        |(name, file): (&String, &ResolvedFile)| Some((name.clone(), store.tree_of(file.path()?).ok()?));
+    files.iter().filter_map(tree).collect()
+}
 
 impl ResolvedPipeline {
     /// The files that a stage reads, by the names of [`Stage::files`](crate::stage::Stage::files): local files, which
@@ -51,10 +60,13 @@ impl ResolvedPipeline {
         let planned = &self.stages[stage];
         let contents = |(parameter, file): (&String, &ResolvedFile)| {
             let contents = file.contents(|path| {
-                store.digest_of(path).map_err(|source| PlanError::Input {
-                    stage: planned.id.clone(),
-                    parameter: parameter.clone(),
-                    source: FileError::at(path)(source),
+                store.tree_of(path).map(|tree| tree.digest()).map_err(|source| match source.kind() {
+                    io::ErrorKind::Interrupted => Interrupted.into(),
+                    _ => PlanError::Input {
+                        stage: planned.id.clone(),
+                        parameter: parameter.clone(),
+                        source: FileError::at(path)(source),
+                    },
                 })
             })?;
             Ok((parameter.clone(), contents))

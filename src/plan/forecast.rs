@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::base::manifest::Change;
 use crate::base::{Digest, StageId};
+use crate::cache::{FileChange, How};
 use crate::model::files::hub::Pinned;
 
 /// The forecast for one stage.
@@ -58,6 +59,15 @@ pub enum Reason {
     NoEarlierRun,
     /// A value differs from that in the last run.
     Changed(Change),
+    /// Files of a folder differ from those in the last run.
+    Files {
+        /// The name of the value: `file model`.
+        name: String,
+        /// The first of them.
+        first: Vec<FileChange>,
+        /// How many there are.
+        count: usize,
+    },
     /// Nothing changed, but the artefact is not in the cache.
     Gone,
     /// The artefact is damaged.
@@ -68,6 +78,14 @@ pub enum Reason {
 }
 
 impl Outcome {
+    /// The same with other reasons.
+    pub(super) fn map_reasons(mut self, map: impl FnMut(Reason) -> Reason) -> Self {
+        if let Self::Runs { reasons, .. } | Self::Waits { reasons, .. } = &mut self {
+            *reasons = std::mem::take(reasons).into_iter().map(map).collect();
+        }
+        self
+    }
+
     /// Whether the artefact is cached.
     pub fn is_cached(&self) -> bool {
         matches!(self, Self::Cached { .. })
@@ -80,6 +98,14 @@ impl fmt::Display for Reason {
             Self::NoEarlierRun => f.write_str("no earlier run"),
             Self::Gone => f.write_str("its artefact is not in the cache"),
             Self::Damaged { what } => f.write_str(what),
+            Self::Files { name, first, count } => {
+                let told: Vec<_> = first.iter().map(told).collect();
+                write!(f, "{name}: {}", told.join(", "))?;
+                match count - first.len() {
+                    0 => Ok(()),
+                    more => write!(f, ", and {more} more"),
+                }
+            }
             Self::Changed(Change { name, old, new }) => match (old, new) {
                 (Some(old), Some(new)) => write!(f, "{name}: {} -> {}", shown(old), shown(new)),
                 (None, Some(new)) => write!(f, "{name}: new, {}", shown(new)),
@@ -88,6 +114,15 @@ impl fmt::Display for Reason {
             },
         }
     }
+}
+
+fn told(FileChange { path, how }: &FileChange) -> String {
+    let how = match how {
+        How::Changed => "changed",
+        How::New => "is new",
+        How::Gone => "is gone",
+    };
+    format!("{path} {how}")
 }
 
 /// A value of a manifest; digests are shortened.

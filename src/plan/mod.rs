@@ -23,6 +23,7 @@ pub use draw::{dot, mermaid, text};
 pub use error::PlanError;
 pub use expand::PlannedStage;
 pub use explain::explain;
+pub use files::folders;
 pub use forecast::{Forecast, Outcome, Reason};
 pub use graph::{Edge, Graph, Node};
 pub use key::manifest;

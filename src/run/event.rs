@@ -12,7 +12,7 @@ use crate::model::files::hub::Pinned;
 pub const EVENT_FORMAT: u32 = 1;
 
 /// Receives the events of a run, from several threads.
-pub trait Sink: Sync {
+pub trait Sink: Send + Sync {
     /// An event happened.
     fn event(&self, event: &Event);
 }
@@ -46,6 +46,7 @@ pub enum Event {
         /// The stage whose artefact it is.
         stage: StageId,
         /// The file.
+        #[serde(with = "crate::base::path_text")]
         path: PathBuf,
         /// The digest that it should have.
         expected: Option<Digest>,
@@ -67,6 +68,16 @@ pub enum Event {
         key: Digest,
         /// The other process: `process 12 on host`.
         holder: String,
+    },
+    /// A large file is being hashed, to see whether it changed. Comes from time to time, the last one when it is done.
+    Hashing {
+        /// The file.
+        #[serde(with = "crate::base::path_text")]
+        path: PathBuf,
+        /// Bytes that are hashed.
+        done: u64,
+        /// Bytes in all.
+        total: u64,
     },
     /// The artefact was in the cache.
     StageCached {
@@ -158,6 +169,7 @@ pub enum Event {
         #[serde(default)]
         skipped: usize,
         /// The run folder.
+        #[serde(with = "crate::base::path_text")]
         folder: PathBuf,
     },
 }

@@ -18,7 +18,7 @@ use super::{EVENT_FORMAT, Event, ExitCode, Job, RunError, RunRecord, Sink, Stage
 use crate::backend::{DeviceClass, Random};
 use crate::base::{Artefact, Digest, Interrupted, Manifest, StageId, clock};
 use crate::cache::{Entry, Maker, Notice, Obtained, PendingArtefact, Request};
-use crate::plan::PlanError;
+use crate::plan::{PlanError, folders};
 use crate::stage::{Context, ResolvedFile};
 
 /// Runs a pipeline and returns its record. The record of a failed run is in the run folder.
@@ -125,7 +125,8 @@ impl Executor<'_> {
         stage.artefact = Some(ArtefactRecord::new(entry, &artefact));
         let id = stage.id.clone();
         self.artefacts.insert(index, artefact);
-        self.job.store.remember(&self.record.name, &id, manifest);
+        let folders = || folders(&self.files[&index], self.job.store);
+        self.job.store.remember(&self.record.name, &id, manifest, folders);
         let (key, digest, seconds) = (entry.key, entry.digest, entry.made.seconds);
         if state == StageState::Cached {
             self.tell(&Event::StageCached { stage: id, key, digest, seconds });

@@ -24,7 +24,10 @@ impl From<&ConfigError> for ExitCode {
 impl From<&CacheError> for ExitCode {
     fn from(error: &CacheError) -> Self {
         match error {
-            CacheError::NewerFormat { .. } | CacheError::Full { .. } | CacheError::File(_) => Self::File,
+            CacheError::OtherFormat { .. }
+            | CacheError::NoVersion { .. }
+            | CacheError::Full { .. }
+            | CacheError::File(_) => Self::File,
             CacheError::Interrupted(_) => Self::Interrupted,
         }
     }
@@ -36,6 +39,7 @@ impl From<&PlanError> for ExitCode {
             PlanError::Config(error) => error.into(),
             PlanError::Cache(error) => error.into(),
             PlanError::Input { .. } => Self::File,
+            PlanError::Interrupted(_) => Self::Interrupted,
         }
     }
 }
@@ -112,7 +116,7 @@ mod tests {
 
     #[test]
     fn a_newer_cache_has_the_code_of_a_wrong_file() {
-        let error = CacheError::NewerFormat { root: Path::new("/c").into(), found: "2".into(), known: 1 };
+        let error = CacheError::OtherFormat { root: Path::new("/c").into(), found: "2".into(), known: 1 };
         assert_eq!(ExitCode::from(&error).number(), 4);
     }
 }

@@ -25,6 +25,7 @@ pub struct RunRecord {
     /// The version of this program.
     pub program: String,
     /// The pipeline file.
+    #[serde(with = "crate::base::path_text")]
     pub file: PathBuf,
     /// Its text, with what `--set` changed.
     pub pipeline: String,
@@ -88,6 +89,7 @@ pub struct ArtefactRecord {
     /// Digest of its files.
     pub digest: Digest,
     /// Its folder in the cache.
+    #[serde(with = "crate::base::path_text")]
     pub path: PathBuf,
     /// Its size.
     pub bytes: u64,

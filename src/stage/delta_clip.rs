@@ -64,7 +64,8 @@ impl DeltaClip {
         let mut prompts = prompts::read(context.file("delta-clip.prompts"))?;
         prompts.truncate(self.pictures);
         let encoder = self.drawing.encoder(&model.directory, model.dtype, device)?;
-        let (conditioning, unconditional) = self.drawing.texts(&encoder, &prompts, context.progress)?;
+        let (conditioning, unconditional) =
+            self.drawing.texts(&encoder, &prompts, context.progress, context.interrupt)?;
         let scorer = ModelDirectory::open(context.file("delta-clip.scorer"))?;
         Ok(PictureScorer {
             drawing: &self.drawing,
@@ -97,7 +98,14 @@ impl PictureScorer<'_> {
         &'s self,
         context: &'s Context<'_>,
     ) -> Result<Box<ClipScore<'s>>, StageError> {
-        let scorer = ClipScorer::new(&self.scorer, &self.prompts, &self.prompts, context.device)?;
+        let scorer = ClipScorer::new(
+            &self.scorer,
+            &self.prompts,
+            &self.prompts,
+            context.device,
+            context.progress,
+            context.interrupt,
+        )?;
         Ok(Box::new(move |unet: &UNet| self.mean_clip_score(unet, &scorer, context).map_err(sorted)))
     }
 

@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer};
 use super::size::PictureSize;
 use super::{BadValue, StageError};
 use crate::base::names::UnknownName;
-use crate::base::{Manifest, Progress};
+use crate::base::{Interrupt, Manifest, Progress};
 use crate::data::Encoder;
 use crate::model::ModelDirectory;
 use crate::model::network::Conditioning;
@@ -168,10 +168,12 @@ impl Drawing {
         encoder: &Encoder,
         prompts: &[String],
         progress: &dyn Progress,
+        interrupt: &Interrupt,
     ) -> Result<(Conditioning, Conditioning), StageError> {
         encoder
             .note_truncated(prompts.iter().chain([&self.negative_prompt]).map(String::as_str), progress)?;
-        Ok((encoder.encode(prompts)?, encoder.unconditional(&self.negative_prompt, prompts.len())?))
+        let conditioning = encoder.encode_all(prompts, progress, interrupt)?;
+        Ok((conditioning, encoder.unconditional(&self.negative_prompt, prompts.len())?))
     }
 }
 

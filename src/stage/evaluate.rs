@@ -228,7 +228,8 @@ impl Inputs {
             None => Vec::new(),
         };
         let encoder = stage.drawing.encoder(directory, dtype, device)?;
-        let (conditioning, unconditional) = stage.drawing.texts(&encoder, &prompts, context.progress)?;
+        let (conditioning, unconditional) =
+            stage.drawing.texts(&encoder, &prompts, context.progress, context.interrupt)?;
         let scorer = match &stage.scorer {
             Some(_) => Some(ModelDirectory::open(context.file("scorer"))?.scorer(DType::F32, device)?),
             None => None,

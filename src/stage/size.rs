@@ -6,11 +6,12 @@ use std::str::FromStr;
 
 use miette::Diagnostic;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
+
+use crate::base::parsed;
 
 /// Width and height in pixels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PictureSize {
     /// In pixels.
     pub width: usize,
@@ -48,15 +49,15 @@ impl FromStr for PictureSize {
         let sides = text.split_once('x').and_then(|(width, height)| {
             Some(Self { width: width.parse().ok()?, height: height.parse().ok()? })
         });
-        sides.ok_or_else(|| "give width and height in pixels, such as 512x768".to_owned())
+        sides.ok_or_else(|| {
+            format!("`{text}` is not a size; give width and height in pixels, such as 512x768")
+        })
     }
 }
 
-impl TryFrom<String> for PictureSize {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
+impl<'de> Deserialize<'de> for PictureSize {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        parsed::text(deserializer, "width and height in pixels such as 512x768")
     }
 }
 

@@ -5,7 +5,7 @@ use std::io::Write;
 use indicatif::{ProgressBar, ProgressDrawTarget};
 
 use super::bars::style;
-use crate::base::Progress;
+use crate::base::{Progress, shown};
 
 /// As the bar of a stage, without its name.
 const TEMPLATE: &str = "[{bar:24}] {pos}/{len} {unit}, {pace}";
@@ -36,6 +36,7 @@ impl Progress for Alone {
 
     fn note(&self, text: &str) {
         // A closed terminal must not stop the work.
+        let text = shown::message(text);
         self.bar.suspend(|| drop(writeln!(std::io::stderr(), "{text}")));
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use indicatif::{MultiProgress, ProgressBar, ProgressState, ProgressStyle};
 
 use super::words::{self, Teller};
-use crate::base::StageId;
+use crate::base::{StageId, shown};
 use crate::run::{Event, Sink};
 
 /// A stage that has not given its length.
@@ -16,6 +16,9 @@ const WITHOUT_LENGTH: &str = "running     {prefix} {spinner} {elapsed} {wide_msg
 
 /// A stage that has given its length.
 const WITH_LENGTH: &str = "running     {prefix} [{bar:24}] {pos}/{len} {unit}, {pace} {wide_msg}";
+
+/// A large file, of whose bytes the digest is computed.
+const HASHING: &str = "hashing     {prefix} [{bar:24}] {bytes}/{total_bytes}, {eta} left";
 
 /// A stage whose id is too long to leave room for a bar, as ids of sweeps can be.
 const WITH_LONG_NAME: &str = "running     {prefix} {pos}/{len} {unit}, {pace} {wide_msg}";
@@ -25,6 +28,8 @@ const LONG_NAME: usize = 32;
 pub struct Bars {
     all: MultiProgress,
     running: Mutex<HashMap<StageId, ProgressBar>>,
+    /// The file that is being hashed.
+    hashing: Mutex<Option<ProgressBar>>,
     teller: Mutex<Teller>,
 }
 
@@ -37,7 +42,12 @@ impl Default for Bars {
 impl Bars {
     /// Bars on stderr.
     pub fn new() -> Self {
-        Self { all: MultiProgress::new(), running: Mutex::default(), teller: Mutex::default() }
+        Self {
+            all: MultiProgress::new(),
+            running: Mutex::default(),
+            hashing: Mutex::default(),
+            teller: Mutex::default(),
+        }
     }
 
     fn running(&self) -> MutexGuard<'_, HashMap<StageId, ProgressBar>> {
@@ -50,6 +60,27 @@ impl Bars {
         let bar = self.all.add(bar);
         bar.enable_steady_tick(Duration::from_millis(200));
         self.running().insert(stage.clone(), bar);
+    }
+
+    /// Shows how far a file is hashed. Any other event ends the bar: nothing else happens meanwhile.
+    fn hash(&self, event: &Event) {
+        let mut hashing = self.hashing.lock().unwrap_or_else(PoisonError::into_inner);
+        match event {
+            Event::Hashing { path, done, total } if done < total => {
+                let bar = hashing.get_or_insert_with(|| {
+                    self.all.add(ProgressBar::new(*total).with_style(style(HASHING, "")))
+                });
+                bar.set_length(*total);
+                bar.set_prefix(words::hashed_file(path));
+                bar.set_position(*done);
+            }
+            _ => {
+                if let Some(bar) = hashing.take() {
+                    bar.finish_and_clear();
+                    self.all.remove(&bar);
+                }
+            }
+        }
     }
 
     fn advance(&self, stage: &StageId, done: u64, total: u64, unit: &str) {
@@ -70,6 +101,7 @@ impl Bars {
 
 impl Sink for Bars {
     fn event(&self, event: &Event) {
+        self.hash(event);
         match event {
             Event::StageStarted { stage, .. } => return self.start(stage),
             Event::StageProgress { stage, done, total, unit } => {
@@ -77,7 +109,7 @@ impl Sink for Bars {
             }
             Event::StageNote { stage, text } => {
                 if let Some(bar) = self.running().get(stage) {
-                    bar.set_message(text.clone());
+                    bar.set_message(shown::line(text).into_owned());
                 }
                 return;
             }
@@ -180,5 +212,18 @@ mod tests {
         let last = terminal.take();
         assert!(last.contains("done        scores: key"), "{last}");
         assert!(bars.running().is_empty());
+    }
+
+    #[test]
+    fn a_file_that_is_hashed_has_a_bar_until_its_end() {
+        let terminal = Terminal::default();
+        let bars = Bars::new();
+        bars.all.set_draw_target(ProgressDrawTarget::term_like(Box::new(terminal.clone())));
+        let event = |done| Event::Hashing { path: "/sd/unet/model.safetensors".into(), done, total: 8 << 30 };
+        bars.event(&event(1 << 30));
+        let shown = terminal.take();
+        assert!(shown.contains("hashing     unet/model.safetensors [==="), "{shown}");
+        bars.event(&event(8 << 30));
+        assert!(bars.hashing.lock().expect("no test panics while it holds this").is_none());
     }
 }

@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::sync::{Mutex, PoisonError};
 
+use crate::base::shown;
 use crate::run::{Event, Sink};
 
 /// Writes every event as a line of JSON.
@@ -21,7 +22,7 @@ impl<W: Write + Send> Sink for Json<W> {
     fn event(&self, event: &Event) {
         let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
         // A closed pipe must not stop the work.
-        let _ = writeln!(out, "{}", event.line()).and_then(|()| out.flush());
+        let _ = writeln!(out, "{}", shown::json(&event.line())).and_then(|()| out.flush());
     }
 }
 

@@ -9,6 +9,7 @@ mod plain;
 mod words;
 
 use std::io::IsTerminal;
+use std::sync::Arc;
 
 use crate::run::Sink;
 
@@ -33,12 +34,12 @@ pub enum Style {
 
 impl Style {
     /// The reader of this style, on the streams of this process.
-    pub fn open(self) -> Box<dyn Sink> {
+    pub fn open(self) -> Arc<dyn Sink> {
         match self {
             Self::Auto if std::io::stderr().is_terminal() => Self::Bars.open(),
-            Self::Auto | Self::Plain => Box::new(Plain::new(std::io::stderr())),
-            Self::Bars => Box::new(Bars::new()),
-            Self::Json => Box::new(Json::new(std::io::stdout())),
+            Self::Auto | Self::Plain => Arc::new(Plain::new(std::io::stderr())),
+            Self::Bars => Arc::new(Bars::new()),
+            Self::Json => Arc::new(Json::new(std::io::stdout())),
         }
     }
 }

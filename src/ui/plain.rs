@@ -20,6 +20,8 @@ pub struct Plain<W> {
 struct Inner<W> {
     out: W,
     running: HashMap<StageId, Running>,
+    /// When a file that is being hashed was last mentioned.
+    hashing: Option<Instant>,
     teller: Teller,
 }
 
@@ -35,7 +37,14 @@ struct Running {
 impl<W: Write + Send> Plain<W> {
     /// Writes to `out`.
     pub fn new(out: W) -> Self {
-        Self { inner: Mutex::new(Inner { out, running: HashMap::new(), teller: Teller::default() }) }
+        Self {
+            inner: Mutex::new(Inner {
+                out,
+                running: HashMap::new(),
+                hashing: None,
+                teller: Teller::default(),
+            }),
+        }
     }
 }
 
@@ -53,6 +62,12 @@ impl<W: Write + Send> Sink for Plain<W> {
 impl<W> Inner<W> {
     fn line(&mut self, event: &Event, now: Instant) -> Option<String> {
         match event {
+            Event::Hashing { path, done, total } => {
+                let is_due = self.hashing.is_none_or(|told| now.duration_since(told) >= EVERY);
+                self.hashing =
+                    if done == total { None } else { self.hashing.filter(|_| !is_due).or(Some(now)) };
+                return is_due.then(|| words::hashing(path, *done, *total));
+            }
             Event::StageStarted { stage, .. } => {
                 self.running.insert(stage.clone(), Running { first: None, told: now, note: None });
             }
@@ -114,7 +129,7 @@ mod tests {
 
     #[test]
     fn progress_is_shown_at_intervals_with_rate_and_time_left() {
-        let mut inner = Inner { out: (), running: HashMap::new(), teller: Teller::default() };
+        let mut inner = Inner { out: (), running: HashMap::new(), hashing: None, teller: Teller::default() };
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let (stage, key) = (StageId::from("scores"), Digest::of(b"key"));
@@ -132,7 +147,7 @@ mod tests {
 
     #[test]
     fn no_note_is_lost() {
-        let mut inner = Inner { out: (), running: HashMap::new(), teller: Teller::default() };
+        let mut inner = Inner { out: (), running: HashMap::new(), hashing: None, teller: Teller::default() };
         let start = Instant::now();
         let (stage, key) = (StageId::from("scores"), Digest::of(b"key"));
         inner.line(
@@ -144,5 +159,22 @@ mod tests {
         assert_eq!(pushed_out, "note        scores: 3 prompts were cut");
         let failed = inner.line(&Event::StageFailed { stage, error: "no".into() }, start).unwrap_or_default();
         assert_eq!(failed, "note        scores: loss 0.4\nfailed      scores: no");
+    }
+
+    #[test]
+    fn a_file_that_is_hashed_is_shown_at_intervals() {
+        let mut inner = Inner { out: (), running: HashMap::new(), hashing: None, teller: Teller::default() };
+        let start = Instant::now();
+        let mut line = |done, seconds| {
+            let event =
+                Event::Hashing { path: "/models/sd/unet/a\u{1b}.bin".into(), done, total: 40_000_000_000 };
+            inner.line(&event, start + Duration::from_secs(seconds))
+        };
+        let first = line(1_000_000_000, 1);
+        assert_eq!(first.as_deref(), Some("hashing     unet/a\\u{1b}.bin: 1.0 GB of 40.0 GB"));
+        assert_eq!(line(2_000_000_000, 3), None);
+        assert!(line(6_000_000_000, 7).is_some_and(|line| line.contains("6.0 GB of")));
+        assert_eq!(line(40_000_000_000, 9), None);
+        assert!(line(1, 10).is_some(), "another file");
     }
 }

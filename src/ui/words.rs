@@ -1,6 +1,8 @@
 //! The text of events, shared by bars and plain lines. The state is always a word, never only a colour.
 
-use crate::base::{StageId, units};
+use std::path::Path;
+
+use crate::base::{StageId, shown, units};
 use crate::run::{Event, ExitCode};
 
 /// Wide enough for `interrupted`.
@@ -104,16 +106,28 @@ fn line(event: &Event) -> Option<String> {
             ];
             let counts = counts.into_iter().filter(|(count, _, always)| *always || **count > 0);
             let counts: Vec<_> = counts.map(|(count, word, _)| format!("{count} {word}")).collect();
-            let (took, folder) = (units::seconds(*seconds), folder.display());
-            format!("{end} in {took}: {}; see {folder}", counts.join(", "))
+            let (took, folder) = (units::seconds(*seconds), folder.display().to_string());
+            format!("{end} in {took}: {}; see {}", counts.join(", "), shown::line(&folder))
         }
-        Event::StageProgress { .. } | Event::StageNote { .. } => return None,
+        Event::Hashing { .. } | Event::StageProgress { .. } | Event::StageNote { .. } => return None,
     })
 }
 
-/// `running     scores: text`.
+/// `running     scores: text`. The text can come from files: an error may repeat a caption or a name of a tensor.
 pub(super) fn state(word: &str, stage: &StageId, text: &str) -> String {
-    format!("{word:<STATE_WIDTH$} {stage}: {text}")
+    format!("{word:<STATE_WIDTH$} {stage}: {}", shown::line(&shown::message(text)))
+}
+
+/// The last parts of a path that is being hashed, which say enough on a line.
+pub(super) fn hashed_file(path: &Path) -> String {
+    let parts: Vec<_> = path.iter().rev().take(2).map(|part| part.to_string_lossy()).collect();
+    shown::line(&parts.into_iter().rev().collect::<Vec<_>>().join("/")).into_owned()
+}
+
+/// `hashing     unet/model.safetensors: 1.2 GB of 5.1 GB`.
+pub(super) fn hashing(path: &Path, done: u64, total: u64) -> String {
+    let (word, file) = ("hashing", hashed_file(path));
+    format!("{word:<STATE_WIDTH$} {file}: {} of {}", units::bytes(done), units::bytes(total))
 }
 
 /// `3.2/s, 41.0 s left`, or `3.2 s each` of something slow.

@@ -9,12 +9,13 @@ use std::str::FromStr;
 
 use candle_core::{Result, Tensor};
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
+
+use crate::base::parsed;
 
 /// The side of a tile in latent pixels: a multiple of 4, so that a quarter of it is an integer. A larger tile gives a
 /// result closer to that without tiling and takes more memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(try_from = "usize")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema)]
 #[schemars(extend("minimum" = 4, "multipleOf" = 4))]
 pub struct TileSide(usize);
 
@@ -42,6 +43,12 @@ impl FromStr for TileSide {
 
     fn from_str(text: &str) -> std::result::Result<Self, String> {
         text.parse::<usize>().map_err(|error| error.to_string())?.try_into()
+    }
+}
+
+impl<'de> Deserialize<'de> for TileSide {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        parsed::number(deserializer, "a multiple of 4 such as 64")
     }
 }
 

@@ -264,11 +264,6 @@ fn wrong_settings_name_their_layer() {
     sandbox.write("laptop-diff.yaml", "threads: 2\ncahce: elsewhere\n");
     let output = sandbox.run(&["plan", &file.to_string_lossy()]);
     expect(&output, 3, &["settings::unknown_key", "laptop-diff.yaml:2:1", "did you mean `cache`"]);
-
-    fs::remove_file(sandbox.path("laptop-diff.yaml")).expect("the file is ours");
-    let mut command = sandbox.command(&["plan", &file.to_string_lossy()]);
-    let output = command.env("LAPTOP_DIFF_THREDS", "2").output().expect("the program starts");
-    expect(&output, 3, &["settings::unknown_key", "`LAPTOP_DIFF_THREDS`", "the environment"]);
 }
 
 /// A U-Net folder, a copy of the small model's, after `damage`.

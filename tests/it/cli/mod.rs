@@ -3,6 +3,7 @@
 mod errors;
 mod generate;
 mod handover;
+mod hostile;
 mod load;
 mod schemas;
 mod settings;

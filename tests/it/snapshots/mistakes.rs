@@ -1,16 +1,23 @@
-//! Twenty typical mistakes, each with all that the program answers: code, place, and what would be right.
+//! Typical mistakes, each with all that the program answers: code, place, and what would be right.
 
 use super::{PIPELINE, check, sandbox, transcript};
 
 /// In a pipeline file: its name, what is replaced, by what.
 const IN_THE_FILE: &[(&str, &str, &str)] = &[
     ("not YAML", "seed: 1", "seed: [1"),
+    ("an empty file", PIPELINE, ""),
+    ("a control character", "name: small", "name: sm\u{1b}[31mall"),
+    ("two documents", "seed: 1", "seed: 1\n---"),
     ("a misspelt key at the top", "seed: 1", "sede: 1"),
     ("a misspelt parameter", "ratio: 0.5", "rato: 0.5"),
     ("a parameter given twice", "ratio: 0.5", "ratio: 0.5, ratio: 0.4"),
     ("a number out of range", "ratio: 0.5", "ratio: 1.5"),
     ("a number inside a parameter out of range", "ratio: 0.5", "budgets: { macs: 1.5 }"),
     ("a word in place of a number", "ratio: 0.5", "ratio: half"),
+    ("a number below what is needed", "seed: 1", "seed: -1"),
+    ("a number of more than 64 bits", "seed: 1", "seed: 18446744073709551616"),
+    ("null in place of text", "model: teacher, prompts", "model: ~, prompts"),
+    ("an amount of memory without a unit", "ratio: 0.5", "budgets: { memory: '8' }"),
     ("neither a ratio nor budgets", ", ratio: 0.5", ""),
     ("an unknown solver", "ratio: 0.5", "ratio: 0.5, solver: knapsak"),
     ("an unknown criterion", "criteria: [magnitude, random]", "criteria: [magnitud]"),
@@ -29,6 +36,8 @@ const TYPED: &[(&str, &[&str])] = &[
     ("no such file", &["run", "absent.yaml"]),
     ("an unknown stage in --set", &["plan", "small.yaml", "--set", "selektion.ratio=0.3"]),
     ("a value out of range in --set", &["plan", "small.yaml", "--set", "selection.ratio=3"]),
+    ("a number of more than 64 bits in --set", &["plan", "small.yaml", "--set", "seed=18446744073709551616"]),
+    ("no value in --set", &["plan", "small.yaml", "--set", "selection.ratio="]),
     ("an unknown stage in --until", &["run", "small.yaml", "--until", "selektion"]),
     ("a device that does not exist", &["run", "small.yaml", "--device", "tpu"]),
     ("a sweep of nothing", &["sweep", "small.yaml"]),

@@ -5,6 +5,7 @@ use crate::common::{Sandbox, expect_code, root};
 use candle_core::DType;
 use laptop_diff::backend::Random;
 use laptop_diff::base::Interrupt;
+use laptop_diff::base::progress::Silent;
 use laptop_diff::data::{Encoder, prompts};
 use laptop_diff::metric::{ClipScorer, Gallery};
 use laptop_diff::model::ModelDirectory;
@@ -43,7 +44,7 @@ fn clip_score(directory: &ModelDirectory, unet: &UNet) -> Result<f64, Box<dyn st
     let schedule = NoiseSchedule::from_config(&directory.scheduler_config()?)?;
     let vae = directory.vae(DType::F32, &CPU)?;
     let scorer = ModelDirectory::open(&nano.join("scorer"))?.scorer(DType::F32, &CPU)?;
-    let scorer = ClipScorer::new(&scorer, &prompts, &prompts, &CPU)?;
+    let scorer = ClipScorer::new(&scorer, &prompts, &prompts, &CPU, &Silent, &Interrupt::default())?;
     let gallery = Gallery {
         vae: &vae,
         conditioning: &conditioning,

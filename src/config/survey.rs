@@ -1,4 +1,5 @@
-//! Refuses a key that a mapping has twice; the YAML reader would silently keep the last one.
+//! Walks through a whole text before it is read into types: refuses a key that a mapping has twice, of which the YAML
+//! reader would silently keep the last one, and finds the values that are null.
 
 use std::cell::RefCell;
 use std::collections::HashSet;
@@ -10,15 +11,17 @@ use serde::de::{DeserializeSeed, Error, MapAccess, SeqAccess, Visitor};
 use super::error::{ConfigError, ConfigErrorKind};
 use super::source_text::SourceText;
 use super::yaml::{locate, pass_scalars, position};
+use super::{classify, limits};
+use crate::base::shown;
 
-/// Fails at the second of two equal keys of a mapping.
-pub(super) fn refuse(source: &SourceText) -> Result<(), ConfigError> {
+/// Fails if the text is not YAML, is nested too deeply, or has a mapping with a key twice.
+pub(super) fn check(source: &SourceText) -> Result<(), ConfigError> {
+    limits::refuse_depth(source)?;
     let text = source.text();
-    let Some(path) = duplicate_key(text).map_err(|error| ConfigError::of_yaml(&error, source, "the file"))?
-    else {
+    let Some(path) = duplicate_key(text).map_err(|error| classify::syntax(&error, source))? else {
         return Ok(());
     };
-    let key = path.last().cloned().unwrap_or_default();
+    let key = shown::brief(path.last().map_or("", String::as_str)).into_owned();
     let (first_line, _) = locate(text, &path, true).unwrap_or((1, 1));
     let (line, column) = locate_duplicate(text).unwrap_or((1, 1));
     let kind = ConfigErrorKind::DuplicateKey { key, first_line };
@@ -40,9 +43,19 @@ fn locate_duplicate(text: &str) -> Option<(usize, usize)> {
     position(&Unique(&search).deserialize(serde_yaml::Deserializer::from_str(text)).err()?)
 }
 
+/// The paths of the values that are null: `null`, `~`, or nothing after the key. None in a text that is not YAML.
+pub(super) fn nulls(text: &str) -> Vec<Vec<String>> {
+    let search = Search::default();
+    match Unique(&search).deserialize(serde_yaml::Deserializer::from_str(text)) {
+        Ok(()) => search.nulls.take(),
+        Err(_) => Vec::new(),
+    }
+}
+
 #[derive(Default)]
 struct Search {
     path: RefCell<Vec<String>>,
+    nulls: RefCell<Vec<Vec<String>>>,
     duplicate: RefCell<Option<Vec<String>>>,
 }
 
@@ -84,6 +97,11 @@ impl<'de> Visitor<'de> for Unique<'_> {
                 break;
             }
         }
+        Ok(())
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        self.0.nulls.borrow_mut().push(self.0.path.borrow().clone());
         Ok(())
     }
 
