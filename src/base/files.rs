@@ -1,10 +1,18 @@
 //! Atomic writes, by a temporary file and a rename; and the error that names a file.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Metadata};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use miette::Diagnostic;
+
+/// What the names of temporary files and links begin with.
+const WRITING: &str = ".writing-";
+const LINKING: &str = ".linking-";
+
+/// No write takes so long; a suspended process may.
+const A_DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A file or folder that cannot be read or written.
 #[derive(Debug, thiserror::Error, Diagnostic)]
@@ -58,7 +66,7 @@ fn write_atomic_with(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()
 }
 
 /// Like [`write_atomic`] without the sync, which can take longer than a whole cached run. The file survives a crash
-/// of this process, but not one of the machine. For files that can be made again.
+/// of this process, but not one of the machine. For files that say themselves whether they are whole, and can be lost.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = beside(path)?;
     file.write_all(bytes)?;
@@ -72,32 +80,10 @@ pub fn replace_link(target: &Path, link: &Path) -> io::Result<()> {
         return Ok(());
     }
     let name = link.file_name().unwrap_or_default().to_string_lossy();
-    let beside = link.with_file_name(format!(".linking-{name}-{}", std::process::id()));
+    let beside = link.with_file_name(format!("{LINKING}{name}-{}", std::process::id()));
     let _ = fs::remove_file(&beside);
     std::os::unix::fs::symlink(target, &beside)?;
     fs::rename(&beside, link).inspect_err(|_| drop(fs::remove_file(&beside)))
-}
-
-/// Hard-links `from`, or copies it if the file system cannot. The hub's folders consist of symbolic links to its
-/// blobs, so the blob is linked.
-pub fn link(from: &Path, to: &Path) -> io::Result<()> {
-    let file = fs::canonicalize(from)?;
-    fs::hard_link(&file, to).or_else(|_| fs::copy(&file, to).map(drop))
-}
-
-/// Links every file below `from` to the same place below `to`. Hidden files belong to other tools and are left out.
-pub fn link_tree(from: &Path, to: &Path) -> io::Result<()> {
-    fs::create_dir_all(to)?;
-    for entry in fs::read_dir(from)? {
-        let name = entry?.file_name();
-        let (source, target) = (from.join(&name), to.join(&name));
-        match source.is_dir() {
-            _ if name.as_encoded_bytes().starts_with(b".") => {}
-            true => link_tree(&source, &target)?,
-            false => link(&source, &target)?,
-        }
-    }
-    Ok(())
 }
 
 /// Removes a folder with its contents; an absent folder is not an error.
@@ -114,6 +100,19 @@ pub fn is_full(error: &io::Error) -> bool {
         error.kind(),
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
     )
+}
+
+/// Removes files that a killed process was about to rename: those of [`write_atomic`], [`replace`] and [`replace_link`] that
+/// are older than a day. Errors are ignored: what stays only costs space.
+pub fn remove_stale(folder: &Path) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let is_ours = |prefix: &&str| name.as_encoded_bytes().starts_with(prefix.as_bytes());
+        let age = |metadata: Metadata| metadata.modified().ok()?.elapsed().ok();
+        if [WRITING, LINKING].iter().any(is_ours) && entry.metadata().ok().and_then(age) > Some(A_DAY) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
 }
 
 /// Writes `value` as indented JSON, with a newline at the end.
@@ -150,7 +149,7 @@ fn beside(path: &Path) -> io::Result<tempfile::NamedTempFile> {
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs::create_dir_all(folder)?;
     let mut builder = tempfile::Builder::new();
-    builder.prefix(".writing-");
+    builder.prefix(WRITING);
     // The user's umask still applies; by default, only the owner may read a temporary file.
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
@@ -186,19 +185,17 @@ mod tests {
     }
 
     #[test]
-    fn a_linked_tree_has_the_bytes_behind_links_and_no_hidden_files() -> io::Result<()> {
+    fn only_old_temporary_files_are_removed() -> io::Result<()> {
         let folder = tempfile::tempdir()?;
-        let (from, to) = (folder.path().join("snapshot"), folder.path().join("model"));
-        fs::create_dir_all(from.join("unet/.cache"))?;
-        fs::write(from.join("unet/.cache/lock"), b"")?;
-        fs::write(from.join(".gitattributes"), b"")?;
-        fs::write(folder.path().join("blob"), b"weights")?;
-        std::os::unix::fs::symlink("../../blob", from.join("unet/model.safetensors"))?;
-        link_tree(&from, &to)?;
-        let linked = to.join("unet/model.safetensors");
-        assert!(fs::symlink_metadata(&linked)?.is_file());
-        assert_eq!(fs::read(&linked)?, b"weights");
-        assert_eq!(fs::read_dir(&to)?.chain(fs::read_dir(to.join("unet"))?).count(), 2);
+        let names = [".writing-old", ".linking-old", ".writing-new", "old"];
+        for name in names {
+            let file = File::create(folder.path().join(name))?;
+            if name.ends_with("old") {
+                file.set_modified(std::time::SystemTime::now() - 2 * A_DAY)?;
+            }
+        }
+        remove_stale(folder.path());
+        assert_eq!(names.map(|name| folder.path().join(name).exists()), [false, false, true, true]);
         Ok(())
     }
 

@@ -17,16 +17,26 @@ pub struct FileLock {
 }
 
 impl FileLock {
+    /// Takes the lock if nobody holds it.
+    pub fn attempt(path: &Path) -> io::Result<Option<Self>> {
+        let file = Self::open(path)?;
+        match file.try_lock() {
+            Ok(()) => {
+                sign(path);
+                Ok(Some(Self { _file: file }))
+            }
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+
     /// Takes the lock, waiting for the process that holds it; `waiting` is called once with its name. An interrupt
     /// while waiting is an error of kind [`io::ErrorKind::Interrupted`].
     ///
     /// The file stays when the lock is dropped: if it were removed, two processes could hold locks on two files of
     /// one name.
     pub fn acquire(path: &Path, interrupt: &Interrupt, waiting: &mut dyn FnMut(&str)) -> io::Result<Self> {
-        if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder)?;
-        }
-        let mut file = File::options().read(true).write(true).create(true).truncate(false).open(path)?;
+        let mut file = Self::open(path)?;
         let mut told = false;
         loop {
             match file.try_lock() {
@@ -47,6 +57,13 @@ impl FileLock {
         }
         sign(path);
         Ok(Self { _file: file })
+    }
+
+    fn open(path: &Path) -> io::Result<File> {
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        File::options().read(true).write(true).create(true).truncate(false).open(path)
     }
 }
 

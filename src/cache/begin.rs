@@ -1,9 +1,8 @@
 //! The right to make an artefact: the lock of its key. The key is looked up again once the lock is held.
 
-use std::fs;
-
+use super::store::Stored;
 use super::{CacheError, Entry, Lookup, PendingArtefact, Store};
-use crate::base::{Digest, Interrupt, files};
+use crate::base::{Digest, Interrupt, copies};
 
 /// What [`Store::begin`] found once it held the key's lock.
 pub(super) enum Begun<'a> {
@@ -33,12 +32,13 @@ impl Store {
         Ok(Begun::Pending(PendingArtefact::open(self, *key, lock, force)?))
     }
 
-    /// Removes a damaged artefact, unless another process has replaced it meanwhile.
+    /// Removes a damaged entry, whatever stands in its place, and its artefact, unless another process has replaced it
+    /// meanwhile.
     fn discard(&self, key: &Digest, interrupt: &Interrupt) -> Result<(), CacheError> {
         let path = self.entry_file(key);
-        let entry: Option<Entry> = files::read_json(&path).ok();
-        fs::remove_file(&path).map_err(CacheError::of(&path))?;
-        if let Some(entry) = entry.filter(|entry| entry.is_sound(key)) {
+        let entry = self.read_entry(key)?;
+        copies::remove(&path).map_err(CacheError::of(&path))?;
+        if let Stored::Sound(entry) = entry {
             let _lock = self.lock(&format!("artefact-{}", entry.digest), interrupt, &mut |_| {})?;
             if self.damage(&entry)?.is_some() {
                 self.remove_artefact(&entry.digest)?;

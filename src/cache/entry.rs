@@ -9,7 +9,7 @@ use super::Tree;
 use crate::base::ArtefactKind;
 use crate::base::{Digest, Manifest};
 
-/// The record of a finished stage, in `entries/KEY.json`.
+/// The record of a finished stage, in `entries/KEY.json`, which is sealed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Entry {
     /// Hash of the manifest.
@@ -20,6 +20,8 @@ pub struct Entry {
     pub digest: Digest,
     /// The files.
     pub files: Tree,
+    /// Names of hidden files, which do not enter the digest: each is sealed, so that it can be checked by itself.
+    pub hidden: Vec<String>,
     /// How it was made.
     pub made: Made,
 }
@@ -40,7 +42,7 @@ pub struct Made {
 }
 
 /// An artefact whose bytes are not those that were committed.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Damage {
     /// The file; or the artefact's folder if all of it is missing.
     pub path: PathBuf,

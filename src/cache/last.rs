@@ -5,8 +5,9 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::memo::write_hint;
 use super::{Store, Tree};
-use crate::base::{Digest, Manifest, StageId, files};
+use crate::base::{Digest, Manifest, StageId, sealed};
 
 /// A stage when it was last looked up in a run.
 #[derive(PartialEq, Serialize, Deserialize)]
@@ -20,6 +21,12 @@ struct Last {
     folders: BTreeMap<String, Digest>,
 }
 
+/// The files of a folder.
+#[derive(Serialize, Deserialize)]
+struct Folder {
+    files: Tree,
+}
+
 impl Store {
     /// The manifest that this stage had in the last run of this pipeline.
     pub fn last_manifest(&self, pipeline: &str, stage: &StageId) -> Option<Manifest> {
@@ -29,8 +36,8 @@ impl Store {
     /// The files of the folder that this parameter of the stage named in the last run of this pipeline.
     pub fn last_folder(&self, pipeline: &str, stage: &StageId, parameter: &str) -> Option<Tree> {
         let digest = *self.last(pipeline, stage)?.folders.get(parameter)?;
-        let tree: Tree = files::read_json(&self.folder_file(&digest)).ok()?;
-        (tree.digest() == digest).then_some(tree)
+        let folder: Folder = sealed::read(&self.folder_file(&digest)).ok()?;
+        (folder.files.digest() == digest).then_some(folder.files)
     }
 
     /// Keeps a stage's manifest for the explanation of the next run, and the files of the folders that it read, which are
@@ -48,12 +55,9 @@ impl Store {
         // A single file has no name to tell.
         let folders: BTreeMap<_, _> =
             folders().into_iter().filter(|(_, tree)| tree.files().len() > 1).collect();
-        for tree in folders.values() {
-            let path = self.folder_file(&tree.digest());
-            if let Ok(bytes) = serde_json::to_vec(tree)
-                && !path.exists()
-            {
-                let _ = files::replace(&path, &bytes);
+        for (parameter, files) in &folders {
+            if self.last_folder(pipeline, stage, parameter).as_ref() != Some(files) {
+                let _ = write_hint(&self.folder_file(&files.digest()), &Folder { files: files.clone() });
             }
         }
         let last = Last {
@@ -62,13 +66,11 @@ impl Store {
             manifest: manifest.clone(),
             folders: folders.iter().map(|(name, tree)| (name.clone(), tree.digest())).collect(),
         };
-        if let Ok(bytes) = serde_json::to_vec(&last) {
-            let _ = files::replace(&self.last_file(pipeline, stage), &bytes);
-        }
+        let _ = write_hint(&self.last_file(pipeline, stage), &last);
     }
 
     fn last(&self, pipeline: &str, stage: &StageId) -> Option<Last> {
-        files::read_json(&self.last_file(pipeline, stage)).ok()
+        sealed::read(&self.last_file(pipeline, stage)).ok()
     }
 
     fn last_file(&self, pipeline: &str, stage: &StageId) -> PathBuf {

@@ -6,30 +6,35 @@
 //! <root>/v1/artefacts/DIGEST/  the files, by digest: two keys with equal bytes share a folder
 //! <root>/v1/work/KEY/          output/ and checkpoint/ of an unfinished attempt
 //! <root>/v1/locks/             one lock per key in work, and one per artefact while it is put in place
-//! <root>/v1/memo/              digests of files by size, time and inode, so that they are hashed once
+//! <root>/v1/memo/              digests of files by size, times and inode, so that they are hashed once
 //! <root>/v1/last/              the manifest that each stage of each pipeline had last, and the files of the folders that
 //!                              it read, for explanations
 //! ```
 //!
 //! An entry is written last, when its artefact is complete and on disk: a crash at any moment leaves either no entry
-//! or a valid one.
+//! or a valid one. Files of artefacts are read-only. They share an inode only with files of other artefacts, never with
+//! a file that a user brought.
 
 mod begin;
 mod entry;
 mod error;
 mod last;
+mod leftovers;
 mod memo;
 mod obtain;
 mod pending;
 mod store;
 mod tree;
+mod verify;
 
 pub use entry::{Damage, Entry, Made};
 pub use error::CacheError;
+pub use memo::Recheck;
 pub use obtain::{Maker, Notice, Obtained, Request};
 pub use pending::PendingArtefact;
 pub use store::{Lookup, Store};
 pub use tree::{FileChange, How, Tree, TreeFile};
+pub use verify::{Unreadable, Verification};
 
 #[cfg(test)]
 mod tests;

@@ -3,14 +3,15 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File, Metadata};
 use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use super::memo::TICK_NANOSECONDS;
+use super::memo::{Memo, TICK_NANOSECONDS};
+use super::tree::Hidden;
 use super::{CacheError, Entry, Made, Store, Tree};
 use crate::base::lock::FileLock;
-use crate::base::{Digest, Interrupt, Manifest, files};
+use crate::base::{Digest, Interrupt, Manifest, files, sealed};
 
 /// An artefact that is being made. It holds the lock of its key until it is dropped.
 ///
@@ -61,14 +62,22 @@ impl<'a> PendingArtefact<'a> {
     /// and only then entered. `manifest` is the one whose hash is the key.
     pub(super) fn commit(self, manifest: &Manifest, made: Made) -> Result<Entry, CacheError> {
         assert_eq!(manifest.key(), self.key, "BUG: the manifest is not that of the key");
-        let output = self.output();
-        let files = settle(&output).map_err(CacheError::of(&output))?;
-        let entry = Entry { key: self.key, manifest: manifest.clone(), digest: files.digest(), files, made };
+        let (output, memo) = (self.output(), &self.store.memo);
+        let (files, hidden) = settle(&output, memo).map_err(CacheError::of(&output))?.split();
+        let is_sealed = |name: &String| sealed::read::<serde_json::Value>(&output.join(name)).is_ok();
+        let hidden = hidden.into_iter().filter(is_sealed).collect();
+        let digest = files.digest();
+        let entry = Entry { key: self.key, manifest: manifest.clone(), digest, files, hidden, made };
         self.put_in_place(&entry)?;
         let path = self.store.entry_file(&self.key);
-        files::write_json(&path, &entry).map_err(CacheError::of(&path))?;
+        sealed::write(&path, &entry)
+            .and_then(|()| File::open(self.store.place("entries"))?.sync_all())
+            .map_err(CacheError::of(&path))?;
         // The checkpoint is no longer needed. If it stays, that only costs space.
         let _ = files::remove_folder(&self.checkpoint());
+        // Last, because the checkpoint may be linked to the artefact: one link less is a new time of change.
+        let folder = self.store.artefact_folder(&digest);
+        memo.know(&folder, &entry.files).map_err(CacheError::of(&folder))?;
         Ok(entry)
     }
 
@@ -78,17 +87,14 @@ impl<'a> PendingArtefact<'a> {
         let folder = store.artefact_folder(&entry.digest);
         // Others hold the lock only for a moment, so the wait is neither reported nor interruptible.
         let _lock = store.lock(&format!("artefact-{}", entry.digest), &Interrupt::default(), &mut |_| {})?;
-        if folder.exists() {
-            if store.damage(entry)?.is_none() {
-                return Ok(());
-            }
-            store.remove_artefact(&entry.digest)?;
+        match store.damage(entry)? {
+            None => return Ok(()),
+            Some(_) => store.remove_artefact(&entry.digest)?,
         }
         let artefacts = folder.parent().expect("an artefact lies in a folder");
         fs::create_dir_all(artefacts)
             .and_then(|()| fs::rename(&output, &folder))
             .and_then(|()| File::open(artefacts)?.sync_all())
-            .and_then(|()| store.memo.know(&folder, &entry.files))
             .map_err(CacheError::of(&folder))
     }
 }
@@ -103,30 +109,51 @@ impl Drop for PendingArtefact<'_> {
     }
 }
 
-/// Hashes a finished folder and syncs it to the disk.
+/// Hashes a finished folder, makes its files read-only and syncs it to the disk.
 ///
 /// Its files are dated back a little more than a tick, so that the memo may trust their digests at once;
-/// an edit from now on gives another time. Files that others share by a link are left as they are.
-fn settle(output: &Path) -> io::Result<Tree> {
+/// an edit from now on gives another time. Files that are linked from other artefacts are like this already and stay
+/// as they are.
+fn settle(output: &Path, memo: &Memo) -> io::Result<Tree> {
     let here = fs::canonicalize(output)?;
     let past = SystemTime::now() - Duration::from_nanos(TICK_NANOSECONDS as u64 + 1_000_000_000);
     let mut folders = BTreeSet::from([here.clone()]);
-    let tree = Tree::read(&here, &mut |_, place, metadata: &Metadata| {
+    let tree = Tree::read(&here, Hidden::Listed, &mut |_, place, metadata: &Metadata| {
         if fs::canonicalize(place)? == place {
             let file = File::open(place)?;
-            if metadata.nlink() == 1 {
+            if metadata.modified()? > past {
                 file.set_modified(past)?;
             }
+            protect(&file, metadata)?;
             file.sync_all()?;
             folders
                 .extend(place.ancestors().skip(1).take_while(|p| p.starts_with(&here)).map(Path::to_owned));
         }
-        Digest::of_file(place)
+        memo.digest(place)
     })?;
     folders.iter().try_for_each(|folder| File::open(folder)?.sync_all())?;
     Ok(tree)
 }
 
-fn is_empty(folder: &Path) -> bool {
-    fs::read_dir(folder).map_or(true, |mut entries| entries.next().is_none())
+/// Makes a file read-only for everybody. Folders stay writable, so that artefacts can be removed.
+fn protect(file: &File, metadata: &Metadata) -> io::Result<()> {
+    let mode = metadata.permissions().mode();
+    if mode & 0o222 == 0 {
+        return Ok(());
+    }
+    match file.set_permissions(fs::Permissions::from_mode(mode & !0o222)) {
+        // Some network file systems know no permissions.
+        Err(error)
+            if matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::Unsupported) =>
+        {
+            Ok(())
+        }
+        protected => protected,
+    }
+}
+
+/// Whether a folder holds nothing but hidden files, which writes that were cut off leave.
+pub(super) fn is_empty(folder: &Path) -> bool {
+    let is_hidden = |entry: fs::DirEntry| entry.file_name().as_encoded_bytes().starts_with(b".");
+    fs::read_dir(folder).map_or(true, |entries| entries.flatten().all(is_hidden))
 }

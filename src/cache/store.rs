@@ -3,13 +3,13 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Once};
 
-use super::memo::Memo;
+use super::memo::{Memo, Owner, Recheck};
 use super::{CacheError, Damage, Entry, Tree};
 use crate::base::Artefact;
 use crate::base::lock::FileLock;
-use crate::base::{Digest, Interrupt, Interrupted, Watch, files, shown};
+use crate::base::{Digest, Interrupt, Watch, copies, files, sealed, shown};
 
 /// The format of everything below `v1`. History: 1, the first.
 const FORMAT: u32 = 1;
@@ -23,6 +23,16 @@ pub struct Store {
     pub(super) memo: Memo,
     /// The peak memory of each artefact that is being made, outermost first.
     pub(super) peaks: Mutex<Vec<Option<u64>>>,
+    /// Done when this process makes its first artefact.
+    begun: Once,
+}
+
+/// What stands in the place of an entry.
+pub(super) enum Stored {
+    Absent,
+    /// Something else, or an entry that was changed or damaged.
+    Broken,
+    Sound(Box<Entry>),
 }
 
 /// What [`Store::lookup`] found.
@@ -60,7 +70,12 @@ impl Store {
             Err(error) => return Err(CacheError::of(&version)(error)),
         }
         let memo = Memo::new(root.join(format!("v{FORMAT}/memo")));
-        Ok(Self { root, memo, peaks: Mutex::default() })
+        Ok(Self { root, memo, peaks: Mutex::default(), begun: Once::new() })
+    }
+
+    /// The same cache, with another choice of what is read again.
+    pub fn rechecking(self, recheck: Recheck) -> Self {
+        Self { memo: self.memo.rechecking(recheck), ..self }
     }
 
     /// The same cache, with somebody who hears how far files are hashed and may stop it.
@@ -76,14 +91,13 @@ impl Store {
 
     /// Looks a key up and checks the artefact's bytes; changes nothing.
     pub fn lookup(&self, key: &Digest) -> Result<Lookup, CacheError> {
-        let path = self.entry_file(key);
-        let text = match fs::read(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Lookup::Absent),
-            text => text.map_err(CacheError::of(&path))?,
-        };
-        let Some(entry) = serde_json::from_slice(&text).ok().filter(|entry: &Entry| entry.is_sound(key))
-        else {
-            return Ok(Lookup::Damaged(Damage { path, expected: None, found: None }));
+        let entry = match self.read_entry(key)? {
+            Stored::Absent => return Ok(Lookup::Absent),
+            Stored::Broken => {
+                let path = self.entry_file(key);
+                return Ok(Lookup::Damaged(Damage { path, expected: None, found: None }));
+            }
+            Stored::Sound(entry) => *entry,
         };
         Ok(match self.damage(&entry)? {
             None => Lookup::Whole(entry),
@@ -99,7 +113,12 @@ impl Store {
     /// A file, or the files of a folder outside the cache, with digests that are computed only if they are not known yet.
     /// Hidden files in a folder are ignored.
     pub fn tree_of(&self, path: &Path) -> io::Result<Tree> {
-        self.memo.tree(path)
+        self.memo.tree(path, Owner::User)
+    }
+
+    /// The files of an artefact as they are now.
+    pub fn files_of(&self, artefact: &Artefact) -> io::Result<Tree> {
+        self.memo.tree(&artefact.path, Owner::Cache)
     }
 
     /// Saves the digests computed so far, so that the next command need not compute them again.
@@ -126,42 +145,79 @@ impl Store {
         interrupt: &Interrupt,
         waiting: &mut dyn FnMut(&str),
     ) -> Result<FileLock, CacheError> {
-        let path = self.place("locks").join(name);
+        let path = self.lock_file(name);
         FileLock::acquire(&path, interrupt, waiting).map_err(CacheError::of(&path))
     }
 
-    /// What is wrong with an entry's artefact.
+    /// What stands in the place of a key's entry.
+    pub(super) fn read_entry(&self, key: &Digest) -> Result<Stored, CacheError> {
+        let path = self.entry_file(key);
+        let read = fs::symlink_metadata(&path).and_then(|metadata| match metadata.is_file() {
+            true => sealed::read(&path),
+            false => Err(io::ErrorKind::InvalidData.into()),
+        });
+        match read {
+            Ok(entry) => Ok(Some(entry).filter(|entry: &Entry| entry.is_sound(key)))
+                .map(|entry| entry.map_or(Stored::Broken, |entry| Stored::Sound(Box::new(entry)))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Stored::Absent),
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => Ok(Stored::Broken),
+            Err(error) => Err(CacheError::of(&path)(error)),
+        }
+    }
+
+    /// What is wrong with an entry's artefact. That it cannot be read, for any reason but that it is not there, is an
+    /// error and no damage: it may be whole.
     pub(super) fn damage(&self, entry: &Entry) -> Result<Option<Damage>, CacheError> {
         let folder = self.artefact_folder(&entry.digest);
-        if !folder.is_dir() {
-            return Ok(Some(Damage { path: folder, expected: Some(entry.digest), found: None }));
+        let found = match fs::metadata(&folder) {
+            Ok(metadata) if !metadata.is_dir() => Err(io::ErrorKind::InvalidData.into()),
+            Ok(_) => self.memo.tree(&folder, Owner::Cache),
+            Err(error) => Err(error),
+        };
+        match found {
+            Ok(found) => match entry.files.first_difference(&found) {
+                Some((path, expected, found)) => {
+                    Ok(Some(Damage { path: folder.join(path), expected, found }))
+                }
+                None => self.hidden_damage(entry),
+            },
+            Err(error) if is_no_data(&error) => {
+                Ok(Some(Damage { path: folder, expected: Some(entry.digest), found: None }))
+            }
+            Err(error) => Err(CacheError::of(&folder)(error)),
         }
-        match self.memo.tree(&folder) {
-            Ok(found) => Ok(entry.files.first_difference(&found).map(|(path, expected, found)| Damage {
-                path: folder.join(path),
-                expected,
-                found,
-            })),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => Err(Interrupted.into()),
-            // A broken link, or a file that can no longer be read.
-            Err(_) => Ok(Some(Damage { path: folder, expected: Some(entry.digest), found: None })),
+    }
+
+    /// What is wrong with the hidden files.
+    fn hidden_damage(&self, entry: &Entry) -> Result<Option<Damage>, CacheError> {
+        for name in &entry.hidden {
+            let path = self.artefact_folder(&entry.digest).join(name);
+            match sealed::read::<serde_json::Value>(&path) {
+                Ok(_) => {}
+                Err(error) if is_no_data(&error) => {
+                    return Ok(Some(Damage { path, expected: None, found: None }));
+                }
+                Err(error) => return Err(CacheError::of(&path)(error)),
+            }
         }
+        Ok(None)
     }
 
     /// Removes an artefact atomically for readers.
     pub(super) fn remove_artefact(&self, digest: &Digest) -> Result<(), CacheError> {
         let folder = self.artefact_folder(digest);
         let aside = self.place("work").join(format!("removed-{digest}"));
-        files::remove_folder(&aside).map_err(CacheError::of(&aside))?;
+        copies::remove(&aside).map_err(CacheError::of(&aside))?;
         match fs::create_dir_all(self.place("work")).and_then(|()| fs::rename(&folder, &aside)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             renamed => renamed.map_err(CacheError::of(&folder))?,
         }
-        files::remove_folder(&aside).map_err(CacheError::of(&aside))
+        copies::remove(&aside).map_err(CacheError::of(&aside))
     }
 
-    /// Writes the version of a new cache.
+    /// Writes the version of a new cache, and removes what killed processes left in an old one.
     pub(super) fn prepare(&self) -> Result<(), CacheError> {
+        self.begun.call_once(|| self.remove_leftovers());
         let version = self.root.join("version");
         if !fs::read(&version).is_ok_and(|text| !text.trim_ascii().is_empty()) {
             files::write_atomic(&self.root.join("CACHEDIR.TAG"), CACHEDIR_TAG.as_bytes())
@@ -171,7 +227,17 @@ impl Store {
         Ok(())
     }
 
+    /// The file of a lock.
+    pub(super) fn lock_file(&self, name: &str) -> PathBuf {
+        self.place("locks").join(name)
+    }
+
     pub(super) fn place(&self, name: &str) -> PathBuf {
         self.root.join(format!("v{FORMAT}")).join(name)
     }
+}
+
+/// Whether the error says that there is no file, or something else than the data that belong there.
+fn is_no_data(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidData)
 }

@@ -9,6 +9,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::{Digest, Manifest};
 
+/// Which files of a folder a [`Tree`] lists. Hidden files belong to tools (`.git`, `.DS_Store`, download locks), not to the
+/// data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Hidden {
+    Left,
+    Listed,
+}
+
 /// The files of a folder in order of their paths, or a single file under the path ``.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -52,10 +60,11 @@ impl Tree {
     /// Lists `root` and takes each file's digest from `digest`.
     pub(super) fn read(
         root: &Path,
+        hidden: Hidden,
         digest: &mut dyn FnMut(&str, &Path, &Metadata) -> io::Result<Digest>,
     ) -> io::Result<Self> {
         let mut found = Vec::new();
-        list(root, "", &mut Vec::new(), &mut found)?;
+        list(root, "", hidden, &mut Vec::new(), &mut found)?;
         found.sort_by(|one, two| one.0.cmp(&two.0));
         let files = found.into_iter().map(|(path, place, metadata)| {
             let digest = digest(&path, &place, &metadata).map_err(|error| named(&place, error))?;
@@ -89,6 +98,13 @@ impl Tree {
         self.files.iter().map(|file| file.bytes).sum()
     }
 
+    /// The visible files, and the paths of the hidden ones.
+    pub(super) fn split(self) -> (Self, Vec<String>) {
+        let is_hidden = |file: &TreeFile| file.path.split('/').any(|step| step.starts_with('.'));
+        let (hidden, files) = self.files.into_iter().partition::<Vec<_>, _>(is_hidden);
+        (Self { files }, hidden.into_iter().map(|file| file.path).collect())
+    }
+
     /// The files that are other or missing in `self`, or missing in `old`, in the order of their paths.
     pub fn changes_since(&self, old: &Tree) -> Vec<FileChange> {
         let digests = |tree: &Tree| -> BTreeMap<String, Digest> {
@@ -109,7 +125,7 @@ impl Tree {
     }
 
     /// The first file that is missing, other or new in `found`: its path, what it should be and what it is.
-    pub(super) fn first_difference(&self, found: &Tree) -> Option<(String, Option<Digest>, Option<Digest>)> {
+    pub fn first_difference(&self, found: &Tree) -> Option<(String, Option<Digest>, Option<Digest>)> {
         let of = |tree: &Tree, path: &str| tree.files.iter().find(|f| f.path == path).map(|f| f.digest);
         let paths = self.files.iter().chain(&found.files).map(|file| &file.path);
         paths
@@ -118,11 +134,12 @@ impl Tree {
     }
 }
 
-/// Links are followed, because the hub's folders consist of them. Hidden files belong to tools (`.git`,
-/// `.DS_Store`, download locks), not to the data.
+/// Links are followed, because the hub's folders consist of them. What cannot be part of a tree is an error of kind
+/// [`io::ErrorKind::InvalidData`].
 fn list(
     place: &Path,
     name: &str,
+    hidden: Hidden,
     above: &mut Vec<PathBuf>,
     found: &mut Vec<(String, PathBuf, Metadata)>,
 ) -> io::Result<()> {
@@ -132,27 +149,31 @@ fn list(
         return Ok(());
     }
     if !metadata.is_dir() {
-        return Err(named(place, io::Error::other("neither a file nor a folder")));
+        return Err(named(place, invalid("neither a file nor a folder")));
     }
     let real = fs::canonicalize(place)?;
     if above.contains(&real) {
-        return Err(named(place, io::Error::other("a link to a folder that contains it")));
+        return Err(named(place, invalid("a link to a folder that contains it")));
     }
     above.push(real);
     for entry in fs::read_dir(place).map_err(|error| named(place, error))? {
         let entry = entry?;
         let file_name = entry.file_name();
         let Some(text) = file_name.to_str() else {
-            return Err(named(&entry.path(), io::Error::other("its name is not UTF-8")));
+            return Err(named(&entry.path(), invalid("its name is not UTF-8")));
         };
-        if text.starts_with('.') {
+        if text.starts_with('.') && hidden == Hidden::Left {
             continue;
         }
         let inner = if name.is_empty() { text.to_owned() } else { format!("{name}/{text}") };
-        list(&entry.path(), &inner, above, found)?;
+        list(&entry.path(), &inner, hidden, above, found)?;
     }
     above.pop();
     Ok(())
+}
+
+fn invalid(text: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, text)
 }
 
 fn named(path: &Path, error: io::Error) -> io::Error {
@@ -164,7 +185,7 @@ mod tests {
     use super::*;
 
     fn tree(path: &Path) -> io::Result<Tree> {
-        Tree::read(path, &mut |_, place, _| Digest::of_file(place))
+        Tree::read(path, Hidden::Left, &mut |_, place, _| Digest::of_file(place))
     }
 
     #[test]

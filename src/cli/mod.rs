@@ -1,5 +1,6 @@
 //! The command line: one file per command. Data goes to stdout, messages to stderr.
 
+mod cache;
 mod error;
 mod export;
 mod generate;
@@ -21,7 +22,7 @@ use std::process::ExitCode as ProcessExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::base::shown;
+use crate::base::{mapping, shown};
 use crate::run::ExitCode;
 use error::CliError;
 
@@ -53,6 +54,7 @@ enum Command {
     Inspect(inspect::Inspect),
     Generate(generate::Generate),
     List(list::List),
+    Cache(cache::CacheCommand),
     Schema(schema::Schema),
 }
 
@@ -64,6 +66,7 @@ pub fn main() -> ProcessExitCode {
         let ask = "This is a bug in laptop-diff. Please report it with the command and the lines above.";
         let _ = writeln!(io::stderr(), "BUG: {text}\n{ask}");
     }));
+    mapping::report_faults(ExitCode::File.number());
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -102,6 +105,7 @@ fn dispatch(command: Command) -> Result<ProcessExitCode, CliError> {
         Command::Inspect(inspect) => inspect.execute()?,
         Command::Generate(generate) => generate.execute()?,
         Command::List(list) => list.execute()?,
+        Command::Cache(cache) => return cache.execute(),
         Command::Schema(schema) => schema.execute()?,
     }
     Ok(ExitCode::Done.into())

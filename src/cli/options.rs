@@ -9,6 +9,7 @@ use super::error::CliError;
 use super::output::note;
 use crate::backend::{DeviceChoice, memory, threads};
 use crate::base::units::Bytes;
+use crate::cache::{Recheck, Store};
 use crate::config::settings::Layer;
 use crate::config::{Override, PipelineFile, Settings};
 use crate::plan::ResolvedPipeline;
@@ -45,6 +46,9 @@ pub(super) struct SettingsArguments {
     /// Folder for run folders
     #[arg(long, value_name = "FOLDER")]
     runs: Option<PathBuf>,
+    /// Which files to read again to check their digests: changed, or all
+    #[arg(long, value_name = "FILES", value_enum)]
+    recheck: Option<Recheck>,
     #[command(flatten)]
     compute: ComputeArguments,
 }
@@ -52,8 +56,13 @@ pub(super) struct SettingsArguments {
 impl SettingsArguments {
     /// All layers put together, with the threads set.
     pub(super) fn load(&self) -> Result<Settings, CliError> {
-        let (cache, runs) = (self.cache.clone(), self.runs.clone());
-        self.compute.load(Layer { cache, runs, ..Layer::default() })
+        let (cache, runs, recheck) = (self.cache.clone(), self.runs.clone(), self.recheck);
+        self.compute.load(Layer { cache, runs, recheck, ..Layer::default() })
+    }
+
+    /// The cache that the settings name.
+    pub(super) fn store(settings: &Settings) -> Result<Store, CliError> {
+        Ok(Store::open(&settings.cache)?.rechecking(settings.recheck))
     }
 }
 

@@ -9,7 +9,6 @@ use super::error::CliError;
 use super::options::{PipelineArguments, SettingsArguments};
 use super::output::{print, print_json, table};
 use crate::base::units;
-use crate::cache::Store;
 use crate::config;
 use crate::plan::{Forecast, Outcome, ResolvedPipeline, explain};
 use crate::run::{ExitCode, Hashing};
@@ -45,7 +44,7 @@ impl PlanCommand {
         let settings = self.settings.load()?;
         // Without a handler, a signal ends the program at once: there is nothing to finish.
         let hashing = Hashing::new(Style::Auto.open(), Arc::default());
-        let store = Store::open(&settings.cache)?.watched(Arc::new(hashing));
+        let store = SettingsArguments::store(&settings)?.watched(Arc::new(hashing));
         let forecasts = explain(&pipeline, settings.device.class(), &store)?;
         if self.json {
             print_json(&forecasts)?

@@ -7,7 +7,6 @@ use clap::Args;
 use super::error::CliError;
 use super::options::{PipelineArguments, SettingsArguments};
 use crate::base::StageId;
-use crate::cache::Store;
 use crate::plan::ResolvedPipeline;
 use crate::report;
 use crate::run::{self, Hashing, Job, Options, RunRecord, execute};
@@ -52,7 +51,7 @@ impl Run {
         let interrupt = run::signals::listen();
         let sink = if self.json { Style::Json } else { Style::Auto }.open();
         let hashing = Hashing::new(Arc::clone(&sink), Arc::clone(&interrupt));
-        let store = Store::open(&settings.cache)?.watched(Arc::new(hashing));
+        let store = SettingsArguments::store(&settings)?.watched(Arc::new(hashing));
         let options = Options {
             until: self.until.map(StageId::from),
             force: self.force.into_iter().map(StageId::from).collect(),

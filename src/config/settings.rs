@@ -8,6 +8,7 @@ use std::io;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
+use clap::ValueEnum;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -18,6 +19,7 @@ use super::{classify, survey};
 use crate::backend::DeviceChoice;
 use crate::base::units::Bytes;
 use crate::base::{names, shown};
+use crate::cache::Recheck;
 
 /// The built-in settings, with their documentation.
 pub const DEFAULTS: &str = include_str!("settings.yaml");
@@ -41,6 +43,8 @@ pub struct Settings {
     pub threads: Option<NonZeroUsize>,
     /// Approximate memory budget; the system's free memory if absent.
     pub memory: Option<Bytes>,
+    /// Which files are read again to check their digests.
+    pub recheck: Recheck,
 }
 
 /// The settings of one layer. Settings say how to run on this machine and never change a result.
@@ -59,6 +63,9 @@ pub struct Layer {
     /// Approximate memory budget, such as `8 GB`. Default: the system's free memory.
     #[schemars(with = "Option<String>", regex(pattern = r"^[0-9.]+ *([kKMGT]i?)?B$"))]
     pub memory: Option<Bytes>,
+    /// Which inputs and artefacts are read again to check their digests: `changed`, those whose size, times or inode changed
+    /// since they were last read; or `all`, which also finds bytes that changed by themselves. Default `changed`.
+    pub recheck: Option<Recheck>,
 }
 
 impl Settings {
@@ -79,7 +86,7 @@ impl Settings {
         for file in user.into_iter().chain([project]) {
             whole = Layer::read(file)?.unwrap_or_default().over(whole);
         }
-        let Layer { cache, runs, device, threads, memory } =
+        let Layer { cache, runs, device, threads, memory, recheck } =
             flags.over(Layer::from_environment(environment)?).over(whole);
         let given = "the built-in settings give every value";
         Ok(Self {
@@ -88,6 +95,7 @@ impl Settings {
             device: device.expect(given),
             threads,
             memory,
+            recheck: recheck.expect(given),
         })
     }
 }
@@ -101,6 +109,7 @@ impl Layer {
             device: self.device.or(under.device),
             threads: self.threads.or(under.threads),
             memory: self.memory.or(under.memory),
+            recheck: self.recheck.or(under.recheck),
         }
     }
 
@@ -143,6 +152,7 @@ impl Layer {
                 "DEVICE" => layer.device = Some(parsed(key, value, str::parse)?),
                 "THREADS" => layer.threads = Some(parsed(key, value, whole)?),
                 "MEMORY" => layer.memory = Some(parsed(key, value, str::parse)?),
+                "RECHECK" => layer.recheck = Some(parsed(key, value, recheck)?),
                 _ => {}
             }
         }
@@ -151,7 +161,7 @@ impl Layer {
 }
 
 /// The settings that a variable can give, as the variables are called after [`PREFIX`].
-const VARIABLES: [&str; 5] = ["CACHE", "RUNS", "DEVICE", "THREADS", "MEMORY"];
+const VARIABLES: [&str; 6] = ["CACHE", "RUNS", "DEVICE", "THREADS", "MEMORY", "RECHECK"];
 
 /// What to say about variables that begin as ours do and give no setting.
 fn unknown_variables(variables: &[(OsString, OsString)]) -> Vec<String> {
@@ -177,6 +187,11 @@ fn parsed<T>(
 
 fn whole(text: &str) -> Result<NonZeroUsize, String> {
     text.trim().parse().map_err(|_| format!("`{}` is not a whole number above 0", shown::brief(text)))
+}
+
+fn recheck(text: &str) -> Result<Recheck, String> {
+    ValueEnum::from_str(text.trim(), false)
+        .map_err(|_| format!("`{}` is neither `changed` nor `all`", shown::brief(text)))
 }
 
 fn bad(message: String) -> ConfigErrorKind {
@@ -214,7 +229,7 @@ mod tests {
         let settings = load(["", "# nothing\n"], &[], Layer::default()).expect("the defaults are right");
         assert_eq!(settings.cache, Path::new(".laptop-diff/cache"));
         assert_eq!((settings.device, settings.threads), (DeviceChoice::Auto, None));
-        assert_eq!(settings.memory, None);
+        assert_eq!((settings.memory, settings.recheck), (None, Recheck::Changed));
     }
 
     #[test]
@@ -277,6 +292,11 @@ mod tests {
         let settings =
             load(["", ""], &environment, Layer::default()).expect("numbers are names of folders too");
         assert_eq!((settings.cache, settings.runs), ("123".into(), "runs".into()));
+        let all = load(["", "recheck: changed"], &[("LAPTOP_DIFF_RECHECK", "all")], Layer::default());
+        assert_eq!(all.map(|settings| settings.recheck).ok(), Some(Recheck::All));
+        let (never, words) =
+            ([("LAPTOP_DIFF_RECHECK", "never")], ["RECHECK", "`never`", "`changed`", "`all`"]);
+        expect(["", ""], &never, "settings::bad_value", &words);
         assert_eq!(settings.threads.map(NonZeroUsize::get), Some(3));
     }
 

@@ -2,19 +2,18 @@
 //! into memory.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
-use memmap2::Mmap;
 use safetensors::{Dtype, SafeTensors};
 
 use super::DataError;
+use crate::base::Mapping;
 
 /// A file of rows.
 pub(super) struct Shard {
     path: PathBuf,
-    bytes: Mmap,
+    bytes: Mapping,
     rows: usize,
     columns: BTreeMap<String, Column>,
 }
@@ -32,9 +31,7 @@ struct Column {
 impl Shard {
     /// Opens a file and reads its header.
     pub(super) fn open(path: &Path) -> Result<Self, DataError> {
-        let file = File::open(path).map_err(DataError::file(path))?;
-        // SAFETY: a data file that is changed while it is read gives wrong rows however it is read.
-        let bytes = unsafe { Mmap::map(&file) }.map_err(DataError::file(path))?;
+        let bytes = Mapping::open(path).map_err(DataError::file(path))?;
         let (columns, rows) = columns(path, &bytes)?;
         Ok(Self { path: path.to_owned(), bytes, rows, columns })
     }

@@ -4,17 +4,16 @@
 //! header. A rename replaces the previous checkpoint only once the new one is complete.
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::io;
 use std::path::Path;
 
 use candle_core::safetensors::Load;
 use candle_core::{Tensor, Var};
-use memmap2::Mmap;
 use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
 
 use super::error::DistillError;
+use crate::base::Mapping;
 use crate::model::files::weights;
 
 const FILE: &str = "distill.safetensors";
@@ -57,12 +56,10 @@ pub(super) fn load(
     variables: &[(String, Var)],
 ) -> Result<Option<TrainingState>, DistillError> {
     let path = folder.join(FILE);
-    let file = match File::open(&path) {
+    let bytes = match Mapping::open(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         other => other.map_err(DistillError::file(&path))?,
     };
-    // SAFETY: the file is only ever replaced by a rename, and this process alone owns the folder.
-    let bytes = unsafe { Mmap::map(&file) }.map_err(DistillError::file(&path))?;
     let damaged = |reason: String| DistillError::Checkpoint { path: path.clone(), reason };
     let contents = SafeTensors::deserialize(&bytes).map_err(|error| damaged(error.to_string()))?;
     let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|error| damaged(error.to_string()))?;

@@ -10,7 +10,7 @@ use image::RgbImage;
 
 use super::error::MetricError;
 use crate::backend::Random;
-use crate::base::{FileError, Interrupt, files};
+use crate::base::{FileError, Interrupt, copies};
 use crate::data::pictures;
 use crate::model::network::Conditioning;
 use crate::model::vae::AutoencoderKl;
@@ -86,7 +86,7 @@ pub fn picture_path(folder: &Path, index: usize) -> PathBuf {
     folder.join(format!("{index:03}.png"))
 }
 
-/// Hard-links pictures into another folder, or copies them.
+/// Links pictures into another folder of the cache.
 pub(super) fn link(from: &Path, to: &Path) -> Result<(), MetricError> {
-    Ok(files::link_tree(from, to).map_err(FileError::at(to))?)
+    Ok(copies::transfer_tree(from, to, copies::link).map_err(FileError::at(to))?)
 }

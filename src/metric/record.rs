@@ -1,6 +1,7 @@
 //! The files of an evaluation: `metrics.json`, `.timings.json` and `values.json`.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::Path;
 
 use serde::de::DeserializeOwned;
@@ -8,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::MetricError;
 use super::kinds::{Better, Statistic};
-use crate::base::{FileError, files};
+use crate::base::{FileError, files, sealed};
 
 /// The version of the three files.
 const FORMAT: u32 = 1;
@@ -123,7 +124,16 @@ impl Metrics {
     /// Reads `.timings.json`, if it exists.
     pub fn open_timings(folder: &Path) -> Result<Option<Self>, MetricError> {
         let path = folder.join(TIMINGS_FILE);
-        if path.is_file() { read(&path, |metrics: &Self| metrics.format).map(Some) } else { Ok(None) }
+        match sealed::read_of(&path, FORMAT, |metrics: &Self| metrics.format) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            read => Ok(Some(read.map_err(FileError::at(&path))?)),
+        }
+    }
+
+    /// Writes `.timings.json`. The digest of an artefact leaves it out, so it is sealed.
+    pub(super) fn write_timings(&self, folder: &Path) -> Result<(), MetricError> {
+        let path = folder.join(TIMINGS_FILE);
+        Ok(sealed::write(&path, self).map_err(FileError::at(&path))?)
     }
 
     /// The measurement of a metric for a model.

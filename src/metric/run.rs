@@ -9,9 +9,7 @@ use std::path::{Path, PathBuf};
 use super::error::MetricError;
 use super::evaluation::Evaluation;
 use super::measurer::Measurer;
-use super::record::{
-    self, METRICS_FILE, Metrics, ModelMetrics, ModelValues, TIMINGS_FILE, VALUES_FILE, Values,
-};
+use super::record::{self, METRICS_FILE, Metrics, ModelMetrics, ModelValues, VALUES_FILE, Values};
 use super::{gallery, summary};
 use crate::base::{Interrupt, Progress};
 
@@ -96,7 +94,7 @@ impl Outcome {
     /// Writes `metrics.json`, `.timings.json` and `values.json`.
     pub fn write(&self, folder: &Path) -> Result<(), MetricError> {
         record::write(&folder.join(METRICS_FILE), &self.metrics)?;
-        record::write(&folder.join(TIMINGS_FILE), &self.timings)?;
+        self.timings.write_timings(folder)?;
         record::write(&folder.join(VALUES_FILE), &self.values)
     }
 }

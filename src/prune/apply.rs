@@ -6,13 +6,13 @@ use super::container::Container;
 use super::directory;
 use super::error::ApplyError;
 use super::remap::{self, Remap};
-use crate::base::FileError;
+use crate::base::{FileError, copies};
 use crate::model::ModelDirectory;
 use crate::model::unet::Assembly;
 use crate::select::Selection;
 
 /// Writes `model` without the units of `selection` into the folder `output`. Units that `model` has lost before stay
-/// removed. The folder of a bare U-Net gives the folder of a bare U-Net. A layout that drops layers is written for the stock
+/// removed. The other parts are links, so both folders must be in the cache. The folder of a bare U-Net gives the folder of a bare U-Net. A layout that drops layers is written for the stock
 /// class with other layer numbers, and with a table for LoRAs.
 pub fn apply(model: &ModelDirectory, selection: &Selection, output: &Path) -> Result<(), ApplyError> {
     let teacher = model.unet_config()?;
@@ -24,7 +24,7 @@ pub fn apply(model: &ModelDirectory, selection: &Selection, output: &Path) -> Re
             (itself.expect("BUG: a U-Net has a place for its own units"), Container::Code)
         }
     };
-    directory::write(model, &assembly, container, None, output)?;
+    directory::write(model, &assembly, container, None, copies::link, output)?;
     let earlier = Remap::of_model(model.path()).map_err(FileError::at(model.path()))?;
     if container == Container::Directory || earlier.is_some() {
         let table = Remap::new(&teacher, &assembly, container == Container::Directory);

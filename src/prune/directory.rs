@@ -1,4 +1,4 @@
-//! Writes a U-Net as a diffusers directory, with links to the other parts of its model.
+//! Writes a U-Net as a diffusers directory, with the other parts of its model.
 
 use std::io;
 use std::path::Path;
@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::container::Container;
 use super::write_error::WriteError;
+use crate::base::copies::{self, Transfer};
 use crate::base::{FileError, files};
 use crate::model::files::original::Draft;
 use crate::model::files::weights::{self, Weights, WeightsError};
@@ -48,13 +49,14 @@ pub(super) fn tensors<'a>(
     tensors.into_iter().map(draft).collect()
 }
 
-/// Writes the U-Net of `assembly`, made from that of `model`, into the folder `output`. The folder of a bare U-Net gives the
-/// folder of a bare U-Net.
+/// Writes the U-Net of `assembly`, made from that of `model`, into the folder `output`; the other parts are transferred. The
+/// folder of a bare U-Net gives the folder of a bare U-Net.
 pub(super) fn write(
     model: &ModelDirectory,
     assembly: &Assembly,
     container: Container,
     dtype: Option<Dtype>,
+    transfer: Transfer,
     output: &Path,
 ) -> Result<(), WriteError> {
     let source = model.folder(Part::UNet)?;
@@ -82,7 +84,7 @@ pub(super) fn write(
                 keys.insert("unet".into(), json!([library, class]));
             })?;
         }
-        link_other_parts(model.path(), output).map_err(FileError::at(model.path()))?;
+        transfer_other_parts(model.path(), output, transfer).map_err(FileError::at(model.path()))?;
         for part in [Part::Vae, Part::TextEncoder, Part::TextEncoder2] {
             if let Some(dtype) = dtype.filter(|_| model.has(part)) {
                 convert(&model.folder(part)?, dtype, &output.join(part.folder()))?;
@@ -115,25 +117,25 @@ fn write_config(
     })
 }
 
-/// Links every part except the U-Net, and the licence. Checkpoints beside the parts, as in many repositories of the hub,
+/// Transfers every part except the U-Net, and the licence. Checkpoints beside the parts, as in many repositories of the hub,
 /// contain the whole U-Net and are left out; so is the output itself, if it lies in the same folder.
-fn link_other_parts(from: &Path, to: &Path) -> io::Result<()> {
+fn transfer_other_parts(from: &Path, to: &Path, transfer: Transfer) -> io::Result<()> {
     let output = to.canonicalize()?;
     for entry in std::fs::read_dir(from)? {
         let name = entry?.file_name();
         let (text, source, target) = (name.to_string_lossy(), from.join(&name), to.join(&name));
         if source.is_dir() && text != "unet" && !text.starts_with('.') {
             if !output.starts_with(source.canonicalize()?) {
-                files::link_tree(&source, &target)?;
+                copies::transfer_tree(&source, &target, transfer)?;
             }
         } else if source.is_file() && text.to_uppercase().starts_with("LICENSE") {
-            files::link(&source, &target)?;
+            transfer(&source, &target)?;
         }
     }
     Ok(())
 }
 
-/// Replaces the linked weights of a part in the folder `to` by those of the folder `from` in another type.
+/// Replaces the transferred weights of a part in the folder `to` by those of the folder `from` in another type.
 fn convert(from: &Path, dtype: Dtype, to: &Path) -> Result<(), WriteError> {
     let weights = Weights::open(from)?;
     weights::remove_from(to).map_err(FileError::at(to))?;

@@ -10,6 +10,7 @@ use candle_core::Device;
 
 use super::attempt::{Ended, attempt};
 use super::folder::RunFolder;
+use super::inputs::{Inputs, Reader};
 use super::intermediates::Intermediates;
 use super::notices::tell;
 use super::record::{ArtefactRecord, DeviceRecord};
@@ -86,7 +87,7 @@ impl Executor<'_> {
         for pinned in self.files[&index].values().filter_map(ResolvedFile::repository) {
             self.tell(&Event::StagePinned { stage: id.clone(), repository: pinned.clone() });
         }
-        let manifest = self.manifest(index)?;
+        let manifest = self.reader(index, &self.inputs(index)).manifest()?;
         let planned = &job.pipeline.stages[index];
         let stage = &mut self.record.stages[index];
         (stage.key, stage.manifest) = (Some(manifest.key()), Some(manifest.clone()));
@@ -104,11 +105,17 @@ impl Executor<'_> {
         self.settle(index, state, &manifest, &entry)
     }
 
-    /// What the stage's bytes depend on. Its inputs have their artefacts.
-    fn manifest(&self, index: usize) -> Result<Manifest, RunError> {
-        let inputs = self.inputs(index).into_iter().map(|(name, artefact)| (name, artefact.digest)).collect();
-        let (class, files) = (self.record.device.class, &self.files[&index]);
-        Ok(self.job.pipeline.manifest(index, class, &inputs, files, self.job.store)?)
+    /// A stage whose inputs have their artefacts.
+    fn reader<'r>(&'r self, index: usize, artefacts: &'r BTreeMap<String, Artefact>) -> Reader<'r> {
+        let Job { pipeline, store, .. } = *self.job;
+        Reader {
+            pipeline,
+            index,
+            class: self.record.device.class,
+            store,
+            artefacts,
+            files: &self.files[&index],
+        }
     }
 
     /// Records that a stage has its artefact.
@@ -253,6 +260,14 @@ impl Maker for StageAttempt<'_, '_> {
 
         let tee = Tee(&executor.folder, job.sink);
         let (files, reporter) = (&executor.files[index], Reporter::new(&id, &tee));
+        let artefacts = executor.inputs(*index);
+        let failed = |source| {
+            let is_input = |path: &Path| {
+                files.values().filter_map(ResolvedFile::path).any(|file| path.starts_with(file))
+            };
+            RunError::Stage { stage: id.clone(), code: ExitCode::of_stage(&source, is_input), source }
+        };
+        let inputs = Inputs::new(executor.reader(*index, &artefacts), manifest).map_err(&failed)?;
         let intermediates = Intermediates {
             store: job.store,
             stage: &id,
@@ -262,11 +277,12 @@ impl Maker for StageAttempt<'_, '_> {
             sink: &tee,
             progress: &reporter,
             interrupt: job.interrupt,
+            inputs: &inputs,
         };
         let context = Context {
             manifest,
             intermediates: &intermediates,
-            inputs: &executor.inputs(*index),
+            inputs: &artefacts,
             files,
             output: &pending.output(),
             checkpoint: &pending.checkpoint(),
@@ -277,13 +293,9 @@ impl Maker for StageAttempt<'_, '_> {
         };
         attempt(planned.stage.as_ref(), &context).map_err(|ended| match ended {
             Ended::Panic(message) => RunError::Bug { stage: id.clone(), message },
-            Ended::Error(source) => {
-                let is_input = |path: &Path| {
-                    files.values().filter_map(ResolvedFile::path).any(|file| path.starts_with(file))
-                };
-                RunError::Stage { stage: id.clone(), code: ExitCode::of_stage(&source, is_input), source }
-            }
-        })
+            Ended::Error(source) => failed(source),
+        })?;
+        inputs.check().map_err(failed)
     }
 }
 

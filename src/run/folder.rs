@@ -18,6 +18,7 @@ impl RunFolder {
         let open = || {
             fs::create_dir_all(path)?;
             let path = fs::canonicalize(path)?;
+            files::remove_stale(&path);
             let log = File::options().create(true).append(true).open(path.join("events.jsonl"))?;
             Ok(Self { path, log })
         };
@@ -28,10 +29,10 @@ impl RunFolder {
         &self.path
     }
 
-    /// Writes `run.json`. A cached run has a tenth of a second in all, so it is not synced to the disk.
+    /// Writes `run.json`.
     pub(super) fn write(&self, record: &RunRecord) -> Result<(), RunError> {
         let path = self.path.join("run.json");
-        let write = || files::replace(&path, &serde_json::to_vec_pretty(record)?);
+        let write = || files::write_atomic(&path, &serde_json::to_vec_pretty(record)?);
         write().map_err(Self::error(&path))
     }
 

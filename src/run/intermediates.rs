@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use super::Sink;
+use super::inputs::Inputs;
 use super::notices::tell;
 use crate::base::{ArtefactKind, Digest, Interrupt, Manifest, Progress, StageId};
 use crate::cache::{CacheError, Maker, Notice, Obtained, PendingArtefact, Request, Store};
@@ -22,6 +23,8 @@ pub(super) struct Intermediates<'a> {
     pub(super) sink: &'a dyn Sink,
     pub(super) progress: &'a dyn Progress,
     pub(super) interrupt: &'a Interrupt,
+    /// The inputs of the stage, which are those of its intermediate artefacts.
+    pub(super) inputs: &'a Inputs<'a>,
 }
 
 impl stage::Intermediates for Intermediates<'_> {
@@ -60,7 +63,8 @@ impl Maker for Intermediate<'_> {
         if pending.resumed() {
             self.all.progress.note("resumes an intermediate artefact from its checkpoint");
         }
-        (self.fill)(&pending.output(), &pending.checkpoint())
+        (self.fill)(&pending.output(), &pending.checkpoint())?;
+        self.all.inputs.check()
     }
 }
 

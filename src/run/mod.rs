@@ -12,6 +12,7 @@ mod exit;
 mod exit_table;
 mod folder;
 mod hashing;
+mod inputs;
 mod intermediates;
 mod job;
 mod notices;

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use super::model::Model;
 use super::points::points;
 use super::{BadValue, Context, Input, Stage, StageError, StageInfo};
-use crate::base::{ArtefactKind, Manifest, StageId, files};
+use crate::base::{ArtefactKind, Manifest, StageId, copies};
 use crate::data::{Encoder, Latents};
 use crate::distill::history::HISTORY_FILE;
 use crate::distill::{Cadence, DistillParameters, Distillation};
@@ -92,11 +92,11 @@ impl Stage for Distill {
             interrupt: context.interrupt,
         }
         .run()?;
-        files::link_tree(student.directory.path(), context.output)
+        copies::transfer_tree(student.directory.path(), context.output, copies::link)
             .map_err(StageError::file(student.directory.path()))?;
         save_weights(&student.directory, &distilled.weights, context.output)?;
         let history = context.output.join(HISTORY_FILE);
-        fs::copy(&distilled.history, &history).map(drop).map_err(StageError::file(&history))
+        copies::copy(&distilled.history, &history).map_err(StageError::file(&history))
     }
 }
 

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::model::Model;
 use super::{BadValue, Context, Drawing, FileInput, Input, Stage, StageError, StageInfo};
-use crate::base::{ArtefactKind, Manifest, StageId, files};
+use crate::base::{ArtefactKind, Manifest, StageId, copies};
 use crate::data::{Encoding, LatentDrawing, Latents, SampleList, prompts};
 use crate::sample::NoiseSchedule;
 
@@ -116,7 +116,8 @@ impl Stage for Encode {
         encoding.finish()?;
         // Checks that the files are consistent before they become an artefact.
         Latents::open(context.checkpoint)?;
-        files::link_tree(context.checkpoint, context.output).map_err(StageError::file(context.output))
+        copies::transfer_tree(context.checkpoint, context.output, copies::link)
+            .map_err(StageError::file(context.output))
     }
 }
 

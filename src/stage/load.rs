@@ -1,6 +1,7 @@
 //! `load`: imports a model into the pipeline and checks that it is complete.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
@@ -9,10 +10,13 @@ use serde::Deserialize;
 use super::model::Computation;
 use super::{BadValue, Context, FileInput, Input, ResolvedFile, Stage, StageError, StageInfo};
 use crate::backend::Dtype;
-use crate::base::{ArtefactKind, Manifest, files};
+use crate::base::{ArtefactKind, Manifest, copies, files};
 use crate::model::files::contents::{self, ModelFile};
 use crate::model::files::hub;
 use crate::model::{Checkpoint, ModelDirectory, Part, Prediction, Weights};
+
+/// The unit of its progress.
+const MEGABYTE: u64 = 1_000_000;
 
 /// `with:` of `use: load`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -123,9 +127,7 @@ impl Stage for Load {
         };
         let files = files_of(source, self.variant.as_deref())?;
         check(source, &files)?;
-        for file in &files {
-            link(&source.join(&file.from), &context.output.join(&file.to))?;
-        }
+        copy(source, &files, context)?;
         Computation { dtype: self.dtype }.save(context.output)
     }
 }
@@ -171,9 +173,31 @@ fn check(source: &Path, files: &[ModelFile]) -> Result<(), StageError> {
     Ok(())
 }
 
-fn link(from: &Path, to: &Path) -> Result<(), StageError> {
-    if let Some(folder) = to.parent() {
-        fs::create_dir_all(folder).map_err(StageError::file(folder))?;
+/// Copies the files, so that neither an edit of the user's model changes the artefact, nor the other way round.
+fn copy(source: &Path, files: &[ModelFile], context: &Context<'_>) -> Result<(), StageError> {
+    let mut bytes = 0;
+    for file in files {
+        let path = source.join(&file.from);
+        bytes += fs::metadata(&path).map_err(StageError::file(&path))?.len();
     }
-    files::link(from, to).map_err(StageError::file(from))
+    context.progress.length(bytes.div_ceil(MEGABYTE), "MB");
+    let mut done = 0;
+    let mut copied = |bytes| {
+        done += bytes;
+        context.progress.position(u64::div_ceil(done, MEGABYTE));
+        context.interrupt.check().map_err(|_| io::ErrorKind::Interrupted.into())
+    };
+    for file in files {
+        let (from, to) = (source.join(&file.from), context.output.join(&file.to));
+        if let Some(folder) = to.parent() {
+            fs::create_dir_all(folder).map_err(StageError::file(folder))?;
+        }
+        copies::copy_in_pieces(&from, &to, &mut copied).map_err(|error| match context.interrupt.check() {
+            Err(interrupted) => interrupted.into(),
+            // A full disk is not the fault of the source.
+            Ok(()) if files::is_full(&error) => StageError::file(&to)(error),
+            Ok(()) => StageError::file(&from)(error),
+        })?;
+    }
+    Ok(())
 }

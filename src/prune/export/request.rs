@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 use super::error::ExportError;
 use super::format::Format;
 use super::{check, single_file};
-use crate::base::{FileError, UnitId, files};
+use crate::base::unfinished::Unfinished;
+use crate::base::{FileError, UnitId, copies, files};
 use crate::model::unet::Assembly;
 use crate::model::{Checkpoint, ModelDirectory, Part, UNet, UNetConfig, Weights};
 use crate::prune::container::Container;
@@ -83,11 +84,17 @@ impl ExportRequest<'_> {
             return Err(ExportError::Unrecognised { reason });
         }
         let assembly = assembly.ok_or(ExportError::NoTarget { format: format.name })?;
-        let written = self.written(&assembly, unrecognised.is_none(), path);
-        let (parts, relative_error, remap) = written.inspect_err(|_| {
-            // A broken export must not be mistaken for the model.
-            drop(std::fs::remove_file(path).or_else(|_| std::fs::remove_dir_all(path)));
-        })?;
+        // A broken export must not be mistaken for the model, so it gets its name last.
+        let unfinished = Unfinished::begin(path).map_err(FileError::at(path))?;
+        let (parts, relative_error, renames) = self
+            .written(&assembly, unrecognised.is_none(), &unfinished.place())
+            .map_err(|error| match error {
+                ExportError::SelfCheck { error, allowed, .. } => {
+                    ExportError::SelfCheck { path: path.to_owned(), error, allowed }
+                }
+                other => other,
+            })?;
+        unfinished.finish().map_err(FileError::at(path))?;
         let inside = |unit: &UnitId| {
             let parent = unit.as_str().split_once(".transformer_blocks.").map(|(parent, _)| parent);
             parent.is_some_and(|parent| assembly.padded().contains(parent))
@@ -100,24 +107,24 @@ impl ExportRequest<'_> {
             padded: assembly.padded().iter().filter(|unit| !inside(unit)).cloned().collect(),
             parts: parts.into_iter().map(|part| part.folder().to_owned()).collect(),
             relative_error,
-            remap,
+            remap: renames.then(|| self.remap_place(path)),
             unrecognised,
         })
     }
 
-    /// Writes and checks. Returns the other parts written, the relative error, and the path of the table for LoRAs.
+    /// Writes and checks. Returns the other parts written, the relative error, and whether there is a table for LoRAs.
     fn written(
         &self,
         assembly: &Assembly,
         recognised: bool,
         path: &Path,
-    ) -> Result<(Vec<Part>, f64, Option<PathBuf>), ExportError> {
+    ) -> Result<(Vec<Part>, f64, bool), ExportError> {
         let Self { model, format, dtype, .. } = *self;
         let stored = dtype.map(Dtype::try_from).transpose().map_err(candle_core::Error::wrap)?;
         let parts = match format.container {
             Container::SingleFile => single_file::write(model, assembly, stored, path)?,
             container => {
-                directory::write(model, assembly, container, stored, path)?;
+                directory::write(model, assembly, container, stored, copies::copy, path)?;
                 let parts = Part::ALL.into_iter().filter(|part| *part != Part::UNet && model.has(*part));
                 parts.collect()
             }
@@ -161,18 +168,24 @@ impl ExportRequest<'_> {
     }
 
     /// Writes the table for LoRAs beside the export if any layer was renamed.
-    fn remap(&self, assembly: &Assembly, path: &Path) -> Result<Option<PathBuf>, ExportError> {
+    fn remap(&self, assembly: &Assembly, path: &Path) -> Result<bool, ExportError> {
         let whole = UNetConfig { removed_units: BTreeSet::new(), ..self.model.unet_config()? };
         let single = self.format.container == Container::SingleFile;
         let folder = self.model.path();
         let earlier = Remap::of_model(folder).map_err(FileError::at(folder))?;
         let table = Remap::new(&whole, assembly, single).after(earlier.unwrap_or_default());
         if !table.renames() {
-            return Ok(None);
+            return Ok(false);
         }
-        let path = if single { remap_beside(path) } else { path.join(remap::FILE) };
+        let path = self.remap_place(path);
         table.save(&path).map_err(FileError::at(&path))?;
-        Ok(Some(path))
+        Ok(true)
+    }
+
+    /// The path of the table of an export at `path`.
+    fn remap_place(&self, path: &Path) -> PathBuf {
+        let single = self.format.container == Container::SingleFile;
+        if single { remap_beside(path) } else { path.join(remap::FILE) }
     }
 }
 

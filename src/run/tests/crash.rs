@@ -154,7 +154,10 @@ fn damage_is_told_and_made_again() {
     let sandbox = Sandbox::new();
     let stages = [fake("a", &[]), fake("b", &["a"])];
     sandbox.run(&stages);
-    write(&sandbox.run_folder().join("a/selection.json"), "evil");
+    let file = sandbox.run_folder().join("a/selection.json");
+    assert!(fs::metadata(&file).expect("there").permissions().readonly());
+    fs::remove_file(&file).expect("folders are writable");
+    write(&file, "evil");
     let ran = sandbox.run(&stages);
     assert_eq!((ran.are(StageState::Done), ran.are(StageState::Cached)), (vec!["a"], vec!["b"]));
     let told = ran.events.iter().find_map(|event| match event {
@@ -229,4 +232,39 @@ fn a_file_that_may_not_grow_enters_nothing() {
     assert!(child.wait().expect("it is ours").success());
     assert_eq!(entries(&sandbox), 0);
     assert_eq!(sandbox.run(&[fake("a", &[])]).exit_code(), 0);
+}
+
+#[test]
+#[ignore = "needs to be started by `too_many_open_files_are_no_damage`"]
+fn has_no_file_to_open_left() {
+    let sandbox = victim();
+    let store = sandbox.store();
+    let entry = fs::read_dir(sandbox.folder.join("cache/v1/entries")).expect("there").flatten().next();
+    let name = entry.expect("that of `a`").file_name().to_string_lossy().replace(".json", "");
+    let key = name.parse().expect("a key");
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: both calls read and write `limit` only.
+    let set = |limit: &libc::rlimit| assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, limit) }, 0);
+    assert_eq!(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) }, 0);
+    // The entry can be opened, but not a file inside the artefact's folder while that is listed.
+    for allowed in 0..20 {
+        set(&libc::rlimit { rlim_cur: allowed, ..limit });
+        let found = store.lookup(&key);
+        set(&limit);
+        match found {
+            Err(CacheError::File(error)) => {
+                assert_eq!(error.source.raw_os_error(), Some(libc::EMFILE), "{error}");
+            }
+            Ok(Lookup::Whole(_)) => {}
+            other => panic!("with {allowed} files: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn too_many_open_files_are_no_damage() {
+    let sandbox = Sandbox::new();
+    sandbox.run(&[fake("a", &[])]);
+    let mut child = start("has_no_file_to_open_left", &sandbox, |_| {});
+    assert!(child.wait().expect("it is ours").success());
 }

@@ -2,6 +2,7 @@
 
 mod crash;
 mod freshness;
+mod inputs;
 mod intermediates;
 mod walk;
 

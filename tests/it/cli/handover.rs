@@ -7,7 +7,7 @@ use std::process::Output;
 
 use crate::common::{Sandbox, expect_code, root};
 use crate::small_unets;
-use laptop_diff::base::files;
+use laptop_diff::base::{copies, files};
 use laptop_diff::distill::history::{HISTORY_FILE, read};
 use laptop_diff::model::{Checkpoint, ModelDirectory, Part, UNetConfig};
 use laptop_diff::select::Layout;
@@ -39,7 +39,7 @@ fn teacher(sandbox: &Sandbox) -> UNetConfig {
     small_unets::save(&config, 1, &model.join("unet")).expect("a writable folder");
     let nano = root().join("examples/nano-sd");
     for part in ["vae", "text_encoder", "tokenizer", "scheduler"] {
-        files::link_tree(&nano.join(part), &model.join(part)).expect("a writable folder");
+        copies::transfer_tree(&nano.join(part), &model.join(part), copies::copy).expect("a writable folder");
     }
     fs::copy(nano.join("model_index.json"), model.join("model_index.json")).expect("as above");
     sandbox.write("prompts.txt", "a red circle\na small blue star\n");
@@ -165,7 +165,7 @@ fn load_again(sandbox: &Sandbox, written: &UNetConfig) {
     refused(&run(sandbox, &whole), 4, &["model::checkpoint", "tiny.safetensors", "norm_num_groups"]);
     let student = sandbox.path("runs/tiny/retrained");
     for part in ["unet", "text_encoder", "tokenizer", "scheduler"] {
-        files::link_tree(&student.join(part), &sandbox.path("without-vae").join(part))
+        copies::transfer_tree(&student.join(part), &sandbox.path("without-vae").join(part), copies::copy)
             .expect("a writable folder");
     }
     let arguments =

@@ -331,7 +331,7 @@ fn copy_as_after_a_crash(from: &Path, to: &Path) {
         fs::write(to.join(path.file_name().expect("a file has a name")), bytes)
             .expect("the copy can be written");
     }
-    let unfinished = to.join("distill.unfinished");
+    let unfinished = to.join(".distill.safetensors.unfinished");
     fs::create_dir(&unfinished).expect("the copy can be written");
     fs::write(unfinished.join(".tmp123"), b"half").expect("the copy can be written");
 }

@@ -9,7 +9,6 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device, Shape, Tensor};
 use candle_nn::var_builder::{SimpleBackend, VarBuilder};
-use memmap2::Mmap;
 use rayon::prelude::*;
 use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo, TensorView};
@@ -18,6 +17,7 @@ use super::error::WeightsError;
 use super::header;
 use super::reading::{Reading, Stored};
 use super::write::write;
+use crate::base::Mapping;
 use crate::model::error::ModelError;
 use crate::model::files::names;
 use crate::model::files::tensor::TensorEntry;
@@ -41,7 +41,7 @@ struct Place {
 
 struct Shard {
     path: PathBuf,
-    bytes: Mmap,
+    bytes: Mapping,
     /// Where the tensor data begins.
     data: usize,
     metadata: Metadata,
@@ -181,7 +181,7 @@ impl Weights {
     fn release(&self, place: &Place) {
         let shard = &self.shards[place.shard];
         if let Some(view) = shard.view(&place.name) {
-            shard.forget(view.data());
+            shard.bytes.forget(view.data());
         }
     }
 
@@ -243,27 +243,9 @@ impl SimpleBackend for Weights {
 impl Shard {
     fn open(path: PathBuf) -> Result<Self, WeightsError> {
         let read = |source| WeightsError::Read { path: path.clone(), source };
-        let file = fs::File::open(&path).map_err(read)?;
-        // SAFETY: the map is read only. Truncating a model's file while it is in use causes a bus error, as in every
-        // program that maps weights; we never write to a file in place.
-        let bytes = unsafe { Mmap::map(&file) }.map_err(read)?;
+        let bytes = Mapping::open(&path).map_err(read)?;
         let (data, metadata) = header::parse(&path, &bytes)?;
         Ok(Self { path, bytes, data, metadata })
-    }
-
-    /// Lets the system reclaim the memory of mapped bytes that have been read; otherwise a model would be in memory
-    /// twice.
-    fn forget(&self, bytes: &[u8]) {
-        #[cfg(unix)]
-        {
-            let start = bytes.as_ptr().addr() - self.bytes.as_ptr().addr();
-            // SAFETY: the map is read only and backed by a file, so reading these bytes again gives the same values.
-            let advised = unsafe {
-                self.bytes.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, start, bytes.len())
-            };
-            // If the system declines, only memory is lost.
-            drop(advised);
-        }
     }
 
     fn view(&self, name: &str) -> Option<TensorView<'_>> {

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use safetensors::{SafeTensorError, View};
 
-use crate::base::files;
+use crate::base::unfinished::Unfinished;
 
 /// Writes tensors as PyTorch's libraries expect them, with `format: pt` in the metadata.
 pub fn write<V: View>(
@@ -18,31 +18,25 @@ pub fn write<V: View>(
     write_with(path, tensors, Some(HashMap::from([("format".to_owned(), "pt".to_owned())])))
 }
 
-/// Writes tensors and metadata to a file in a temporary folder next to `path`, syncs it and renames it.
+/// Writes tensors and metadata to a file.
 ///
-/// The folder is needed because the safetensors crate writes to randomly named files, which remain if the process is
-/// killed; a checkpoint can be gigabytes. No other process writes to `path` at the same time.
+/// [`Unfinished`] is a folder, which is needed because the safetensors crate writes to randomly named files, which remain
+/// if the process is killed; a checkpoint can be gigabytes. No other process writes to `path` at the same time.
 pub fn write_with<V: View>(
     path: &Path,
     tensors: impl IntoIterator<Item = (impl AsRef<str> + Ord + Display, V)>,
     metadata: Option<HashMap<String, String>>,
 ) -> io::Result<()> {
-    let unfinished = path.with_extension("unfinished");
-    files::remove_folder(&unfinished)?;
-    fs::create_dir_all(&unfinished)?;
+    let unfinished = Unfinished::begin(path)?;
+    let whole = unfinished.place();
     // The safetensors crate makes files that only their owner can read; this one has what the umask leaves.
-    let (whole, plain) = (unfinished.join("whole.safetensors"), unfinished.join("plain"));
-    let permissions = File::create(&plain)?.metadata()?.permissions();
-    fs::remove_file(&plain)?;
+    let permissions = File::create_new(&whole)?.metadata()?.permissions();
     safetensors::serialize_to_file(tensors, metadata, &whole).map_err(|error| match error {
         SafeTensorError::IoError(error) => error,
         error => io::Error::other(error),
     })?;
-    let file = File::open(&whole)?;
-    file.set_permissions(permissions)?;
-    file.sync_all()?;
-    fs::rename(&whole, path)?;
-    fs::remove_dir(&unfinished)
+    fs::set_permissions(&whole, permissions)?;
+    unfinished.finish()
 }
 
 /// Removes every safetensors file and index from a folder.
@@ -68,8 +62,8 @@ mod tests {
         let folder = tempfile::tempdir()?;
         let path = folder.path().join("weights.safetensors");
         fs::write(&path, b"old")?;
-        fs::create_dir(folder.path().join("weights.unfinished"))?;
-        fs::write(folder.path().join("weights.unfinished/.tmpAbC"), b"part")?;
+        fs::create_dir(folder.path().join(".weights.safetensors.unfinished"))?;
+        fs::write(folder.path().join(".weights.safetensors.unfinished/.tmpAbC"), b"part")?;
         write_with(&path, [("a", Tensor::new(&[1f32, 2.0], &Device::Cpu)?)], None)?;
         let read = candle_core::safetensors::load(&path, &Device::Cpu)?;
         assert_eq!(read["a"].to_vec1::<f32>()?, [1.0, 2.0]);

@@ -1,5 +1,7 @@
 //! The guarantees of the cache, one test each.
 
+mod damage;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
@@ -8,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::begin::Begun;
+use super::tree::Hidden;
 use super::*;
 use crate::base::ArtefactKind;
 use crate::base::{Digest, Interrupt, Manifest, Watch, clock};
@@ -31,7 +34,7 @@ impl Sandbox {
 
     /// All files below the cache but locks and memos, by path.
     fn files(&self) -> Vec<String> {
-        let tree = Tree::read(&self.root(), &mut |_, _, _| Ok(Digest::of(b"")));
+        let tree = Tree::read(&self.root(), Hidden::Left, &mut |_, _, _| Ok(Digest::of(b"")));
         let paths = tree.map(|tree| tree.files().iter().map(|f| f.path.clone()).collect::<Vec<_>>());
         let mut paths = paths.unwrap_or_default();
         paths.retain(|path| !path.starts_with("v1/locks") && !path.starts_with("v1/memo"));
@@ -145,50 +148,6 @@ fn equal_bytes_lie_in_one_folder() {
     assert_eq!(sandbox.files().iter().filter(|path| path.ends_with("selection.json")).count(), 1);
 }
 
-/// Checks that `damage` is noticed with these digests, and that the key can then be made again.
-fn is_noticed(damage: impl FnOnce(&Path), expected: Option<&str>, found: Option<&str>) {
-    let sandbox = Sandbox::new();
-    let entry = make(&sandbox.store(), &manifest("select"), "good");
-    damage(&path(&sandbox.store(), &entry));
-    let store = sandbox.store();
-    let Ok(Lookup::Damaged(report)) = store.lookup(&entry.key) else {
-        panic!("damage was not noticed");
-    };
-    let digest = |text: Option<&str>| text.map(|text| Digest::of(text.as_bytes()));
-    assert_eq!((report.expected, report.found), (digest(expected), digest(found)), "{report}");
-    assert_eq!(make(&store, &manifest("select"), "good").digest, entry.digest);
-    assert!(matches!(store.lookup(&entry.key), Ok(Lookup::Whole(_))));
-}
-
-#[test]
-fn changed_bytes_are_noticed_and_made_again() {
-    is_noticed(|file| fs::write(file, "evil").expect("writable"), Some("good"), Some("evil"));
-}
-
-#[test]
-fn a_lost_file_is_noticed_and_made_again() {
-    is_noticed(|file| fs::remove_file(file).expect("there"), Some("good"), None);
-}
-
-#[test]
-fn a_file_too_many_is_noticed_and_made_again() {
-    is_noticed(|file| fs::write(file.with_file_name("x"), "new").expect("writable"), None, Some("new"));
-}
-
-#[test]
-fn a_damaged_entry_is_noticed_and_made_again() {
-    let sandbox = Sandbox::new();
-    let store = sandbox.store();
-    let entry = make(&store, &manifest("select"), "good");
-    let file = store.entry_file(&entry.key);
-    let text = fs::read_to_string(&file).expect("there");
-    for damaged in [text[..text.len() / 2].to_owned(), text.replace("select", "prune")] {
-        fs::write(&file, damaged).expect("writable");
-        assert!(matches!(store.lookup(&entry.key), Ok(Lookup::Damaged(damage)) if damage.path == file));
-        assert_eq!(make(&store, &manifest("select"), "good").digest, entry.digest);
-    }
-}
-
 #[test]
 fn a_newer_cache_is_refused_and_left_alone() {
     let sandbox = Sandbox::new();
@@ -229,19 +188,50 @@ fn a_key_is_made_once_by_many() {
 }
 
 #[test]
-fn a_file_shared_by_a_link_keeps_its_time() {
+fn files_of_artefacts_are_read_only_and_shared_ones_stay_as_they_are() {
     let sandbox = Sandbox::new();
-    let theirs = sandbox.folder.path().join("vae.safetensors");
-    fs::write(&theirs, "weights").expect("writable");
-    let time = fs::metadata(&theirs).and_then(|m| m.modified()).expect("has a time");
     let store = sandbox.store();
+    let loaded = path(&store, &make(&store, &manifest("load"), "weights"));
+    let metadata = || fs::metadata(&loaded).expect("there");
+    assert!(metadata().permissions().readonly());
+    let time = metadata().modified().expect("has a time");
     let work = work(&store, &manifest("prune"));
-    fs::hard_link(&theirs, work.output().join("linked")).expect("one file system");
-    std::os::unix::fs::symlink(&theirs, work.output().join("pointed")).expect("links work");
+    crate::base::copies::link(&loaded, &work.output().join("linked")).expect("one file system");
     let entry = work.commit(&manifest("prune"), made()).expect("the disk has space");
-    assert_eq!(entry.files.files().len(), 2);
-    assert_eq!(fs::metadata(&theirs).and_then(|m| m.modified()).expect("has a time"), time);
+    assert_eq!(metadata().modified().expect("has a time"), time);
+    assert!(metadata().permissions().readonly());
     assert!(matches!(store.lookup(&entry.key), Ok(Lookup::Whole(_))));
+}
+
+#[test]
+fn leftovers_of_killed_processes_are_removed_and_checkpoints_stay() {
+    let sandbox = Sandbox::new();
+    let kept = sandbox.store();
+    let v1 = sandbox.root().join("v1");
+    let entry = make(&kept, &manifest("finished"), "good");
+    let [resumable, begun, finished] =
+        [manifest("resumable").key(), manifest("begun").key(), entry.key].map(|key| kept.work_folder(&key));
+    for (folder, checkpoint) in [(&resumable, "step"), (&begun, ".step.unfinished"), (&finished, "step")] {
+        fs::create_dir_all(folder.join("output")).expect("writable");
+        fs::write(folder.join("output/half"), "written").expect("writable");
+        fs::create_dir_all(folder.join("checkpoint")).expect("writable");
+        fs::write(folder.join("checkpoint").join(checkpoint), "100").expect("writable");
+    }
+    let removed = v1.join(format!("work/removed-{}", entry.digest));
+    fs::create_dir(&removed).expect("writable");
+    let writing = v1.join("entries/.writing-abc");
+    let old = std::time::SystemTime::now() - std::time::Duration::from_secs(2 * 24 * 60 * 60);
+    fs::File::create(&writing).and_then(|file| file.set_modified(old)).expect("writable");
+    // Another process works on this one.
+    let theirs = sandbox.store();
+    let working = work(&theirs, &manifest("theirs"));
+    fs::write(working.output().join("half"), "written").expect("writable");
+
+    make(&sandbox.store(), &manifest("new"), "new");
+    assert_eq!(fs::read_to_string(resumable.join("checkpoint/step")).expect("kept"), "100");
+    let left = [&resumable.join("output"), &begun, &finished, &removed, &writing].map(|path| path.exists());
+    assert_eq!(left, [false; 5]);
+    assert_eq!(fs::read_to_string(working.output().join("half")).expect("kept"), "written");
 }
 
 #[test]
