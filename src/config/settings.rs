@@ -9,8 +9,10 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
+use figment::providers::Serialized;
+use figment::{Figment, Profile};
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::error::{ConfigError, ConfigErrorKind};
 use super::source_text::SourceText;
@@ -31,11 +33,14 @@ pub const PREFIX: &str = "LAPTOP_DIFF_";
 pub const PROJECT_FILE: &str = "laptop-diff.yaml";
 
 /// The effective settings.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Settings {
     /// Folder of the artefact cache.
+    #[serde(deserialize_with = "path_of_bytes")]
     pub cache: PathBuf,
     /// Folder for run folders.
+    #[serde(deserialize_with = "path_of_bytes")]
     pub runs: PathBuf,
     /// The device.
     pub device: DeviceChoice,
@@ -48,23 +53,29 @@ pub struct Settings {
 }
 
 /// The settings of one layer. Settings say how to run on this machine and never change a result.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Layer {
     /// Folder of the artefact cache. Default `.laptop-diff/cache`.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "bytes_of_path")]
     pub cache: Option<PathBuf>,
     /// Folder for run folders, one per pipeline name. Default `runs`.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "bytes_of_path")]
     pub runs: Option<PathBuf>,
     /// Device: `auto`, `cpu` or `cuda:N`.
+    #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>", regex(pattern = "^(auto|cpu|cuda|cuda:[0-9]+)$"))]
     pub device: Option<DeviceChoice>,
     /// Number of CPU threads. Default: one per core.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub threads: Option<NonZeroUsize>,
     /// Approximate memory budget, such as `8 GB`. Default: the system's free memory.
+    #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>", regex(pattern = r"^[0-9.]+ *([kKMGT]i?)?B$"))]
     pub memory: Option<Bytes>,
     /// Which inputs and artefacts are read again to check their digests: `changed`, those whose size, times or inode changed
     /// since they were last read; or `all`, which also finds bytes that changed by themselves. Default `changed`.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub recheck: Option<Recheck>,
 }
 
@@ -82,37 +93,27 @@ impl Settings {
         environment: &[(OsString, OsString)],
         flags: Layer,
     ) -> Result<Self, ConfigError> {
-        let mut whole = Layer::parse(&SourceText::new("the built-in settings", DEFAULTS))?;
+        let mut layers = vec![Layer::parse(&SourceText::new("the built-in settings", DEFAULTS))?];
         for file in user.into_iter().chain([project]) {
-            whole = Layer::read(file)?.unwrap_or_default().over(whole);
+            layers.extend(Layer::read(file)?);
         }
-        let Layer { cache, runs, device, threads, memory, recheck } =
-            flags.over(Layer::from_environment(environment)?).over(whole);
-        let given = "the built-in settings give every value";
-        Ok(Self {
-            cache: cache.expect(given),
-            runs: runs.expect(given),
-            device: device.expect(given),
-            threads,
-            memory,
-            recheck: recheck.expect(given),
-        })
+        layers.extend([Layer::from_environment(environment)?, flags]);
+        let put = |figment: Figment, layer| figment.merge(Serialized::from(layer, Profile::Default));
+        let whole = layers.into_iter().fold(Figment::new(), put).extract();
+        whole.map_err(|error| bad(error.to_string()).into())
     }
 }
 
-impl Layer {
-    /// These settings, and those of `under` that these do not give.
-    fn over(self, under: Self) -> Self {
-        Self {
-            cache: self.cache.or(under.cache),
-            runs: self.runs.or(under.runs),
-            device: self.device.or(under.device),
-            threads: self.threads.or(under.threads),
-            memory: self.memory.or(under.memory),
-            recheck: self.recheck.or(under.recheck),
-        }
-    }
+/// Paths go through figment as bytes, since they need not be UTF-8.
+fn bytes_of_path<S: Serializer>(path: &Option<PathBuf>, serializer: S) -> Result<S::Ok, S::Error> {
+    path.as_ref().map(|path| path.as_os_str()).serialize(serializer)
+}
 
+fn path_of_bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {
+    OsString::deserialize(deserializer).map(PathBuf::from)
+}
+
+impl Layer {
     /// A settings file; `None` if it does not exist.
     fn read(path: &Path) -> Result<Option<Self>, ConfigError> {
         match text_file::read(path) {
@@ -313,6 +314,14 @@ mod tests {
         }
         let layer = Layer::from_environment(&variables(&["LAPTOP_DIFF_CACHE", "LAPTOP_DIFF_THREDS"]));
         assert_eq!(layer.expect("a path is any bytes").cache, Some(latin.clone().into()));
+        let settings = Settings::from_layers(
+            None,
+            Path::new("absent"),
+            &variables(&["LAPTOP_DIFF_RUNS"]),
+            Layer { cache: Some(latin.clone().into()), ..Layer::default() },
+        );
+        let settings = settings.expect("paths are any bytes");
+        assert_eq!((settings.cache, settings.runs), (latin.clone().into(), latin.clone().into()));
         let error = Layer::from_environment(&variables(&["LAPTOP_DIFF_DEVICE"])).expect_err("no device");
         assert!(error.to_string().contains("LAPTOP_DIFF_DEVICE: its value is not UTF-8"), "{error}");
     }
