@@ -11,16 +11,16 @@ use crate::base::{FileError, Interrupted};
 /// Why the cache cannot be used. Damage is not an error: it is reported, and the artefact is made again.
 #[derive(Debug, thiserror::Error, Diagnostic)]
 pub enum CacheError {
-    /// The folder was written by another version of this program (exit code 4).
+    /// The folder was written by a newer version of this program (exit code 4).
     #[error(
-        "the cache {} has format {found}, made by another version of laptop-diff; this one reads format {known}",
+        "the cache {} has format `{found}`, made by a newer laptop-diff; this one reads format {known}",
         root.display()
     )]
     #[diagnostic(
-        code(cache::other_format),
-        help("use a newer laptop-diff, or give it another folder with `--cache FOLDER`")
+        code(cache::newer_format),
+        help("update laptop-diff, or give it another folder with `--cache FOLDER`")
     )]
-    OtherFormat {
+    NewerFormat {
         /// The cache folder.
         root: PathBuf,
         /// What its `version` file says.

@@ -54,9 +54,9 @@ impl Store {
         match fs::read_to_string(&version) {
             // Without a number it is what a crash of the machine left; the folder below says what the cache is.
             Ok(found) if found.trim().is_empty() || found.trim() == FORMAT.to_string() => {}
-            Ok(found) if found.trim().bytes().all(|byte| byte.is_ascii_digit()) => {
+            Ok(found) if found.trim().parse().is_ok_and(|format: u64| format > FORMAT.into()) => {
                 let found = shown::brief(found.trim()).into_owned();
-                return Err(CacheError::OtherFormat { root, found, known: FORMAT });
+                return Err(CacheError::NewerFormat { root, found, known: FORMAT });
             }
             Ok(found) => {
                 let found = shown::brief(found.trim()).into_owned();

@@ -75,7 +75,9 @@ fn of_types(message: &str, within: &str) -> ConfigErrorKind {
     match typed {
         Some(found) => {
             let found = shown::brief(&plain(found)).into_owned();
-            ConfigErrorKind::WrongType { found, needed: plain(rest), within }
+            let needed = plain(rest);
+            let help = type_help(&found, &needed);
+            ConfigErrorKind::WrongType { found, needed, within, help }
         }
         None => ConfigErrorKind::BadValue { message: message.to_owned(), within, help: None },
     }
@@ -105,6 +107,18 @@ fn key(path: &str) -> Option<&str> {
     (!key.is_empty() && !key.ends_with(']')).then_some(key)
 }
 
+/// What to write, where that is clear from what was found.
+fn type_help(found: &str, needed: &str) -> Option<String> {
+    let text = found.strip_prefix('"')?.strip_suffix('"')?;
+    match needed {
+        "a list" => Some(format!("write a list: `[{text}]`")),
+        _ if needed.contains("number") && text.trim().parse::<f64>().is_ok() => {
+            Some(format!("write it without quotes: `{}`", text.trim()))
+        }
+        _ => None,
+    }
+}
+
 /// serde's names of types in the words of YAML.
 fn plain(name: &str) -> String {
     match name {
@@ -117,6 +131,7 @@ fn plain(name: &str) -> String {
         "sequence" | "a sequence" => "a list".to_owned(),
         "map" | "a map" => "a mapping".to_owned(),
         "unit value" => "nothing".to_owned(),
+        "enum" => "a tag (`!name`)".to_owned(),
         "any YAML value" => "a number of at most 64 bits".to_owned(),
         _ if name.starts_with("struct ") => "a mapping".to_owned(),
         _ => {
@@ -149,6 +164,12 @@ mod tests {
     #[test]
     fn a_message_names_the_key() {
         let says = |message: &str| of_types(message, "stage `p`").to_string();
+        assert_eq!(
+            type_help("\"2\"", "a whole number, 0 or above").as_deref(),
+            Some("write it without quotes: `2`")
+        );
+        assert_eq!(type_help("\"a\"", "a list").as_deref(), Some("write a list: `[a]`"));
+        assert_eq!((type_help("\"a\"", "a number"), type_help("`2`", "a list")), (None, None));
         assert_eq!(
             says("stages[1].with.ratio: invalid type: string \"half\", expected f64 at line 3 column 4"),
             "`ratio` of stage `p`: found \"half\" where a number is needed"

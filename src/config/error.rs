@@ -91,7 +91,13 @@ pub enum ConfigErrorKind {
 
     #[error("{within}: found {found} where {needed} is needed")]
     #[diagnostic(code(pipeline::wrong_type))]
-    WrongType { found: String, needed: String, within: String },
+    WrongType {
+        found: String,
+        needed: String,
+        within: String,
+        #[help]
+        help: Option<String>,
+    },
 
     #[error("{within} is null")]
     #[diagnostic(code(pipeline::null), help("leave the key out for its default, or write '' for empty text"))]
@@ -271,7 +277,9 @@ impl ConfigErrorKind {
 }
 
 fn syntax_help(message: &str) -> &'static str {
-    if message.contains("control characters") {
+    if message.contains("unknown anchor") {
+        "an alias `*name` needs the anchor `&name` before it; text that begins with * needs quotes"
+    } else if message.contains("control characters") {
         "delete this character, or write it inside double quotes, as \"\\e\" or \"\\u001b\""
     } else if message.contains("cannot start any token") || message.contains("tab character") {
         "YAML is indented with spaces, never with tabs; text that begins with one of @ ` % needs quotes"

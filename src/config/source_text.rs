@@ -121,7 +121,7 @@ impl SourceCode for SourceText {
         after: usize,
     ) -> Result<Box<dyn SpanContents<'a> + 'a>, MietteError> {
         let found = self.shown.read_span(span, before, after)?;
-        let name = shown::brief(&shown::line(&self.name)).into_owned();
+        let name = shown::line(&shown::message(&self.name)).into_owned();
         if found.data().split(|&byte| byte == b'\n').all(|line| line.len() <= LONGEST_LINE) {
             let (data, span) = (found.data(), *found.span());
             let (line, column, count) = (found.line(), found.column(), found.line_count());

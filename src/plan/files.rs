@@ -32,6 +32,13 @@ impl ResolvedPipeline {
     }
 
     fn find(&self, stage: usize, file: &FileInput<'_>) -> Result<ResolvedFile, ConfigErrorKind> {
+        if file.path.as_os_str().is_empty() {
+            let (message, within) = (
+                format!("`{}` is empty; it must be the path of a file or folder", file.name),
+                format!("stage `{}`", self.stages[stage].id),
+            );
+            return Err(ConfigErrorKind::BadValue { message, within, help: None });
+        }
         let path = self.folder().join(file.path);
         let id = file.path.to_str().filter(|path| hub::is_id(path));
         match file.revision.zip(id) {

@@ -5,7 +5,7 @@
 //! ordered by the mean position of their inputs. Strokes and text use the current colour, so that the drawing is
 //! readable on light and dark backgrounds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
 
 use super::{Graph, draw};
@@ -18,7 +18,7 @@ const GAP_Y: f64 = 16.0;
 const MARGIN: f64 = 8.0;
 
 /// A slot of a layer: a stage, or the lane of a stage's artefact.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Slot {
     Stage(usize),
     Lane(usize),
@@ -26,7 +26,8 @@ enum Slot {
 
 /// The drawing, as one `<svg>` element.
 pub fn svg(graph: &Graph) -> String {
-    let layers = layers(graph);
+    let depth = depth(graph);
+    let layers = layers(graph, &depth);
     let height = layers.iter().map(|layer| height(layer)).fold(0.0, f64::max);
     let places = place(&layers, height);
     let width = layers.len() as f64 * (BOX_WIDTH + GAP_X) - GAP_X + 2.0 * MARGIN;
@@ -43,11 +44,13 @@ pub fn svg(graph: &Graph) -> String {
     );
     for index in 0..graph.stages().count() {
         for from in draw::sources(graph, index) {
-            edge(&mut svg, graph, &layers, &places, from, index);
+            let path = path(&places, (from, depth[&from]), (index, depth[&index]));
+            let [from, to] = [from, index].map(|index| escape(graph.stage(index).id.as_str()));
+            let _ = writeln!(svg, "<path d=\"{path}\"><title>{to} reads {from}</title></path>");
         }
     }
     for (index, node) in graph.stages().enumerate() {
-        let (x, y) = places[&(layer_of(&layers, index), Slot::Stage(index))];
+        let (x, y) = places[&(depth[&index], Slot::Stage(index))];
         let (left, top, middle) = (x, y - BOX_HEIGHT / 2.0, x + BOX_WIDTH / 2.0);
         let (id, name) = (escape(&shortened(node.id.as_str())), escape(&node.stage));
         let _ = writeln!(
@@ -65,38 +68,44 @@ pub fn svg(graph: &Graph) -> String {
     svg + "</svg>\n"
 }
 
-/// The slots of each layer, from top to bottom.
-fn layers(graph: &Graph) -> Vec<Vec<Slot>> {
-    let mut depth = BTreeMap::new();
+/// The layer of each stage.
+fn depth(graph: &Graph) -> HashMap<usize, usize> {
+    let mut depth = HashMap::new();
     for &index in graph.order() {
         let below = draw::sources(graph, index).iter().map(|from| depth[from] + 1).max();
         depth.insert(index, below.unwrap_or(0_usize));
     }
+    depth
+}
+
+/// The slots of each layer, from top to bottom.
+fn layers(graph: &Graph, depth: &HashMap<usize, usize>) -> Vec<Vec<Slot>> {
     let mut layers = vec![Vec::new(); depth.values().max().map_or(0, |last| last + 1)];
+    let mut last_reader: BTreeMap<usize, usize> = BTreeMap::new();
     for &index in graph.order() {
         layers[depth[&index]].push(Slot::Stage(index));
+        for from in draw::sources(graph, index) {
+            let last = last_reader.entry(from).or_default();
+            *last = depth[&index].max(*last);
+        }
     }
-    for (&from, &start) in &depth {
-        let readers = (0..depth.len()).filter(|&to| draw::sources(graph, to).contains(&from));
-        let last = readers.map(|to| depth[&to]).max().unwrap_or(start);
-        for layer in layers.iter_mut().take(last).skip(start + 1) {
+    for (&from, &last) in &last_reader {
+        for layer in layers.iter_mut().take(last).skip(depth[&from] + 1) {
             layer.push(Slot::Lane(from));
         }
     }
     for layer in 1..layers.len() {
-        let (before, rest) = layers.split_at_mut(layer);
-        let before = &before[layer - 1];
-        let row = |slot: Slot| before.iter().position(|&other| other == slot);
-        let rank = |slot: &Slot| match *slot {
-            Slot::Lane(from) => mean(row(Slot::Stage(from)).or(row(Slot::Lane(from))).into_iter()),
-            Slot::Stage(index) => mean(
-                draw::sources(graph, index)
-                    .into_iter()
-                    .filter_map(|from| row(Slot::Stage(from)).or(row(Slot::Lane(from)))),
-            ),
+        let rows: HashMap<Slot, usize> =
+            layers[layer - 1].iter().enumerate().map(|(row, &slot)| (slot, row)).collect();
+        let row = |from: usize| rows.get(&Slot::Stage(from)).or(rows.get(&Slot::Lane(from))).copied();
+        let rank = |slot: Slot| match slot {
+            Slot::Lane(from) => mean(row(from).into_iter()),
+            Slot::Stage(index) => mean(draw::sources(graph, index).into_iter().filter_map(row)),
         };
+        let mut ranked: Vec<_> = layers[layer].iter().map(|&slot| (rank(slot), slot)).collect();
         // If both have the same inputs, the stage is placed above the lane.
-        rest[0].sort_by(|a, b| rank(a).total_cmp(&rank(b)).then(a.cmp(b)));
+        ranked.sort_by(|(one, a), (other, b)| one.total_cmp(other).then(a.cmp(b)));
+        layers[layer] = ranked.into_iter().map(|(_, slot)| slot).collect();
     }
     layers
 }
@@ -131,20 +140,13 @@ fn place(layers: &[Vec<Slot>], full: f64) -> BTreeMap<(usize, Slot), (f64, f64)>
     places
 }
 
-fn layer_of(layers: &[Vec<Slot>], index: usize) -> usize {
-    layers.iter().position(|layer| layer.contains(&Slot::Stage(index))).expect("every stage has a layer")
-}
-
-/// Curves between layers, straight lines along lanes, an arrowhead at the reader.
-fn edge(
-    svg: &mut String,
-    graph: &Graph,
-    layers: &[Vec<Slot>],
+/// The line from a stage to its reader, each given with its layer: curves between layers, straight lines along lanes, an
+/// arrowhead at the reader.
+fn path(
     places: &BTreeMap<(usize, Slot), (f64, f64)>,
-    from: usize,
-    to: usize,
-) {
-    let (start, end) = (layer_of(layers, from), layer_of(layers, to));
+    (from, start): (usize, usize),
+    (to, end): (usize, usize),
+) -> String {
     let (x, y) = places[&(start, Slot::Stage(from))];
     let mut here = (x + BOX_WIDTH, y);
     let mut path = format!("M{:.1} {:.1}", here.0, here.1);
@@ -160,8 +162,7 @@ fn edge(
         }
     }
     let _ = write!(path, " m-6 -4 l6 4 l-6 4");
-    let [from, to] = [from, to].map(|index| escape(graph.stage(index).id.as_str()));
-    let _ = writeln!(svg, "<path d=\"{path}\"><title>{to} reads {from}</title></path>");
+    path
 }
 
 /// Truncates a text to the width of a box.
@@ -189,7 +190,7 @@ mod tests {
     #[test]
     fn boxes_do_not_overlap() {
         let graph = graph();
-        let layers = layers(&graph);
+        let layers = layers(&graph, &depth(&graph));
         let full = layers.iter().map(|layer| height(layer)).fold(0.0, f64::max);
         let places = place(&layers, full);
         for (index, layer) in layers.iter().enumerate() {

@@ -24,7 +24,7 @@ impl From<&ConfigError> for ExitCode {
 impl From<&CacheError> for ExitCode {
     fn from(error: &CacheError) -> Self {
         match error {
-            CacheError::OtherFormat { .. }
+            CacheError::NewerFormat { .. }
             | CacheError::NoVersion { .. }
             | CacheError::Full { .. }
             | CacheError::File(_) => Self::File,
@@ -116,7 +116,7 @@ mod tests {
 
     #[test]
     fn a_newer_cache_has_the_code_of_a_wrong_file() {
-        let error = CacheError::OtherFormat { root: Path::new("/c").into(), found: "2".into(), known: 1 };
+        let error = CacheError::NewerFormat { root: Path::new("/c").into(), found: "2".into(), known: 1 };
         assert_eq!(ExitCode::from(&error).number(), 4);
     }
 }

@@ -154,7 +154,7 @@ fn a_newer_cache_is_refused_and_left_alone() {
     fs::create_dir(sandbox.root()).expect("writable");
     fs::write(sandbox.root().join("version"), "2\n").expect("writable");
     let error = Store::open(&sandbox.root()).err().expect("format 2 is not known");
-    assert!(matches!(&error, CacheError::OtherFormat { found, .. } if found == "2"), "{error}");
+    assert!(matches!(&error, CacheError::NewerFormat { found, .. } if found == "2"), "{error}");
     assert_eq!(sandbox.files(), ["version"]);
 }
 
