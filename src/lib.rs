@@ -13,6 +13,8 @@ pub mod model;
 
 pub mod sample;
 
+pub mod survey;
+
 pub mod data;
 
 pub mod score;

@@ -1,7 +1,7 @@
 //! Atomic writes, by a temporary file and a rename; and the error that names a file.
 
 use std::fs::{self, File, Metadata};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -50,6 +50,9 @@ impl FileError {
         }
     }
 }
+
+/// How a Git-LFS pointer begins: a small text that stands for a file which was not downloaded.
+pub const LFS_POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
 
 /// Writes `bytes` to `path` so that a reader sees the old file or the new one, never a part.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
@@ -126,7 +129,24 @@ pub fn write_json(path: &Path, value: &impl serde::Serialize) -> io::Result<()> 
 pub fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> io::Result<T> {
     let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
     let text = fs::read(path).map_err(named)?;
+    refuse_pointer_in(&text).map_err(named)?;
     serde_json::from_slice(&text).map_err(|error| named(error.into()))
+}
+
+/// Fails if the file is a Git-LFS pointer.
+pub fn refuse_pointer(path: &Path) -> io::Result<()> {
+    let mut start = Vec::new();
+    let read = File::open(path)?.take(LFS_POINTER.len() as u64).read_to_end(&mut start);
+    let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+    read.and_then(|_| refuse_pointer_in(&start)).map_err(named)
+}
+
+fn refuse_pointer_in(text: &[u8]) -> io::Result<()> {
+    if !text.starts_with(LFS_POINTER) {
+        return Ok(());
+    }
+    let text = "it is a Git-LFS pointer, not the file itself: run `git lfs pull` in its repository";
+    Err(io::Error::new(io::ErrorKind::InvalidData, text))
 }
 
 /// Reads JSON of one version of its layout, which `format_of` finds in it.

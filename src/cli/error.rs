@@ -14,6 +14,7 @@ use crate::prune::ExportError;
 use crate::report::ReportError;
 use crate::run::{ExitCode, RunError};
 use crate::stage::{BadValue, StageError};
+use crate::survey::SurveyError;
 
 /// An error as the user sees it.
 #[derive(Debug, thiserror::Error, Diagnostic)]
@@ -33,6 +34,9 @@ pub(super) enum CliError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Model(#[from] ModelError),
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Survey(Box<SurveyError>),
     #[error(transparent)]
     #[diagnostic(transparent)]
     Report(#[from] ReportError),
@@ -71,6 +75,12 @@ pub(super) enum CliError {
     Threads { source: rayon::ThreadPoolBuildError },
 }
 
+impl From<SurveyError> for CliError {
+    fn from(error: SurveyError) -> Self {
+        Self::Survey(Box::new(error))
+    }
+}
+
 impl From<ExportError> for CliError {
     fn from(error: ExportError) -> Self {
         Self::Export(Box::new(error))
@@ -90,7 +100,9 @@ impl CliError {
                 ExportError::Compute(_) | ExportError::SelfCheck { .. } => ExitCode::Stage,
                 _ => ExitCode::File,
             },
-            Self::Model(_) | Self::Report(_) | Self::File(_) | Self::Exists { .. } => ExitCode::File,
+            Self::Model(_) | Self::Survey(_) | Self::Report(_) | Self::File(_) | Self::Exists { .. } => {
+                ExitCode::File
+            }
             // There is no pipeline: the flags ask for it.
             Self::Stage(StageError::Pipeline(_)) => ExitCode::Arguments,
             Self::Stage(error) => ExitCode::of_stage(error, |_| true),

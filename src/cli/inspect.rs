@@ -1,4 +1,5 @@
-//! `laptop-diff inspect`: units, parameters and MACs of a U-Net. Reads configurations and headers, no weights.
+//! `laptop-diff inspect`: which parts of a model can be used, and units, parameters and MACs of its U-Net. Reads
+//! configurations and headers, no weights.
 
 use std::path::PathBuf;
 
@@ -9,9 +10,10 @@ use super::error::CliError;
 use super::output::{print, print_json, table};
 use crate::base::{UnitId, units};
 use crate::model::network::{Granularity, UnitKind};
-use crate::model::{Checkpoint, ModelDirectory};
+use crate::model::{Checkpoint, ModelDirectory, Part};
+use crate::survey::{Depth, Row, survey_directory, survey_file};
 
-/// List the removable units of a model's U-Net with their parameters and multiply-accumulates
+/// Show which parts of a model can be used, and its U-Net's removable units with parameters and multiply-accumulates
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -35,12 +37,14 @@ struct Inspection {
     macs: u64,
     sample_size: (usize, usize),
     dtypes: Vec<String>,
+    parts: Vec<Row>,
+    notes: Vec<String>,
     removed_units: Vec<UnitId>,
-    units: Vec<Row>,
+    units: Vec<UnitRow>,
 }
 
 #[derive(Serialize)]
-struct Row {
+struct UnitRow {
     id: UnitId,
     kind: UnitKind,
     parameters: u64,
@@ -52,15 +56,17 @@ struct Row {
 
 impl Inspect {
     pub(super) fn execute(self) -> Result<(), CliError> {
-        let (config, weights) = if self.model.is_file() {
+        let (config, weights, survey) = if self.model.is_file() {
             let checkpoint = Checkpoint::open(&self.model)?;
-            (checkpoint.unet_config().clone(), checkpoint.unet_weights())
+            let survey = survey_file(&checkpoint, None, Depth::Headers)?;
+            (checkpoint.unet_config().clone(), checkpoint.unet_weights(), survey)
         } else {
+            let (survey, _) = survey_directory(&self.model, None, Depth::Headers)?;
+            let survey = survey.or_refusal_of(Part::UNet)?;
             let directory = ModelDirectory::open(&self.model)?;
-            (directory.unet_config()?, directory.unet_weights()?)
+            (directory.unet_config()?, directory.unet_weights()?, survey)
         };
         let inventory = config.inventory().at(self.granularity);
-        weights.check(inventory.tensors()).map_err(crate::model::ModelError::from)?;
         let (height, width) = config.sample_size;
         let mut dtypes: Vec<_> = weights
             .names()
@@ -74,11 +80,13 @@ impl Inspect {
             macs: inventory.macs(height, width),
             sample_size: (height, width),
             dtypes,
+            parts: survey.rows(),
+            notes: survey.notes,
             removed_units: config.removed_units.iter().cloned().collect(),
             units: inventory
                 .units()
                 .iter()
-                .map(|unit| Row {
+                .map(|unit| UnitRow {
                     id: unit.id.clone(),
                     kind: unit.kind,
                     parameters: unit.parameters,
@@ -120,5 +128,12 @@ fn shown(inspection: &Inspection) -> String {
     if !inspection.removed_units.is_empty() {
         text.push_str(&format!("{} units have already been removed\n", inspection.removed_units.len()));
     }
+    let parts = inspection.parts.iter().map(|row| match &row.reason {
+        Some(reason) => vec![row.part.to_owned(), format!("{}: {reason}", row.state)],
+        None => vec![row.part.to_owned(), row.state.to_owned()],
+    });
+    let parts: Vec<_> = [vec!["part".to_owned(), "state".to_owned()]].into_iter().chain(parts).collect();
+    text.push_str(&format!("\n{}", table(&parts, &[])));
+    inspection.notes.iter().for_each(|note| text.push_str(&format!("note: {note}\n")));
     text
 }

@@ -1,7 +1,7 @@
 //! Errors of loading models, each with advice.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use miette::Diagnostic;
 use thiserror::Error;
@@ -57,9 +57,14 @@ pub enum ModelError {
         source: io::Error,
     },
     /// The U-Net's configuration.
-    #[error(transparent)]
-    #[diagnostic(transparent)]
-    UNet(#[from] ConfigError),
+    #[error("{}", at(path, error))]
+    #[diagnostic(forward(error))]
+    UNet {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        error: ConfigError,
+    },
     /// The weights.
     #[error(transparent)]
     #[diagnostic(transparent)]
@@ -79,6 +84,18 @@ pub enum ModelError {
         /// What is wrong.
         reason: String,
     },
+    /// A single file of SD 2.x that may predict either.
+    #[error("{} is an SD 2.x model that does not say what its U-Net predicts", path.display())]
+    #[diagnostic(
+        code(model::no_prediction),
+        help(
+            "set `prediction` in `with:`: `v_prediction` for models of 768 pixels, `epsilon` for base models of 512 pixels"
+        )
+    )]
+    NoPrediction {
+        /// The file.
+        path: PathBuf,
+    },
     /// A file could not be written.
     #[error("cannot write {}: {source}", path.display())]
     #[diagnostic(code(model::write))]
@@ -90,7 +107,13 @@ pub enum ModelError {
     },
     /// A model configuration that is not supported.
     #[error("{}: {reason}", path.display())]
-    #[diagnostic(code(model::unsupported), help("Stable Diffusion 1.x, 2.x and SDXL are supported"))]
+    #[diagnostic(
+        code(model::unsupported),
+        help(
+            "Stable Diffusion 1.x, 2.x and SDXL are supported; if no stage needs this part, remove its folder from the \
+             model"
+        )
+    )]
     Unsupported {
         /// The file.
         path: PathBuf,
@@ -105,6 +128,14 @@ pub enum ModelError {
     #[error("cannot build the model: {0}")]
     #[diagnostic(code(model::build), help("if memory runs out, use a smaller dtype or another device"))]
     Tensor(#[from] candle_core::Error),
+}
+
+/// The error with the file's path, once.
+fn at(path: &Path, error: &ConfigError) -> String {
+    match error {
+        ConfigError::Read { .. } => error.to_string(),
+        _ => format!("{}: {error}", path.display()),
+    }
 }
 
 fn variant_help(found: &[String]) -> String {

@@ -16,6 +16,7 @@ use crate::prune::{ApplyError, ExportError, WriteError};
 use crate::sample::SampleError;
 use crate::score::ScoreError;
 use crate::select::SelectError;
+use crate::survey::SurveyError;
 
 /// The exit code follows from the variant.
 #[derive(Debug, thiserror::Error, Diagnostic)]
@@ -83,6 +84,7 @@ sort! {
     ModelError => input,
     WeightsError => input,
     SampleError => input,
+    SurveyError => input,
     SelectError => pipeline,
 }
 

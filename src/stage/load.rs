@@ -11,9 +11,10 @@ use super::model::Computation;
 use super::{BadValue, Context, FileInput, Input, ResolvedFile, Stage, StageError, StageInfo};
 use crate::backend::Dtype;
 use crate::base::{ArtefactKind, Manifest, copies, files};
-use crate::model::files::contents::{self, ModelFile};
+use crate::model::files::contents::ModelFile;
 use crate::model::files::hub;
-use crate::model::{Checkpoint, ModelDirectory, Part, Prediction, Weights};
+use crate::model::{Checkpoint, Prediction};
+use crate::survey::{Depth, survey_directory, survey_file};
 
 /// The unit of its progress.
 const MEGABYTE: u64 = 1_000_000;
@@ -42,15 +43,19 @@ pub(super) struct Load {
     /// The folder of CLIP's tokenizer (`vocab.json`, `merges.txt`), which a single-file checkpoint does not contain.
     /// Needed if a later stage reads prompts.
     tokenizer: Option<PathBuf>,
-    /// What the U-Net of a single-file checkpoint predicts. Default: as stated in the file, else the velocity for SD
-    /// 2.x and the noise for all others.
+    /// What the U-Net of a single-file checkpoint predicts. Default: as stated in the file, else the noise. Needed for a
+    /// file of SD 2.x that does not state it: models of 768 pixels predict the velocity, base models of 512 the noise.
     prediction: Option<Prediction>,
 }
+
+/// Extensions of files of weights. Those that are not safetensors are refused when they are read, by what they are.
+const FILES: [&str; 6] = ["safetensors", "ckpt", "gguf", "pt", "pth", "bin"];
 
 pub(super) const INFO: StageInfo = StageInfo {
     name: "load",
     // 2: only the files of the model, under plain names.
-    version: 2,
+    // 3: a single file's last text layer is left out only where it is not read; added tokens are kept.
+    version: 3,
     summary: "imports a model: a diffusers directory, a single file, or a repository on the hub",
     output: ArtefactKind::Model,
     seeded: false,
@@ -87,9 +92,8 @@ impl Stage for Load {
     }
 
     fn check(&self) -> Result<(), BadValue> {
-        // Pickles too: they are refused when they are read.
         let single_file =
-            self.model.extension().is_some_and(|extension| extension == "safetensors" || extension == "ckpt");
+            self.model.extension().is_some_and(|extension| FILES.iter().any(|file| extension == *file));
         let of_files = [("tokenizer", self.tokenizer.is_some()), ("prediction", self.prediction.is_some())];
         let of_folders = [("variant", self.variant.is_some())];
         for (of, wrong) in [(of_files.as_slice(), !single_file), (of_folders.as_slice(), single_file)] {
@@ -125,8 +129,8 @@ impl Stage for Load {
                 hub::download(pinned, self.variant.as_deref(), context.progress, context.interrupt)?
             }
         };
-        let files = files_of(source, self.variant.as_deref())?;
-        check(source, &files)?;
+        let (survey, files) = survey_directory(source, self.variant.as_deref(), Depth::Weights)?;
+        survey.or_refusal()?.notes.iter().for_each(|note| context.progress.note(note));
         copy(source, &files, context)?;
         Computation { dtype: self.dtype }.save(context.output)
     }
@@ -136,41 +140,18 @@ impl Load {
     /// Converts a single file to a diffusers directory.
     fn take_apart(&self, file: &Path, context: &Context<'_>) -> Result<(), StageError> {
         let checkpoint = Checkpoint::open(file)?;
+        checkpoint.prediction(self.prediction)?;
         let tokenizer = self.tokenizer.as_ref().map(|_| context.file("tokenizer"));
+        let survey = survey_file(&checkpoint, tokenizer, Depth::Weights)?;
+        survey.or_refusal()?.notes.iter().for_each(|note| context.progress.note(note));
         checkpoint.save(context.output, self.prediction, tokenizer)?;
         if tokenizer.is_none() {
             context
                 .progress
                 .note("the file contains no tokenizer: stages that read prompts need `tokenizer`");
         }
-        Ok(ModelDirectory::open(context.output)?.unet_weights()?.check_finite()?)
+        Ok(())
     }
-}
-
-/// The files of the model. A folder may contain others, which must not change the artefact's digest.
-fn files_of(source: &Path, variant: Option<&str>) -> Result<Vec<ModelFile>, StageError> {
-    let index = source.join(contents::INDEX);
-    let parts = match index.is_file() {
-        true => Some(files::read_json(&index).map_err(StageError::file(&index))?),
-        false => None,
-    };
-    let paths = contents::list(source).map_err(StageError::file(source))?;
-    Ok(contents::choose(&paths, parts.as_ref(), variant)?)
-}
-
-/// Reads every weight of the U-Net once: checks shapes against the config, and that every number is finite.
-fn check(source: &Path, files: &[ModelFile]) -> Result<(), StageError> {
-    let directory = ModelDirectory::open(source)?;
-    let folder = directory.folder(Part::UNet)?;
-    let part = if folder == source { "" } else { Part::UNet.folder() };
-    let weights = match contents::weights_of(files, part) {
-        Some(file) => Weights::open(&source.join(&file.from))?,
-        // The error says what is there instead.
-        None => Weights::open(&folder)?,
-    };
-    weights.check(directory.unet_config()?.inventory().tensors())?;
-    weights.check_finite()?;
-    Ok(())
 }
 
 /// Copies the files, so that neither an edit of the user's model changes the artefact, nor the other way round.

@@ -10,6 +10,7 @@ that scale by one, convolutions that are zero.
 """
 
 import json
+import tempfile
 from pathlib import Path
 
 import diffusers
@@ -20,6 +21,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import (
+    AddedToken,
     CLIPConfig,
     CLIPImageProcessorPil,
     CLIPModel,
@@ -293,6 +295,47 @@ def tokenizer():
     (folder / "expected.json").write_text(json.dumps({"prompts": PROMPTS, "ids": cases}, ensure_ascii=False) + "\n")
 
 
+ADDED_PROMPTS = [
+    "a <cat-toy> photo", "a <CAT-toy>photo", "my style cat", "My  style", "xsksx", "a  <S>  b", "a <s> b",
+    "the hat on mat", "cathat", "a photo of <cat-toy><cat-toy>, my style",
+]
+
+
+def added_tokens():
+    """Words of a textual inversion in the three layouts that transformers has written."""
+    plain = {name: (HERE / "tokenizer" / name).read_text()
+             for name in ["vocab.json", "merges.txt", "special_tokens_map.json", "tokenizer_config.json"]}
+    first = max(json.loads(plain["vocab.json"]).values()) + 1
+    cases = []
+
+    def case(files):
+        with tempfile.TemporaryDirectory() as folder:
+            for name, text in files.items():
+                (Path(folder) / name).write_text(text)
+            tokenizer = CLIPTokenizer.from_pretrained(folder)
+            encoded = tokenizer(ADDED_PROMPTS, padding="max_length", max_length=77, truncation=True).input_ids
+        # What is padding is known from the other golden numbers.
+        cases.append({"files": {name: text for name, text in files.items() if plain.get(name) != text},
+                      "ids": [row[: row.index(tokenizer.eos_token_id)] for row in encoded]})
+
+    case(plain | {"added_tokens.json": json.dumps({"<cat-toy>": first, "My Style": first + 1})})
+    flags = dict(lstrip=False, rstrip=False, single_word=False, special=False)
+    entries = {str(first): dict(content="<cat-toy>", normalized=True, **flags),
+               str(first + 1): dict(content="My Style", normalized=False, **flags)}
+    config = json.loads(plain["tokenizer_config.json"]) | {"added_tokens_decoder": entries}
+    case(plain | {"tokenizer_config.json": json.dumps(config)})
+    with tempfile.TemporaryDirectory() as folder:
+        files = {name: str(HERE / "tokenizer" / f"{name}.{end}") for name, end in [("vocab", "json"), ("merges", "txt")]}
+        tokenizer = CLIPTokenizer(**files, model_max_length=77)
+        tokenizer.add_tokens(["<cat-toy>", "My Style", "sks"])
+        tokenizer.add_tokens([AddedToken("<S>", lstrip=True, rstrip=True, normalized=False), "hat"])
+        tokenizer.save_pretrained(folder)
+        case({path.name: path.read_text() for path in sorted(Path(folder).iterdir())})
+    (HERE / "added_tokens.json").write_text(
+        json.dumps({"prompts": ADDED_PROMPTS, "cases": cases}, ensure_ascii=False) + "\n"
+    )
+
+
 @torch.no_grad()
 def sdxl_text():
     """What SDXL's pipeline makes of prompts, with the vocabulary in tokenizer/; the second tokenizer pads by `!`."""
@@ -365,6 +408,7 @@ if __name__ == "__main__":
     text_encoders()
     scorer()
     tokenizer()
+    added_tokens()
     sdxl_text()
     versions = {module.__name__: module.__version__ for module in [torch, diffusers, transformers]}
     (HERE / "versions.json").write_text(json.dumps(versions, indent=1) + "\n")

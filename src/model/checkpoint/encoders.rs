@@ -38,7 +38,7 @@ pub(super) fn vae(shapes: &Shapes<'_>, is_sdxl: bool) -> Result<Value, String> {
 
 /// `config.json` of the text encoder with the tensors of `shapes`, and how many of its layers are used.
 pub(super) fn text(shapes: &Shapes<'_>, place: &TextPlace) -> Result<(Value, usize), String> {
-    let TextPlace { layout, projection, skip_last, .. } = *place;
+    let TextPlace { layout, projection, skip_last_of, .. } = *place;
     let (embedding, positions, layers, fc1) = match layout {
         TextLayout::Transformers => (
             "text_model.embeddings.token_embedding.weight",
@@ -53,7 +53,7 @@ pub(super) fn text(shapes: &Shapes<'_>, place: &TextPlace) -> Result<(Value, usi
             "transformer.resblocks.0.mlp.c_fc.weight",
         ),
     };
-    let layers = layers.saturating_sub(usize::from(skip_last));
+    let layers = if Some(layers) == skip_last_of { layers - 1 } else { layers };
     let (vocabulary, hidden) = (shapes.size(embedding, 0)?, shapes.size(embedding, 1)?);
     let open_clip = layout == TextLayout::OpenClip;
     let config = json!({

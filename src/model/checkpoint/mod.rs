@@ -6,6 +6,7 @@ mod open;
 mod places;
 mod shapes;
 mod unet;
+mod unplaced;
 
-pub use open::Checkpoint;
+pub use open::{Checkpoint, Contents};
 pub use places::{TextPlace, UNET, V_PREDICTION, VAE, text_places};

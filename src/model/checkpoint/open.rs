@@ -4,11 +4,13 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device};
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::encoders;
 use super::places::{SD2_BY_STABILITY, UNET, V_PREDICTION, VAE, text_places};
 use super::shapes::Shapes;
+use super::unplaced;
 use crate::base::files;
 use crate::model::clip::{ClipTextModel, TextConfig, text_names, write_for};
 use crate::model::error::ModelError;
@@ -37,26 +39,35 @@ struct Model {
     weights: Weights,
 }
 
+/// What a checkpoint contains besides the U-Net.
+#[derive(Default)]
+pub struct Contents {
+    /// The autoencoder.
+    pub vae: Option<VaeConfig>,
+    /// The text encoders, by the part that each corresponds to.
+    pub text: Vec<(Part, TextConfig)>,
+    /// A note on tensors that nothing reads.
+    pub note: Option<String>,
+}
+
 impl Checkpoint {
     /// Opens a safetensors file and determines the shape of its U-Net.
     pub fn open(path: &Path) -> Result<Self, ModelError> {
         let weights = Weights::open(path)?;
         let refuse = |reason| ModelError::Checkpoint { path: path.to_owned(), reason };
+        let shapes = Shapes::new(&weights, UNET);
+        if !shapes.has("input_blocks.0.0.weight") {
+            return Err(unplaced::unrecognised(&weights, path));
+        }
         if REFINER.iter().all(|name| weights.contains(name)) {
             return Err(refuse("it is SDXL's refiner, which is not supported".to_owned()));
         }
-        let mut unet = super::unet::unet(&Shapes::new(&weights, UNET)).map_err(refuse)?;
+        let (mut unet, shells) = super::unet::unet(&shapes).map_err(refuse)?;
         unet = UNetConfig::parse(&unet.to_json().to_string())
             .map_err(|error| refuse(format!("its tensors do not form a U-Net ({error})")))?;
-        // Without this check, a gap in the numbering or the scales of quantised weights would be ignored silently.
         let pairs = unet.inventory().original_names();
         let known: HashSet<&str> = pairs.iter().map(|pair| pair.original.as_str()).collect();
-        let inside = |name| str::strip_prefix(name, UNET);
-        if let Some(name) = weights.names().filter_map(inside).find(|name| !known.contains(name)) {
-            return Err(refuse(format!(
-                "`{UNET}{name}` does not belong to the U-Net that the other tensors form"
-            )));
-        }
+        unplaced::check_unet(path, &weights, &known, &shells)?;
         Ok(Self { path: path.to_owned(), weights, unet })
     }
 
@@ -81,8 +92,8 @@ impl Checkpoint {
     }
 
     /// Writes the corresponding diffusers directory: the parts that the file contains, in their stored types, with the
-    /// noise schedule of the model family. `prediction` is used where the file does not say what the U-Net predicts;
-    /// the default is velocity for SD 2.x and noise for all others. A checkpoint contains no tokenizer: if `tokenizer`,
+    /// noise schedule of the model family. `prediction` says what the U-Net predicts. Without it, the file's own mark is
+    /// used, else noise; a file of SD 2.x without a mark is refused, because it may be either. A checkpoint contains no tokenizer: if `tokenizer`,
     /// the folder of CLIP's tokenizer, is given, it is written for each text encoder.
     pub fn save(
         &self,
@@ -109,21 +120,54 @@ impl Checkpoint {
             }
         }
         let scheduler = folder.join(Part::Scheduler.folder()).join("scheduler_config.json");
-        write_json(&scheduler, &self.scheduler(prediction))?;
+        write_json(&scheduler, &self.scheduler(self.prediction(prediction)?))?;
         write_json(&folder.join("model_index.json"), &self.index(&models, tokenizer.is_some()))
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Opens every model of the file. With `values`, every number is checked to be finite.
+    pub fn survey(&self, values: bool) -> Result<Contents, ModelError> {
+        let models = self.models()?;
+        let mut contents = Contents::default();
+        for Model { part, weights, config } in &models {
+            if values {
+                weights.check_finite()?;
+            }
+            match part {
+                Part::Vae => contents.vae = Some(self.parse(config)?),
+                Part::TextEncoder | Part::TextEncoder2 => contents.text.push((*part, self.parse(config)?)),
+                _ => {}
+            }
+        }
+        let read =
+            models.iter().flat_map(|model| model.weights.stored_names()).chain([V_PREDICTION]).collect();
+        let places = text_places(&self.unet).iter().chain([&SD2_BY_STABILITY]);
+        let prefixes: Vec<&str> = places.map(|place| place.prefix).chain([VAE]).collect();
+        Ok(Contents { note: unplaced::note(&self.weights, &read, &prefixes), ..contents })
+    }
+
+    fn parse<T: DeserializeOwned>(&self, config: &Value) -> Result<T, ModelError> {
+        T::deserialize(config).map_err(|error| self.refuse(error.to_string()))
+    }
+
+    fn refuse(&self, reason: String) -> ModelError {
+        ModelError::Checkpoint { path: self.path.clone(), reason }
     }
 
     /// The models in the file. Every tensor exists in the shape that the configurations require.
     fn models(&self) -> Result<Vec<Model>, ModelError> {
-        let refuse = |reason| ModelError::Checkpoint { path: self.path.clone(), reason };
+        let refuse = |reason| self.refuse(reason);
         let weights = self.unet_weights();
         weights.check(self.unet.inventory().tensors())?;
         let mut models = vec![Model { part: Part::UNet, config: self.unet.to_json(), weights }];
         if self.names_at(VAE) {
             let shapes = Shapes::new(&self.weights, VAE);
             let config = encoders::vae(&shapes, self.is_sdxl()).map_err(refuse)?;
-            let shape: VaeConfig =
-                serde_json::from_value(config.clone()).map_err(|error| refuse(error.to_string()))?;
+            let shape: VaeConfig = self.parse(&config)?;
             shape.check().map_err(refuse)?;
             let weights = read(&self.weights, VAE, &vae_names(&shape, false));
             ledger::check(&weights, |vb| AutoencoderKl::new(&shape, vb))?;
@@ -133,8 +177,7 @@ impl Checkpoint {
         for place in places.filter(|place| self.names_at(place.prefix)) {
             let shapes = Shapes::new(&self.weights, place.prefix);
             let (config, layers) = encoders::text(&shapes, place).map_err(refuse)?;
-            let shape: TextConfig =
-                serde_json::from_value(config.clone()).map_err(|error| refuse(error.to_string()))?;
+            let shape: TextConfig = self.parse(&config)?;
             let pairs = text_names(place.layout, layers, true, place.projection);
             let weights = read(&self.weights, place.prefix, &pairs);
             ledger::check(&weights, |vb| ClipTextModel::new(&shape, vb))?;
@@ -155,13 +198,26 @@ impl Checkpoint {
         self.unet.text_time.is_some()
     }
 
+    /// What the U-Net predicts: as `given`, else as the file says.
+    pub fn prediction(&self, given: Option<Prediction>) -> Result<Prediction, ModelError> {
+        match given {
+            Some(given) => Ok(given),
+            None if self.weights.contains(V_PREDICTION) => Ok(Prediction::VPrediction),
+            None if self.is_sd2() => Err(ModelError::NoPrediction { path: self.path.clone() }),
+            None => Ok(Prediction::Epsilon),
+        }
+    }
+
+    fn scheduler_class(&self) -> &'static str {
+        match (self.is_sdxl(), self.is_sd2()) {
+            (true, _) => "EulerDiscreteScheduler",
+            (_, true) => "DDIMScheduler",
+            _ => "PNDMScheduler",
+        }
+    }
+
     /// The noise schedule of latent diffusion, with the sampler that each family's own repository names.
-    fn scheduler(&self, prediction: Option<Prediction>) -> Value {
-        let is_sd2 = self.is_sd2();
-        let prediction = prediction.unwrap_or(match self.weights.contains(V_PREDICTION) || is_sd2 {
-            true => Prediction::VPrediction,
-            false => Prediction::Epsilon,
-        });
+    fn scheduler(&self, prediction: Prediction) -> Value {
         let mut keys = json!({
             "beta_end": 0.012,
             "beta_schedule": "scaled_linear",
@@ -171,11 +227,7 @@ impl Checkpoint {
             "steps_offset": 1,
             "timestep_spacing": "leading",
         });
-        let class = match (self.is_sdxl(), is_sd2) {
-            (true, _) => "EulerDiscreteScheduler",
-            (_, true) => "DDIMScheduler",
-            _ => "PNDMScheduler",
-        };
+        let class = self.scheduler_class();
         keys["_class_name"] = json!(class);
         if !self.is_sdxl() {
             keys["set_alpha_to_one"] = json!(false);
@@ -196,7 +248,7 @@ impl Checkpoint {
         };
         let mut index = json!({
             "_class_name": if self.is_sdxl() { "StableDiffusionXLPipeline" } else { "StableDiffusionPipeline" },
-            "scheduler": ["diffusers", self.scheduler(None)["_class_name"]],
+            "scheduler": ["diffusers", self.scheduler_class()],
             "unet": ["diffusers", unet::CLASS],
             "vae": class(has(Part::Vae), "diffusers", "AutoencoderKL"),
             "text_encoder": class(has(Part::TextEncoder), "transformers", "CLIPTextModel"),

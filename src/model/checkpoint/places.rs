@@ -22,23 +22,25 @@ pub struct TextPlace {
     pub layout: TextLayout,
     /// Whether its pooled state is projected.
     pub projection: bool,
-    /// Whether the checkpoint has an unused last layer that diffusers leaves out.
-    pub skip_last: bool,
+    /// The number of layers with which the checkpoint has an unused last layer that diffusers leaves out.
+    pub skip_last_of: Option<usize>,
 }
 
 const fn place(prefix: &'static str, part: Part, layout: TextLayout) -> TextPlace {
-    TextPlace { prefix, part, layout, projection: false, skip_last: false }
+    TextPlace { prefix, part, layout, projection: false, skip_last_of: None }
 }
 
 const CLIP_L: TextLayout = TextLayout::Transformers;
 const SD1: &[TextPlace] = &[place("cond_stage_model.transformer.", Part::TextEncoder, CLIP_L)];
+/// OpenCLIP-H has 24 layers, of which SD 2.x reads 23. Files written by diffusers' own script have only these.
+const OPEN_CLIP_H: Option<usize> = Some(24);
 const SD2: &[TextPlace] = &[TextPlace {
-    skip_last: true,
+    skip_last_of: OPEN_CLIP_H,
     ..place("cond_stage_model.model.", Part::TextEncoder, TextLayout::OpenClip)
 }];
 /// Where Stability's SDXL code stores the encoder of SD 2.x.
 pub(super) const SD2_BY_STABILITY: TextPlace = TextPlace {
-    skip_last: true,
+    skip_last_of: OPEN_CLIP_H,
     ..place("conditioner.embedders.0.model.", Part::TextEncoder, TextLayout::OpenClip)
 };
 const SDXL: &[TextPlace] = &[

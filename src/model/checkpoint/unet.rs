@@ -24,10 +24,14 @@ const SD2_CONTEXT: usize = 1024;
 struct Found {
     channels: usize,
     depths: Vec<Option<usize>>,
+    /// The block of the file that contains each layer.
+    blocks: Vec<String>,
 }
 
-/// The configuration of the U-Net with the tensors of `shapes`.
-pub(super) fn unet(shapes: &Shapes<'_>) -> Result<UNetConfig, String> {
+/// The configuration of the U-Net with the tensors of `shapes`, and the prefixes of transformers without a block that
+/// this configuration cannot express: it has the depth of the middle for the innermost level too. Exports pad a removed
+/// transformer with such a shell of zeros.
+pub(super) fn unet(shapes: &Shapes<'_>) -> Result<(UNetConfig, Vec<String>), String> {
     let (down, attending) = way_down(shapes)?;
     let up = way_up(shapes, &down)?;
     let mid = shapes.within("middle_block").within(1).depth();
@@ -35,13 +39,14 @@ pub(super) fn unet(shapes: &Shapes<'_>) -> Result<UNetConfig, String> {
     let text_time = text_time(shapes, context)?;
     let mut removed_units = BTreeSet::new();
     let levels = levels(&down, &up, mid, (linear, context), &mut removed_units);
+    let shells = empty_shells(&down, &levels, mid);
     let mid = middle(shapes, mid, &levels, &mut removed_units)?;
     let side = match (&text_time, linear) {
         (Some(_), _) => 128,
         (None, true) => 96,
         (None, false) => 64,
     };
-    Ok(UNetConfig {
+    let config = UNetConfig {
         in_channels: shapes.size("input_blocks.0.0.weight", 1)?,
         out_channels: shapes.size("out.2.weight", 0)?,
         sample_size: (side, side),
@@ -55,7 +60,19 @@ pub(super) fn unet(shapes: &Shapes<'_>) -> Result<UNetConfig, String> {
         time_embed_dim: shapes.size("time_embed.0.weight", 0)?,
         text_time,
         removed_units,
-    })
+    };
+    Ok((config, shells))
+}
+
+/// The transformers without a block whose configuration has blocks.
+fn empty_shells(down: &[Found], levels: &[Level], mid: Option<usize>) -> Vec<String> {
+    let configured = levels.last().and_then(|level| level.down_depths.as_ref()).map(|depths| depths[0]);
+    if configured.is_none_or(|depth| depth == 0) {
+        return Vec::new();
+    }
+    let innermost = down.last().map(|found| (found.depths[0], format!("{}.1.", found.blocks[0])));
+    let found = innermost.into_iter().chain([(mid, "middle_block.1.".to_owned())]);
+    found.filter(|(depth, _)| *depth == Some(0)).map(|(_, prefix)| prefix).collect()
 }
 
 /// Whether transformers project with a linear layer, and the width of the text states that they read. Both are read
@@ -136,18 +153,19 @@ fn middle(
 fn way_down(shapes: &Shapes<'_>) -> Result<(Vec<Found>, Vec<String>), String> {
     let (mut levels, mut attending) = (vec![Found::default()], Vec::new());
     for block in 1.. {
-        let name = format!("input_blocks.{block}");
-        let here = shapes.within(&name);
+        let block_name = format!("input_blocks.{block}");
+        let here = shapes.within(&block_name);
         if here.has("0.op.weight") {
             levels.push(Found::default());
         } else if here.has("0.out_layers.3.weight") {
             let depth = here.within(1).depth();
             if depth.is_some_and(|depth| depth > 0) {
-                attending.push(name);
+                attending.push(block_name.clone());
             }
             let level = levels.last_mut().expect("the list starts with one level and only grows");
             level.channels = here.size("0.out_layers.3.weight", 0)?;
             level.depths.push(depth);
+            level.blocks.push(block_name);
         } else {
             break;
         }
@@ -168,7 +186,7 @@ fn way_up(shapes: &Shapes<'_>, down: &[Found]) -> Result<Vec<Found>, String> {
     let mut block = 0;
     let mut levels = Vec::new();
     for level in down.iter().rev() {
-        let mut found = Found { channels: level.channels, depths: Vec::new() };
+        let mut found = Found { channels: level.channels, ..Found::default() };
         for _ in 0..=level.depths.len() {
             let here = shapes.within(format!("output_blocks.{block}"));
             here.size("0.out_layers.3.weight", 0)?;

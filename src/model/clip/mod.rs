@@ -1,5 +1,6 @@
 //! CLIP: the text encoders of Stable Diffusion, and the model that scores pictures against prompts.
 
+mod added;
 mod config;
 mod encoder;
 mod load;

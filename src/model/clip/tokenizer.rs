@@ -13,13 +13,17 @@ use tokenizers::normalizers::{Lowercase, NFC, Replace, Sequence as Normalizers};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::pre_tokenizers::sequence::Sequence as PreTokenizers;
 use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
-use tokenizers::{AddedToken, NormalizerWrapper, PreTokenizerWrapper, SplitDelimiterBehavior, Tokenizer};
+use tokenizers::{NormalizerWrapper, PreTokenizerWrapper, SplitDelimiterBehavior, Tokenizer};
 
+use super::added;
 use crate::base::files;
 
 /// Contractions, words, single digits and runs of other characters: the word pattern of OpenAI's CLIP.
 const WORDS: &str =
     r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
+/// The names of CLIP's tokenizer in transformers, and of a tokenizer that is described by its `tokenizer.json` alone.
+const CLASSES: &[&str] =
+    &["CLIPTokenizer", "CLIPTokenizerFast", "PreTrainedTokenizerFast", "TokenizersBackend"];
 /// Length of a tokenized prompt, begin and end tokens included, if the folder does not specify it.
 const CONTEXT: usize = 77;
 
@@ -85,10 +89,13 @@ impl ClipTokenizer {
     /// `tokenizer_config.json` give padding and length.
     pub fn open(path: &Path) -> Result<Self, TokenizerError> {
         let unreadable = |reason: String| TokenizerError::Read { path: path.to_owned(), reason };
-        let (vocab, merges, whole) =
-            (path.join("vocab.json"), path.join("merges.txt"), path.join("tokenizer.json"));
-        let config = optional_json(&path.join("tokenizer_config.json")).map_err(unreadable)?;
-        let special = optional_json(&path.join("special_tokens_map.json")).map_err(unreadable)?;
+        let (vocab, merges) = (path.join("vocab.json"), path.join("merges.txt"));
+        let optional = |name: &str| optional_json(&path.join(name)).map_err(unreadable);
+        let (config, special) = (optional("tokenizer_config.json")?, optional("special_tokens_map.json")?);
+        let (added, whole) = (optional("added_tokens.json")?, optional("tokenizer.json")?);
+        if let Some(class) = config["tokenizer_class"].as_str().filter(|class| !CLASSES.contains(class)) {
+            return Err(unreadable(format!("it is a {class}; only CLIP's tokenizer is supported")));
+        }
         // An entry is the token itself, or an object that contains it.
         let token = |key: &str, default: &str| {
             let entry = [&special, &config].into_iter().map(|file| &file[key]).find(|entry| !entry.is_null());
@@ -98,17 +105,19 @@ impl ClipTokenizer {
         let (begin, end) = (token("bos_token", "<|startoftext|>"), token("eos_token", "<|endoftext|>"));
         let pad = token("pad_token", &end);
         let encoding = if vocab.is_file() && merges.is_file() {
+            for file in [&vocab, &merges] {
+                files::refuse_pointer(file).map_err(|error| unreadable(error.to_string()))?;
+            }
             BPE::from_file(&vocab.to_string_lossy(), &merges.to_string_lossy())
-        } else if whole.is_file() {
-            from_json(&optional_json(&whole).map_err(unreadable)?).map_err(unreadable)?
+        } else if !whole.is_null() {
+            from_json(&whole).map_err(unreadable)?
         } else {
             return Err(TokenizerError::Missing { path: path.to_owned() });
         };
         let mut tokenizer = with_rules(encoding, &token("unk_token", "<|endoftext|>"))
             .map_err(|error| unreadable(error.to_string()))?;
-        tokenizer
-            .add_special_tokens([&begin, &end, &pad].map(|token| AddedToken::from(token.as_str(), true)))
-            .map_err(|error| unreadable(error.to_string()))?;
+        let files = added::Files { added: &added, config: &config, special: &special, whole: &whole };
+        added::add(&mut tokenizer, &files, &[&begin, &end, &pad]).map_err(unreadable)?;
         let id = |token: &str| {
             tokenizer
                 .token_to_id(token)
@@ -121,6 +130,23 @@ impl ClipTokenizer {
             _ => CONTEXT,
         };
         Ok(Self { tokenizer, begin, end, pad, context })
+    }
+
+    /// Whether a text encoder with this context and vocabulary can read the ids; otherwise why not.
+    pub fn check_fits(&self, context: usize, vocabulary: usize) -> Result<(), String> {
+        if self.context > context {
+            return Err(format!(
+                "the tokenizer's `model_max_length` is {}, but the text encoder reads at most {context} tokens",
+                self.context
+            ));
+        }
+        let largest = self.tokenizer.get_vocab(true).into_values().max().unwrap_or(0) as usize;
+        if largest >= vocabulary {
+            return Err(format!(
+                "the tokenizer has ids up to {largest}, but the text encoder's vocabulary has {vocabulary} tokens"
+            ));
+        }
+        Ok(())
     }
 
     /// The prompts' ids: begin token, at most `context - 2` tokens, end token, padding.
@@ -163,7 +189,12 @@ pub fn write_for(source: &Path, zero_padded: bool, target: &Path) -> Result<(), 
     config["tokenizer_class"] = json!("CLIPTokenizer");
     config["model_max_length"] = json!(original.context);
     config["do_lower_case"] = json!(true);
-    for name in ["vocab.json", "merges.txt", "tokenizer.json"] {
+    let added =
+        &optional_json(&source.join("tokenizer_config.json")).unwrap_or_default()["added_tokens_decoder"];
+    if added.is_object() {
+        config["added_tokens_decoder"] = added.clone();
+    }
+    for name in ["vocab.json", "merges.txt", "tokenizer.json", "added_tokens.json"] {
         if source.join(name).is_file() {
             let bytes = fs::read(source.join(name)).map_err(failed)?;
             files::write_atomic(&target.join(name), &bytes).map_err(failed)?;
@@ -217,6 +248,5 @@ fn optional_json(path: &Path) -> Result<Value, String> {
     if !path.is_file() {
         return Ok(Value::Null);
     }
-    let text = fs::read(path).map_err(|error| error.to_string())?;
-    serde_json::from_slice(&text).map_err(|error| format!("{}: {error}", path.display()))
+    files::read_json(path).map_err(|error| error.to_string())
 }

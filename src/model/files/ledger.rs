@@ -53,14 +53,19 @@ impl SimpleBackend for Ledger {
     }
 }
 
-/// Fails on the first tensor that a build requests and that is missing or has another shape.
+/// Fails on the first tensor that a build requests and that is missing or has another shape. Returns the tensors that it
+/// does not request.
 pub(in crate::model) fn check<M>(
     weights: &Weights,
     build: impl Fn(VarBuilder<'static>) -> Result<M>,
-) -> std::result::Result<(), ModelError> {
+) -> std::result::Result<Vec<String>, ModelError> {
     let ledger = Ledger { present: Some(weights.clone()), ..Ledger::default() };
     build(ledger.builder())?;
-    Ok(weights.check(&ledger.take())?)
+    let needed = ledger.take();
+    // Before missing tensors: an addition can rename those of the network.
+    let unread = weights.unread(&needed)?;
+    weights.check(&needed)?;
+    Ok(unread)
 }
 
 /// Builds a model twice: first against a ledger, to report wrong names and shapes clearly, then with the weights.

@@ -4,6 +4,7 @@
 pub mod contents;
 mod directory;
 pub mod hub;
+pub(super) mod kind;
 pub(super) mod ledger;
 mod names;
 pub mod original;

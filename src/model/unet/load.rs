@@ -51,7 +51,8 @@ impl UNet {
 impl ModelDirectory {
     /// The U-Net's configuration.
     pub fn unet_config(&self) -> Result<UNetConfig, ModelError> {
-        Ok(UNetConfig::read(&self.folder(Part::UNet)?.join("config.json"))?)
+        let path = self.folder(Part::UNet)?.join("config.json");
+        UNetConfig::read(&path).map_err(|error| ModelError::UNet { path, error })
     }
 
     /// The U-Net's weights.

@@ -4,17 +4,18 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use serde::Deserialize;
-use serde_json::Value;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use super::config::{Level, Mid, TextTime, UNetConfig};
 use super::error::ConfigError;
 use super::flatten::normalise;
+use super::keys;
 use crate::base::UnitId;
 
 /// A value, or one value per level. Untagged, because diffusers writes both; the list is tried first, so that a list of
 /// lists is not read as one list.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(untagged)]
 enum OneOrMany<T> {
     Many(Vec<T>),
@@ -34,7 +35,7 @@ impl<T: Clone> OneOrMany<T> {
 /// Transformer depths: one number, one per level, or one per layer of each level.
 type Depths = OneOrMany<OneOrMany<usize>>;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Serialize)]
 #[serde(default)]
 pub(super) struct Raw {
     sample_size: Option<OneOrMany<usize>>,
@@ -96,34 +97,6 @@ impl Default for Raw {
     }
 }
 
-/// Keys that change the arithmetic, with the only supported value of each. `upcast_attention` is not included: our
-/// attention always accumulates in f32.
-const FIXED: &[(&str, &str)] = &[
-    ("act_fn", r#""silu""#),
-    ("attention_type", r#""default""#),
-    ("center_input_sample", "false"),
-    ("class_embed_type", "null"),
-    ("class_embeddings_concat", "false"),
-    ("conv_in_kernel", "3"),
-    ("conv_out_kernel", "3"),
-    ("cross_attention_norm", "null"),
-    ("downsample_padding", "1"),
-    ("dual_cross_attention", "false"),
-    ("encoder_hid_dim", "null"),
-    ("encoder_hid_dim_type", "null"),
-    ("mid_block_scale_factor", "1"),
-    ("num_attention_heads", "null"),
-    ("num_class_embeds", "null"),
-    ("only_cross_attention", "false"),
-    ("resnet_out_scale_factor", "1"),
-    ("resnet_skip_time_act", "false"),
-    ("resnet_time_scale_shift", r#""default""#),
-    ("time_cond_proj_dim", "null"),
-    ("time_embedding_act_fn", "null"),
-    ("time_embedding_type", r#""positional""#),
-    ("timestep_post_act", "null"),
-];
-
 /// No real U-Net comes close to these limits; larger values would overflow the arithmetic.
 const MOST_CHANNELS: usize = 1 << 16;
 const MOST_LAYERS: usize = 1 << 8;
@@ -148,12 +121,19 @@ impl UNetConfig {
     }
 }
 
+/// The keys of a `config.json` that are not known; they may change what the network computes.
+pub fn unknown_keys(config: &Map<String, Value>) -> Result<Vec<String>, ConfigError> {
+    let read = serde_json::to_value(Raw::default())?;
+    let known = |key: &str| key.starts_with('_') || read.get(key).is_some() || keys::is_known(key);
+    Ok(config.keys().filter(|key| !known(key)).cloned().collect())
+}
+
 impl Raw {
     /// Parses and translates. The removed units are returned as written; the caller checks them against the shape.
     pub(super) fn resolve(text: &str) -> Result<(UNetConfig, BTreeSet<UnitId>), ConfigError> {
         // Through a map, because serde would also accept a list for a struct.
         let value = Value::Object(serde_json::from_str(text)?);
-        check_fixed(&value)?;
+        keys::check(&value)?;
         let raw: Self = serde_json::from_value(value)?;
         let sample_size = match &raw.sample_size {
             // Stable Diffusion's own size, which diffusers' pipelines also use as default.
@@ -289,27 +269,6 @@ impl Raw {
         }
         Ok(())
     }
-}
-
-fn check_fixed(config: &Value) -> Result<(), ConfigError> {
-    for &(key, needed) in FIXED {
-        let needed: Value = serde_json::from_str(needed)?;
-        let same = |found: &Value| match (found.as_f64(), needed.as_f64()) {
-            (Some(found), Some(needed)) => found == needed,
-            _ => *found == needed,
-        };
-        let accepted = match &config[key] {
-            // An absent key has diffusers' default, which is the supported value.
-            Value::Null => true,
-            Value::Array(each) => each.iter().all(same),
-            found => same(found),
-        };
-        if !accepted {
-            let (found, needed) = (config[key].to_string(), needed.to_string());
-            return Err(ConfigError::Unsupported { key, found, needed });
-        }
-    }
-    Ok(())
 }
 
 /// Whether a block of this type contains transformers.

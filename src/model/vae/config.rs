@@ -1,11 +1,17 @@
 //! `config.json` of an autoencoder.
 
 use candle_core::DType;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
-/// `config.json` of an autoencoder. Unknown keys are ignored; a key that would change the arithmetic is refused by
-/// [`VaeConfig::check`].
-#[derive(Clone, Debug, Deserialize)]
+/// The class whose `config.json` this is, and its blocks. Others, such as blocks with attention, compute something else.
+const CLASS: &str = "AutoencoderKL";
+const DOWN_BLOCK: &str = "DownEncoderBlock2D";
+const UP_BLOCK: &str = "UpDecoderBlock2D";
+
+/// `config.json` of an autoencoder. [`VaeConfig::unknown_keys`] lists the keys that are not read; a key that would change
+/// the arithmetic is refused by [`VaeConfig::check`].
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default)]
 pub struct VaeConfig {
     /// Channels of the input pictures.
@@ -33,6 +39,13 @@ pub struct VaeConfig {
     act_fn: String,
     shift_factor: Option<f64>,
     latents_mean: Option<Vec<f64>>,
+    latents_std: Option<Vec<f64>>,
+    #[serde(rename = "_class_name")]
+    class_name: String,
+    down_block_types: Vec<String>,
+    up_block_types: Vec<String>,
+    /// The side of training pictures, which nothing depends on.
+    sample_size: Value,
 }
 
 impl Default for VaeConfig {
@@ -52,6 +65,11 @@ impl Default for VaeConfig {
             act_fn: "silu".to_owned(),
             shift_factor: None,
             latents_mean: None,
+            latents_std: None,
+            class_name: CLASS.to_owned(),
+            down_block_types: Vec::new(),
+            up_block_types: Vec::new(),
+            sample_size: Value::Null,
         }
     }
 }
@@ -64,15 +82,21 @@ impl VaeConfig {
         let divides = |channels: &usize| groups > 0 && bounded(*channels) && channels.is_multiple_of(groups);
         let sizes = [self.in_channels, self.out_channels, self.latent_channels];
         let layers = self.layers_per_block;
+        self.check_kind()?;
         match () {
             () if self.shift_factor.is_some_and(|shift| shift != 0.0) => {
                 Err("`shift_factor` is set; only autoencoders without a shift are supported".to_owned())
             }
-            () if self.latents_mean.is_some() => {
-                Err("`latents_mean` is set; only autoencoders with a `scaling_factor` alone are supported"
+            () if self.latents_mean.is_some() || self.latents_std.is_some() => {
+                Err("`latents_mean` or `latents_std` is set; only autoencoders with a `scaling_factor` alone are \
+                     supported"
                     .to_owned())
             }
-            () if self.act_fn != "silu" => {
+            () if !(self.scaling_factor.is_finite() && self.scaling_factor > 0.0) => {
+                Err(format!("`scaling_factor` is {}; it must be above 0", self.scaling_factor))
+            }
+            // Two names of the same function.
+            () if !["silu", "swish"].contains(&self.act_fn.as_str()) => {
                 Err(format!("`act_fn` is {}; only silu is supported", self.act_fn))
             }
             () if !sizes.into_iter().all(bounded) => Err(format!("channels {sizes:?} are out of range")),
@@ -87,6 +111,39 @@ impl VaeConfig {
             }
             () => Ok(()),
         }
+    }
+
+    /// Checks class and blocks.
+    fn check_kind(&self) -> std::result::Result<(), String> {
+        if self.class_name != CLASS {
+            return Err(format!(
+                "the autoencoder is of the class {}; only {CLASS} is supported",
+                self.class_name
+            ));
+        }
+        let levels = self.block_out_channels.len();
+        for (key, types, only) in [
+            ("down_block_types", &self.down_block_types, DOWN_BLOCK),
+            ("up_block_types", &self.up_block_types, UP_BLOCK),
+        ] {
+            if let Some(other) = types.iter().find(|kind| *kind != only) {
+                return Err(format!("`{key}` contains {other}; only {only} is supported"));
+            }
+            if !types.is_empty() && types.len() != levels {
+                return Err(format!(
+                    "`{key}` has {} entries, `block_out_channels` has {levels}",
+                    types.len()
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// The keys of a `config.json` that are not known; they may change what the autoencoder computes.
+    pub fn unknown_keys(config: &Map<String, Value>) -> serde_json::Result<Vec<String>> {
+        let read = serde_json::to_value(Self::default())?;
+        let known = |key: &str| key.starts_with('_') || read.get(key).is_some();
+        Ok(config.keys().filter(|key| !known(key)).cloned().collect())
     }
 
     /// The number of pixels per latent pixel along one side.

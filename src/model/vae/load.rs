@@ -16,6 +16,12 @@ impl ModelDirectory {
         Ok(config)
     }
 
+    /// Fails if the autoencoder with these weights cannot be built. Returns the tensors that it does not read.
+    pub fn check_vae(&self, weights: &Weights) -> Result<Vec<String>, ModelError> {
+        let config = self.vae_config()?;
+        ledger::check(weights, |vb| AutoencoderKl::new(&config, vb))
+    }
+
     /// The autoencoder; in f32 if it would overflow in f16.
     pub fn vae(&self, dtype: DType, device: &Device) -> Result<AutoencoderKl, ModelError> {
         let folder = self.folder(Part::Vae)?;

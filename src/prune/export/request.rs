@@ -120,6 +120,8 @@ impl ExportRequest<'_> {
         path: &Path,
     ) -> Result<(Vec<Part>, f64, bool), ExportError> {
         let Self { model, format, dtype, .. } = *self;
+        // Their predictions could not be compared, and nobody can use them.
+        model.unet_weights()?.check_finite()?;
         let stored = dtype.map(Dtype::try_from).transpose().map_err(candle_core::Error::wrap)?;
         let parts = match format.container {
             Container::SingleFile => single_file::write(model, assembly, stored, path)?,

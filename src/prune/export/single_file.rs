@@ -5,9 +5,8 @@ use std::path::Path;
 
 use safetensors::{Dtype, View};
 
-use crate::base::{FileError, files};
+use crate::base::FileError;
 use crate::model::checkpoint::{TextPlace, UNET, V_PREDICTION, VAE, text_places};
-use crate::model::clip::TextConfig;
 use crate::model::clip::text_names;
 use crate::model::files::original::{Draft, Pair};
 use crate::model::files::weights::{self, Weights, WeightsError};
@@ -61,8 +60,7 @@ struct Named {
 
 fn text(model: &ModelDirectory, place: &TextPlace) -> Result<Named, WriteError> {
     let folder = model.folder(place.part)?;
-    let path = folder.join("config.json");
-    let config: TextConfig = files::read_json(&path).map_err(FileError::at(&path))?;
+    let config = model.text_config(place.part)?;
     let weights = Weights::open(&folder)?;
     let prefix = !weights.contains("embeddings.token_embedding.weight");
     let layer = |index: usize| format!("encoder.layers.{index}.layer_norm1.weight");
@@ -73,7 +71,7 @@ fn text(model: &ModelDirectory, place: &TextPlace) -> Result<Named, WriteError> 
     if let Some(missing) = layers.checked_sub(1).filter(|last| !has(*last)) {
         return Err(WeightsError::Missing { path: folder, name: layer(missing) }.into());
     }
-    let unread_layer = (place.skip_last && !has(layers)).then_some(layers);
+    let unread_layer = (place.skip_last_of == Some(layers + 1) && !has(layers)).then_some(layers);
     let layers = layers + usize::from(unread_layer.is_some());
     let pairs = text_names(place.layout, layers, prefix, weights.contains("text_projection.weight"));
     Ok(Named { weights, pairs, unread_layer })

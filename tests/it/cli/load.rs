@@ -100,6 +100,49 @@ fn an_unknown_variant_is_a_wrong_input() {
     assert!(text.contains("variant `fp16`") && text.contains("available: bf16"), "{text}");
 }
 
+/// candle adds a backtrace to the text of its errors if the environment asks for one.
+#[test]
+fn an_error_is_a_sentence_even_where_backtraces_are_asked_for() {
+    let sandbox = Sandbox::new();
+    let config = model(&sandbox, "diffusion_pytorch_model.safetensors").join("text_encoder/config.json");
+    let text = fs::read_to_string(&config)
+        .expect("a config")
+        .replace("\"num_attention_heads\": 4", "\"num_attention_heads\": 7");
+    fs::write(&config, text).expect("a writable folder");
+    let stage = "format: 1\nname: small\nstages:\n  - { id: teacher, use: load, with: { model: model } }\n";
+    let file = sandbox.write("small.yaml", stage);
+    let mut command = sandbox.command(&["run", &file.to_string_lossy()]);
+    let output = command.env("RUST_BACKTRACE", "full").output().expect("the program starts");
+    expect_code(&output, 4);
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(text.contains("7 heads"), "{text}");
+    assert!(!text.contains("backtrace") && !text.contains(" at ") && text.lines().count() < 20, "{text}");
+}
+
+#[test]
+fn what_is_not_a_model_is_named_for_what_it_is() {
+    for (name, bytes, words) in [
+        ("model.gguf", &b"GGUF\x03\x00\x00\x00"[..], ["GGUF", "safetensors"]),
+        (
+            "model.safetensors",
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n",
+            ["Git-LFS", "git lfs pull"],
+        ),
+        ("model.safetensors", b"<!DOCTYPE html><html></html>", ["web page", "download"]),
+    ] {
+        let sandbox = Sandbox::new();
+        fs::write(sandbox.path(name), bytes).expect("a writable folder");
+        let stage = format!("{{ id: teacher, use: load, with: {{ model: {name} }} }}");
+        let file = sandbox.write("small.yaml", &format!("format: 1\nname: small\nstages:\n  - {stage}\n"));
+        for arguments in [["run", &file.to_string_lossy()], ["inspect", name]] {
+            let output = sandbox.run(&arguments);
+            expect_code(&output, 4);
+            let text = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert!(words.iter().all(|word| text.contains(word)) && text.contains(name), "{text}");
+        }
+    }
+}
+
 #[cfg(not(feature = "hub"))]
 #[test]
 fn a_name_on_the_hub_says_how_to_build_for_it() {

@@ -50,6 +50,52 @@ pub enum WeightsError {
         path: PathBuf,
     },
 
+    /// A file of another kind.
+    #[error("{} is {what}", path.display())]
+    #[diagnostic(code(weights::other_kind), help("{help}"))]
+    OtherKind {
+        /// The file.
+        path: PathBuf,
+        /// What it is.
+        what: &'static str,
+        /// What to do.
+        help: &'static str,
+    },
+
+    /// Weights with an addition that only its own code reads.
+    #[error("{} contains {what}: `{name}`{}", path.display(), others(*more))]
+    #[diagnostic(code(weights::addition), help("{help}"))]
+    Addition {
+        /// The file.
+        path: PathBuf,
+        /// What was added.
+        what: &'static str,
+        /// One of its tensors.
+        name: String,
+        /// How many other tensors have no place either.
+        more: usize,
+        /// What to do.
+        help: &'static str,
+    },
+
+    /// Tensors that do not belong to the network.
+    #[error("{} contains tensors that its config.json does not account for: `{name}`{}", path.display(), others(*more))]
+    #[diagnostic(
+        code(weights::unplaced),
+        help(
+            "config.json and weights do not belong together, or the model was changed by code that this program does not \
+             know; save it again from its original"
+        )
+    )]
+    Unplaced {
+        /// The file.
+        path: PathBuf,
+        /// One of the tensors.
+        name: String,
+        /// How many others there are.
+        more: usize,
+    },
+
     /// A file whose header does not match its contents.
     #[error("{} is not a complete safetensors file: {reason}", path.display())]
     #[diagnostic(code(weights::header), help("the file is truncated or damaged: download or write it again"))]
@@ -163,4 +209,8 @@ pub enum WeightsError {
         /// The cause.
         source: candle_core::Error,
     },
+}
+
+fn others(more: usize) -> String {
+    if more == 0 { String::new() } else { format!(" and {more} more") }
 }

@@ -2,7 +2,7 @@
 //! header is checked against the file's length, an index of shards may only name files in its own folder, and an error
 //! names the tensor concerned.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,6 +19,7 @@ use super::reading::{Reading, Stored};
 use super::write::write;
 use crate::base::Mapping;
 use crate::model::error::ModelError;
+use crate::model::files::kind::{self, Kind};
 use crate::model::files::names;
 use crate::model::files::tensor::TensorEntry;
 
@@ -102,6 +103,11 @@ impl Weights {
         self.places.keys().map(String::as_str)
     }
 
+    /// The names of all tensors as stored.
+    pub fn stored_names(&self) -> impl Iterator<Item = &str> {
+        self.places.values().map(|place| place.name.as_str())
+    }
+
     /// Whether a tensor of this name exists.
     pub fn contains(&self, name: &str) -> bool {
         self.places.contains_key(name)
@@ -154,6 +160,23 @@ impl Weights {
         })
     }
 
+    /// The tensors that are not among `needed`. Fails if they belong to an addition that changes what the network
+    /// computes, such as a LoRA, or to another kind of file.
+    pub fn unread<'e>(
+        &self,
+        needed: impl IntoIterator<Item = &'e TensorEntry>,
+    ) -> Result<Vec<String>, WeightsError> {
+        let needed: HashSet<&str> = needed.into_iter().map(|entry| entry.name.as_str()).collect();
+        let unread: Vec<&str> = self.names().filter(|name| !needed.contains(name)).collect();
+        match kind::addition(unread.iter().copied()) {
+            None => Ok(unread.into_iter().map(str::to_owned).collect()),
+            Some((name, Kind { what, help })) => {
+                let (path, name, more) = (self.path.to_path_buf(), name.to_owned(), unread.len() - 1);
+                Err(WeightsError::Addition { path, what, name, more, help })
+            }
+        }
+    }
+
     /// Fails on the first tensor that contains an infinity or a NaN.
     pub fn check_finite(&self) -> Result<(), WeightsError> {
         self.places.par_iter().try_for_each(|(name, place)| {
@@ -164,7 +187,7 @@ impl Weights {
                 None => Ok(()),
                 Some(index) => {
                     let path = self.shards[place.shard].path.clone();
-                    Err(WeightsError::NotFinite { path, name: name.clone(), index })
+                    Err(WeightsError::NotFinite { path, name: place.name.clone(), index })
                 }
             }
         })

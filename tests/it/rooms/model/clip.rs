@@ -6,7 +6,7 @@ use candle_core::{DType, Device, Result};
 use candle_nn::VarBuilder;
 use image::RgbImage;
 use laptop_diff::model::clip::{ClipConfig, ClipModel, ClipPreprocess, ClipTextModel, TextConfig};
-use laptop_diff::model::clip::{ClipTokenizer, TokenizerError};
+use laptop_diff::model::clip::{ClipTokenizer, TokenizerError, write_for};
 use serde::Deserialize;
 
 use super::golden::{Golden, folder, max_difference};
@@ -119,6 +119,64 @@ fn ids_are_those_of_transformers() {
         assert_eq!(tokens.truncated.len(), 1, "{:?}", tokens.truncated);
         assert_eq!(tokens.truncated[0].0, prompts.len() - 1);
     }
+}
+
+#[derive(Deserialize)]
+struct Added {
+    prompts: Vec<String>,
+    cases: Vec<AddedCase>,
+}
+
+/// One layout: the files that differ from the plain tokenizer, and the ids without padding.
+#[derive(Deserialize)]
+struct AddedCase {
+    files: HashMap<String, String>,
+    ids: Vec<Vec<u32>>,
+}
+
+#[test]
+fn added_tokens_have_the_ids_of_transformers() {
+    let text = std::fs::read(folder().join("added_tokens.json")).expect("the file is in git");
+    let Added { prompts, cases } = serde_json::from_slice(&text).expect("make.py wrote it");
+    let prompts: Vec<_> = prompts.iter().map(String::as_str).collect();
+    assert_eq!(cases.len(), 3);
+    for case in cases {
+        let copy = tempfile::tempdir().expect("a temporary folder can be written");
+        if !case.files.contains_key("tokenizer.json") {
+            for name in ["vocab.json", "merges.txt", "tokenizer_config.json"] {
+                std::fs::copy(folder().join("tokenizer").join(name), copy.path().join(name))
+                    .expect("as above");
+            }
+        }
+        for (name, text) in &case.files {
+            std::fs::write(copy.path().join(name), text).expect("as above");
+        }
+        // A single file's tokenizer is copied; its words come along.
+        let second = copy.path().join("copy");
+        write_for(copy.path(), false, &second).expect("a whole folder");
+        for place in [copy.path(), &second] {
+            let tokens =
+                ClipTokenizer::open(place).expect("a whole folder").encode(&prompts).expect("any text");
+            for ((prompt, row), needed) in
+                prompts.iter().zip(tokens.ids.to_vec2::<u32>().expect("rows")).zip(&case.ids)
+            {
+                let end = row[76];
+                let row: Vec<u32> = row.into_iter().take_while(|id| *id != end).collect();
+                assert_eq!(&row, needed, "{prompt:?} with {:?}", case.files.keys());
+            }
+        }
+    }
+}
+
+#[test]
+fn an_added_token_whose_id_leaves_a_gap_is_refused() {
+    let copy = tempfile::tempdir().expect("a temporary folder can be written");
+    for name in ["vocab.json", "merges.txt", "tokenizer_config.json"] {
+        std::fs::copy(folder().join("tokenizer").join(name), copy.path().join(name)).expect("as above");
+    }
+    std::fs::write(copy.path().join("added_tokens.json"), r#"{"<cat-toy>": 9000}"#).expect("as above");
+    let error = ClipTokenizer::open(copy.path()).expect_err("transformers would renumber it").to_string();
+    assert!(error.contains("<cat-toy>") && error.contains("9000"), "{error}");
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod golden;
 mod hostile;
 mod mutated;
 mod pruning;
+mod survey;
 mod text;
 mod unet;
 mod vae;
