@@ -174,4 +174,33 @@ mod tests {
         assert!(Row::all().count() < before + 50);
         Ok(())
     }
+    const FOLDER: &str = "LAPTOP_DIFF_TEST_FOLDER";
+
+    #[test]
+    #[ignore = "needs to be started by `a_file_that_becomes_shorter_ends_the_program_with_its_name`"]
+    fn reads_a_file_that_becomes_shorter() -> io::Result<()> {
+        let folder = std::env::var_os(FOLDER).expect("only the test below runs this");
+        let path = Path::new(&folder).join("weights\u{1b}");
+        fs::write(&path, vec![1; 1 << 20])?;
+        report_faults(4);
+        let other = Mapping::open(&std::env::current_exe()?)?;
+        let mapping = Mapping::open(&path)?;
+        assert_eq!(mapping[1 << 19], 1);
+        fs::File::options().write(true).open(&path)?.set_len(10)?;
+        panic!("BUG: the end of the file was read: {} of {} bytes", mapping[1 << 19], other.len());
+    }
+
+    #[test]
+    fn a_file_that_becomes_shorter_ends_the_program_with_its_name() -> io::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let name = "base::mapping::tests::reads_a_file_that_becomes_shorter";
+        let output = std::process::Command::new(std::env::current_exe()?)
+            .args(["--exact", "--ignored", name])
+            .env(FOLDER, folder.path())
+            .output()?;
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(4), "{text}");
+        assert!(text.contains("weights\\u{1b}: became shorter while it was read"), "{text}");
+        Ok(())
+    }
 }

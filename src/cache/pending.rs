@@ -58,6 +58,12 @@ impl<'a> PendingArtefact<'a> {
         self.resumed
     }
 
+    /// Removes the checkpoint: the next attempt begins at the start.
+    pub fn forget(&self) -> Result<(), CacheError> {
+        let checkpoint = self.checkpoint();
+        files::remove_folder(&checkpoint).map_err(CacheError::of(&checkpoint))
+    }
+
     /// Makes the output the artefact of this key: synced to the disk, put in place under its digest,
     /// and only then entered. `manifest` is the one whose hash is the key.
     pub(super) fn commit(self, manifest: &Manifest, made: Made) -> Result<Entry, CacheError> {

@@ -291,11 +291,11 @@ impl Maker for StageAttempt<'_, '_> {
             progress: &reporter,
             interrupt: job.interrupt,
         };
-        attempt(planned.stage.as_ref(), &context).map_err(|ended| match ended {
+        let ended = attempt(planned.stage.as_ref(), &context).map_err(|ended| match ended {
             Ended::Panic(message) => RunError::Bug { stage: id.clone(), message },
             Ended::Error(source) => failed(source),
-        })?;
-        inputs.check().map_err(failed)
+        });
+        ended.and(inputs.check(pending).map_err(failed))
     }
 }
 

@@ -2,13 +2,14 @@
 //! there before.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use miette::Diagnostic;
 
 use crate::backend::DeviceClass;
-use crate::base::{Artefact, FileError, Manifest};
-use crate::cache::{Store, Tree};
+use crate::base::{Artefact, FileError, Interrupted, Manifest};
+use crate::cache::{PendingArtefact, Store, Tree};
 use crate::plan::{PlanError, ResolvedPipeline};
 use crate::stage::{ResolvedFile, StageError};
 
@@ -54,38 +55,59 @@ impl<'a> Inputs<'a> {
     pub(super) fn new(reader: Reader<'a>, manifest: &'a Manifest) -> Result<Self, StageError> {
         let mut files = BTreeMap::new();
         for (name, path) in reader.files.iter().filter_map(|(name, file)| Some((name, file.path()?))) {
-            let tree = reader.store.tree_of(path).map_err(FileError::at(path)).map_err(input)?;
+            let tree = reader.store.tree_of(path).map_err(unread(path))?;
             files.insert(name.clone(), (path.to_owned(), tree));
         }
         Ok(Self { reader, manifest, files })
     }
 
-    /// Fails if an input is no longer what the key says. Only what has another size, time or inode is read again.
-    pub(super) fn check(&self) -> Result<(), StageError> {
-        for (name, artefact) in self.reader.artefacts {
-            let found =
-                self.reader.store.files_of(artefact).map_err(FileError::at(&artefact.path)).map_err(input)?;
+    /// Checks the inputs when an attempt is over, however it ended. If one is no longer what the key says, that is an error,
+    /// and the attempt's checkpoint is removed: it holds what was computed from other bytes.
+    pub(super) fn check(&self, pending: &PendingArtefact<'_>) -> Result<(), StageError> {
+        let Some(changed) = self.changed()? else { return Ok(()) };
+        pending.forget()?;
+        Err(input(changed))
+    }
+
+    /// An input that is no longer what the key says. Only what has another size, time or inode is read again.
+    fn changed(&self) -> Result<Option<InputChanged>, StageError> {
+        let Reader { store, artefacts, .. } = self.reader;
+        let changed = |name: &String, path| Ok(Some(InputChanged { input: name.clone(), path }));
+        for (name, artefact) in artefacts {
+            let found = store.files_of(artefact).map_err(unread(&artefact.path))?;
             if found.digest() != artefact.digest {
-                return Err(changed(name, &artefact.path));
+                return changed(name, artefact.path.clone());
             }
         }
-        if self.reader.manifest().map_err(input)? == *self.manifest {
-            return Ok(());
+        if self.reader.manifest().map_err(unplanned)? == *self.manifest {
+            return Ok(None);
         }
         for (name, (path, before)) in &self.files {
-            let now = self.reader.store.tree_of(path).map_err(FileError::at(path)).map_err(input)?;
+            let now = store.tree_of(path).map_err(unread(path))?;
             if let Some((inside, ..)) = before.first_difference(&now) {
-                return Err(changed(name, &if inside.is_empty() { path.clone() } else { path.join(inside) }));
+                return changed(name, if inside.is_empty() { path.clone() } else { path.join(inside) });
             }
         }
         // It changed between the planning and the beginning of the stage.
         let (name, (path, _)) = self.files.first_key_value().expect("BUG: a manifest without files changed");
-        Err(changed(name, path))
+        changed(name, path.clone())
     }
 }
 
-fn changed(name: &str, path: &Path) -> StageError {
-    input(InputChanged { input: name.to_owned(), path: path.to_owned() })
+/// For `map_err`: a file that cannot be read.
+fn unread(path: &Path) -> impl FnOnce(io::Error) -> StageError {
+    let named = FileError::at(path);
+    |error| match error.kind() {
+        io::ErrorKind::Interrupted => Interrupted.into(),
+        _ => input(named(error)),
+    }
+}
+
+fn unplanned(error: PlanError) -> StageError {
+    match error {
+        PlanError::Interrupted(interrupted) => interrupted.into(),
+        other => input(other),
+    }
 }
 
 fn input(error: impl Diagnostic + Send + Sync + 'static) -> StageError {

@@ -63,8 +63,8 @@ impl Maker for Intermediate<'_> {
         if pending.resumed() {
             self.all.progress.note("resumes an intermediate artefact from its checkpoint");
         }
-        (self.fill)(&pending.output(), &pending.checkpoint())?;
-        self.all.inputs.check()
+        let filled = (self.fill)(&pending.output(), &pending.checkpoint());
+        filled.and(self.all.inputs.check(pending))
     }
 }
 

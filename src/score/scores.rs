@@ -65,7 +65,7 @@ impl Scores {
     pub fn open(folder: &Path) -> io::Result<Self> {
         let mut scores = files::read_json_of(&folder.join(FILE), FORMAT, |scores: &Self| scores.format)?;
         let gram = folder.join(GRAM_FILE);
-        if gram.exists() {
+        if gram.try_exists()? {
             let units = scores.units.iter().map(|unit| unit.id.clone()).collect();
             scores.gram = Some(Gram::open(&gram, units)?);
         }

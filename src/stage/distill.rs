@@ -96,7 +96,10 @@ impl Stage for Distill {
             .map_err(StageError::file(student.directory.path()))?;
         save_weights(&student.directory, &distilled.weights, context.output)?;
         let history = context.output.join(HISTORY_FILE);
-        copies::copy(&distilled.history, &history).map_err(StageError::file(&history))
+        // A student that was trained before has its own, which is linked from its artefact.
+        copies::remove(&history)
+            .and_then(|()| copies::copy(&distilled.history, &history))
+            .map_err(StageError::file(&history))
     }
 }
 

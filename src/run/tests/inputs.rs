@@ -85,3 +85,27 @@ fn an_intermediate_artefact_of_a_changed_file_is_not_kept() {
     let ran = sandbox.run(&[stage]);
     assert_eq!((ran.exit_code(), entries(&sandbox)), (ExitCode::File.number(), 0));
 }
+
+#[test]
+fn a_checkpoint_of_changed_inputs_is_not_resumed() {
+    let sandbox = Sandbox::new();
+    let path = sandbox.folder.join("prompts.txt");
+    write(&path, "a red square");
+    let run = |text: &'static str, is_over: bool| {
+        let path = path.clone();
+        let stage = fake("a", &[]).file("prompts.txt").act(move |context| {
+            let step = context.checkpoint.join("step");
+            let read = fs::read_to_string(&step).unwrap_or_else(|_| "nothing".to_owned());
+            write(&path, text);
+            write(&step, &fs::read_to_string(&path).expect("there"));
+            if is_over { put(context, &read) } else { Err(crate::base::Interrupted.into()) }
+        });
+        sandbox.run(&[stage])
+    };
+    // Interrupted while other bytes were there, which are put back before the next attempt.
+    assert_eq!(run("a red circle", false).exit_code(), 130);
+    write(&path, "a red square");
+    assert_eq!(run("a red square", false).exit_code(), 130);
+    assert_eq!(run("a red square", true).exit_code(), 0);
+    assert_eq!(sandbox.text("a"), "a red square", "the checkpoint of the second attempt, not of the first");
+}

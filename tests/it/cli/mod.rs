@@ -5,6 +5,7 @@ mod generate;
 mod handover;
 mod hostile;
 mod load;
+mod ownership;
 mod schemas;
 mod settings;
 mod sweep;
