@@ -104,7 +104,8 @@ fn key(path: &str) -> Option<&str> {
         Some((_, parameter)) => parameter,
         None => path.rsplit_once("].").map_or(path, |(_, key)| key),
     };
-    (!key.is_empty() && !key.ends_with(']')).then_some(key)
+    // The message names the block of a stage by the stage.
+    (!key.is_empty() && !key.ends_with(']') && !path.ends_with("].with")).then_some(key)
 }
 
 /// What to write, where that is clear from what was found.
@@ -185,7 +186,7 @@ mod tests {
         assert_eq!(says("`8: 9` is not an amount: 8 GB"), "stage `p`: `8: 9` is not an amount: 8 GB");
         assert_eq!(
             says("stages[0].with: unknown field `a, expected `b`, expected `c` or `d`"),
-            "unknown key `a, expected `b` in `with` of stage `p`"
+            "unknown key `a, expected `b` in stage `p`"
         );
         assert_eq!(
             says("invalid type: integer `18446744073709551616` as u128, expected u64"),

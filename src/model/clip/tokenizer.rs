@@ -108,7 +108,7 @@ impl ClipTokenizer {
             for file in [&vocab, &merges] {
                 files::refuse_pointer(file).map_err(|error| unreadable(error.to_string()))?;
             }
-            BPE::from_file(&vocab.to_string_lossy(), &merges.to_string_lossy())
+            from_pair(&vocab, &merges).map_err(unreadable)?
         } else if !whole.is_null() {
             from_json(&whole).map_err(unreadable)?
         } else {
@@ -202,6 +202,13 @@ pub fn write_for(source: &Path, zero_padded: bool, target: &Path) -> Result<(), 
     }
     files::write_json(&target.join("special_tokens_map.json"), &special).map_err(failed)?;
     files::write_json(&target.join("tokenizer_config.json"), &config).map_err(failed)
+}
+
+/// The encoding of `vocab.json` and `merges.txt`. The library's own reader takes only paths in UTF-8.
+fn from_pair(vocab: &Path, merges: &Path) -> Result<BpeBuilder, String> {
+    let text = fs::read_to_string(merges).map_err(|error| error.to_string())?;
+    let lines: Vec<_> = text.lines().filter(|line| !line.starts_with("#version")).collect();
+    from_json(&json!({ "model": { "vocab": optional_json(vocab)?, "merges": lines } }))
 }
 
 /// Reads only the byte-pair encoding of a `tokenizer.json`. The rest is not needed, because CLIP's rules are known, and

@@ -19,7 +19,7 @@ const IN_THE_FILE: &[(&str, &str, &str)] = &[
     ("an empty path", "prompts: prompts.txt, samples", "prompts: '', samples"),
     ("a number below what is needed", "seed: 1", "seed: -1"),
     ("a number of more than 64 bits", "seed: 1", "seed: 18446744073709551616"),
-    ("null in place of text", "model: teacher, prompts", "model: ~, prompts"),
+    ("null in place of text", "model: teacher, calibration", "model: ~, calibration"),
     ("an amount of memory without a unit", "ratio: 0.5", "budgets: { memory: '8' }"),
     ("neither a ratio nor budgets", ", ratio: 0.5", ""),
     ("an unknown solver", "ratio: 0.5", "ratio: 0.5, solver: knapsak"),
