@@ -27,6 +27,18 @@ pub fn budget(device: &Device) -> u64 {
     ALLOWED.get().copied().map(left).or_else(system).map_or(u64::MAX, |bytes| bytes / 2)
 }
 
+/// How many bytes can still be allocated, whatever the configured limit says: the memory that the system has left,
+/// with swap, within the limits of this process's control groups. No bound for a GPU, whose driver refuses by itself.
+pub fn free(device: &Device) -> u64 {
+    if !device.is_cpu() {
+        return u64::MAX;
+    }
+    let swap = kibibytes("/proc/meminfo", "SwapFree:").unwrap_or(0);
+    let system = kibibytes("/proc/meminfo", "MemAvailable:").map(|memory| memory.saturating_add(swap));
+    let group = control_group_limit().map(|limit| limit.saturating_sub(resident_bytes().unwrap_or(0)));
+    system.into_iter().chain(group).min().unwrap_or(u64::MAX)
+}
+
 /// The strictest limit of this process's control groups, as set by a container or Slurm.
 fn control_group_limit() -> Option<u64> {
     let groups = fs::read_to_string("/proc/self/cgroup").ok()?;

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use miette::Diagnostic;
@@ -95,6 +95,14 @@ pub fn remove_folder(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
+}
+
+/// Whether `name` is that of a file in the same folder. A list of files that came from elsewhere may name no other places.
+pub fn is_plain_name(name: &str) -> bool {
+    let mut parts = Path::new(name).components();
+    let plain = matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None));
+    // A backslash separates folders on other systems; no legitimate name contains one.
+    plain && !name.contains(['/', '\\', '\0'])
 }
 
 /// Whether the error says that the disk is full or the user's quota is used up.

@@ -1,8 +1,9 @@
-//! What all other modules use: ids, digests, manifests, bad values, progress, interruption, time, locks, atomic files,
-//! text from outside.
+//! What all other modules use: ids, digests, manifests, bad values, numbers with bounds, progress, interruption, time,
+//! locks, atomic files, text from outside.
 
 pub mod artefact;
 pub mod bad_value;
+pub mod bounded;
 pub mod clock;
 pub mod copies;
 pub mod digest;
@@ -25,6 +26,7 @@ pub mod watch;
 
 pub use artefact::{Artefact, ArtefactKind};
 pub use bad_value::BadValue;
+pub use bounded::{Real, Whole};
 pub use digest::Digest;
 pub use files::FileError;
 pub use id::{StageId, UnitId};

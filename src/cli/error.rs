@@ -55,6 +55,9 @@ pub(super) enum CliError {
     #[error("{} exists already", path.display())]
     #[diagnostic(code(cli::exists), help("give another path with --output, or remove it"))]
     Exists { path: PathBuf },
+    #[error("{} is {found}; {needed} or a new name is needed", path.display())]
+    #[diagnostic(code(cli::target), help("give another path, or remove it"))]
+    Target { path: PathBuf, found: String, needed: &'static str },
     #[error(transparent)]
     #[diagnostic(transparent)]
     Stage(#[from] StageError),
@@ -100,9 +103,12 @@ impl CliError {
                 ExportError::Compute(_) | ExportError::SelfCheck { .. } => ExitCode::Stage,
                 _ => ExitCode::File,
             },
-            Self::Model(_) | Self::Survey(_) | Self::Report(_) | Self::File(_) | Self::Exists { .. } => {
-                ExitCode::File
-            }
+            Self::Model(_)
+            | Self::Survey(_)
+            | Self::Report(_)
+            | Self::File(_)
+            | Self::Exists { .. }
+            | Self::Target { .. } => ExitCode::File,
             // There is no pipeline: the flags ask for it.
             Self::Stage(StageError::Pipeline(_)) => ExitCode::Arguments,
             Self::Stage(error) => ExitCode::of_stage(error, |_| true),

@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::error::CliError;
 use super::output::{print, print_json};
+use super::target;
 use crate::backend::Dtype;
 use crate::base::units;
 use crate::model::ModelDirectory;
@@ -50,9 +51,7 @@ impl ExportCommand {
             return Err(CliError::Extension { path });
         }
         let beside = single.then(|| remap_beside(&path));
-        if let Some(path) = [Some(path.clone()), beside].into_iter().flatten().find(|path| path.exists()) {
-            return Err(CliError::Exists { path });
-        }
+        [Some(&path), beside.as_ref()].into_iter().flatten().try_for_each(|path| target::new(path))?;
         let request = ExportRequest {
             model: &model,
             format,

@@ -10,8 +10,10 @@ use serde::Serialize;
 use super::error::CliError;
 use super::options::ComputeArguments;
 use super::output::{print, print_json};
+use super::target;
 use crate::backend::{Dtype, Random};
-use crate::base::{Progress, path_text};
+use crate::base::bounded::Guidance;
+use crate::base::{Progress, Real, Whole, path_text};
 use crate::config::settings::Layer;
 use crate::data::pictures;
 use crate::metric::{Gallery, MetricError, picture_path};
@@ -49,10 +51,10 @@ pub(super) struct Generate {
     count: u16,
     /// Steps of the sampler
     #[arg(long, default_value_t = Drawing::default().steps)]
-    steps: usize,
+    steps: Whole<1, 10_000>,
     /// Guidance scale; values up to 1 disable guidance, at half the cost
     #[arg(long, default_value_t = Drawing::default().guidance_scale)]
-    guidance: f64,
+    guidance: Real<Guidance>,
     /// The sampler
     #[arg(long, default_value = DEFAULT_SAMPLER, value_parser = sampler_names())]
     sampler: String,
@@ -87,6 +89,9 @@ impl Generate {
     pub(super) fn execute(self) -> Result<(), CliError> {
         let drawing = self.drawing();
         drawing.check(flag).map_err(CliError::Flag)?;
+        target::folder(&self.output)?;
+        (0..usize::from(self.count))
+            .try_for_each(|index| target::file(&picture_path(&self.output, index)))?;
         let settings = self.compute.load(Layer::default())?;
         let device = settings.device.open().map_err(StageError::from)?;
         let directory = ModelDirectory::open(&self.model)?;
@@ -107,7 +112,7 @@ impl Generate {
             negative_prompt: self.negative_prompt.clone(),
             size: self.size,
             vae_tile: self.vae_tile,
-            batch: 1,
+            batch: Whole::new(1),
         }
     }
 
@@ -118,9 +123,9 @@ impl Generate {
         device: &Device,
     ) -> Result<Vec<PathBuf>, StageError> {
         let (interrupt, progress) = (signals::listen(), Alone::default());
-        let latent = drawing.latent(directory)?;
+        let latent = drawing.latent(directory, 1, self.dtype.into(), device)?;
         let schedule = NoiseSchedule::from_config(&directory.scheduler_config()?)?;
-        let legs = sample::Path::new(drawing.sampler(), &schedule, drawing.steps)?.legs.len();
+        let legs = sample::Path::new(drawing.sampler(), &schedule, drawing.steps.get())?.legs.len();
         let dtype = self.dtype.into();
         let vae = drawing.vae(directory, dtype, device)?;
         let encoder = drawing.encoder(directory, dtype, device)?;
@@ -137,7 +142,7 @@ impl Generate {
             conditioning: &conditioning,
             unconditional: Some(&unconditional),
             latent,
-            batch: drawing.batch,
+            batch: drawing.batch.get(),
             random: &random,
         };
         std::fs::create_dir_all(&self.output).map_err(StageError::file(&self.output))?;

@@ -14,6 +14,7 @@ mod report;
 mod run;
 mod schema;
 mod sweep;
+mod target;
 mod told;
 
 use std::io::{self, Write};

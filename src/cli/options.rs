@@ -1,6 +1,5 @@
 //! Flags that several commands share: the pipeline file with its overrides, and the settings that override all others.
 
-use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -10,7 +9,7 @@ use super::output::note;
 use crate::backend::{DeviceChoice, memory, threads};
 use crate::base::units::Bytes;
 use crate::cache::{Recheck, Store};
-use crate::config::settings::Layer;
+use crate::config::settings::{Layer, Threads};
 use crate::config::{Override, PipelineFile, Settings};
 use crate::plan::ResolvedPipeline;
 
@@ -74,7 +73,7 @@ pub(super) struct ComputeArguments {
     device: Option<DeviceChoice>,
     /// Number of CPU threads
     #[arg(long)]
-    threads: Option<NonZeroUsize>,
+    threads: Option<Threads>,
     /// Approximate memory budget, such as 8GB
     #[arg(long, value_name = "BYTES")]
     memory: Option<Bytes>,
@@ -85,7 +84,11 @@ impl ComputeArguments {
     pub(super) fn load(&self, others: Layer) -> Result<Settings, CliError> {
         let &Self { device, threads, memory } = self;
         let settings = Settings::load(Layer { device, threads, memory, ..others }, &mut |text| note(text))?;
-        threads::start(settings.threads).map_err(|source| CliError::Threads { source })?;
+        let asked = settings.threads.map(Threads::get);
+        let started = threads::start(asked).map_err(|source| CliError::Threads { source })?;
+        if let Some(asked) = asked.filter(|&asked| asked > started) {
+            note(&format!("{started} threads instead of {asked}: more than 4 per core only slow it down"));
+        }
         if let Some(Bytes(bytes)) = settings.memory {
             memory::allow(bytes);
         }

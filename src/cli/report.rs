@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::error::CliError;
 use super::output::print;
+use super::target;
 use crate::report;
 
 /// Write a self-contained HTML page about one run, or several side by side
@@ -26,6 +27,7 @@ pub(super) struct Report {
 impl Report {
     pub(super) fn execute(self) -> Result<(), CliError> {
         let out = self.out.unwrap_or_else(|| self.runs[0].join(report::FILE));
+        target::file(&out)?;
         report::write(&self.runs, &out)?;
         print(&format!("{}\n", out.display()))
     }

@@ -29,7 +29,7 @@ pub fn pipeline() -> Schema {
             "name": described("The name of the run folder.", name.clone()),
             "seed": described(
                 "The seed of all random numbers.",
-                json!({ "type": "integer", "minimum": 0, "default": 0 }),
+                json!({ "type": "integer", "minimum": 0, "maximum": u64::MAX, "default": 0 }),
             ),
             "stages": described(
                 "The stages. A stage reads the artefacts of others by their ids.",

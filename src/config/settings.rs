@@ -5,7 +5,6 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io;
-use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
@@ -19,6 +18,7 @@ use super::source_text::SourceText;
 use super::text_file::{self, Unread};
 use super::{classify, survey};
 use crate::backend::DeviceChoice;
+use crate::base::Whole;
 use crate::base::units::Bytes;
 use crate::base::{names, shown};
 use crate::cache::Recheck;
@@ -31,6 +31,9 @@ pub const PREFIX: &str = "LAPTOP_DIFF_";
 
 /// The project's file, in the current directory.
 pub const PROJECT_FILE: &str = "laptop-diff.yaml";
+
+/// A number of CPU threads; no machine has more cores.
+pub type Threads = Whole<1, 4096>;
 
 /// The effective settings.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -45,7 +48,7 @@ pub struct Settings {
     /// The device.
     pub device: DeviceChoice,
     /// Number of CPU threads; one per core if absent.
-    pub threads: Option<NonZeroUsize>,
+    pub threads: Option<Threads>,
     /// Approximate memory budget; the system's free memory if absent.
     pub memory: Option<Bytes>,
     /// Which files are read again to check their digests.
@@ -68,7 +71,7 @@ pub struct Layer {
     pub device: Option<DeviceChoice>,
     /// Number of CPU threads. Default: one per core.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub threads: Option<NonZeroUsize>,
+    pub threads: Option<Threads>,
     /// Approximate memory budget, such as `8 GB`. Default: the system's free memory.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>", regex(pattern = r"^[0-9.]+ *([kKMGT]i?)?B$"))]
@@ -186,8 +189,8 @@ fn parsed<T>(
     text.and_then(parse).map_err(|message| bad(format!("{PREFIX}{key}: {message}")).into())
 }
 
-fn whole(text: &str) -> Result<NonZeroUsize, String> {
-    text.trim().parse().map_err(|_| format!("`{}` is not a whole number above 0", shown::brief(text)))
+fn whole(text: &str) -> Result<Threads, String> {
+    text.trim().parse().map_err(|_| format!("`{}` is not {}", shown::brief(text), Threads::needed()))
 }
 
 fn recheck(text: &str) -> Result<Recheck, String> {
@@ -242,7 +245,7 @@ mod tests {
         let settings = load(files, &environment, flags);
         let settings = settings.expect("all layers are right");
         assert_eq!((settings.cache, settings.runs), ("/flag".into(), "/user".into()));
-        assert_eq!((settings.threads.map(NonZeroUsize::get), settings.device), (Some(3), DeviceChoice::Cpu));
+        assert_eq!((settings.threads.map(Threads::get), settings.device), (Some(3), DeviceChoice::Cpu));
         assert_eq!(settings.memory, Some(Bytes(8_000_000_000)));
     }
 
@@ -270,14 +273,14 @@ mod tests {
         expect(["memory: much\n", ""], &[], "settings::bad_value", &["user.yaml", "`much`", "8 GB"]);
         for (file, words) in [
             ("memory: 8", ["`memory` of", "`8` is not an amount", "8 GB"]),
-            ("threads: -1", ["`threads` of", "`-1`", "a whole number above 0"]),
+            ("threads: -1", ["`threads` of", "`-1`", "a whole number from 1 to 4096"]),
             ("device: 3", ["`device` of", "`3` is not a device", "cuda:N"]),
             ("cache: [a]", ["`cache` of", "a list", "text"]),
         ] {
             expect(["", file], &[], "settings::bad_value", &[&words[..], &["project.yaml"]].concat());
         }
-        for value in ["0", "-1", "many", "18446744073709551616"] {
-            let words = ["LAPTOP_DIFF_THREADS", &format!("`{value}`"), "a whole number above 0"];
+        for value in ["0", "-1", "many", "1000000", "18446744073709551616"] {
+            let words = ["LAPTOP_DIFF_THREADS", &format!("`{value}`"), "a whole number from 1 to 4096"];
             expect(["", ""], &[("LAPTOP_DIFF_THREADS", value)], "settings::bad_value", &words);
         }
         let memory = [("LAPTOP_DIFF_MEMORY", "8")];
@@ -298,7 +301,7 @@ mod tests {
         let (never, words) =
             ([("LAPTOP_DIFF_RECHECK", "never")], ["RECHECK", "`never`", "`changed`", "`all`"]);
         expect(["", ""], &never, "settings::bad_value", &words);
-        assert_eq!(settings.threads.map(NonZeroUsize::get), Some(3));
+        assert_eq!(settings.threads.map(Threads::get), Some(3));
     }
 
     #[test]

@@ -122,6 +122,33 @@ pub enum DataError {
         /// The decoder's error.
         source: image::ImageError,
     },
+    /// A file too small for the picture that it claims to hold.
+    #[error("{} claims to be a picture of {width}x{height} pixels, but has only {bytes} bytes", path.display())]
+    #[diagnostic(
+        code(data::claims),
+        help("the file is damaged: copy it again, or take it out of the folder")
+    )]
+    Claims {
+        /// The file.
+        path: PathBuf,
+        /// In pixels.
+        width: u32,
+        /// In pixels.
+        height: u32,
+        /// The size of the file.
+        bytes: usize,
+    },
+    /// A picture of which next to nothing would be left after cropping.
+    #[error("{} is {width}x{height} pixels; one side is more than 64 times as long as the other", path.display())]
+    #[diagnostic(code(data::strip), help("crop the picture, or take it out of the folder"))]
+    Strip {
+        /// The file.
+        path: PathBuf,
+        /// In pixels.
+        width: u32,
+        /// In pixels.
+        height: u32,
+    },
     /// Asked to stop; finished work is in the checkpoint folder.
     #[error(transparent)]
     Interrupted(#[from] Interrupted),

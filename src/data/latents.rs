@@ -180,6 +180,10 @@ impl Rows {
     fn open(folder: &Path, entries: &[Entry], needed: &[(&str, usize)]) -> Result<Self, DataError> {
         let (mut shards, mut ends) = (Vec::new(), Vec::new());
         for entry in entries {
+            if !files::is_plain_name(&entry.file) {
+                let reason = format!("it names the file `{}`, which is not in the same folder", entry.file);
+                return Err(damaged(&folder.join(FILE), reason));
+            }
             let shard = Shard::open(&folder.join(&entry.file))?;
             shard.check(entry.rows, needed)?;
             ends.push(ends.last().unwrap_or(&0) + entry.rows);

@@ -1,15 +1,21 @@
 //! Pictures as files and as tensors.
 
-use std::fs::File;
-use std::io::BufReader;
+use std::io::Cursor;
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
 use image::imageops::{self, FilterType};
-use image::{ImageFormat, ImageReader, RgbImage};
+use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, RgbImage};
 
 use super::{DataError, prompts};
 use crate::base::files;
+
+/// Bytes of pixels per byte of the file. Deflate shrinks at most 1032 times, and JPEG's blocks of one colour, with a bit for
+/// each block and a quarter of the blocks for the colours, about 1400 times.
+const MOST_EXPANSION: u64 = 2048;
+
+/// How many times longer than the other a side may be. Memory for scaling grows with it: 1x10,000,000 pixels took 9.8 GB.
+const MOST_RATIO: u32 = 64;
 
 /// A picture file and its caption.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,18 +47,30 @@ pub fn list(folder: &Path) -> Result<Vec<CaptionedFile>, DataError> {
     paths.into_iter().map(captioned).collect()
 }
 
-/// Decodes a PNG or JPEG file, whatever its extension. The decoder's limits apply (512 MiB), so a small file cannot
-/// claim to be a huge picture.
+/// Reads a PNG or JPEG file, whatever its extension.
 pub fn read(path: &Path) -> Result<RgbImage, DataError> {
-    let file = BufReader::new(File::open(path).map_err(DataError::file(path))?);
-    let reader = ImageReader::new(file).with_guessed_format().map_err(DataError::file(path))?;
-    let picture = reader.decode().map_err(|source| DataError::Picture { path: path.to_owned(), source })?;
-    Ok(picture.to_rgb8())
+    decode(&std::fs::read(path).map_err(DataError::file(path))?, path)
+}
+
+/// Decodes a PNG or JPEG file; `path` is its name in errors. The decoder's limits apply (512 MiB), and a small file cannot
+/// claim to be a large picture.
+pub fn decode(bytes: &[u8], path: &Path) -> Result<RgbImage, DataError> {
+    let bad = |source| DataError::Picture { path: path.to_owned(), source };
+    let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(DataError::file(path))?;
+    let decoder = reader.into_decoder().map_err(bad)?;
+    let (width, height) = decoder.dimensions();
+    if decoder.total_bytes() > MOST_EXPANSION * bytes.len() as u64 {
+        return Err(DataError::Claims { path: path.to_owned(), width, height, bytes: bytes.len() });
+    }
+    if width.max(height) / width.min(height).max(1) > MOST_RATIO {
+        return Err(DataError::Strip { path: path.to_owned(), width, height });
+    }
+    Ok(DynamicImage::from_decoder(decoder).map_err(bad)?.into_rgb8())
 }
 
 /// Writes a PNG atomically.
 pub fn write(path: &Path, picture: &RgbImage) -> Result<(), DataError> {
-    let mut bytes = std::io::Cursor::new(Vec::new());
+    let mut bytes = Cursor::new(Vec::new());
     picture
         .write_to(&mut bytes, ImageFormat::Png)
         .map_err(|source| DataError::Picture { path: path.to_owned(), source })?;
@@ -142,6 +160,12 @@ mod tests {
         let path = folder.path().join("a.png");
         std::fs::write(&path, b"\x89PNG\r\n\x1a\nnot a picture").expect("ours");
         assert!(matches!(read(&path), Err(DataError::Picture { .. })));
+        let strip = folder.path().join("strip.png");
+        write(&strip, &RgbImage::new(2, 131)).expect("ours");
+        assert!(matches!(super::read(&strip), Err(DataError::Strip { width: 2, height: 131, .. })));
+        write(&strip, &RgbImage::new(2, 128)).expect("ours");
+        assert!(super::read(&strip).is_ok());
+        std::fs::remove_file(&strip).expect("ours");
         let no_caption = list(folder.path()).expect_err("there is no a.txt");
         assert!(no_caption.to_string().contains("a.txt"), "{no_caption}");
     }

@@ -51,7 +51,7 @@ impl Batches<'_> {
         piece: usize,
         order: &mut Order,
     ) -> Result<TrainingBatch, DistillError> {
-        let (batch, pieces) = (self.parameters.batch_size, self.parameters.gradient_accumulation);
+        let (batch, pieces) = (self.parameters.batch_size.get(), self.parameters.gradient_accumulation.get());
         let size = batch / pieces;
         let first = step * batch as u64 + (piece * size) as u64;
         let samples: Vec<u64> = (first..first + size as u64).collect();
@@ -84,7 +84,7 @@ impl Batches<'_> {
     /// Replaces the text of a fraction of the samples by the empty prompt.
     fn drop_text(&self, conditioning: Conditioning, samples: &[u64]) -> candle_core::Result<Conditioning> {
         let empty = &self.unconditional;
-        let fraction = self.parameters.unconditional_fraction;
+        let fraction = self.parameters.unconditional_fraction.get();
         let drawn = |sample: &u64| self.random.stream("distill unconditional", *sample).next_u64();
         let dropped: Vec<u8> = samples
             .iter()

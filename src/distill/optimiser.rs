@@ -56,13 +56,13 @@ impl Optimiser {
     ) -> Result<()> {
         let adamw = AdamW {
             learning_rate: parameters.learning_rate_at(step),
-            beta1: parameters.betas[0],
-            beta2: parameters.betas[1],
-            eps: parameters.epsilon,
-            weight_decay: parameters.weight_decay,
+            beta1: parameters.betas[0].get(),
+            beta2: parameters.betas[1].get(),
+            eps: parameters.epsilon.get(),
+            weight_decay: parameters.weight_decay.get(),
         };
-        let scale = clip_scale(norm, parameters.gradient_clip);
-        let decay = average::decay_at(step, parameters.ema_decay);
+        let scale = clip_scale(norm, parameters.gradient_clip.get());
+        let decay = average::decay_at(step, parameters.ema_decay.get());
         for (slot, gradient) in self.slots.iter().zip(gradients.iter()) {
             if let Some(gradient) = gradient {
                 let moments = (&slot.first_moment, &slot.second_moment);
@@ -101,6 +101,7 @@ mod tests {
     use candle_core::Device;
 
     use super::*;
+    use crate::base::Real;
 
     /// Numbers from `tests/golden_distill/make.py`: torch 2.11.0, diffusers 0.42.1.
     #[test]
@@ -109,11 +110,11 @@ mod tests {
         let b = Var::new(&[[0.25f32, 3.0]], &Device::Cpu)?;
         let named = BTreeMap::from([("a".to_owned(), a.clone()), ("b".to_owned(), b.clone())]);
         let parameters = DistillParameters {
-            learning_rate: 0.1,
-            betas: [0.8, 0.9],
-            epsilon: 1e-6,
-            weight_decay: 0.05,
-            ema_decay: 0.25,
+            learning_rate: Real::new(0.1),
+            betas: [Real::new(0.8), Real::new(0.9)],
+            epsilon: Real::new(1e-6),
+            weight_decay: Real::new(0.05),
+            ema_decay: Real::new(0.25),
             ..Default::default()
         };
         let optimiser = Optimiser::new(&named, true)?;

@@ -6,7 +6,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::losses::Normalisation;
-use crate::base::Manifest;
+use crate::base::bounded::{BelowOne, Fraction, Positive, Weight};
+use crate::base::{Manifest, Real, Whole};
 
 /// How the learning rate changes after the warm-up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -35,67 +36,67 @@ pub enum FeatureTaps {
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct DistillParameters {
     /// Optimiser steps. Default 50000.
-    pub steps: u64,
+    pub steps: Whole<1, 1_000_000_000>,
     /// Samples per optimiser step. Default 256.
-    pub batch_size: usize,
+    pub batch_size: Whole<1, 65_536>,
     /// Number of pieces that a batch is divided into to save memory; their gradients are summed. Default 1.
-    pub gradient_accumulation: usize,
+    pub gradient_accumulation: Whole<1, 65_536>,
     /// Learning rate after the warm-up. Default 5e-5.
-    pub learning_rate: f64,
+    pub learning_rate: Real<Positive>,
     /// How the learning rate changes after the warm-up. Default `constant`.
     pub learning_rate_schedule: LearningRateSchedule,
     /// Steps over which the learning rate rises linearly from zero. Default 0: the student starts from trained weights.
-    pub warm_up_steps: u64,
+    pub warm_up_steps: Whole<0, 1_000_000_000>,
     /// AdamW's decay of the first and of the second moment. Default [0.9, 0.999].
-    pub betas: [f64; 2],
+    pub betas: [Real<BelowOne>; 2],
     /// AdamW's epsilon, which keeps the division finite. Default 1e-8.
-    pub epsilon: f64,
+    pub epsilon: Real<Positive>,
     /// AdamW's decoupled weight decay. Default 0.01.
-    pub weight_decay: f64,
+    pub weight_decay: Real<Weight>,
     /// Largest L2 norm of all gradients together; larger gradients are scaled down to it. Default 1.
-    pub gradient_clip: f64,
+    pub gradient_clip: Real<Positive>,
     /// Decay of the moving average of the weights, which is the output of the stage; with 0 the output is the last weights. Default 0.9999, approached as (1 + step) / (10 + step), as diffusers does.
-    pub ema_decay: f64,
+    pub ema_decay: Real<BelowOne>,
     /// Weight of the task loss: the student's prediction against the noise (or the velocity) itself. Default 1.
-    pub task_weight: f64,
+    pub task_weight: Real<Weight>,
     /// Weight of the output loss: the student's prediction against the teacher's. Default 1.
-    pub output_weight: f64,
+    pub output_weight: Real<Weight>,
     /// Weight of the feature loss. It means the same under every normalisation, because the normalised loss starts where the plain one does. Default 1.
-    pub feature_weight: f64,
+    pub feature_weight: Real<Weight>,
     /// How each feature map's loss is weighted by the teacher's norm. Default `inverse-square-norm`: the error relative to the teacher's power (LAPTOP-Diff's idea; BK-SDM has `none`).
     pub normalisation: Normalisation,
     /// Batches over which norms and starting losses are measured. Default 8: the loss of a single batch depends strongly on the timesteps it drew.
-    pub normalisation_batches: u64,
+    pub normalisation_batches: Whole<1, 1_000_000>,
     /// Which feature maps are compared. Default `stages`.
     pub features: FeatureTaps,
     /// Fraction of samples whose text is replaced by the empty prompt, so that the student can be used with classifier-free guidance. Default 0.1, the fraction Stable Diffusion was trained with (ours: BK-SDM has 0).
-    pub unconditional_fraction: f64,
+    pub unconditional_fraction: Real<Fraction>,
     /// Number of steps per line of `losses.jsonl`; the last step always has a line. Default 1.
-    pub history_every: u64,
+    pub history_every: Whole<1, 1_000_000_000>,
 }
 
 impl Default for DistillParameters {
     fn default() -> Self {
         Self {
-            steps: 50_000,
-            batch_size: 256,
-            gradient_accumulation: 1,
-            learning_rate: 5e-5,
+            steps: Whole::new(50_000),
+            batch_size: Whole::new(256),
+            gradient_accumulation: Whole::new(1),
+            learning_rate: Real::new(5e-5),
             learning_rate_schedule: LearningRateSchedule::Constant,
-            warm_up_steps: 0,
-            betas: [0.9, 0.999],
-            epsilon: 1e-8,
-            weight_decay: 1e-2,
-            gradient_clip: 1.0,
-            ema_decay: 0.9999,
-            task_weight: 1.0,
-            output_weight: 1.0,
-            feature_weight: 1.0,
+            warm_up_steps: Whole::new(0),
+            betas: [Real::new(0.9), Real::new(0.999)],
+            epsilon: Real::new(1e-8),
+            weight_decay: Real::new(1e-2),
+            gradient_clip: Real::new(1.0),
+            ema_decay: Real::new(0.9999),
+            task_weight: Real::new(1.0),
+            output_weight: Real::new(1.0),
+            feature_weight: Real::new(1.0),
             normalisation: Normalisation::InverseSquareNorm,
-            normalisation_batches: 8,
+            normalisation_batches: Whole::new(8),
             features: FeatureTaps::Stages,
-            unconditional_fraction: 0.1,
-            history_every: 1,
+            unconditional_fraction: Real::new(0.1),
+            history_every: Whole::new(1),
         }
     }
 }
@@ -129,77 +130,39 @@ impl DistillParameters {
             .field("steps", steps)
             .field("batch-size", batch_size)
             .field("gradient-accumulation", gradient_accumulation)
-            .float("learning-rate", *learning_rate)
+            .float("learning-rate", learning_rate.get())
             .field("learning-rate-schedule", format_args!("{learning_rate_schedule:?}"))
             .field("warm-up-steps", warm_up_steps)
-            .float("betas.0", betas[0])
-            .float("betas.1", betas[1])
-            .float("epsilon", *epsilon)
-            .float("weight-decay", *weight_decay)
-            .float("gradient-clip", *gradient_clip)
-            .float("ema-decay", *ema_decay)
-            .float("task-weight", *task_weight)
-            .float("output-weight", *output_weight)
-            .float("feature-weight", *feature_weight)
+            .float("betas.0", betas[0].get())
+            .float("betas.1", betas[1].get())
+            .float("epsilon", epsilon.get())
+            .float("weight-decay", weight_decay.get())
+            .float("gradient-clip", gradient_clip.get())
+            .float("ema-decay", ema_decay.get())
+            .float("task-weight", task_weight.get())
+            .float("output-weight", output_weight.get())
+            .float("feature-weight", feature_weight.get())
             .field("normalisation", format_args!("{normalisation:?}"))
             .field("normalisation-batches", normalisation_batches)
             .field("features", format_args!("{features:?}"))
-            .float("unconditional-fraction", *unconditional_fraction)
+            .float("unconditional-fraction", unconditional_fraction.get())
             .field("history-every", history_every);
     }
 
-    /// The first invalid value: its name, and a message with what was found and what was needed.
+    /// What the types do not check: values that do not go together. Gives a name, and a message with what was found
+    /// and what was needed.
     pub fn check(&self) -> Result<(), (&'static str, String)> {
-        let at_least_one = [
-            ("steps", self.steps),
-            ("batch-size", self.batch_size as u64),
-            ("gradient-accumulation", self.gradient_accumulation as u64),
-            ("normalisation-batches", self.normalisation_batches),
-            ("history-every", self.history_every),
-        ];
-        if let Some((name, _)) = at_least_one.into_iter().find(|(_, value)| *value == 0) {
-            return Err((name, format!("`{name}` is 0; it must be at least 1")));
-        }
-        let positive = [
-            ("learning-rate", self.learning_rate),
-            ("epsilon", self.epsilon),
-            ("gradient-clip", self.gradient_clip),
-        ];
-        if let Some((name, value)) =
-            positive.into_iter().find(|(_, value)| !(value.is_finite() && *value > 0.0))
-        {
-            return Err((name, format!("`{name}` is {value}; it must lie above 0")));
-        }
-        let weights = [
-            ("weight-decay", self.weight_decay),
-            ("task-weight", self.task_weight),
-            ("output-weight", self.output_weight),
-            ("feature-weight", self.feature_weight),
-        ];
-        if let Some((name, value)) =
-            weights.into_iter().find(|(_, value)| !(value.is_finite() && *value >= 0.0))
-        {
-            return Err((name, format!("`{name}` is {value}; it must be 0 or more")));
-        }
-        let below_one = [("betas", self.betas[0]), ("betas", self.betas[1]), ("ema-decay", self.ema_decay)];
-        if let Some((name, value)) = below_one.into_iter().find(|(_, value)| !(0.0..1.0).contains(value)) {
-            return Err((name, format!("`{name}` holds {value}; it must be at least 0 and below 1")));
-        }
-        if !(0.0..=1.0).contains(&self.unconditional_fraction) {
-            let found = self.unconditional_fraction;
-            return Err((
-                "unconditional-fraction",
-                format!("`unconditional-fraction` is {found}; it must lie between 0 and 1"),
-            ));
-        }
-        if !self.batch_size.is_multiple_of(self.gradient_accumulation) {
-            let (batch, pieces) = (self.batch_size, self.gradient_accumulation);
+        let (batch, pieces) = (self.batch_size.get(), self.gradient_accumulation.get());
+        if !batch.is_multiple_of(pieces) {
             return Err((
                 "gradient-accumulation",
                 format!("`gradient-accumulation` is {pieces}; it must divide `batch-size`, which is {batch}"),
             ));
         }
-        if self.task_weight + self.output_weight + self.feature_weight == 0.0 {
+        if [self.task_weight, self.output_weight, self.feature_weight]
+            .iter()
+            .all(|weight| weight.get() == 0.0)
+        {
             let names = "`task-weight`, `output-weight` and `feature-weight`";
             return Err(("task-weight", format!("{names} are all 0; at least one must lie above 0")));
         }
@@ -208,15 +171,16 @@ impl DistillParameters {
 
     /// The learning rate of the step with this index, counted from 0.
     pub fn learning_rate_at(&self, step: u64) -> f64 {
-        if step < self.warm_up_steps {
-            return self.learning_rate * (step + 1) as f64 / self.warm_up_steps as f64;
+        let (rate, warm_up) = (self.learning_rate.get(), u64::from(self.warm_up_steps));
+        if step < warm_up {
+            return rate * (step + 1) as f64 / warm_up as f64;
         }
         match self.learning_rate_schedule {
-            LearningRateSchedule::Constant => self.learning_rate,
+            LearningRateSchedule::Constant => rate,
             LearningRateSchedule::Cosine => {
-                let passed = (step - self.warm_up_steps) as f64;
-                let span = self.steps.saturating_sub(self.warm_up_steps).max(1) as f64;
-                self.learning_rate * 0.5 * (1.0 + (std::f64::consts::PI * passed / span).cos())
+                let passed = (step - warm_up) as f64;
+                let span = u64::from(self.steps).saturating_sub(warm_up).max(1) as f64;
+                rate * 0.5 * (1.0 + (std::f64::consts::PI * passed / span).cos())
             }
         }
     }
@@ -244,19 +208,18 @@ mod tests {
             change(&mut parameters);
             parameters.check().map_err(|(name, _)| name)
         };
-        assert_eq!(bad(|p| p.steps = 0), Err("steps"));
-        assert_eq!(bad(|p| p.learning_rate = f64::NAN), Err("learning-rate"));
-        assert_eq!(bad(|p| p.betas[1] = 1.0), Err("betas"));
-        assert_eq!(bad(|p| p.gradient_accumulation = 3), Err("gradient-accumulation"));
-        assert_eq!(bad(|p| p.unconditional_fraction = 1.5), Err("unconditional-fraction"));
+        assert_eq!(bad(|p| p.gradient_accumulation = Whole::new(3)), Err("gradient-accumulation"));
+        let unweighted =
+            bad(|p| (p.task_weight, p.output_weight, p.feature_weight) = ([Real::new(0.0); 3]).into());
+        assert_eq!(unweighted, Err("task-weight"));
     }
 
     #[test]
     fn the_learning_rate_rises_and_falls() {
         let parameters = DistillParameters {
-            steps: 14,
-            warm_up_steps: 4,
-            learning_rate: 1.0,
+            steps: Whole::new(14),
+            warm_up_steps: Whole::new(4),
+            learning_rate: Real::new(1.0),
             learning_rate_schedule: LearningRateSchedule::Cosine,
             ..Default::default()
         };

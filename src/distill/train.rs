@@ -89,9 +89,9 @@ impl Distillation<'_> {
     }
 
     fn train(&self) -> Result<Distilled, DistillError> {
-        let steps = self.parameters.steps;
+        let steps = u64::from(self.parameters.steps);
         self.progress.length(steps, "steps");
-        let optimiser = Optimiser::new(self.variables, self.parameters.ema_decay > 0.0)?;
+        let optimiser = Optimiser::new(self.variables, self.parameters.ema_decay.get() > 0.0)?;
         let mut batches = self.batches()?;
         let state = match checkpoint::load(self.checkpoint, &optimiser.variables())? {
             Some(state) => state,
@@ -146,16 +146,16 @@ impl Distillation<'_> {
         let mut order = Order::new(self.data.rows());
         let first = batches.piece(0, 0, &mut order)?;
         let paths = common_paths(&first.input, self.student, self.teacher, self.parameters.features)?;
-        if paths.is_empty() && self.parameters.feature_weight > 0.0 {
+        if paths.is_empty() && self.parameters.feature_weight.get() > 0.0 {
             let reason = "they have no feature map in common".to_owned();
             return Err(DistillError::Mismatch { reason });
         }
         batches.paths = paths;
         let (mut squares, mut plain) = (vec![0.0; batches.paths.len()], vec![0.0; batches.paths.len()]);
-        for step in 0..self.parameters.normalisation_batches {
+        for step in 0..u64::from(self.parameters.normalisation_batches) {
             // There is no checkpoint yet: a later run measures again.
             self.interrupt.check()?;
-            for piece in 0..self.parameters.gradient_accumulation {
+            for piece in 0..self.parameters.gradient_accumulation.get() {
                 let batch = batches.piece(step, piece, &mut order)?;
                 let student = predict(self.student, &batch.input, &batches.paths)?;
                 for (index, (student, teacher)) in
@@ -166,8 +166,8 @@ impl Distillation<'_> {
                 }
             }
         }
-        let pieces =
-            (self.parameters.normalisation_batches * self.parameters.gradient_accumulation as u64) as f64;
+        let pieces = (self.parameters.normalisation_batches.get()
+            * self.parameters.gradient_accumulation.get()) as f64;
         squares.iter_mut().chain(&mut plain).for_each(|sum| *sum /= pieces);
         if let Some(index) = squares.iter().zip(&plain).position(|(a, b)| !(a + b).is_finite()) {
             let term = format!("feature loss of {}", batches.paths[index]);
@@ -178,7 +178,8 @@ impl Distillation<'_> {
     }
 
     fn writes_line(&self, step: u64) -> bool {
-        step.is_multiple_of(self.parameters.history_every) || step + 1 == self.parameters.steps
+        step.is_multiple_of(self.parameters.history_every.into())
+            || step + 1 == u64::from(self.parameters.steps)
     }
 
     fn last_line_before(&self, step: u64) -> Option<u64> {
@@ -186,7 +187,7 @@ impl Distillation<'_> {
     }
 
     fn not_finite(&self, step: u64, term: String, value: f32) -> DistillError {
-        let DistillParameters { steps, .. } = *self.parameters;
+        let steps = u64::from(self.parameters.steps);
         let learning_rate = self.parameters.learning_rate_at(step);
         DistillError::NotFinite { step, steps, term, value, learning_rate }
     }
@@ -207,8 +208,13 @@ impl Student<'_> {
     fn step(&mut self, step: u64) -> Result<HistoryLine, DistillError> {
         let (training, parameters) = (self.training, self.training.parameters);
         let DistillParameters { task_weight, output_weight, feature_weight, .. } = *parameters;
-        let weights = losses::term_weights(task_weight, output_weight, feature_weight, &self.feature_weights);
-        let pieces = parameters.gradient_accumulation;
+        let weights = losses::term_weights(
+            task_weight.get(),
+            output_weight.get(),
+            feature_weight.get(),
+            &self.feature_weights,
+        );
+        let pieces = parameters.gradient_accumulation.get();
         let shares: Vec<f32> = weights.iter().map(|weight| weight / pieces as f32).collect();
         let mut terms = vec![0f32; weights.len()];
         let mut gradients = Gradients::default();

@@ -74,6 +74,7 @@ impl ExitCode {
             StageError::Pipeline(_) => Self::Pipeline,
             StageError::Input(_) => Self::File,
             StageError::Interrupted(_) => Self::Interrupted,
+            StageError::Memory(_) => Self::Memory,
             _ if chain(error).any(is_out_of_memory) => Self::Memory,
             _ if chain(error).any(|e| e.downcast_ref().is_some_and(is_full)) => Self::File,
             StageError::File(file) if is_input(&file.path) => Self::File,

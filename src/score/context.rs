@@ -13,10 +13,16 @@ pub struct Limits {
     pub variants: usize,
 }
 
+impl Limits {
+    /// Enough to keep two cores or a GPU busy.
+    pub const POINTS: u32 = 8;
+    /// As many as a small U-Net has units.
+    pub const VARIANTS: u32 = 64;
+}
+
 impl Default for Limits {
-    /// A batch large enough to keep two cores or a GPU busy, and as many variants as a small U-Net has units.
     fn default() -> Self {
-        Self { points: 8, variants: 64 }
+        Self { points: Self::POINTS as usize, variants: Self::VARIANTS as usize }
     }
 }
 

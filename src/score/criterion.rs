@@ -5,7 +5,7 @@ use schemars::{Schema, SchemaGenerator};
 use super::error::ScoreError;
 use super::evidence::Evidence;
 use super::need::Need;
-use crate::base::{BadValue, Manifest};
+use crate::base::Manifest;
 
 /// A measure of how much each unit matters. The fields of the implementing type are the criterion's parameters.
 pub trait Criterion: Send + Sync {
@@ -19,11 +19,6 @@ pub trait Criterion: Send + Sync {
 
     /// Adds each of its parameters, as `name-of-the-criterion.parameter`, to what the scores depend on.
     fn describe(&self, _manifest: &mut Manifest) {}
-
-    /// Fails if the value of a parameter is impossible. The error names the parameter without its criterion.
-    fn check(&self) -> Result<(), BadValue> {
-        Ok(())
-    }
 
     /// One value per unit of the U-Net, in walk order; lower means more dispensable.
     fn scores(&self, evidence: &Evidence<'_>) -> Result<Vec<f64>, ScoreError>;

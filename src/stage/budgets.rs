@@ -6,6 +6,8 @@ use std::fmt;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, de};
 
+use crate::base::Real;
+use crate::base::bounded::Share;
 use crate::base::units::Bytes;
 use crate::select::MemoryBudget;
 
@@ -14,9 +16,9 @@ use crate::select::MemoryBudget;
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(super) struct OtherBudgets {
     /// The share of the multiply-accumulates of a forward pass at the model's own size.
-    pub(super) macs: Option<f64>,
+    pub(super) macs: Option<Real<Share>>,
     /// The share of the time of a forward pass, as measured by `profile`.
-    pub(super) latency: Option<f64>,
+    pub(super) latency: Option<Real<Share>>,
     /// The share of the weights' memory; or the memory that the weights must fit into in f16 or bf16, such as `2GB`.
     pub(super) memory: Option<MemoryAmount>,
 }
@@ -29,16 +31,6 @@ impl OtherBudgets {
     /// Whether any budget is given.
     pub(super) fn asks(&self) -> bool {
         self.macs.is_some() || self.latency.is_some() || self.memory.is_some()
-    }
-}
-
-impl MemoryAmount {
-    /// The share, if it is one.
-    pub(super) fn share(self) -> Option<f64> {
-        match self.0 {
-            MemoryBudget::Share(share) => Some(share),
-            MemoryBudget::Bytes(_) => None,
-        }
     }
 }
 
@@ -58,19 +50,14 @@ impl<'de> Deserialize<'de> for MemoryAmount {
             type Value = MemoryAmount;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a share such as 0.2, or an amount of memory such as 2GB")
+                f.write_str("a share above 0 and below 1, or an amount of memory such as 2GB")
             }
 
             fn visit_f64<E: de::Error>(self, share: f64) -> Result<MemoryAmount, E> {
-                Ok(MemoryAmount(MemoryBudget::Share(share)))
-            }
-
-            fn visit_u64<E: de::Error>(self, share: u64) -> Result<MemoryAmount, E> {
-                self.visit_f64(share as f64)
-            }
-
-            fn visit_i64<E: de::Error>(self, share: i64) -> Result<MemoryAmount, E> {
-                self.visit_f64(share as f64)
+                match share > 0.0 && share < 1.0 {
+                    true => Ok(MemoryAmount(MemoryBudget::Share(share))),
+                    false => Err(E::invalid_value(de::Unexpected::Float(share), &self)),
+                }
             }
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<MemoryAmount, E> {
@@ -88,6 +75,6 @@ impl JsonSchema for MemoryAmount {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": ["number", "string"] })
+        json_schema!({ "type": ["number", "string"], "exclusiveMinimum": 0, "exclusiveMaximum": 1 })
     }
 }

@@ -2,14 +2,19 @@
 
 use std::path::PathBuf;
 
+use candle_core::Device;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::model::Model;
-use super::{BadValue, Context, Drawing, FileInput, Input, Stage, StageError, StageInfo};
-use crate::base::{ArtefactKind, Manifest, StageId};
+use super::{BadValue, Context, Drawing, FileInput, Input, Stage, StageError, StageInfo, memory};
+use crate::base::{ArtefactKind, Manifest, StageId, Whole};
 use crate::data::{Calibration, Captioned, Encoder, Points, Trajectories, prompts};
+use crate::model::unet::UNetConfig;
 use crate::sample::NoiseSchedule;
+
+/// CLIP's context.
+const TOKENS: usize = 77;
 
 /// `with:` of `use: calibrate`. Points come from `prompts`, from `pictures` or from a `file`: give one of the three.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -25,10 +30,10 @@ pub(super) struct Calibrate {
     file: Option<PathBuf>,
     /// The number of points. Default 256.
     #[serde(default = "default_samples")]
-    samples: usize,
+    samples: Whole<1, 1_000_000>,
     /// Points per trajectory: more are cheaper but more similar. Default 1.
     #[serde(default = "one")]
-    points_per_trajectory: usize,
+    points_per_trajectory: Whole<1, 10_000>,
     /// How trajectories are drawn; for `pictures`, the size to crop them to and how many are encoded together.
     #[serde(
         default = "Drawing::along_trajectories",
@@ -37,12 +42,12 @@ pub(super) struct Calibrate {
     drawing: Drawing,
 }
 
-fn default_samples() -> usize {
-    256
+fn default_samples() -> Whole<1, 1_000_000> {
+    Whole::new(256)
 }
 
-fn one() -> usize {
-    1
+fn one() -> Whole<1, 10_000> {
+    Whole::new(1)
 }
 
 pub(super) const INFO: StageInfo = StageInfo {
@@ -90,13 +95,6 @@ impl Stage for Calibrate {
                 return bad(second, format!("`{first}` and `{second}` exclude each other; give one"));
             }
         }
-        for (name, value) in
-            [("samples", self.samples), ("points-per-trajectory", self.points_per_trajectory)]
-        {
-            if value == 0 {
-                return bad(name, format!("`{name}` is 0; it must be at least 1"));
-            }
-        }
         self.drawing.check(|field| format!("drawing.{field}"))
     }
 
@@ -119,6 +117,19 @@ impl Stage for Calibrate {
 }
 
 impl Calibrate {
+    /// All points are in memory at the end: noisy latents, their noise and the text states, in f32.
+    fn require_memory(
+        &self,
+        latent: [usize; 3],
+        unet: &UNetConfig,
+        device: &Device,
+    ) -> Result<(), StageError> {
+        let text = TOKENS * unet.innermost().cross_attention_dim;
+        let samples = self.samples.get();
+        let needed = memory::product(&[samples, 2 * latent.iter().product::<usize>() + text, 4]);
+        Ok(memory::require(needed, device, || format!("{samples} points"), "`samples`")?)
+    }
+
     fn along_trajectories(
         &self,
         context: &Context<'_>,
@@ -128,15 +139,18 @@ impl Calibrate {
     ) -> Result<Points, StageError> {
         let unet = model.unet(context.device)?;
         let prompts = prompts::read(context.file("prompts"))?;
+        let latent =
+            self.drawing.latent(&model.directory, self.samples.get(), model.dtype, context.device)?;
+        self.require_memory(latent, unet.config(), context.device)?;
         let trajectories = Trajectories {
             generator: self.drawing.generator(&unet, schedule),
-            latent: self.drawing.latent(&model.directory)?,
+            latent,
             encoder,
             prompts: &prompts,
             negative_prompt: &self.drawing.negative_prompt,
-            samples: self.samples,
-            per_trajectory: self.points_per_trajectory,
-            batch: self.drawing.batch,
+            samples: self.samples.get(),
+            per_trajectory: self.points_per_trajectory.get(),
+            batch: self.drawing.batch.get(),
             random: &context.random,
         };
         Ok(trajectories.points(context.checkpoint, context.progress, context.interrupt)?)
@@ -150,12 +164,22 @@ impl Calibrate {
         encoder: &Encoder,
     ) -> Result<Points, StageError> {
         let vae = self.drawing.vae(&model.directory, model.dtype, context.device)?;
-        let [_, height, width] = self.drawing.latent(&model.directory)?;
+        let latent =
+            self.drawing.latent(&model.directory, self.samples.get(), model.dtype, context.device)?;
+        self.require_memory(latent, &model.directory.unet_config()?, context.device)?;
+        let [_, height, width] = latent;
         let size = (height * vae.downscale(), width * vae.downscale());
         let folder = context.file("pictures");
         let (progress, interrupt) = (context.progress, context.interrupt);
-        let captioned =
-            Captioned::from_pictures(folder, size, &vae, encoder, self.drawing.batch, progress, interrupt)?;
-        Ok(captioned.points(schedule, self.samples, &context.random)?)
+        let captioned = Captioned::from_pictures(
+            folder,
+            size,
+            &vae,
+            encoder,
+            self.drawing.batch.get(),
+            progress,
+            interrupt,
+        )?;
+        Ok(captioned.points(schedule, self.samples.get(), &context.random)?)
     }
 }

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::model::Model;
 use super::{BadValue, Context, Drawing, FileInput, StageError};
-use crate::base::Manifest;
+use crate::base::{Manifest, Whole};
 use crate::data::prompts;
 use crate::metric::{ClipScorer, Gallery, MetricError};
 use crate::model::network::Conditioning;
@@ -27,14 +27,14 @@ pub(super) struct DeltaClip {
     prompts: PathBuf,
     /// The number of prompts to draw without each unit, from the first. Default 16: affordable, but too few to distinguish similar units.
     #[serde(default = "default_pictures")]
-    pictures: usize,
+    pictures: Whole<1, 1_000_000>,
     /// How pictures are drawn.
     #[serde(default)]
     drawing: Drawing,
 }
 
-fn default_pictures() -> usize {
-    16
+fn default_pictures() -> Whole<1, 1_000_000> {
+    Whole::new(16)
 }
 
 impl DeltaClip {
@@ -51,10 +51,6 @@ impl DeltaClip {
     }
 
     pub(super) fn check(&self) -> Result<(), BadValue> {
-        if self.pictures == 0 {
-            let name = "delta-clip.pictures";
-            return Err(BadValue::new(name, format!("`{name}` is 0; it must be at least 1")));
-        }
         self.drawing.check(|field| format!("delta-clip.drawing.{field}"))
     }
 
@@ -62,7 +58,8 @@ impl DeltaClip {
     pub(super) fn open(&self, context: &Context<'_>, model: &Model) -> Result<PictureScorer<'_>, StageError> {
         let device = context.device;
         let mut prompts = prompts::read(context.file("delta-clip.prompts"))?;
-        prompts.truncate(self.pictures);
+        prompts.truncate(self.pictures.get());
+        let count = prompts.len();
         let encoder = self.drawing.encoder(&model.directory, model.dtype, device)?;
         let (conditioning, unconditional) =
             self.drawing.texts(&encoder, &prompts, context.progress, context.interrupt)?;
@@ -72,7 +69,7 @@ impl DeltaClip {
             conditioning,
             unconditional,
             prompts,
-            latent: self.drawing.latent(&model.directory)?,
+            latent: self.drawing.latent(&model.directory, count, model.dtype, device)?,
             schedule: NoiseSchedule::from_config(&model.directory.scheduler_config()?)?,
             vae: self.drawing.vae(&model.directory, model.dtype, device)?,
             scorer: scorer.scorer(candle_core::DType::F32, device)?,
@@ -120,13 +117,13 @@ impl PictureScorer<'_> {
             conditioning: &self.conditioning,
             unconditional: Some(&self.unconditional),
             latent: self.latent,
-            batch: self.drawing.batch,
+            batch: self.drawing.batch.get(),
             random: &context.random,
         };
         let generator = self.drawing.generator(unet, &self.schedule);
         let mut pictures = Vec::with_capacity(self.prompts.len());
         let indices: Vec<usize> = (0..self.prompts.len()).collect();
-        for batch in indices.chunks(self.drawing.batch) {
+        for batch in indices.chunks(self.drawing.batch.get()) {
             let observe = &mut |_: sample::Visit<'_>| Ok(context.interrupt.check()?);
             pictures.extend(gallery.draw_batch(&generator, batch, observe)?);
         }

@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::Path;
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::model::Model;
 use super::points::points;
-use super::{BadValue, Context, Input, Stage, StageError, StageInfo};
+use super::{BadValue, Context, Input, Stage, StageError, StageInfo, memory};
 use crate::base::{ArtefactKind, Manifest, StageId, copies};
 use crate::data::{Encoder, Latents};
 use crate::distill::history::HISTORY_FILE;
@@ -75,6 +75,7 @@ impl Stage for Distill {
         let student = Model::open(context.input("student"))?;
         let schedule = NoiseSchedule::from_config(&teacher.directory.scheduler_config()?)?;
         let data = self.data(context, &teacher, &schedule)?;
+        self.require_memory(&student, teacher.dtype, &data, context)?;
         let (student_unet, variables) = student.directory.unet_trainable(teacher.dtype, context.device)?;
         let teacher = teacher.unet(context.device)?;
         let distilled = Distillation {
@@ -104,6 +105,27 @@ impl Stage for Distill {
 }
 
 impl Distill {
+    /// The student runs forward on a whole piece of a batch.
+    fn require_memory(
+        &self,
+        student: &Model,
+        dtype: DType,
+        data: &Latents,
+        context: &Context<'_>,
+    ) -> Result<(), StageError> {
+        let DistillParameters { batch_size, gradient_accumulation, .. } = self.training;
+        let piece = batch_size.get() / gradient_accumulation.get();
+        let (_, _, height, width) = data.fetch(&[0], &Device::Cpu)?.latents.dims4()?;
+        let needed = memory::pass(&student.directory.unet_config()?, piece, (height, width), dtype);
+        let what = || format!("{piece} samples with latents of {height}x{width}");
+        Ok(memory::require(
+            needed,
+            context.device,
+            what,
+            "`training.batch-size`, or raise `training.gradient-accumulation`",
+        )?)
+    }
+
     /// The training data. A calibration becomes latents first, in the folder of the checkpoint.
     fn data(
         &self,

@@ -7,9 +7,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 
 use super::size::PictureSize;
-use super::{BadValue, StageError};
+use super::{BadValue, StageError, memory};
+use crate::base::bounded::Guidance;
 use crate::base::names::UnknownName;
-use crate::base::{Interrupt, Manifest, Progress};
+use crate::base::{Interrupt, Manifest, Progress, Real, Whole};
 use crate::data::Encoder;
 use crate::model::ModelDirectory;
 use crate::model::network::Conditioning;
@@ -27,9 +28,9 @@ pub struct Drawing {
     /// The sampler (`laptop-diff list samplers`). Default `dpm-solver++-2m`; in `calibrate`, `ddim`.
     pub sampler: Option<String>,
     /// Steps of the sampler. Default 25, as in BK-SDM's protocol.
-    pub steps: usize,
+    pub steps: Whole<1, 10_000>,
     /// Guidance scale; values up to 1 disable guidance, at half the cost. Default 7.5, Stable Diffusion's.
-    pub guidance_scale: f64,
+    pub guidance_scale: Real<Guidance>,
     /// Negative prompt. Default: the empty prompt.
     pub negative_prompt: String,
     /// Width and height of the pictures in pixels, such as `512x768`. Default: the size that the U-Net was trained for.
@@ -38,7 +39,7 @@ pub struct Drawing {
     /// the result slightly. Default: the whole picture at once.
     pub vae_tile: Option<TileSide>,
     /// Samples drawn together; lower it if memory runs out. Default 16.
-    pub batch: usize,
+    pub batch: Whole<1, 65_536>,
 }
 
 impl Default for Drawing {
@@ -46,14 +47,14 @@ impl Default for Drawing {
         Self {
             sampler: None,
             // BK-SDM's protocol (Kim et al. 2024).
-            steps: 25,
+            steps: Whole::new(25),
             // Stable Diffusion's.
-            guidance_scale: 7.5,
+            guidance_scale: Real::new(7.5),
             negative_prompt: String::new(),
             size: None,
             vae_tile: None,
             // Enough to keep a small machine busy, little enough for its memory.
-            batch: 16,
+            batch: Whole::new(16),
         }
     }
 }
@@ -78,26 +79,15 @@ impl Drawing {
         manifest
             .field(&format!("{block}.sampler"), self.sampler_name())
             .field(&format!("{block}.steps"), self.steps)
-            .float(&format!("{block}.guidance-scale"), self.guidance_scale)
+            .float(&format!("{block}.guidance-scale"), self.guidance_scale.get())
             .field(&format!("{block}.negative-prompt"), &self.negative_prompt)
             .field(&format!("{block}.size"), text(self.size.map(|size| size.to_string()), "as trained"))
             .field(&format!("{block}.vae-tile"), text(self.vae_tile.map(|side| side.to_string()), "whole"))
             .field(&format!("{block}.batch"), self.batch);
     }
 
-    /// Checks the values. `name` gives a field's name as the user wrote it: `drawing.steps`, `--steps`.
+    /// Checks what the types do not. `name` gives a field's name as the user wrote it: `drawing.sampler`, `--sampler`.
     pub fn check(&self, name: impl Fn(&str) -> String) -> Result<(), BadValue> {
-        for (field, value) in [("steps", self.steps), ("batch", self.batch)] {
-            if value == 0 {
-                let name = name(field);
-                return Err(BadValue::new(&name, format!("`{name}` is 0; it must be at least 1")));
-            }
-        }
-        if !self.guidance_scale.is_finite() {
-            let (name, found) = (name("guidance-scale"), self.guidance_scale);
-            let message = format!("`{name}` is {found}; it must be a finite number");
-            return Err(BadValue::new(name, message));
-        }
         self.find_sampler().map(drop).map_err(|error| BadValue::unknown(name("sampler"), &error))
     }
 
@@ -120,13 +110,20 @@ impl Drawing {
             unet,
             schedule,
             sampler: self.sampler(),
-            steps: self.steps,
-            guidance_scale: self.guidance_scale,
+            steps: self.steps.get(),
+            guidance_scale: self.guidance_scale.get(),
         }
     }
 
-    /// Channels, height and width of the latents that a model's U-Net draws.
-    pub fn latent(&self, directory: &ModelDirectory) -> Result<[usize; 3], StageError> {
+    /// Channels, height and width of the latents that a model's U-Net draws. Fails if not even one batch of `count`
+    /// samples fits into memory.
+    pub fn latent(
+        &self,
+        directory: &ModelDirectory,
+        count: usize,
+        dtype: DType,
+        device: &Device,
+    ) -> Result<[usize; 3], StageError> {
         let unet = directory.unet_config()?;
         let (height, width) = match self.size {
             None => unet.sample_size,
@@ -134,6 +131,13 @@ impl Drawing {
                 size.in_latents(directory.vae_config()?.downscale()).map_err(StageError::pipeline)?
             }
         };
+        let batch = self.batch.get().min(count);
+        let evaluated = if self.guidance_scale.get() > 1.0 { 2 * batch } else { batch };
+        let vae = directory.vae_config().ok().filter(|_| self.vae_tile.is_none());
+        let decoding = vae.map_or(0, |vae| memory::decoding(&vae, batch, (height, width), dtype));
+        let needed = memory::pass(&unet, evaluated, (height, width), dtype).max(decoding);
+        let what = || format!("{batch} samples with latents of {height}x{width}");
+        memory::require(needed, device, what, "`batch` or `size`")?;
         Ok([unet.in_channels, height, width])
     }
 
@@ -187,19 +191,11 @@ mod tests {
     }
 
     #[test]
-    fn bad_values_are_named_with_their_block() {
-        for (text, name, words) in [
-            ("steps: 0", "drawing.steps", "`drawing.steps` is 0"),
-            ("batch: 0", "drawing.batch", "at least 1"),
-            ("guidance-scale: .nan", "drawing.guidance-scale", "is NaN; it must be a finite number"),
-            ("guidance-scale: .inf", "drawing.guidance-scale", "is inf"),
-            ("sampler: eular", "drawing.sampler", "unknown sampler `eular`"),
-        ] {
-            let found = bad(text);
-            assert_eq!(found.name, name);
-            assert!(found.message.contains(words), "{words:?} is not in {:?}", found.message);
-        }
-        assert!(bad("sampler: eular").help.is_some_and(|help| help.contains("did you mean `euler`")));
+    fn an_unknown_sampler_is_named_with_its_block() {
+        let found = bad("sampler: eular");
+        assert_eq!(found.name, "drawing.sampler");
+        assert!(found.message.contains("unknown sampler `eular`"), "{}", found.message);
+        assert!(found.help.is_some_and(|help| help.contains("did you mean `euler`")));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::model::Model;
 use super::{BadValue, Context, Drawing, FileInput, Input, Stage, StageError, StageInfo};
-use crate::base::{ArtefactKind, Manifest, StageId, copies};
+use crate::base::{ArtefactKind, Manifest, StageId, Whole, copies};
 use crate::data::{Encoding, LatentDrawing, Latents, SampleList, prompts};
 use crate::sample::NoiseSchedule;
 
@@ -23,7 +23,7 @@ pub(super) struct Encode {
     pictures: Option<PathBuf>,
     /// The number of samples. `prompts` are used in turn; default: one sample per prompt. If there are more
     /// `pictures` than samples, a random choice of them is used; default: all.
-    samples: Option<usize>,
+    samples: Option<Whole<1, 10_000_000>>,
     /// How latents are drawn; for `pictures`, the size to crop them to and how many are encoded together.
     #[serde(default)]
     drawing: Drawing,
@@ -69,19 +69,18 @@ impl Stage for Encode {
             }
             _ => {}
         }
-        if self.samples == Some(0) {
-            return Err(BadValue::new("samples", "`samples` is 0; it must be at least 1"));
-        }
         self.drawing.check(|field| format!("drawing.{field}"))
     }
 
     fn run(&self, context: &Context<'_>) -> Result<(), StageError> {
         let model = Model::open(context.input("model"))?;
         let list = self.list(context)?;
+        let count = list.samples.len();
+        let latent = self.drawing.latent(&model.directory, count, model.dtype, context.device)?;
         let encoding = Encoding {
             list: &list,
             folder: context.checkpoint,
-            batch: self.drawing.batch,
+            batch: self.drawing.batch.get(),
             device: context.device,
             progress: context.progress,
             interrupt: context.interrupt,
@@ -99,7 +98,7 @@ impl Stage for Encode {
                 let schedule = NoiseSchedule::from_config(&model.directory.scheduler_config()?)?;
                 let drawing = LatentDrawing {
                     generator: self.drawing.generator(&unet, &schedule),
-                    latent: self.drawing.latent(&model.directory)?,
+                    latent,
                     unconditional: &unconditional,
                     random: &context.random,
                 };
@@ -108,7 +107,7 @@ impl Stage for Encode {
             None => {
                 drop(encoder);
                 let vae = self.drawing.vae(&model.directory, model.dtype, context.device)?;
-                let [_, height, width] = self.drawing.latent(&model.directory)?;
+                let [_, height, width] = latent;
                 let size = (height * vae.downscale(), width * vae.downscale());
                 encoding.pictures(&vae, size, time_ids.as_ref())?;
             }
@@ -123,12 +122,13 @@ impl Stage for Encode {
 
 impl Encode {
     fn list(&self, context: &Context<'_>) -> Result<SampleList, StageError> {
+        let asked = self.samples.map(Whole::get);
         if self.prompts.is_some() {
-            return Ok(SampleList::from_prompts(&prompts::read(context.file("prompts"))?, self.samples));
+            return Ok(SampleList::from_prompts(&prompts::read(context.file("prompts"))?, asked));
         }
-        let list = SampleList::from_pictures(context.file("pictures"), self.samples, &context.random)?;
+        let list = SampleList::from_pictures(context.file("pictures"), asked, &context.random)?;
         let (used, available) = (list.samples.len(), list.available);
-        match self.samples {
+        match asked {
             Some(asked) if asked > available => context.progress.note(&format!(
                 "{available} pictures, fewer than the {asked} samples asked for: all are used"
             )),

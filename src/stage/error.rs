@@ -4,6 +4,7 @@ use std::path::Path;
 
 use miette::Diagnostic;
 
+use super::memory::NotEnoughMemory;
 use crate::base::{FileError, Interrupted};
 use crate::data::DataError;
 use crate::distill::DistillError;
@@ -29,6 +30,10 @@ pub enum StageError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Input(Box<dyn Diagnostic + Send + Sync>),
+    /// The work cannot fit into memory (exit code 5).
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Memory(#[from] NotEnoughMemory),
     /// The work itself failed (exit code 6).
     #[error(transparent)]
     #[diagnostic(transparent)]

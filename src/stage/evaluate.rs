@@ -14,7 +14,7 @@ use super::points::points;
 use super::{BadValue, Context, Drawing, FileInput, Input, Stage, StageError, StageInfo};
 use crate::backend::Random;
 use crate::base::names::{self, UnknownName};
-use crate::base::{ArtefactKind, Manifest, StageId, UnitId};
+use crate::base::{ArtefactKind, Manifest, StageId, UnitId, Whole};
 use crate::data::{Calibration, prompts};
 use crate::metric::{self, Baseline, Candidate, Evaluation, Fill, Metric, SELECTED};
 use crate::model::network::Conditioning;
@@ -40,7 +40,7 @@ pub(super) struct Evaluate {
     prompts: PathBuf,
     /// The number of prompts to draw, from the first. Default 200.
     #[serde(default = "default_pictures")]
-    pictures: usize,
+    pictures: Whole<1, 1_000_000>,
     /// A CLIPModel directory, required by the metrics that compare pictures with texts.
     scorer: Option<PathBuf>,
     /// For `attribute-accuracy`: a text file with the captions that the scorer chooses from, one per line. Default: the prompts.
@@ -61,8 +61,8 @@ fn default_teacher() -> String {
     "teacher".to_owned()
 }
 
-fn default_pictures() -> usize {
-    200
+fn default_pictures() -> Whole<1, 1_000_000> {
+    Whole::new(200)
 }
 
 pub(super) const INFO: StageInfo = StageInfo {
@@ -117,9 +117,6 @@ impl Stage for Evaluate {
     }
 
     fn check(&self) -> Result<(), BadValue> {
-        if self.pictures == 0 {
-            return Err(BadValue::new("pictures", "`pictures` is 0; it must be at least 1"));
-        }
         let names: Vec<_> = self.models.iter().map(|(name, _)| name.to_owned()).collect();
         if !names.contains(&self.teacher) {
             let message = format!("the teacher `{}` is not among the models", self.teacher);
@@ -222,7 +219,8 @@ impl Inputs {
     ) -> Result<Self, StageError> {
         let (directory, dtype, device) = (&teacher.directory, teacher.dtype, context.device);
         let mut prompts = prompts::read(context.file("prompts"))?;
-        prompts.truncate(stage.pictures);
+        prompts.truncate(stage.pictures.get());
+        let count = prompts.len();
         let captions = match &stage.captions {
             Some(_) => prompts::read(context.file("captions"))?,
             None => Vec::new(),
@@ -240,7 +238,7 @@ impl Inputs {
             conditioning,
             unconditional,
             schedule: NoiseSchedule::from_config(&directory.scheduler_config()?)?,
-            latent: stage.drawing.latent(directory)?,
+            latent: stage.drawing.latent(directory, count, dtype, device)?,
             vae: stage.drawing.vae(directory, dtype, device)?,
             scorer,
             points,
@@ -260,8 +258,8 @@ impl Inputs {
             metrics,
             schedule: &self.schedule,
             sampler: stage.drawing.sampler(),
-            steps: stage.drawing.steps,
-            guidance_scale: stage.drawing.guidance_scale,
+            steps: stage.drawing.steps.get(),
+            guidance_scale: stage.drawing.guidance_scale.get(),
             latent: self.latent,
             vae: Some(&self.vae),
             scorer: self.scorer.as_ref(),
@@ -271,7 +269,7 @@ impl Inputs {
             captions: &self.captions,
             attributes: &stage.attributes,
             points: self.points.as_ref(),
-            batch: stage.drawing.batch,
+            batch: stage.drawing.batch.get(),
             random,
         }
     }

@@ -13,6 +13,7 @@ mod evaluate;
 mod export;
 mod interface;
 mod load;
+mod memory;
 mod model;
 mod named;
 mod points;

@@ -4,8 +4,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::model::Model;
-use super::{BadValue, Context, Input, Stage, StageError, StageInfo};
-use crate::base::{ArtefactKind, Manifest, StageId};
+use super::{Context, Input, Stage, StageError, StageInfo, memory};
+use crate::base::{ArtefactKind, Manifest, StageId, Whole};
 use crate::profile::Latency;
 
 /// `with:` of `use: profile`.
@@ -16,18 +16,18 @@ pub(super) struct Profile {
     model: StageId,
     /// Samples per forward pass. Default 1; 2 corresponds to one picture with guidance.
     #[serde(default = "default_batch")]
-    batch: usize,
+    batch: Whole<1, 65_536>,
     /// Timed forward passes, after two untimed ones. Default 20; the result is the median of each step.
     #[serde(default = "default_repetitions")]
-    repetitions: usize,
+    repetitions: Whole<1, 10_000>,
 }
 
-fn default_batch() -> usize {
-    1
+fn default_batch() -> Whole<1, 65_536> {
+    Whole::new(1)
 }
 
-fn default_repetitions() -> usize {
-    20
+fn default_repetitions() -> Whole<1, 10_000> {
+    Whole::new(20)
 }
 
 pub(super) const INFO: StageInfo = StageInfo {
@@ -53,18 +53,13 @@ impl Stage for Profile {
         vec![Input { name: "model".to_owned(), stage: &self.model, kinds: &[ArtefactKind::Model] }]
     }
 
-    fn check(&self) -> Result<(), BadValue> {
-        for (name, value) in [("batch", self.batch), ("repetitions", self.repetitions)] {
-            if value == 0 {
-                return Err(BadValue::new(name, format!("`{name}` is 0; it must be at least 1")));
-            }
-        }
-        Ok(())
-    }
-
     fn run(&self, context: &Context<'_>) -> Result<(), StageError> {
-        let unet = Model::open(context.input("model"))?.unet(context.device)?;
-        let &Self { batch, repetitions, .. } = self;
+        let model = Model::open(context.input("model"))?;
+        let (batch, repetitions) = (self.batch.get(), self.repetitions.get());
+        let config = model.directory.unet_config()?;
+        let needed = memory::pass(&config, batch, config.sample_size, model.dtype);
+        memory::require(needed, context.device, || format!("{batch} samples"), "`batch`")?;
+        let unet = model.unet(context.device)?;
         let latency =
             Latency::measure(&unet, batch, repetitions, context.device, context.progress, context.interrupt)?;
         latency.save(context.output).map_err(StageError::file(context.output))

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use candle_core::Device;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 
@@ -10,10 +11,12 @@ use super::criterion_blocks::{self, Blocks};
 use super::delta_clip::DeltaClip;
 use super::model::Model;
 use super::points::points;
-use super::{BadValue, Context, FileInput, Input, Stage, StageError, StageInfo};
+use super::{BadValue, Context, FileInput, Input, Stage, StageError, StageInfo, memory};
 use crate::base::names::UnknownName;
-use crate::base::{ArtefactKind, Manifest, StageId};
+use crate::base::{ArtefactKind, Manifest, StageId, Whole};
+use crate::data::Calibration;
 use crate::model::network::Granularity;
+use crate::model::unet::UNet;
 use crate::sample::NoiseSchedule;
 use crate::score::{self, CRITERIA, Criterion, Limits, Need, ScoringContext, Teacher, additivity, criterion};
 
@@ -47,13 +50,13 @@ struct Parameters {
     granularity: Granularity,
     /// Random sets of units whose measured joint loss is compared with what single losses predict. Default 24; 0 for none.
     #[serde(default = "default_additivity_sets")]
-    additivity_sets: usize,
+    additivity_sets: Whole<0, 100_000>,
     /// Calibration points per batch. Default 8.
     #[serde(default = "default_batch")]
-    batch: usize,
+    batch: Whole<1, 65_536>,
     /// Variants of the U-Net per traversal, besides the teacher; fewer if memory is short. Default 64.
     #[serde(default = "default_variants")]
-    variants: usize,
+    variants: Whole<1, 65_536>,
     /// The pictures of the criterion `delta-clip`, which requires this block.
     delta_clip: Option<DeltaClip>,
 }
@@ -62,16 +65,16 @@ fn default_criteria() -> Vec<String> {
     vec!["output-loss".to_owned()]
 }
 
-fn default_additivity_sets() -> usize {
-    24
+fn default_additivity_sets() -> Whole<0, 100_000> {
+    Whole::new(24)
 }
 
-fn default_batch() -> usize {
-    Limits::default().points
+fn default_batch() -> Whole<1, 65_536> {
+    Whole::new(Limits::POINTS)
 }
 
-fn default_variants() -> usize {
-    Limits::default().variants
+fn default_variants() -> Whole<1, 65_536> {
+    Whole::new(Limits::VARIANTS)
 }
 
 pub(super) const INFO: StageInfo = StageInfo {
@@ -124,18 +127,8 @@ impl Stage for Score {
     }
 
     fn check(&self) -> Result<(), BadValue> {
-        let Parameters { criteria, batch, variants, .. } = &self.parameters;
-        for (name, value) in [("batch", *batch), ("variants", *variants)] {
-            if value == 0 {
-                return Err(BadValue::new(name, format!("`{name}` is 0; it must be at least 1")));
-            }
-        }
-        if criteria.is_empty() {
+        if self.parameters.criteria.is_empty() {
             return Err(BadValue::new("criteria", "`criteria` is empty; name at least one criterion"));
-        }
-        for block in &self.blocks {
-            let name = block.info().name;
-            block.check().map_err(|bad| BadValue { name: format!("{name}.{}", bad.name), ..bad })?;
         }
         let criteria = self.criteria().map_err(|error| BadValue::unknown("criteria", &error))?;
         if let Some(needy) = drawing(&criteria).filter(|_| self.parameters.delta_clip.is_none()) {
@@ -154,9 +147,10 @@ impl Stage for Score {
         let model = Model::open(context.input("model"))?;
         let unet = model.unet(context.device)?.at(parameters.granularity.clone());
         let points = points(context, "calibration")?;
+        require_pass(&unet, &points, parameters.batch.get(), context.device)?;
         let criteria = self.criteria().expect("`check` found every criterion");
         let scoring = ScoringContext {
-            limits: Limits { points: parameters.batch, variants: parameters.variants },
+            limits: Limits { points: parameters.batch.get(), variants: parameters.variants.get() },
             checkpoint: context.checkpoint,
             progress: context.progress,
             interrupt: context.interrupt,
@@ -177,9 +171,9 @@ impl Stage for Score {
             random: &context.random,
         };
         let mut scores = score::score(&teacher, &criteria, &scoring)?;
-        if parameters.additivity_sets > 0 {
+        let sets = parameters.additivity_sets.get();
+        if sets > 0 {
             context.progress.note("measuring additivity");
-            let sets = parameters.additivity_sets;
             let measured = additivity::measure(&unet, &points, &scores, sets, &context.random, &scoring)?;
             scores.additivity = Some(measured);
         }
@@ -206,6 +200,19 @@ impl Score {
         let criteria = self.criteria().unwrap_or_default();
         self.parameters.delta_clip.as_ref().filter(|_| drawing(&criteria).is_some())
     }
+}
+
+/// A batch of points goes through the teacher.
+pub(super) fn require_pass(
+    unet: &UNet,
+    points: &Calibration,
+    batch: usize,
+    device: &Device,
+) -> Result<(), StageError> {
+    let (count, _, height, width) = points.sample.dims4()?;
+    let batch = batch.min(count);
+    let needed = memory::pass(unet.config(), batch, (height, width), unet.dtype());
+    Ok(memory::require(needed, device, || format!("{batch} calibration points"), "`batch`")?)
 }
 
 /// A criterion that needs pictures.

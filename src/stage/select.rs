@@ -6,8 +6,10 @@ use serde::Deserialize;
 use super::budgets::OtherBudgets;
 use super::model::Model;
 use super::points::points;
+use super::score::require_pass;
 use super::{BadValue, Context, Input, Stage, StageError, StageInfo};
-use crate::base::{ArtefactKind, Manifest, StageId};
+use crate::base::bounded::Share;
+use crate::base::{ArtefactKind, Manifest, Real, StageId, Whole};
 use crate::profile::Latency;
 use crate::score::{Limits, OUTPUT_LOSS, Scores, ScoringContext, joint_products};
 use crate::select::{
@@ -22,7 +24,7 @@ pub(super) struct Select {
     /// The stage with the scores.
     scores: StageId,
     /// The smallest share of the U-Net's parameters to remove, above 0 and below 1. Not needed with `budgets`, with `layout`, or with a `fits` that names one shape.
-    ratio: Option<f64>,
+    ratio: Option<Real<Share>>,
     /// Other budgets, besides `ratio` or instead of it; every budget given must be met.
     budgets: Option<OtherBudgets>,
     /// The stage with the units' latencies (`use: profile`), for `budgets.latency`.
@@ -60,10 +62,10 @@ struct Refine {
     calibration: StageId,
     /// The largest number of selections to measure, beyond a portfolio of up to 26. Default 60.
     #[serde(default = "default_evaluations")]
-    evaluations: usize,
+    evaluations: Whole<0, 100_000>,
     /// Calibration points per batch; lower it if memory runs out. Default 8.
     #[serde(default = "default_batch")]
-    batch: usize,
+    batch: Whole<1, 65_536>,
 }
 
 fn default_objective() -> String {
@@ -79,12 +81,12 @@ fn default_criterion() -> String {
 }
 
 /// On the small model, more evaluations improve the selection only a little.
-fn default_evaluations() -> usize {
-    60
+fn default_evaluations() -> Whole<0, 100_000> {
+    Whole::new(60)
 }
 
-fn default_batch() -> usize {
-    Limits::default().points
+fn default_batch() -> Whole<1, 65_536> {
+    Whole::new(Limits::POINTS)
 }
 
 pub(super) const INFO: StageInfo = StageInfo {
@@ -110,7 +112,7 @@ impl Stage for Select {
         let shares = [("ratio", self.ratio), ("macs", budgets.macs), ("latency", budgets.latency)];
         for (name, share) in shares {
             if let Some(share) = share {
-                manifest.float(name, share);
+                manifest.float(name, share.get());
             }
         }
         if let Some(memory) = budgets.memory {
@@ -146,7 +148,6 @@ impl Stage for Select {
     }
 
     fn check(&self) -> Result<(), BadValue> {
-        self.check_shares()?;
         let budgets = self.budgets.clone().unwrap_or_default();
         if budgets.latency.is_some() && self.profile.is_none() {
             let bad = BadValue::new("budgets.latency", "a `latency` budget needs a `profile`");
@@ -177,9 +178,9 @@ impl Stage for Select {
             objective: self.objective().expect("`check` found it"),
             method: self.method().expect("`check` found it"),
             budgets: Budgets {
-                parameters: self.ratio,
-                macs: budgets.macs,
-                latency: budgets.latency.zip(latency.as_ref()),
+                parameters: self.ratio.map(Real::get),
+                macs: budgets.macs.map(Real::get),
+                latency: budgets.latency.map(Real::get).zip(latency.as_ref()),
                 memory: budgets.memory.map(|amount| amount.0),
             },
             keep: &self.keep,
@@ -194,35 +195,15 @@ impl Stage for Select {
 }
 
 impl Select {
-    fn check_shares(&self) -> Result<(), BadValue> {
-        let budgets = self.budgets.clone().unwrap_or_default();
-        let memory = budgets.memory.and_then(|amount| amount.share());
-        let shares = [
-            ("ratio", self.ratio),
-            ("budgets.macs", budgets.macs),
-            ("budgets.latency", budgets.latency),
-            ("budgets.memory", memory),
-        ];
-        for (name, share) in shares {
-            if let Some(share) = share.filter(|share| !(*share > 0.0 && *share < 1.0)) {
-                let message = format!("`{name}` is {share}; it must lie above 0 and below 1");
-                return Err(BadValue::new(name, message).help("give the share to remove, such as 0.3"));
-            }
-        }
-        Ok(())
-    }
-
     fn check_refine(&self) -> Result<(), BadValue> {
-        let Some(refine) = &self.refine else { return Ok(()) };
+        if self.refine.is_none() {
+            return Ok(());
+        }
         for (name, given) in [("layout", self.layout.is_some()), ("fits", self.fits.is_some())] {
             if given {
                 let bad = BadValue::new("refine", format!("a selection by `{name}` cannot be refined"));
                 return Err(bad.help(format!("leave out `refine` or `{name}`")));
             }
-        }
-        if refine.batch == 0 {
-            let bad = BadValue::new("refine.batch", "`refine.batch` is 0; it must be at least 1");
-            return Err(bad.help(format!("leave it out for the default of {}", default_batch())));
         }
         Ok(())
     }
@@ -300,14 +281,15 @@ impl Select {
     ) -> Result<(), StageError> {
         let unet = Model::open(context.input("refine.model"))?.unet(context.device)?;
         let points = points(context, "refine.calibration")?;
+        require_pass(&unet, &points, refine.batch.get(), context.device)?;
         let scoring = ScoringContext {
-            limits: Limits { points: refine.batch, ..Limits::default() },
+            limits: Limits { points: refine.batch.get(), ..Limits::default() },
             checkpoint: context.checkpoint,
             progress: context.progress,
             interrupt: context.interrupt,
         };
         let refiner = Refiner::new(scores, request, selection)?;
-        let found = refiner.refine(refine.evaluations, &mut |sets| {
+        let found = refiner.refine(refine.evaluations.get(), &mut |sets| {
             context.progress.note(&format!("measuring {} selections", sets.len()));
             joint_products(&unet, &points, sets, &scoring)
         })?;

@@ -10,7 +10,10 @@ use serde::{Deserialize, Deserializer};
 
 use crate::base::parsed;
 
-/// Width and height in pixels.
+/// The longest side in pixels: four times the sides for which the largest of the supported models are used.
+const MOST: usize = 8192;
+
+/// Width and height in pixels, each at most 8192.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PictureSize {
     /// In pixels.
@@ -46,11 +49,12 @@ impl FromStr for PictureSize {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let sides = text.split_once('x').and_then(|(width, height)| {
-            Some(Self { width: width.parse().ok()?, height: height.parse().ok()? })
-        });
-        sides.ok_or_else(|| {
-            format!("`{text}` is not a size; give width and height in pixels, such as 512x768")
+        let side = |text: &str| text.parse().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()));
+        let sides = text
+            .split_once('x')
+            .and_then(|(width, height)| Some(Self { width: side(width)?, height: side(height)? }));
+        sides.filter(|size| size.width.max(size.height) <= MOST).ok_or_else(|| {
+            format!("`{text}` is not a size; give width and height in pixels, each at most {MOST}, such as 512x768")
         })
     }
 }
@@ -73,7 +77,7 @@ impl JsonSchema for PictureSize {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string", "pattern": "^[0-9]+x[0-9]+$" })
+        json_schema!({ "type": "string", "pattern": "^[0-9]{1,4}x[0-9]{1,4}$" })
     }
 }
 
@@ -87,7 +91,7 @@ mod tests {
         assert_eq!(size.in_latents(8).ok(), Some((96, 64)));
         assert!(size.in_latents(7).is_err());
         assert!("0x8".parse::<PictureSize>().is_ok_and(|size| size.in_latents(8).is_err()));
-        for text in ["512", "x512", "512x", "512X768", "-8x8"] {
+        for text in ["512", "x512", "512x", "512X768", "-8x8", "8200x8", "4294967296x4294967296", "8x+8"] {
             assert!(text.parse::<PictureSize>().is_err(), "{text}");
         }
     }

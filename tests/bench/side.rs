@@ -41,7 +41,7 @@ impl Arguments {
     /// Reads the command line and starts the threads.
     pub(crate) fn parse() -> Self {
         let arguments = <Self as Parser>::parse();
-        threads::start(Some(arguments.threads)).expect("the system has threads to give");
+        threads::start(Some(arguments.threads.get())).expect("the system has threads to give");
         arguments
     }
 

@@ -13,10 +13,13 @@ use serde::{Deserialize, Deserializer};
 
 use crate::base::parsed;
 
+/// Beyond this no picture is divided.
+const MOST: usize = 1024;
+
 /// The side of a tile in latent pixels: a multiple of 4, so that a quarter of it is an integer. A larger tile gives a
 /// result closer to that without tiling and takes more memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema)]
-#[schemars(extend("minimum" = 4, "multipleOf" = 4))]
+#[schemars(extend("minimum" = 4, "maximum" = MOST, "multipleOf" = 4))]
 pub struct TileSide(usize);
 
 impl TileSide {
@@ -31,9 +34,10 @@ impl TryFrom<usize> for TileSide {
 
     fn try_from(side: usize) -> std::result::Result<Self, String> {
         match side {
-            0 => Err("a tile's side is 0; it must be a multiple of 4, such as 64".to_owned()),
-            _ if side.is_multiple_of(4) => Ok(Self(side)),
-            _ => Err(format!("a tile's side is {side}; it must be a multiple of 4, such as 64")),
+            4..=MOST if side.is_multiple_of(4) => Ok(Self(side)),
+            _ => Err(format!(
+                "a tile's side is {side}; it must be a multiple of 4 from 4 to {MOST}, such as 64"
+            )),
         }
     }
 }
@@ -126,7 +130,7 @@ mod tests {
     #[test]
     fn a_side_is_a_multiple_of_four() {
         assert_eq!("64".parse::<TileSide>().map(TileSide::get), Ok(64));
-        for bad in ["0", "6", "-4", "x"] {
+        for bad in ["0", "6", "-4", "x", "1028", "18446744073709551612"] {
             assert!(bad.parse::<TileSide>().is_err(), "{bad}");
         }
     }

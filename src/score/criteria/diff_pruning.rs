@@ -9,7 +9,8 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::base::{BadValue, Manifest};
+use crate::base::bounded::BelowOne;
+use crate::base::{Manifest, Real};
 use crate::score::criterion::{Criterion, CriterionInfo};
 use crate::score::error::ScoreError;
 use crate::score::evidence::Evidence;
@@ -20,12 +21,12 @@ use crate::score::need::Need;
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub(super) struct DiffPruning {
     /// Timesteps whose task loss is at most this share of the largest are left out. Default 0.1, the authors' value for latent models; for DDPM they use 0.05.
-    threshold: f64,
+    threshold: Real<BelowOne>,
 }
 
 impl Default for DiffPruning {
     fn default() -> Self {
-        Self { threshold: 0.1 }
+        Self { threshold: Real::new(0.1) }
     }
 }
 
@@ -46,23 +47,14 @@ impl Criterion for DiffPruning {
     }
 
     fn describe(&self, manifest: &mut Manifest) {
-        manifest.float("diff-pruning.threshold", self.threshold);
-    }
-
-    fn check(&self) -> Result<(), BadValue> {
-        if (0.0..1.0).contains(&self.threshold) {
-            return Ok(());
-        }
-        let message = format!("`threshold` is {}; it must be at least 0 and below 1", self.threshold);
-        let help = format!("leave it out for the default of {}", Self::default().threshold);
-        Err(BadValue::new("threshold", message).help(help))
+        manifest.float("diff-pruning.threshold", self.threshold.get());
     }
 
     fn scores(&self, evidence: &Evidence<'_>) -> Result<Vec<f64>, ScoreError> {
         let timesteps = &evidence.gradients().timesteps;
         let largest = timesteps.iter().map(|one| one.loss).fold(0.0, f64::max);
         let mut sums = vec![0.0; evidence.teacher.unet.units().len()];
-        for one in timesteps.iter().filter(|one| one.loss > self.threshold * largest) {
+        for one in timesteps.iter().filter(|one| one.loss > self.threshold.get() * largest) {
             sums.iter_mut().zip(&one.absolute).for_each(|(sum, value)| *sum += value);
         }
         Ok(sums)

@@ -79,8 +79,10 @@ fn what_cannot_be_is_an_error_with_its_code() {
         (["--size", "30x64"], 2, "multiples of 4"),
         (["--vae-tile", "6"], 2, "multiple of 4"),
         (["--steps", "5000"], 4, "5000 steps"),
-        (["--steps", "0"], 2, "`--steps` is 0"),
-        (["--guidance", "nan"], 2, "`--guidance` is NaN"),
+        (["--steps", "0"], 2, "give a whole number from 1 to 10000"),
+        (["--size", "4294967296x4294967296"], 2, "each at most 8192"),
+        (["--guidance", "nan"], 2, "give a number from 0 to 1000"),
+        (["--guidance", "1e308"], 2, "give a number from 0 to 1000"),
     ] {
         let output = draw(&sandbox, "out", &options);
         expect_code(&output, code);

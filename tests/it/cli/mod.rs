@@ -4,6 +4,7 @@ mod errors;
 mod generate;
 mod handover;
 mod hostile;
+mod limits;
 mod load;
 mod ownership;
 mod schemas;

@@ -5,5 +5,6 @@ mod architecture;
 mod extending;
 mod freshness;
 mod imports;
+mod numbers;
 mod parity;
 mod source;

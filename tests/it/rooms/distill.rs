@@ -9,7 +9,7 @@ use candle_core::{DType, Device, Tensor, Var};
 use candle_nn::VarBuilder;
 use laptop_diff::backend::Random;
 use laptop_diff::base::progress::Silent;
-use laptop_diff::base::{Interrupt, Progress, UnitId};
+use laptop_diff::base::{Interrupt, Progress, Real, UnitId, Whole};
 use laptop_diff::data::{LatentBatch, Latents};
 use laptop_diff::distill::history::{self, HistoryLine};
 use laptop_diff::distill::{
@@ -154,11 +154,11 @@ fn text(random: &Random, index: u64, rows: usize) -> Result<Conditioning, Box<dy
 
 fn few_steps() -> DistillParameters {
     DistillParameters {
-        steps: 12,
-        batch_size: 4,
-        learning_rate: 2e-3,
-        warm_up_steps: 3,
-        normalisation_batches: 2,
+        steps: Whole::new(12),
+        batch_size: Whole::new(4),
+        learning_rate: Real::new(2e-3),
+        warm_up_steps: Whole::new(3),
+        normalisation_batches: Whole::new(2),
         ..Default::default()
     }
 }
@@ -216,7 +216,12 @@ fn the_loss_falls_and_every_term_is_told() -> Outcome {
     let setup = Setup::of("epsilon", 1)?;
     let folder = tempfile::tempdir()?;
     // Without the task: a random teacher predicts no noise, so learning to do so leads away from it.
-    let parameters = DistillParameters { steps: 60, task_weight: 0.0, ema_decay: 0.0, ..few_steps() };
+    let parameters = DistillParameters {
+        steps: Whole::new(60),
+        task_weight: Real::new(0.0),
+        ema_decay: Real::new(0.0),
+        ..few_steps()
+    };
     let distilled = setup.distil(&parameters, folder.path(), &Watch::nothing())?;
     let lines = history::read(&distilled.history)?;
     assert_eq!(lines.iter().map(|line| line.step).collect::<Vec<_>>(), (0..60).collect::<Vec<_>>());
@@ -245,7 +250,7 @@ fn a_student_that_is_the_teacher_loses_nothing() -> Outcome {
     let setup = Setup::of("v_prediction", 7)?;
     let (student, variables) = setup.student(&[])?;
     let folder = tempfile::tempdir()?;
-    let parameters = DistillParameters { steps: 1, features: FeatureTaps::Units, ..few_steps() };
+    let parameters = DistillParameters { steps: Whole::new(1), features: FeatureTaps::Units, ..few_steps() };
     let distilled = setup.distil_this(&student, &variables, &parameters, folder.path(), &Watch::nothing())?;
     let line = &history::read(&distilled.history)?[0];
     assert_eq!(line.output, 0.0);
@@ -260,8 +265,12 @@ fn every_normalisation_starts_at_the_plain_sum() -> Outcome {
     let setup = Setup::new()?;
     let first_line = |normalisation| -> Result<HistoryLine, Box<dyn Error>> {
         let folder = tempfile::tempdir()?;
-        let parameters =
-            DistillParameters { steps: 1, normalisation, normalisation_batches: 1, ..few_steps() };
+        let parameters = DistillParameters {
+            steps: Whole::new(1),
+            normalisation,
+            normalisation_batches: Whole::new(1),
+            ..few_steps()
+        };
         let distilled = setup.distil(&parameters, folder.path(), &Watch::nothing())?;
         Ok(history::read(&distilled.history)?.remove(0))
     };
@@ -298,7 +307,11 @@ fn an_interrupted_run_leaves_no_trace() -> Outcome {
 fn a_killed_run_leaves_no_trace() -> Outcome {
     let setup = Setup::new()?;
     let undisturbed = tempfile::tempdir()?;
-    let parameters = DistillParameters { history_every: 2, gradient_accumulation: 2, ..few_steps() };
+    let parameters = DistillParameters {
+        history_every: Whole::new(2),
+        gradient_accumulation: Whole::new(2),
+        ..few_steps()
+    };
     let expected = bytes(&setup.distil(&parameters, undisturbed.path(), &Watch::nothing())?)?;
 
     for killed_at in [1, 4, 8] {
@@ -346,7 +359,7 @@ fn pieces_of_a_batch_add_up_to_it() -> Outcome {
         let distilled = setup.distil(&parameters, folder.path(), &Watch::nothing())?;
         Ok(history::read(&distilled.history)?.pop().expect("there are twelve steps"))
     };
-    let (whole, pieces) = (run(1)?, run(2)?);
+    let (whole, pieces) = (run(Whole::new(1))?, run(Whole::new(2))?);
     // The same numbers are drawn; sums are taken in another order, twelve steps long.
     assert!((whole.total - pieces.total).abs() < 1e-3 * whole.total, "{} and {}", whole.total, pieces.total);
     assert!((whole.gradient_norm - pieces.gradient_norm).abs() < 1e-2 * whole.gradient_norm);
@@ -357,7 +370,8 @@ fn pieces_of_a_batch_add_up_to_it() -> Outcome {
 fn a_loss_that_is_no_number_stops_with_its_name() -> Outcome {
     let setup = Setup::new()?;
     let folder = tempfile::tempdir()?;
-    let parameters = DistillParameters { learning_rate: 1e30, warm_up_steps: 0, ..few_steps() };
+    let parameters =
+        DistillParameters { learning_rate: Real::new(1e18), warm_up_steps: Whole::new(0), ..few_steps() };
     let error =
         setup.distil(&parameters, folder.path(), &Watch::nothing()).expect_err("no number survives that");
     match error.downcast_ref() {

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Component, Path};
+use std::path::Path;
 
 use safetensors::tensor::Metadata;
 use safetensors::{Dtype, SafeTensors};
 use serde::Deserialize;
 
 use super::error::WeightsError;
+use crate::base::files::is_plain_name;
 use crate::model::files::kind::{self, Kind};
 
 /// File extensions of PyTorch's pickles.
@@ -52,10 +53,7 @@ pub(super) fn read_index(path: &Path) -> Result<BTreeMap<String, String>, Weight
     let index: Index = serde_json::from_slice(&text)
         .map_err(|error| WeightsError::Index { path: path.to_owned(), reason: error.to_string() })?;
     for shard in index.weight_map.values() {
-        let mut parts = Path::new(shard).components();
-        let plain = matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None));
-        // A backslash separates folders on other systems; no legitimate shard name contains one.
-        if !plain || shard.contains(['/', '\\']) {
+        if !is_plain_name(shard) {
             return Err(WeightsError::Outside { path: path.to_owned(), shard: shard.clone() });
         }
     }
