@@ -13,7 +13,7 @@ use crate::model::network::{Granularity, UnitKind};
 use crate::model::{Checkpoint, ModelDirectory, Part};
 use crate::survey::{Depth, Row, survey_directory, survey_file};
 
-/// Show which parts of a model can be used, and its U-Net's removable units with parameters and multiply-accumulates
+/// Show which parts of a model can be used, and the removable units of its U-Net
 #[derive(Args)]
 #[command(after_help = "\
 Examples:

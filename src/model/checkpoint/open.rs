@@ -101,7 +101,7 @@ impl Checkpoint {
         prediction: Option<Prediction>,
         tokenizer: Option<&Path>,
     ) -> Result<(), ModelError> {
-        let models = self.models()?;
+        let (prediction, models) = (self.prediction(prediction)?, self.models()?);
         for Model { part, config, weights } in &models {
             let folder = folder.join(part.folder());
             write_json(&folder.join("config.json"), config)?;
@@ -120,7 +120,7 @@ impl Checkpoint {
             }
         }
         let scheduler = folder.join(Part::Scheduler.folder()).join("scheduler_config.json");
-        write_json(&scheduler, &self.scheduler(self.prediction(prediction)?))?;
+        write_json(&scheduler, &self.scheduler(prediction))?;
         write_json(&folder.join("model_index.json"), &self.index(&models, tokenizer.is_some()))
     }
 

@@ -30,6 +30,10 @@ const OUTSIDE: &[(&str, &str)] = &[
     ("conv_out", "out.2"),
 ];
 
+/// The second ResNet in the middle. Its number counts the transformer before it even if that was removed: single files
+/// contain at least its shell.
+const SECOND_OF_MIDDLE: &str = "mid_block.resnets.1";
+
 impl Inventory {
     /// All tensors under both names. The original layout numbers the blocks of a transformer without gaps and requires
     /// the branch of every ResNet, so only whole Transformer2Ds may be removed.
@@ -55,6 +59,9 @@ impl Inventory {
             let path = spec.path.as_str();
             if path.starts_with("mid_block") && part != "middle_block" {
                 (part, block, slot) = ("middle_block", None, 0);
+            }
+            if path == SECOND_OF_MIDDLE {
+                slot = 2;
             }
             let place = match block {
                 Some(block) => format!("{part}.{block}.{slot}"),

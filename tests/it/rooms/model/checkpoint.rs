@@ -7,7 +7,7 @@ use std::io::Write;
 use std::path::Path;
 
 use candle_core::{DType, Device};
-use laptop_diff::model::{Checkpoint, ModelDirectory, ModelError, Part};
+use laptop_diff::model::{Checkpoint, ModelDirectory, ModelError, Part, Prediction};
 use laptop_diff::prune::{ExportRequest, Format};
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -178,7 +178,7 @@ fn read(header: &Header) -> Result<Checkpoint, ModelError> {
     bounded(|| {
         let checkpoint = Checkpoint::open(&file)?;
         assert!(checkpoint.unet_config().inventory().parameters() > 0);
-        checkpoint.save(&output, None, Some(&folder().join("tokenizer")))?;
+        checkpoint.save(&output, Some(Prediction::Epsilon), Some(&folder().join("tokenizer")))?;
         let directory = ModelDirectory::open(&output)?;
         directory.unet(DType::F32, &Device::Cpu).expect("what was saved can be built");
         if directory.has(Part::Vae) {
