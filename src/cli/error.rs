@@ -52,6 +52,9 @@ pub(super) enum CliError {
         help("programs recognise it by its extension: give --output a name that ends in .safetensors")
     )]
     Extension { path: PathBuf },
+    #[error("two LoRAs would be written to {}", path.display())]
+    #[diagnostic(code(cli::same_name), help("the name comes from the file's own: rename one of them"))]
+    SameName { path: PathBuf },
     #[error("{} exists already", path.display())]
     #[diagnostic(code(cli::exists), help("give another path with --output, or remove it"))]
     Exists { path: PathBuf },
@@ -112,9 +115,11 @@ impl CliError {
             // There is no pipeline: the flags ask for it.
             Self::Stage(StageError::Pipeline(_)) => ExitCode::Arguments,
             Self::Stage(error) => ExitCode::of_stage(error, |_| true),
-            Self::Flag(_) | Self::Extension { .. } | Self::NothingToSweep { .. } | Self::UnknownName(_) => {
-                ExitCode::Arguments
-            }
+            Self::Flag(_)
+            | Self::Extension { .. }
+            | Self::SameName { .. }
+            | Self::NothingToSweep { .. }
+            | Self::UnknownName(_) => ExitCode::Arguments,
             Self::Threads { .. } => ExitCode::Pipeline,
         }
     }

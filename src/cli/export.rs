@@ -10,16 +10,19 @@ use super::target;
 use crate::backend::Dtype;
 use crate::base::units;
 use crate::model::ModelDirectory;
-use crate::prune::{Container, Export, ExportRequest, Format, remap_beside};
+use crate::prune::{Container, Export, ExportRequest, Format, Lora, RenamedLora, remap_beside};
 
 /// Write a model for diffusers, ComfyUI or stable-diffusion.cpp, and check the result
 #[derive(Args)]
 #[command(after_help = "\
 Layers that the program requires are padded with zeros; the output says how many
 parameters that adds. If layers are renumbered, a table for LoRAs is written too.
+`--lora` renames a LoRA of the original model for the export and leaves out what was
+pruned. It takes the names of peft, diffusers and kohya.
 
 Examples:
   laptop-diff export runs/sdxl50/retrained --to comfyui --dtype f16
+  laptop-diff export runs/sdxl50/retrained --to comfyui --lora style.safetensors
   laptop-diff export runs/nano50/student --to diffusers --output student")]
 pub(super) struct ExportCommand {
     /// A diffusers model directory, whole or pruned
@@ -33,6 +36,9 @@ pub(super) struct ExportCommand {
     /// The type of the weights [default: unchanged]
     #[arg(long, value_enum)]
     dtype: Option<Dtype>,
+    /// A LoRA of the model before pruning, to be written beside the export under its new names; may be repeated
+    #[arg(long, value_name = "FILE")]
+    lora: Vec<PathBuf>,
     /// Write the file even if the target program does not support these widths
     #[arg(long)]
     allow_unrecognised: bool,
@@ -50,13 +56,24 @@ impl ExportCommand {
         if single && path.extension().is_none_or(|extension| extension != "safetensors") {
             return Err(CliError::Extension { path });
         }
+        let loras: Vec<Lora<'_>> =
+            self.lora.iter().map(|from| Lora { from, name: name_beside(&path, from) }).collect();
         let beside = single.then(|| remap_beside(&path));
-        [Some(&path), beside.as_ref()].into_iter().flatten().try_for_each(|path| target::new(path))?;
+        let mut written: Vec<PathBuf> = [Some(path.clone()), beside].into_iter().flatten().collect();
+        for lora in &loras {
+            let to = path.with_file_name(&lora.name);
+            if written.contains(&to) {
+                return Err(CliError::SameName { path: to });
+            }
+            written.push(to);
+        }
+        written.iter().try_for_each(|path| target::new(path))?;
         let request = ExportRequest {
             model: &model,
             format,
             dtype: self.dtype.map(Into::into),
             allow_unrecognised: self.allow_unrecognised,
+            loras: &loras,
         };
         let export = request.write(&path)?;
         if self.json { print_json(&export) } else { print(&shown(&export)) }
@@ -73,6 +90,15 @@ fn default_path(model: &Path, format: &Format) -> PathBuf {
         Container::SingleFile => PathBuf::from(format!("{name}-{}.safetensors", format.name)),
         _ => PathBuf::from(format!("{name}-{}", format.name)),
     }
+}
+
+/// `style-for-student-comfyui.safetensors`, beside `student-comfyui.safetensors`.
+fn name_beside(export: &Path, lora: &Path) -> String {
+    let name = |path: &Path| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        name.strip_suffix(".safetensors").map_or(name.clone(), ToOwned::to_owned)
+    };
+    format!("{}-for-{}.safetensors", name(lora), name(export))
 }
 
 fn shown(export: &Export) -> String {
@@ -102,8 +128,26 @@ fn shown(export: &Export) -> String {
     if let Some(remap) = &export.remap {
         text.push_str(&format!("layers are renumbered; table for LoRAs: {}\n", remap.display()));
     }
+    export.loras.iter().for_each(|lora| text.push_str(&shown_lora(lora)));
     if let Some(reason) = &export.unrecognised {
         text.push_str(&format!("warning: {reason}\n"));
+    }
+    text
+}
+
+/// Layers that were pruned are listed up to this many; `--json` has them all.
+const PRUNED_SHOWN: usize = 20;
+
+fn shown_lora(lora: &RenamedLora) -> String {
+    let mut text =
+        format!("{}\nLoRA of {} layers, {} of them renamed", lora.path.display(), lora.layers, lora.renamed);
+    match lora.pruned.len() {
+        0 => text.push('\n'),
+        count => text.push_str(&format!("; {count} were pruned away and are left out:\n")),
+    }
+    lora.pruned.iter().take(PRUNED_SHOWN).for_each(|layer| text.push_str(&format!("  {layer}\n")));
+    if let more @ 1.. = lora.pruned.len().saturating_sub(PRUNED_SHOWN) {
+        text.push_str(&format!("  and {more} more\n"));
     }
     text
 }

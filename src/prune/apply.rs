@@ -27,7 +27,7 @@ pub fn apply(model: &ModelDirectory, selection: &Selection, output: &Path) -> Re
     directory::write(model, &assembly, container, None, copies::link, output)?;
     let earlier = Remap::of_model(model.path()).map_err(FileError::at(model.path()))?;
     if container == Container::Directory || earlier.is_some() {
-        let table = Remap::new(&teacher, &assembly, container == Container::Directory);
+        let table = Remap::new(&teacher, &assembly, container);
         let path = output.join(remap::FILE);
         table.after(earlier.unwrap_or_default()).save(&path).map_err(FileError::at(&path))?;
     }

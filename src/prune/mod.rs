@@ -15,6 +15,6 @@ mod write_error;
 pub use apply::apply;
 pub use container::Container;
 pub use error::ApplyError;
-pub use export::{Export, ExportError, ExportRequest, FORMATS, Format, remap_beside};
+pub use export::{Export, ExportError, ExportRequest, FORMATS, Format, Lora, RenamedLora, remap_beside};
 pub use remap::Remap;
 pub use write_error::WriteError;

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::container::Container;
 use crate::base::files;
 use crate::model::unet::{Assembly, Origin, UNetConfig};
 
@@ -14,7 +15,7 @@ const FORMAT: u32 = 1;
 /// Its name in a diffusers directory.
 pub(super) const FILE: &str = "lora-remap.json";
 
-type Moves = BTreeMap<String, Option<String>>;
+pub(super) type Moves = BTreeMap<String, Option<String>>;
 
 /// Old names of layers with the new name, or none if the layer was removed. Layers that are not listed keep their names.
 /// kohya's names are these with `lora_unet_` before them and `_` for each dot.
@@ -29,9 +30,9 @@ pub struct Remap {
 }
 
 impl Remap {
-    /// The new names of the layers of `whole`, the source of `assembly` before any units were removed.
-    /// `original` adds the names of the original layout, in which `assembly` must then be expressible.
-    pub fn new(whole: &UNetConfig, assembly: &Assembly, original: bool) -> Self {
+    /// The new names of the layers of `source` before any of its units were removed, in a U-Net that `assembly` made of it and
+    /// that is written as `container`.
+    pub fn new(source: &UNetConfig, assembly: &Assembly, container: Container) -> Self {
         let mut places = BTreeMap::new();
         for (entry, origin) in assembly.tensors() {
             if let Origin::Kept(source) = origin {
@@ -47,17 +48,11 @@ impl Remap {
         let diffusers = |config: &UNetConfig| -> BTreeMap<String, String> {
             config.inventory().tensors().map(|entry| (entry.name.clone(), entry.name.clone())).collect()
         };
-        let originals = |config: &UNetConfig| -> BTreeMap<String, String> {
-            let pairs = config.inventory().original_names().into_iter();
-            pairs.filter_map(|mut pair| Some((pair.parts.pop()?, pair.original))).collect()
-        };
+        let (whole, target) = (whole(source), assembly.config());
         Self {
             format: FORMAT,
-            diffusers: moved(diffusers(whole), diffusers(assembly.config())),
-            original: match original {
-                true => moved(originals(whole), originals(assembly.config())),
-                false => BTreeMap::new(),
-            },
+            diffusers: moved(diffusers(&whole), diffusers(target)),
+            original: moved(originals(&whole), originals(&numbered(target, container))),
         }
     }
 
@@ -89,6 +84,26 @@ impl Remap {
     }
 }
 
+/// The U-Net before its units were removed.
+fn whole(config: &UNetConfig) -> UNetConfig {
+    UNetConfig { removed_units: BTreeSet::new(), ..config.clone() }
+}
+
+/// The U-Net whose numbers a program uses for the original names. A single file numbers its modules without gaps; the
+/// modules of a folder have fixed places, also where units were removed.
+pub(super) fn numbered(target: &UNetConfig, container: Container) -> UNetConfig {
+    match container {
+        Container::SingleFile => target.clone(),
+        Container::Directory | Container::Code => whole(target),
+    }
+}
+
+/// The original names of all tensors, by their names in diffusers.
+fn originals(config: &UNetConfig) -> BTreeMap<String, String> {
+    let pairs = config.inventory().original_names().into_iter();
+    pairs.filter_map(|mut pair| Some((pair.parts.pop()?, pair.original))).collect()
+}
+
 /// `later` applied to the result of `earlier`.
 fn chain(earlier: Moves, later: Moves) -> Moves {
     let taken: BTreeSet<&String> = earlier.values().flatten().collect();
@@ -105,7 +120,7 @@ fn chain(earlier: Moves, later: Moves) -> Moves {
 }
 
 /// A tensor's layer.
-fn layer(tensor: &str) -> String {
+pub(super) fn layer(tensor: &str) -> String {
     tensor.rsplit_once('.').map_or(tensor, |(layer, _)| layer).to_owned()
 }
 

@@ -128,7 +128,10 @@ impl From<ExportError> for StageError {
             ExportError::Write(error) => (*error).into(),
             ExportError::SelfCheck { .. } => Self::work(error),
             ExportError::Unrecognised { .. } => Self::pipeline(error),
-            ExportError::NoTarget { .. } => Self::input(error),
+            ExportError::NoTarget { .. }
+            | ExportError::LoraLayer { .. }
+            | ExportError::LoraWidth { .. }
+            | ExportError::LoraTwice { .. } => Self::input(error),
         }
     }
 }

@@ -1,13 +1,15 @@
 //! `export`: writes a model in a form that another program loads.
 
+use std::path::PathBuf;
+
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::model::Model;
-use super::{BadValue, Context, Input, Stage, StageError, StageInfo};
+use super::{BadValue, Context, FileInput, Input, Stage, StageError, StageInfo};
 use crate::backend::Dtype;
 use crate::base::{ArtefactKind, Manifest, StageId};
-use crate::prune::{Container, ExportRequest, Format};
+use crate::prune::{Container, ExportRequest, Format, Lora};
 
 /// `with:` of `use: export`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -19,6 +21,9 @@ pub(super) struct Export {
     to: String,
     /// The type of the weights. Default: unchanged.
     dtype: Option<Dtype>,
+    /// A LoRA of the model before pruning. It is written as `lora.safetensors` under the names that the export's layers have;
+    /// `export.json` lists the layers that were pruned.
+    lora: Option<PathBuf>,
     /// Whether to write the file even if the target program does not support these widths. Default false.
     #[serde(default)]
     allow_unrecognised: bool,
@@ -26,9 +31,10 @@ pub(super) struct Export {
 
 pub(super) const INFO: StageInfo = StageInfo {
     name: "export",
+    // 4: export.json has the `loras`, and the table for LoRAs always has the original names.
     // 3: export.json names the `format`, and why its program does not recognise the U-Net is `unrecognised`.
     // 2: checked on other random numbers.
-    version: 3,
+    version: 4,
     summary: "writes a model for diffusers, ComfyUI or stable-diffusion.cpp, and checks the result",
     output: ArtefactKind::Export,
     seeded: false,
@@ -53,6 +59,10 @@ impl Stage for Export {
         vec![Input { name: "model".to_owned(), stage: &self.model, kinds: &[ArtefactKind::Model] }]
     }
 
+    fn files(&self) -> Vec<FileInput<'_>> {
+        self.lora.iter().map(|path| FileInput::path("lora", path)).collect()
+    }
+
     fn check(&self) -> Result<(), BadValue> {
         Format::find(&self.to).map(drop).map_err(|error| BadValue::unknown("to", &error))
     }
@@ -64,15 +74,21 @@ impl Stage for Export {
             Container::SingleFile => "model.safetensors",
             _ => "model",
         };
+        let lora = self
+            .lora
+            .as_ref()
+            .map(|_| Lora { from: context.file("lora"), name: "lora.safetensors".to_owned() });
         let request = ExportRequest {
             model: &model,
             format,
             dtype: self.dtype.map(Into::into),
             allow_unrecognised: self.allow_unrecognised,
+            loras: lora.as_slice(),
         };
         let mut export = request.write(&context.output.join(name))?;
         // The path during the run is temporary: the artefact must not contain it.
         export.path = name.into();
+        export.loras.iter_mut().for_each(|lora| lora.path = "lora.safetensors".into());
         export.remap = export.remap.and_then(|path| Some(path.strip_prefix(context.output).ok()?.to_owned()));
         export.save(context.output).map_err(StageError::file(context.output))
     }

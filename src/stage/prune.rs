@@ -21,9 +21,10 @@ pub(super) struct Prune {
 
 pub(super) const INFO: StageInfo = StageInfo {
     name: "prune",
+    // 4: the table for LoRAs lists all removed layers, under both names.
     // 3: the file beside the model is selection.json.
     // 2: that file is of format 2.
-    version: 3,
+    version: 4,
     summary: "removes the selected units: a smaller model directory that diffusers loads",
     output: ArtefactKind::Model,
     seeded: false,

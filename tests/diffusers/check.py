@@ -10,6 +10,7 @@ check.py single CHECKPOINT FOLDER FILE
                                  loads the single file with the configurations of FOLDER, and compares its U-Net with
                                  FILE and its autoencoder and text encoders with those of FOLDER
 check.py same FOLDER OTHER       the models of two folders compute the same
+check.py lora FOLDER LORA FILE   reads LORA as diffusers does for the pipeline, adds it to the U-Net, and compares with FILE
 """
 
 import json
@@ -19,6 +20,7 @@ from pathlib import Path
 import torch
 from diffusers import AutoencoderKL, AutoModel, DDIMScheduler, DiffusionPipeline, UNet2DConditionModel
 from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
+from diffusers.utils import convert_unet_state_dict_to_peft
 from safetensors.torch import load_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
@@ -171,7 +173,26 @@ def same(folder, other):
     same_parts(found, expected)
 
 
+@torch.no_grad()
+def lora(folder, file, points):
+    pipeline = DiffusionPipeline.from_pretrained(folder, trust_remote_code=True)
+    state, alphas = type(pipeline).lora_state_dict(file, unet_config=pipeline.unet.config)
+    unet = convert_unet_state_dict_to_peft({
+        name.removeprefix("unet."): tensor for name, tensor in state.items() if name.startswith("unet.")
+    })
+    # One alpha for all layers, of rank 2. Without `alphas` diffusers leaves peft's keys as they are.
+    alphas = alphas or {name: tensor for name, tensor in unet.items() if name.endswith(".alpha")}
+    assert {float(alpha) for name, alpha in alphas.items() if "text_model" not in name} == {1.0}
+    downs = [name for name in unet if name.endswith(".lora_A.weight")]
+    assert downs
+    for down in downs:
+        up, module = unet[down.replace(".lora_A.", ".lora_B.")], down.removesuffix(".lora_A.weight")
+        weight = pipeline.unet.get_parameter(f"{module}.weight")
+        weight += (0.5 * up.flatten(1) @ unet[down].flatten(1)).reshape(weight.shape)
+    compare("with LoRA", pipeline.unet, load_file(points))
+
+
 if __name__ == "__main__":
-    commands = {"make": make, "run": run, "original": original, "single": single, "same": same}
+    commands = {"make": make, "run": run, "original": original, "single": single, "same": same, "lora": lora}
     commands["stock"] = lambda folder, file: run(folder, file, stock=True)
     commands[sys.argv[1]](*sys.argv[2:])

@@ -101,6 +101,63 @@ pub(crate) fn families() -> Vec<(&'static str, Value)> {
     vec![("sd1", sd1), ("sd2", sd2), ("sdxl", sdxl)]
 }
 
+/// Relatives of the families with two levels and what files of the original layout take for granted: 32 groups, and 8
+/// heads or heads of 64 channels.
+pub(crate) fn relatives() -> Vec<(&'static str, Value)> {
+    let sd1 = json!({
+        "sample_size": 64, "block_out_channels": [32, 32], "attention_head_dim": 8, "cross_attention_dim": 8,
+        "norm_num_groups": 32, "layers_per_block": 2,
+        "down_block_types": ["CrossAttnDownBlock2D", "DownBlock2D"],
+        "up_block_types": ["UpBlock2D", "CrossAttnUpBlock2D"],
+    });
+    let with = |base: &Value, more: Value| {
+        let mut keys = base.clone();
+        keys.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        keys
+    };
+    let sd2 = with(
+        &sd1,
+        json!({ "sample_size": 96, "block_out_channels": [64, 64], "attention_head_dim": 1, "use_linear_projection": true }),
+    );
+    let sdxl = with(
+        &sd2,
+        json!({
+            "sample_size": 128, "transformer_layers_per_block": [1, 3],
+            "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D"],
+            "up_block_types": ["CrossAttnUpBlock2D", "UpBlock2D"],
+            "addition_embed_type": "text_time", "addition_time_embed_dim": 256,
+            "projection_class_embeddings_input_dim": 1568,
+        }),
+    );
+    let attention = json!({
+        "down_block_types": ["CrossAttnDownBlock2D", "CrossAttnDownBlock2D"],
+        "up_block_types": ["CrossAttnUpBlock2D", "CrossAttnUpBlock2D"],
+    });
+    let per_layer = json!({
+        "mid_block_type": "UNetMidBlock2D", "transformer_layers_per_block": [[1, 1], [2, 3]],
+        "reverse_transformer_layers_per_block": [[3, 1, 2], [1, 1, 1]],
+    });
+    let mut all =
+        vec![("sd1 attention", with(&sd1, attention.clone())), ("sdxl attention", with(&sdxl, attention))];
+    all.push(("sdxl per layer", with(&sdxl, per_layer)));
+    for (name, base) in [("sd1", sd1), ("sd2", sd2), ("sdxl", sdxl)] {
+        all.push((name, base.clone()));
+        for (more, keys) in [
+            ("without mid", json!({ "mid_block_type": null })),
+            ("mid without attention", json!({ "mid_block_type": "UNetMidBlock2D" })),
+            ("one layer", json!({ "layers_per_block": 1 })),
+        ] {
+            all.push((more, with(&base, keys)));
+        }
+    }
+    all
+}
+
+/// One of the [`relatives`].
+pub(crate) fn relative(name: &str) -> Value {
+    relatives().into_iter().find(|(found, _)| *found == name).expect("a relative").1
+}
+
 /// Random weights by name, of a size that keeps features near one.
 pub(crate) fn weights(config: &UNetConfig, seed: u64) -> Result<HashMap<String, Tensor>> {
     let random = Random::new(seed, "weights");

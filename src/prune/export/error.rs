@@ -48,6 +48,45 @@ pub enum ExportError {
         /// The largest distance that rounding explains.
         allowed: f64,
     },
+    /// A LoRA names a layer that the U-Net never had.
+    #[error("`{key}` in {} names no layer of this U-Net", path.display())]
+    #[diagnostic(
+        code(export::lora_layer),
+        help(
+            "a LoRA of the model before pruning is needed: one for another family does not fit, and one that was trained on \
+             this model needs no new names"
+        )
+    )]
+    LoraLayer {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        key: String,
+    },
+    /// A LoRA whose layers have the right names and other sizes.
+    #[error("`{key}` in {} reads {found} channels, but its layer has {needed}", path.display())]
+    #[diagnostic(code(export::lora_width), help("the LoRA was made for a model of another family"))]
+    LoraWidth {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        key: String,
+        /// Its width.
+        found: usize,
+        /// The width of the layer's input.
+        needed: usize,
+    },
+    /// A LoRA with two spellings of one layer.
+    #[error("`{key}` and `{other}` in {} are the same layer", path.display())]
+    #[diagnostic(code(export::lora_twice), help("keep one of the two spellings in the file"))]
+    LoraTwice {
+        /// The file.
+        path: PathBuf,
+        /// One tensor.
+        key: String,
+        /// The other.
+        other: String,
+    },
     /// The prediction could not be computed.
     #[error("cannot run the written model: {0}")]
     #[diagnostic(code(export::compute))]

@@ -1,6 +1,5 @@
 //! Exports a model for another program, and records how the result differs.
 
-use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -10,6 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::error::ExportError;
 use super::format::Format;
+use super::layer_names::LayerNames;
+use super::lora::{Fitting, Lora, RenamedLora};
 use super::{check, single_file};
 use crate::base::unfinished::Unfinished;
 use crate::base::{FileError, UnitId, copies, files};
@@ -33,6 +34,8 @@ pub struct ExportRequest<'a> {
     pub dtype: Option<DType>,
     /// Whether to write the file even if the target program does not support these widths.
     pub allow_unrecognised: bool,
+    /// LoRAs of the model before pruning, to be renamed and written beside the export. The new files must not exist.
+    pub loras: &'a [Lora<'a>],
 }
 
 /// What was written.
@@ -54,6 +57,8 @@ pub struct Export {
     pub relative_error: f64,
     /// The table of renamed layers, for LoRAs; none if all keep their names.
     pub remap: Option<PathBuf>,
+    /// The LoRAs that were renamed.
+    pub loras: Vec<RenamedLora>,
     /// Why the program does not support this U-Net, if it was written even so.
     pub unrecognised: Option<String>,
 }
@@ -84,16 +89,21 @@ impl ExportRequest<'_> {
             return Err(ExportError::Unrecognised { reason });
         }
         let assembly = assembly.ok_or(ExportError::NoTarget { format: format.name })?;
+        let table = self.table(&assembly)?;
+        // Before the model is written, which takes longer.
+        let loras = self.fitting(&table, &assembly)?;
         // A broken export must not be mistaken for the model, so it gets its name last.
         let unfinished = Unfinished::begin(path).map_err(FileError::at(path))?;
-        let (parts, relative_error, renames) = self
-            .written(&assembly, unrecognised.is_none(), &unfinished.place())
-            .map_err(|error| match error {
+        let place = unfinished.place();
+        let (parts, relative_error) =
+            self.written(&assembly, unrecognised.is_none(), &place).map_err(|error| match error {
                 ExportError::SelfCheck { error, allowed, .. } => {
                     ExportError::SelfCheck { path: path.to_owned(), error, allowed }
                 }
                 other => other,
             })?;
+        let renames = self.save_remap(&table, &place)?;
+        let loras = loras.into_iter().map(|lora| lora.write(&place, path)).collect::<Result<_, _>>()?;
         unfinished.finish().map_err(FileError::at(path))?;
         let inside = |unit: &UnitId| {
             let parent = unit.as_str().split_once(".transformer_blocks.").map(|(parent, _)| parent);
@@ -108,17 +118,18 @@ impl ExportRequest<'_> {
             parts: parts.into_iter().map(|part| part.folder().to_owned()).collect(),
             relative_error,
             remap: renames.then(|| self.remap_place(path)),
+            loras,
             unrecognised,
         })
     }
 
-    /// Writes and checks. Returns the other parts written, the relative error, and whether there is a table for LoRAs.
+    /// Writes and checks. Returns the other parts written and the relative error.
     fn written(
         &self,
         assembly: &Assembly,
         recognised: bool,
         path: &Path,
-    ) -> Result<(Vec<Part>, f64, bool), ExportError> {
+    ) -> Result<(Vec<Part>, f64), ExportError> {
         let Self { model, format, dtype, .. } = *self;
         // Their predictions could not be compared, and nobody can use them.
         model.unet_weights()?.check_finite()?;
@@ -154,7 +165,7 @@ impl ExportRequest<'_> {
         if relative_error.is_nan() || relative_error > allowed {
             return Err(ExportError::SelfCheck { path: path.to_owned(), error: relative_error, allowed });
         }
-        Ok((parts, relative_error, self.remap(assembly, path)?))
+        Ok((parts, relative_error))
     }
 
     /// The weights of all written parts.
@@ -169,19 +180,27 @@ impl ExportRequest<'_> {
         [Ok(written.unet_weights()?)].into_iter().chain(others).collect()
     }
 
-    /// Writes the table for LoRAs beside the export if any layer was renamed.
-    fn remap(&self, assembly: &Assembly, path: &Path) -> Result<bool, ExportError> {
-        let whole = UNetConfig { removed_units: BTreeSet::new(), ..self.model.unet_config()? };
-        let single = self.format.container == Container::SingleFile;
+    /// The new names of the layers, from those that the model had before any pruning.
+    fn table(&self, assembly: &Assembly) -> Result<Remap, ExportError> {
         let folder = self.model.path();
         let earlier = Remap::of_model(folder).map_err(FileError::at(folder))?;
-        let table = Remap::new(&whole, assembly, single).after(earlier.unwrap_or_default());
-        if !table.renames() {
-            return Ok(false);
+        let table = Remap::new(&self.model.unet_config()?, assembly, self.format.container);
+        Ok(table.after(earlier.unwrap_or_default()))
+    }
+
+    /// The LoRAs with their new names.
+    fn fitting<'a>(&'a self, table: &Remap, assembly: &Assembly) -> Result<Vec<Fitting<'a>>, ExportError> {
+        let names = LayerNames::new(table, assembly.config(), self.format.container);
+        self.loras.iter().map(|lora| Fitting::new(lora, &names, assembly.config())).collect()
+    }
+
+    /// Writes the table for LoRAs beside the export if any layer was renamed, and says whether one was.
+    fn save_remap(&self, table: &Remap, path: &Path) -> Result<bool, ExportError> {
+        if table.renames() {
+            let path = self.remap_place(path);
+            table.save(&path).map_err(FileError::at(&path))?;
         }
-        let path = self.remap_place(path);
-        table.save(&path).map_err(FileError::at(&path))?;
-        Ok(true)
+        Ok(table.renames())
     }
 
     /// The path of the table of an export at `path`.

@@ -6,6 +6,7 @@ mod handover;
 mod hostile;
 mod limits;
 mod load;
+mod lora;
 mod ownership;
 mod schemas;
 mod settings;

@@ -31,7 +31,11 @@ const KNOBS: &[(&str, &str, &str)] = &[
            budgets: { memory: 2GB }, keep: [mid_block.*], remove: [a], refine: { model: m, calibration: c } }",
     ),
     ("prune", "{ model: m, selection: p }", "{}"),
-    ("export", "{ model: m, to: diffusers }", "{ to: comfyui, dtype: f16, allow-unrecognised: true }"),
+    (
+        "export",
+        "{ model: m, to: diffusers, lora: l }",
+        "{ to: comfyui, dtype: f16, allow-unrecognised: true }",
+    ),
     ("encode", "{ model: m, prompts: p, pictures: p }", "{ samples: 3, drawing: { steps: 3 } }"),
     ("distill", "{ teacher: t, student: s, data: d }", "{ training: { steps: 3 } }"),
     (

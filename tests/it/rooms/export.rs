@@ -12,7 +12,7 @@ use laptop_diff::base::UnitId;
 use laptop_diff::model::network::UnitKind;
 use laptop_diff::model::unet::{Assembly, Mid, Origin};
 use laptop_diff::model::{Checkpoint, ModelDirectory, Prediction, UNetConfig};
-use laptop_diff::prune::{ExportError, ExportRequest, FORMATS, Format, Remap, apply};
+use laptop_diff::prune::{Container, ExportError, ExportRequest, FORMATS, Format, Remap, apply};
 use laptop_diff::select::Layout;
 use laptop_diff::select::{ENCODERS, encoder};
 use rand::seq::IndexedRandom;
@@ -166,7 +166,7 @@ fn names_in_the_original_layout_are_numbered_without_gaps() -> miette::Result<()
     );
     assert!(pruned.contains("output_blocks.0.1.transformer_blocks.8.norm1.weight"));
     assert!(!pruned.contains("output_blocks.0.1.transformer_blocks.9.norm1.weight"));
-    let remap = Remap::new(&sdxl, &assembly, true);
+    let remap = Remap::new(&sdxl, &assembly, Container::SingleFile);
     let original = |name: &str| remap.original.get(name).cloned().flatten();
     assert_eq!(original("output_blocks.2.2.conv").as_deref(), Some("output_blocks.2.1.conv"));
     let block = |index: usize| format!("output_blocks.0.1.transformer_blocks.{index}.attn1.to_q");
@@ -198,7 +198,13 @@ fn exports_predict_the_same_and_single_files_are_recognised() -> miette::Result<
             let expected = predict(&model.unet(DType::F32, &Device::Cpu)?, seed);
             for format in FORMATS {
                 let path = folder.path().join(format!("{}-{seed}", format.name));
-                let request = ExportRequest { model: &model, format, dtype: None, allow_unrecognised: true };
+                let request = ExportRequest {
+                    model: &model,
+                    format,
+                    dtype: None,
+                    allow_unrecognised: true,
+                    loras: &[],
+                };
                 let export = request.write(&path)?;
                 assert!(export.relative_error < 1e-6, "{name} {}: {}", format.name, export.relative_error);
                 assert_eq!(
@@ -219,8 +225,13 @@ fn exports_predict_the_same_and_single_files_are_recognised() -> miette::Result<
         }
         let model = ModelDirectory::open(&at)?;
         let half = Format::find("comfyui").expect("it is there");
-        let request =
-            ExportRequest { model: &model, format: half, dtype: Some(DType::F16), allow_unrecognised: true };
+        let request = ExportRequest {
+            model: &model,
+            format: half,
+            dtype: Some(DType::F16),
+            allow_unrecognised: true,
+            loras: &[],
+        };
         let export = request.write(&folder.path().join("half.safetensors"))?;
         assert!(export.relative_error > 1e-6 && export.relative_error < 1e-2, "{}", export.relative_error);
         // What overflows in half precision is refused, and nothing is left of it.
@@ -331,6 +342,7 @@ fn diffusers_loads_every_export_and_predicts_the_same() -> miette::Result<()> {
                     format: Format::find(format)?,
                     dtype: None,
                     allow_unrecognised: false,
+                    loras: &[],
                 }
                 .write(&path)?;
                 diffusers.run(&[&command, &path, &file]);
@@ -341,6 +353,7 @@ fn diffusers_loads_every_export_and_predicts_the_same() -> miette::Result<()> {
                 format: Format::find("comfyui")?,
                 dtype: None,
                 allow_unrecognised: true,
+                loras: &[],
             }
             .write(&path)?;
             if seed == 0 {

@@ -103,6 +103,17 @@ impl Weights {
         self.places.keys().map(String::as_str)
     }
 
+    /// The texts that the header of a single file holds beside its tensors.
+    pub fn metadata(&self) -> BTreeMap<String, String> {
+        self.shards[0]
+            .metadata
+            .metadata()
+            .iter()
+            .flatten()
+            .map(|(key, text)| (key.clone(), text.clone()))
+            .collect()
+    }
+
     /// The names of all tensors as stored.
     pub fn stored_names(&self) -> impl Iterator<Item = &str> {
         self.places.values().map(|place| place.name.as_str())

@@ -9,4 +9,4 @@ mod write;
 pub use error::WeightsError;
 pub use mapped::Weights;
 pub use reading::{Reading, Stored, transpose};
-pub use write::{remove_from, write, write_with};
+pub use write::{remove_from, write, write_small, write_with};

@@ -1,6 +1,6 @@
 //! Writes safetensors files. All writes go through this module, so that every file is complete or absent.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Display;
 use std::fs::{self, File};
 use std::io;
@@ -8,6 +8,7 @@ use std::path::Path;
 
 use safetensors::{SafeTensorError, View};
 
+use crate::base::files;
 use crate::base::unfinished::Unfinished;
 
 /// Writes tensors as PyTorch's libraries expect them, with `format: pt` in the metadata.
@@ -37,6 +38,25 @@ pub fn write_with<V: View>(
     })?;
     fs::set_permissions(&whole, permissions)?;
     unfinished.finish()
+}
+
+/// Writes a file that fits into memory, with any metadata in a fixed order: the safetensors crate writes more than one
+/// text in another order each time.
+pub fn write_small<V: View>(
+    path: &Path,
+    tensors: impl IntoIterator<Item = (impl AsRef<str> + Ord + Display, V)>,
+    metadata: &BTreeMap<String, String>,
+) -> io::Result<()> {
+    let plain = safetensors::serialize(tensors, None).map_err(io::Error::other)?;
+    let (length, rest) =
+        plain.split_first_chunk::<8>().expect("every file begins with the length of its header");
+    let (header, data) = rest.split_at(u64::from_le_bytes(*length) as usize);
+    let mut whole: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(header)?;
+    whole.insert("__metadata__".to_owned(), serde_json::to_value(metadata)?);
+    let mut header = serde_json::to_vec(&whole)?;
+    header.resize(header.len().next_multiple_of(8), b' ');
+    let bytes = [&(header.len() as u64).to_le_bytes(), header.as_slice(), data].concat();
+    files::write_atomic(path, &bytes)
 }
 
 /// Removes every safetensors file and index from a folder.

@@ -41,8 +41,13 @@ impl Header {
         let model = ModelDirectory::open(&model).expect("it was written above");
         let format = Format::find("comfyui").expect("it is there");
         let path = sandbox.path().join("model.safetensors");
-        let request =
-            ExportRequest { model: &model, format, dtype: Some(DType::F16), allow_unrecognised: true };
+        let request = ExportRequest {
+            model: &model,
+            format,
+            dtype: Some(DType::F16),
+            allow_unrecognised: true,
+            loras: &[],
+        };
         request.write(&path).expect("a model that can be written");
         let bytes = fs::read(&path).expect("it was written above");
         let tensors = SafeTensors::deserialize(&bytes).expect("a whole file").tensors();

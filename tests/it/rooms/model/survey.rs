@@ -270,7 +270,8 @@ fn single_file(sandbox: &Path, family: &str, layers: usize) -> miette::Result<Pa
     });
     let model = ModelDirectory::open(&folder)?;
     let format = Format::find("comfyui")?;
-    ExportRequest { model: &model, format, dtype: None, allow_unrecognised: true }.write(&file)?;
+    ExportRequest { model: &model, format, dtype: None, allow_unrecognised: true, loras: &[] }
+        .write(&file)?;
     Ok(file)
 }
 
@@ -345,7 +346,8 @@ fn a_unet_without_the_transformer_in_the_middle_reads_back() -> miette::Result<(
         small_unets::save(&config, 1, &folder)?;
         let model = ModelDirectory::open(&folder)?;
         let format = Format::find("comfyui")?;
-        ExportRequest { model: &model, format, dtype: None, allow_unrecognised: true }.write(&file)?;
+        ExportRequest { model: &model, format, dtype: None, allow_unrecognised: true, loras: &[] }
+            .write(&file)?;
         let read = Checkpoint::open(&file)?;
         let units: Vec<UnitId> = read.unet_config().removed_units.iter().cloned().collect();
         assert!(units.contains(&UnitId::from("mid_block.attentions.0")), "{units:?}");
@@ -372,6 +374,7 @@ fn weights_that_are_not_finite_are_not_exported() -> miette::Result<()> {
         format: Format::find("diffusers")?,
         dtype: None,
         allow_unrecognised: false,
+        loras: &[],
     };
     let error = request.write(&output).expect_err("nobody can use it").to_string();
     assert!(error.contains("conv_out") && error.contains("not finite"), "{error}");
