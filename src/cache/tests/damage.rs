@@ -155,6 +155,8 @@ fn verification_finds_what_a_lookup_trusts() {
         let file = path(&store, entry);
         fs::remove_file(&file).expect("there");
         fs::write(&file, "bad").expect("writable");
+        let old = std::time::SystemTime::now() - std::time::Duration::from_secs(60);
+        fs::File::options().write(true).open(&file).and_then(|f| f.set_modified(old)).expect("writable");
         store.memo.know(&store.artefact(entry).path, &entry.files).expect("readable");
     }
     store.save_digests();

@@ -23,10 +23,10 @@ stages:
   - { id: points, use: calibrate, with: { model: teacher, prompts: prompts.txt, samples: 2, drawing: { steps: 2, guidance-scale: 1 }, points-per-trajectory: 2 } }
   - { id: data, use: encode, with: { model: teacher, prompts: prompts.txt, drawing: { steps: 2, guidance-scale: 1 } } }
   - { id: scores, use: score, with: { model: teacher, calibration: points, criteria: [magnitude], additivity-sets: 0 } }
-  - { id: selection, use: select, with: { scores: scores, ratio: 0.3 } }
+  - { id: selection, use: select, with: { scores: scores, criterion: magnitude, ratio: 0.3 } }
   - { id: student, use: prune, with: { model: teacher, selection: selection } }
-  - { id: retrained, use: distill, with: { teacher: teacher, student: student, data: data, training: { steps: 2, batch-size: 2 } } }
-  - { id: again, use: distill, with: { teacher: teacher, student: retrained, data: points, training: { steps: 1, batch-size: 2 } } }
+  - { id: retrained, use: distill, with: { teacher: teacher, student: student, data: data, training: { steps: 2, batch-size: 2, normalisation-batches: 1 } } }
+  - { id: again, use: distill, with: { teacher: teacher, student: retrained, data: points, training: { steps: 1, batch-size: 2, normalisation-batches: 1 } } }
   - id: result
     use: evaluate
     with: { models: { teacher: teacher, retrained: retrained }, metrics: [output-loss, latency], points: points, prompts: prompts.txt, pictures: 1, drawing: { steps: 2, guidance-scale: 1 } }
