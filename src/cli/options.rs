@@ -46,7 +46,7 @@ pub(super) struct SettingsArguments {
     #[arg(long, value_name = "FOLDER")]
     runs: Option<PathBuf>,
     /// Which files to read again to check their digests: changed, or all
-    #[arg(long, value_name = "FILES", value_enum)]
+    #[arg(long, value_name = "FILES", value_enum, hide_possible_values = true)]
     recheck: Option<Recheck>,
     #[command(flatten)]
     compute: ComputeArguments,
