@@ -38,6 +38,14 @@ impl Manifest {
         self.field(name, format_args!("{value:?}"))
     }
 
+    /// Adds a list as JSON text: quotes and commas keep apart what joined words would run together, such as
+    /// `["large", "red circle"]` and `["large red", "circle"]`.
+    pub fn list(&mut self, name: &str, items: impl IntoIterator<Item = impl fmt::Display>) -> &mut Self {
+        let quoted = |item: &dyn fmt::Display| serde_json::Value::from(item.to_string()).to_string();
+        let items: Vec<String> = items.into_iter().map(|item| quoted(&item)).collect();
+        self.field(name, format_args!("[{}]", items.join(", ")))
+    }
+
     /// Adds the digest of an input artefact or file.
     pub fn input(&mut self, name: &str, digest: &Digest) -> &mut Self {
         self.field(&format!("input {name}"), digest)
@@ -97,6 +105,19 @@ mod tests {
         let mut two = Manifest::default();
         two.field("a", "bc");
         assert_ne!(one.key(), two.key());
+    }
+
+    #[test]
+    fn a_list_is_not_its_joined_words() {
+        let text = |items: &[&str]| {
+            let mut manifest = Manifest::default();
+            manifest.list("words", items);
+            manifest.entries[0].1.clone()
+        };
+        assert_eq!(text(&["large", "red circle"]), r#"["large", "red circle"]"#);
+        let lists: [&[&str]; 7] = [&[], &[""], &["", ""], &["a b"], &["a", "b"], &["a\",\"b"], &["a\\", "b"]];
+        let distinct: std::collections::BTreeSet<String> = lists.into_iter().map(text).collect();
+        assert_eq!(distinct.len(), lists.len());
     }
 
     #[test]

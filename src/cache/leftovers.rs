@@ -31,10 +31,10 @@ impl Store {
     fn remove_unfinished(&self, key: &Digest, work: &Path) {
         let (output, checkpoint) = (work.join("output"), work.join("checkpoint"));
         let is_over = || is_empty(&checkpoint) || self.entry_file(key).is_file();
-        if output.exists() || is_over() {
-            if let Ok(Some(_lock)) = FileLock::attempt(&self.lock_file(&format!("key-{key}"))) {
-                let _ = copies::remove(if is_over() { work } else { &output });
-            }
+        if (output.exists() || is_over())
+            && let Ok(Some(_lock)) = FileLock::attempt(&self.lock_file(&format!("key-{key}")))
+        {
+            let _ = copies::remove(if is_over() { work } else { &output });
         }
     }
 

@@ -121,17 +121,43 @@ impl Memo {
         let old = self.recall(&root);
         let mut new = Record { path: root.clone(), files: BTreeMap::new() };
         let tree = Tree::read(&root, Hidden::Left, &mut |name, place, metadata| {
-            let known = match old.files.get(name) {
-                Some(known) if known.still_holds(metadata, owner) => *known,
-                _ => self.hash(place, metadata, owner)?,
-            };
-            new.files.insert(name.to_owned(), known);
-            Ok(known.digest)
+            self.known(&old, (name, place, metadata), owner, &mut new)
         })?;
         if new != old {
             self.learn(new);
         }
         Ok(tree)
+    }
+
+    /// The files of these names in the user's folder `root`, hashing only unknown files.
+    pub(super) fn files(&self, root: &Path, names: &[String]) -> io::Result<Tree> {
+        let root = fs::canonicalize(root)?;
+        let old = self.recall(&root);
+        // Other names were known to another reader of the folder.
+        let mut new = Record { path: root.clone(), ..old.clone() };
+        let tree = Tree::of(&root, names, &mut |name, place, metadata| {
+            self.known(&old, (name, place, metadata), Owner::User, &mut new)
+        })?;
+        if new != old {
+            self.learn(new);
+        }
+        Ok(tree)
+    }
+
+    /// The digest of a file, from `old` if it still holds; put into `new`.
+    fn known(
+        &self,
+        old: &Record,
+        (name, place, metadata): (&str, &Path, &Metadata),
+        owner: Owner,
+        new: &mut Record,
+    ) -> io::Result<Digest> {
+        let known = match old.files.get(name) {
+            Some(known) if known.still_holds(metadata, owner) => *known,
+            _ => self.hash(place, metadata, owner)?,
+        };
+        new.files.insert(name.to_owned(), known);
+        Ok(known.digest)
     }
 
     /// The digest of a file that is about to become part of an artefact.

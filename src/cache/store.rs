@@ -121,6 +121,11 @@ impl Store {
         self.memo.tree(&artefact.path, Owner::Cache)
     }
 
+    /// The same for the files of these names in a folder outside the cache.
+    pub fn named_files_of(&self, folder: &Path, names: &[String]) -> io::Result<Tree> {
+        self.memo.files(folder, names)
+    }
+
     /// Saves the digests computed so far, so that the next command need not compute them again.
     pub fn save_digests(&self) {
         self.memo.save();

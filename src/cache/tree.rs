@@ -65,6 +65,38 @@ impl Tree {
     ) -> io::Result<Self> {
         let mut found = Vec::new();
         list(root, "", hidden, &mut Vec::new(), &mut found)?;
+        Self::hash(found, digest)
+    }
+
+    /// The files of these names in `root`, each with its digest from `digest`.
+    pub(super) fn of(
+        root: &Path,
+        names: &[String],
+        digest: &mut dyn FnMut(&str, &Path, &Metadata) -> io::Result<Digest>,
+    ) -> io::Result<Self> {
+        let find = |name: &String| {
+            let place = root.join(name);
+            let metadata = fs::metadata(&place).map_err(|error| named(&place, error))?;
+            Ok((name.clone(), place, metadata))
+        };
+        Self::hash(names.iter().map(find).collect::<io::Result<_>>()?, digest)
+    }
+
+    /// The same with texts that were read from other files, each under a name.
+    pub fn with_texts(mut self, texts: impl IntoIterator<Item = (String, String)>) -> Self {
+        self.files.extend(texts.into_iter().map(|(path, text)| TreeFile {
+            path,
+            bytes: text.len() as u64,
+            digest: Digest::of(text.as_bytes()),
+        }));
+        self.files.sort_by(|one, two| one.path.cmp(&two.path));
+        self
+    }
+
+    fn hash(
+        mut found: Vec<(String, PathBuf, Metadata)>,
+        digest: &mut dyn FnMut(&str, &Path, &Metadata) -> io::Result<Digest>,
+    ) -> io::Result<Self> {
         found.sort_by(|one, two| one.0.cmp(&two.0));
         let files = found.into_iter().map(|(path, place, metadata)| {
             let digest = digest(&path, &place, &metadata).map_err(|error| named(&place, error))?;

@@ -130,14 +130,15 @@ impl Generate {
         let vae = drawing.vae(directory, dtype, device)?;
         let encoder = drawing.encoder(directory, dtype, device)?;
         let count = usize::from(self.count);
-        let (conditioning, unconditional) =
-            drawing.texts(&encoder, &vec![self.prompt.clone(); count], &progress, &interrupt)?;
+        let prompts = vec![self.prompt.clone(); count];
+        let (conditioning, unconditional) = drawing.texts(&encoder, &prompts, &progress, &interrupt)?;
         // Its memory is wanted for the U-Net.
         drop(encoder);
         let unet = directory.unet(dtype, device)?;
         let generator = drawing.generator(&unet, &schedule);
         let random = Random::new(self.seed, "generate");
         let gallery = Gallery {
+            prompts: &prompts,
             vae: &vae,
             conditioning: &conditioning,
             unconditional: Some(&unconditional),

@@ -59,7 +59,7 @@ static LOAD: StageInfo = info!("load", Model, seeded: false, computes: false);
 static SELECT: StageInfo = info!("select", Selection, seeded: true, computes: false);
 static EVALUATE: StageInfo = info!("evaluate", Metrics, seeded: false, computes: true);
 
-#[derive(Deserialize)]
+#[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct Load {
     model: PathBuf,
@@ -75,7 +75,7 @@ enum Dtype {
     Bf16,
 }
 
-#[derive(Deserialize)]
+#[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct Select {
     model: StageId,
@@ -88,7 +88,7 @@ fn half() -> f64 {
     0.5
 }
 
-#[derive(Deserialize)]
+#[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct Evaluate {
     models: BTreeMap<String, StageId>,

@@ -5,10 +5,12 @@ use std::path::Path;
 use candle_core::{DType, Device, Tensor};
 use rand::RngExt;
 
+use super::finite::check_result;
 use super::order::spread;
 use super::{Calibration, DataError, Encoder, Points, pictures};
 use crate::backend::Random;
 use crate::base::{Interrupt, Progress};
+use crate::model::Part;
 use crate::model::network::Conditioning;
 use crate::model::vae::AutoencoderKl;
 use crate::sample::NoiseSchedule;
@@ -99,11 +101,14 @@ pub(super) fn encode_pictures<'a>(
     vae: &AutoencoderKl,
     device: &Device,
 ) -> Result<Tensor, DataError> {
-    let tensor = |path| -> Result<Tensor, DataError> {
+    let tensor = |path: &Path| -> Result<Tensor, DataError> {
         Ok(pictures::to_tensor(&pictures::fit(&pictures::read(path)?, height, width), device)?)
     };
-    let tensors = paths.map(tensor).collect::<Result<Vec<_>, _>>()?;
-    Ok(vae.encode(&Tensor::stack(&tensors, 0)?)?.to_dtype(DType::F32)?)
+    let paths: Vec<&Path> = paths.collect();
+    let tensors = paths.iter().map(|path| tensor(path)).collect::<Result<Vec<_>, _>>()?;
+    let latents = vae.encode(&Tensor::stack(&tensors, 0)?)?.to_dtype(DType::F32)?;
+    check_result(Part::Vae, &latents, |row| format!("the picture {}", paths[row].display()))?;
+    Ok(latents)
 }
 
 #[cfg(test)]

@@ -86,7 +86,9 @@ impl Encoding<'_> {
             let LatentDrawing { generator, latent, random, .. } = drawing;
             let noise = Noise { random, samples: &rows, latent: *latent, device: self.device };
             let observe = &mut |_: Visit<'_>| -> Result<(), DataError> { Ok(self.interrupt.check()?) };
-            generator.run(&noise, &conditioning, Some(&unconditional), observe)
+            let prompts: Vec<&str> =
+                captions.iter().map(|&caption| self.list.captions[caption].as_str()).collect();
+            generator.run(&noise, &prompts, &conditioning, Some(&unconditional), observe)
         })
     }
 

@@ -94,6 +94,22 @@ pub enum DataError {
         /// The first point with a bad value.
         point: usize,
     },
+    /// A part of the model gave a NaN or an infinity.
+    #[error("the model's `{part}` gives {found} for {of}")]
+    #[diagnostic(
+        code(data::not_finite),
+        help(
+            "it overflows, or its weights are broken: load the model with `dtype: f32` or `bf16`, or copy the part again"
+        )
+    )]
+    NotFinite {
+        /// The folder of the part.
+        part: &'static str,
+        /// The first such number.
+        found: f32,
+        /// What it was given: a prompt, or a picture.
+        of: String,
+    },
     /// Training data whose files are inconsistent.
     #[error("{}: {reason}", path.display())]
     #[diagnostic(code(data::latents), help("run the `encode` stage again with `--force`"))]

@@ -7,8 +7,11 @@ use candle_core::{DType, Device, Tensor};
 use image::imageops::{self, FilterType};
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, RgbImage};
 
+use super::finite::check_result;
 use super::{DataError, prompts};
 use crate::base::files;
+use crate::model::Part;
+use crate::model::vae::AutoencoderKl;
 
 /// Bytes of pixels per byte of the file. Deflate shrinks at most 1032 times, and JPEG's blocks of one colour, with a bit for
 /// each block and a quarter of the blocks for the colours, about 1400 times.
@@ -26,13 +29,18 @@ pub struct CaptionedFile {
     pub caption: String,
 }
 
-/// The PNG and JPEG files of a folder in the order of their names, each with its caption.
+/// The PNG and JPEG files of a folder in the order of their names, each with its caption. Hidden files, folders and all
+/// other files are no samples.
 pub fn list(folder: &Path) -> Result<Vec<CaptionedFile>, DataError> {
     let mut paths = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(DataError::file(folder))? {
         let path = entry.map_err(DataError::file(folder))?.path();
+        let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
         let extension = path.extension().and_then(|extension| extension.to_str()).map(str::to_lowercase);
-        if matches!(extension.as_deref(), Some("png" | "jpg" | "jpeg")) {
+        if hidden || !matches!(extension.as_deref(), Some("png" | "jpg" | "jpeg")) {
+            continue;
+        }
+        if std::fs::metadata(&path).map_err(DataError::file(&path))?.is_file() {
             paths.push(path);
         }
     }
@@ -102,14 +110,26 @@ pub fn to_tensor(picture: &RgbImage, device: &Device) -> candle_core::Result<Ten
     Tensor::from_vec(values, (height as usize, width as usize, 3), device)?.permute((2, 0, 1))?.contiguous()
 }
 
-/// A tensor [3, h, w] as a picture: -1..1 becomes 0..255, values outside are clamped, NaN is black.
-pub fn from_tensor(tensor: &Tensor) -> candle_core::Result<RgbImage> {
+/// Decodes latents [b, c, h, w] into pictures. `of` names a row, such as by its prompt; a picture with a number that is
+/// not finite is an error and not black.
+pub fn paint(
+    vae: &AutoencoderKl,
+    latents: &Tensor,
+    of: impl FnOnce(usize) -> String,
+) -> Result<Vec<RgbImage>, DataError> {
+    let pictures = vae.decode(latents)?.to_device(&Device::Cpu)?;
+    check_result(Part::Vae, &pictures, of)?;
+    (0..latents.dim(0)?).map(|row| Ok(from_tensor(&pictures.get(row)?)?)).collect()
+}
+
+/// A tensor [3, h, w] of finite numbers as a picture: -1..1 becomes 0..255, values outside are clamped.
+fn from_tensor(tensor: &Tensor) -> candle_core::Result<RgbImage> {
     let (colours, height, width) = tensor.dims3()?;
     if colours != 3 {
         candle_core::bail!("a picture has 3 colours, not {colours}")
     }
     let values = tensor.to_dtype(DType::F32)?.permute((1, 2, 0))?.flatten_all()?.to_vec1::<f32>()?;
-    // `as u8` saturates, and turns NaN into 0.
+    // `as u8` saturates.
     let bytes = values.into_iter().map(|value| ((value + 1.0) * 127.5).round() as u8).collect();
     Ok(RgbImage::from_raw(width as u32, height as u32, bytes).expect("three bytes per pixel were made"))
 }
@@ -140,8 +160,8 @@ mod tests {
 
     #[test]
     fn values_out_of_range_are_clamped() -> candle_core::Result<()> {
-        let tensor = Tensor::new(&[[[-7f32]], [[f32::NAN]], [[9.0]]], &Device::Cpu)?;
-        assert_eq!(from_tensor(&tensor)?.get_pixel(0, 0).0, [0, 0, 255]);
+        let tensor = Tensor::new(&[[[-7f32]], [[0.0]], [[9.0]]], &Device::Cpu)?;
+        assert_eq!(from_tensor(&tensor)?.get_pixel(0, 0).0, [0, 128, 255]);
         Ok(())
     }
 

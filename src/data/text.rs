@@ -6,6 +6,7 @@ use std::path::Path;
 use candle_core::{DType, Device, Tensor};
 
 use super::DataError;
+use super::finite::check_result;
 use crate::base::{Interrupt, Progress, files};
 use crate::model::clip::ClipTextModel;
 use crate::model::clip::{ClipTokenizer, Tokens};
@@ -29,6 +30,7 @@ pub struct Encoder {
 }
 
 struct Tower {
+    part: Part,
     tokenizer: ClipTokenizer,
     model: ClipTextModel,
 }
@@ -44,6 +46,7 @@ impl Encoder {
     pub fn open(directory: &ModelDirectory, dtype: DType, device: &Device) -> Result<Self, DataError> {
         let tower = |tokenizer, encoder| -> Result<Tower, DataError> {
             Ok(Tower {
+                part: encoder,
                 tokenizer: directory.tokenizer(tokenizer)?,
                 model: directory.text_encoder(encoder, dtype, device)?,
             })
@@ -163,7 +166,15 @@ impl Encoder {
         let mut outputs = Vec::with_capacity(self.towers.len());
         for tower in &self.towers {
             let ids = tower.tokenizer.encode(prompts)?.ids;
-            outputs.push(tower.model.forward(&ids)?);
+            let output = tower.model.forward(&ids)?;
+            let used = match self.towers.len() {
+                1 => (&output.last_hidden_state, None),
+                _ => (&output.penultimate_hidden_state, output.text_embeds.as_ref()),
+            };
+            for result in [used.0].into_iter().chain(used.1) {
+                check_result(tower.part, result, |row| format!("the prompt `{}`", prompts[row]))?;
+            }
+            outputs.push(output);
         }
         match outputs.as_slice() {
             [only] => Ok(Encoded { states: only.last_hidden_state.clone(), text_embeds: None }),

@@ -102,7 +102,8 @@ impl Trajectories<'_> {
             }
             Ok(())
         };
-        let clean = self.generator.run(&noise, &conditioning, Some(&unconditional), &mut observe)?;
+        let clean =
+            self.generator.run(&noise, &prompts, &conditioning, Some(&unconditional), &mut observe)?;
         seen.sort_by_key(|&(row, leg, _)| (row, leg));
 
         // The file stores whole timesteps; those of Euler's `linspace` change by at most one half.

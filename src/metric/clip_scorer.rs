@@ -6,6 +6,7 @@ use image::RgbImage;
 use super::error::MetricError;
 use crate::base::{Interrupt, Progress};
 use crate::model::Scorer;
+use crate::nn::first_not_finite;
 
 /// Texts or pictures per forward pass of an encoder.
 const BATCH: usize = 32;
@@ -14,6 +15,7 @@ const BATCH: usize = 32;
 pub struct ClipScorer<'a> {
     scorer: &'a Scorer,
     device: Device,
+    texts: &'a [String],
     prompts: Tensor,
     captions: Tensor,
 }
@@ -22,7 +24,7 @@ impl<'a> ClipScorer<'a> {
     /// Encodes the texts. `captions` may be the prompts themselves.
     pub fn new(
         scorer: &'a Scorer,
-        prompts: &[String],
+        prompts: &'a [String],
         captions: &[String],
         device: &Device,
         progress: &dyn Progress,
@@ -39,12 +41,13 @@ impl<'a> ClipScorer<'a> {
                 let texts: Vec<&str> = batch.iter().map(String::as_str).collect();
                 features.push(scorer.model.text_features(&scorer.tokenizer.encode(&texts)?.ids)?);
             }
-            Ok(normalised(&Tensor::cat(&features, 0)?)?)
+            normalised(&Tensor::cat(&features, 0)?, |row| format!("the text `{}`", texts[row]))
         };
-        Ok(Self { scorer, device: device.clone(), prompts: read(prompts)?, captions: read(captions)? })
+        let (features, captions) = (read(prompts)?, read(captions)?);
+        Ok(Self { scorer, device: device.clone(), texts: prompts, prompts: features, captions })
     }
 
-    /// The normalised features of pictures, [n, d].
+    /// The normalised features of one picture per prompt, [n, d].
     pub fn picture_features(&self, pictures: &[RgbImage]) -> Result<Tensor, MetricError> {
         let mut features = Vec::new();
         for batch in pictures.chunks(BATCH) {
@@ -55,7 +58,7 @@ impl<'a> ClipScorer<'a> {
             let batch = Tensor::stack(&prepared, 0)?.to_device(&self.device)?;
             features.push(self.scorer.model.image_features(&batch)?);
         }
-        Ok(normalised(&Tensor::cat(&features, 0)?)?)
+        normalised(&Tensor::cat(&features, 0)?, |row| format!("the picture of `{}`", self.texts[row]))
     }
 
     /// The cosine of each picture with its own prompt.
@@ -84,8 +87,12 @@ impl<'a> ClipScorer<'a> {
     }
 }
 
-/// Scales rows to length 1, in f32.
-fn normalised(features: &Tensor) -> candle_core::Result<Tensor> {
+/// Scales rows to length 1, in f32. `of` names a row. A cosine with NaN would count as 0, so it is an error.
+fn normalised(features: &Tensor, of: impl FnOnce(usize) -> String) -> Result<Tensor, MetricError> {
     let features = features.to_dtype(DType::F32)?;
-    features.broadcast_div(&features.sqr()?.sum_keepdim(D::Minus1)?.sqrt()?)
+    let features = features.broadcast_div(&features.sqr()?.sum_keepdim(D::Minus1)?.sqrt()?)?;
+    match first_not_finite(&features)? {
+        Some((row, found)) => Err(MetricError::Scorer { found, of: of(row) }),
+        None => Ok(features),
+    }
 }

@@ -1,7 +1,7 @@
 //! What a metric is.
 
 use super::error::MetricError;
-use super::inputs::{EvaluationInputs, LoadedModel};
+use super::inputs::{EvaluationInputs, LoadedModel, Texts};
 use super::kinds::{Better, Need, Prominence, Statistic};
 
 /// One way to measure a model.
@@ -37,6 +37,11 @@ pub trait Metric: Sync {
     /// `metrics.json`, whose digest must be the same after every run.
     fn reproducible(&self) -> bool {
         true
+    }
+
+    /// Fails if the texts cannot be judged. Called before any picture is drawn.
+    fn check(&self, _texts: Texts<'_>) -> Result<(), MetricError> {
+        Ok(())
     }
 
     /// The values of one model.

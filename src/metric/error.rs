@@ -71,6 +71,27 @@ pub enum MetricError {
         /// Which value, from 0.
         index: usize,
     },
+    /// The pictures of a model hold a NaN or an infinity, or its part that makes them does.
+    #[error("the pictures of `{model}` cannot be drawn: {cause}")]
+    #[diagnostic(forward(cause))]
+    Pictures {
+        /// The model.
+        model: String,
+        /// The part, the prompt and the step.
+        cause: Box<MetricError>,
+    },
+    /// The scorer gave a NaN or an infinity.
+    #[error("the scorer gives {found} for {of}")]
+    #[diagnostic(
+        code(metric::scorer_not_finite),
+        help("its weights are probably broken: copy the scorer's folder again")
+    )]
+    Scorer {
+        /// The first such number.
+        found: f32,
+        /// The text, or the prompt of the picture.
+        of: String,
+    },
     /// This system cannot measure the metric.
     #[error("{metric} cannot be measured here: {reason}")]
     #[diagnostic(code(metric::unavailable), help("leave the metric out on this machine"))]
@@ -107,6 +128,21 @@ pub enum MetricError {
     #[error(transparent)]
     #[diagnostic(code(metric::tensor))]
     Tensor(#[from] candle_core::Error),
+}
+
+impl MetricError {
+    /// Names the model, where the error is about its numbers.
+    pub(super) fn of_model(self, model: &str) -> Self {
+        let numbers = match &self {
+            Self::Data(error) => matches!(**error, DataError::NotFinite { .. }),
+            Self::Sample(error) => matches!(error, SampleError::NotFinite { .. }),
+            _ => false,
+        };
+        match numbers {
+            true => Self::Pictures { model: model.to_owned(), cause: Box::new(self) },
+            false => self,
+        }
+    }
 }
 
 impl From<DataError> for MetricError {

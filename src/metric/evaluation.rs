@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::definition::Metric;
 use super::error::MetricError;
+use super::inputs::Texts;
 use super::kinds::Need;
 use crate::backend::Random;
 use crate::data::Calibration;
@@ -61,13 +62,19 @@ pub struct Evaluation<'a> {
     pub random: &'a Random,
 }
 
+/// Whether the name of a model can name the folder of its pictures.
+pub fn names_a_folder(name: &str) -> bool {
+    let fits = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    !name.is_empty() && !name.starts_with('.') && name.chars().all(fits)
+}
+
 impl Evaluation<'_> {
     /// The number of pictures of all models together.
     pub(super) fn pictures(&self) -> u64 {
         (self.models.len() * self.prompts.len()) as u64
     }
 
-    /// Fails if a metric lacks an input or if a model's name cannot name a folder.
+    /// Fails if a metric lacks an input or cannot judge the texts, or if a model's name cannot name a folder.
     pub fn check(&self) -> Result<(), MetricError> {
         for metric in self.metrics {
             for &need in metric.needs() {
@@ -82,9 +89,9 @@ impl Evaluation<'_> {
                 }
             }
         }
-        let fits = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-        let bad = |name: &str| name.is_empty() || name.starts_with('.') || !name.chars().all(fits);
-        match self.models.iter().find(|model| bad(model.name)) {
+        let texts = Texts { prompts: self.prompts, attributes: self.attributes };
+        self.metrics.iter().try_for_each(|metric| metric.check(texts))?;
+        match self.models.iter().find(|model| !names_a_folder(model.name)) {
             Some(model) => Err(MetricError::Name { name: model.name.to_owned() }),
             None => Ok(()),
         }

@@ -5,7 +5,6 @@
 
 use std::path::{Path, PathBuf};
 
-use candle_core::Device;
 use image::RgbImage;
 
 use super::error::MetricError;
@@ -18,6 +17,8 @@ use crate::sample::{Generator, Noise, Visit};
 
 /// What the pictures of all models have in common.
 pub struct Gallery<'a> {
+    /// The prompts.
+    pub prompts: &'a [String],
     /// Decodes latents.
     pub vae: &'a AutoencoderKl,
     /// The prompts, encoded.
@@ -75,9 +76,9 @@ impl Gallery<'_> {
         let unconditional = self.unconditional.map(part).transpose()?;
         let device = conditioning.encoder_hidden_states.device();
         let noise = Noise { random: self.random, samples: batch, latent: self.latent, device };
-        let latents = generator.run(&noise, &conditioning, unconditional.as_ref(), observe)?;
-        let pictures = self.vae.decode(&latents)?.to_device(&Device::Cpu)?;
-        (0..batch.len()).map(|row| Ok(pictures::from_tensor(&pictures.get(row)?)?)).collect()
+        let prompts: Vec<&str> = batch.iter().map(|&index| self.prompts[index].as_str()).collect();
+        let latents = generator.run(&noise, &prompts, &conditioning, unconditional.as_ref(), observe)?;
+        Ok(pictures::paint(self.vae, &latents, |row| format!("the prompt `{}`", prompts[row]))?)
     }
 }
 

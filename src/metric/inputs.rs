@@ -11,6 +11,15 @@ use crate::data::Calibration;
 use crate::model::network::Conditioning;
 use crate::model::unet::UNet;
 
+/// The texts of an evaluation.
+#[derive(Clone, Copy)]
+pub struct Texts<'a> {
+    /// The prompts of the pictures.
+    pub prompts: &'a [String],
+    /// The words of each attribute, by its name.
+    pub attributes: &'a BTreeMap<String, Vec<String>>,
+}
+
 /// What is the same for every model.
 pub struct EvaluationInputs<'a> {
     /// The prompts of the pictures.

@@ -52,8 +52,10 @@ impl<'a> Measurer<'a> {
         drawn: &mut dyn FnMut(usize),
     ) -> Result<(), MetricError> {
         let (inputs, interrupt) = (self.inputs()?, self.interrupt);
+        let name = self.evaluation.models[index].name;
         self.with(index, |unet| {
-            let model = self.draw(inputs, unet, checkpoint, interrupt, drawn)?;
+            let model = self.draw(inputs, unet, checkpoint, interrupt, drawn);
+            let model = model.map_err(|error| error.of_model(name))?;
             let mut values = HashMap::new();
             for metric in self.evaluation.metrics.iter().filter(|metric| metric.reproducible()) {
                 interrupt.check()?;
@@ -166,6 +168,7 @@ impl<'a> Measurer<'a> {
         let evaluation = self.evaluation;
         let Some(vae) = evaluation.vae else { return Ok(LoadedModel { unet, features: None }) };
         let gallery = Gallery {
+            prompts: evaluation.prompts,
             vae,
             conditioning: evaluation.conditioning,
             unconditional: evaluation.unconditional,

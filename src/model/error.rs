@@ -120,6 +120,17 @@ pub enum ModelError {
         /// What was found and what is supported.
         reason: String,
     },
+    /// A scorer whose files do not fit each other.
+    #[error("{}: {reason}", path.display())]
+    #[diagnostic(code(model::scorer), help("{fix}"))]
+    Scorer {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+        /// What to do.
+        fix: String,
+    },
     /// The tokenizer.
     #[error(transparent)]
     #[diagnostic(transparent)]

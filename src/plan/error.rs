@@ -5,6 +5,7 @@ use miette::Diagnostic;
 use crate::base::{FileError, Interrupted, StageId};
 use crate::cache::CacheError;
 use crate::config::ConfigError;
+use crate::stage::StageError;
 
 /// Why a pipeline cannot be planned.
 #[derive(Debug, thiserror::Error, Diagnostic)]
@@ -31,4 +32,28 @@ pub enum PlanError {
         /// The file, and the system's message.
         source: FileError,
     },
+    /// A file does not hold what the stage needs.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Unfit(Box<Unfit>),
+}
+
+/// A file that does not hold what a stage needs.
+#[derive(Debug, thiserror::Error, Diagnostic)]
+#[error("stage `{stage}` cannot use its files")]
+#[diagnostic(code(plan::unfit_input))]
+pub struct Unfit {
+    /// The stage.
+    pub stage: StageId,
+    /// What is wrong.
+    #[source]
+    #[diagnostic_source]
+    pub source: StageError,
+}
+
+impl PlanError {
+    /// For `map_err`: names the stage whose files these are.
+    pub(super) fn unfit(stage: &StageId) -> impl FnOnce(StageError) -> Self {
+        move |source| Self::Unfit(Box::new(Unfit { stage: stage.clone(), source }))
+    }
 }

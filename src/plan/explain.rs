@@ -22,6 +22,9 @@ pub fn explain(
     store: &Store,
 ) -> Result<Vec<Forecast>, PlanError> {
     let graph = &pipeline.graph;
+    let files = graph.order().iter().map(|&index| Ok((index, pipeline.files(index)?)));
+    let files = files.collect::<Result<BTreeMap<_, _>, PlanError>>()?;
+    pipeline.check_files(&files)?;
     let mut digests: BTreeMap<usize, Digest> = BTreeMap::new();
     let mut forecasts = Vec::new();
     for &index in graph.order() {
@@ -33,13 +36,13 @@ pub fn explain(
                 None => inputs.push((name, graph.stage(from).id.clone())),
             }
         }
-        let files = pipeline.files(index)?;
+        let files = &files[&index];
         let repositories = files.values().filter_map(ResolvedFile::repository).cloned().collect();
-        let new = pipeline.manifest(index, device, &known, &files, store)?;
+        let new = pipeline.manifest(index, device, &known, files, store)?;
         let last = store.last_manifest(&pipeline.name, &node.id);
         let name_files = |reason: Reason| {
             let folder = |parameter: &str| store.last_folder(&pipeline.name, &node.id, parameter);
-            with_files(reason, &files, folder, store)
+            with_files(reason, || pipeline.trees(index, files, store), folder)
         };
         let outcome = if inputs.is_empty() {
             look_up(&new, last.as_ref(), store, |digest| {
@@ -61,14 +64,13 @@ pub fn explain(
 /// The reason itself, or if it is a change of a folder whose files are known, the first of the files that changed.
 fn with_files(
     reason: Reason,
-    files: &BTreeMap<String, ResolvedFile>,
+    now: impl FnOnce() -> BTreeMap<String, Tree>,
     last: impl FnOnce(&str) -> Option<Tree>,
-    store: &Store,
 ) -> Reason {
     let Reason::Changed(Change { name, .. }) = &reason else { return reason };
     let changes = name.strip_prefix("file ").and_then(|parameter| {
-        let now = store.tree_of(files.get(parameter)?.path()?).ok()?;
-        Some(now.changes_since(&last(parameter)?))
+        let last = last(parameter)?;
+        Some(now().get(parameter)?.changes_since(&last))
     });
     match changes.unwrap_or_default() {
         changes if changes.is_empty() => reason,
@@ -118,7 +120,6 @@ mod tests {
     use super::*;
     use crate::base::{ArtefactKind, Interrupt};
     use crate::cache::{CacheError, Maker, Obtained, PendingArtefact, Request};
-    use crate::plan::folders;
     use crate::plan::testing::resolve_with;
 
     /// A model file, a cache, and a pipeline that uses them.
@@ -175,7 +176,8 @@ mod tests {
                     panic!("cached")
                 };
                 digests.insert(index, made.digest);
-                store.remember(&pipeline.name, &entry.id, &manifest, || folders(&files, &store));
+                store
+                    .remember(&pipeline.name, &entry.id, &manifest, || pipeline.trees(index, &files, &store));
             }
         }
     }

@@ -1,8 +1,9 @@
 //! The files that stages read: found on disk or pinned to a commit of the hub, then hashed for the key.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
+use std::path::Path;
 
 use super::{PlanError, ResolvedPipeline, manifest};
 use crate::backend::DeviceClass;
@@ -11,14 +12,6 @@ use crate::cache::{Store, Tree};
 use crate::config::{ConfigError, ConfigErrorKind};
 use crate::model::files::hub;
 use crate::stage::{FileInput, ResolvedFile};
-
-/// The files that are folders, or single files, on this machine, with the digests of what is in them. What cannot be
-/// read is left out.
-pub fn folders(files: &BTreeMap<String, ResolvedFile>, store: &Store) -> BTreeMap<String, Tree> {
-    let tree =
-        |(name, file): (&String, &ResolvedFile)| Some((name.clone(), store.tree_of(file.path()?).ok()?));
-    files.iter().filter_map(tree).collect()
-}
 
 impl ResolvedPipeline {
     /// The files that a stage reads, by the names of [`Stage::files`](crate::stage::Stage::files): local files, which
@@ -29,6 +22,25 @@ impl ResolvedPipeline {
             Ok((file.name.to_owned(), found))
         };
         self.stages[stage].stage.files().into_iter().map(resolve).collect()
+    }
+
+    /// Checks the files of some stages, each with what [`ResolvedPipeline::files`] found. Branches of a sweep that read
+    /// the same files in the same way are checked once.
+    pub fn check_files(
+        &self,
+        files: &BTreeMap<usize, BTreeMap<String, ResolvedFile>>,
+    ) -> Result<(), PlanError> {
+        let mut checked = BTreeSet::new();
+        for (&index, files) in files {
+            let planned = &self.stages[index];
+            let mut described = Manifest::default();
+            planned.stage.describe(&mut described);
+            if !checked.insert((planned.origin.clone(), described.key(), format!("{files:?}"))) {
+                continue;
+            }
+            planned.stage.check_files(files).map_err(PlanError::unfit(&planned.id))?;
+        }
+        Ok(())
     }
 
     fn find(&self, stage: usize, file: &FileInput<'_>) -> Result<ResolvedFile, ConfigErrorKind> {
@@ -65,20 +77,51 @@ impl ResolvedPipeline {
         store: &Store,
     ) -> Result<Manifest, PlanError> {
         let planned = &self.stages[stage];
-        let contents = |(parameter, file): (&String, &ResolvedFile)| {
-            let contents = file.contents(|path| {
-                store.tree_of(path).map(|tree| tree.digest()).map_err(|source| match source.kind() {
-                    io::ErrorKind::Interrupted => Interrupted.into(),
-                    _ => PlanError::Input {
-                        stage: planned.id.clone(),
-                        parameter: parameter.clone(),
-                        source: FileError::at(path)(source),
-                    },
-                })
-            })?;
-            Ok((parameter.clone(), contents))
+        let contents = |input: FileInput<'_>| {
+            let digest = |path: &Path| self.tree(stage, &input, path, store).map(|tree| tree.digest());
+            Ok((input.name.to_owned(), files[input.name].contents(digest)?))
         };
-        let contents = files.iter().map(contents).collect::<Result<_, PlanError>>()?;
+        let contents = planned.stage.files().into_iter().map(contents).collect::<Result<_, PlanError>>()?;
         Ok(manifest(planned, device, inputs, &contents))
+    }
+
+    /// What a stage reads of the files that are on this machine, with digests, to explain the next run. What cannot be
+    /// read is left out.
+    pub fn trees(
+        &self,
+        stage: usize,
+        files: &BTreeMap<String, ResolvedFile>,
+        store: &Store,
+    ) -> BTreeMap<String, Tree> {
+        let tree = |input: FileInput<'_>| {
+            let path = files.get(input.name)?.path()?;
+            Some((input.name.to_owned(), self.tree(stage, &input, path, store).ok()?))
+        };
+        self.stages[stage].stage.files().into_iter().filter_map(tree).collect()
+    }
+
+    /// What a stage reads of `path`.
+    fn tree(
+        &self,
+        stage: usize,
+        input: &FileInput<'_>,
+        path: &Path,
+        store: &Store,
+    ) -> Result<Tree, PlanError> {
+        let id = &self.stages[stage].id;
+        let unreadable = |source: io::Error| match source.kind() {
+            io::ErrorKind::Interrupted => Interrupted.into(),
+            _ => PlanError::Input {
+                stage: id.clone(),
+                parameter: input.name.to_owned(),
+                source: FileError::at(path)(source),
+            },
+        };
+        let excerpt = (input.reader)(path).map_err(PlanError::unfit(id))?;
+        let files = match excerpt.files {
+            None => store.tree_of(path),
+            Some(names) => store.named_files_of(path, &names),
+        };
+        Ok(files.map_err(unreadable)?.with_texts(excerpt.texts))
     }
 }

@@ -6,7 +6,7 @@
 //! | stage name and version | always | different code gives different bytes |
 //! | parameters that can change bytes ([`Stage::describe`]) | always | they determine the result; dtype is one of them |
 //! | digest of each input artefact, by parameter | always | the contents matter, not which stage produced them |
-//! | digest of each file or folder, by parameter | always | the contents matter, not their location |
+//! | digest of what is read of each file or folder, by parameter ([`Excerpt`]) | always | the contents matter, not their location |
 //! | commit of each repository of the hub, by parameter | always | it identifies the contents without a download |
 //! | pipeline seed and stage `id:` | if the stage is seeded | both name its random streams |
 //! | device class (`cpu`, `cuda`) | if the stage computes | devices round differently |
@@ -18,6 +18,8 @@
 //! |---|---|
 //! | the name of a repository, its branch or tag | a branch that has moved would find the old artefact |
 //! | a path, a modification time, a host or user name | moving or cloning a project would run everything again |
+//! | files that are not read, prompts that are not drawn, line endings | a README would run everything again |
+//! | parameters that permit a stage to do its work (`allow-unrecognised`) | a permission would change the bytes that it permits |
 //! | device index, thread count, memory budget | another GPU or a larger machine would miss the cache |
 //! | other stages, their order, the pipeline's name | adding a stage would run the others again |
 //! | a sweep, and the id derived from it | adding a value would run the others again |
@@ -33,8 +35,8 @@ use crate::backend::DeviceClass;
 use crate::base::{Digest, Manifest};
 use crate::nn;
 use crate::stage::Contents;
-#[expect(unused_imports, reason = "the table above links to it")]
-use crate::stage::Stage;
+#[expect(unused_imports, reason = "the table above links to them")]
+use crate::stage::{Excerpt, Stage};
 
 /// Increased when the table changes.
 const LAYOUT: u32 = 1;

@@ -20,10 +20,9 @@ mod testing;
 
 pub use branch::Branch;
 pub use draw::{dot, mermaid, text};
-pub use error::PlanError;
+pub use error::{PlanError, Unfit};
 pub use expand::PlannedStage;
 pub use explain::explain;
-pub use files::folders;
 pub use forecast::{Forecast, Outcome, Reason};
 pub use graph::{Edge, Graph, Node};
 pub use key::manifest;

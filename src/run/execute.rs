@@ -19,15 +19,16 @@ use super::{EVENT_FORMAT, Event, ExitCode, Job, RunError, RunRecord, Sink, Stage
 use crate::backend::{DeviceClass, Random};
 use crate::base::{Artefact, Digest, Interrupted, Manifest, StageId, clock};
 use crate::cache::{Entry, Maker, Notice, Obtained, PendingArtefact, Request};
-use crate::plan::{PlanError, folders};
+use crate::plan::PlanError;
 use crate::stage::{Context, ResolvedFile};
 
 /// Runs a pipeline and returns its record. The record of a failed run is in the run folder.
 pub fn execute(job: &Job<'_>) -> Result<RunRecord, RunError> {
     let wanted = job.wanted()?;
-    // All files are checked before anything runs, so that an hour of work does not end at a missing file.
+    // All files are checked before anything runs, so that an hour of work does not end at a missing or wrong file.
     let files = wanted.iter().map(|&index| Ok((index, job.pipeline.files(index).map_err(PlanError::from)?)));
     let files = files.collect::<Result<BTreeMap<_, _>, RunError>>()?;
+    job.pipeline.check_files(&files)?;
     let folder = RunFolder::open(&job.runs.join(&job.pipeline.name))?;
     let device = DeviceRecord { asked: job.device, class: job.device.class() };
     let record = RunRecord::new(job.pipeline, device);
@@ -132,7 +133,7 @@ impl Executor<'_> {
         stage.artefact = Some(ArtefactRecord::new(entry, &artefact));
         let id = stage.id.clone();
         self.artefacts.insert(index, artefact);
-        let folders = || folders(&self.files[&index], self.job.store);
+        let folders = || self.job.pipeline.trees(index, &self.files[&index], self.job.store);
         self.job.store.remember(&self.record.name, &id, manifest, folders);
         let (key, digest, seconds) = (entry.key, entry.digest, entry.made.seconds);
         if state == StageState::Cached {
@@ -267,7 +268,7 @@ impl Maker for StageAttempt<'_, '_> {
             };
             RunError::Stage { stage: id.clone(), code: ExitCode::of_stage(&source, is_input), source }
         };
-        let inputs = Inputs::new(executor.reader(*index, &artefacts), manifest).map_err(&failed)?;
+        let inputs = Inputs::new(executor.reader(*index, &artefacts), manifest);
         let intermediates = Intermediates {
             store: job.store,
             stage: &id,

@@ -41,24 +41,24 @@ impl Reader<'_> {
         let digests = self.artefacts.iter().map(|(name, artefact)| (name.clone(), artefact.digest)).collect();
         self.pipeline.manifest(self.index, self.class, &digests, self.files, self.store)
     }
+
+    /// What it reads of its files.
+    fn trees(&self) -> BTreeMap<String, Tree> {
+        self.pipeline.trees(self.index, self.files, self.store)
+    }
 }
 
 /// The inputs of one stage, as they were when it began.
 pub(super) struct Inputs<'a> {
     reader: Reader<'a>,
     manifest: &'a Manifest,
-    files: BTreeMap<String, (PathBuf, Tree)>,
+    files: BTreeMap<String, Tree>,
 }
 
 impl<'a> Inputs<'a> {
     /// Lists the files, whose digests are known from planning.
-    pub(super) fn new(reader: Reader<'a>, manifest: &'a Manifest) -> Result<Self, StageError> {
-        let mut files = BTreeMap::new();
-        for (name, path) in reader.files.iter().filter_map(|(name, file)| Some((name, file.path()?))) {
-            let tree = reader.store.tree_of(path).map_err(unread(path))?;
-            files.insert(name.clone(), (path.to_owned(), tree));
-        }
-        Ok(Self { reader, manifest, files })
+    pub(super) fn new(reader: Reader<'a>, manifest: &'a Manifest) -> Self {
+        Self { reader, manifest, files: reader.trees() }
     }
 
     /// Checks the inputs when an attempt is over, however it ended. If one is no longer what the key says, that is an error,
@@ -82,15 +82,22 @@ impl<'a> Inputs<'a> {
         if self.reader.manifest().map_err(unplanned)? == *self.manifest {
             return Ok(None);
         }
-        for (name, (path, before)) in &self.files {
-            let now = store.tree_of(path).map_err(unread(path))?;
-            if let Some((inside, ..)) = before.first_difference(&now) {
-                return changed(name, if inside.is_empty() { path.clone() } else { path.join(inside) });
+        let now = self.reader.trees();
+        let paths = self.reader.files.iter().filter_map(|(name, file)| Some((name, file.path()?)));
+        for (name, path) in paths.clone() {
+            match (self.files.get(name), now.get(name)) {
+                (Some(before), Some(now)) => {
+                    if let Some((inside, ..)) = before.first_difference(now) {
+                        let path = if inside.is_empty() { path.to_owned() } else { path.join(inside) };
+                        return changed(name, path);
+                    }
+                }
+                _ => return changed(name, path.to_owned()),
             }
         }
         // It changed between the planning and the beginning of the stage.
-        let (name, (path, _)) = self.files.first_key_value().expect("BUG: a manifest without files changed");
-        changed(name, path.clone())
+        let (name, path) = paths.clone().next().expect("BUG: a manifest without files changed");
+        changed(name, path.to_owned())
     }
 }
 

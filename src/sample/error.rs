@@ -60,6 +60,28 @@ pub enum SampleError {
         /// The noisiest timestep in training.
         last: usize,
     },
+    /// The U-Net gave a NaN or an infinity.
+    #[error(
+        "the U-Net gives {found} at step {step} of {steps} (timestep {timestep}) for the prompt `{prompt}`"
+    )]
+    #[diagnostic(
+        code(sample::not_finite),
+        help(
+            "it overflows, or its weights are broken: load the model with `dtype: f32` or `bf16`, or lower the guidance scale"
+        )
+    )]
+    NotFinite {
+        /// The first such number.
+        found: f32,
+        /// The sampler's step, from 1.
+        step: usize,
+        /// The number of steps.
+        steps: usize,
+        /// The timestep given to the U-Net.
+        timestep: f64,
+        /// The prompt of the sample.
+        prompt: String,
+    },
     /// A tensor operation failed.
     #[error(transparent)]
     #[diagnostic(code(sample::tensor))]

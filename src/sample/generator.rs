@@ -1,10 +1,13 @@
 //! A U-Net with a sampler: turns noise and text into latents, with classifier-free guidance (Ho & Salimans 2022).
 
+use std::cell::Cell;
+
 use candle_core::{DType, Tensor};
 
 use super::{Noise, NoiseSchedule, Path, SampleError, Sampler, integrate};
 use crate::model::network::Conditioning;
 use crate::model::unet::UNet;
+use crate::nn::first_not_finite;
 
 /// Everything that determines which latents result from given noise and text.
 #[derive(Clone, Copy)]
@@ -34,11 +37,12 @@ pub struct Visit<'a> {
 impl Generator<'_> {
     /// Turns `noise` for b samples into clean latents [b, c, h, w], all samples of the batch together.
     ///
-    /// `conditioning` holds b texts; `unconditional` holds as many and is not read without guidance. `observe` can stop
-    /// the walk by returning an error, such as [`crate::base::Interrupted`].
+    /// `conditioning` holds b texts, those of `prompts`; `unconditional` holds as many and is not read without guidance.
+    /// `observe` can stop the walk by returning an error, such as [`crate::base::Interrupted`].
     pub fn run<E: From<SampleError> + From<candle_core::Error>>(
         &self,
         noise: &Noise<'_>,
+        prompts: &[&str],
         conditioning: &Conditioning,
         unconditional: Option<&Conditioning>,
         observe: &mut dyn FnMut(Visit<'_>) -> Result<(), E>,
@@ -46,6 +50,8 @@ impl Generator<'_> {
         let path = Path::new(self.sampler, self.schedule, self.steps)?;
         let unconditional = unconditional.filter(|_| self.guidance_scale > 1.0);
         let both = unconditional.map(|texts| Conditioning::cat(&[texts, conditioning])).transpose()?;
+        let steps = path.legs.len();
+        let step = Cell::new(0);
         let mut predict = |latents: &Tensor, timestep: f64| -> Result<Tensor, E> {
             let prediction = match &both {
                 None => self.predict(latents, timestep, conditioning)?,
@@ -56,10 +62,16 @@ impl Generator<'_> {
                     (without + ((with - without)? * self.guidance_scale)?)?
                 }
             };
+            if let Some((row, found)) = first_not_finite(&prediction)? {
+                let (step, prompt) = (step.get(), prompts[row].to_owned());
+                return Err(SampleError::NotFinite { found, step, steps, timestep, prompt }.into());
+            }
             Ok(prediction)
         };
-        let mut observe =
-            |leg: usize, latents: &Tensor| observe(Visit { leg, timestep: path.legs[leg].timestep, latents });
+        let mut observe = |leg: usize, latents: &Tensor| {
+            step.set(leg + 1);
+            observe(Visit { leg, timestep: path.legs[leg].timestep, latents })
+        };
         let mut fresh = |leg| noise.fresh(leg);
         let (initial, prediction) = (noise.initial()?, self.schedule.prediction());
         integrate(self.sampler, &path, prediction, &initial, &mut fresh, &mut predict, &mut observe)

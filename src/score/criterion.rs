@@ -1,5 +1,7 @@
 //! What a criterion is: one type with its parameters, its needs and its formula.
 
+use std::fmt;
+
 use schemars::{Schema, SchemaGenerator};
 
 use super::error::ScoreError;
@@ -8,7 +10,7 @@ use super::need::Need;
 use crate::base::Manifest;
 
 /// A measure of how much each unit matters. The fields of the implementing type are the criterion's parameters.
-pub trait Criterion: Send + Sync {
+pub trait Criterion: Send + Sync + fmt::Debug {
     /// Its row in [`CRITERIA`](super::CRITERIA).
     fn info(&self) -> &'static CriterionInfo;
 

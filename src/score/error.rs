@@ -77,6 +77,20 @@ pub enum ScoreError {
         /// The value found.
         value: f64,
     },
+    /// The U-Net with all its units predicts a NaN or an infinity.
+    #[error("the U-Net predicts {value} on calibration point {point}, with all its units")]
+    #[diagnostic(
+        code(score::prediction),
+        help(
+            "it overflows: load it in f32 or bf16, and check its weights and that the points belong to this model"
+        )
+    )]
+    Prediction {
+        /// The point, from 0.
+        point: usize,
+        /// The first such number.
+        value: f32,
+    },
     /// A joint loss is NaN or infinite.
     #[error("the joint loss of removing {units} units is {value}; it must be a finite number")]
     #[diagnostic(
@@ -109,6 +123,15 @@ pub enum ScoreError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Pictures(Box<dyn Diagnostic + Send + Sync>),
+    /// Pictures without a unit could not be drawn or scored.
+    #[error("the pictures without `{unit}` cannot be scored: {cause}")]
+    #[diagnostic(forward(cause))]
+    PicturesWithout {
+        /// The unit.
+        unit: UnitId,
+        /// The part, the prompt and the step.
+        cause: Box<ScoreError>,
+    },
     /// The checkpoint could not be read or written.
     #[error("{}: {source}", path.display())]
     #[diagnostic(
@@ -128,6 +151,16 @@ pub enum ScoreError {
         help("if memory is short, lower `batch` or `variants` of the score stage")
     )]
     Tensor(#[from] candle_core::Error),
+}
+
+impl ScoreError {
+    /// Names the unit without which pictures were drawn.
+    pub(super) fn without(self, unit: &UnitId) -> Self {
+        match self {
+            Self::Pictures(_) => Self::PicturesWithout { unit: unit.clone(), cause: Box::new(self) },
+            other => other,
+        }
+    }
 }
 
 impl From<ModelError> for ScoreError {

@@ -7,6 +7,7 @@ use super::checkpoint::Sums;
 use super::context::ScoringContext;
 use super::effects::{Effects, Losses};
 use super::error::ScoreError;
+use super::predictions;
 use super::walk::Variant;
 use crate::base::UnitId;
 use crate::data::Calibration;
@@ -26,7 +27,7 @@ pub fn joint_losses(
         walk_in_chunks(unet, batch, variants, context, &mut losses)?;
         Ok(losses.sums)
     })?;
-    check_finite(sets, losses.iter().copied())?;
+    check_finite(sets, losses.iter().copied(), || predictions::check(unet, points, context.limits.points))?;
     Ok(losses)
 }
 
@@ -43,7 +44,8 @@ pub fn joint_products(
         walk_in_chunks(unet, batch, variants, context, &mut effects)?;
         Ok(effects.gram(batch.len()))
     })?;
-    check_finite(sets, products.iter().step_by(sets.len() + 1).copied())?;
+    let losses = products.iter().step_by(sets.len() + 1).copied();
+    check_finite(sets, losses, || predictions::check(unet, points, context.limits.points))?;
     Ok(products)
 }
 
@@ -65,9 +67,17 @@ fn joint(
     Ok(sums.means(JOINT))
 }
 
-fn check_finite(sets: &[BTreeSet<UnitId>], losses: impl Iterator<Item = f64>) -> Result<(), ScoreError> {
+/// `whole` fails if the U-Net with all its units is to blame.
+fn check_finite(
+    sets: &[BTreeSet<UnitId>],
+    losses: impl Iterator<Item = f64>,
+    whole: impl FnOnce() -> Result<(), ScoreError>,
+) -> Result<(), ScoreError> {
     match sets.iter().zip(losses).find(|(_, loss)| !loss.is_finite()) {
-        Some((set, value)) => Err(ScoreError::JointNotFinite { units: set.len(), value }),
+        Some((set, value)) => {
+            whole()?;
+            Err(ScoreError::JointNotFinite { units: set.len(), value })
+        }
         None => Ok(()),
     }
 }

@@ -15,6 +15,7 @@ mod gradients;
 mod gram;
 mod joint;
 mod need;
+mod predictions;
 mod scores;
 mod scoring;
 mod teacher;

@@ -6,6 +6,7 @@ use super::context::ScoringContext;
 use super::criterion::Criterion;
 use super::error::ScoreError;
 use super::evidence::Evidence;
+use super::predictions;
 use super::scores::{self, Scores, UnitScores};
 use super::teacher::Teacher;
 use crate::model::network::Unit;
@@ -27,6 +28,7 @@ pub fn score(
         let name = criterion.info().name;
         for (unit, value) in units.iter_mut().zip(criterion.scores(&evidence)?) {
             if !value.is_finite() {
+                predictions::check(unet, teacher.points, context.limits.points)?;
                 return Err(ScoreError::NotFinite { unit: unit.id.clone(), criterion: name, value });
             }
             unit.scores.insert(name.to_owned(), value);

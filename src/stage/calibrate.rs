@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::model::Model;
+use super::sources::{pictures_folder, prompts_file};
 use super::{BadValue, Context, Drawing, FileInput, Input, Stage, StageError, StageInfo, memory};
 use crate::base::{ArtefactKind, Manifest, StageId, Whole};
 use crate::data::{Calibration, Captioned, Encoder, Points, Trajectories, prompts};
@@ -66,8 +67,17 @@ impl Stage for Calibrate {
     }
 
     fn describe(&self, manifest: &mut Manifest) {
-        manifest.field("samples", self.samples).field("points-per-trajectory", self.points_per_trajectory);
-        self.drawing.describe(manifest, "drawing");
+        // The points of a file are taken as they are.
+        if self.file.is_some() {
+            return;
+        }
+        manifest.field("samples", self.samples);
+        if self.prompts.is_some() {
+            manifest.field("points-per-trajectory", self.points_per_trajectory);
+            self.drawing.describe_latents(manifest, "drawing");
+        } else {
+            self.drawing.describe_cropping(manifest, "drawing");
+        }
     }
 
     fn inputs(&self) -> Vec<Input<'_>> {
@@ -76,8 +86,13 @@ impl Stage for Calibrate {
     }
 
     fn files(&self) -> Vec<FileInput<'_>> {
-        let sources = [("prompts", &self.prompts), ("pictures", &self.pictures), ("file", &self.file)];
-        sources.into_iter().filter_map(|(name, path)| Some(FileInput::path(name, path.as_ref()?))).collect()
+        // At least one evaluation of the U-Net per step, so at most this many trajectories, with the prompts in turn.
+        let per_trajectory = self.points_per_trajectory.get().min(self.drawing.steps.get());
+        let used = move |count: usize| self.samples.get().div_ceil(per_trajectory).min(count);
+        let prompts = self.prompts.iter().map(|path| prompts_file("prompts", path, used));
+        let pictures = self.pictures.iter().map(|path| pictures_folder("pictures", path));
+        let file = self.file.iter().map(|path| FileInput::path("file", path));
+        prompts.chain(pictures).chain(file).collect()
     }
 
     fn check(&self) -> Result<(), BadValue> {

@@ -1,12 +1,15 @@
 //! The pictures and the scorer of the criterion `delta-clip`, which needs all parts of a model, not only its U-Net.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::model::Model;
-use super::{BadValue, Context, Drawing, FileInput, StageError};
+use super::resolved_file::path_of;
+use super::sources::{prompts_file, scorer_folder};
+use super::{BadValue, Context, Drawing, FileInput, ResolvedFile, StageError};
 use crate::base::{Manifest, Whole};
 use crate::data::prompts;
 use crate::metric::{ClipScorer, Gallery, MetricError};
@@ -45,13 +48,19 @@ impl DeltaClip {
 
     pub(super) fn files(&self) -> Vec<FileInput<'_>> {
         vec![
-            FileInput::path("delta-clip.scorer", &self.scorer),
-            FileInput::path("delta-clip.prompts", &self.prompts),
+            scorer_folder("delta-clip.scorer", &self.scorer),
+            prompts_file("delta-clip.prompts", &self.prompts, |count| count.min(self.pictures.get())),
         ]
     }
 
     pub(super) fn check(&self) -> Result<(), BadValue> {
         self.drawing.check(|field| format!("delta-clip.drawing.{field}"))
+    }
+
+    /// Checks that the prompts can be read and that the parts of the scorer fit each other.
+    pub(super) fn check_files(&self, files: &BTreeMap<String, ResolvedFile>) -> Result<(), StageError> {
+        prompts::read(path_of(files, "delta-clip.prompts"))?;
+        Ok(ModelDirectory::open(path_of(files, "delta-clip.scorer"))?.check_scorer()?)
     }
 
     /// Loads everything that draws and scores pictures, except the U-Net.
@@ -113,6 +122,7 @@ impl PictureScorer<'_> {
         context: &Context<'_>,
     ) -> Result<f64, MetricError> {
         let gallery = Gallery {
+            prompts: &self.prompts,
             vae: &self.vae,
             conditioning: &self.conditioning,
             unconditional: Some(&self.unconditional),

@@ -75,15 +75,34 @@ impl Drawing {
 
     /// Adds every field, its name after `block`, which is the block's path in the stage: `drawing`.
     pub(super) fn describe(&self, manifest: &mut Manifest, block: &str) {
-        let text = |value: Option<String>, none: &str| value.unwrap_or_else(|| none.to_owned());
+        self.describe_latents(manifest, block);
+        self.describe_tiles(manifest, block);
+    }
+
+    /// Adds the fields that matter where latents are drawn and never decoded.
+    pub(super) fn describe_latents(&self, manifest: &mut Manifest, block: &str) {
         manifest
             .field(&format!("{block}.sampler"), self.sampler_name())
             .field(&format!("{block}.steps"), self.steps)
             .float(&format!("{block}.guidance-scale"), self.guidance_scale.get())
-            .field(&format!("{block}.negative-prompt"), &self.negative_prompt)
-            .field(&format!("{block}.size"), text(self.size.map(|size| size.to_string()), "as trained"))
-            .field(&format!("{block}.vae-tile"), text(self.vae_tile.map(|side| side.to_string()), "whole"))
-            .field(&format!("{block}.batch"), self.batch);
+            .field(&format!("{block}.negative-prompt"), &self.negative_prompt);
+        self.describe_batch(manifest, block);
+    }
+
+    /// Adds the fields that matter where pictures are cropped and encoded.
+    pub(super) fn describe_cropping(&self, manifest: &mut Manifest, block: &str) {
+        self.describe_batch(manifest, block);
+        self.describe_tiles(manifest, block);
+    }
+
+    fn describe_batch(&self, manifest: &mut Manifest, block: &str) {
+        let size = self.size.map_or_else(|| "as trained".to_owned(), |size| size.to_string());
+        manifest.field(&format!("{block}.size"), size).field(&format!("{block}.batch"), self.batch);
+    }
+
+    fn describe_tiles(&self, manifest: &mut Manifest, block: &str) {
+        let side = self.vae_tile.map_or_else(|| "whole".to_owned(), |side| side.to_string());
+        manifest.field(&format!("{block}.vae-tile"), side);
     }
 
     /// Checks what the types do not. `name` gives a field's name as the user wrote it: `drawing.sampler`, `--sampler`.

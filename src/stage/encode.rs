@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::model::Model;
+use super::sources::{pictures_folder, prompts_file};
 use super::{BadValue, Context, Drawing, FileInput, Input, Stage, StageError, StageInfo};
 use crate::base::{ArtefactKind, Manifest, StageId, Whole, copies};
 use crate::data::{Encoding, LatentDrawing, Latents, SampleList, prompts};
@@ -46,7 +47,10 @@ impl Stage for Encode {
 
     fn describe(&self, manifest: &mut Manifest) {
         manifest.field("samples", self.samples.map_or_else(|| "all".to_owned(), |count| count.to_string()));
-        self.drawing.describe(manifest, "drawing");
+        match self.prompts {
+            Some(_) => self.drawing.describe_latents(manifest, "drawing"),
+            None => self.drawing.describe_cropping(manifest, "drawing"),
+        }
     }
 
     fn inputs(&self) -> Vec<Input<'_>> {
@@ -54,8 +58,11 @@ impl Stage for Encode {
     }
 
     fn files(&self) -> Vec<FileInput<'_>> {
-        let sources = [("prompts", &self.prompts), ("pictures", &self.pictures)];
-        sources.into_iter().filter_map(|(name, path)| Some(FileInput::path(name, path.as_ref()?))).collect()
+        // One sample per prompt, or the prompts in turn.
+        let used = |count: usize| self.samples.map_or(count, |samples| samples.get().min(count));
+        let prompts = self.prompts.iter().map(|path| prompts_file("prompts", path, used));
+        let pictures = self.pictures.iter().map(|path| pictures_folder("pictures", path));
+        prompts.chain(pictures).collect()
     }
 
     fn check(&self) -> Result<(), BadValue> {

@@ -11,12 +11,14 @@ use serde::Deserialize;
 use super::model::Model;
 use super::named::Named;
 use super::points::points;
-use super::{BadValue, Context, Drawing, FileInput, Input, Stage, StageError, StageInfo};
+use super::resolved_file::path_of;
+use super::sources::{prompts_file, scorer_folder};
+use super::{BadValue, Context, Drawing, FileInput, Input, ResolvedFile, Stage, StageError, StageInfo};
 use crate::backend::Random;
 use crate::base::names::{self, UnknownName};
 use crate::base::{ArtefactKind, Manifest, StageId, UnitId, Whole};
 use crate::data::{Calibration, prompts};
-use crate::metric::{self, Baseline, Candidate, Evaluation, Fill, Metric, SELECTED};
+use crate::metric::{self, Baseline, Candidate, Evaluation, Fill, Metric, Need, SELECTED, Texts};
 use crate::model::network::Conditioning;
 use crate::model::unet::UNet;
 use crate::model::vae::AutoencoderKl;
@@ -81,15 +83,15 @@ impl Stage for Evaluate {
     }
 
     fn describe(&self, manifest: &mut Manifest) {
-        let names: Vec<_> = self.models.iter().map(|(name, _)| name).collect();
         manifest
-            .field("models", names.join(" "))
+            .list("models", self.models.iter().map(|(name, _)| name))
             .field("teacher", &self.teacher)
-            .field("metrics", self.metrics.join(" "))
+            .list("metrics", &self.metrics)
             .field("pictures", self.pictures);
         self.drawing.describe(manifest, "drawing");
-        for (attribute, words) in &self.attributes {
-            manifest.field(&format!("attributes.{attribute}"), words.join(" "));
+        let attributes = self.attributes.iter().filter(|_| self.needs(Need::Attributes));
+        for (attribute, words) in attributes {
+            manifest.list(&format!("attributes.{attribute}"), words);
         }
     }
 
@@ -109,11 +111,24 @@ impl Stage for Evaluate {
     }
 
     fn files(&self) -> Vec<FileInput<'_>> {
-        let prompts = FileInput::path("prompts", &self.prompts);
-        let others = [("scorer", &self.scorer), ("captions", &self.captions)];
-        let others =
-            others.into_iter().filter_map(|(name, path)| Some(FileInput::path(name, path.as_ref()?)));
-        std::iter::once(prompts).chain(others).collect()
+        let mut files = vec![prompts_file("prompts", &self.prompts, |count| count.min(self.pictures.get()))];
+        files.extend(self.scorer().map(|path| scorer_folder("scorer", path)));
+        files.extend(self.captions().map(|path| prompts_file("captions", path, |count| count)));
+        files
+    }
+
+    fn check_files(&self, files: &BTreeMap<String, ResolvedFile>) -> Result<(), StageError> {
+        let prompts = self.drawn(path_of(files, "prompts"))?;
+        let texts = Texts { prompts: &prompts, attributes: &self.attributes };
+        let metrics = self.metrics().expect("`check` found every metric");
+        metrics.iter().try_for_each(|metric| metric.check(texts)).map_err(StageError::input)?;
+        if self.captions().is_some() {
+            prompts::read(path_of(files, "captions"))?;
+        }
+        match self.scorer() {
+            Some(_) => Ok(ModelDirectory::open(path_of(files, "scorer"))?.check_scorer()?),
+            None => Ok(()),
+        }
     }
 
     fn check(&self) -> Result<(), BadValue> {
@@ -129,7 +144,12 @@ impl Stage for Evaluate {
                 BadValue::new("selection", message).help("add `points:` with the id of a calibrate stage")
             );
         }
-        self.metrics().map_err(|error| BadValue::unknown("metrics", &error))?;
+        if let Some(name) = names.iter().find(|name| !metric::names_a_folder(name)) {
+            let message = format!("the model name `{name}` cannot name a folder");
+            let bad = BadValue::new("models", message);
+            return Err(bad.help("use letters, digits, `-`, `_` and `.`, and do not begin with `.`"));
+        }
+        self.check_needs()?;
         self.drawing.check(|field| format!("drawing.{field}"))
     }
 
@@ -147,13 +167,13 @@ impl Stage for Evaluate {
         let models: Vec<(&str, Model)> = opened.collect::<Result<_, StageError>>()?;
         let teacher = models.iter().find(|(name, _)| *name == self.teacher).map(|(_, model)| model);
         let teacher = teacher.expect("`check` found the teacher among the models");
+        let inputs = Inputs::read(self, teacher, held_out, context)?;
         let (mut baselines, mut teacher_unet) = (Vec::new(), None);
-        if let (Some(selection), Some(points)) = (selection, &held_out) {
+        if let (Some(selection), Some(points)) = (selection, &inputs.points) {
             let unet = teacher.unet(context.device)?;
             baselines = joint_losses_of(selection, points, &unet, context)?;
             teacher_unet = Some(unet);
         }
-        let inputs = Inputs::read(self, teacher, held_out, context)?;
         // The evaluation begins with the teacher, so a teacher that is already loaded is passed on; each other model
         // replaces it.
         let teacher_unet = RefCell::new(teacher_unet);
@@ -192,6 +212,49 @@ impl Evaluate {
         part
     }
 
+    /// Fails if a metric is unknown, or if what it needs is not given.
+    fn check_needs(&self) -> Result<(), BadValue> {
+        for metric in self.metrics().map_err(|error| BadValue::unknown("metrics", &error))? {
+            for need in metric.needs() {
+                let (parameter, given) = match need {
+                    // Prompts are always given.
+                    Need::Pictures => continue,
+                    Need::Scorer => ("scorer", self.scorer.is_some()),
+                    Need::Points => ("points", self.points.is_some()),
+                    Need::Attributes => ("attributes", !self.attributes.is_empty()),
+                };
+                if !given {
+                    let message = format!("`{}` needs `{parameter}`, which is not given", metric.name());
+                    let help = format!("add `{parameter}:`, or leave the metric out");
+                    return Err(BadValue::new("metrics", message).help(help));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a metric needs this.
+    fn needs(&self, need: Need) -> bool {
+        self.metrics().is_ok_and(|metrics| metrics.iter().any(|metric| metric.needs().contains(&need)))
+    }
+
+    /// The scorer, if it is used.
+    fn scorer(&self) -> Option<&Path> {
+        self.scorer.as_deref().filter(|_| self.needs(Need::Scorer))
+    }
+
+    /// The file of captions, if it is used.
+    fn captions(&self) -> Option<&Path> {
+        self.captions.as_deref().filter(|_| self.needs(Need::Attributes))
+    }
+
+    /// The prompts that are drawn.
+    fn drawn(&self, path: &Path) -> Result<Vec<String>, StageError> {
+        let mut prompts = prompts::read(path)?;
+        prompts.truncate(self.pictures.get());
+        Ok(prompts)
+    }
+
     fn metrics(&self) -> Result<Vec<&'static dyn Metric>, UnknownName> {
         self.metrics.iter().map(|name| metric::find(name)).collect()
     }
@@ -218,17 +281,16 @@ impl Inputs {
         context: &Context<'_>,
     ) -> Result<Self, StageError> {
         let (directory, dtype, device) = (&teacher.directory, teacher.dtype, context.device);
-        let mut prompts = prompts::read(context.file("prompts"))?;
-        prompts.truncate(stage.pictures.get());
+        let prompts = stage.drawn(context.file("prompts"))?;
         let count = prompts.len();
-        let captions = match &stage.captions {
+        let captions = match stage.captions() {
             Some(_) => prompts::read(context.file("captions"))?,
             None => Vec::new(),
         };
         let encoder = stage.drawing.encoder(directory, dtype, device)?;
         let (conditioning, unconditional) =
             stage.drawing.texts(&encoder, &prompts, context.progress, context.interrupt)?;
-        let scorer = match &stage.scorer {
+        let scorer = match stage.scorer() {
             Some(_) => Some(ModelDirectory::open(context.file("scorer"))?.scorer(DType::F32, device)?),
             None => None,
         };

@@ -49,7 +49,8 @@ impl Stage for Export {
     }
 
     fn describe(&self, manifest: &mut Manifest) {
-        manifest.field("to", &self.to).field("allow-unrecognised", self.allow_unrecognised);
+        // Whether an unrecognised file may be written does not change its bytes.
+        manifest.field("to", &self.to);
         if let Some(dtype) = self.dtype {
             manifest.field("dtype", dtype);
         }

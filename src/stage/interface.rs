@@ -1,18 +1,20 @@
 //! The interface between the method and the runner: how a stage describes itself, and what it receives when it runs.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use candle_core::Device;
 
 use super::error::StageError;
-use super::resolved_file::ResolvedFile;
+use super::excerpt::{Excerpt, Reader};
+use super::resolved_file::{ResolvedFile, path_of};
 use crate::backend::Random;
 use crate::base::BadValue;
 use crate::base::{Artefact, ArtefactKind, Interrupt, Manifest, Progress, StageId};
 
-/// A stage with its parameters, as a pipeline file states it.
-pub trait Stage: Send + Sync {
+/// A stage with its parameters, as a pipeline file states it. Two stages with equal `Debug` texts have equal parameters.
+pub trait Stage: Send + Sync + fmt::Debug {
     /// Its row in [`STAGES`](super::STAGES).
     fn info(&self) -> &'static StageInfo;
 
@@ -23,7 +25,7 @@ pub trait Stage: Send + Sync {
     /// The stages whose artefacts it reads.
     fn inputs(&self) -> Vec<Input<'_>>;
 
-    /// The files and folders it reads, named by the parameter that gives them. Their contents enter
+    /// The files and folders it reads, named by the parameter that gives them. What it reads of them enters
     /// the key, their paths do not.
     fn files(&self) -> Vec<FileInput<'_>> {
         Vec::new()
@@ -31,6 +33,12 @@ pub trait Stage: Send + Sync {
 
     /// Checks the parameters beyond their types.
     fn check(&self) -> Result<(), BadValue> {
+        Ok(())
+    }
+
+    /// Checks the files that [`Stage::files`] lists, before any stage runs. It is called by `plan` too, so it must be
+    /// quick: headers of weights may be read, the weights may not.
+    fn check_files(&self, _files: &BTreeMap<String, ResolvedFile>) -> Result<(), StageError> {
         Ok(())
     }
 
@@ -50,7 +58,6 @@ pub struct Input<'a> {
 }
 
 /// A path given by a parameter; relative paths start at the pipeline file's folder.
-#[derive(Clone, Debug)]
 pub struct FileInput<'a> {
     /// The parameter that holds it.
     pub name: &'static str,
@@ -59,12 +66,23 @@ pub struct FileInput<'a> {
     /// The revision, if the path may also be the name of a repository on the hub. The planner resolves it to a
     /// commit, which enters the key.
     pub revision: Option<&'a str>,
+    /// Finds out which part of it is read.
+    pub reader: Reader<'a>,
 }
 
 impl<'a> FileInput<'a> {
-    /// A path that cannot be a repository.
+    /// A path that cannot be a repository, and of which everything is read.
     pub fn path(name: &'static str, path: &'a Path) -> Self {
-        Self { name, path, revision: None }
+        Self::part(name, path, |_| Ok(Excerpt::everything()))
+    }
+
+    /// A path that cannot be a repository, and of which `reader` tells the part that is read.
+    pub fn part(
+        name: &'static str,
+        path: &'a Path,
+        reader: impl Fn(&Path) -> Result<Excerpt, StageError> + 'a,
+    ) -> Self {
+        Self { name, path, revision: None, reader: Box::new(reader) }
     }
 }
 
@@ -116,7 +134,7 @@ impl Context<'_> {
 
     /// The path of a file that [`Stage::files`] listed without a revision.
     pub fn file(&self, name: &str) -> &Path {
-        self.source(name).path().unwrap_or_else(|| panic!("BUG: `{name}` is a repository"))
+        path_of(self.files, name)
     }
 }
 

@@ -8,13 +8,14 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::model::Computation;
-use super::{BadValue, Context, FileInput, Input, ResolvedFile, Stage, StageError, StageInfo};
+use super::{BadValue, Context, Excerpt, FileInput, Input, ResolvedFile, Stage, StageError, StageInfo};
 use crate::backend::Dtype;
 use crate::base::{ArtefactKind, Manifest, copies, files};
+use crate::model::clip::tokenizer_files;
 use crate::model::files::contents::ModelFile;
 use crate::model::files::hub;
 use crate::model::{Checkpoint, Prediction};
-use crate::survey::{Depth, survey_directory, survey_file};
+use crate::survey::{Depth, model_files, survey_directory, survey_file};
 
 /// The unit of its progress.
 const MEGABYTE: u64 = 1_000_000;
@@ -86,8 +87,17 @@ impl Stage for Load {
 
     fn files(&self) -> Vec<FileInput<'_>> {
         let revision = Some(self.revision.as_deref().unwrap_or("main"));
-        let model = FileInput { name: "model", path: &self.model, revision };
-        let tokenizer = self.tokenizer.iter().map(|path| FileInput::path("tokenizer", path));
+        let reader = |path: &Path| match path.is_file() {
+            true => Ok(Excerpt::everything()),
+            false => {
+                let files = model_files(path, self.variant.as_deref())?;
+                Ok(Excerpt::files(files.into_iter().map(|file| file.from).collect()))
+            }
+        };
+        let model = FileInput { revision, ..FileInput::part("model", &self.model, reader) };
+        let tokenizer = self.tokenizer.iter().map(|path| {
+            FileInput::part("tokenizer", path, |folder| Ok(Excerpt::files(tokenizer_files(folder))))
+        });
         [model].into_iter().chain(tokenizer).collect()
     }
 

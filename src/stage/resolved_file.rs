@@ -1,5 +1,6 @@
 //! The file or repository that a parameter names, and the part of it that enters the key.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -13,6 +14,12 @@ pub enum ResolvedFile {
     Path(PathBuf),
     /// A repository of the hub; its files are downloaded when the stage runs.
     Repository(Pinned),
+}
+
+/// The path of a file that [`super::Stage::files`] lists without a revision.
+pub(super) fn path_of<'f>(files: &'f BTreeMap<String, ResolvedFile>, name: &str) -> &'f Path {
+    let file = files.get(name).unwrap_or_else(|| panic!("BUG: file `{name}` was not resolved"));
+    file.path().unwrap_or_else(|| panic!("BUG: `{name}` is a repository"))
 }
 
 impl ResolvedFile {

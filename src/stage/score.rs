@@ -1,6 +1,6 @@
 //! `score`: how much each unit matters, and whether single losses add up on this model.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use candle_core::Device;
@@ -11,7 +11,7 @@ use super::criterion_blocks::{self, Blocks};
 use super::delta_clip::DeltaClip;
 use super::model::Model;
 use super::points::points;
-use super::{BadValue, Context, FileInput, Input, Stage, StageError, StageInfo, memory};
+use super::{BadValue, Context, FileInput, Input, ResolvedFile, Stage, StageError, StageInfo, memory};
 use crate::base::names::UnknownName;
 use crate::base::{ArtefactKind, Manifest, StageId, Whole};
 use crate::data::Calibration;
@@ -21,6 +21,7 @@ use crate::sample::NoiseSchedule;
 use crate::score::{self, CRITERIA, Criterion, Limits, Need, ScoringContext, Teacher, additivity, criterion};
 
 /// `with:` of `use: score`: fixed parameters, and those of the criteria.
+#[derive(Debug)]
 pub(super) struct Score {
     parameters: Parameters,
     /// The criteria whose parameters are given.
@@ -97,7 +98,7 @@ impl Stage for Score {
     fn describe(&self, manifest: &mut Manifest) {
         let parameters = &self.parameters;
         manifest
-            .field("criteria", parameters.criteria.join(" "))
+            .list("criteria", &parameters.criteria)
             .field("additivity-sets", parameters.additivity_sets)
             .field("batch", parameters.batch)
             .field("variants", parameters.variants)
@@ -124,6 +125,10 @@ impl Stage for Score {
 
     fn files(&self) -> Vec<FileInput<'_>> {
         self.pictures().map(DeltaClip::files).unwrap_or_default()
+    }
+
+    fn check_files(&self, files: &BTreeMap<String, ResolvedFile>) -> Result<(), StageError> {
+        self.pictures().map_or(Ok(()), |pictures| pictures.check_files(files))
     }
 
     fn check(&self) -> Result<(), BadValue> {

@@ -125,7 +125,7 @@ impl Stage for Select {
         }
         for (name, patterns) in [("keep", &self.keep), ("remove", &self.remove)] {
             if !patterns.is_empty() {
-                manifest.field(name, patterns.join(" "));
+                manifest.list(name, patterns);
             }
         }
         manifest.field("objective", &self.objective).field("solver", &self.solver);

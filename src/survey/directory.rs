@@ -27,8 +27,7 @@ pub fn survey_directory(
     if let (false, Some(class)) = (directory.has(Part::UNet), class_of(index.as_ref())) {
         return Err(SurveyError::Pipeline { path: path.to_owned(), class });
     }
-    let paths = contents::list(path).map_err(FileError::at(path))?;
-    let files = contents::choose(&paths, index.as_ref(), variant)?;
+    let files = chosen(path, index.as_ref(), variant)?;
     let parts = Parts { directory: &directory, files: &files, depth };
     let (mut states, mut notes) = (Vec::new(), Vec::new());
     for part in Part::ALL {
@@ -52,6 +51,20 @@ pub fn survey_directory(
     }
     fit::check(&mut survey, &configs, path);
     Ok((survey, files))
+}
+
+/// The files that make up the model in `path`, which is not checked.
+pub fn model_files(path: &Path, variant: Option<&str>) -> Result<Vec<ModelFile>, SurveyError> {
+    chosen(path, index_of(path)?.as_ref(), variant)
+}
+
+fn chosen(
+    path: &Path,
+    index: Option<&Map<String, Value>>,
+    variant: Option<&str>,
+) -> Result<Vec<ModelFile>, SurveyError> {
+    let paths = contents::list(path).map_err(FileError::at(path))?;
+    Ok(contents::choose(&paths, index, variant)?)
 }
 
 /// What the usable parts are.

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use crate::metric::definition::Metric;
 use crate::metric::error::MetricError;
-use crate::metric::inputs::{EvaluationInputs, LoadedModel};
+use crate::metric::inputs::{EvaluationInputs, LoadedModel, Texts};
 use crate::metric::kinds::{Better, Need, Prominence};
 
 /// The row in `METRICS`.
@@ -37,6 +37,13 @@ impl Metric for AttributeAccuracy {
         &[Need::Pictures, Need::Scorer, Need::Attributes]
     }
 
+    fn check(&self, texts: Texts<'_>) -> Result<(), MetricError> {
+        texts.prompts.iter().try_for_each(|prompt| match names_any(texts.attributes, prompt) {
+            true => Ok(()),
+            false => Err(unnamed(texts.attributes, prompt)),
+        })
+    }
+
     fn measure(
         &self,
         inputs: &EvaluationInputs<'_>,
@@ -58,17 +65,26 @@ fn agrees(
     prompt: &str,
     caption: &str,
 ) -> Result<f64, MetricError> {
-    let (prompt_words, caption_words) = (words(prompt), words(caption));
-    let mut asked = attributes
-        .values()
-        .map(|vocabulary| (named(vocabulary, &prompt_words), named(vocabulary, &caption_words)))
-        .filter(|(in_prompt, _)| !in_prompt.is_empty())
-        .peekable();
-    if asked.peek().is_none() {
-        let attributes = attributes.keys().cloned().collect::<Vec<_>>().join(", ");
-        return Err(MetricError::NoAttribute { prompt: prompt.to_owned(), attributes });
+    if !names_any(attributes, prompt) {
+        return Err(unnamed(attributes, prompt));
     }
-    Ok(if asked.all(|(in_prompt, in_caption)| in_prompt == in_caption) { 100.0 } else { 0.0 })
+    let (prompt_words, caption_words) = (words(prompt), words(caption));
+    let same = |vocabulary: &Vec<String>| {
+        let asked = named(vocabulary, &prompt_words);
+        asked.is_empty() || asked == named(vocabulary, &caption_words)
+    };
+    Ok(if attributes.values().all(same) { 100.0 } else { 0.0 })
+}
+
+/// Whether a prompt names a value of any attribute.
+fn names_any(attributes: &BTreeMap<String, Vec<String>>, prompt: &str) -> bool {
+    let words = words(prompt);
+    attributes.values().any(|vocabulary| !named(vocabulary, &words).is_empty())
+}
+
+fn unnamed(attributes: &BTreeMap<String, Vec<String>>, prompt: &str) -> MetricError {
+    let attributes = attributes.keys().cloned().collect::<Vec<_>>().join(", ");
+    MetricError::NoAttribute { prompt: prompt.to_owned(), attributes }
 }
 
 /// The entries of a vocabulary that occur in a text, in the text's order. An entry of several words is a phrase.

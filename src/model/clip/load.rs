@@ -1,24 +1,11 @@
-//! Loads text encoders, tokenizers and CLIP scorers from a model directory.
-
-use std::path::Path;
+//! Loads text encoders and tokenizers from a model directory.
 
 use candle_core::{DType, Device};
 
-use super::{ClipConfig, ClipModel, ClipPreprocess, ClipTextModel, ClipTokenizer, TextConfig};
+use super::{ClipTextModel, ClipTokenizer, TextConfig};
 use crate::base::files::read_json;
 use crate::model::error::ModelError;
 use crate::model::files::{ModelDirectory, Part, Weights, ledger};
-
-/// A CLIP model that scores pictures against prompts.
-#[derive(Clone, Debug)]
-pub struct Scorer {
-    /// Both towers.
-    pub model: ClipModel,
-    /// Preprocessing of pictures.
-    pub preprocess: ClipPreprocess,
-    /// Tokenizer of the prompts.
-    pub tokenizer: ClipTokenizer,
-}
 
 impl ModelDirectory {
     /// A text encoder: [`Part::TextEncoder`] or [`Part::TextEncoder2`].
@@ -51,33 +38,5 @@ impl ModelDirectory {
     /// A tokenizer: [`Part::Tokenizer`] or [`Part::Tokenizer2`].
     pub fn tokenizer(&self, part: Part) -> Result<ClipTokenizer, ModelError> {
         Ok(ClipTokenizer::open(&self.folder(part)?)?)
-    }
-
-    /// Loads the folder as a scorer: a `CLIPModel` with its tokenizer at the top level.
-    pub fn scorer(&self, dtype: DType, device: &Device) -> Result<Scorer, ModelError> {
-        let path = self.path().join("config.json");
-        let config: ClipConfig = read_json(&path)?;
-        let refuse = |path: &Path, reason| Err(ModelError::Unsupported { path: path.to_owned(), reason });
-        let ClipConfig {
-            text_config: TextConfig { max_position_embeddings: longest, vocab_size, .. }, ..
-        } = config;
-        let tokenizer = ClipTokenizer::open(self.path())?;
-        if let Err(reason) = tokenizer.check_fits(longest, vocab_size) {
-            return refuse(&self.path().join("tokenizer_config.json"), reason);
-        }
-        let side = config.vision_config.image_size;
-        if let Err(reason) = config.check() {
-            return refuse(&path, reason);
-        }
-        let file = self.path().join("preprocessor_config.json");
-        let preprocess: ClipPreprocess =
-            if file.is_file() { read_json(&file)? } else { ClipPreprocess::of_side(side) };
-        if let Err(reason) = preprocess.check(side) {
-            return refuse(&file, reason);
-        }
-        let weights = Weights::open(self.path())?;
-        weights.check_finite()?;
-        let model = ledger::load(&weights, dtype, device, |vb| ClipModel::new(&config, vb))?;
-        Ok(Scorer { model, preprocess, tokenizer })
     }
 }

@@ -7,15 +7,16 @@ mod load;
 mod model;
 mod original;
 mod preprocess;
+mod scorer;
 mod text;
 mod tokenizer;
 mod vision;
 
 pub use config::{Activation, ClipConfig, TextConfig, VisionConfig};
-pub use load::Scorer;
 pub use model::ClipModel;
 pub use original::{TextLayout, text_names};
 pub use preprocess::ClipPreprocess;
+pub use scorer::Scorer;
 pub use text::{ClipTextModel, TextOutput};
-pub use tokenizer::{ClipTokenizer, TokenizerError, Tokens, write_for};
+pub use tokenizer::{ClipTokenizer, TokenizerError, Tokens, files as tokenizer_files, write_for};
 pub use vision::ClipVisionModel;

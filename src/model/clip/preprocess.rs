@@ -6,10 +6,7 @@ use image::imageops::{self, FilterType};
 use serde::Deserialize;
 use serde_json::Value;
 
-/// Pillow's number for bicubic interpolation.
-const BICUBIC: u32 = 3;
-
-/// `preprocessor_config.json`, with the values of OpenAI's CLIP as defaults.
+/// `preprocessor_config.json`; a key that is missing has the default of transformers' `CLIPImageProcessor`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default)]
 pub struct ClipPreprocess {
@@ -21,7 +18,8 @@ pub struct ClipPreprocess {
     do_center_crop: bool,
     do_rescale: bool,
     do_normalize: bool,
-    resample: u32,
+    resample: u64,
+    rescale_factor: f64,
 }
 
 impl Default for ClipPreprocess {
@@ -36,9 +34,13 @@ impl Default for ClipPreprocess {
             do_rescale: true,
             do_normalize: true,
             resample: BICUBIC,
+            rescale_factor: 1.0 / 255.0,
         }
     }
 }
+
+/// Pillow's number of the bicubic filter.
+const BICUBIC: u64 = 3;
 
 impl ClipPreprocess {
     /// The preprocessing of OpenAI's CLIP for a tower that reads pictures of this side.
@@ -46,34 +48,46 @@ impl ClipPreprocess {
         Self { size: side.into(), crop_size: side.into(), ..Self::default() }
     }
 
-    /// Whether its pictures fit a tower that reads this side, and all its steps are ours; otherwise why not.
-    pub(super) fn check(&self, side: usize) -> Result<(), String> {
-        let given = side_of(&self.crop_size, "height") as usize;
-        if given != side {
-            return Err(format!("pictures are cropped to {given} pixels, but the scorer reads {side}"));
-        }
-        let steps = [
+    /// Fails, with the reason, if pictures cannot be prepared like this for a tower that takes `image_size` pixels a side.
+    pub(super) fn check(&self, image_size: usize) -> Result<(), String> {
+        let flags = [
             ("do_resize", self.do_resize),
             ("do_center_crop", self.do_center_crop),
             ("do_rescale", self.do_rescale),
             ("do_normalize", self.do_normalize),
         ];
-        if let Some((key, _)) = steps.iter().find(|(_, done)| !done) {
-            return Err(format!("`{key}` is false; only CLIP's own preprocessing is supported"));
+        if let Some((name, _)) = flags.into_iter().find(|(_, on)| !on) {
+            return Err(format!("`{name}` is false; it must be true"));
         }
         if self.resample != BICUBIC {
-            return Err(format!("`resample` is {}; only {BICUBIC} (bicubic) is supported", self.resample));
+            return Err(format!("`resample` is {}; it must be {BICUBIC}, bicubic", self.resample));
         }
-        if self.size.is_object() && self.size["shortest_edge"].is_null() {
-            return Err("`size` has no `shortest_edge`, to which CLIP's preprocessing resizes".to_owned());
+        if (self.rescale_factor * 255.0 - 1.0).abs() > 1e-6 {
+            return Err(format!("`rescale_factor` is {}; it must be 1/255", self.rescale_factor));
+        }
+        if self.image_std.contains(&0.0) {
+            return Err("`image_std` holds 0".to_owned());
+        }
+        let (size, crop) = (&self.size, &self.crop_size);
+        let short = side_of(size, &["shortest_edge"])
+            .ok_or_else(|| format!("`size` is {size}; it must be {{\"shortest_edge\": {image_size}}}"))?;
+        let side = side_of(crop, &["height", "width"]).filter(|&side| side as usize == image_size);
+        if side.is_none() {
+            return Err(format!(
+                "pictures are cropped to {}, but the image tower takes {image_size} pixels a side",
+                if crop.is_null() { Value::from(OPENAI) } else { crop.clone() }
+            ));
+        }
+        if (short as usize) < image_size {
+            return Err(format!("`size` is {short}, less than the crop of {image_size}"));
         }
         Ok(())
     }
 
     /// A picture of any size -> [3, side, side] f32 on the CPU.
     pub fn prepare(&self, picture: &RgbImage) -> candle_core::Result<Tensor> {
-        let side = side_of(&self.crop_size, "height");
-        let picture = self.resize(picture, side_of(&self.size, "shortest_edge"));
+        let side = side_of(&self.crop_size, &["height", "width"]).unwrap_or(OPENAI);
+        let picture = self.resize(picture, side_of(&self.size, &["shortest_edge"]).unwrap_or(OPENAI));
         let (left, top) = (centre(picture.width(), side), centre(picture.height(), side));
         let picture = imageops::crop_imm(&picture, left, top, side, side).to_image();
         let (width, height) = picture.dimensions();
@@ -103,11 +117,20 @@ impl ClipPreprocess {
     }
 }
 
-/// A size is a number in older files and an object in newer ones.
-fn side_of(size: &Value, key: &str) -> u32 {
-    let number = size.as_u64().or_else(|| size[key].as_u64());
-    // 224 is the side of OpenAI's CLIP; no tower takes pictures larger than a few thousand pixels.
-    number.filter(|side| (1..=8192).contains(side)).unwrap_or(224) as u32
+/// The side of OpenAI's CLIP, which transformers uses by default.
+const OPENAI: u32 = 224;
+
+/// A size is a number in older files and an object in newer ones, whose `keys` must agree.
+fn side_of(size: &Value, keys: &[&str]) -> Option<u32> {
+    if size.is_null() {
+        return Some(OPENAI);
+    }
+    let number = size.as_u64().or_else(|| {
+        let first = size[keys[0]].as_u64()?;
+        keys.iter().all(|&key| size[key].as_u64() == Some(first)).then_some(first)
+    });
+    // No tower takes pictures larger than a few thousand pixels.
+    number.filter(|side| (1..=8192).contains(side)).map(|side| side as u32)
 }
 
 fn centre(length: u32, side: u32) -> u32 {

@@ -27,6 +27,16 @@ const CLASSES: &[&str] =
 /// Length of a tokenized prompt, begin and end tokens included, if the folder does not specify it.
 const CONTEXT: usize = 77;
 
+/// The files of a tokenizer's folder that are read.
+const FILES: [&str; 6] = [
+    "vocab.json",
+    "merges.txt",
+    "tokenizer.json",
+    "added_tokens.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+];
+
 /// A tokenizer that cannot be read, or a prompt that cannot be encoded.
 #[derive(Debug, Error, Diagnostic)]
 pub enum TokenizerError {
@@ -171,6 +181,11 @@ impl ClipTokenizer {
         let ids = Tensor::from_vec(ids, (prompts.len(), self.context), &Device::Cpu)?;
         Ok(Tokens { ids, room, truncated })
     }
+}
+
+/// The names of the files in `folder` that [`ClipTokenizer::open`] and [`write_for`] read.
+pub fn files(folder: &Path) -> Vec<String> {
+    FILES.into_iter().filter(|name| folder.join(name).is_file()).map(str::to_owned).collect()
 }
 
 /// Copies CLIP's tokenizer from the folder `source` into the folder `target` for one text encoder. All text encoders of

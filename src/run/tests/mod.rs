@@ -7,9 +7,9 @@ mod intermediates;
 mod walk;
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::{fmt, fs};
 
 use super::{Event, Job, Options, RunError, RunRecord, Sink, StageState, execute};
 use crate::backend::DeviceChoice;
@@ -99,6 +99,12 @@ impl Fake {
     fn act(mut self, act: impl Fn(&Context<'_>) -> Result<(), StageError> + Send + Sync + 'static) -> Self {
         self.act = Arc::new(act);
         self
+    }
+}
+
+impl fmt::Debug for Fake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Fake").field("id", &self.id).field("value", &self.value).finish_non_exhaustive()
     }
 }
 

@@ -17,7 +17,7 @@ use crate::score::need::Need;
 const SCORE: &str = "score";
 
 /// It has no parameters.
-#[derive(Default, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 pub(super) struct DeltaClip {}
 
 pub(super) const INFO: CriterionInfo = CriterionInfo {
@@ -50,7 +50,11 @@ impl Criterion for DeltaClip {
         let sums = Sums::over(&pieces, "galleries", &path, context, |place| {
             let score = match place.start.checked_sub(1) {
                 None => clip_score(unet)?,
-                Some(unit) => clip_score(&unet.prune(&[units[unit].id.clone()].into())?)?,
+                Some(unit) => {
+                    let id = &units[unit].id;
+                    let pruned = unet.prune(&[id.clone()].into())?;
+                    clip_score(&pruned).map_err(|error| error.without(id))?
+                }
             };
             Ok(vec![(name(place.start), vec![score])])
         })?;

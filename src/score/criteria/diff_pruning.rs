@@ -17,7 +17,7 @@ use crate::score::evidence::Evidence;
 use crate::score::need::Need;
 
 /// `diff-pruning:` of `use: score`.
-#[derive(Deserialize, JsonSchema)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub(super) struct DiffPruning {
     /// Timesteps whose task loss is at most this share of the largest are left out. Default 0.1, the authors' value for latent models; for DDPM they use 0.05.

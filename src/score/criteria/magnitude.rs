@@ -11,7 +11,7 @@ use crate::score::error::ScoreError;
 use crate::score::evidence::Evidence;
 
 /// It has no parameters.
-#[derive(Default, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 pub(super) struct Magnitude {}
 
 pub(super) const INFO: CriterionInfo = CriterionInfo {

@@ -10,7 +10,7 @@ use crate::score::need::Need;
 use crate::score::scores::OUTPUT_LOSS;
 
 /// It has no parameters.
-#[derive(Default, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 pub(super) struct OutputLoss {}
 
 pub(super) const INFO: CriterionInfo = CriterionInfo {

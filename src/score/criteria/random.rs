@@ -9,7 +9,7 @@ use crate::score::error::ScoreError;
 use crate::score::evidence::Evidence;
 
 /// It has no parameters.
-#[derive(Default, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 pub(super) struct RandomScore {}
 
 pub(super) const INFO: CriterionInfo = CriterionInfo {

@@ -10,7 +10,7 @@ use crate::score::evidence::Evidence;
 use crate::score::need::Need;
 
 /// It has no parameters.
-#[derive(Default, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 pub(super) struct Taylor {}
 
 pub(super) const INFO: CriterionInfo = CriterionInfo {

@@ -18,7 +18,7 @@ use crate::score::need::Need;
 const GAMMA: f64 = 5.0;
 
 /// `timestep-weighted:` of `use: score`.
-#[derive(Default, Deserialize, JsonSchema)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub(super) struct TimestepWeighted {
     /// The weight of each timestep. Default `min-snr`.

@@ -1,5 +1,6 @@
 //! The real program, as users run it: commands, files, exit codes and messages.
 
+mod checks;
 mod errors;
 mod generate;
 mod handover;
@@ -7,6 +8,7 @@ mod hostile;
 mod limits;
 mod load;
 mod lora;
+mod overflow;
 mod ownership;
 mod schemas;
 mod settings;

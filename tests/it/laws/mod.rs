@@ -2,6 +2,8 @@
 //! diffusers at full size.
 
 mod architecture;
+mod collisions;
+mod excerpts;
 mod extending;
 mod freshness;
 mod imports;

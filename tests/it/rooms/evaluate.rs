@@ -72,7 +72,8 @@ fn guidance_of_one_is_none_and_batches_do_not_matter() -> Fallible {
     let nothing = nano.encoder.unconditional("", 2)?;
     let run = |scale: f64, samples: &[usize], texts: &Conditioning, nothing: Option<&Conditioning>| {
         let noise = Noise { random: &nano.random, samples, latent: [4, 16, 16], device: &Device::Cpu };
-        nano.generator(scale).run::<sample::SampleError>(&noise, texts, nothing, &mut |_| Ok(()))
+        nano.generator(scale)
+            .run::<sample::SampleError>(&noise, &["one", "two"], texts, nothing, &mut |_| Ok(()))
     };
     let plain = run(1.0, &[0, 1], &texts, None)?;
     assert_eq!(distance(&run(1.0, &[0, 1], &texts, Some(&nothing))?, &plain)?, 0.0);

@@ -134,6 +134,19 @@ pub enum WeightsError {
         shard: String,
     },
 
+    /// An index that names a hidden file.
+    #[error("{} names the hidden file `{shard}`, and hidden files are not read", path.display())]
+    #[diagnostic(
+        code(weights::hidden),
+        help("give the file and its entries in the index a name that does not begin with a dot")
+    )]
+    Hidden {
+        /// The index.
+        path: PathBuf,
+        /// The shard's name as written.
+        shard: String,
+    },
+
     /// A missing tensor.
     #[error("{} has no tensor `{name}`", path.display())]
     #[diagnostic(

@@ -43,7 +43,8 @@ pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<(usize, Metadata), Weig
     Ok((header + 8, metadata))
 }
 
-/// Reads an index of shards: the file of each tensor. Only plain names of files in the same folder are accepted.
+/// Reads an index of shards: the file of each tensor. Only plain names of files in the same folder are accepted. Hidden
+/// files are never read, so that whatever hashes a folder may leave them out.
 pub(super) fn read_index(path: &Path) -> Result<BTreeMap<String, String>, WeightsError> {
     #[derive(Deserialize)]
     struct Index {
@@ -55,6 +56,9 @@ pub(super) fn read_index(path: &Path) -> Result<BTreeMap<String, String>, Weight
     for shard in index.weight_map.values() {
         if !is_plain_name(shard) {
             return Err(WeightsError::Outside { path: path.to_owned(), shard: shard.clone() });
+        }
+        if shard.starts_with('.') {
+            return Err(WeightsError::Hidden { path: path.to_owned(), shard: shard.clone() });
         }
     }
     Ok(index.weight_map)

@@ -2,7 +2,7 @@
 //! header is checked against the file's length, an index of shards may only name files in its own folder, and an error
 //! names the tensor concerned.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -60,6 +60,16 @@ impl Weights {
         let places = shard.metadata.tensors().into_keys().map(|name| (name.clone(), Place::whole(0, name)));
         let places = places.collect();
         Ok(Self { path: path.into(), shards: Arc::new([shard]), places: Arc::new(places) })
+    }
+
+    /// The names of the files in a model folder that [`Weights::open`] reads: one file, or an index and its shards.
+    pub fn files(folder: &Path) -> Result<Vec<String>, WeightsError> {
+        let file = find_in(folder)?;
+        let mut names = vec![file.file_name().unwrap_or_default().to_string_lossy().into_owned()];
+        if file.extension().is_some_and(|extension| extension == "json") {
+            names.extend(header::read_index(&file)?.into_values().collect::<BTreeSet<_>>());
+        }
+        Ok(names)
     }
 
     fn open_index(index: &Path) -> Result<Self, WeightsError> {

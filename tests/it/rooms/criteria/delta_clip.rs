@@ -46,6 +46,7 @@ fn clip_score(directory: &ModelDirectory, unet: &UNet) -> Result<f64, Box<dyn st
     let scorer = ModelDirectory::open(&nano.join("scorer"))?.scorer(DType::F32, &CPU)?;
     let scorer = ClipScorer::new(&scorer, &prompts, &prompts, &CPU, &Silent, &Interrupt::default())?;
     let gallery = Gallery {
+        prompts: &prompts,
         vae: &vae,
         conditioning: &conditioning,
         unconditional: Some(&unconditional),

@@ -100,6 +100,10 @@ fn an_index_stays_in_its_folder() {
         let error = index(shard, "a").err().unwrap_or_else(|| panic!("{shard} was opened"));
         assert!(matches!(&error, WeightsError::Outside { shard: found, .. } if found == shard), "{error}");
     }
+    // Whatever hashes a folder leaves hidden files out.
+    fs::write(folder.join(".part.safetensors"), &secret).expect("as above");
+    let hidden = index(".part.safetensors", "a").err().expect("it is hidden");
+    assert!(matches!(&hidden, WeightsError::Hidden { .. }), "{hidden}");
     assert!(index("part.safetensors", "a").is_ok());
     assert!(matches!(index("part.safetensors", "b"), Err(WeightsError::Missing { .. })));
     assert!(matches!(index("gone.safetensors", "a"), Err(WeightsError::Read { .. })));
