@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use miette::Diagnostic;
 
+use super::python_json;
+
 /// What the names of temporary files and links begin with.
 const WRITING: &str = ".writing-";
 const LINKING: &str = ".linking-";
@@ -133,12 +135,12 @@ pub fn write_json(path: &Path, value: &impl serde::Serialize) -> io::Result<()> 
     write_atomic(path, &text)
 }
 
-/// Reads JSON; the error names the file.
+/// Reads JSON, or what Python writes as such; the error names the file.
 pub fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> io::Result<T> {
     let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
     let text = fs::read(path).map_err(named)?;
     refuse_pointer_in(&text).map_err(named)?;
-    serde_json::from_slice(&text).map_err(|error| named(error.into()))
+    python_json::from_slice(&text).map_err(|error| named(error.into()))
 }
 
 /// Fails if the file is a Git-LFS pointer.

@@ -1,5 +1,5 @@
 //! What all other modules use: ids, digests, manifests, bad values, numbers with bounds, progress, interruption, time,
-//! locks, atomic files, text from outside.
+//! locks, atomic files, text and JSON from outside.
 
 pub mod artefact;
 pub mod bad_value;
@@ -18,6 +18,7 @@ pub mod names;
 pub mod parsed;
 pub mod path_text;
 pub mod progress;
+pub mod python_json;
 pub mod sealed;
 pub mod shown;
 pub mod unfinished;

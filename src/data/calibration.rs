@@ -12,6 +12,7 @@ use super::{DataError, finite};
 use crate::base::files;
 use crate::model::files::weights;
 use crate::model::network::Conditioning;
+use crate::model::unet::UNetConfig;
 
 /// The file of the points in a calibration artefact.
 pub const FILE: &str = "calibration.safetensors";
@@ -21,11 +22,14 @@ pub const PROMPTS_FILE: &str = "prompts.json";
 /// N points; all floats are f32.
 #[derive(Clone, Debug)]
 pub struct Calibration {
-    /// Noisy latents, [N, channels, h, w].
+    /// Noisy latents, [N, channels, h, w]. A model with more input channels than noise has, such as one for inpainting,
+    /// has the others after them.
     pub sample: Tensor,
-    /// The noise in them: `sample = alpha * x0 + sigma * noise`, [N, channels, h, w]. For a model that predicts
-    /// velocity, `NoiseSchedule::target` gives the target.
+    /// The noise in them: `sample = alpha * x0 + sigma * noise`, [N, channels, h, w].
     pub noise: Tensor,
+    /// The clean latents x0, in the shape of `noise`. Present where the noise schedule ends in pure noise, because they
+    /// do not follow from the noisy latents there.
+    pub latents: Option<Tensor>,
     /// `[N]` i64.
     pub timestep: Tensor,
     /// [N, tokens, d].
@@ -65,6 +69,7 @@ impl Calibration {
             noise: float("noise")?.ok_or_else(|| missing("noise"))?,
             encoder_hidden_states: float("encoder_hidden_states")?
                 .ok_or_else(|| missing("encoder_hidden_states"))?,
+            latents: float("latents")?,
             text_embeds: float("text_embeds")?,
             time_ids: float("time_ids")?,
             timestep: tensors.remove("timestep").ok_or_else(|| missing("timestep"))?,
@@ -110,9 +115,11 @@ impl Calibration {
         let texts: Vec<Conditioning> = parts.iter().map(Self::conditioning).collect();
         let texts = Conditioning::cat(&texts.iter().collect::<Vec<_>>())?;
         let every = |pick: fn(&Self) -> &Tensor| Tensor::cat(&parts.iter().map(pick).collect::<Vec<_>>(), 0);
+        let latents: Option<Vec<&Tensor>> = parts.iter().map(|part| part.latents.as_ref()).collect();
         Ok(Self {
             sample: every(|part| &part.sample)?,
             noise: every(|part| &part.noise)?,
+            latents: latents.map(|latents| Tensor::cat(&latents, 0)).transpose()?,
             timestep: every(|part| &part.timestep)?,
             encoder_hidden_states: texts.encoder_hidden_states,
             text_embeds: texts.text_embeds,
@@ -143,8 +150,14 @@ impl Calibration {
         if n * channels * height * width == 0 {
             return Err(wrong("sample", &self.sample, "at least one point".to_owned()));
         }
-        if self.noise.dims() != self.sample.dims() {
-            return Err(wrong("noise", &self.noise, format!("that of `sample`, {:?}", self.sample.dims())));
+        let noisy = |&found: &usize| (1..=channels).contains(&found);
+        let noisy = self.noise.dims().get(1).copied().filter(noisy).unwrap_or(channels);
+        if self.noise.dims() != [n, noisy, height, width] {
+            let needed = format!("that of `sample`, {:?}, or fewer channels", self.sample.dims());
+            return Err(wrong("noise", &self.noise, needed));
+        }
+        if let Some(latents) = self.latents.as_ref().filter(|latents| latents.dims() != self.noise.dims()) {
+            return Err(wrong("latents", latents, format!("that of `noise`, {:?}", self.noise.dims())));
         }
         if self.timestep.dims() != [n] {
             return Err(wrong("timestep", &self.timestep, format!("[{n}], as `sample` has {n} points")));
@@ -172,6 +185,23 @@ impl Calibration {
         self.check_values(place)
     }
 
+    /// Checks that a U-Net takes these points; `place` is named in errors.
+    pub fn check_fit(&self, unet: &UNetConfig, place: &Path) -> Result<(), DataError> {
+        for (tensor, found, needed) in
+            [("sample", &self.sample, unet.in_channels), ("noise", &self.noise, unet.out_channels)]
+        {
+            if found.dim(1)? != needed {
+                return Err(DataError::Shape {
+                    place: place.to_owned(),
+                    tensor,
+                    found: found.dims().to_vec(),
+                    needed: format!("[points, {needed}, height, width] for this U-Net"),
+                });
+            }
+        }
+        Ok(())
+    }
+
     fn check_values(&self, place: &Path) -> Result<(), DataError> {
         if self.timestep.dtype() != DType::I64 {
             return Err(wrong_dtype(place, "timestep", &self.timestep, "i64"));
@@ -187,7 +217,8 @@ impl Calibration {
 
     /// The float tensors with their names in the file.
     fn named(&self) -> Vec<(&'static str, &Tensor)> {
-        let optional = [("text_embeds", &self.text_embeds), ("time_ids", &self.time_ids)];
+        let optional =
+            [("latents", &self.latents), ("text_embeds", &self.text_embeds), ("time_ids", &self.time_ids)];
         [
             ("sample", &self.sample),
             ("noise", &self.noise),
@@ -203,6 +234,7 @@ impl Calibration {
         Ok(Self {
             sample: f(&self.sample)?,
             noise: f(&self.noise)?,
+            latents: self.latents.as_ref().map(&f).transpose()?,
             timestep: f(&self.timestep)?,
             encoder_hidden_states,
             text_embeds,
@@ -248,6 +280,7 @@ mod tests {
         Ok(Calibration {
             sample: tensor(&[n, 4, 2, 2])?,
             noise: tensor(&[n, 4, 2, 2])?,
+            latents: Some(tensor(&[n, 4, 2, 2])?),
             timestep: Tensor::arange(0i64, n as i64, &Device::Cpu)?,
             encoder_hidden_states: tensor(&[n, 3, 5])?,
             text_embeds: Some(tensor(&[n, 2])?),
@@ -301,6 +334,11 @@ mod tests {
             shape.contains("`noise` has shape [1, 4, 2, 2]") && shape.contains("[2, 4, 2, 2]"),
             "{shape}"
         );
+        let latents = change(&|c| {
+            c.latents = Some(c.latents.as_ref().expect("just made").narrow(1, 0, 3)?);
+            Ok(())
+        })?;
+        assert!(latents.contains("`latents` has shape [2, 3, 2, 2]"), "{latents}");
         let half = change(&|c| {
             c.time_ids = None;
             Ok(())

@@ -84,6 +84,7 @@ impl Captioned {
         let calibration = Calibration {
             sample: schedule.add_noise(&latents, &noise, &timestep)?,
             noise,
+            latents: schedule.ends_in_pure_noise().then_some(latents),
             timestep,
             encoder_hidden_states,
             text_embeds,

@@ -154,10 +154,7 @@ impl Latents {
         schedule: &NoiseSchedule,
         empty: &Conditioning,
     ) -> Result<(), DataError> {
-        let batch = LatentBatch {
-            latents: schedule.latents_in(&points.sample, &points.noise, &points.timestep)?,
-            conditioning: points.conditioning(),
-        };
+        let batch = LatentBatch { latents: points.clean(schedule)?, conditioning: points.conditioning() };
         let captions: Vec<String> = (0..points.len()).map(|point| format!("point {point}")).collect();
         Self::save(folder, &batch, &captions, empty)
     }

@@ -11,6 +11,7 @@ pub mod pictures;
 pub mod prompts;
 mod samples;
 mod shard;
+mod target;
 pub mod text;
 mod trajectories;
 

@@ -111,10 +111,12 @@ impl Trajectories<'_> {
         let rows: Vec<u32> = seen.iter().map(|&(row, ..)| row as u32).collect();
         let (timestep, rows) = (Tensor::new(timesteps, device)?, Tensor::new(rows, device)?);
         let sample = Tensor::cat(&seen.into_iter().map(|(.., latents)| latents).collect::<Vec<_>>(), 0)?;
-        let noise = schedule.noise_in(&sample, &clean.index_select(&rows, 0)?, &timestep)?;
+        let clean = clean.index_select(&rows, 0)?;
+        let noise = schedule.noise_in(&sample, &clean, &timestep)?;
+        let latents = schedule.ends_in_pure_noise().then_some(clean);
         let Conditioning { encoder_hidden_states, text_embeds, time_ids } =
             conditioning.to_dtype(DType::F32)?.select(&rows)?;
-        Ok(Calibration { encoder_hidden_states, text_embeds, time_ids, sample, noise, timestep })
+        Ok(Calibration { encoder_hidden_states, text_embeds, time_ids, sample, noise, latents, timestep })
     }
 }
 

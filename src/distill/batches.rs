@@ -73,7 +73,7 @@ impl Batches<'_> {
             .collect();
         let timestep = Tensor::from_vec(timesteps, size, self.device)?;
         let sample = self.schedule.add_noise(&fetched.latents, &noise, &timestep)?;
-        let target = self.schedule.target(&sample, &noise, &timestep)?;
+        let target = self.schedule.target(&fetched.latents, &noise, &timestep)?;
         let paths = |path: &String| among(path, self.levels, self.teacher.config());
         let paths: Vec<String> = self.paths.iter().map(paths).collect();
         let input = UNetInput { sample, timestep, conditioning };

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use super::container::Container;
 use super::write_error::WriteError;
 use crate::base::copies::{self, Transfer};
-use crate::base::{FileError, files};
+use crate::base::{FileError, files, python_json};
 use crate::model::files::original::Draft;
 use crate::model::files::weights::{self, Weights, WeightsError};
 use crate::model::unet::{Assembly, CLASS, Origin};
@@ -149,8 +149,8 @@ fn convert(from: &Path, dtype: Dtype, to: &Path) -> Result<(), WriteError> {
 
 /// Reads JSON, changes it, and writes it elsewhere.
 fn edit(from: &Path, to: &Path, change: impl FnOnce(&mut Map<String, Value>)) -> Result<(), WriteError> {
-    let mut keys: Map<String, Value> = files::read_json(from).map_err(FileError::at(from))?;
-    change(&mut keys);
-    files::write_json(to, &keys).map_err(FileError::at(to))?;
+    let text = std::fs::read(from).map_err(FileError::at(from))?;
+    let text = python_json::edit(&text, change).map_err(|error| FileError::at(from)(error.into()))?;
+    files::write_atomic(to, &text).map_err(FileError::at(to))?;
     Ok(())
 }

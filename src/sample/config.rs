@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 
+use super::class::{self, Class};
 use super::{Prediction, SampleError, Spacing};
 
 /// Models are trained with 1000; far larger values would only fill the memory.
@@ -20,15 +21,12 @@ pub(super) struct Config {
     pub(super) steps_offset: usize,
     pub(super) set_alpha_to_one: Option<bool>,
     trained_betas: Option<Vec<f64>>,
-    rescale_betas_zero_snr: bool,
-    thresholding: bool,
-    clip_sample: bool,
-    use_karras_sigmas: Option<bool>,
-    use_exponential_sigmas: Option<bool>,
-    use_beta_sigmas: Option<bool>,
-    interpolation_type: Option<String>,
+    pub(super) rescale_betas_zero_snr: bool,
+    use_flow_sigmas: Option<bool>,
+    variance_type: Option<String>,
     timestep_type: Option<String>,
-    final_sigmas_type: Option<String>,
+    #[serde(rename = "_class_name")]
+    class: Option<String>,
 }
 
 impl Default for Config {
@@ -44,16 +42,10 @@ impl Default for Config {
             set_alpha_to_one: None,
             trained_betas: None,
             rescale_betas_zero_snr: false,
-            thresholding: false,
-            // diffusers' DDIM clips by default, which is meant for pixel-space models; every latent model sets it to
-            // false.
-            clip_sample: false,
-            use_karras_sigmas: None,
-            use_exponential_sigmas: None,
-            use_beta_sigmas: None,
-            interpolation_type: None,
+            use_flow_sigmas: None,
+            variance_type: None,
             timestep_type: None,
-            final_sigmas_type: None,
+            class: None,
         }
     }
 }
@@ -100,27 +92,36 @@ impl Config {
     }
 
     fn refuse_unsupported(&self) -> Result<(), SampleError> {
-        let switches = [
-            ("trained_betas", self.trained_betas.is_some()),
-            ("rescale_betas_zero_snr", self.rescale_betas_zero_snr),
-            ("thresholding", self.thresholding),
-            ("clip_sample", self.clip_sample),
-            ("use_karras_sigmas", self.use_karras_sigmas == Some(true)),
-            ("use_exponential_sigmas", self.use_exponential_sigmas == Some(true)),
-            ("use_beta_sigmas", self.use_beta_sigmas == Some(true)),
-        ];
-        if let Some((key, _)) = switches.into_iter().find(|(_, on)| *on) {
-            return Err(unsupported(key, "set", "it must be false or null"));
+        if let Some(name) = &self.class
+            && let Class::Refused(needed) = class::of(name)
+        {
+            return Err(unsupported("_class_name", name, needed));
         }
-        let choices = [
-            ("interpolation_type", &self.interpolation_type, "linear", "it must be `linear`"),
-            ("timestep_type", &self.timestep_type, "discrete", "it must be `discrete`"),
-            ("final_sigmas_type", &self.final_sigmas_type, "zero", "it must be `zero`"),
+        let switches = [
+            ("trained_betas", self.trained_betas.is_some(), "it must be null"),
+            (
+                "use_flow_sigmas",
+                self.use_flow_sigmas == Some(true),
+                "models trained with flow matching are not supported",
+            ),
+            (
+                "rescale_betas_zero_snr",
+                self.rescale_betas_zero_snr && self.prediction()? == Prediction::Epsilon,
+                "it needs `prediction_type: v_prediction`, because pure noise does not tell a model's noise \
+                 prediction from any other",
+            ),
         ];
-        let other = |found: &Option<String>, only: &str| found.as_ref().is_some_and(|found| found != only);
-        match choices.into_iter().find(|(_, found, only, _)| other(found, only)) {
-            Some((key, Some(found), _, needed)) => Err(unsupported(key, found, needed)),
-            _ => Ok(()),
+        if let Some((key, _, needed)) = switches.into_iter().find(|(_, on, _)| *on) {
+            return Err(unsupported(key, "set", needed));
+        }
+        if let Some(found) = self.timestep_type.as_ref().filter(|found| *found != "discrete") {
+            return Err(unsupported("timestep_type", found, "it must be `discrete`"));
+        }
+        match self.variance_type.as_ref().filter(|found| found.starts_with("learned")) {
+            Some(found) => {
+                Err(unsupported("variance_type", found, "U-Nets that predict a variance are not supported"))
+            }
+            None => Ok(()),
         }
     }
 }
@@ -142,6 +143,11 @@ mod tests {
     fn configs_of_published_pipelines_are_read() -> Result<(), SampleError> {
         for class in [
             json!({ "_class_name": "PNDMScheduler" }),
+            json!({ "_class_name": "LCMScheduler", "original_inference_steps": 50, "timestep_scaling": 10.0 }),
+            json!({ "_class_name": "DPMSolverMultistepScheduler", "algorithm_type": "sde-dpmsolver++",
+                "lambda_min_clipped": "-Infinity", "use_karras_sigmas": true, "use_flow_sigmas": false,
+                "variance_type": null, "final_sigmas_type": "sigma_min", "solver_order": 3 }),
+            json!({ "_class_name": "DDPMScheduler", "variance_type": "fixed_small", "clip_sample": true }),
             json!({ "_class_name": "DDIMScheduler", "thresholding": false, "dynamic_thresholding_ratio": 0.995,
                 "clip_sample_range": 1.0, "rescale_betas_zero_snr": false }),
             json!({ "_class_name": "EulerAncestralDiscreteScheduler", "rescale_betas_zero_snr": false,
@@ -176,14 +182,21 @@ mod tests {
         for (config, key) in [
             (json!({"prediction_type": "sample"}), "prediction_type"),
             (json!({"beta_schedule": "squaredcos_cap_v2"}), "beta_schedule"),
-            (json!({"rescale_betas_zero_snr": true}), "rescale_betas_zero_snr"),
-            (json!({"use_karras_sigmas": true}), "use_karras_sigmas"),
-            (json!({"use_beta_sigmas": true}), "use_beta_sigmas"),
-            (json!({"interpolation_type": "log_linear"}), "interpolation_type"),
+            (json!({"prediction_type": "flow_prediction"}), "prediction_type"),
+            (json!({"rescale_betas_zero_snr": true}), "`prediction_type: v_prediction`"),
             (json!({"timestep_type": "continuous"}), "timestep_type"),
-            (json!({"clip_sample": true}), "clip_sample"),
             (json!({"trained_betas": [0.1, 0.2]}), "trained_betas"),
-            (json!({"final_sigmas_type": "sigma_min"}), "final_sigmas_type"),
+            (json!({"use_flow_sigmas": true}), "flow matching"),
+            (json!({"variance_type": "learned_range"}), "variance_type"),
+            (json!({"_class_name": "EDMEulerScheduler"}), "EDMEulerScheduler"),
+            (json!({"_class_name": "EDMDPMSolverMultistepScheduler"}), "EDM's noise levels"),
+            (json!({"_class_name": "CosineDPMSolverMultistepScheduler"}), "EDM's noise levels"),
+            (json!({"_class_name": "FlowMatchEulerDiscreteScheduler"}), "flow matching"),
+            (json!({"_class_name": "FlowMatchLCMScheduler"}), "flow matching"),
+            (json!({"_class_name": "CMStochasticIterativeScheduler"}), "consistency models"),
+            (json!({"_class_name": "ConsistencyDecoderScheduler"}), "consistency models"),
+            (json!({"_class_name": "IPNDMScheduler"}), "IPNDMScheduler"),
+            (json!({"_class_name": "VQDiffusionScheduler"}), "such as DDIMScheduler"),
             (json!({"num_train_timesteps": 0}), "num_train_timesteps"),
             (json!({"beta_start": 0.5, "beta_end": 0.1}), "beta_start"),
             (json!({"beta_start": "a"}), "invalid type"),

@@ -60,6 +60,37 @@ pub enum SampleError {
         /// The noisiest timestep in training.
         last: usize,
     },
+    /// Noisy latents without signal, where clean latents or a velocity are needed.
+    #[error(
+        "point {point} is at timestep {timestep}, where this noise schedule leaves nothing of the clean latents"
+    )]
+    #[diagnostic(
+        code(sample::no_signal),
+        help(
+            "add the tensor `latents` with the clean latents to the calibration file, or leave out such points"
+        )
+    )]
+    NoSignal {
+        /// The index of the sample.
+        point: usize,
+        /// Its timestep.
+        timestep: i64,
+    },
+    /// A U-Net that needs more than latents, where only latents are there.
+    #[error("the U-Net has {inputs} input channels, but only {outputs} of them are latents")]
+    #[diagnostic(
+        code(sample::input_channels),
+        help(
+            "models for inpainting and for editing pictures can be scored, selected, pruned and exported: give \
+             `calibrate` a `file:` with all input channels in `sample`"
+        )
+    )]
+    InputChannels {
+        /// The input channels.
+        inputs: usize,
+        /// The channels of the prediction.
+        outputs: usize,
+    },
     /// The U-Net gave a NaN or an infinity.
     #[error(
         "the U-Net gives {found} at step {step} of {steps} (timestep {timestep}) for the prompt `{prompt}`"

@@ -6,7 +6,7 @@ use candle_core::{DType, Tensor};
 
 use super::{Noise, NoiseSchedule, Path, SampleError, Sampler, integrate};
 use crate::model::network::Conditioning;
-use crate::model::unet::UNet;
+use crate::model::unet::{UNet, UNetConfig};
 use crate::nn::first_not_finite;
 
 /// Everything that determines which latents result from given noise and text.
@@ -47,6 +47,7 @@ impl Generator<'_> {
         unconditional: Option<&Conditioning>,
         observe: &mut dyn FnMut(Visit<'_>) -> Result<(), E>,
     ) -> Result<Tensor, E> {
+        check_inputs(self.unet.config())?;
         let path = Path::new(self.sampler, self.schedule, self.steps)?;
         let unconditional = unconditional.filter(|_| self.guidance_scale > 1.0);
         let both = unconditional.map(|texts| Conditioning::cat(&[texts, conditioning])).transpose()?;
@@ -82,4 +83,10 @@ impl Generator<'_> {
         let timesteps = Tensor::full(timestep as f32, latents.dim(0)?, latents.device())?;
         self.unet.forward(latents, &timesteps, texts)?.to_dtype(DType::F32)
     }
+}
+
+/// Fails if the U-Net needs other input channels besides latents.
+pub fn check_inputs(config: &UNetConfig) -> Result<(), SampleError> {
+    let UNetConfig { in_channels: inputs, out_channels: outputs, .. } = *config;
+    if inputs == outputs { Ok(()) } else { Err(SampleError::InputChannels { inputs, outputs }) }
 }

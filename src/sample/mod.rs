@@ -4,6 +4,7 @@
 //! expects them. Every sampler is then a list of [`Leg`]s and, per leg, the weights of a linear combination, so a new
 //! sampler is one file of scalar arithmetic and one row in [`SAMPLERS`].
 
+mod class;
 mod config;
 mod ddim;
 mod dpm_solver_pp_2m;
@@ -11,6 +12,7 @@ mod error;
 mod euler;
 mod euler_ancestral;
 mod generator;
+mod ignored;
 mod integrate;
 mod noise;
 mod path;
@@ -23,7 +25,8 @@ use crate::base::names::{self, UnknownName};
 
 pub use crate::model::Prediction;
 pub use error::SampleError;
-pub use generator::{Generator, Visit};
+pub use generator::{Generator, Visit, check_inputs};
+pub use ignored::notes;
 pub use integrate::integrate;
 pub use noise::Noise;
 pub use path::{Leg, Path, Weights};

@@ -63,7 +63,8 @@ impl Path {
 
     /// Legs that each end where the next one starts; the last one ends without noise.
     pub(super) fn chained(schedule: &NoiseSchedule, timesteps: &[f64]) -> Vec<Leg> {
-        let levels: Vec<Level> = timesteps.iter().map(|&timestep| schedule.level(timestep)).collect();
+        let levels: Vec<Level> =
+            timesteps.iter().map(|&timestep| schedule.level_with_signal(timestep)).collect();
         let ends = levels.iter().copied().skip(1).chain([Level::CLEAN]);
         let legs = timesteps.iter().zip(&levels).zip(ends);
         legs.map(|((&timestep, &from), to)| Leg { timestep, from, to, again: false }).collect()

@@ -1,5 +1,6 @@
 //! The noise schedule: how much of a training sample is signal and how much is noise at each timestep.
-//! Ho et al. 2020 (DDPM) for the products of alphas; `scaled_linear` is latent diffusion's.
+//! Ho et al. 2020 (DDPM) for the products of alphas; `scaled_linear` is latent diffusion's. Lin et al. 2023, "Common
+//! Diffusion Noise Schedules and Sample Steps are Flawed", for schedules that end in pure noise.
 
 use std::path::Path;
 
@@ -9,6 +10,10 @@ use super::config::Config;
 use super::{SampleError, Spacing};
 use crate::base::files;
 use crate::model::Prediction;
+
+/// Stands for the signal's variance at the last timestep of a schedule that ends in pure noise, in samplers that divide
+/// by it. diffusers has the same number, the least above 0 in f16.
+const LEAST_ALPHA_CUMPROD: f64 = 1.0 / (1 << 24) as f64;
 
 /// The noise schedule a model was trained with, from its `scheduler_config.json`.
 #[derive(Clone, Debug)]
@@ -41,7 +46,7 @@ impl NoiseSchedule {
     /// The schedule of a parsed `scheduler_config.json`.
     pub fn from_config(config: &serde_json::Value) -> Result<Self, SampleError> {
         let config = Config::parse(config)?;
-        let alphas_cumprod = config
+        let mut alphas_cumprod: Vec<f64> = config
             .betas()?
             .into_iter()
             .scan(1.0, |product, beta| {
@@ -49,6 +54,9 @@ impl NoiseSchedule {
                 Some(*product)
             })
             .collect();
+        if config.rescale_betas_zero_snr {
+            remove_terminal_signal(&mut alphas_cumprod);
+        }
         Ok(Self {
             alphas_cumprod,
             prediction: config.prediction()?,
@@ -89,13 +97,31 @@ impl NoiseSchedule {
         if self.set_alpha_to_one.unwrap_or(alpha_to_one) { Level::CLEAN } else { self.level(0.0) }
     }
 
+    /// Whether nothing is left of the signal at the last timestep (`rescale_betas_zero_snr`).
+    pub fn ends_in_pure_noise(&self) -> bool {
+        self.alphas_cumprod.last() == Some(&0.0)
+    }
+
     /// The level at a timestep; between two timesteps sigma/alpha is interpolated, as in diffusers' Euler.
     pub fn level(&self, timestep: f64) -> Level {
+        let last = self.alphas_cumprod.len() - 1;
+        match self.ends_in_pure_noise() && timestep >= last as f64 {
+            true => Level::PURE_NOISE,
+            false => self.level_with_signal(timestep),
+        }
+    }
+
+    /// Like [`Self::level`], with a trace of signal at the end of a schedule that ends in pure noise. Samplers that
+    /// divide by the signal, or take its logarithm, start there.
+    pub(super) fn level_with_signal(&self, timestep: f64) -> Level {
         let last = self.alphas_cumprod.len() - 1;
         let timestep = timestep.clamp(0.0, last as f64);
         let below = timestep.floor() as usize;
         let fraction = timestep - below as f64;
-        let ratio = |index: usize| (1.0 / self.alphas_cumprod[index.min(last)] - 1.0).sqrt();
+        let ratio = |index: usize| match self.alphas_cumprod[index.min(last)] {
+            0.0 => (1.0 / LEAST_ALPHA_CUMPROD - 1.0).sqrt(),
+            alpha_cumprod => (1.0 / alpha_cumprod - 1.0).sqrt(),
+        };
         Level::from_ratio(ratio(below) * (1.0 - fraction) + ratio(below + 1) * fraction)
     }
 
@@ -122,7 +148,8 @@ impl NoiseSchedule {
         Ok((sample - latents.broadcast_mul(&alpha)?)?.broadcast_div(&sigma)?)
     }
 
-    /// The clean latents in `sample` if its noise is `noise`: the other inverse of [`Self::add_noise`].
+    /// The clean latents in `sample` if its noise is `noise`: the other inverse of [`Self::add_noise`]. Impossible where
+    /// no signal is left.
     pub fn latents_in(
         &self,
         sample: &Tensor,
@@ -130,17 +157,42 @@ impl NoiseSchedule {
         timestep: &Tensor,
     ) -> Result<Tensor, SampleError> {
         let (alpha, sigma) = self.amplitudes(timestep, sample)?;
+        self.require_signal(timestep)?;
         Ok((sample - noise.broadcast_mul(&sigma)?)?.broadcast_div(&alpha)?)
     }
 
-    /// The training target of the U-Net for `sample`, given its noise: the noise or the velocity.
-    pub fn target(&self, sample: &Tensor, noise: &Tensor, timestep: &Tensor) -> Result<Tensor, SampleError> {
+    /// The training target of the U-Net for `latents` with this noise: the noise or the velocity.
+    pub fn target(&self, latents: &Tensor, noise: &Tensor, timestep: &Tensor) -> Result<Tensor, SampleError> {
+        if self.prediction == Prediction::Epsilon {
+            return Ok(noise.clone());
+        }
+        let (alpha, sigma) = self.amplitudes(timestep, latents)?;
+        Ok((noise.broadcast_mul(&alpha)? - latents.broadcast_mul(&sigma)?)?)
+    }
+
+    /// Like [`Self::target`], from the noisy latents instead of the clean ones. Impossible where no signal is left.
+    pub fn target_in(
+        &self,
+        sample: &Tensor,
+        noise: &Tensor,
+        timestep: &Tensor,
+    ) -> Result<Tensor, SampleError> {
         if self.prediction == Prediction::Epsilon {
             return Ok(noise.clone());
         }
         // alpha * noise - sigma * x0 with x0 = (sample - sigma * noise) / alpha, and alpha² + sigma² = 1.
         let (alpha, sigma) = self.amplitudes(timestep, sample)?;
+        self.require_signal(timestep)?;
         Ok((noise - sample.broadcast_mul(&sigma)?)?.broadcast_div(&alpha)?)
+    }
+
+    fn require_signal(&self, timestep: &Tensor) -> Result<(), SampleError> {
+        let pure_noise = |found: &i64| self.level(*found as f64).alpha == 0.0;
+        let timesteps = timestep.to_dtype(DType::I64)?.to_vec1::<i64>()?;
+        match timesteps.into_iter().enumerate().find(|(_, found)| pure_noise(found)) {
+            Some((point, timestep)) => Err(SampleError::NoSignal { point, timestep }),
+            None => Ok(()),
+        }
     }
 
     /// Alpha and sigma of each timestep as [b, 1, 1, 1], with the dtype and on the device of `like`.
@@ -162,9 +214,24 @@ impl NoiseSchedule {
     }
 }
 
+/// Shifts and scales the square roots of the products so that the last is 0 and the first is unchanged. Lin et al.,
+/// algorithm 1.
+fn remove_terminal_signal(alphas_cumprod: &mut [f64]) {
+    let (first, last) = match &*alphas_cumprod {
+        [first, .., last] => (first.sqrt(), last.sqrt()),
+        _ => return,
+    };
+    for alpha_cumprod in alphas_cumprod {
+        *alpha_cumprod = ((alpha_cumprod.sqrt() - last) * first / (first - last)).powi(2);
+    }
+}
+
 impl Level {
     /// The level without noise.
     pub const CLEAN: Self = Self { alpha: 1.0, sigma: 0.0 };
+
+    /// The level without signal.
+    pub const PURE_NOISE: Self = Self { alpha: 0.0, sigma: 1.0 };
 
     /// The level at which sigma / alpha is `ratio`, which k-diffusion and diffusers' Euler call sigma.
     pub fn from_ratio(ratio: f64) -> Self {
@@ -219,7 +286,8 @@ mod tests {
         let far = |a: &Tensor, b: &Tensor| (a - b)?.abs()?.max_all()?.to_scalar::<f32>();
         assert!(far(&schedule.noise_in(&sample, &latents, &timestep)?, &noise)? < 1e-5);
 
-        let velocity = schedule.target(&sample, &noise, &timestep)?;
+        let velocity = schedule.target_in(&sample, &noise, &timestep)?;
+        assert!(far(&velocity, &schedule.target(&latents, &noise, &timestep)?)? < 1e-5);
         for (row, t) in [10.0, 900.0].into_iter().enumerate() {
             let Level { alpha, sigma } = schedule.level(t);
             let expected = ((noise.get(row)? * alpha)? - (latents.get(row)? * sigma)?)?;

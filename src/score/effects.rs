@@ -55,7 +55,7 @@ impl Effects {
         schedule: &NoiseSchedule,
     ) -> Result<OnTask, ScoreError> {
         let prediction = self.prediction.as_ref().expect("BUG: the teacher arrives in every walk");
-        let target = schedule.target(&batch.sample, &batch.noise, &batch.timestep)?;
+        let target = batch.target(schedule)?;
         let error: Vec<f32> = (prediction - target)?.flatten_all()?.to_vec1()?;
         let elements = error.len() / batch.len();
         let loss = |point: &[f32]| dot(point, point) / elements as f64;

@@ -119,7 +119,7 @@ fn differentiate(
         context.interrupt.check()?;
         let piece = points.batch(start..group.end.min(start + context.limits.points.max(1)))?;
         let prediction = unet.forward(&piece.sample, &piece.timestep, &piece.conditioning())?;
-        let target = schedule.target(&piece.sample, &piece.noise, &piece.timestep)?;
+        let target = piece.target(schedule)?;
         let loss = mean_square_difference(&prediction, &target)?;
         let loss = (loss * (piece.len() as f64 / group.len() as f64))?;
         total += f64::from(loss.to_scalar::<f32>()?);

@@ -12,7 +12,7 @@ use super::{BadValue, Context, Drawing, FileInput, Input, Stage, StageError, Sta
 use crate::base::{ArtefactKind, Manifest, StageId, Whole};
 use crate::data::{Calibration, Captioned, Encoder, Points, Trajectories, prompts};
 use crate::model::unet::UNetConfig;
-use crate::sample::NoiseSchedule;
+use crate::sample::{self, NoiseSchedule};
 
 /// CLIP's context.
 const TOKENS: usize = 77;
@@ -119,6 +119,7 @@ impl Stage for Calibrate {
             Points { calibration, prompts: Vec::new() }
         } else {
             let model = Model::open(context.input("model"))?;
+            sample::check_inputs(&model.directory.unet_config()?)?;
             let schedule = NoiseSchedule::from_config(&model.directory.scheduler_config()?)?;
             let encoder = self.drawing.encoder(&model.directory, model.dtype, context.device)?;
             if self.prompts.is_some() {

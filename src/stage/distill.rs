@@ -17,7 +17,7 @@ use crate::distill::history::HISTORY_FILE;
 use crate::distill::{Cadence, DistillParameters, Distillation};
 use crate::model::files::weights;
 use crate::model::{ModelDirectory, Part};
-use crate::sample::NoiseSchedule;
+use crate::sample::{self, NoiseSchedule};
 
 /// `with:` of `use: distill`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -37,7 +37,8 @@ pub(super) struct Distill {
 
 pub(super) const INFO: StageInfo = StageInfo {
     name: "distill",
-    version: 1,
+    // 2: a velocity is computed from the clean latents, not from the noisy ones.
+    version: 2,
     summary: "retrains a pruned model against its teacher, by normalised feature distillation",
     output: ArtefactKind::Model,
     seeded: true,
@@ -73,6 +74,7 @@ impl Stage for Distill {
     fn run(&self, context: &Context<'_>) -> Result<(), StageError> {
         let teacher = Model::open(context.input("teacher"))?;
         let student = Model::open(context.input("student"))?;
+        sample::check_inputs(&teacher.directory.unet_config()?)?;
         let schedule = NoiseSchedule::from_config(&teacher.directory.scheduler_config()?)?;
         let data = self.data(context, &teacher, &schedule)?;
         self.require_memory(&student, teacher.dtype, &data, context)?;
@@ -141,7 +143,12 @@ impl Distill {
         fs::create_dir_all(&folder).map_err(StageError::file(&folder))?;
         let encoder = Encoder::open(&teacher.directory, teacher.dtype, context.device)?;
         let empty = encoder.unconditional("", 1)?;
-        Latents::save_points(&folder, &points(context, "data")?, schedule, &empty)?;
+        Latents::save_points(
+            &folder,
+            &points(context, "data", &teacher.directory.unet_config()?)?,
+            schedule,
+            &empty,
+        )?;
         Ok(Latents::open(&folder)?)
     }
 }

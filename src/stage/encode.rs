@@ -10,7 +10,7 @@ use super::sources::{pictures_folder, prompts_file};
 use super::{BadValue, Context, Drawing, FileInput, Input, Stage, StageError, StageInfo};
 use crate::base::{ArtefactKind, Manifest, StageId, Whole, copies};
 use crate::data::{Encoding, LatentDrawing, Latents, SampleList, prompts};
-use crate::sample::NoiseSchedule;
+use crate::sample::{self, NoiseSchedule};
 
 /// `with:` of `use: encode`. Give one of `prompts` and `pictures`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -81,6 +81,7 @@ impl Stage for Encode {
 
     fn run(&self, context: &Context<'_>) -> Result<(), StageError> {
         let model = Model::open(context.input("model"))?;
+        sample::check_inputs(&model.directory.unet_config()?)?;
         let list = self.list(context)?;
         let count = list.samples.len();
         let latent = self.drawing.latent(&model.directory, count, model.dtype, context.device)?;

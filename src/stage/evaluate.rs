@@ -159,14 +159,14 @@ impl Stage for Evaluate {
             Some(_) => Some(selection_of_units(&context.input("selection").path)?),
             None => None,
         };
-        let held_out = match &self.points {
-            Some(_) => Some(points(context, "points")?),
-            None => None,
-        };
         let opened = self.models.iter().map(|(name, _)| Ok((name, self.open(context, name)?)));
         let models: Vec<(&str, Model)> = opened.collect::<Result<_, StageError>>()?;
         let teacher = models.iter().find(|(name, _)| *name == self.teacher).map(|(_, model)| model);
         let teacher = teacher.expect("`check` found the teacher among the models");
+        let held_out = match &self.points {
+            Some(_) => Some(points(context, "points", &teacher.directory.unet_config()?)?),
+            None => None,
+        };
         let inputs = Inputs::read(self, teacher, held_out, context)?;
         let (mut baselines, mut teacher_unet) = (Vec::new(), None);
         if let (Some(selection), Some(points)) = (selection, &inputs.points) {

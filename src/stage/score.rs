@@ -151,7 +151,7 @@ impl Stage for Score {
         let parameters = &self.parameters;
         let model = Model::open(context.input("model"))?;
         let unet = model.unet(context.device)?.at(parameters.granularity.clone());
-        let points = points(context, "calibration")?;
+        let points = points(context, "calibration", unet.config())?;
         require_pass(&unet, &points, parameters.batch.get(), context.device)?;
         let criteria = self.criteria().expect("`check` found every criterion");
         let scoring = ScoringContext {

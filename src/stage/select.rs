@@ -280,7 +280,7 @@ impl Select {
         context: &Context<'_>,
     ) -> Result<(), StageError> {
         let unet = Model::open(context.input("refine.model"))?.unet(context.device)?;
-        let points = points(context, "refine.calibration")?;
+        let points = points(context, "refine.calibration", unet.config())?;
         require_pass(&unet, &points, refine.batch.get(), context.device)?;
         let scoring = ScoringContext {
             limits: Limits { points: refine.batch.get(), ..Limits::default() },

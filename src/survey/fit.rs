@@ -8,6 +8,7 @@ use crate::model::Part;
 use crate::model::clip::{ClipTokenizer, TextConfig};
 use crate::model::unet::{TextTime, UNetConfig};
 use crate::model::vae::VaeConfig;
+use crate::sample;
 
 /// Embedded sizes in SDXL's second condition, and in its refiner's, which has a score in place of two of them.
 const SIZES: usize = 6;
@@ -44,6 +45,11 @@ pub(super) fn check_refiner(survey: &Survey, unet: &UNetConfig, path: &Path) -> 
 
 /// Refuses the parts of the model in `path` that do not fit the others.
 pub(super) fn check(survey: &mut Survey, configs: &Configs, path: &Path) {
+    if let Some(Err(error)) = configs.unet.as_ref().map(sample::check_inputs) {
+        survey.notes.push(format!(
+            "{error}: `calibrate` can take points from a `file:` only, and nothing can be drawn or retrained"
+        ));
+    }
     let tokenizer = |tokenizer, encoder| (tokenizer, configs.tokenizer(tokenizer, encoder));
     for (part, reason) in [
         (Part::Vae, configs.vae()),

@@ -12,7 +12,7 @@ use crate::model::files::contents::{self, ModelFile};
 use crate::model::unet;
 use crate::model::vae::VaeConfig;
 use crate::model::{ModelDirectory, ModelError, Part, Weights, WeightsError};
-use crate::sample::NoiseSchedule;
+use crate::sample::{self, NoiseSchedule};
 
 /// Names that a note shows.
 const SHOWN: usize = 3;
@@ -34,7 +34,7 @@ impl Parts<'_> {
                 let config = directory.scheduler_config()?;
                 let path = directory.folder(part)?.join("scheduler_config.json");
                 match NoiseSchedule::from_config(&config) {
-                    Ok(_) => Ok(Vec::new()),
+                    Ok(_) => Ok(sample::notes(&config)),
                     Err(error) => Err(SurveyError::Scheduler { path, error }),
                 }
             }

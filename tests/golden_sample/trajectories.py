@@ -64,6 +64,9 @@ fresh = torch.stack([torch.randn(noise.shape, generator=generator) for _ in rang
 tensors = {"noise": noise, "fresh": fresh}
 for config_name, config in json.loads((HERE / "configs.json").read_text()).items():
     for sampler_name, scheduler in SAMPLERS.items():
+        if sampler_name == "pndm" and config.get("rescale_betas_zero_snr"):
+            # diffusers' PNDM ignores the key and would sample another schedule.
+            continue
         for steps in STEPS:
             timesteps, inputs = trajectory(scheduler(config), steps, noise)
             name = f"{config_name}/{sampler_name}/{steps}"

@@ -231,6 +231,7 @@ fn the_walk_finds_the_losses_that_it_finds_on_the_cpu() -> std::result::Result<(
         let points = Calibration {
             sample: there(&golden.input("sample"))?,
             noise: there(&golden.input("sample"))?,
+            latents: None,
             timestep: there(&golden.input("timestep"))?,
             encoder_hidden_states: there(&conditioning.encoder_hidden_states)?,
             text_embeds: conditioning.text_embeds.as_ref().map(there).transpose()?,

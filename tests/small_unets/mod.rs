@@ -197,7 +197,8 @@ pub(crate) fn points(config: &UNetConfig, count: usize, seed: u64) -> Result<Cal
     Ok(Calibration {
         sample: normal("sample", &[count, config.in_channels, height, width])?,
         timestep: Tensor::new(timestep, &Device::Cpu)?,
-        noise: normal("noise", &[count, config.in_channels, height, width])?,
+        noise: normal("noise", &[count, config.out_channels, height, width])?,
+        latents: None,
         encoder_hidden_states: normal("text", &[count, 7, text])?,
         text_embeds: pooled.map(|size| normal("pooled", &[count, size])).transpose()?,
         time_ids: pooled.map(|_| normal("sizes", &[count, 6])?.affine(20.0, 64.0)).transpose()?,

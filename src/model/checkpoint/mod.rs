@@ -4,9 +4,10 @@
 mod encoders;
 mod open;
 mod places;
+mod schedule;
 mod shapes;
 mod unet;
 mod unplaced;
 
 pub use open::{Checkpoint, Contents};
-pub use places::{TextPlace, UNET, V_PREDICTION, VAE, text_places};
+pub use places::{TextPlace, UNET, V_PREDICTION, VAE, ZERO_SNR, text_places};

@@ -7,10 +7,9 @@ use candle_core::{DType, Device};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::encoders;
-use super::places::{SD2_BY_STABILITY, UNET, V_PREDICTION, VAE, text_places};
+use super::places::{SD2_BY_STABILITY, UNET, V_PREDICTION, VAE, ZERO_SNR, text_places};
 use super::shapes::Shapes;
-use super::unplaced;
+use super::{encoders, schedule, unplaced};
 use crate::base::files;
 use crate::model::clip::{ClipTextModel, TextConfig, text_names, write_for};
 use crate::model::error::ModelError;
@@ -62,6 +61,7 @@ impl Checkpoint {
         if REFINER.iter().all(|name| weights.contains(name)) {
             return Err(refuse("it is SDXL's refiner, which is not supported".to_owned()));
         }
+        schedule::check(&weights).map_err(refuse)?;
         let (mut unet, shells) = super::unet::unet(&shapes).map_err(refuse)?;
         unet = UNetConfig::parse(&unet.to_json().to_string())
             .map_err(|error| refuse(format!("its tensors do not form a U-Net ({error})")))?;
@@ -92,7 +92,7 @@ impl Checkpoint {
     }
 
     /// Writes the corresponding diffusers directory: the parts that the file contains, in their stored types, with the
-    /// noise schedule of the model family. `prediction` says what the U-Net predicts. Without it, the file's own mark is
+    /// noise schedule of latent diffusion, changed by marks in the file. `prediction` says what the U-Net predicts. Without it, the file's own mark is
     /// used, else noise; a file of SD 2.x without a mark is refused, because it may be either. A checkpoint contains no tokenizer: if `tokenizer`,
     /// the folder of CLIP's tokenizer, is given, it is written for each text encoder.
     pub fn save(
@@ -101,7 +101,10 @@ impl Checkpoint {
         prediction: Option<Prediction>,
         tokenizer: Option<&Path>,
     ) -> Result<(), ModelError> {
-        let (prediction, models) = (self.prediction(prediction)?, self.models()?);
+        let refuse = |reason| ModelError::Checkpoint { path: self.path.clone(), reason };
+        let prediction = self.prediction(prediction)?;
+        let schedule = schedule::config(&self.weights, self.scheduler_class(), prediction).map_err(refuse)?;
+        let models = self.models()?;
         for Model { part, config, weights } in &models {
             let folder = folder.join(part.folder());
             write_json(&folder.join("config.json"), config)?;
@@ -120,7 +123,7 @@ impl Checkpoint {
             }
         }
         let scheduler = folder.join(Part::Scheduler.folder()).join("scheduler_config.json");
-        write_json(&scheduler, &self.scheduler(prediction))?;
+        write_json(&scheduler, &schedule)?;
         write_json(&folder.join("model_index.json"), &self.index(&models, tokenizer.is_some()))
     }
 
@@ -143,8 +146,11 @@ impl Checkpoint {
                 _ => {}
             }
         }
-        let read =
-            models.iter().flat_map(|model| model.weights.stored_names()).chain([V_PREDICTION]).collect();
+        let read = models
+            .iter()
+            .flat_map(|model| model.weights.stored_names())
+            .chain([V_PREDICTION, ZERO_SNR])
+            .collect();
         let places = text_places(&self.unet).iter().chain([&SD2_BY_STABILITY]);
         let prefixes: Vec<&str> = places.map(|place| place.prefix).chain([VAE]).collect();
         Ok(Contents { note: unplaced::note(&self.weights, &read, &prefixes), ..contents })
@@ -200,44 +206,15 @@ impl Checkpoint {
 
     /// What the U-Net predicts: as `given`, else as the file says.
     pub fn prediction(&self, given: Option<Prediction>) -> Result<Prediction, ModelError> {
-        match given {
-            Some(given) => Ok(given),
-            None if self.weights.contains(V_PREDICTION) => Ok(Prediction::VPrediction),
+        match given.or(schedule::stated(&self.weights)) {
+            Some(known) => Ok(known),
             None if self.is_sd2() => Err(ModelError::NoPrediction { path: self.path.clone() }),
             None => Ok(Prediction::Epsilon),
         }
     }
 
     fn scheduler_class(&self) -> &'static str {
-        match (self.is_sdxl(), self.is_sd2()) {
-            (true, _) => "EulerDiscreteScheduler",
-            (_, true) => "DDIMScheduler",
-            _ => "PNDMScheduler",
-        }
-    }
-
-    /// The noise schedule of latent diffusion, with the sampler that each family's own repository names.
-    fn scheduler(&self, prediction: Prediction) -> Value {
-        let mut keys = json!({
-            "beta_end": 0.012,
-            "beta_schedule": "scaled_linear",
-            "beta_start": 0.00085,
-            "num_train_timesteps": 1000,
-            "prediction_type": prediction,
-            "steps_offset": 1,
-            "timestep_spacing": "leading",
-        });
-        let class = self.scheduler_class();
-        keys["_class_name"] = json!(class);
-        if !self.is_sdxl() {
-            keys["set_alpha_to_one"] = json!(false);
-        }
-        match class {
-            "PNDMScheduler" => keys["skip_prk_steps"] = json!(true),
-            "DDIMScheduler" => keys["clip_sample"] = json!(false),
-            _ => {}
-        }
-        keys
+        schedule::class(&self.weights, self.is_sdxl(), self.is_sd2())
     }
 
     fn index(&self, models: &[Model], tokenizer: bool) -> Value {

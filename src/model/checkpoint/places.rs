@@ -10,6 +10,8 @@ pub const UNET: &str = "model.diffusion_model.";
 pub const VAE: &str = "first_stage_model.";
 /// An SDXL checkpoint that contains a tensor of this name has a U-Net that predicts velocities.
 pub const V_PREDICTION: &str = "v_pred";
+/// A tensor of this name says that the noise schedule ends in pure noise (zero terminal SNR).
+pub const ZERO_SNR: &str = "ztsnr";
 
 /// Where a text encoder is stored in a checkpoint.
 #[derive(Clone, Copy, Debug)]

@@ -11,7 +11,7 @@ use super::config::{Level, Mid, TextTime, UNetConfig};
 use super::error::ConfigError;
 use super::flatten::normalise;
 use super::keys;
-use crate::base::UnitId;
+use crate::base::{UnitId, python_json};
 
 /// A value, or one value per level. Untagged, because diffusers writes both; the list is tried first, so that a list of
 /// lists is not read as one list.
@@ -132,7 +132,7 @@ impl Raw {
     /// Parses and translates. The removed units are returned as written; the caller checks them against the shape.
     pub(super) fn resolve(text: &str) -> Result<(UNetConfig, BTreeSet<UnitId>), ConfigError> {
         // Through a map, because serde would also accept a list for a struct.
-        let value = Value::Object(serde_json::from_str(text)?);
+        let value = Value::Object(python_json::from_slice(text.as_bytes())?);
         keys::check(&value)?;
         let raw: Self = serde_json::from_value(value)?;
         let sample_size = match &raw.sample_size {

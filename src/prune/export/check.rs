@@ -1,8 +1,9 @@
 //! Compares the predictions of a written model with those of its source.
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 
 use super::error::ExportError;
+use crate::model::Weights;
 use crate::model::unet::{Probe, UNet};
 
 /// Side of the latents, in pixels of the innermost level: large enough for every layer to mix neighbouring pixels.
@@ -24,4 +25,9 @@ pub(super) fn relative_error(
     let length = |tensor: &Tensor| tensor.sqr()?.sum_all()?.to_scalar::<f32>();
     let (off, whole) = (length(&(found - &expected)?)?, length(&expected)?);
     Ok(f64::from(off / whole).sqrt())
+}
+
+/// The type in which weights are stored.
+pub(super) fn compute_dtype(weights: &Weights) -> DType {
+    weights.names().next().and_then(|name| weights.dtype(name).ok()).unwrap_or(DType::F32)
 }

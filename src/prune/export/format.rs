@@ -21,6 +21,35 @@ pub struct Format {
     targets: fn(&UNetConfig) -> Vec<UNetConfig>,
     /// Why the program does not support such a U-Net, whatever was removed from it.
     unrecognised: fn(&UNetConfig) -> Option<String>,
+    /// The program that reads a single file.
+    pub(super) program: Option<Program>,
+}
+
+/// A program that reads single files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Program {
+    /// ComfyUI.
+    ComfyUi,
+    /// stable-diffusion.cpp.
+    StableDiffusionCpp,
+}
+
+impl Program {
+    /// Its name.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::ComfyUi => "ComfyUI",
+            Self::StableDiffusionCpp => "stable-diffusion.cpp",
+        }
+    }
+
+    /// How a user of the program can say what the file does not.
+    pub(super) fn remedy(self) -> &'static str {
+        match self {
+            Self::ComfyUi => "its node ModelSamplingDiscrete can set it",
+            Self::StableDiffusionCpp => "its option `--prediction` can set it",
+        }
+    }
 }
 
 /// Every format.
@@ -31,6 +60,7 @@ pub const FORMATS: &[Format] = &[
         container: Container::Directory,
         targets: |pruned| vec![diffusers(pruned)],
         unrecognised: |_| None,
+        program: None,
     },
     Format {
         name: "diffusers-code",
@@ -38,6 +68,7 @@ pub const FORMATS: &[Format] = &[
         container: Container::Code,
         targets: |pruned| vec![pruned.clone()],
         unrecognised: |_| None,
+        program: None,
     },
     Format {
         name: "comfyui",
@@ -45,6 +76,7 @@ pub const FORMATS: &[Format] = &[
         container: Container::SingleFile,
         targets: comfyui,
         unrecognised: unrecognised_by_comfyui,
+        program: Some(Program::ComfyUi),
     },
     Format {
         name: "sdcpp",
@@ -52,6 +84,7 @@ pub const FORMATS: &[Format] = &[
         container: Container::SingleFile,
         targets: sdcpp,
         unrecognised: unrecognised_by_sdcpp,
+        program: Some(Program::StableDiffusionCpp),
     },
 ];
 
@@ -71,21 +104,6 @@ impl Format {
     /// Why the program does not support this U-Net.
     pub fn unrecognised(&self, pruned: &UNetConfig) -> Option<String> {
         (self.unrecognised)(pruned)
-    }
-
-    /// Why the program would load the file but sample wrongly. ComfyUI decides from the standard deviation of a bias in the last
-    /// transformer block whether a U-Net of SD 2.x predicts velocities; without that bias it assumes noise.
-    pub(super) fn misread(&self, assembly: &Assembly, velocity: bool) -> Option<String> {
-        let config = assembly.config();
-        let last = config.levels.len() - 1;
-        let block = format!("up_blocks.{last}.attentions.{}.transformer_blocks.0", config.levels[0].layers);
-        let told = |depths: &KeptDepths| depths.last().copied().flatten().is_some();
-        let kept = config.kept_depths().first().is_some_and(|(_, up)| told(up));
-        let padded = || assembly.pads(&format!("{block}.norm1.bias"));
-        let matters = self.name == "comfyui" && velocity && family(config) == Some(Family::Sd2);
-        (matters && (!kept || padded())).then(|| {
-            format!("ComfyUI would assume that this model predicts noise instead of velocity, because `{block}.attn1` was removed")
-        })
     }
 }
 
@@ -233,15 +251,16 @@ fn whole(pruned: &UNetConfig) -> UNetConfig {
     UNetConfig { removed_units: BTreeSet::new(), ..pruned.clone() }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Family {
+/// The families that loaders of single files know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Family {
     Sd1,
     Sd2,
     Sdxl,
 }
 
 /// The family, by the widths that loaders check.
-fn family(unet: &UNetConfig) -> Option<Family> {
+pub(super) fn family(unet: &UNetConfig) -> Option<Family> {
     let text = unet.innermost().cross_attention_dim;
     let second = unet.text_time.map(|text_time| text_time.input_dim);
     match (unet.levels[0].channels, text, second, unet.use_linear_projection) {

@@ -1,5 +1,6 @@
 //! Models written for other programs, each read back and compared.
 
+mod assumed;
 mod check;
 mod error;
 mod format;

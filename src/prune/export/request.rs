@@ -7,11 +7,12 @@ use candle_core::{DType, Device};
 use safetensors::Dtype;
 use serde::{Deserialize, Serialize};
 
+use super::check::compute_dtype;
 use super::error::ExportError;
 use super::format::Format;
 use super::layer_names::LayerNames;
 use super::lora::{Fitting, Lora, RenamedLora};
-use super::{check, single_file};
+use super::{assumed, check, single_file};
 use crate::base::unfinished::Unfinished;
 use crate::base::{FileError, UnitId, copies, files};
 use crate::model::unet::Assembly;
@@ -82,9 +83,15 @@ impl ExportRequest<'_> {
         let Self { model, format, allow_unrecognised, .. } = *self;
         let pruned = model.unet_config()?;
         let assembly = format.assemble(&pruned);
-        let velocity = single_file::predicts_velocity(model);
-        let misread = || assembly.as_ref().and_then(|assembly| format.misread(assembly, velocity));
-        let unrecognised = format.unrecognised(&pruned).or_else(misread);
+        let unsupported = format.unrecognised(&pruned);
+        let misread = match (format.program, &assembly) {
+            (Some(program), Some(assembly)) if unsupported.is_none() => {
+                assumed::misread(program, model, assembly)?
+            }
+            _ => None,
+        };
+        let recognised = unsupported.is_none();
+        let unrecognised = unsupported.or(misread);
         if let Some(reason) = unrecognised.clone().filter(|_| !allow_unrecognised) {
             return Err(ExportError::Unrecognised { reason });
         }
@@ -96,7 +103,7 @@ impl ExportRequest<'_> {
         let unfinished = Unfinished::begin(path).map_err(FileError::at(path))?;
         let place = unfinished.place();
         let (parts, relative_error) =
-            self.written(&assembly, unrecognised.is_none(), &place).map_err(|error| match error {
+            self.written(&assembly, recognised, &place).map_err(|error| match error {
                 ExportError::SelfCheck { error, allowed, .. } => {
                     ExportError::SelfCheck { path: path.to_owned(), error, allowed }
                 }
@@ -221,11 +228,6 @@ pub fn remap_beside(file: &Path) -> PathBuf {
 fn by_its_names(path: &Path, config: &UNetConfig) -> Result<UNet, ExportError> {
     let weights = Checkpoint::weights_of(path, config)?;
     Ok(UNet::load(config.clone(), &weights, compute_dtype(&weights), &Device::Cpu)?)
-}
-
-/// The type in which weights are stored.
-fn compute_dtype(weights: &Weights) -> DType {
-    weights.names().next().and_then(|name| weights.dtype(name).ok()).unwrap_or(DType::F32)
 }
 
 /// The largest relative error that rounding explains. Without a change of type nothing is rounded. Each weight in f16 or bf16

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use safetensors::{Dtype, View};
+use serde_json::Value;
 
 use crate::base::FileError;
-use crate::model::checkpoint::{TextPlace, UNET, V_PREDICTION, VAE, text_places};
+use crate::model::checkpoint::{TextPlace, UNET, V_PREDICTION, VAE, ZERO_SNR, text_places};
 use crate::model::clip::text_names;
 use crate::model::files::original::{Draft, Pair};
 use crate::model::files::weights::{self, Weights, WeightsError};
@@ -43,9 +44,9 @@ pub(super) fn write(
                 .push((format!("{prefix}{}", pair.original), dtype.into_iter().fold(draft, Draft::in_dtype)));
         }
     }
-    if assembly.config().text_time.is_some() && predicts_velocity(model) {
-        tensors.push((V_PREDICTION.to_owned(), Draft::zeros(Dtype::F32, Vec::new())));
-    }
+    // Only their names matter. Other programs look for them in files of SDXL; `load` does in all.
+    let marks = marks(model).into_iter();
+    tensors.extend(marks.map(|mark| (mark.to_owned(), Draft::zeros(Dtype::F32, Vec::new()))));
     weights::write(path, tensors).map_err(FileError::at(path))?;
     Ok(parts.iter().map(|(part, ..)| *part).collect())
 }
@@ -104,7 +105,13 @@ impl Named {
     }
 }
 
-/// Whether the model predicts velocities, by its noise schedule.
-pub(super) fn predicts_velocity(model: &ModelDirectory) -> bool {
-    model.scheduler_config().is_ok_and(|config| config["prediction_type"] == "v_prediction")
+/// The marks of what the model's scheduler says and a file cannot.
+fn marks(model: &ModelDirectory) -> Vec<&'static str> {
+    let config = model.scheduler_config().unwrap_or_default();
+    let says = |key: &str, value: Value| config[key] == value;
+    let marks = [
+        (V_PREDICTION, says("prediction_type", "v_prediction".into())),
+        (ZERO_SNR, says("rescale_betas_zero_snr", true.into())),
+    ];
+    marks.into_iter().filter(|(_, set)| *set).map(|(mark, _)| mark).collect()
 }

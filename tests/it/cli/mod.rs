@@ -10,6 +10,7 @@ mod load;
 mod lora;
 mod overflow;
 mod ownership;
+mod schedules;
 mod schemas;
 mod settings;
 mod sweep;

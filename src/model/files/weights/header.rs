@@ -10,6 +10,7 @@ use serde::Deserialize;
 
 use super::error::WeightsError;
 use crate::base::files::is_plain_name;
+use crate::base::python_json;
 use crate::model::files::kind::{self, Kind};
 
 /// File extensions of PyTorch's pickles.
@@ -51,7 +52,7 @@ pub(super) fn read_index(path: &Path) -> Result<BTreeMap<String, String>, Weight
         weight_map: BTreeMap<String, String>,
     }
     let text = fs::read(path).map_err(|source| WeightsError::Read { path: path.to_owned(), source })?;
-    let index: Index = serde_json::from_slice(&text)
+    let index: Index = python_json::from_slice(&text)
         .map_err(|error| WeightsError::Index { path: path.to_owned(), reason: error.to_string() })?;
     for shard in index.weight_map.values() {
         if !is_plain_name(shard) {

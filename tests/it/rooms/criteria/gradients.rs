@@ -27,6 +27,7 @@ fn doubles(points: &Calibration) -> Calibration {
     Calibration {
         sample: widen(&points.sample),
         noise: widen(&points.noise),
+        latents: points.latents.as_ref().map(widen),
         timestep: points.timestep.clone(),
         encoder_hidden_states: widen(&points.encoder_hidden_states),
         text_embeds: points.text_embeds.as_ref().map(widen),
