@@ -72,9 +72,7 @@ fn kill_at(sandbox: &Sandbox, file: &str, stage: &str, moment: Moment) -> bool {
         serde_json::from_str(&line.expect("the program writes text")).expect("each line is JSON")
     });
     let met = events.map(|line| line["event"].clone()).any(|event| {
-        if Started.is(stage, &event) {
-            resumed = event["resumed"] == true;
-        }
+        resumed |= event["type"] == "stage-resumed" && event["stage"] == stage;
         moment.is(stage, &event)
     });
     child.kill().expect("SIGKILL is allowed");

@@ -1,5 +1,5 @@
 //! What all other modules use: ids, digests, manifests, bad values, numbers with bounds, progress, interruption, time,
-//! locks, atomic files, text and JSON from outside.
+//! locks, atomic files, files with checksums, text and JSON from outside.
 
 pub mod artefact;
 pub mod bad_value;
@@ -10,6 +10,7 @@ pub mod digest;
 pub mod files;
 pub mod id;
 pub mod interrupt;
+pub mod kept;
 pub mod lock;
 pub mod manifest;
 pub mod mapping;

@@ -1,4 +1,4 @@
-//! How long-running work reports its progress: three calls, independent of how it is shown.
+//! How long-running work reports its progress: a few calls, independent of how it is shown.
 
 /// Receives the progress of one piece of work.
 pub trait Progress: Sync {
@@ -6,6 +6,12 @@ pub trait Progress: Sync {
     fn length(&self, total: u64, unit: &'static str);
     /// `done` pieces are done, counted from the start (a resumed stage begins above zero).
     fn position(&self, done: u64);
+    /// `done` pieces were found whole in a checkpoint and are not done again.
+    fn resumed(&self, _done: u64) {}
+    /// A file of a checkpoint cannot be used, and was removed.
+    fn dropped(&self, file: &str, reason: &str) {
+        self.note(&format!("{file} of the checkpoint {reason}; it is not used"));
+    }
     /// A note, or a short status such as `loss 0.123`.
     fn note(&self, text: &str);
 }

@@ -70,7 +70,7 @@ impl fmt::Display for Damage {
             (None, Some(found)) => {
                 write!(f, "{path} is not part of the artefact: expected nothing, found {}", found.short())
             }
-            (None, None) => write!(f, "{path} is damaged: it is not an entry of this cache"),
+            (None, None) => write!(f, "{path} is damaged: it is not what was written"),
         }
     }
 }

@@ -21,7 +21,6 @@ pub struct PendingArtefact<'a> {
     store: &'a Store,
     key: Digest,
     folder: PathBuf,
-    resumed: bool,
     _lock: FileLock,
 }
 
@@ -33,13 +32,12 @@ impl<'a> PendingArtefact<'a> {
         from_scratch: bool,
     ) -> Result<Self, CacheError> {
         let folder = store.work_folder(&key);
-        let mut work = Self { store, key, resumed: false, _lock: lock, folder };
+        let work = Self { store, key, _lock: lock, folder };
         let stale = if from_scratch { work.folder.clone() } else { work.output() };
         files::remove_folder(&stale).map_err(CacheError::of(&stale))?;
         for fresh in [work.output(), work.checkpoint()] {
             fs::create_dir_all(&fresh).map_err(CacheError::of(&fresh))?;
         }
-        work.resumed = !is_empty(&work.checkpoint());
         Ok(work)
     }
 
@@ -51,11 +49,6 @@ impl<'a> PendingArtefact<'a> {
     /// The folder for checkpoints, which survives a crash.
     pub fn checkpoint(&self) -> PathBuf {
         self.folder.join("checkpoint")
-    }
-
-    /// Whether an earlier attempt left a checkpoint.
-    pub fn resumed(&self) -> bool {
-        self.resumed
     }
 
     /// Removes the checkpoint: the next attempt begins at the start.

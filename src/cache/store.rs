@@ -140,8 +140,12 @@ impl Store {
         self.place("artefacts").join(digest.to_string())
     }
 
+    pub(super) fn entries_folder(&self) -> PathBuf {
+        self.place("entries")
+    }
+
     pub(super) fn entry_file(&self, key: &Digest) -> PathBuf {
-        self.place("entries").join(format!("{key}.json"))
+        self.entries_folder().join(format!("{key}.json"))
     }
 
     pub(super) fn lock(
@@ -243,6 +247,6 @@ impl Store {
 }
 
 /// Whether the error says that there is no file, or something else than the data that belong there.
-fn is_no_data(error: &io::Error) -> bool {
+pub(super) fn is_no_data(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidData)
 }

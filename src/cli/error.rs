@@ -6,7 +6,7 @@ use miette::Diagnostic;
 
 use crate::base::FileError;
 use crate::base::names::UnknownName;
-use crate::cache::CacheError;
+use crate::cache::{CacheError, Damage};
 use crate::config::ConfigError;
 use crate::model::ModelError;
 use crate::plan::PlanError;
@@ -58,6 +58,12 @@ pub(super) enum CliError {
     #[error("{} exists already", path.display())]
     #[diagnostic(code(cli::exists), help("give another path with --output, or remove it"))]
     Exists { path: PathBuf },
+    #[error("{damage}")]
+    #[diagnostic(code(cli::damaged), help("{help}"))]
+    Damaged { damage: Damage, help: String },
+    #[error("{} is not there yet: {stopped}", path.display())]
+    #[diagnostic(code(cli::not_finished), help("{help}"))]
+    NotFinished { path: PathBuf, stopped: String, help: String },
     #[error("{} is {found}; {needed} or a new name is needed", path.display())]
     #[diagnostic(code(cli::target), help("give another path, or remove it"))]
     Target { path: PathBuf, found: String, needed: &'static str },
@@ -106,12 +112,9 @@ impl CliError {
                 ExportError::Compute(_) | ExportError::SelfCheck { .. } => ExitCode::Stage,
                 _ => ExitCode::File,
             },
-            Self::Model(_)
-            | Self::Survey(_)
-            | Self::Report(_)
-            | Self::File(_)
-            | Self::Exists { .. }
-            | Self::Target { .. } => ExitCode::File,
+            Self::Model(_) | Self::Survey(_) | Self::Report(_) | Self::File(_) => ExitCode::File,
+            Self::Exists { .. } | Self::Target { .. } => ExitCode::File,
+            Self::Damaged { .. } | Self::NotFinished { .. } => ExitCode::File,
             // There is no pipeline: the flags ask for it.
             Self::Stage(StageError::Pipeline(_)) => ExitCode::Arguments,
             Self::Stage(error) => ExitCode::of_stage(error, |_| true),

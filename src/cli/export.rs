@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::error::CliError;
 use super::output::{print, print_json};
+use super::recorded;
 use super::target;
 use crate::backend::Dtype;
 use crate::base::units;
@@ -50,6 +51,7 @@ pub(super) struct ExportCommand {
 impl ExportCommand {
     pub(super) fn execute(self) -> Result<(), CliError> {
         let format = Format::find(&self.to)?;
+        recorded::check(&self.model)?;
         let model = ModelDirectory::open(&self.model)?;
         let path = self.output.clone().unwrap_or_else(|| default_path(&self.model, format));
         let single = format.container == Container::SingleFile;

@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::error::CliError;
 use super::options::ComputeArguments;
 use super::output::{print, print_json};
+use super::recorded;
 use super::target;
 use crate::backend::{Dtype, Random};
 use crate::base::bounded::Guidance;
@@ -94,6 +95,7 @@ impl Generate {
             .try_for_each(|index| target::file(&picture_path(&self.output, index)))?;
         let settings = self.compute.load(Layer::default())?;
         let device = settings.device.open().map_err(StageError::from)?;
+        recorded::check(&self.model)?;
         let directory = ModelDirectory::open(&self.model)?;
         let pictures = self.draw(&drawing, &directory, &device)?;
         if self.json {

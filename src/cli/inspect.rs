@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::error::CliError;
 use super::output::{print, print_json, table};
+use super::recorded;
 use crate::base::{UnitId, units};
 use crate::model::network::{Granularity, UnitKind};
 use crate::model::{Checkpoint, ModelDirectory, Part};
@@ -56,6 +57,7 @@ struct UnitRow {
 
 impl Inspect {
     pub(super) fn execute(self) -> Result<(), CliError> {
+        recorded::check(&self.model)?;
         let (config, weights, survey) = if self.model.is_file() {
             let checkpoint = Checkpoint::open(&self.model)?;
             let survey = survey_file(&checkpoint, None, Depth::Headers)?;

@@ -10,6 +10,7 @@ mod list;
 mod options;
 mod output;
 mod plan;
+mod recorded;
 mod report;
 mod run;
 mod schema;

@@ -1,5 +1,7 @@
 //! `laptop-diff plan`: shows what would run, and why. Changes nothing.
 
+use std::fs;
+use std::path::Path;
 use std::process::ExitCode as ProcessExitCode;
 use std::sync::Arc;
 
@@ -10,7 +12,7 @@ use super::options::{PipelineArguments, SettingsArguments};
 use super::output::{print, print_json, table};
 use crate::base::units;
 use crate::config;
-use crate::plan::{Forecast, Outcome, ResolvedPipeline, explain};
+use crate::plan::{Forecast, Outcome, Reason, ResolvedPipeline, explain};
 use crate::run::{ExitCode, Hashing};
 use crate::ui::Style;
 
@@ -45,7 +47,8 @@ impl PlanCommand {
         // Without a handler, a signal ends the program at once: there is nothing to finish.
         let hashing = Hashing::new(Style::Auto.open(), Arc::default());
         let store = SettingsArguments::store(&settings)?.watched(Arc::new(hashing));
-        let forecasts = explain(&pipeline, settings.device.class(), &store)?;
+        let mut forecasts = explain(&pipeline, settings.device.class(), &store)?;
+        name_damage(&mut forecasts, &settings.runs.join(&pipeline.name));
         if self.json {
             print_json(&forecasts)?
         } else {
@@ -54,6 +57,20 @@ impl PlanCommand {
         }
         let cached = forecasts.iter().all(|forecast| forecast.outcome.is_cached());
         Ok(if cached || !self.exit_code { ExitCode::Done.into() } else { WOULD_RUN.into() })
+    }
+}
+
+/// Names damaged files by the run folder, if its link is to that artefact.
+fn name_damage(forecasts: &mut [Forecast], run: &Path) {
+    for Forecast { id, outcome, .. } in forecasts {
+        let Outcome::Runs { reasons, .. } = outcome else { continue };
+        let link = run.join(id.as_str());
+        let Ok(target) = fs::read_link(&link) else { continue };
+        for reason in reasons {
+            if let Reason::Damaged { what } = reason {
+                *what = what.replace(&target.display().to_string(), &link.display().to_string());
+            }
+        }
     }
 }
 

@@ -1,8 +1,9 @@
 //! Encodes a list of samples into a latents artefact, shard by shard. Finished shards survive a crash, and at most
-//! one shard is in memory. Noise has one stream per row, so a resumed run gives the same bytes.
+//! one shard is in memory. A damaged shard is made again. Noise has one stream per row, so a resumed run gives the same
+//! bytes.
 
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
 
@@ -11,10 +12,9 @@ use super::latents::{
     SHARD_ROWS, SHARD_TEXTS, Texts, empty_path, latents_path, texts_path, write_index, write_latents,
     write_texts,
 };
-use super::shard::Shard;
 use super::{DataError, Encoder, SampleList};
 use crate::backend::Random;
-use crate::base::{Interrupt, Progress};
+use crate::base::{Interrupt, Progress, kept};
 use crate::model::network::Conditioning;
 use crate::model::vae::AutoencoderKl;
 use crate::sample::{Generator, Noise, Visit};
@@ -54,16 +54,17 @@ impl Encoding<'_> {
         let captions = &self.list.captions;
         encoder.note_truncated(captions.iter().map(String::as_str), self.progress)?;
         self.progress.length(captions.len() as u64, "captions");
+        let reused = self.reused(captions.len(), SHARD_TEXTS, texts_path)?;
         for start in (0..captions.len()).step_by(SHARD_TEXTS) {
             self.interrupt.check()?;
             let part = &captions[start..captions.len().min(start + SHARD_TEXTS)];
             let path = texts_path(self.folder, start);
-            if !is_whole(&path, part.len()) {
+            if start >= reused && !kept::is_whole(&path, self.progress)? {
                 let texts = encoder.encode_watched(part, &mut |done, _| {
                     self.progress.position((start + done) as u64);
                     Ok(self.interrupt.check()?)
                 })?;
-                write_texts(&path, &texts)?;
+                kept::write(&path, |path| write_texts(path, &texts))?;
             }
             self.progress.position((start + part.len()) as u64);
         }
@@ -119,10 +120,11 @@ impl Encoding<'_> {
     ) -> Result<(), DataError> {
         let samples = &self.list.samples;
         self.progress.length(samples.len() as u64, "samples");
+        let reused = self.reused(samples.len(), SHARD_ROWS, latents_path)?;
         for start in (0..samples.len()).step_by(SHARD_ROWS) {
             let end = samples.len().min(start + SHARD_ROWS);
             let path = latents_path(self.folder, start);
-            if !is_whole(&path, end - start) {
+            if start >= reused && !kept::is_whole(&path, self.progress)? {
                 let mut parts = Vec::new();
                 for first in (start..end).step_by(self.batch) {
                     let rows = first..end.min(first + self.batch);
@@ -132,17 +134,30 @@ impl Encoding<'_> {
                 let caption_of: Vec<usize> =
                     samples[start..end].iter().map(|sample| sample.caption).collect();
                 let time_ids = time_ids.map(|ids| ids.repeat((end - start, 1))).transpose()?;
-                write_latents(&path, &Tensor::cat(&parts, 0)?, &caption_of, time_ids.as_ref())?;
+                let latents = Tensor::cat(&parts, 0)?;
+                kept::write(&path, |path| write_latents(path, &latents, &caption_of, time_ids.as_ref()))?;
             }
             self.progress.position(end as u64);
         }
         Ok(())
     }
-}
 
-/// Whether a shard was already written. A damaged one is made again.
-fn is_whole(path: &Path, rows: usize) -> bool {
-    Shard::open(path).is_ok_and(|shard| shard.rows() == rows)
+    /// How many of `rows` rows are in whole shards at the beginning, which an earlier attempt left.
+    fn reused(
+        &self,
+        rows: usize,
+        shard_rows: usize,
+        path: fn(&Path, usize) -> PathBuf,
+    ) -> Result<usize, DataError> {
+        let mut reused = 0;
+        while reused < rows && kept::is_whole(&path(self.folder, reused), self.progress)? {
+            reused = rows.min(reused + shard_rows);
+        }
+        if reused > 0 {
+            self.progress.resumed(reused as u64);
+        }
+        Ok(reused)
+    }
 }
 
 /// A batch of one, repeated `count` times, in f32.

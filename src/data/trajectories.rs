@@ -12,7 +12,7 @@ use candle_core::{DType, Tensor};
 use super::order::spread;
 use super::{Calibration, DataError, Encoder, Points};
 use crate::backend::Random;
-use crate::base::{Interrupt, Progress};
+use crate::base::{Interrupt, Progress, kept};
 use crate::model::network::Conditioning;
 use crate::sample::{self, Generator, Leg, Noise, Visit};
 
@@ -55,16 +55,26 @@ impl Trajectories<'_> {
         self.encoder.note_truncated(used.chain([self.negative_prompt]), progress)?;
         progress.length(trajectories.len() as u64, "trajectories");
         let mut parts = Vec::new();
+        let batches: Vec<&[usize]> = trajectories.chunks(self.batch.max(1)).collect();
         let mut done = 0;
-        for batch in trajectories.chunks(self.batch.max(1)) {
+        for batch in &batches {
+            if !kept::is_whole(&part_path(checkpoint, batch[0]), progress)? {
+                break;
+            }
+            done += batch.len();
+        }
+        if done > 0 {
+            progress.resumed(done as u64);
+        }
+        for batch in batches {
             let path = part_path(checkpoint, batch[0]);
-            if !path.is_file() {
-                self.walk(batch, per_trajectory, &legs, interrupt)?.save(&path)?;
+            if batch[0] >= done && !kept::is_whole(&path, progress)? {
+                let part = self.walk(batch, per_trajectory, &legs, interrupt)?;
+                kept::write(&path, |path| part.save(path))?;
             }
             // A batch that was just written is read back too, so that a resumed run cannot differ.
             parts.push(Calibration::load(&path, device)?);
-            done += batch.len();
-            progress.position(done as u64);
+            progress.position((batch[0] + batch.len()) as u64);
         }
         let prompt = |point: usize| self.prompts[point / per_trajectory % self.prompts.len()].clone();
         Ok(Points {

@@ -1,24 +1,27 @@
 //! The state of a training: weights, moments, average and step in one file, so that they cannot disagree.
 //!
 //! The random streams are named by the step, so no generator state is kept. The facts are JSON in the file's own
-//! header. A rename replaces the previous checkpoint only once the new one is complete.
+//! header. The last two checkpoints are kept: where the newer one is damaged, the training resumes from the older one.
 
 use std::collections::HashMap;
+use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use candle_core::safetensors::Load;
 use candle_core::{Tensor, Var};
 use safetensors::SafeTensors;
+use safetensors::tensor::TensorView;
 use serde::{Deserialize, Serialize};
 
 use super::error::DistillError;
-use crate::base::Mapping;
+use super::history::{self, Mark};
+use crate::base::{FileError, Mapping, Progress, kept};
 use crate::model::files::weights;
 
-const FILE: &str = "distill.safetensors";
 const KEY: &str = "laptop-diff.distill";
-const FORMAT: u32 = 1;
+/// History: 1, the first; 2, with a digest of the losses.
+const FORMAT: u32 = 2;
 
 /// The facts beside the tensors.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -29,102 +32,239 @@ pub(super) struct TrainingState {
     pub(super) step: u64,
     /// Weight of each compared feature map, measured once at the start. f32 survives JSON unchanged.
     pub(super) feature_weights: Vec<(String, f32)>,
+    /// The history up to this step.
+    pub(super) history: Mark,
 }
 
 impl TrainingState {
-    pub(super) fn new(step: u64, feature_weights: Vec<(String, f32)>) -> Self {
-        Self { format: FORMAT, step, feature_weights }
+    pub(super) fn new(step: u64, feature_weights: Vec<(String, f32)>, history: Mark) -> Self {
+        Self { format: FORMAT, step, feature_weights, history }
     }
 }
 
-/// Writes a checkpoint into `folder`; the previous one stays until this one is complete.
+/// Writes a checkpoint into `folder`. The one before it stays; an older one is removed first, so that there are never
+/// more than two.
 pub(super) fn save(
     folder: &Path,
     state: &TrainingState,
     variables: &[(String, Var)],
 ) -> Result<(), DistillError> {
-    let path = folder.join(FILE);
+    for old in list(folder)?.iter().skip(1) {
+        kept::remove(old).map_err(DistillError::file(old))?;
+    }
     let facts = serde_json::to_string(state).expect("numbers and names serialise");
     let tensors = variables.iter().map(|(name, variable)| (name, variable.as_detached_tensor()));
-    weights::write_with(&path, tensors, Some(HashMap::from([(KEY.to_owned(), facts)])))
-        .map_err(DistillError::file(&path))
+    let path = folder.join(format!("distill-{:09}.safetensors", state.step));
+    Ok(kept::write(&path, |path| {
+        let metadata = HashMap::from([(KEY.to_owned(), facts)]);
+        weights::write_with(path, tensors, Some(metadata)).map_err(FileError::at(path))
+    })?)
 }
 
-/// Fills `variables` from the checkpoint in `folder`; `None` if there is none.
+/// Fills `variables` from the newest checkpoint in `folder` that is whole and fits the history; `None` if there is none.
+/// Others are removed, with a note.
 pub(super) fn load(
     folder: &Path,
     variables: &[(String, Var)],
+    progress: &dyn Progress,
 ) -> Result<Option<TrainingState>, DistillError> {
-    let path = folder.join(FILE);
-    let bytes = match Mapping::open(&path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        other => other.map_err(DistillError::file(&path))?,
-    };
-    let damaged = |reason: String| DistillError::Checkpoint { path: path.clone(), reason };
-    let contents = SafeTensors::deserialize(&bytes).map_err(|error| damaged(error.to_string()))?;
-    let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|error| damaged(error.to_string()))?;
-    let facts = header.metadata().as_ref().and_then(|metadata| metadata.get(KEY));
-    let facts = facts.ok_or_else(|| damaged(format!("its header has no `{KEY}`")))?;
-    let state: TrainingState =
-        serde_json::from_str(facts).map_err(|error| damaged(format!("`{KEY}`: {error}")))?;
-    if state.format != FORMAT {
-        return Err(damaged(format!("it has format {}; this program writes {FORMAT}", state.format)));
-    }
-    if contents.len() != variables.len() {
-        return Err(damaged(format!(
-            "it contains {} tensors; this student needs {}",
-            contents.len(),
-            variables.len()
-        )));
-    }
-    for (name, variable) in variables {
-        let tensor = contents.tensor(name).map_err(|error| damaged(error.to_string()))?;
-        if tensor.shape() != variable.dims() {
-            let (found, needed) = (tensor.shape(), variable.dims());
-            return Err(damaged(format!("`{name}` is {found:?}; this student needs {needed:?}")));
+    for path in list(folder)? {
+        if !kept::is_whole(&path, progress)? {
+            continue;
         }
+        match read(&path, variables)? {
+            Ok(state) => return Ok(Some(state)),
+            Err(reason) => kept::discard(&path, &reason, progress)?,
+        }
+    }
+    Ok(None)
+}
+
+/// The checkpoints of a folder, the newest first.
+fn list(folder: &Path) -> Result<Vec<PathBuf>, DistillError> {
+    let names =
+        || -> io::Result<Vec<PathBuf>> { fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect() };
+    let mut paths = names().map_err(DistillError::file(folder))?;
+    paths.retain(|path| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        name.starts_with("distill-") && name.ends_with(".safetensors")
+    });
+    paths.sort_by(|one, two| two.cmp(one));
+    Ok(paths)
+}
+
+/// Fills `variables` from one checkpoint; changes none if it cannot be used, and says why.
+fn read(path: &Path, variables: &[(String, Var)]) -> Result<Result<TrainingState, String>, DistillError> {
+    let bytes = Mapping::open(path).map_err(DistillError::file(path))?;
+    let (state, tensors) = match parse(&bytes, variables) {
+        Ok(parsed) => parsed,
+        Err(reason) => return Ok(Err(reason)),
+    };
+    if !history::holds(&path.with_file_name(history::HISTORY_FILE), &state.history)? {
+        return Ok(Err(format!("does not fit {}, which is damaged", history::HISTORY_FILE)));
+    }
+    for (tensor, (_, variable)) in tensors.iter().zip(variables) {
         let tensor: Tensor = tensor.load(variable.device())?;
         variable.set(&tensor)?;
     }
-    Ok(Some(state))
+    Ok(Ok(state))
+}
+
+/// The facts, and the tensors in the order of the variables.
+fn parse<'a>(
+    bytes: &'a [u8],
+    variables: &[(String, Var)],
+) -> Result<(TrainingState, Vec<TensorView<'a>>), String> {
+    let contents = SafeTensors::deserialize(bytes).map_err(|error| format!("cannot be read: {error}"))?;
+    let (_, header) =
+        SafeTensors::read_metadata(bytes).map_err(|error| format!("cannot be read: {error}"))?;
+    let facts = header.metadata().as_ref().and_then(|metadata| metadata.get(KEY));
+    let facts = facts.ok_or_else(|| format!("has no `{KEY}` in its header"))?;
+    let state: TrainingState =
+        serde_json::from_str(facts).map_err(|error| format!("has another `{KEY}`: {error}"))?;
+    if state.format != FORMAT {
+        return Err(format!("has format {}; this program writes {FORMAT}", state.format));
+    }
+    if contents.len() != variables.len() {
+        let (found, needed) = (contents.len(), variables.len());
+        return Err(format!("contains {found} tensors; this student needs {needed}"));
+    }
+    let tensor = |(name, variable): &(String, Var)| {
+        let tensor = contents.tensor(name).map_err(|error| format!("cannot be used: {error}"))?;
+        let (found, needed) = (tensor.shape(), variable.dims());
+        match found == needed {
+            true => Ok(tensor),
+            false => Err(format!("has {found:?} for `{name}`; this student needs {needed:?}")),
+        }
+    };
+    Ok((state, variables.iter().map(tensor).collect::<Result<_, _>>()?))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
     use candle_core::Device;
 
     use super::*;
+    use crate::base::progress::Silent;
+    use crate::distill::history::{History, HistoryLine};
+
+    type Fallible = Result<(), Box<dyn std::error::Error>>;
+
+    #[derive(Default)]
+    struct Dropped(Mutex<Vec<String>>);
+
+    impl Progress for Dropped {
+        fn length(&self, _total: u64, _unit: &'static str) {}
+        fn position(&self, _done: u64) {}
+        fn note(&self, _text: &str) {}
+        fn dropped(&self, file: &str, reason: &str) {
+            self.0.lock().expect("nobody panicked").push(format!("{file} {reason}"));
+        }
+    }
 
     fn variables(numbers: [f32; 3]) -> candle_core::Result<Vec<(String, Var)>> {
         Ok(vec![("parameter.w".to_owned(), Var::new(&numbers, &Device::Cpu)?)])
     }
 
+    fn line(step: u64) -> HistoryLine {
+        HistoryLine {
+            step,
+            task: 1.0,
+            output: 0.5,
+            features: Default::default(),
+            total: 1.5,
+            gradient_norm: 0.1,
+            learning_rate: 1e-4,
+        }
+    }
+
+    /// Checkpoints after each of some steps, with a history of one line per step.
+    fn trained(folder: &Path, steps: &[u64]) -> Result<(), DistillError> {
+        let mut history = History::open(folder, &Mark::default())?;
+        for step in 1..=steps[steps.len() - 1] {
+            history.push(&line(step - 1))?;
+            if steps.contains(&step) {
+                let state = TrainingState::new(step, Vec::new(), history.sync()?);
+                save(folder, &state, &variables([step as f32; 3])?)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The step and the first weight that a training would resume with.
+    fn resumed(folder: &Path, progress: &dyn Progress) -> Result<(Option<u64>, f32), DistillError> {
+        let found = variables([0.0; 3])?;
+        let state = load(folder, &found, progress)?;
+        Ok((state.map(|state| state.step), found[0].1.to_vec1::<f32>()?[0]))
+    }
+
     #[test]
-    fn what_is_saved_is_loaded() -> Result<(), Box<dyn std::error::Error>> {
+    fn what_is_saved_is_loaded() -> Fallible {
         let folder = tempfile::tempdir()?;
-        assert_eq!(load(folder.path(), &variables([0.0; 3])?)?, None);
+        assert_eq!(load(folder.path(), &variables([0.0; 3])?, &Silent)?, None);
         let weights = vec![("mid_block".to_owned(), 0.1f32), ("up_blocks.0".to_owned(), f32::MIN_POSITIVE)];
-        for step in [3, 7] {
-            let state = TrainingState::new(step, weights.clone());
+        for step in [3, 7, 12] {
+            let state = TrainingState::new(step, weights.clone(), Mark::default());
             save(folder.path(), &state, &variables([step as f32, 0.1, -0.0])?)?;
             let found = variables([0.0; 3])?;
-            assert_eq!(load(folder.path(), &found)?, Some(state));
+            assert_eq!(load(folder.path(), &found, &Silent)?, Some(state));
             assert_eq!(found[0].1.to_vec1::<f32>()?, [step as f32, 0.1, -0.0]);
+        }
+        assert_eq!(list(folder.path())?.len(), 2, "the last two are kept");
+        Ok(())
+    }
+
+    #[test]
+    fn a_damaged_checkpoint_is_said_and_the_one_before_is_used() -> Fallible {
+        for length in [None, Some(0)] {
+            let folder = tempfile::tempdir()?;
+            trained(folder.path(), &[3, 7])?;
+            assert_eq!(resumed(folder.path(), &Silent)?, (Some(7), 7.0));
+            let path = folder.path().join("distill-000000007.safetensors");
+            let mut bytes = fs::read(&path)?;
+            let last = bytes.len() - 1;
+            bytes[last] ^= 1;
+            bytes.truncate(length.unwrap_or(bytes.len()));
+            fs::write(&path, bytes)?;
+            let dropped = Dropped::default();
+            assert_eq!(resumed(folder.path(), &dropped)?, (Some(3), 3.0));
+            let told = dropped.0.into_inner()?;
+            assert!(told.len() == 1 && told[0].contains("distill-000000007.safetensors"), "{told:?}");
+            assert!(!path.exists());
+            fs::write(folder.path().join("distill-000000003.safetensors"), "")?;
+            assert_eq!(resumed(folder.path(), &Silent)?, (None, 0.0), "training starts anew");
         }
         Ok(())
     }
 
     #[test]
-    fn a_wrong_or_damaged_checkpoint_is_named() -> Result<(), Box<dyn std::error::Error>> {
+    fn a_checkpoint_whose_losses_are_damaged_is_not_used() -> Fallible {
         let folder = tempfile::tempdir()?;
-        save(folder.path(), &TrainingState::new(1, Vec::new()), &variables([0.0; 3])?)?;
+        trained(folder.path(), &[3, 7])?;
+        let path = folder.path().join(history::HISTORY_FILE);
+        let whole = fs::read(&path)?;
+        let (first, last) = (whole.len() / 7 / 2, whole.len() - 4);
+        for (at, expected) in [(last, (Some(3), 3.0)), (first, (None, 0.0))] {
+            let mut flipped = whole.clone();
+            flipped[at] ^= 1;
+            fs::write(&path, flipped)?;
+            assert_eq!(resumed(folder.path(), &Silent)?, expected);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_checkpoint_of_another_student_changes_no_weight() -> Fallible {
+        let folder = tempfile::tempdir()?;
+        save(folder.path(), &TrainingState::new(1, Vec::new(), Mark::default()), &variables([1.0; 3])?)?;
         let other = vec![("parameter.w".to_owned(), Var::new(&[0f32; 2], &Device::Cpu)?)];
-        let error = load(folder.path(), &other).expect_err("the shape differs").to_string();
-        assert!(error.contains("[3]") && error.contains("[2]"), "{error}");
-        let path = folder.path().join(FILE);
-        let bytes = std::fs::read(&path)?;
-        std::fs::write(&path, &bytes[..bytes.len() - 1])?;
-        assert!(matches!(load(folder.path(), &variables([0.0; 3])?), Err(DistillError::Checkpoint { .. })));
+        let dropped = Dropped::default();
+        assert_eq!(load(folder.path(), &other, &dropped)?, None);
+        let told = dropped.0.into_inner()?;
+        assert!(told[0].contains("[3]") && told[0].contains("[2]"), "{told:?}");
+        assert_eq!(other[0].1.to_vec1::<f32>()?, [0.0; 2]);
         Ok(())
     }
 }

@@ -1,7 +1,7 @@
 //! Errors of retraining.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use miette::Diagnostic;
 
@@ -49,15 +49,6 @@ pub enum DistillError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Data(Box<DataError>),
-    /// A checkpoint does not belong to this work or is damaged.
-    #[error("{}: {reason}", path.display())]
-    #[diagnostic(code(distill::checkpoint), help("delete `{}` to begin this stage again", path.display()))]
-    Checkpoint {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        reason: String,
-    },
     /// A file could not be read or written.
     #[error(transparent)]
     #[diagnostic(transparent)]

@@ -1,6 +1,6 @@
 //! `losses.jsonl`: every term of the loss at every step, weighted and not, one JSON object per line. The file and the
-//! checkpoint must agree after a crash. So lines are written out before a checkpoint is, and on resume the lines
-//! beyond the checkpoint's step are removed: the file equals that of an uninterrupted run.
+//! checkpoint must agree after a crash. So lines are written out before a checkpoint is, the checkpoint holds their
+//! digest, and on resume the lines beyond it are removed: the file equals that of an uninterrupted run.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::error::DistillError;
-use crate::base::files;
+use crate::base::{Digest, files};
 
 /// The history's name inside the checkpoint folder.
 pub const HISTORY_FILE: &str = "losses.jsonl";
@@ -51,59 +51,81 @@ pub fn read(path: &Path) -> io::Result<Vec<HistoryLine>> {
         .collect()
 }
 
+/// A history up to some step: its length, and the digest of these bytes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Mark {
+    bytes: usize,
+    digest: Digest,
+}
+
+impl Mark {
+    fn of(lines: &[u8]) -> Self {
+        Self { bytes: lines.len(), digest: Digest::of(lines) }
+    }
+
+    /// The marked part of a history, if it is whole.
+    fn part<'a>(&self, text: &'a [u8]) -> Option<&'a [u8]> {
+        text.get(..self.bytes).filter(|lines| Digest::of(lines) == self.digest)
+    }
+}
+
+/// Of an empty history.
+impl Default for Mark {
+    fn default() -> Self {
+        Self::of(&[])
+    }
+}
+
+/// Whether the history at `path` is whole up to a mark.
+pub(super) fn holds(path: &Path, mark: &Mark) -> Result<bool, DistillError> {
+    Ok(mark.part(&contents(path)?).is_some())
+}
+
+/// The bytes of a history; none if there is no file.
+fn contents(path: &Path) -> Result<Vec<u8>, DistillError> {
+    match fs::read(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        other => other.map_err(DistillError::file(path)),
+    }
+}
+
 /// The history being written.
 pub(super) struct History {
     path: PathBuf,
     file: BufWriter<File>,
+    bytes: usize,
+    hasher: blake3::Hasher,
 }
 
 impl History {
-    /// Opens the history in `folder` and keeps only the steps below `step`.
-    pub(super) fn open(folder: &Path, step: u64, last: Option<u64>) -> Result<Self, DistillError> {
+    /// Opens the history in `folder`, which [`holds`] the mark, and removes what is beyond it.
+    pub(super) fn open(folder: &Path, mark: &Mark) -> Result<Self, DistillError> {
         let path = folder.join(HISTORY_FILE);
-        let text = match fs::read(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-            other => other.map_err(DistillError::file(&path))?,
-        };
-        let (mut kept, mut found) = (0, None);
-        for line in text.split_inclusive(|byte| *byte == b'\n') {
-            // A line truncated by a crash does not parse: it and all lines after it are removed.
-            match serde_json::from_slice::<HistoryLine>(line) {
-                Ok(parsed) if parsed.step < step && line.ends_with(b"\n") => {
-                    kept += line.len();
-                    found = Some(parsed.step);
-                }
-                _ => break,
-            }
-        }
-        if found != last {
-            let reason = format!("the last step in it is {found:?}, but the checkpoint needs {last:?}");
-            return Err(DistillError::Checkpoint {
-                path: folder.to_owned(),
-                reason: format!("{HISTORY_FILE}: {reason}"),
-            });
-        }
-        files::write_atomic(&path, &text[..kept]).map_err(DistillError::file(&path))?;
+        let text = contents(&path)?;
+        let lines = mark.part(&text).expect("BUG: a history is opened at a mark that it does not hold");
+        files::write_atomic(&path, lines).map_err(DistillError::file(&path))?;
         let file = OpenOptions::new().append(true).open(&path).map_err(DistillError::file(&path))?;
-        Ok(Self { path, file: BufWriter::new(file) })
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(lines);
+        Ok(Self { path, file: BufWriter::new(file), bytes: lines.len(), hasher })
     }
 
     /// Adds a line; it may stay in memory until [`History::sync`].
     pub(super) fn push(&mut self, line: &HistoryLine) -> Result<(), DistillError> {
-        let write = || {
-            serde_json::to_writer(&mut self.file, line)?;
-            self.file.write_all(b"\n")
-        };
-        let mut write = write;
-        write().map_err(DistillError::file(&self.path))
+        let mut text = serde_json::to_vec(line).expect("numbers and names serialise");
+        text.push(b'\n');
+        self.bytes += text.len();
+        self.hasher.update(&text);
+        self.file.write_all(&text).map_err(DistillError::file(&self.path))
     }
 
-    /// Returns once all lines are on disk.
-    pub(super) fn sync(&mut self) -> Result<(), DistillError> {
+    /// Returns once all lines are on disk, with the mark after the last one.
+    pub(super) fn sync(&mut self) -> Result<Mark, DistillError> {
         self.file
             .flush()
             .and_then(|()| self.file.get_ref().sync_data())
-            .map_err(DistillError::file(&self.path))
+            .map_err(DistillError::file(&self.path))?;
+        Ok(Mark { bytes: self.bytes, digest: self.hasher.finalize().into() })
     }
 
     /// Its path.
@@ -132,19 +154,21 @@ mod tests {
     #[test]
     fn lines_beyond_the_checkpoint_go() -> Result<(), Box<dyn std::error::Error>> {
         let folder = tempfile::tempdir()?;
-        let mut history = History::open(folder.path(), 0, None)?;
+        let mut history = History::open(folder.path(), &Mark::default())?;
+        let mut marks = Vec::new();
         for step in 0..5 {
             history.push(&line(step))?;
+            marks.push(history.sync()?);
         }
-        history.sync()?;
         let path = history.path().to_owned();
         fs::write(&path, [&fs::read(&path)?[..], b"{\"step\":5,"].concat())?;
 
-        let mut history = History::open(folder.path(), 3, Some(2))?;
+        assert!(holds(&path, &marks[2])?);
+        let mut history = History::open(folder.path(), &marks[2])?;
         history.push(&line(3))?;
-        history.sync()?;
+        assert_eq!(history.sync()?, marks[3]);
         assert_eq!(read(&path)?, (0..4).map(line).collect::<Vec<_>>());
-        assert!(History::open(folder.path(), 9, Some(8)).is_err(), "steps 4 to 8 are missing");
+        assert!(!holds(&path, &marks[4])?, "step 4 is missing");
         Ok(())
     }
 }

@@ -13,7 +13,7 @@ use super::batches::{Batches, Order};
 use super::checkpoint::{self, TrainingState};
 use super::error::DistillError;
 use super::feature_maps::{common_paths, predict};
-use super::history::{FeatureLoss, History, HistoryLine};
+use super::history::{FeatureLoss, History, HistoryLine, Mark};
 use super::losses;
 use super::optimiser::Optimiser;
 use super::parameters::DistillParameters;
@@ -93,13 +93,16 @@ impl Distillation<'_> {
         self.progress.length(steps, "steps");
         let optimiser = Optimiser::new(self.variables, self.parameters.ema_decay.get() > 0.0)?;
         let mut batches = self.batches()?;
-        let state = match checkpoint::load(self.checkpoint, &optimiser.variables())? {
-            Some(state) => state,
-            None => TrainingState::new(0, self.feature_weights(&mut batches)?),
+        let state = match checkpoint::load(self.checkpoint, &optimiser.variables(), self.progress)? {
+            Some(state) => {
+                self.progress.resumed(state.step);
+                state
+            }
+            None => TrainingState::new(0, self.feature_weights(&mut batches)?, Mark::default()),
         };
         let (paths, feature_weights): (Vec<_>, Vec<_>) = state.feature_weights.iter().cloned().unzip();
         batches.paths = paths;
-        let mut history = History::open(self.checkpoint, state.step, self.last_line_before(state.step))?;
+        let mut history = History::open(self.checkpoint, &state.history)?;
         let order = Order::new(self.data.rows());
         let mut student = Student { training: self, batches, feature_weights, optimiser, order };
         let mut saved = Saved { step: state.step, at: Instant::now(), took: Duration::ZERO };
@@ -180,10 +183,6 @@ impl Distillation<'_> {
     fn writes_line(&self, step: u64) -> bool {
         step.is_multiple_of(self.parameters.history_every.into())
             || step + 1 == u64::from(self.parameters.steps)
-    }
-
-    fn last_line_before(&self, step: u64) -> Option<u64> {
-        (0..step).rev().find(|step| self.writes_line(*step))
     }
 
     fn not_finite(&self, step: u64, term: String, value: f32) -> DistillError {
@@ -275,11 +274,11 @@ impl Student<'_> {
             return Ok(());
         }
         let begun = Instant::now();
-        history.sync()?;
+        let mark = history.sync()?;
         let weights = self.batches.paths.iter().cloned().zip(self.feature_weights.iter().copied()).collect();
         checkpoint::save(
             self.training.checkpoint,
-            &TrainingState::new(step, weights),
+            &TrainingState::new(step, weights, mark),
             &self.optimiser.variables(),
         )?;
         *saved = Saved { step, at: Instant::now(), took: begun.elapsed() };

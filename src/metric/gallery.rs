@@ -9,7 +9,7 @@ use image::RgbImage;
 
 use super::error::MetricError;
 use crate::backend::Random;
-use crate::base::{FileError, Interrupt, copies};
+use crate::base::{FileError, Interrupt, Progress, copies, kept};
 use crate::data::pictures;
 use crate::model::network::Conditioning;
 use crate::model::vae::AutoencoderKl;
@@ -34,32 +34,36 @@ pub struct Gallery<'a> {
 }
 
 impl Gallery<'_> {
-    /// Draws one picture per prompt into `folder`: `000.png`, `001.png`, ... A batch whose files all exist is read instead.
-    /// After each batch `drawn` receives the number of pictures so far.
+    /// Draws one picture per prompt into `folder`: `000.png`, `001.png`, ... A batch whose files are all there and whole is read
+    /// instead. `progress` receives the number of pictures so far.
     pub fn draw(
         &self,
         generator: &Generator<'_>,
         folder: &Path,
         interrupt: &Interrupt,
-        drawn: &mut dyn FnMut(usize),
+        progress: &dyn Progress,
     ) -> Result<Vec<RgbImage>, MetricError> {
         let count = self.conditioning.encoder_hidden_states.dim(0)?;
         let mut all = Vec::with_capacity(count);
         let indices: Vec<usize> = (0..count).collect();
+        let mut resumes = true;
         for batch in indices.chunks(self.batch.max(1)) {
             let paths: Vec<PathBuf> = batch.iter().map(|&index| picture_path(folder, index)).collect();
-            if !paths.iter().all(|path| path.is_file()) {
-                let pictures = self.draw_batch(generator, batch, &mut |_| Ok(interrupt.check()?))?;
-                for (path, picture) in paths.iter().zip(&pictures) {
-                    pictures::write(path, picture)?;
-                }
-                all.extend(pictures);
-            } else {
+            if are_whole(&paths, progress)? {
                 for path in &paths {
                     all.push(pictures::read(path)?);
                 }
+            } else {
+                if std::mem::take(&mut resumes) && !all.is_empty() {
+                    progress.resumed(all.len() as u64);
+                }
+                let pictures = self.draw_batch(generator, batch, &mut |_| Ok(interrupt.check()?))?;
+                for (path, picture) in paths.iter().zip(&pictures) {
+                    kept::write(path, |path| pictures::write(path, picture))?;
+                }
+                all.extend(pictures);
             }
-            drawn(all.len());
+            progress.position(all.len() as u64);
         }
         Ok(all)
     }
@@ -80,6 +84,16 @@ impl Gallery<'_> {
         let latents = generator.run(&noise, &prompts, &conditioning, unconditional.as_ref(), observe)?;
         Ok(pictures::paint(self.vae, &latents, |row| format!("the prompt `{}`", prompts[row]))?)
     }
+}
+
+/// Whether all pictures of a batch are there and whole.
+fn are_whole(paths: &[PathBuf], progress: &dyn Progress) -> Result<bool, MetricError> {
+    for path in paths {
+        if !kept::is_whole(path, progress)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// The path of a picture.

@@ -43,18 +43,18 @@ impl<'a> Measurer<'a> {
         Self { evaluation, teacher, inputs, loaded, progress, interrupt }
     }
 
-    /// Writes the pictures and the values of one model into `folder`. `drawn` receives the number of pictures so far.
+    /// Writes the pictures and the values of one model into `folder`. `progress` receives the number of pictures so far.
     pub(super) fn measure_into(
         &self,
         index: usize,
         folder: &Path,
         checkpoint: &Path,
-        drawn: &mut dyn FnMut(usize),
+        progress: &dyn Progress,
     ) -> Result<(), MetricError> {
         let (inputs, interrupt) = (self.inputs()?, self.interrupt);
         let name = self.evaluation.models[index].name;
         self.with(index, |unet| {
-            let model = self.draw(inputs, unet, checkpoint, interrupt, drawn);
+            let model = self.draw(inputs, unet, checkpoint, interrupt, progress);
             let model = model.map_err(|error| error.of_model(name))?;
             let mut values = HashMap::new();
             for metric in self.evaluation.metrics.iter().filter(|metric| metric.reproducible()) {
@@ -163,7 +163,7 @@ impl<'a> Measurer<'a> {
         unet: &'u UNet,
         checkpoint: &Path,
         interrupt: &Interrupt,
-        drawn: &mut dyn FnMut(usize),
+        progress: &dyn Progress,
     ) -> Result<LoadedModel<'u>, MetricError> {
         let evaluation = self.evaluation;
         let Some(vae) = evaluation.vae else { return Ok(LoadedModel { unet, features: None }) };
@@ -183,7 +183,7 @@ impl<'a> Measurer<'a> {
             steps: evaluation.steps,
             guidance_scale: evaluation.guidance_scale,
         };
-        let pictures = gallery.draw(&generator, &checkpoint.join("images"), interrupt, drawn)?;
+        let pictures = gallery.draw(&generator, &checkpoint.join("images"), interrupt, progress)?;
         let features = inputs.scorer.as_ref().map(|scorer| scorer.picture_features(&pictures)).transpose()?;
         Ok(LoadedModel { unet, features })
     }

@@ -17,7 +17,8 @@ const FORMAT: u32 = 1;
 pub(super) const METRICS_FILE: &str = "metrics.json";
 pub(super) const VALUES_FILE: &str = "values.json";
 
-/// Time and memory, which differ from run to run. The file is hidden because the cache does not digest hidden files.
+/// Time and memory, which differ from run to run. The file is hidden because the cache does not digest hidden files. So it
+/// carries a checksum of its own.
 pub const TIMINGS_FILE: &str = ".timings.json";
 
 /// `metrics.json`, and `.timings.json` for the metrics that differ from run to run.

@@ -46,11 +46,10 @@ impl Evaluation<'_> {
         let mut values = vec![BTreeMap::new(); self.models.len()];
         let order = [teacher].into_iter().chain((0..self.models.len()).filter(|&index| index != teacher));
         for (done, index) in order.enumerate() {
-            let position = |count: usize| progress.position((done * self.prompts.len() + count) as u64);
-            let part = keep(index, &|folder, checkpoint| {
-                measurer.measure_into(index, folder, checkpoint, &mut |count| position(count))
-            })?;
-            position(self.prompts.len());
+            let model = OfModel { progress, before: (done * self.prompts.len()) as u64 };
+            let part =
+                keep(index, &|folder, checkpoint| measurer.measure_into(index, folder, checkpoint, &model))?;
+            model.position(self.prompts.len() as u64);
             if self.vae.is_some() {
                 let images = output.join("images").join(self.models[index].name);
                 gallery::link(&part.join("images"), &images)?;
@@ -87,6 +86,33 @@ impl Evaluation<'_> {
             outcome.values.models.push(ModelValues { model: name(), values: single });
         }
         outcome
+    }
+}
+
+/// The progress of one model as part of the whole.
+struct OfModel<'a> {
+    progress: &'a dyn Progress,
+    /// Pictures of the models before it.
+    before: u64,
+}
+
+impl Progress for OfModel<'_> {
+    fn length(&self, _total: u64, _unit: &'static str) {}
+
+    fn position(&self, done: u64) {
+        self.progress.position(self.before + done);
+    }
+
+    fn resumed(&self, done: u64) {
+        self.progress.resumed(self.before + done);
+    }
+
+    fn dropped(&self, file: &str, reason: &str) {
+        self.progress.dropped(file, reason);
+    }
+
+    fn note(&self, text: &str) {
+        self.progress.note(text);
     }
 }
 

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use miette::Diagnostic;
 
 use crate::base::FileError;
+use crate::cache::CacheError;
 
 /// Why a report cannot be written.
 #[derive(Debug, thiserror::Error, Diagnostic)]
@@ -22,6 +23,34 @@ pub enum ReportError {
         /// Why its `run.json` cannot be read.
         source: io::Error,
     },
+    /// The record of the run is damaged.
+    #[error("{source}")]
+    #[diagnostic(
+        code(report::damaged_record),
+        help("run the pipeline again: it writes the record anew, and stages that are cached do not run")
+    )]
+    DamagedRecord {
+        /// What is wrong with which file.
+        source: io::Error,
+    },
+    /// The page is written, but artefacts that it should show are damaged.
+    #[error("{} lacks what is damaged:\n{}", page.display(), damaged.join("\n"))]
+    #[diagnostic(
+        code(report::damaged),
+        help(
+            "run the pipeline again, which makes damaged artefacts again; --force ID also measures times again"
+        )
+    )]
+    Damaged {
+        /// The page.
+        page: PathBuf,
+        /// What is wrong with which file.
+        damaged: Vec<String>,
+    },
+    /// The cache cannot be read.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Cache(#[from] CacheError),
     /// The page could not be written.
     #[error(transparent)]
     #[diagnostic(transparent)]

@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 
 use super::error::ReportError;
 use crate::base::ArtefactKind;
+use crate::cache::{Damage, Place, Store};
 use crate::distill::HistoryLine;
 use crate::distill::history::{self, HISTORY_FILE};
 use crate::metric::{MetricError, Metrics, Values};
 use crate::prune::Export;
-use crate::run::{RunRecord, StageRecord};
+use crate::run::{RunRecord, StageRecord, in_run_folder};
 use crate::score::Scores;
 use crate::select::Selection;
 
@@ -19,6 +20,8 @@ use crate::select::Selection;
 pub(super) struct Folder {
     pub(super) record: RunRecord,
     pub(super) shown: Vec<(String, Shown)>,
+    /// What is damaged: the user's path and what is wrong.
+    pub(super) damaged: Vec<String>,
 }
 
 /// The contents of an artefact that a report shows.
@@ -37,19 +40,32 @@ pub(super) struct Measured {
     pub(super) metrics: Metrics,
     pub(super) timings: Option<Metrics>,
     pub(super) values: Values,
+    /// Why the times cannot be shown.
+    timings_damage: Option<String>,
     folder: PathBuf,
 }
 
 impl Folder {
     pub(super) fn open(path: &Path) -> Result<Self, ReportError> {
-        let no_run = |source| ReportError::NoRun { path: path.to_owned(), source };
+        let no_run = |source: io::Error| match source.kind() {
+            io::ErrorKind::InvalidData => ReportError::DamagedRecord { source },
+            _ => ReportError::NoRun { path: path.to_owned(), source },
+        };
         let record = RunRecord::read(path).map_err(no_run)?;
-        let mut shown = Vec::new();
+        let (mut shown, mut damaged) = (Vec::new(), Vec::new());
         for stage in &record.stages {
-            let one = show(stage).unwrap_or_else(|why| Some(Shown::Unreadable(why)));
+            let damage = damage(path, stage)?;
+            let one = match &damage {
+                Some(damage) => Some(Shown::Unreadable(damage.clone())),
+                None => show(path, stage).unwrap_or_else(|why| Some(Shown::Unreadable(why))),
+            };
+            if let Some(Shown::Metrics(measured)) = &one {
+                damaged.extend(measured.timings_damage.clone());
+            }
+            damaged.extend(damage);
             shown.extend(one.map(|one| (stage.id.to_string(), one)));
         }
-        Ok(Self { record, shown })
+        Ok(Self { record, shown, damaged })
     }
 
     /// The exports by their stages' ids.
@@ -115,19 +131,44 @@ impl Folder {
     }
 }
 
+/// The kind of a stage's artefact.
+fn kind(stage: &StageRecord) -> Option<ArtefactKind> {
+    crate::stage::STAGES.iter().find(|info| info.name == stage.stage).map(|info| info.output)
+}
+
+/// What is wrong with the artefact of a stage that the report reads. `run` is the run folder.
+fn damage(run: &Path, stage: &StageRecord) -> Result<Option<String>, ReportError> {
+    let Some(artefact) = &stage.artefact else { return Ok(None) };
+    let is_read = match kind(stage) {
+        Some(ArtefactKind::Model) => artefact.path.join(HISTORY_FILE).exists() || !artefact.path.exists(),
+        Some(ArtefactKind::Calibration | ArtefactKind::Latents | ArtefactKind::Profile) | None => false,
+        Some(_) => true,
+    };
+    let Some(place) = Place::of(&artefact.path).filter(|_| is_read) else { return Ok(None) };
+    let damage = Store::open(&place.root)?.check(&artefact.digest)?;
+    Ok(damage.map(|damage| {
+        let path = in_run_folder(&damage.path, run, &stage.id);
+        Damage { path, ..damage }.to_string()
+    }))
+}
+
 /// Reads the artefact of a stage, or says why it cannot be shown.
-fn show(stage: &StageRecord) -> Result<Option<Shown>, String> {
+fn show(run: &Path, stage: &StageRecord) -> Result<Option<Shown>, String> {
     let Some(artefact) = &stage.artefact else { return Ok(None) };
     let folder = &artefact.path;
-    let failed = |error: io::Error| format!("{}: {error}", folder.display());
-    let kind = crate::stage::STAGES.iter().find(|info| info.name == stage.stage).map(|info| info.output);
-    Ok(match kind {
+    let link = run.join(stage.id.as_str()).display().to_string();
+    let named = |text: String| text.replace(&folder.display().to_string(), &link);
+    let failed = |error: io::Error| match error.to_string() {
+        text if text.contains(&folder.display().to_string()) => named(text),
+        text => format!("{link}: {text}"),
+    };
+    Ok(match kind(stage) {
         Some(ArtefactKind::Scores) => Some(Shown::Scores(Scores::open(folder).map_err(failed)?)),
         Some(ArtefactKind::Selection) => {
             Some(Shown::Selection(Box::new(Selection::open(folder).map_err(failed)?)))
         }
         Some(ArtefactKind::Metrics) => {
-            let measured = Measured::open(folder).map_err(|error| error.to_string())?;
+            let measured = Measured::open(folder, named).map_err(|error| named(error.to_string()))?;
             Some(Shown::Metrics(Box::new(measured)))
         }
         Some(ArtefactKind::Model) => match history::read(&folder.join(HISTORY_FILE)) {
@@ -140,11 +181,17 @@ fn show(stage: &StageRecord) -> Result<Option<Shown>, String> {
 }
 
 impl Measured {
-    fn open(folder: &Path) -> Result<Self, MetricError> {
+    /// `named` gives a text with the user's name of the folder.
+    fn open(folder: &Path, named: impl Fn(String) -> String) -> Result<Self, MetricError> {
+        let (timings, timings_damage) = match Metrics::open_timings(folder) {
+            Ok(timings) => (timings, None),
+            Err(error) => (None, Some(named(error.to_string()))),
+        };
         Ok(Self {
             metrics: Metrics::open(folder)?,
-            timings: Metrics::open_timings(folder)?,
+            timings,
             values: Values::open(folder)?,
+            timings_damage,
             folder: folder.to_owned(),
         })
     }

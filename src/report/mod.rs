@@ -27,9 +27,14 @@ use folder::Folder;
 /// The name of a run's own page in its folder.
 pub const FILE: &str = "report.html";
 
-/// Writes the page of `runs` to `out`.
+/// Writes the page of `runs` to `out`. The error [`ReportError::Damaged`] comes after the page is written.
 pub fn write(runs: &[PathBuf], out: &Path) -> Result<(), ReportError> {
     let folders: Vec<Folder> = runs.iter().map(|path| Folder::open(path)).collect::<Result<_, _>>()?;
     let html = page::page(&folders).into_string();
-    Ok(files::write_atomic(out, html.as_bytes()).map_err(FileError::at(out))?)
+    files::write_atomic(out, html.as_bytes()).map_err(FileError::at(out))?;
+    let damaged: Vec<String> = folders.into_iter().flat_map(|folder| folder.damaged).collect();
+    match damaged.is_empty() {
+        true => Ok(()),
+        false => Err(ReportError::Damaged { page: out.to_owned(), damaged }),
+    }
 }

@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 use crate::base::{Digest, StageId, clock};
 use crate::model::files::hub::Pinned;
 
-/// The format of events as JSON. History: 1, the first. A new kind of event or a new field does not raise it.
-pub const EVENT_FORMAT: u32 = 1;
+/// The format of events as JSON. History: 1, the first; 2, `stage-started` has no `resumed`, which `stage-resumed` says. A
+/// new kind of event or a new field does not raise it.
+pub const EVENT_FORMAT: u32 = 2;
 
 /// Receives the events of a run, from several threads.
 pub trait Sink: Send + Sync {
@@ -98,8 +99,26 @@ pub enum Event {
         name: String,
         /// Its key.
         key: Digest,
-        /// Whether it resumes from a checkpoint.
-        resumed: bool,
+    },
+    /// The stage found undamaged work of an earlier attempt in its checkpoint and continues after it.
+    StageResumed {
+        /// The stage.
+        stage: StageId,
+        /// Pieces found.
+        done: u64,
+        /// Pieces in all.
+        total: u64,
+        /// What a piece is: `points`, `steps`.
+        unit: String,
+    },
+    /// A file of the stage's checkpoint is damaged. It was removed, and its piece of work is done again.
+    CheckpointDropped {
+        /// The stage.
+        stage: StageId,
+        /// The name of the file.
+        file: String,
+        /// What is wrong with it.
+        reason: String,
     },
     /// Progress of a stage.
     StageProgress {

@@ -2,7 +2,7 @@
 
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Instant;
 
@@ -13,6 +13,7 @@ use super::folder::RunFolder;
 use super::inputs::{Inputs, Reader};
 use super::intermediates::Intermediates;
 use super::notices::tell;
+use super::places::{Places, in_run_folder};
 use super::record::{ArtefactRecord, DeviceRecord};
 use super::reporter::Reporter;
 use super::{EVENT_FORMAT, Event, ExitCode, Job, RunError, RunRecord, Sink, StageState};
@@ -222,6 +223,18 @@ impl Executor<'_> {
         Ok(self.device.get_or_init(|| device).clone())
     }
 
+    /// The run folder as the user gave it.
+    fn run_folder(&self) -> PathBuf {
+        self.job.runs.join(&self.job.pipeline.name)
+    }
+
+    /// The names of a stage's inputs in the run folder.
+    fn places(&self, index: usize) -> Places {
+        let inputs = self.job.pipeline.graph.inputs(index).into_iter();
+        let inputs = inputs.map(|(_, from)| (&self.record.stages[from].id, &self.artefacts[&from]));
+        Places::new(&self.run_folder(), inputs)
+    }
+
     fn id(&self, index: usize) -> StageId {
         self.record.stages[index].id.clone()
     }
@@ -244,7 +257,8 @@ impl Maker for StageAttempt<'_, '_> {
     fn notice(&mut self, notice: Notice<'_>) {
         let executor = &self.executor;
         let (sink, id) = (Tee(&executor.folder, executor.job.sink), executor.id(self.index));
-        tell(&sink, &id, self.manifest.key(), notice);
+        let name = |path: &Path| in_run_folder(path, &executor.run_folder(), &id);
+        tell(&sink, &id, self.manifest.key(), notice, &name);
     }
 
     fn make(&mut self, pending: &PendingArtefact<'_>) -> Result<(), RunError> {
@@ -256,8 +270,8 @@ impl Maker for StageAttempt<'_, '_> {
         executor.record.stages[*index].state.enter(StageState::Running);
         executor.folder.write(&executor.record)?;
         job.store.save_digests();
-        let (name, key, resumed) = (info.name.to_owned(), manifest.key(), pending.resumed());
-        executor.tell(&Event::StageStarted { stage: id.clone(), name, key, resumed });
+        let (name, key) = (info.name.to_owned(), manifest.key());
+        executor.tell(&Event::StageStarted { stage: id.clone(), name, key });
 
         let tee = Tee(&executor.folder, job.sink);
         let (files, reporter) = (&executor.files[index], Reporter::new(&id, &tee));
@@ -266,7 +280,9 @@ impl Maker for StageAttempt<'_, '_> {
             let is_input = |path: &Path| {
                 files.values().filter_map(ResolvedFile::path).any(|file| path.starts_with(file))
             };
-            RunError::Stage { stage: id.clone(), code: ExitCode::of_stage(&source, is_input), source }
+            let code = ExitCode::of_stage(&source, is_input);
+            let source = executor.places(*index).rename_error(source);
+            RunError::Stage { stage: id.clone(), code, source }
         };
         let inputs = Inputs::new(executor.reader(*index, &artefacts), manifest);
         let intermediates = Intermediates {
@@ -276,7 +292,6 @@ impl Maker for StageAttempt<'_, '_> {
             force: job.is_forced(planned),
             made: &executor.made,
             sink: &tee,
-            progress: &reporter,
             interrupt: job.interrupt,
             inputs: &inputs,
         };

@@ -3,15 +3,30 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use super::{Event, RunError, RunRecord, Sink};
-use crate::base::{FileError, files};
+use crate::base::{FileError, files, sealed};
 
 /// `runs/NAME/`.
 pub(super) struct RunFolder {
     path: PathBuf,
     log: File,
+    progress: Mutex<LoggedProgress>,
 }
+
+/// The log holds little of a stage's progress: enough to say where a run stopped.
+#[derive(Default)]
+struct LoggedProgress {
+    /// When the log last took an event.
+    at: Option<Instant>,
+    /// The last progress, if it is not in the log.
+    held: Option<Event>,
+}
+
+/// How often the log takes progress.
+const PROGRESS_EVERY: Duration = Duration::from_secs(10);
 
 impl RunFolder {
     pub(super) fn open(path: &Path) -> Result<Self, RunError> {
@@ -20,7 +35,7 @@ impl RunFolder {
             let path = fs::canonicalize(path)?;
             files::remove_stale(&path);
             let log = File::options().create(true).append(true).open(path.join("events.jsonl"))?;
-            Ok(Self { path, log })
+            Ok(Self { path, log, progress: Mutex::default() })
         };
         open().map_err(RunFolder::error(path))
     }
@@ -32,7 +47,7 @@ impl RunFolder {
     /// Writes `run.json`.
     pub(super) fn write(&self, record: &RunRecord) -> Result<(), RunError> {
         let path = self.path.join("run.json");
-        let write = || files::write_atomic(&path, &serde_json::to_vec_pretty(record)?);
+        let write = || sealed::write(&path, record);
         write().map_err(Self::error(&path))
     }
 
@@ -61,12 +76,22 @@ impl RunFolder {
     }
 }
 
-/// The log holds every event except progress, which is of no use afterwards. One write per line, in
-/// append mode, keeps the lines whole when two runs share a folder. A full disk is reported elsewhere.
+/// The log holds every event, but only some of the progress. One write per line, in append mode, keeps the lines whole
+/// when two runs share a folder. A full disk is reported elsewhere.
 impl Sink for RunFolder {
     fn event(&self, event: &Event) {
-        if !matches!(event, Event::StageProgress { .. }) {
-            let _ = (&self.log).write_all(format!("{}\n", event.line()).as_bytes());
+        let log = |event: &Event| drop((&self.log).write_all(format!("{}\n", event.line()).as_bytes()));
+        let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        let recent = progress.at.is_some_and(|at| at.elapsed() < PROGRESS_EVERY);
+        if matches!(event, Event::StageProgress { .. }) && recent {
+            progress.held = Some(event.clone());
+            return;
         }
+        let held = progress.held.take();
+        if let (Event::StageFailed { .. } | Event::StageInterrupted { .. }, Some(held)) = (event, &held) {
+            log(held);
+        }
+        progress.at = Some(Instant::now());
+        log(event);
     }
 }

@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use super::Sink;
 use super::inputs::Inputs;
 use super::notices::tell;
-use crate::base::{ArtefactKind, Digest, Interrupt, Manifest, Progress, StageId};
+use crate::base::{ArtefactKind, Digest, Interrupt, Manifest, StageId};
 use crate::cache::{CacheError, Maker, Notice, Obtained, PendingArtefact, Request, Store};
 use crate::stage::{self, StageError};
 
@@ -21,7 +21,6 @@ pub(super) struct Intermediates<'a> {
     /// Those that this run made. They are not made again, even where another branch is forced.
     pub(super) made: &'a Mutex<BTreeSet<Digest>>,
     pub(super) sink: &'a dyn Sink,
-    pub(super) progress: &'a dyn Progress,
     pub(super) interrupt: &'a Interrupt,
     /// The inputs of the stage, which are those of its intermediate artefacts.
     pub(super) inputs: &'a Inputs<'a>,
@@ -56,13 +55,11 @@ impl Maker for Intermediate<'_> {
     type Error = StageError;
 
     fn notice(&mut self, notice: Notice<'_>) {
-        tell(self.all.sink, self.all.stage, self.key, notice);
+        // No stage has it as its artefact, so it has no other name than the cache's.
+        tell(self.all.sink, self.all.stage, self.key, notice, &Path::to_owned);
     }
 
     fn make(&mut self, pending: &PendingArtefact<'_>) -> Result<(), StageError> {
-        if pending.resumed() {
-            self.all.progress.note("resumes an intermediate artefact from its checkpoint");
-        }
         let filled = (self.fill)(&pending.output(), &pending.checkpoint());
         filled.and(self.all.inputs.check(pending))
     }

@@ -16,10 +16,12 @@ mod inputs;
 mod intermediates;
 mod job;
 mod notices;
+mod places;
 mod record;
 mod reporter;
 pub mod signals;
 mod state;
+mod stopped;
 
 pub use error::RunError;
 pub use event::{EVENT_FORMAT, Event, Sink, Stamped};
@@ -27,8 +29,10 @@ pub use execute::execute;
 pub use exit::ExitCode;
 pub use hashing::Hashing;
 pub use job::{Job, Options};
+pub use places::in_run_folder;
 pub use record::{ArtefactRecord, DeviceRecord, RECORD_FORMAT, RunRecord, StageRecord};
 pub use state::StageState;
+pub use stopped::Stopped;
 
 #[cfg(test)]
 mod tests;

@@ -7,13 +7,13 @@ use serde::{Deserialize, Serialize};
 use super::StageState;
 use crate::backend::{DeviceChoice, DeviceClass};
 use crate::base::Artefact;
-use crate::base::{Digest, Manifest, StageId, clock, files};
+use crate::base::{Digest, Manifest, StageId, clock, sealed};
 use crate::cache::Entry;
 use crate::config::Axis;
 use crate::plan::{Branch, Graph, ResolvedPipeline};
 
-/// The format of `run.json`. History: 1, the first.
-pub const RECORD_FORMAT: u32 = 1;
+/// The format of `run.json`. History: 1, the first; 2, sealed.
+pub const RECORD_FORMAT: u32 = 2;
 
 /// A run, in `runs/NAME/run.json`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -137,7 +137,10 @@ impl RunRecord {
 
     /// Reads the record of a run folder.
     pub fn read(folder: &Path) -> std::io::Result<Self> {
-        files::read_json(&folder.join("run.json"))
+        let path = folder.join("run.json");
+        let named =
+            |error: std::io::Error| std::io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+        sealed::read(&path).map_err(named)
     }
 
     /// The stage with this id.

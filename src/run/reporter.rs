@@ -24,6 +24,8 @@ struct Seen {
     total: u64,
     unit: &'static str,
     position: Option<Instant>,
+    /// The last position, if no event has it.
+    held: Option<u64>,
     note: Option<(String, Instant)>,
 }
 
@@ -46,12 +48,25 @@ impl Progress for Reporter<'_> {
         let mut seen = self.seen();
         let recent = seen.position.is_some_and(|last| last.elapsed() < PROGRESS_EVERY);
         if recent && done < seen.total {
+            seen.held = Some(done);
             return;
         }
-        seen.position = Some(Instant::now());
+        (seen.position, seen.held) = (Some(Instant::now()), None);
         let (total, unit) = (seen.total, seen.unit.to_owned());
         drop(seen);
         self.sink.event(&Event::StageProgress { stage: self.stage.clone(), done, total, unit });
+    }
+
+    fn resumed(&self, done: u64) {
+        let seen = self.seen();
+        let (total, unit) = (seen.total, seen.unit.to_owned());
+        drop(seen);
+        self.sink.event(&Event::StageResumed { stage: self.stage.clone(), done, total, unit });
+    }
+
+    fn dropped(&self, file: &str, reason: &str) {
+        let (stage, file, reason) = (self.stage.clone(), file.to_owned(), reason.to_owned());
+        self.sink.event(&Event::CheckpointDropped { stage, file, reason });
     }
 
     fn note(&self, text: &str) {
@@ -64,6 +79,17 @@ impl Progress for Reporter<'_> {
         seen.note = Some((text.to_owned(), Instant::now()));
         drop(seen);
         self.sink.event(&Event::StageNote { stage: self.stage.clone(), text: text.to_owned() });
+    }
+}
+
+/// The last position is emitted in any case: it says where a stage stopped.
+impl Drop for Reporter<'_> {
+    fn drop(&mut self) {
+        let seen = std::mem::take(&mut *self.seen());
+        if let Some(done) = seen.held {
+            let (stage, unit) = (self.stage.clone(), seen.unit.to_owned());
+            self.sink.event(&Event::StageProgress { stage, done, total: seen.total, unit });
+        }
     }
 }
 
@@ -93,9 +119,21 @@ mod tests {
         for step in 1..=10_000 {
             reporter.position(step);
         }
+        drop(reporter);
         let events = told.0.into_inner().expect("nobody panicked");
         assert!(events.len() < 100, "{} events", events.len());
         assert!(matches!(events.last(), Some(Event::StageProgress { done: 10_000, total: 10_000, .. })));
+    }
+
+    #[test]
+    fn the_position_where_a_stage_stopped_is_told() {
+        let (told, stage) = (Told::default(), StageId::from("retrained"));
+        let reporter = Reporter::new(&stage, &told);
+        reporter.length(10_000, "steps");
+        (1..=7).for_each(|step| reporter.position(step));
+        drop(reporter);
+        let events = told.0.into_inner().expect("nobody panicked");
+        assert!(matches!(events.last(), Some(Event::StageProgress { done: 7, .. })), "{events:?}");
     }
 
     #[test]
@@ -105,6 +143,7 @@ mod tests {
         for text in ["loss 0.3", "loss 0.2", "3 prompts were cut at 77 tokens", "loss 0.1"] {
             reporter.note(text);
         }
+        drop(reporter);
         let texts: Vec<_> = told.0.into_inner().expect("nobody panicked");
         let texts = texts.iter().map(|event| match event {
             Event::StageNote { text, .. } => text.as_str(),

@@ -11,7 +11,7 @@ use safetensors::tensor::SafeTensors;
 use super::context::ScoringContext;
 use super::doubles;
 use super::error::ScoreError;
-use crate::base::Digest;
+use crate::base::{Digest, FileError, kept};
 
 const DONE: &str = "done";
 
@@ -37,11 +37,16 @@ impl Sums {
         context: &ScoringContext<'_>,
         mut measure: impl FnMut(Range<usize>) -> Result<Vec<(String, Vec<f64>)>, ScoreError>,
     ) -> Result<Self, ScoreError> {
-        let failed = |source| ScoreError::Checkpoint { path: path.to_owned(), source };
-        let mut sums = Self::resume(path).map_err(failed)?;
         context.progress.length(pieces.last().map_or(0, |piece| piece.end) as u64, unit);
-        context.progress.position(sums.done as u64);
+        let mut sums = match kept::is_whole(path, context.progress)? {
+            true => Self::read(path).map_err(FileError::at(path))?,
+            false => Self::default(),
+        };
         let done = sums.done;
+        if done > 0 {
+            context.progress.resumed(done as u64);
+        }
+        context.progress.position(done as u64);
         for piece in pieces.iter().skip_while(|piece| piece.end <= done) {
             context.interrupt.check()?;
             for (name, values) in measure(piece.clone())? {
@@ -49,19 +54,15 @@ impl Sums {
                 sum.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
             }
             sums.done = piece.end;
-            sums.save(path).map_err(failed)?;
+            sums.save(path)?;
             context.progress.position(sums.done as u64);
         }
         Ok(sums)
     }
 
-    /// The sums that were written last, or empty ones.
-    fn resume(path: &Path) -> io::Result<Self> {
-        let bytes = match std::fs::read(path) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
-            Err(error) => return Err(error),
-        };
+    /// The sums that were written last.
+    fn read(path: &Path) -> io::Result<Self> {
+        let bytes = std::fs::read(path)?;
         let invalid = |text: String| io::Error::new(io::ErrorKind::InvalidData, text);
         let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(|error| invalid(error.to_string()))?;
         let done = metadata.metadata().as_ref().and_then(|map| map.get(DONE)?.parse().ok());
@@ -73,10 +74,11 @@ impl Sums {
     }
 
     /// Replaces the file.
-    fn save(&self, path: &Path) -> io::Result<()> {
+    fn save(&self, path: &Path) -> Result<(), FileError> {
         let vectors = self.vectors.iter();
         let vectors = vectors.map(|(name, values)| (name.as_str(), vec![values.len()], values.as_slice()));
-        doubles::write(path, vectors, HashMap::from([(DONE.to_owned(), self.done.to_string())]))
+        let done = HashMap::from([(DONE.to_owned(), self.done.to_string())]);
+        kept::write(path, |path| doubles::write(path, vectors, done).map_err(FileError::at(path)))
     }
 
     /// A vector that was added.

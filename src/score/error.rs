@@ -1,12 +1,10 @@
 //! Why scoring fails.
 
-use std::path::PathBuf;
-
 use miette::Diagnostic;
 
 use super::need::Need;
 use crate::base::names::UnknownName;
-use crate::base::{Interrupted, UnitId, units};
+use crate::base::{FileError, Interrupted, UnitId, units};
 use crate::model::ModelError;
 use crate::model::files::weights::WeightsError;
 use crate::model::network::PruneError;
@@ -133,17 +131,9 @@ pub enum ScoreError {
         cause: Box<ScoreError>,
     },
     /// The checkpoint could not be read or written.
-    #[error("{}: {source}", path.display())]
-    #[diagnostic(
-        code(score::checkpoint),
-        help("free some disk space, or delete this file to start from scratch")
-    )]
-    Checkpoint {
-        /// The file.
-        path: PathBuf,
-        /// The system's error.
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Checkpoint(#[from] FileError),
     /// A tensor operation failed.
     #[error(transparent)]
     #[diagnostic(

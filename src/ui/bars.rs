@@ -196,7 +196,7 @@ mod tests {
         let cached = format!("cached      points: key {}, saves 41.0 s", key.short());
         assert!(terminal.take().contains(&cached));
 
-        bars.event(&Event::StageStarted { stage: stage.clone(), name: "score".into(), key, resumed: false });
+        bars.event(&Event::StageStarted { stage: stage.clone(), name: "score".into(), key });
         let progress =
             |done| Event::StageProgress { stage: stage.clone(), done, total: 256, unit: "points".into() };
         bars.event(&progress(1));

@@ -133,8 +133,12 @@ mod tests {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let (stage, key) = (StageId::from("scores"), Digest::of(b"key"));
-        let started = Event::StageStarted { stage: stage.clone(), name: "score".into(), key, resumed: true };
-        assert!(inner.line(&started, at(0)).is_some_and(|line| line.contains("checkpoint")));
+        let started = Event::StageStarted { stage: stage.clone(), name: "score".into(), key };
+        assert!(inner.line(&started, at(0)).is_some_and(|line| !line.contains("checkpoint")));
+        let unit = "points".to_owned();
+        let resumed = Event::StageResumed { stage: stage.clone(), done: 100, total: 256, unit };
+        let line = inner.line(&resumed, at(1)).unwrap_or_default();
+        assert_eq!(line, "resumed     scores: from its checkpoint, 100 of 256 points are done");
         assert_eq!(inner.line(&progress(100), at(1)), None);
         assert_eq!(inner.line(&note("loss 0.5"), at(1)), None);
         assert_eq!(inner.line(&note("loss 0.4"), at(2)), None);
@@ -150,10 +154,7 @@ mod tests {
         let mut inner = Inner { out: (), running: HashMap::new(), hashing: None, teller: Teller::default() };
         let start = Instant::now();
         let (stage, key) = (StageId::from("scores"), Digest::of(b"key"));
-        inner.line(
-            &Event::StageStarted { stage: stage.clone(), name: "score".into(), key, resumed: false },
-            start,
-        );
+        inner.line(&Event::StageStarted { stage: stage.clone(), name: "score".into(), key }, start);
         assert_eq!(inner.line(&note("3 prompts were cut"), start), None);
         let pushed_out = inner.line(&note("loss 0.4"), start).unwrap_or_default();
         assert_eq!(pushed_out, "note        scores: 3 prompts were cut");

@@ -75,9 +75,12 @@ fn line(event: &Event) -> Option<String> {
         Event::StageCached { stage, key, seconds, .. } => {
             state("cached", stage, &format!("key {}, saves {}", key.short(), units::seconds(*seconds)))
         }
-        Event::StageStarted { stage, key, resumed, .. } => {
-            let how = if *resumed { ", resumes from its checkpoint" } else { "" };
-            state("running", stage, &format!("key {}{how}", key.short()))
+        Event::StageStarted { stage, key, .. } => state("running", stage, &format!("key {}", key.short())),
+        Event::CheckpointDropped { stage, file, reason } => {
+            state("damaged", stage, &format!("{file} of its checkpoint {reason}; this work is done again"))
+        }
+        Event::StageResumed { stage, done, total, unit } => {
+            state("resumed", stage, &format!("from its checkpoint, {done} of {total} {unit} are done"))
         }
         Event::StageDone { stage, key, seconds, bytes, peak_bytes, .. } => {
             let peak =

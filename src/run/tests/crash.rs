@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::*;
 use crate::cache::{CacheError, Lookup, Maker, PendingArtefact, Request};
+use crate::run::Stopped;
 
 const FOLDER: &str = "LAPTOP_DIFF_TEST_FOLDER";
 
@@ -15,6 +16,9 @@ fn counting(halt: impl Fn(u32, &Context<'_>) -> Result<(), StageError> + Send + 
         let file = context.checkpoint.join("steps");
         let mut steps = fs::read_to_string(&file).unwrap_or_default();
         context.progress.length(10, "steps");
+        if !steps.is_empty() {
+            context.progress.resumed(steps.len() as u64);
+        }
         for step in steps.len() as u32..10 {
             halt(step, context)?;
             steps.push('x');
@@ -101,13 +105,16 @@ fn a_killed_run_goes_on_where_it_was() {
     assert_eq!(child.wait().expect("it is ours").signal(), Some(libc::SIGKILL));
     let cut_off = RunRecord::read(&sandbox.run_folder()).expect("the record is whole");
     assert_eq!(cut_off.stages[1].state, StageState::Running);
+    let stopped = Stopped::of(&cut_off, &sandbox.run_folder(), "count").map(|stopped| stopped.stage);
+    assert_eq!(stopped, Some("count".into()));
 
     let ran = sandbox.run(&counting(|step, _| {
         assert!(step >= 5, "step {step} was done before");
         Ok(())
     }));
     assert_eq!((ran.are(StageState::Cached), ran.are(StageState::Done)), (vec!["first"], vec!["count"]));
-    assert!(ran.events.iter().any(|event| matches!(event, Event::StageStarted { resumed: true, .. })));
+    let (stage, unit) = ("count".into(), "steps".to_owned());
+    assert!(ran.events.contains(&Event::StageResumed { stage, done: 5, total: 10, unit }));
     let undisturbed = Sandbox::new().run(&counting(|_, _| Ok(())));
     let digest = |ran: &Ran| ran.record.stages[1].artefact.as_ref().map(|artefact| artefact.digest);
     assert_eq!(digest(&ran), digest(&undisturbed));
@@ -125,6 +132,8 @@ fn an_interrupted_run_goes_on_where_it_was() {
     assert_eq!(ran.exit_code(), 130);
     assert_eq!((ran.are(StageState::Done), ran.are(StageState::Interrupted)), (vec!["first"], vec!["count"]));
     assert!(ran.events.contains(&Event::StageInterrupted { stage: "count".into() }));
+    let stopped = Stopped::of(&ran.record, &sandbox.run_folder(), "count").map(|stopped| stopped.to_string());
+    assert_eq!(stopped.as_deref(), Some("stage `count` was interrupted after 5 of 10 steps"));
 
     let again = Sandbox::at(sandbox.folder.clone()).run(&counting(|step, _| {
         assert!(step >= 5, "step {step} was done before");

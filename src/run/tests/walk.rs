@@ -206,3 +206,17 @@ fn links_of_stages_that_are_gone_go_and_a_users_files_stay() {
     names.sort();
     assert_eq!(names, ["a", "events.jsonl", "mine", "notes.txt", "run.json"]);
 }
+
+#[test]
+fn an_error_names_files_of_inputs_by_the_run_folder() {
+    let sandbox = Sandbox::new();
+    let reads = fake("b", &["a"]).act(|context| {
+        let path = context.input("reads.0").path.join("absent.json");
+        fs::read(&path).map(drop).map_err(StageError::file(&path))
+    });
+    let ran = sandbox.run(&[fake("a", &[]), reads]);
+    assert_eq!(ran.exit_code(), 6);
+    let text = ran.record.stage("b").and_then(|stage| stage.error.clone()).expect("it failed");
+    let named = sandbox.run_folder().join("a/absent.json");
+    assert!(text.contains(&named.display().to_string()) && !text.contains("artefacts"), "{text}");
+}

@@ -13,7 +13,7 @@ use laptop_diff::model::{Checkpoint, ModelDirectory, Part, UNetConfig};
 use laptop_diff::select::Layout;
 use serde_json::{Value, json};
 
-const STAGES: &str = "\
+pub(super) const STAGES: &str = "\
 format: 1
 name: tiny
 stages:
@@ -31,7 +31,7 @@ stages:
 ";
 
 /// The teacher of these tests: a small U-Net with the structure of SD 1.x beside the other parts of nano-sd.
-fn teacher(sandbox: &Sandbox) -> UNetConfig {
+pub(super) fn teacher(sandbox: &Sandbox) -> UNetConfig {
     let (_, mut config) = small_unets::families().swap_remove(0);
     config["sample_size"] = json!(16);
     config["cross_attention_dim"] = json!(64);
@@ -56,7 +56,7 @@ fn json_of(path: &Path) -> Value {
 
 /// Fails unless the program exited with `code` and printed each of `words`.
 #[track_caller]
-fn refused(output: &Output, code: i32, words: &[&str]) {
+pub(super) fn refused(output: &Output, code: i32, words: &[&str]) {
     expect_code(output, code);
     let text = String::from_utf8_lossy(&output.stderr);
     // miette breaks lines and draws a bar before each.

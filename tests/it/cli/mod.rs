@@ -1,6 +1,7 @@
 //! The real program, as users run it: commands, files, exit codes and messages.
 
 mod checks;
+mod damage;
 mod errors;
 mod generate;
 mod handover;

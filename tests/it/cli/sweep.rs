@@ -232,7 +232,8 @@ sweep:
     expect_code(&sandbox.run(&run), 0);
     let selection = fs::canonicalize(sandbox.path("runs/small/other/selection.json")).expect("a selection");
     fs::write(selection, "{}").expect("writable");
-    expect_code(&sandbox.run(&["report", "runs/small", "--out", "page.html"]), 0);
+    let report = sandbox.run(&["report", "runs/small", "--out", "page.html"]);
+    expect(&report, 4, &["runs/small/other/selection.json is damaged"]);
     let page = fs::read_to_string(sandbox.path("page.html")).expect("a report in spite of one file");
     assert!(page.contains("cannot be shown") && page.contains("<polyline"), "the rest is shown");
 }

@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 use candle_core::{DType, Device, Tensor};
 use laptop_diff::backend::Random;
-use laptop_diff::base::{Interrupt, progress::Silent};
+use laptop_diff::base::{Interrupt, Progress, progress::Silent};
 use laptop_diff::data::{Calibration, Captioned, DataError, Encoder, Points, Trajectories, pictures};
 use laptop_diff::metric::{self, Candidate, Evaluation, METRICS, Metric, MetricError, Outcome, picture_path};
 use laptop_diff::model::network::Conditioning;
@@ -48,6 +49,28 @@ impl Nano {
 
     fn without(&self, unit: &str) -> Result<UNet, ModelError> {
         Ok(self.unet.prune(&BTreeSet::from([unit.into()])).expect("nano-sd has the unit"))
+    }
+}
+
+/// What was used and what was dropped of a checkpoint.
+#[derive(Default)]
+struct Watch(Mutex<Vec<String>>);
+
+impl Watch {
+    fn push(&self, text: String) {
+        self.0.lock().expect("nobody panics while it holds this").push(text);
+    }
+}
+
+impl Progress for Watch {
+    fn length(&self, _total: u64, _unit: &'static str) {}
+    fn position(&self, _done: u64) {}
+    fn note(&self, _text: &str) {}
+    fn resumed(&self, done: u64) {
+        self.push(format!("resumed {done}"));
+    }
+    fn dropped(&self, file: &str, _reason: &str) {
+        self.push(format!("dropped {file}"));
     }
 }
 
@@ -124,10 +147,22 @@ fn points_lie_on_trajectories_and_survive_an_interruption() -> Fallible {
     interrupt.ask();
     let stopped = trajectories.points(cut.path(), &Silent, &interrupt);
     assert!(matches!(stopped, Err(DataError::Interrupted(_))));
-    // As if it had been interrupted after the first batch.
+    // As if it had been interrupted after the first batch, which is damaged at first.
     let name = "trajectories-000000.safetensors";
+    for name in [name, &format!(".{name}.digest")] {
+        std::fs::copy(whole.path().join(name), cut.path().join(name))?;
+    }
+    let mut flipped = std::fs::read(whole.path().join(name))?;
+    *flipped.last_mut().expect("a file of points has bytes") ^= 1;
+    std::fs::write(cut.path().join(name), flipped)?;
+    let watch = Watch::default();
+    assert!(trajectories.points(cut.path(), &watch, &interrupt).is_err(), "the first batch is walked again");
     std::fs::copy(whole.path().join(name), cut.path().join(name))?;
-    let resumed = trajectories.points(cut.path(), &Silent, &Interrupt::default())?;
+    let digest = format!(".{name}.digest");
+    std::fs::copy(whole.path().join(&digest), cut.path().join(&digest))?;
+    let resumed = trajectories.points(cut.path(), &watch, &Interrupt::default())?;
+    let told = watch.0.into_inner().expect("nobody panicked");
+    assert_eq!(told, [format!("dropped {name}"), "resumed 2".to_owned()]);
     let (one, two) = (tempfile::tempdir()?, tempfile::tempdir()?);
     points.save(one.path())?;
     resumed.save(two.path())?;
@@ -254,6 +289,9 @@ fn an_evaluation_tells_models_apart_and_resumes() -> Fallible {
     let (again, kept) = (tempfile::tempdir()?, checkpoint.path().join("0/images"));
     std::fs::remove_file(picture_path(&kept, 5))?;
     std::fs::remove_dir_all(checkpoint.path().join("2/images"))?;
+    // Another picture has taken the place of one of the teacher's.
+    let teachers = checkpoint.path().join("1/images");
+    std::fs::copy(picture_path(&teachers, 1), picture_path(&teachers, 0))?;
     let resumed = evaluate(&nano, &lasting, again.path(), checkpoint.path())?;
     assert_eq!((&resumed.metrics, &resumed.values), (&outcome.metrics, &outcome.values));
     for model in order {

@@ -57,7 +57,7 @@ fn clip_score(directory: &ModelDirectory, unet: &UNet) -> Result<f64, Box<dyn st
     let sampler = sample::find("euler")?;
     let generator = Generator { unet, schedule: &schedule, sampler, steps: 2, guidance_scale: 2.0 };
     let folder = tempfile::tempdir()?;
-    let pictures = gallery.draw(&generator, folder.path(), &Interrupt::default(), &mut |_| ())?;
+    let pictures = gallery.draw(&generator, folder.path(), &Interrupt::default(), &Silent)?;
     let cosines = scorer.cosines(&scorer.picture_features(&pictures)?)?;
     Ok(mean(cosines.iter().map(|cosine| 100.0 * cosine.max(0.0))))
 }
