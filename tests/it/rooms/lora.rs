@@ -66,6 +66,10 @@ fn random_lora(
     let all = layers(whole);
     let mut lora = Tensors::new();
     for (layer, original) in all.sample(&mut stream, all.len() / 2) {
+        // kohya's trainer has the original names there, and diffusers reads no others.
+        if spelling == Kohya && layer.starts_with("add_embedding") {
+            continue;
+        }
         let shape = weights[&format!("{layer}.weight")].dims().to_vec();
         let (mut down, mut up) = (shape.clone(), vec![1; shape.len()]);
         (down[0], up[0], up[1]) = (RANK, shape[0], RANK);
