@@ -71,21 +71,28 @@ fn of_types(message: &str, within: &str) -> ConfigErrorKind {
     if let Some(key) = named("missing field `") {
         return ConfigErrorKind::MissingKey { key, within };
     }
-    let typed = subject.strip_prefix("invalid type: ").or_else(|| subject.strip_prefix("invalid value: "));
-    match typed {
-        Some(found) => {
-            let found = shown::brief(&plain(found)).into_owned();
-            let needed = plain(rest);
-            let help = type_help(&found, &needed);
-            ConfigErrorKind::WrongType { found, needed, within, help }
+    let (found, is_value) = match subject.strip_prefix("invalid value: ") {
+        Some(found) => (found, true),
+        None => match subject.strip_prefix("invalid type: ") {
+            Some(found) => (found, false),
+            None => return ConfigErrorKind::BadValue { message: message.to_owned(), within, help: None },
+        },
+    };
+    let (found, needed) = (shown::brief(&plain(found)).into_owned(), plain(rest));
+    let help = type_help(&found, &needed);
+    match is_value {
+        true => {
+            let message = format!("found {found} where {needed} is needed");
+            ConfigErrorKind::BadValue { message, within, help }
         }
-        None => ConfigErrorKind::BadValue { message: message.to_owned(), within, help: None },
+        false => ConfigErrorKind::WrongType { found, needed, within, help },
     }
 }
 
 fn of_syntax(message: &str) -> ConfigErrorKind {
     let says = |words: &str| message.contains(words);
     match of_types(message, "the file") {
+        kind if says("invalid value: ") => kind,
         ConfigErrorKind::BadValue { .. } if says("recursion limit") => {
             ConfigErrorKind::TooDeep { deepest: DEEPEST }
         }
@@ -98,14 +105,15 @@ fn of_syntax(message: &str) -> ConfigErrorKind {
     }
 }
 
-/// The key that a path of the reader leads to: `ratio` of `stages[1].with.ratio`, `seed` of `seed`.
+/// The key that a path of the reader leads to: `ratio` of `stages[1].with.ratio`, `training.betas[0]` inside a block, `seed`
+/// of `seed`. The message names a stage, and the block of a stage, by the stage.
 fn key(path: &str) -> Option<&str> {
-    let key = match path.split_once(".with.") {
-        Some((_, parameter)) => parameter,
-        None => path.rsplit_once("].").map_or(path, |(_, key)| key),
-    };
-    // The message names the block of a stage by the stage.
-    (!key.is_empty() && !key.ends_with(']') && !path.ends_with("].with")).then_some(key)
+    match path.split_once("].with.") {
+        Some((_, parameter)) => Some(parameter),
+        None if path.ends_with("].with") => None,
+        None => Some(path.rsplit_once("].").map_or(path, |(_, key)| key))
+            .filter(|key| !key.is_empty() && !key.ends_with(']')),
+    }
 }
 
 /// What to write, where that is clear from what was found.
@@ -174,6 +182,10 @@ mod tests {
         assert_eq!(
             says("stages[1].with.ratio: invalid type: string \"half\", expected f64 at line 3 column 4"),
             "`ratio` of stage `p`: found \"half\" where a number is needed"
+        );
+        assert_eq!(
+            says("stages[1].with.training.betas[0]: invalid value: integer `-1`, expected a number"),
+            "`training.betas[0]` of stage `p`: found `-1` where a number is needed"
         );
         assert_eq!(
             says("seed: invalid value: integer `-1`, expected u64"),

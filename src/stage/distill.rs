@@ -181,11 +181,11 @@ mod tests {
     #[test]
     fn a_bad_number_is_named_with_its_block() -> Result<(), serde_yaml::Error> {
         let stage: Distill = serde_yaml::from_str(
-            "{ teacher: t, student: s, data: d, training: { learning-rate: 0, normalisation: none } }",
+            "{ teacher: t, student: s, data: d, training: { batch-size: 4, gradient-accumulation: 3 } }",
         )?;
-        let bad = stage.check().expect_err("a rate of 0 trains nothing");
-        assert_eq!(bad.name, "training.learning-rate");
-        assert!(bad.message.contains("`learning-rate` is 0"), "{}", bad.message);
+        let bad = stage.check().expect_err("three pieces of four rows");
+        assert_eq!(bad.name, "training.gradient-accumulation");
+        assert!(bad.message.contains("`gradient-accumulation` is 3"), "{}", bad.message);
         Ok(())
     }
 }

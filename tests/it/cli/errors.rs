@@ -99,7 +99,12 @@ fn a_wrong_pipeline_is_underlined_and_leaves_no_cache() {
         ),
         ("ratio: 0.5", "ratio: 1.5", 3, &["pipeline::bad_value", "small.yaml:16:58", "above 0 and below 1"]),
         ("ratio: 0.5", "ratio: half", 3, &["pipeline::wrong_type", "small.yaml:16:58", "a number"]),
-        ("steps: 1", "steps: 0", 3, &["pipeline::bad_value", "small.yaml:10:81", "`drawing.steps` is 0"]),
+        (
+            "steps: 1",
+            "steps: 0",
+            3,
+            &["pipeline::bad_value", "small.yaml:10:81", "`drawing.steps`", "found `0`"],
+        ),
         ("ratio: 0.5", "ratio: 0.5, solver: knapsak", 3, &["pipeline::bad_value", "knapsack"]),
         (
             "criteria: [magnitude]",

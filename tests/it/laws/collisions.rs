@@ -157,9 +157,9 @@ fn plain(stage: &str, block: &Value) -> Value {
             map.get_mut("drawing").and_then(Value::as_object_mut).map(|inner| inner.remove("vae-tile"));
         }
         "calibrate" | "encode" => {
-            map.get_mut("drawing")
-                .and_then(Value::as_object_mut)
-                .map(|inner| remove(inner, &of_trajectories));
+            if let Some(inner) = map.get_mut("drawing").and_then(Value::as_object_mut) {
+                remove(inner, &of_trajectories);
+            }
             map.remove("points-per-trajectory");
         }
         // It says whether a file may be written, not what is in it.

@@ -8,7 +8,7 @@ use candle_core::{DType, Device, Tensor};
 use laptop_diff::base::UnitId;
 use laptop_diff::model::{Checkpoint, ModelDirectory, Part, Weights};
 use laptop_diff::prune::{ExportRequest, Format};
-use laptop_diff::survey::{Depth, State, Survey, SurveyError, survey_directory, survey_file};
+use laptop_diff::survey::{Depth, State, Survey, survey_directory, survey_file};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -64,8 +64,8 @@ fn poison(path: &Path, inside: &str) {
     });
 }
 
-fn survey(model: &Path) -> Result<Survey, SurveyError> {
-    survey_directory(model, None, Depth::Weights)?.0.or_refusal()
+fn survey(model: &Path) -> miette::Result<Survey> {
+    Ok(survey_directory(model, None, Depth::Weights)?.0.or_refusal()?)
 }
 
 /// The model is refused, and every word is in the one message, which names the user's path.
@@ -279,7 +279,9 @@ fn single_file(sandbox: &Path, family: &str, layers: usize) -> miette::Result<Pa
 fn a_single_file_is_checked_as_a_directory_is() -> miette::Result<()> {
     let sandbox = tempfile::tempdir().expect("a temporary folder can be written");
     let file = single_file(sandbox.path(), "sd1", 3)?;
-    let check = || survey_file(&Checkpoint::open(&file)?, None, Depth::Weights)?.or_refusal();
+    let check = || -> miette::Result<Survey> {
+        Ok(survey_file(&Checkpoint::open(&file)?, None, Depth::Weights)?.or_refusal()?)
+    };
     assert!(check()?.notes.is_empty());
     edit_weights(&file, |tensors| {
         let zero = || Tensor::zeros(3, DType::F32, &Device::Cpu).expect("a tensor");
