@@ -87,11 +87,38 @@ impl Sink for RunFolder {
             progress.held = Some(event.clone());
             return;
         }
-        let held = progress.held.take();
-        if let (Event::StageFailed { .. } | Event::StageInterrupted { .. }, Some(held)) = (event, &held) {
-            log(held);
+        match event {
+            Event::StageFailed { .. } | Event::StageInterrupted { .. } => {
+                progress.held.take().iter().for_each(log);
+            }
+            Event::StageProgress { .. } | Event::StageStarted { .. } => progress.held = None,
+            _ => {}
         }
         progress.at = Some(Instant::now());
         log(event);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_progress_before_an_interruption_is_logged_whatever_came_between() -> Result<(), RunError> {
+        let at = tempfile::tempdir().expect("a temporary folder");
+        let folder = RunFolder::open(at.path())?;
+        let progress = |done| {
+            let (stage, unit) = ("retrained".into(), "steps".to_owned());
+            folder.event(&Event::StageProgress { stage, done, total: 9, unit });
+        };
+        progress(1);
+        progress(2);
+        progress(3);
+        folder.event(&Event::StageNote { stage: "retrained".into(), text: "the loss falls".to_owned() });
+        folder.event(&Event::StageInterrupted { stage: "retrained".into() });
+        let log = fs::read_to_string(at.path().join("events.jsonl")).expect("a log");
+        let done: Vec<bool> = [1, 2, 3].iter().map(|n| log.contains(&format!("\"done\":{n}"))).collect();
+        assert_eq!((done, log.lines().count()), (vec![true, false, true], 4), "{log}");
+        Ok(())
     }
 }

@@ -154,7 +154,7 @@ fn null_is_no_text_and_nothing_is_empty_text() {
     let (_, output) = key("points.drawing.negative-prompt=~");
     expect(&output, 3, &["pipeline::null", "`drawing.negative-prompt` of stage `points`"]);
     let (_, output) = key("selection.ratio=");
-    expect(&output, 3, &["pipeline::wrong_type", "`ratio` of stage `selection`", "a number is needed"]);
+    expect(&output, 3, &["pipeline::wrong_type", "`ratio` of stage `selection`", "a number above 0"]);
 }
 
 #[test]

@@ -188,7 +188,7 @@ fn a_model_that_is_cut_short_while_it_is_read_ends_the_program_with_its_path() {
         "--prompt",
         "a red circle",
         "--steps",
-        "1000",
+        "400",
         "--memory",
         "1MB",
         "--output",

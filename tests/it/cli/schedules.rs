@@ -237,8 +237,11 @@ fn a_model_with_more_input_channels_is_compressed_from_a_file_of_points() -> mie
     let (_, mut config) = small_unets::families().swap_remove(0);
     (config["in_channels"], config["out_channels"]) = (json!(9), json!(4));
     (config["sample_size"], config["block_out_channels"]) = (json!(16), json!([32, 32, 32, 32]));
-    small_unets::save(&config, 1, &sandbox.path("model"))?;
+    small_unets::save(&config, 1, &sandbox.path("model/unet"))?;
     sandbox.write("model/scheduler/scheduler_config.json", r#"{ "beta_schedule": "scaled_linear" }"#);
+    let index =
+        r#"{ "unet": ["diffusers", "UNet2DConditionModel"], "scheduler": ["diffusers", "DDIMScheduler"] }"#;
+    sandbox.write("model/model_index.json", index);
     let unet = ModelDirectory::open(&sandbox.path("model"))?.unet_config()?;
     let points = small_unets::points(&unet, 3, 1).expect("points");
     points.save(&sandbox.path("points.safetensors"))?;

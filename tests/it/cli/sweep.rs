@@ -294,7 +294,7 @@ fn a_wrong_axis_says_where_it_is_and_what_would_be_right() {
     };
     flag("selection.ratio", 2, &["--over selection.ratio", "no `=`"]);
     flag("selektion.ratio=0.3", 3, &["after --over selektion.ratio=0.3", "did you mean `selection`"]);
-    flag("selection.ratio=0.3,1.5", 3, &["after --over", "`ratio` is 1.5", "above 0 and below 1"]);
+    flag("selection.ratio=0.3,1.5", 3, &["after --over", "`1.5`", "above 0 and below 1"]);
     flag("selection.ratio=", 3, &["is empty"]);
     let swept = sandbox("sweep: { result.models: [{ teacher: teacher, pruned: student }] }\n");
     for flags in [

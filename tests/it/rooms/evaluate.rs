@@ -291,6 +291,7 @@ fn an_evaluation_tells_models_apart_and_resumes() -> Fallible {
     std::fs::remove_dir_all(checkpoint.path().join("2/images"))?;
     // Another picture has taken the place of one of the teacher's.
     let teachers = checkpoint.path().join("1/images");
+    std::fs::remove_file(picture_path(&teachers, 0))?;
     std::fs::copy(picture_path(&teachers, 1), picture_path(&teachers, 0))?;
     let resumed = evaluate(&nano, &lasting, again.path(), checkpoint.path())?;
     assert_eq!((&resumed.metrics, &resumed.values), (&outcome.metrics, &outcome.values));

@@ -100,12 +100,18 @@ fn what_the_stage_lacks_is_said_with_its_place() {
     let sandbox = Sandbox::new();
     for (parameters, words) in [
         ("criteria: [delta-clip]", "delta-clip: { scorer: FOLDER, prompts: FILE }"),
-        ("criteria: [diff-pruning], diff-pruning: { threshold: 1 }", "`threshold` is 1"),
+        (
+            "criteria: [diff-pruning], diff-pruning: { threshold: 1 }",
+            "`diff-pruning.threshold` of stage `scores` (use: score): found `1.0`",
+        ),
         ("timestep-weighted: { weighting: snr }", "unknown value `snr`"),
         ("criteria: [tailor]", "taylor"),
         ("diff-prunning: { threshold: 0.5 }", "did you mean `diff-pruning`"),
         ("magnitude: {}", "magnitude"),
-        ("delta-clip: { scorer: s, prompts: p, drawing: { steps: 0 } }", "`delta-clip.drawing.steps` is 0"),
+        (
+            "delta-clip: { scorer: s, prompts: p, drawing: { steps: 0 } }",
+            "`delta-clip.drawing.steps` of stage `scores` (use: score): found `0`",
+        ),
         ("delta-clip: { scorer: s, prompts: p, drawing: { sampler: eular } }", "did you mean `euler`"),
     ] {
         let text = format!(
