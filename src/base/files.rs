@@ -137,18 +137,22 @@ pub fn write_json(path: &Path, value: &impl serde::Serialize) -> io::Result<()> 
 
 /// Reads JSON, or what Python writes as such; the error names the file.
 pub fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> io::Result<T> {
-    let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
-    let text = fs::read(path).map_err(named)?;
-    refuse_pointer_in(&text).map_err(named)?;
+    let named = named(path);
+    let text = fs::read(path).map_err(&named)?;
+    refuse_pointer_in(&text).map_err(&named)?;
     python_json::from_slice(&text).map_err(|error| named(error.into()))
+}
+
+/// For `map_err`: an error of the same kind, whose text names the file.
+fn named(path: &Path) -> impl Fn(io::Error) -> io::Error {
+    move |error| io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
 /// Fails if the file is a Git-LFS pointer.
 pub fn refuse_pointer(path: &Path) -> io::Result<()> {
     let mut start = Vec::new();
     let read = File::open(path)?.take(LFS_POINTER.len() as u64).read_to_end(&mut start);
-    let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
-    read.and_then(|_| refuse_pointer_in(&start)).map_err(named)
+    read.and_then(|_| refuse_pointer_in(&start)).map_err(named(path))
 }
 
 fn refuse_pointer_in(text: &[u8]) -> io::Result<()> {
@@ -165,11 +169,16 @@ pub fn read_json_of<T: serde::de::DeserializeOwned>(
     format: u32,
     format_of: impl Fn(&T) -> u32,
 ) -> io::Result<T> {
-    let value: T = read_json(path)?;
+    let value = read_json(path)?;
+    of_format(value, format, format_of).map_err(named(path))
+}
+
+/// The value, if its layout has this version.
+pub(super) fn of_format<T>(value: T, format: u32, format_of: impl Fn(&T) -> u32) -> io::Result<T> {
     match format_of(&value) {
         found if found == format => Ok(value),
         found => {
-            let text = format!("{}: format {found}; this program reads {format}", path.display());
+            let text = format!("format {found}; this program reads {format}");
             Err(io::Error::new(io::ErrorKind::InvalidData, text))
         }
     }

@@ -47,14 +47,7 @@ pub fn read_of<T: DeserializeOwned>(
     format: u32,
     format_of: impl Fn(&T) -> u32,
 ) -> io::Result<T> {
-    let value: T = read(path)?;
-    match format_of(&value) {
-        found if found == format => Ok(value),
-        found => {
-            let text = format!("format {found}; this program reads {format}");
-            Err(io::Error::new(io::ErrorKind::InvalidData, text))
-        }
-    }
+    files::of_format(read(path)?, format, format_of)
 }
 
 /// Writes a sealed file, atomically and to the disk.
