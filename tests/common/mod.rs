@@ -87,3 +87,13 @@ pub(crate) fn expect_code(output: &Output, code: i32) {
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert_eq!(output.status.code(), Some(code), "stdout:\n{out}\nstderr:\n{err}");
 }
+
+/// Fails unless the program ended with `code` and stderr holds each of `words`. miette breaks lines and draws a bar before
+/// each, so all white space counts as one blank.
+#[track_caller]
+pub(crate) fn expect(output: &Output, code: i32, words: &[&str]) {
+    expect_code(output, code);
+    let plain = |text: &str| text.replace('│', " ").split_whitespace().collect::<Vec<_>>().join(" ");
+    let text = plain(&String::from_utf8_lossy(&output.stderr));
+    words.iter().for_each(|word| assert!(text.contains(&plain(word)), "{word:?} is not in {text}"));
+}

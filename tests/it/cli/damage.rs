@@ -8,8 +8,8 @@ use std::process::Stdio;
 
 use serde_json::Value;
 
-use super::handover::{STAGES, refused, teacher};
-use crate::common::{Sandbox, expect_code};
+use super::handover::{STAGES, teacher};
+use crate::common::{Sandbox, expect, expect_code};
 use laptop_diff::base::{Digest, sealed};
 use laptop_diff::cache::{Lookup, Store};
 
@@ -137,7 +137,7 @@ impl Finished {
         let inside: PathBuf = inside.iter().skip(1).collect();
         let stage = self.stages.get(&digest).cloned();
         if inside.ends_with(".timings.json") {
-            refused(&self.sandbox.run(&["report", "runs/tiny"]), 4, &["report::damaged", ".timings.json"]);
+            expect(&self.sandbox.run(&["report", "runs/tiny"]), 4, &["report::damaged", ".timings.json"]);
             return;
         }
         let keys = self.keys(|_, entry| entry["digest"] == *digest);
@@ -157,12 +157,12 @@ impl Finished {
             _ => None,
         };
         if let Some(model) = model {
-            refused(&self.sandbox.run(&["inspect", &model]), 4, &words);
-            refused(&self.sandbox.run(&["export", &model, "--to", "diffusers"]), 4, &words);
-            refused(&self.sandbox.run(&["generate", &model, "--prompt", "a star"]), 4, &words);
+            expect(&self.sandbox.run(&["inspect", &model]), 4, &words);
+            expect(&self.sandbox.run(&["export", &model, "--to", "diffusers"]), 4, &words);
+            expect(&self.sandbox.run(&["generate", &model, "--prompt", "a star"]), 4, &words);
         }
         if !matches!(stage.as_str(), "teacher" | "points" | "student") {
-            refused(&self.sandbox.run(&["report", "runs/tiny", "--out", "page.html"]), 4, &words);
+            expect(&self.sandbox.run(&["report", "runs/tiny", "--out", "page.html"]), 4, &words);
         }
     }
 
@@ -182,7 +182,7 @@ impl Finished {
 
     fn record(&mut self) {
         let _flipped = Flipped::any(&[self.sandbox.path("runs/tiny/run.json")], &mut self.dice);
-        refused(&self.sandbox.run(&["report", "runs/tiny"]), 4, &["run.json", "report::damaged_record"]);
+        expect(&self.sandbox.run(&["report", "runs/tiny"]), 4, &["run.json", "report::damaged_record"]);
     }
 
     /// The user's model is another one, which no key knows, or none at all.
@@ -276,19 +276,19 @@ fn a_model_that_is_not_there_says_where_the_run_stopped() {
             "of 1000000 steps",
             "run tiny.yaml",
         ];
-        refused(&sandbox.run(&["inspect", &path]), 4, &words);
-        refused(&sandbox.run(&["export", &path, "--to", "diffusers"]), 4, &words);
-        refused(&sandbox.run(&["generate", &path, "--prompt", "a star"]), 4, &words);
+        expect(&sandbox.run(&["inspect", &path]), 4, &words);
+        expect(&sandbox.run(&["export", &path, "--to", "diffusers"]), 4, &words);
+        expect(&sandbox.run(&["generate", &path, "--prompt", "a star"]), 4, &words);
     }
     expect_code(&sandbox.run(&["inspect", "runs/tiny/student"]), 0);
     let artefact = fs::canonicalize(sandbox.path("runs/tiny/student")).expect("an artefact");
     fs::remove_dir_all(artefact).expect("writable");
-    refused(
+    expect(
         &sandbox.run(&["inspect", "runs/tiny/student"]),
         4,
         &["runs/tiny/student is missing", "run tiny.yaml"],
     );
-    refused(&sandbox.run(&["inspect", "runs/tiny/absent"]), 4, &["runs/tiny/absent", "model::no_model"]);
+    expect(&sandbox.run(&["inspect", "runs/tiny/absent"]), 4, &["runs/tiny/absent", "model::no_model"]);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Output;
 
-use crate::common::{Sandbox, expect_code, root};
+use crate::common::{Sandbox, expect, expect_code, root};
 
 /// Stages up to a selection, cheap enough to run.
 const PIPELINE: &str = "\
@@ -32,17 +32,6 @@ fn run(sandbox: &Sandbox, old: &str, new: &str) -> Output {
     sandbox.write("prompts.txt", "a red circle\n");
     let file = sandbox.write("small.yaml", &PIPELINE.replace(old, new));
     sandbox.run(&["run", &file.to_string_lossy()])
-}
-
-/// Checks the exit code and that stderr holds all of `words`, however its lines are broken.
-#[track_caller]
-fn expect(output: &Output, code: i32, words: &[&str]) {
-    expect_code(output, code);
-    let plain = |text: &str| text.replace(['│', '\n'], " ").split_whitespace().collect::<Vec<_>>().join(" ");
-    let text = plain(&String::from_utf8_lossy(&output.stderr));
-    for word in words {
-        assert!(text.contains(&plain(word)), "{word:?} is not in {text}");
-    }
 }
 
 /// How many units of a kind `inspect` lists.

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
-use crate::common::{Sandbox, expect_code, root};
+use crate::common::{Sandbox, expect, expect_code, root};
 use crate::small_unets;
 use laptop_diff::base::{copies, files};
 use laptop_diff::distill::history::{HISTORY_FILE, read};
@@ -54,16 +54,6 @@ fn json_of(path: &Path) -> Value {
     files::read_json(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// Fails unless the program exited with `code` and printed each of `words`.
-#[track_caller]
-pub(super) fn refused(output: &Output, code: i32, words: &[&str]) {
-    expect_code(output, code);
-    let text = String::from_utf8_lossy(&output.stderr);
-    // miette breaks lines and draws a bar before each.
-    let text = text.replace('│', " ").split_whitespace().collect::<Vec<_>>().join(" ");
-    words.iter().for_each(|word| assert!(text.contains(word), "{word:?} is not in {text}"));
-}
-
 #[test]
 fn a_layout_is_pruned_retrained_and_exported() {
     let sandbox = Sandbox::new();
@@ -108,7 +98,7 @@ fn a_layout_is_pruned_retrained_and_exported() {
 
     // A set of units has a joint loss, but a layout that drops layers is more than such a set.
     let measured = STAGES.replace("points: points, prompts", "points: points, selection: selection, prompts");
-    refused(
+    expect(
         &run(&sandbox, &measured),
         3,
         &["select::not_units", "bk-sdm-tiny", "leave `selection` out", "output-loss"],
@@ -143,7 +133,7 @@ fn export_by_hand(sandbox: &Sandbox, parameters: u64) {
             ["export", "runs/tiny/retrained", "--to", "comfyui", "--output", "tiny.safetensors", "--json"];
         sandbox.run(&[arguments.as_slice(), more].concat())
     };
-    refused(&export(&[]), 2, &["export::unrecognised", "32 channels", "--allow-unrecognised"]);
+    expect(&export(&[]), 2, &["export::unrecognised", "32 channels", "--allow-unrecognised"]);
     assert!(!sandbox.path("tiny.safetensors").exists());
     let output = export(&["--allow-unrecognised"]);
     expect_code(&output, 0);
@@ -151,7 +141,7 @@ fn export_by_hand(sandbox: &Sandbox, parameters: u64) {
     assert_eq!((&written["path"], &written["parameters"]), (&json!("tiny.safetensors"), &json!(parameters)));
     assert_eq!(written["parts"], json!(["text_encoder", "vae"]));
     let before = fs::read(sandbox.path("tiny.safetensors")).expect("it was written");
-    refused(&export(&["--allow-unrecognised"]), 4, &["cli::exists", "--output"]);
+    expect(&export(&["--allow-unrecognised"]), 4, &["cli::exists", "--output"]);
     assert_eq!(fs::read(sandbox.path("tiny.safetensors")).expect("it is still there"), before);
 }
 
@@ -162,7 +152,7 @@ fn load_again(sandbox: &Sandbox, written: &UNetConfig) {
     };
     // The original layout implies norms of 32 groups, which nano-sd's autoencoder does not have.
     let whole = stage("model: tiny.safetensors, tokenizer: '{nano}/tokenizer'");
-    refused(&run(sandbox, &whole), 4, &["model::checkpoint", "tiny.safetensors", "norm_num_groups"]);
+    expect(&run(sandbox, &whole), 4, &["model::checkpoint", "tiny.safetensors", "norm_num_groups"]);
     let student = sandbox.path("runs/tiny/retrained");
     for part in ["unet", "text_encoder", "tokenizer", "scheduler"] {
         copies::transfer_tree(&student.join(part), &sandbox.path("without-vae").join(part), copies::copy)
@@ -196,8 +186,8 @@ fn load_again(sandbox: &Sandbox, written: &UNetConfig) {
     assert_eq!(inspection["parameters"], json!(written.inventory().parameters()));
     assert_eq!(Checkpoint::open(&file).expect("a checkpoint").unet_config().levels, written.levels);
 
-    refused(&run(sandbox, &stage("model: small.safetensors, variant: fp16")), 3, &["`variant`", "folders"]);
-    refused(
+    expect(&run(sandbox, &stage("model: small.safetensors, variant: fp16")), 3, &["`variant`", "folders"]);
+    expect(
         &run(sandbox, &stage("model: without-vae, tokenizer: '{nano}/tokenizer'")),
         3,
         &["`tokenizer`", "single files"],
@@ -210,7 +200,7 @@ fn a_pickle_is_refused_with_the_way_to_convert_it() {
     let pickle = sandbox.path("model.ckpt");
     fs::write(&pickle, b"PK\x03\x04 archive/data.pkl").expect("a writable file");
     let words = ["weights::pickle", "model.ckpt", "safe_serialization=True"];
-    refused(&sandbox.run(&["inspect", &pickle.to_string_lossy()]), 4, &words);
+    expect(&sandbox.run(&["inspect", &pickle.to_string_lossy()]), 4, &words);
     let text = "format: 1\nname: tiny\nstages:\n  - { id: model, use: load, with: { model: model.ckpt } }\n";
-    refused(&run(&sandbox, text), 4, &words);
+    expect(&run(&sandbox, text), 4, &words);
 }

@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::common::{Sandbox, expect_code, root};
+use crate::common::{Sandbox, expect, expect_code, root};
 use serde_json::Value;
 
 /// Stages up to a selection, cheap enough to run.
@@ -30,15 +30,6 @@ fn sandbox(old: &str, new: &str) -> Sandbox {
     sandbox.write("prompts.txt", "a red circle\n");
     sandbox.write("small.yaml", &PIPELINE.replacen(old, new, 1));
     sandbox
-}
-
-/// Fails unless the program ended with `code` and said each of `words`, however its lines are broken.
-#[track_caller]
-fn expect(output: &Output, code: i32, words: &[&str]) {
-    expect_code(output, code);
-    let text = String::from_utf8_lossy(&output.stderr).replace('│', " ");
-    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    words.iter().for_each(|word| assert!(text.contains(word), "{word:?} is not in {text}"));
 }
 
 /// Writes a pipeline file of these bytes and plans it.

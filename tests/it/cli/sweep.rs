@@ -3,11 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::process::Output;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use crate::common::{Sandbox, expect_code, root};
+use crate::common::{Sandbox, expect, expect_code, root};
 use serde_json::Value;
 
 const PIPELINE: &str = "\
@@ -31,15 +30,6 @@ fn sandbox(sweep: &str) -> Sandbox {
     sandbox.write("prompts.txt", "a red circle\na blue star\n");
     sandbox.write("small.yaml", &format!("{PIPELINE}{sweep}"));
     sandbox
-}
-
-/// Fails unless the program ended with `code` and said each of `words`, however its lines are broken.
-#[track_caller]
-fn expect(output: &Output, code: i32, words: &[&str]) {
-    expect_code(output, code);
-    let text = String::from_utf8_lossy(&output.stderr).replace('│', " ");
-    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    words.iter().for_each(|word| assert!(text.contains(word), "{word:?} is not in {text}"));
 }
 
 fn record(sandbox: &Sandbox, name: &str) -> Value {
