@@ -71,12 +71,12 @@ pub fn masked(text: &str) -> String {
     masked
 }
 
-/// A value that a message repeats, or its beginning and its length if it is longer than [`LONGEST_VALUE`].
+/// A value that a message repeats, or its first 80 characters and its length if it is longer.
 pub fn brief(text: &str) -> Cow<'_, str> {
     cut(text, LONGEST_VALUE, 0)
 }
 
-/// The text of a message: escaped, and without its middle if it is longer than [`LONGEST_MESSAGE`].
+/// The text of a message: escaped, and without its middle if it has more than 2000 characters.
 pub fn message(text: &str) -> String {
     lines(&cut(text, LONGEST_MESSAGE - END, END)).into_owned()
 }
