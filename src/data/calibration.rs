@@ -8,7 +8,7 @@ use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
 
-use super::{DataError, finite};
+use super::{DataError, finite, fit};
 use crate::base::files;
 use crate::model::files::weights;
 use crate::model::network::Conditioning;
@@ -187,19 +187,8 @@ impl Calibration {
 
     /// Checks that a U-Net takes these points; `place` is named in errors.
     pub fn check_fit(&self, unet: &UNetConfig, place: &Path) -> Result<(), DataError> {
-        for (tensor, found, needed) in
-            [("sample", &self.sample, unet.in_channels), ("noise", &self.noise, unet.out_channels)]
-        {
-            if found.dim(1)? != needed {
-                return Err(DataError::Shape {
-                    place: place.to_owned(),
-                    tensor,
-                    found: found.dims().to_vec(),
-                    needed: format!("[points, {needed}, height, width] for this U-Net"),
-                });
-            }
-        }
-        Ok(())
+        let latents = [("sample", &self.sample, unet.in_channels), ("noise", &self.noise, unet.out_channels)];
+        fit::check(place, &latents, &self.conditioning(), unet)
     }
 
     fn check_values(&self, place: &Path) -> Result<(), DataError> {

@@ -12,7 +12,7 @@ use crate::backend::Random;
 use crate::base::{Interrupt, Progress};
 use crate::model::Part;
 use crate::model::network::Conditioning;
-use crate::model::vae::AutoencoderKl;
+use crate::model::vae::Autoencoder;
 use crate::sample::NoiseSchedule;
 
 /// N captioned pictures.
@@ -31,7 +31,7 @@ impl Captioned {
     pub fn from_pictures(
         folder: &Path,
         size: (usize, usize),
-        vae: &AutoencoderKl,
+        vae: &Autoencoder,
         encoder: &Encoder,
         batch: usize,
         progress: &dyn Progress,
@@ -99,7 +99,7 @@ impl Captioned {
 pub(super) fn encode_pictures<'a>(
     paths: impl Iterator<Item = &'a Path>,
     (height, width): (usize, usize),
-    vae: &AutoencoderKl,
+    vae: &Autoencoder,
     device: &Device,
 ) -> Result<Tensor, DataError> {
     let tensor = |path: &Path| -> Result<Tensor, DataError> {

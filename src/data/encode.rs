@@ -16,7 +16,7 @@ use super::{DataError, Encoder, SampleList};
 use crate::backend::Random;
 use crate::base::{Interrupt, Progress, kept};
 use crate::model::network::Conditioning;
-use crate::model::vae::AutoencoderKl;
+use crate::model::vae::Autoencoder;
 use crate::sample::{Generator, Noise, Visit};
 
 /// The samples to encode, and where to write them.
@@ -96,7 +96,7 @@ impl Encoding<'_> {
     /// Encodes the pictures of every row, cropped to `size` (height, width) pixels.
     pub fn pictures(
         &self,
-        vae: &AutoencoderKl,
+        vae: &Autoencoder,
         size: (usize, usize),
         time_ids: Option<&Tensor>,
     ) -> Result<(), DataError> {

@@ -11,10 +11,11 @@ use candle_core::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::shard::{Shard, damaged, gather};
-use super::{Calibration, DataError, finite};
+use super::{Calibration, DataError, finite, fit};
 use crate::base::files;
 use crate::model::files::weights;
 use crate::model::network::Conditioning;
+use crate::model::unet::UNetConfig;
 use crate::sample::NoiseSchedule;
 
 /// The index of a latents artefact.
@@ -110,11 +111,38 @@ impl Latents {
         &self.captions[self.caption_of[row]]
     }
 
+    /// Checks that a U-Net takes these latents and text states; `place` is named in errors.
+    pub fn check_fit(&self, unet: &UNetConfig, place: &Path) -> Result<(), DataError> {
+        // All rows of a shard are alike, and the shards of one artefact come from one model.
+        let LatentBatch { latents, conditioning } = self.fetch(&[0], &Device::Cpu)?;
+        fit::check(place, &[("latents", &latents, unet.out_channels)], &conditioning, unet)
+    }
+
+    /// The number of distinct captions.
+    pub fn captions(&self) -> usize {
+        self.captions.len()
+    }
+
+    /// The caption of a row, by its index among the distinct ones.
+    pub fn caption_index(&self, row: usize) -> usize {
+        self.caption_of[row]
+    }
+
     /// The given rows, each below [`Latents::rows`], on `device`.
     pub fn fetch(&self, rows: &[usize], device: &Device) -> Result<LatentBatch, DataError> {
-        let picks = self.rows.find(rows);
         let captions: Vec<usize> = rows.iter().map(|&row| self.caption_of[row]).collect();
-        let conditioning = self.texts.fetch(&captions, device)?;
+        self.fetch_with(rows, &captions, device)
+    }
+
+    /// The given rows with the given captions, one for each row, by their indices.
+    pub fn fetch_with(
+        &self,
+        rows: &[usize],
+        captions: &[usize],
+        device: &Device,
+    ) -> Result<LatentBatch, DataError> {
+        let picks = self.rows.find(rows);
+        let conditioning = self.texts.fetch(captions, device)?;
         Ok(LatentBatch {
             latents: needed(&picks, "latents", device)?,
             conditioning: Conditioning { time_ids: gather(&picks, "time_ids", device)?, ..conditioning },

@@ -5,6 +5,7 @@ mod captioned;
 mod encode;
 mod error;
 mod finite;
+mod fit;
 pub mod latents;
 pub mod order;
 pub mod pictures;

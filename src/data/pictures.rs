@@ -11,7 +11,7 @@ use super::finite::check_result;
 use super::{DataError, prompts};
 use crate::base::files;
 use crate::model::Part;
-use crate::model::vae::AutoencoderKl;
+use crate::model::vae::Autoencoder;
 
 /// Bytes of pixels per byte of the file. Deflate shrinks at most 1032 times, and JPEG's blocks of one colour, with a bit for
 /// each block and a quarter of the blocks for the colours, about 1400 times.
@@ -113,7 +113,7 @@ pub fn to_tensor(picture: &RgbImage, device: &Device) -> candle_core::Result<Ten
 /// Decodes latents [b, c, h, w] into pictures. `of` names a row, such as by its prompt; a picture with a number that is
 /// not finite is an error and not black.
 pub fn paint(
-    vae: &AutoencoderKl,
+    vae: &Autoencoder,
     latents: &Tensor,
     of: impl FnOnce(usize) -> String,
 ) -> Result<Vec<RgbImage>, DataError> {

@@ -10,7 +10,7 @@ use crate::backend::Random;
 use crate::data::Calibration;
 use crate::model::network::Conditioning;
 use crate::model::unet::UNet;
-use crate::model::vae::AutoencoderKl;
+use crate::model::vae::Autoencoder;
 use crate::model::{ModelError, Scorer};
 use crate::sample::{NoiseSchedule, Sampler};
 
@@ -41,7 +41,7 @@ pub struct Evaluation<'a> {
     /// Channels, height and width of the latents.
     pub latent: [usize; 3],
     /// Decodes the pictures; none are drawn without it.
-    pub vae: Option<&'a AutoencoderKl>,
+    pub vae: Option<&'a Autoencoder>,
     /// Compares pictures with texts.
     pub scorer: Option<&'a Scorer>,
     /// The prompts of the pictures.

@@ -12,7 +12,7 @@ use crate::backend::Random;
 use crate::base::{FileError, Interrupt, Progress, copies, kept};
 use crate::data::pictures;
 use crate::model::network::Conditioning;
-use crate::model::vae::AutoencoderKl;
+use crate::model::vae::Autoencoder;
 use crate::sample::{Generator, Noise, Visit};
 
 /// What the pictures of all models have in common.
@@ -20,7 +20,7 @@ pub struct Gallery<'a> {
     /// The prompts.
     pub prompts: &'a [String],
     /// Decodes latents.
-    pub vae: &'a AutoencoderKl,
+    pub vae: &'a Autoencoder,
     /// The prompts, encoded.
     pub conditioning: &'a Conditioning,
     /// The negative prompt, encoded, once per prompt.

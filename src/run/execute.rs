@@ -228,7 +228,8 @@ impl Executor<'_> {
         self.job.runs.join(&self.job.pipeline.name)
     }
 
-    /// The names of a stage's inputs in the run folder.
+    /// The names of a stage's inputs in the run folder. Its own output keeps its path: an error there is about the cache's
+    /// disk or permissions.
     fn places(&self, index: usize) -> Places {
         let inputs = self.job.pipeline.graph.inputs(index).into_iter();
         let inputs = inputs.map(|(_, from)| (&self.record.stages[from].id, &self.artefacts[&from]));
@@ -274,14 +275,15 @@ impl Maker for StageAttempt<'_, '_> {
         executor.tell(&Event::StageStarted { stage: id.clone(), name, key });
 
         let tee = Tee(&executor.folder, job.sink);
-        let (files, reporter) = (&executor.files[index], Reporter::new(&id, &tee));
+        let places = executor.places(*index);
+        let (files, reporter) = (&executor.files[index], Reporter::new(&id, &tee, &places));
         let artefacts = executor.inputs(*index);
         let failed = |source| {
             let is_input = |path: &Path| {
                 files.values().filter_map(ResolvedFile::path).any(|file| path.starts_with(file))
             };
             let code = ExitCode::of_stage(&source, is_input);
-            let source = executor.places(*index).rename_error(source);
+            let source = places.rename_error(source);
             RunError::Stage { stage: id.clone(), code, source }
         };
         let inputs = Inputs::new(executor.reader(*index, &artefacts), manifest);

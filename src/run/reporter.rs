@@ -3,6 +3,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::places::Places;
 use super::{Event, Sink};
 use crate::base::{Progress, StageId};
 
@@ -16,6 +17,7 @@ const NOTE_EVERY: Duration = Duration::from_secs(1);
 pub(super) struct Reporter<'a> {
     stage: &'a StageId,
     sink: &'a dyn Sink,
+    places: &'a Places,
     seen: Mutex<Seen>,
 }
 
@@ -30,8 +32,8 @@ struct Seen {
 }
 
 impl<'a> Reporter<'a> {
-    pub(super) fn new(stage: &'a StageId, sink: &'a dyn Sink) -> Self {
-        Self { stage, sink, seen: Mutex::default() }
+    pub(super) fn new(stage: &'a StageId, sink: &'a dyn Sink, places: &'a Places) -> Self {
+        Self { stage, sink, places, seen: Mutex::default() }
     }
 
     fn seen(&self) -> MutexGuard<'_, Seen> {
@@ -65,7 +67,7 @@ impl Progress for Reporter<'_> {
     }
 
     fn dropped(&self, file: &str, reason: &str) {
-        let (stage, file, reason) = (self.stage.clone(), file.to_owned(), reason.to_owned());
+        let (stage, file, reason) = (self.stage.clone(), file.to_owned(), self.places.rename(reason));
         self.sink.event(&Event::CheckpointDropped { stage, file, reason });
     }
 
@@ -78,7 +80,7 @@ impl Progress for Reporter<'_> {
         }
         seen.note = Some((text.to_owned(), Instant::now()));
         drop(seen);
-        self.sink.event(&Event::StageNote { stage: self.stage.clone(), text: text.to_owned() });
+        self.sink.event(&Event::StageNote { stage: self.stage.clone(), text: self.places.rename(text) });
     }
 }
 
@@ -100,7 +102,10 @@ fn topic(text: &str) -> impl Iterator<Item = &str> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
+    use crate::base::{Artefact, ArtefactKind, Digest};
 
     #[derive(Default)]
     struct Told(Mutex<Vec<Event>>);
@@ -113,8 +118,8 @@ mod tests {
 
     #[test]
     fn many_steps_are_few_events_but_the_last_one_is_told() {
-        let (told, stage) = (Told::default(), StageId::from("retrained"));
-        let reporter = Reporter::new(&stage, &told);
+        let (told, stage, places) = (Told::default(), StageId::from("retrained"), Places::default());
+        let reporter = Reporter::new(&stage, &told, &places);
         reporter.length(10_000, "steps");
         for step in 1..=10_000 {
             reporter.position(step);
@@ -127,8 +132,8 @@ mod tests {
 
     #[test]
     fn the_position_where_a_stage_stopped_is_told() {
-        let (told, stage) = (Told::default(), StageId::from("retrained"));
-        let reporter = Reporter::new(&stage, &told);
+        let (told, stage, places) = (Told::default(), StageId::from("retrained"), Places::default());
+        let reporter = Reporter::new(&stage, &told, &places);
         reporter.length(10_000, "steps");
         (1..=7).for_each(|step| reporter.position(step));
         drop(reporter);
@@ -137,9 +142,22 @@ mod tests {
     }
 
     #[test]
-    fn a_note_is_dropped_only_for_a_newer_one_of_its_kind() {
+    fn a_note_names_files_as_the_user_knows_them() {
         let (told, stage) = (Told::default(), StageId::from("retrained"));
-        let reporter = Reporter::new(&stage, &told);
+        let artefact =
+            Artefact { kind: ArtefactKind::Model, path: "/c/artefacts/12".into(), digest: Digest::of(b"12") };
+        let places = Places::new(Path::new("runs/x"), [(&"student".into(), &artefact)]);
+        Reporter::new(&stage, &told, &places).note("/c/artefacts/12/vae: no weights");
+        let events = told.0.into_inner().expect("nobody panicked");
+        assert!(
+            matches!(&events[..], [Event::StageNote { text, .. }] if text == "runs/x/student/vae: no weights")
+        );
+    }
+
+    #[test]
+    fn a_note_is_dropped_only_for_a_newer_one_of_its_kind() {
+        let (told, stage, places) = (Told::default(), StageId::from("retrained"), Places::default());
+        let reporter = Reporter::new(&stage, &told, &places);
         for text in ["loss 0.3", "loss 0.2", "3 prompts were cut at 77 tokens", "loss 0.1"] {
             reporter.note(text);
         }

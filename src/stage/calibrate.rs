@@ -113,6 +113,10 @@ impl Stage for Calibrate {
         self.drawing.check(|field| format!("drawing.{field}"))
     }
 
+    fn draws(&self) -> bool {
+        self.file.is_none()
+    }
+
     fn run(&self, context: &Context<'_>) -> Result<(), StageError> {
         let points = if self.file.is_some() {
             let calibration = Calibration::load(context.file("file"), context.device)?;

@@ -15,7 +15,7 @@ use crate::data::prompts;
 use crate::metric::{ClipScorer, Gallery, MetricError};
 use crate::model::network::Conditioning;
 use crate::model::unet::UNet;
-use crate::model::vae::AutoencoderKl;
+use crate::model::vae::Autoencoder;
 use crate::model::{ModelDirectory, Scorer};
 use crate::sample::{self, NoiseSchedule};
 use crate::score::{ClipScore, ScoreError};
@@ -94,7 +94,7 @@ pub(super) struct PictureScorer<'a> {
     conditioning: Conditioning,
     unconditional: Conditioning,
     schedule: NoiseSchedule,
-    vae: AutoencoderKl,
+    vae: Autoencoder,
     scorer: Scorer,
 }
 

@@ -15,7 +15,7 @@ use crate::data::Encoder;
 use crate::model::ModelDirectory;
 use crate::model::network::Conditioning;
 use crate::model::unet::UNet;
-use crate::model::vae::{AutoencoderKl, TileSide};
+use crate::model::vae::{Autoencoder, TileSide};
 use crate::sample::{self, Generator, NoiseSchedule, Sampler};
 
 /// The default sampler: good from about 20 steps, and deterministic.
@@ -180,7 +180,7 @@ impl Drawing {
         directory: &ModelDirectory,
         dtype: DType,
         device: &Device,
-    ) -> Result<AutoencoderKl, StageError> {
+    ) -> Result<Autoencoder, StageError> {
         Ok(directory.vae(dtype, device)?.tiled(self.vae_tile))
     }
 

@@ -79,6 +79,10 @@ impl Stage for Encode {
         self.drawing.check(|field| format!("drawing.{field}"))
     }
 
+    fn draws(&self) -> bool {
+        true
+    }
+
     fn run(&self, context: &Context<'_>) -> Result<(), StageError> {
         let model = Model::open(context.input("model"))?;
         sample::check_inputs(&model.directory.unet_config()?)?;

@@ -21,7 +21,7 @@ use crate::data::{Calibration, prompts};
 use crate::metric::{self, Baseline, Candidate, Evaluation, Fill, Metric, Need, SELECTED, Texts};
 use crate::model::network::Conditioning;
 use crate::model::unet::UNet;
-use crate::model::vae::AutoencoderKl;
+use crate::model::vae::Autoencoder;
 use crate::model::{ModelDirectory, Scorer};
 use crate::sample::NoiseSchedule;
 use crate::score::{Limits, ScoringContext, joint_losses};
@@ -153,6 +153,10 @@ impl Stage for Evaluate {
         self.drawing.check(|field| format!("drawing.{field}"))
     }
 
+    fn draws(&self) -> bool {
+        true
+    }
+
     fn run(&self, context: &Context<'_>) -> Result<(), StageError> {
         // A selection without a joint loss fails here, not after an hour of drawing.
         let selection = match &self.selection {
@@ -268,7 +272,7 @@ struct Inputs {
     unconditional: Conditioning,
     schedule: NoiseSchedule,
     latent: [usize; 3],
-    vae: AutoencoderKl,
+    vae: Autoencoder,
     scorer: Option<Scorer>,
     points: Option<Calibration>,
 }

@@ -12,6 +12,7 @@ use super::resolved_file::{ResolvedFile, path_of};
 use crate::backend::Random;
 use crate::base::BadValue;
 use crate::base::{Artefact, ArtefactKind, Interrupt, Manifest, Progress, StageId};
+use crate::model::UNetConfig;
 
 /// A stage with its parameters, as a pipeline file states it. Two stages with equal `Debug` texts have equal parameters.
 pub trait Stage: Send + Sync + fmt::Debug {
@@ -40,6 +41,16 @@ pub trait Stage: Send + Sync + fmt::Debug {
     /// quick: headers of weights may be read, the weights may not.
     fn check_files(&self, _files: &BTreeMap<String, ResolvedFile>) -> Result<(), StageError> {
         Ok(())
+    }
+
+    /// The U-Net of the model that it takes from its files, if they are on this machine.
+    fn brings(&self, _files: &BTreeMap<String, ResolvedFile>) -> Option<UNetConfig> {
+        None
+    }
+
+    /// Whether it draws or trains with the models of its inputs, so that their U-Nets may need only latents and text.
+    fn draws(&self) -> bool {
+        false
     }
 
     /// Fills `context.output`.

@@ -1,5 +1,6 @@
 //! `load`: imports a model into the pipeline and checks that it is complete.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -14,7 +15,7 @@ use crate::base::{ArtefactKind, Manifest, copies, files};
 use crate::model::clip::tokenizer_files;
 use crate::model::files::contents::ModelFile;
 use crate::model::files::hub;
-use crate::model::{Checkpoint, Prediction};
+use crate::model::{Checkpoint, ModelDirectory, Prediction, UNetConfig};
 use crate::survey::{Depth, model_files, survey_directory, survey_file};
 
 /// The unit of its progress.
@@ -126,6 +127,14 @@ impl Stage for Load {
             ));
         }
         Ok(())
+    }
+
+    fn brings(&self, files: &BTreeMap<String, ResolvedFile>) -> Option<UNetConfig> {
+        let path = files.get("model")?.path()?;
+        match path.is_file() {
+            true => Some(Checkpoint::open(path).ok()?.unet_config().clone()),
+            false => ModelDirectory::open(path).ok()?.unet_config().ok(),
+        }
     }
 
     fn run(&self, context: &Context<'_>) -> Result<(), StageError> {

@@ -147,6 +147,10 @@ impl Stage for Score {
         self.parameters.delta_clip.as_ref().map_or(Ok(()), DeltaClip::check)
     }
 
+    fn draws(&self) -> bool {
+        self.pictures().is_some()
+    }
+
     fn run(&self, context: &Context<'_>) -> Result<(), StageError> {
         let parameters = &self.parameters;
         let model = Model::open(context.input("model"))?;

@@ -11,7 +11,7 @@ use super::{BadValue, Context, Input, Stage, StageError, StageInfo};
 use crate::base::bounded::Share;
 use crate::base::{ArtefactKind, Manifest, Real, StageId, Whole};
 use crate::profile::Latency;
-use crate::score::{Limits, OUTPUT_LOSS, Scores, ScoringContext, joint_products};
+use crate::score::{self, Limits, OUTPUT_LOSS, Scores, ScoringContext, joint_products};
 use crate::select::{
     Budgets, Fit, Layout, Method, OBJECTIVES, ObjectiveInfo, Refiner, SOLVERS, Selection, SelectionRequest,
     solver,
@@ -158,6 +158,7 @@ impl Stage for Select {
             return Err(bad.help("add `budgets: { latency: 0.3 }`, or leave `profile` out"));
         }
         self.check_refine()?;
+        score::criterion(&self.criterion).map_err(|error| BadValue::unknown("criterion", &error))?;
         self.objective()?;
         self.method().map(drop)
     }

@@ -10,7 +10,7 @@ use super::parts::Parts;
 use super::{Depth, State, Survey};
 use crate::base::{FileError, files};
 use crate::model::files::contents::{self, INDEX, ModelFile};
-use crate::model::{ModelDirectory, ModelError, Part};
+use crate::model::{Checkpoint, ModelDirectory, ModelError, Part};
 
 /// Keys of an index that are no parts, and parts that do not take part in drawing.
 const NO_PART: &[&str] = &["feature_extractor", "safety_checker"];
@@ -23,7 +23,7 @@ pub fn survey_directory(
     depth: Depth,
 ) -> Result<(Survey, Vec<ModelFile>), SurveyError> {
     let index = index_of(path)?;
-    let directory = ModelDirectory::open(path)?;
+    let directory = ModelDirectory::open(path).map_err(|error| lone_file(path).unwrap_or(error.into()))?;
     if let (false, Some(class)) = (directory.has(Part::UNet), class_of(index.as_ref())) {
         return Err(SurveyError::Pipeline { path: path.to_owned(), class });
     }
@@ -82,6 +82,17 @@ fn configs(survey: &Survey, directory: &ModelDirectory) -> Result<Configs, Model
         }
     }
     Ok(configs)
+}
+
+/// What to say of a folder that is no model, if it contains one file of weights: what that file is.
+fn lone_file(path: &Path) -> Option<SurveyError> {
+    let names = contents::list(path).ok()?;
+    let mut files = names.iter().filter(|name| name.ends_with(".safetensors"));
+    let (file, None) = (path.join(files.next()?), files.next()) else { return None };
+    Some(match Checkpoint::open(&file) {
+        Ok(_) => SurveyError::LoneFile { path: path.to_owned(), file },
+        Err(error) => error.into(),
+    })
 }
 
 fn index_of(path: &Path) -> Result<Option<Map<String, Value>>, SurveyError> {

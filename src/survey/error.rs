@@ -60,6 +60,15 @@ pub enum SurveyError {
         /// Its class in diffusers.
         class: String,
     },
+    /// A folder around a single file.
+    #[error("{} is not a model folder, but it contains a model as a single file", path.display())]
+    #[diagnostic(code(survey::lone_file), help("give the file: {}", file.display()))]
+    LoneFile {
+        /// The folder.
+        path: PathBuf,
+        /// The file in it.
+        file: PathBuf,
+    },
     /// A file cannot be read.
     #[error(transparent)]
     #[diagnostic(transparent)]

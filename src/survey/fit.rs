@@ -10,8 +10,7 @@ use crate::model::unet::{TextTime, UNetConfig};
 use crate::model::vae::VaeConfig;
 use crate::sample;
 
-/// Embedded sizes in SDXL's second condition, and in its refiner's, which has a score in place of two of them.
-const SIZES: usize = 6;
+/// Embedded sizes in the second condition of SDXL's refiner, which has a score in place of two of SDXL's six.
 const REFINER_SIZES: usize = 5;
 /// Width of the only text encoder of SDXL's refiner.
 const REFINER_WIDTH: usize = 1280;
@@ -70,7 +69,7 @@ impl Configs {
     }
 
     fn vae(&self) -> Option<String> {
-        let (needed, found) = (self.unet.as_ref()?.out_channels, self.vae.as_ref()?.latent_channels);
+        let (needed, found) = (self.unet.as_ref()?.out_channels, self.vae.as_ref()?.latent_channels());
         let reason = || format!("`unet` predicts latents of {needed} channels, but `vae` has {found}");
         (needed != found).then(reason)
     }
@@ -86,17 +85,17 @@ impl Configs {
             None => "`text_encoder` gives",
         };
         let width = first.hidden_size + second.map_or(0, |second| second.hidden_size);
-        if let Some(needed) = other_width(unet, width) {
+        if let Some(needed) = unet.other_text_width(width) {
             return Some(format!("`unet` reads text states of width {needed}, but {names} {width}"));
         }
-        let TextTime { time_dim, input_dim } = unet.text_time?;
+        let needed = unet.pooled_width()?;
         let Some(second) = second else {
             return Some(
                 "`unet` is SDXL's, which reads two text encoders, but there is no `text_encoder_2`"
                     .to_owned(),
             );
         };
-        let (needed, found) = (input_dim.saturating_sub(SIZES * time_dim), second.projection_dim);
+        let found = second.projection_dim;
         (needed != found).then(|| {
             format!("`unet` reads a pooled text of width {needed}, but `text_encoder_2` projects to {found}")
         })
@@ -107,15 +106,4 @@ impl Configs {
         let (_, tokenizer) = self.tokenizers.iter().find(|(found, _)| *found == tokenizer)?;
         tokenizer.check_fits(config.max_position_embeddings, config.vocab_size).err()
     }
-}
-
-/// A width of text states other than `width` that some attention of the U-Net reads.
-fn other_width(unet: &UNetConfig, width: usize) -> Option<usize> {
-    let attends = |depths: &Option<Vec<usize>>| depths.iter().flatten().any(|depth| *depth > 0);
-    let last = unet.levels.len() - 1;
-    let reads = unet.levels.iter().enumerate().filter(|(index, level)| {
-        let mid = *index == last && unet.mid.depth().is_some_and(|depth| depth > 0);
-        mid || attends(&level.down_depths) || attends(&level.up_depths)
-    });
-    reads.map(|(_, level)| level.cross_attention_dim).find(|needed| *needed != width)
 }

@@ -9,6 +9,7 @@ model's config.json under `config`. Weights are drawn anew, because the initial 
 that scale by one, convolutions that are zero.
 """
 
+import inspect
 import json
 import tempfile
 from pathlib import Path
@@ -16,7 +17,7 @@ from pathlib import Path
 import diffusers
 import torch
 import transformers
-from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
+from diffusers import AutoencoderKL, AutoencoderTiny, DDIMScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
 from PIL import Image
 from safetensors.torch import save_file
 from torch.utils.flop_counter import FlopCounterMode
@@ -168,6 +169,27 @@ def vae():
     outputs["tiled_latents"] = model.encode(inputs["large_pictures"]).latent_dist.mean * model.config.scaling_factor
     outputs["tiled_pictures"] = model.decode(inputs["large_latents"] / model.config.scaling_factor).sample
     save("vae", dict(model.config), model.state_dict(), inputs, outputs)
+
+
+@torch.no_grad()
+def vae_tiny():
+    generator = torch.Generator().manual_seed(SEED)
+    config = dict(
+        encoder_block_out_channels=(8, 8, 8),
+        decoder_block_out_channels=(12, 12, 12),
+        num_encoder_blocks=(1, 2, 1),
+        num_decoder_blocks=(2, 1, 1),
+        scaling_factor=0.9,
+    )
+    model = redraw(AutoencoderTiny(**config), generator)
+    pictures = torch.rand(2, 3, 16, 12, generator=generator) * 2 - 1
+    # Wide enough that the decoder bends them off.
+    latents = 3 * torch.randn(2, 4, 5, 6, generator=generator)
+    outputs = {
+        "latents": model.encode(pictures).latents * model.config.scaling_factor,
+        "pictures": model.decode(latents / model.config.scaling_factor).sample,
+    }
+    save("vae_tiny", dict(model.config), model.state_dict(), {"pictures": pictures, "latents": latents}, outputs)
 
 
 @torch.no_grad()
@@ -401,10 +423,19 @@ def macs():
     (HERE / "macs.json").write_text(json.dumps(counts, indent=1) + "\n")
 
 
+def parameters():
+    """The keys that a config.json of each class can have."""
+    classes = [UNet2DConditionModel, AutoencoderKL, AutoencoderTiny]
+    names = {of.__name__: sorted(set(inspect.signature(of.__init__).parameters) - {"self"}) for of in classes}
+    (HERE / "parameters.json").write_text(json.dumps(names, indent=1) + "\n")
+
+
 if __name__ == "__main__":
     macs()
+    parameters()
     unets()
     vae()
+    vae_tiny()
     text_encoders()
     scorer()
     tokenizer()

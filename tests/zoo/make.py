@@ -384,7 +384,7 @@ with_vae("vae-asymmetric", "refused", ["AsymmetricAutoencoderKL"], AsymmetricAut
          down_block_out_channels=(8, 8), down_block_types=("DownEncoderBlock2D",) * 2,
          up_block_out_channels=(8, 8), up_block_types=("UpDecoderBlock2D",) * 2)
 model("vae-16-channels", "refused", ["latents", "16"])(lambda path: sd1(path, vae=redraw(AutoencoderKL(**VAE, latent_channels=16), 2)))
-with_vae("taesd", "refused", ["AutoencoderTiny"], AutoencoderTiny, encoder_block_out_channels=(8, 8), decoder_block_out_channels=(8, 8),
+with_vae("taesd", cls=AutoencoderTiny, encoder_block_out_channels=(8, 8), decoder_block_out_channels=(8, 8),
          num_encoder_blocks=(1, 2), num_decoder_blocks=(2, 1))
 
 
@@ -534,7 +534,7 @@ for kind in ("kohya", "peft", "diffusers"):
     file(f"lora-{kind}", words=["LoRA", "--lora"])(lambda path, kind=kind: save_file(lora(kind), path))
 
 
-@model("lora-folder", "refused", ["is not a model folder"])
+@model("lora-folder", "refused", ["pytorch_lora_weights.safetensors", "LoRA", "--lora"])
 def lora_folder(path):
     path.mkdir()
     save_file(lora("peft"), path / "pytorch_lora_weights.safetensors")

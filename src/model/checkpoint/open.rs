@@ -17,7 +17,7 @@ use crate::model::files::original::read;
 use crate::model::files::{Part, Weights, ledger};
 use crate::model::network::Prediction;
 use crate::model::unet::{self, UNet, UNetConfig};
-use crate::model::vae::{AutoencoderKl, VaeConfig, vae_names};
+use crate::model::vae::{Autoencoder, KlConfig, VaeConfig, vae_names};
 
 /// SDXL's refiner has an OpenCLIP tower as its first text encoder, and a second condition.
 const REFINER: [&str; 2] =
@@ -141,7 +141,7 @@ impl Checkpoint {
                 weights.check_finite()?;
             }
             match part {
-                Part::Vae => contents.vae = Some(self.parse(config)?),
+                Part::Vae => contents.vae = Some(VaeConfig::Kl(self.parse(config)?)),
                 Part::TextEncoder | Part::TextEncoder2 => contents.text.push((*part, self.parse(config)?)),
                 _ => {}
             }
@@ -173,10 +173,11 @@ impl Checkpoint {
         if self.names_at(VAE) {
             let shapes = Shapes::new(&self.weights, VAE);
             let config = encoders::vae(&shapes, self.is_sdxl()).map_err(refuse)?;
-            let shape: VaeConfig = self.parse(&config)?;
+            let shape: KlConfig = self.parse(&config)?;
             shape.check().map_err(refuse)?;
             let weights = read(&self.weights, VAE, &vae_names(&shape, false));
-            ledger::check(&weights, |vb| AutoencoderKl::new(&shape, vb))?;
+            let shape = VaeConfig::Kl(shape);
+            ledger::check(&weights, |vb| Autoencoder::new(&shape, vb))?;
             models.push(Model { part: Part::Vae, config, weights });
         }
         let places = text_places(&self.unet).iter().chain(self.is_sd2().then_some(&SD2_BY_STABILITY));

@@ -5,6 +5,9 @@ use std::collections::BTreeSet;
 
 use crate::base::UnitId;
 
+/// Embedded sizes in SDXL's second condition.
+const SIZES: usize = 6;
+
 /// The shape of a `UNet2DConditionModel`, including the units removed from it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct UNetConfig {
@@ -100,5 +103,22 @@ impl UNetConfig {
     /// The channels of the innermost level.
     pub fn innermost(&self) -> &Level {
         self.levels.last().expect("a configuration without levels is refused when it is read")
+    }
+
+    /// A width of text states other than `width` that some attention layer reads.
+    pub fn other_text_width(&self, width: usize) -> Option<usize> {
+        let attends = |depths: &Option<Vec<usize>>| depths.iter().flatten().any(|depth| *depth > 0);
+        let last = self.levels.len() - 1;
+        let reads = self.levels.iter().enumerate().filter(|(index, level)| {
+            let mid = *index == last && self.mid.depth().is_some_and(|depth| depth > 0);
+            mid || attends(&level.down_depths) || attends(&level.up_depths)
+        });
+        reads.map(|(_, level)| level.cross_attention_dim).find(|needed| *needed != width)
+    }
+
+    /// Width of the pooled text that SDXL's U-Nets read.
+    pub fn pooled_width(&self) -> Option<usize> {
+        let TextTime { time_dim, input_dim } = self.text_time?;
+        Some(input_dim.saturating_sub(SIZES * time_dim))
     }
 }

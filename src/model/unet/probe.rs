@@ -31,7 +31,7 @@ impl Probe {
     ) -> Result<Self> {
         let random = Random::new(0, "probe");
         let normal = |name, shape: &[usize]| random.normal(name, 0, shape, device);
-        let pooled = config.text_time.map(|text_time| text_time.input_dim - 6 * text_time.time_dim);
+        let pooled = config.pooled_width();
         let picture = [8 * height, 8 * width].map(|side| side as f32);
         let sizes = [picture[0], picture[1], 0.0, 0.0, picture[0], picture[1]];
         let text = [batch, TOKENS, config.innermost().cross_attention_dim];

@@ -1,158 +1,84 @@
-//! `config.json` of an autoencoder.
+//! The configuration of an autoencoder, of either class that is supported.
 
 use candle_core::DType;
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-/// The class whose `config.json` this is, and its blocks. Others, such as blocks with attention, compute something else.
-const CLASS: &str = "AutoencoderKL";
-const DOWN_BLOCK: &str = "DownEncoderBlock2D";
-const UP_BLOCK: &str = "UpDecoderBlock2D";
+use super::kl_config::KlConfig;
+use super::tiny_config::TinyConfig;
 
-/// `config.json` of an autoencoder. [`VaeConfig::unknown_keys`] lists the keys that are not read; a key that would change
+/// The classes whose `config.json` is read.
+pub(super) const KL: &str = "AutoencoderKL";
+pub(super) const TINY: &str = "AutoencoderTiny";
+
+/// `config.json` of an autoencoder. [`VaeConfig::unknown_keys`] lists the keys that are not read; a value that would change
 /// the arithmetic is refused by [`VaeConfig::check`].
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(default)]
-pub struct VaeConfig {
-    /// Channels of the input pictures.
-    pub in_channels: usize,
-    /// Channels of the output pictures.
-    pub out_channels: usize,
-    /// Channels of each resolution, outermost first.
-    pub block_out_channels: Vec<usize>,
-    /// ResNets of each resolution in the encoder; the decoder has one more.
-    pub layers_per_block: usize,
-    /// Channels of the latents.
-    pub latent_channels: usize,
-    /// Groups of every norm.
-    pub norm_num_groups: usize,
-    /// Factor that scales latents to unit variance.
-    pub scaling_factor: f64,
-    /// Whether activations overflow in half precision.
-    pub force_upcast: bool,
-    /// Whether a 1x1 convolution follows the encoder.
-    pub use_quant_conv: bool,
-    /// Whether a 1x1 convolution precedes the decoder.
-    pub use_post_quant_conv: bool,
-    /// Whether the middle of each half contains attention.
-    pub mid_block_add_attention: bool,
-    act_fn: String,
-    shift_factor: Option<f64>,
-    latents_mean: Option<Vec<f64>>,
-    latents_std: Option<Vec<f64>>,
-    #[serde(rename = "_class_name")]
-    class_name: String,
-    down_block_types: Vec<String>,
-    up_block_types: Vec<String>,
-    /// The side of training pictures, which nothing depends on.
-    sample_size: Value,
-}
-
-impl Default for VaeConfig {
-    fn default() -> Self {
-        Self {
-            in_channels: 3,
-            out_channels: 3,
-            block_out_channels: vec![64],
-            layers_per_block: 1,
-            latent_channels: 4,
-            norm_num_groups: 32,
-            scaling_factor: 0.18215,
-            force_upcast: true,
-            use_quant_conv: true,
-            use_post_quant_conv: true,
-            mid_block_add_attention: true,
-            act_fn: "silu".to_owned(),
-            shift_factor: None,
-            latents_mean: None,
-            latents_std: None,
-            class_name: CLASS.to_owned(),
-            down_block_types: Vec::new(),
-            up_block_types: Vec::new(),
-            sample_size: Value::Null,
-        }
-    }
+#[derive(Clone, Debug)]
+pub enum VaeConfig {
+    /// The autoencoder of Stable Diffusion.
+    Kl(KlConfig),
+    /// A small autoencoder for the same latents (TAESD).
+    Tiny(TinyConfig),
 }
 
 impl VaeConfig {
     /// What is unsupported, as text.
-    pub fn check(&self) -> std::result::Result<(), String> {
-        let groups = self.norm_num_groups;
-        let bounded = |size: usize| (1..=1 << 16).contains(&size);
-        let divides = |channels: &usize| groups > 0 && bounded(*channels) && channels.is_multiple_of(groups);
-        let sizes = [self.in_channels, self.out_channels, self.latent_channels];
-        let layers = self.layers_per_block;
-        self.check_kind()?;
-        match () {
-            () if self.shift_factor.is_some_and(|shift| shift != 0.0) => {
-                Err("`shift_factor` is set; only autoencoders without a shift are supported".to_owned())
-            }
-            () if self.latents_mean.is_some() || self.latents_std.is_some() => {
-                Err("`latents_mean` or `latents_std` is set; only autoencoders with a `scaling_factor` alone are \
-                     supported"
-                    .to_owned())
-            }
-            () if !(self.scaling_factor.is_finite() && self.scaling_factor > 0.0) => {
-                Err(format!("`scaling_factor` is {}; it must be above 0", self.scaling_factor))
-            }
-            // Two names of the same function.
-            () if !["silu", "swish"].contains(&self.act_fn.as_str()) => {
-                Err(format!("`act_fn` is {}; only silu is supported", self.act_fn))
-            }
-            () if !sizes.into_iter().all(bounded) => Err(format!("channels {sizes:?} are out of range")),
-            () if !(1..=1 << 8).contains(&layers) || self.block_out_channels.len() > 16 => {
-                Err(format!("{layers} layers in {} blocks are out of range", self.block_out_channels.len()))
-            }
-            () if self.block_out_channels.is_empty() || !self.block_out_channels.iter().all(divides) => {
-                Err(format!(
-                    "`norm_num_groups` is {groups}; it must divide each of `block_out_channels` {:?}",
-                    self.block_out_channels
-                ))
-            }
-            () => Ok(()),
+    pub fn check(&self) -> Result<(), String> {
+        match self {
+            Self::Kl(config) => config.check(),
+            Self::Tiny(config) => config.check(),
         }
-    }
-
-    /// Checks class and blocks.
-    fn check_kind(&self) -> std::result::Result<(), String> {
-        if self.class_name != CLASS {
-            return Err(format!(
-                "the autoencoder is of the class {}; only {CLASS} is supported",
-                self.class_name
-            ));
-        }
-        let levels = self.block_out_channels.len();
-        for (key, types, only) in [
-            ("down_block_types", &self.down_block_types, DOWN_BLOCK),
-            ("up_block_types", &self.up_block_types, UP_BLOCK),
-        ] {
-            if let Some(other) = types.iter().find(|kind| *kind != only) {
-                return Err(format!("`{key}` contains {other}; only {only} is supported"));
-            }
-            if !types.is_empty() && types.len() != levels {
-                return Err(format!(
-                    "`{key}` has {} entries, `block_out_channels` has {levels}",
-                    types.len()
-                ));
-            }
-        }
-        Ok(())
     }
 
     /// The keys of a `config.json` that are not known; they may change what the autoencoder computes.
     pub fn unknown_keys(config: &Map<String, Value>) -> serde_json::Result<Vec<String>> {
-        let read = serde_json::to_value(Self::default())?;
+        let read = match config.get("_class_name").and_then(Value::as_str) {
+            Some(TINY) => serde_json::to_value(TinyConfig::default())?,
+            _ => serde_json::to_value(KlConfig::default())?,
+        };
         let known = |key: &str| key.starts_with('_') || read.get(key).is_some();
         Ok(config.keys().filter(|key| !known(key)).cloned().collect())
     }
 
+    /// Its class in diffusers.
+    pub fn class(&self) -> &'static str {
+        match self {
+            Self::Kl(_) => KL,
+            Self::Tiny(_) => TINY,
+        }
+    }
+
+    /// Channels of the latents.
+    pub fn latent_channels(&self) -> usize {
+        match self {
+            Self::Kl(config) => config.latent_channels,
+            Self::Tiny(config) => config.latent_channels,
+        }
+    }
+
+    /// Channels of each resolution, outermost first.
+    pub fn block_out_channels(&self) -> &[usize] {
+        match self {
+            Self::Kl(config) => &config.block_out_channels,
+            Self::Tiny(config) => &config.encoder_block_out_channels,
+        }
+    }
+
+    /// Factor that scales latents to unit variance.
+    pub fn scaling_factor(&self) -> f64 {
+        match self {
+            Self::Kl(config) => config.scaling_factor,
+            Self::Tiny(config) => config.scaling_factor,
+        }
+    }
+
     /// The number of pixels per latent pixel along one side.
     pub fn downscale(&self) -> usize {
-        1 << self.block_out_channels.len().saturating_sub(1)
+        1 << self.block_out_channels().len().saturating_sub(1)
     }
 
     /// The type to compute in: f16 overflows if `force_upcast` is set, as in diffusers.
     pub fn compute_dtype(&self, asked: DType) -> DType {
-        if self.force_upcast && asked == DType::F16 { DType::F32 } else { asked }
+        let overflows = matches!(self, Self::Kl(config) if config.force_upcast);
+        if overflows && asked == DType::F16 { DType::F32 } else { asked }
     }
 }

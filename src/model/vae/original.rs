@@ -1,7 +1,7 @@
 //! The autoencoder's names in a checkpoint. The checkpoint numbers the decoder's levels from the outermost, diffusers
 //! from the innermost; the checkpoint stores attention as four 1x1 convolutions, diffusers as four linear layers.
 
-use super::VaeConfig;
+use super::KlConfig;
 use crate::model::files::original::{Form, Pair};
 
 const RESNET: &[(&str, &str)] = &[
@@ -20,7 +20,7 @@ const ATTENTION: &[(&str, &str, &str)] = &[
 ];
 
 /// All tensors under both names. `older` selects the names of files written before diffusers 0.16.
-pub fn vae_names(config: &VaeConfig, older: bool) -> Vec<Pair> {
+pub fn vae_names(config: &KlConfig, older: bool) -> Vec<Pair> {
     let mut list = List { pairs: Vec::new(), older };
     let levels = config.block_out_channels.len();
     for (side, down, layers) in

@@ -10,6 +10,7 @@ use super::error::ExportError;
 use super::format::{Family, Program, family};
 use crate::model::network::Conditioning;
 use crate::model::unet::{Assembly, Origin};
+use crate::model::vae::VaeConfig;
 use crate::model::{ModelDirectory, Part, UNet, UNetConfig, Weights};
 use crate::prune::write_error::WriteError;
 use crate::sample::{NoiseSchedule, Prediction};
@@ -43,7 +44,14 @@ pub(super) fn misread(
     if !model.has(Part::Vae) {
         return Ok(None);
     }
-    let scale = model.vae_config()?.scaling_factor;
+    let vae = model.vae_config()?;
+    if let VaeConfig::Tiny(_) = vae {
+        return Ok(Some(format!(
+            "a single file cannot hold this model's autoencoder, a {}; it would be left out",
+            vae.class()
+        )));
+    }
+    let scale = vae.scaling_factor();
     // As in CompVis' first stage and SDXL's; both programs choose by the family.
     let assumed = if family == Family::Sdxl { 0.13025 } else { 0.18215 };
     Ok(((scale - assumed).abs() > 1e-6).then(|| {

@@ -12,7 +12,7 @@ use crate::model::clip::text_names;
 use crate::model::files::original::{Draft, Pair};
 use crate::model::files::weights::{self, Weights, WeightsError};
 use crate::model::unet::Assembly;
-use crate::model::vae::vae_names;
+use crate::model::vae::{VaeConfig, vae_names};
 use crate::model::{ModelDirectory, Part};
 use crate::prune::directory;
 use crate::prune::write_error::WriteError;
@@ -30,7 +30,7 @@ pub(super) fn write(
         parts.push((place.part, place.prefix, text(model, place)?));
     }
     if model.has(Part::Vae) {
-        parts.push((Part::Vae, VAE, vae(model)?));
+        parts.extend(vae(model)?.map(|named| (Part::Vae, VAE, named)));
     }
     let mut tensors: Vec<(String, Draft<'_>)> = Vec::new();
     let drafts: BTreeMap<_, _> = directory::tensors(&unet, assembly, dtype)?.into_iter().collect();
@@ -78,11 +78,12 @@ fn text(model: &ModelDirectory, place: &TextPlace) -> Result<Named, WriteError> 
     Ok(Named { weights, pairs, unread_layer })
 }
 
-fn vae(model: &ModelDirectory) -> Result<Named, WriteError> {
-    let config = model.vae_config()?;
+/// The autoencoder, if it is of the class that the layout has names for.
+fn vae(model: &ModelDirectory) -> Result<Option<Named>, WriteError> {
+    let VaeConfig::Kl(config) = model.vae_config()? else { return Ok(None) };
     let weights = Weights::open(&model.folder(Part::Vae)?)?;
     let older = weights.contains("decoder.mid_block.attentions.0.query.weight");
-    Ok(Named { weights, pairs: vae_names(&config, older), unread_layer: None })
+    Ok(Some(Named { weights, pairs: vae_names(&config, older), unread_layer: None }))
 }
 
 impl Named {

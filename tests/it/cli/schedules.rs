@@ -265,8 +265,29 @@ fn a_model_with_more_input_channels_is_compressed_from_a_file_of_points() -> mie
     assert!(shown.contains("9 input channels") && shown.contains("`file:`"), "{shown}");
     let shown = run(&stages.replace("points.safetensors", "narrow.safetensors"), 4);
     assert!(shown.contains("`sample` has shape [3, 4, 16, 16]; [points, 9,"), "{shown}");
-    let drawn = r#"  - { id: points, use: calibrate, with: { model: teacher, prompts: "{nano}/prompts/world.txt" } }"#;
-    let shown = run(&format!("{drawn}\n"), 4);
-    assert!(shown.contains("9 input channels, but only 4") && shown.contains("`file:`"), "{shown}");
+    // What draws or trains is refused before anything runs, also where its model is made from the loaded one.
+    let (points, _) = stages.split_once('\n').expect("the first stage");
+    for (last, with) in [
+        ("calibrate", "{ model: teacher, prompts: '{nano}/prompts/world.txt' }"),
+        ("encode", "{ model: student, prompts: '{nano}/prompts/world.txt' }"),
+        ("distill", "{ teacher: teacher, student: student, data: points }"),
+        (
+            "evaluate",
+            "{ models: { teacher: teacher, pruned: student }, metrics: [output-loss], points: points, \
+             prompts: '{nano}/prompts/world.txt' }",
+        ),
+    ] {
+        std::fs::remove_dir_all(sandbox.path("runs")).expect("of the run before");
+        run(points, 0);
+        let before = std::fs::read_to_string(sandbox.path("runs/wide/run.json")).expect("its record");
+        let shown = run(&format!("{stages}  - {{ id: last, use: {last}, with: {with} }}\n"), 4);
+        assert!(
+            shown.contains("stage `last` cannot use") && shown.contains("9 input channels, but only 4"),
+            "{shown}"
+        );
+        assert!(shown.contains("`file:`"), "{shown}");
+        let after = std::fs::read_to_string(sandbox.path("runs/wide/run.json")).expect("its record");
+        assert_eq!(before, after, "nothing ran");
+    }
     Ok(())
 }

@@ -11,7 +11,7 @@ use laptop_diff::data::{Calibration, Captioned, DataError, Encoder, Points, Traj
 use laptop_diff::metric::{self, Candidate, Evaluation, METRICS, Metric, MetricError, Outcome, picture_path};
 use laptop_diff::model::network::Conditioning;
 use laptop_diff::model::unet::UNet;
-use laptop_diff::model::vae::AutoencoderKl;
+use laptop_diff::model::vae::Autoencoder;
 use laptop_diff::model::{ModelDirectory, ModelError, Scorer};
 use laptop_diff::sample::{self, Generator, Noise, NoiseSchedule};
 
@@ -23,7 +23,7 @@ struct Nano {
     unet: UNet,
     schedule: NoiseSchedule,
     encoder: Encoder,
-    vae: AutoencoderKl,
+    vae: Autoencoder,
     scorer: Scorer,
     random: Random,
 }

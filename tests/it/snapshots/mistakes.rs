@@ -23,6 +23,7 @@ const IN_THE_FILE: &[(&str, &str, &str)] = &[
     ("an amount of memory without a unit", "ratio: 0.5", "budgets: { memory: '8' }"),
     ("neither a ratio nor budgets", ", ratio: 0.5", ""),
     ("an unknown solver", "ratio: 0.5", "ratio: 0.5, solver: knapsak"),
+    ("an unknown criterion to select by", "criterion: magnitude", "criterion: magnitud"),
     ("an unknown criterion", "criteria: [magnitude, random]", "criteria: [magnitud]"),
     ("a stage that does not exist", "scores: scores", "scores: score"),
     ("an artefact of the wrong kind", "scores: scores", "scores: points"),

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use laptop_diff::model::network::{Granularity, Inventory, UnitKind};
-use laptop_diff::model::unet::{ConfigError, UNetConfig};
+use laptop_diff::model::unet::{self, ConfigError, UNetConfig};
+use laptop_diff::model::vae::VaeConfig;
+use serde_json::{Map, Value};
 
 use super::golden::{Golden, folder};
 
@@ -146,6 +148,24 @@ fn the_inventory_is_what_diffusers_wrote() {
             assert_eq!(tensor.dims(), entry.shape, "{name}: {}", entry.name);
         }
         assert!(weights.is_empty(), "{name}: {:?} are not asked for", weights.keys());
+    }
+}
+
+/// A key of these classes is read, fixed to one value, or without effect.
+#[test]
+fn every_parameter_of_diffusers_classes_is_known() {
+    let text = std::fs::read(folder().join("parameters.json")).expect("the file is in git");
+    let classes: BTreeMap<String, Vec<String>> = serde_json::from_slice(&text).expect("make.py wrote it");
+    assert_eq!(classes.len(), 3);
+    for (class, parameters) in classes {
+        let mut config: Map<String, Value> = parameters.into_iter().map(|name| (name, Value::Null)).collect();
+        config.insert("_class_name".to_owned(), class.as_str().into());
+        config.insert("of_tomorrow".to_owned(), true.into());
+        let unknown = match class.as_str() {
+            "UNet2DConditionModel" => unet::unknown_keys(&config).expect("it is JSON"),
+            _ => VaeConfig::unknown_keys(&config).expect("it is JSON"),
+        };
+        assert_eq!(unknown, ["of_tomorrow"], "{class}");
     }
 }
 

@@ -103,8 +103,12 @@ fn a_key_that_changes_the_computation_is_refused_in_every_part() {
         ),
         ("unet/config.json", "act_fn", json!("mish"), &["act_fn", "mish", "silu"]),
         ("unet/config.json", "class_embed_type", json!("timestep"), &["class_embed_type"]),
-        ("vae/config.json", "_class_name", json!("AutoencoderTiny"), &["AutoencoderTiny", "AutoencoderKL"]),
-        ("vae/config.json", "_class_name", json!("AsymmetricAutoencoderKL"), &["AsymmetricAutoencoderKL"]),
+        (
+            "vae/config.json",
+            "_class_name",
+            json!("AsymmetricAutoencoderKL"),
+            &["AsymmetricAutoencoderKL", "AutoencoderKL", "AutoencoderTiny"],
+        ),
         (
             "vae/config.json",
             "down_block_types",
@@ -382,6 +386,26 @@ fn weights_that_are_not_finite_are_not_exported() -> miette::Result<()> {
     assert!(error.contains("conv_out") && error.contains("not finite"), "{error}");
     assert!(!output.exists());
     Ok(())
+}
+
+#[test]
+fn a_folder_around_a_single_file_is_told_what_the_file_is() {
+    let sandbox = tempfile::tempdir().expect("a temporary folder can be written");
+    let refused = || {
+        let error = survey_directory(sandbox.path(), None, Depth::Headers).expect_err("it is no model");
+        let help = miette::Diagnostic::help(&error).expect("advice").to_string();
+        format!("{error}; {help}")
+    };
+    assert!(refused().contains("is not a model folder; expected a diffusers pipeline"), "{}", refused());
+    let path = sandbox.path().join("pytorch_lora_weights.safetensors");
+    let down = Tensor::zeros((2, 8), DType::F32, &Device::Cpu).expect("a small tensor");
+    let name = "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q.lora_A.weight";
+    candle_core::safetensors::save(&HashMap::from([(name, down)]), &path).expect("as above");
+    let shown = refused();
+    assert!(shown.contains("pytorch_lora_weights.safetensors is a LoRA; give the Stable"), "{shown}");
+    assert!(shown.contains("`laptop-diff export --lora`"), "{shown}");
+    fs::copy(&path, sandbox.path().join("second.safetensors")).expect("as above");
+    assert!(refused().contains("is not a model folder; expected a diffusers pipeline"), "{}", refused());
 }
 
 #[test]
