@@ -18,6 +18,7 @@ pub mod median;
 pub mod names;
 pub mod parsed;
 pub mod path_text;
+pub mod pattern;
 pub mod progress;
 pub mod python_json;
 pub mod sealed;

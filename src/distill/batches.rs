@@ -10,9 +10,11 @@ use rand_core::Rng;
 
 use super::error::DistillError;
 use super::feature_maps::{UNetInput, among, predict};
-use super::losses::Answer;
+use super::losses::{self, Answer};
 use super::parameters::DistillParameters;
 use crate::backend::Random;
+use crate::base::Real;
+use crate::base::bounded::Positive;
 use crate::data::Latents;
 use crate::data::order::{below, shuffled};
 use crate::model::network::Conditioning;
@@ -24,7 +26,16 @@ pub(super) struct TrainingBatch {
     pub(super) input: UNetInput,
     /// The noise or the velocity.
     pub(super) target: Tensor,
+    /// The weights of the samples in the task loss, `[batch]`.
+    pub(super) sample_weights: Option<Tensor>,
     pub(super) teacher: Answer,
+}
+
+impl TrainingBatch {
+    /// The terms of the loss, given the student's prediction.
+    pub(super) fn terms(&self, student: &Answer) -> candle_core::Result<Tensor> {
+        losses::terms(student, &self.teacher, &self.target, self.sample_weights.as_ref())
+    }
 }
 
 /// Draws batches.
@@ -56,21 +67,25 @@ impl Batches<'_> {
         let first = step * batch as u64 + (piece * size) as u64;
         let samples: Vec<u64> = (first..first + size as u64).collect();
 
-        let rows: Vec<usize> = samples.iter().map(|sample| order.row(*sample, self.random)).collect();
-        let fetched = self.data.fetch(&rows, self.device)?;
-        let conditioning = self.drop_text(fetched.conditioning, &samples)?;
-
-        let shape = &fetched.latents.dims()[1..];
-        let noise: Vec<Tensor> = samples
-            .iter()
-            .map(|sample| self.random.normal("distill noise", *sample, shape, self.device))
-            .collect::<candle_core::Result<_>>()?;
-        let noise = Tensor::stack(&noise, 0)?;
         let timesteps = self.schedule.train_timesteps() as u64;
         let timesteps: Vec<i64> = samples
             .iter()
             .map(|sample| below(&mut self.random.stream("distill timestep", *sample), timesteps) as i64)
             .collect();
+        let rows: Vec<usize> = samples.iter().map(|sample| order.row(*sample, self.random)).collect();
+        let captions: Vec<usize> = rows
+            .iter()
+            .zip(samples.iter().zip(&timesteps))
+            .map(|(row, (sample, timestep))| self.caption(*row, *sample, *timestep))
+            .collect();
+        let fetched = self.data.fetch_with(&rows, &captions, self.device)?;
+        let conditioning = self.drop_text(fetched.conditioning, &samples)?;
+
+        let shape = &fetched.latents.dims()[1..];
+        let noise: Vec<Tensor> =
+            samples.iter().map(|sample| self.noise(*sample, shape)).collect::<candle_core::Result<_>>()?;
+        let noise = Tensor::stack(&noise, 0)?;
+        let sample_weights = self.sample_weights(&timesteps)?;
         let timestep = Tensor::from_vec(timesteps, size, self.device)?;
         let sample = self.schedule.add_noise(&fetched.latents, &noise, &timestep)?;
         let target = self.schedule.target(&fetched.latents, &noise, &timestep)?;
@@ -78,7 +93,39 @@ impl Batches<'_> {
         let paths: Vec<String> = self.paths.iter().map(paths).collect();
         let input = UNetInput { sample, timestep, conditioning };
         let teacher = predict(self.teacher, &input, &paths)?;
-        Ok(TrainingBatch { input, target, teacher })
+        Ok(TrainingBatch { input, target, sample_weights, teacher })
+    }
+
+    /// The caption of a sample: that of its row, or at late timesteps more and more often any other.
+    fn caption(&self, row: usize, sample: u64, timestep: i64) -> usize {
+        let Some(lambda) = self.parameters.random_conditioning_lambda else {
+            return self.data.caption_index(row);
+        };
+        let passed = timestep as f64 / self.schedule.train_timesteps() as f64;
+        let probability = (-lambda.get() * (1.0 - passed)).exp();
+        let mut stream = self.random.stream("distill caption", sample);
+        match (stream.next_u64() as f64) < probability * 2f64.powi(64) {
+            true => below(&mut stream, self.data.captions() as u64) as usize,
+            false => self.data.caption_index(row),
+        }
+    }
+
+    /// The noise of a sample, with an offset per channel if that is asked for.
+    fn noise(&self, sample: u64, shape: &[usize]) -> candle_core::Result<Tensor> {
+        let noise = self.random.normal("distill noise", sample, shape, self.device)?;
+        let deviation = self.parameters.noise_offset.get();
+        if deviation == 0.0 {
+            return Ok(noise);
+        }
+        let offset = self.random.normal("distill noise offset", sample, &[shape[0], 1, 1], self.device)?;
+        noise.broadcast_add(&(offset * deviation)?)
+    }
+
+    fn sample_weights(&self, timesteps: &[i64]) -> candle_core::Result<Option<Tensor>> {
+        let weights = |gamma: Real<Positive>| {
+            Tensor::new(self.schedule.min_snr_weights(timesteps, gamma.get()), self.device)
+        };
+        self.parameters.min_snr_gamma.map(weights).transpose()
     }
 
     /// Replaces the text of a fraction of the samples by the empty prompt.

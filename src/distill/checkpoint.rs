@@ -16,12 +16,13 @@ use serde::{Deserialize, Serialize};
 
 use super::error::DistillError;
 use super::history::{self, Mark};
+use super::term_weights::Measured;
 use crate::base::{FileError, Mapping, Progress, kept};
 use crate::model::files::weights;
 
 const KEY: &str = "laptop-diff.distill";
-/// History: 1, the first; 2, with a digest of the losses.
-const FORMAT: u32 = 2;
+/// History: 1, the first; 2, with a digest of the losses; 3, with the weights of task and output.
+const FORMAT: u32 = 3;
 
 /// The facts beside the tensors.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -30,15 +31,15 @@ pub(super) struct TrainingState {
     format: u32,
     /// Steps done.
     pub(super) step: u64,
-    /// Weight of each compared feature map, measured once at the start. f32 survives JSON unchanged.
-    pub(super) feature_weights: Vec<(String, f32)>,
+    /// Weights of the terms, measured once at the start.
+    pub(super) measured: Measured,
     /// The history up to this step.
     pub(super) history: Mark,
 }
 
 impl TrainingState {
-    pub(super) fn new(step: u64, feature_weights: Vec<(String, f32)>, history: Mark) -> Self {
-        Self { format: FORMAT, step, feature_weights, history }
+    pub(super) fn new(step: u64, measured: Measured, history: Mark) -> Self {
+        Self { format: FORMAT, step, measured, history }
     }
 }
 
@@ -174,8 +175,10 @@ mod tests {
             task: 1.0,
             output: 0.5,
             features: Default::default(),
+            weighted: Default::default(),
             total: 1.5,
             gradient_norm: 0.1,
+            gradient_norms: None,
             learning_rate: 1e-4,
         }
     }
@@ -186,7 +189,7 @@ mod tests {
         for step in 1..=steps[steps.len() - 1] {
             history.push(&line(step - 1))?;
             if steps.contains(&step) {
-                let state = TrainingState::new(step, Vec::new(), history.sync()?);
+                let state = TrainingState::new(step, Measured::default(), history.sync()?);
                 save(folder, &state, &variables([step as f32; 3])?)?;
             }
         }
@@ -204,9 +207,10 @@ mod tests {
     fn what_is_saved_is_loaded() -> Fallible {
         let folder = tempfile::tempdir()?;
         assert_eq!(load(folder.path(), &variables([0.0; 3])?, &Silent)?, None);
-        let weights = vec![("mid_block".to_owned(), 0.1f32), ("up_blocks.0".to_owned(), f32::MIN_POSITIVE)];
+        let features = vec![("mid_block".to_owned(), 0.1f32), ("up_blocks.0".to_owned(), f32::MIN_POSITIVE)];
+        let measured = Measured { task: 0.3, output: 1e-30, features };
         for step in [3, 7, 12] {
-            let state = TrainingState::new(step, weights.clone(), Mark::default());
+            let state = TrainingState::new(step, measured.clone(), Mark::default());
             save(folder.path(), &state, &variables([step as f32, 0.1, -0.0])?)?;
             let found = variables([0.0; 3])?;
             assert_eq!(load(folder.path(), &found, &Silent)?, Some(state));
@@ -258,7 +262,11 @@ mod tests {
     #[test]
     fn a_checkpoint_of_another_student_changes_no_weight() -> Fallible {
         let folder = tempfile::tempdir()?;
-        save(folder.path(), &TrainingState::new(1, Vec::new(), Mark::default()), &variables([1.0; 3])?)?;
+        save(
+            folder.path(),
+            &TrainingState::new(1, Measured::default(), Mark::default()),
+            &variables([1.0; 3])?,
+        )?;
         let other = vec![("parameter.w".to_owned(), Var::new(&[0f32; 2], &Device::Cpu)?)];
         let dropped = Dropped::default();
         assert_eq!(load(folder.path(), &other, &dropped)?, None);

@@ -45,6 +45,20 @@ pub enum DistillError {
         /// What differs, with both values.
         reason: String,
     },
+    /// A pattern of `freeze` that stands for nothing.
+    #[error("`freeze` has `{pattern}`, which is the name of no tensor of the student")]
+    #[diagnostic(
+        code(distill::freeze),
+        help("`laptop-diff inspect` lists the units; a whole one is `mid_block.resnets.0.*`")
+    )]
+    NothingFrozen {
+        /// The pattern.
+        pattern: String,
+    },
+    /// `freeze` stands for every tensor.
+    #[error("`freeze` leaves no tensor of the student to train")]
+    #[diagnostic(code(distill::freeze), help("leave some of its patterns out"))]
+    AllFrozen,
     /// The training data cannot be read.
     #[error(transparent)]
     #[diagnostic(transparent)]

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::error::DistillError;
+use super::term_weights::ByKind;
 use crate::base::{Digest, files};
 
 /// The history's name inside the checkpoint folder.
@@ -35,10 +36,15 @@ pub struct HistoryLine {
     pub output: f32,
     /// By the path of the feature map.
     pub features: BTreeMap<String, FeatureLoss>,
+    /// The addends of `total`: the terms with all their weights.
+    pub weighted: ByKind,
     /// What was differentiated: all terms with all their weights.
     pub total: f32,
     /// L2 norm of the gradient before clipping.
     pub gradient_norm: f32,
+    /// L2 norms of the gradients of the addends, at the steps that `gradient-norms-every` asks for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gradient_norms: Option<ByKind>,
     /// Learning rate of this step's update.
     pub learning_rate: f64,
 }
@@ -145,8 +151,10 @@ mod tests {
             task: 1.5,
             output: 0.25,
             features,
+            weighted: ByKind { task: 1.0, output: 0.5, features: 0.5 },
             total: 2.0,
             gradient_norm: 1e-7,
+            gradient_norms: None,
             learning_rate: 5e-5,
         }
     }

@@ -21,29 +21,38 @@ pub enum Normalisation {
     /// By 1 / mean(f^2): every map's error counts relative to its own power.
     #[default]
     InverseSquareNorm,
+    /// By the inverse of its own loss before training.
+    InitialLoss,
 }
 
 impl Normalisation {
     /// The weights `a_l`, given for each map the teacher's mean square and the student's loss at the start.
     ///
-    /// They are scaled so that the weighted sum of the starting losses equals the plain sum; or, if all starting
-    /// losses are zero (the student equals the teacher), so that their mean is 1.
+    /// They are scaled so that the weighted sum of the starting losses equals the plain sum, under `InitialLoss` 1; or, if
+    /// all starting losses are zero (the student equals the teacher), so that their mean is 1.
     pub fn weights(self, mean_squares: &[f64], losses: &[f64]) -> Vec<f32> {
-        // A map of zeros would get all the weight; below 1e-8 of the largest power, a map is only noise.
-        let floor = mean_squares.iter().fold(0.0, |a: f64, b| a.max(*b)) * 1e-8;
-        let raw: Vec<f64> = mean_squares
+        let by = if self == Self::InitialLoss { losses } else { mean_squares };
+        // A map of zeros would get all the weight; below 1e-8 of the largest value, a map is only noise.
+        let floor = by.iter().fold(0.0, |a: f64, b| a.max(*b)) * 1e-8;
+        let raw: Vec<f64> = by
             .iter()
-            .map(|square| square.max(floor).max(f64::MIN_POSITIVE))
-            .map(|square| match self {
+            .map(|value| value.max(floor).max(f64::MIN_POSITIVE))
+            .map(|value| match self {
                 Self::None => 1.0,
-                Self::InverseNorm => square.sqrt().recip(),
-                Self::InverseSquareNorm => square.recip(),
+                Self::InverseNorm => value.sqrt().recip(),
+                Self::InverseSquareNorm | Self::InitialLoss => value.recip(),
             })
             .collect();
         let plain: f64 = losses.iter().sum();
         let weighted: f64 = raw.iter().zip(losses).map(|(weight, loss)| weight * loss).sum();
-        let scale = if plain > 0.0 { plain / weighted } else { raw.len() as f64 / raw.iter().sum::<f64>() };
+        let start = if self == Self::InitialLoss { 1.0 } else { plain };
+        let scale = if plain > 0.0 { start / weighted } else { raw.len() as f64 / raw.iter().sum::<f64>() };
         raw.iter().map(|weight| (weight * scale) as f32).collect()
+    }
+
+    /// The weight of the loss of task or output, given its value at the start.
+    pub fn weight_of_term(self, loss: f64) -> f32 {
+        if self == Self::InitialLoss && loss > 0.0 { loss.recip() as f32 } else { 1.0 }
     }
 }
 
@@ -56,23 +65,28 @@ pub struct Answer {
     pub features: Vec<Tensor>,
 }
 
-/// The terms of the loss as one tensor [2 + maps], in the order task, output, features.
-pub fn terms(student: &Answer, teacher: &Answer, target: &Tensor) -> Result<Tensor> {
-    let mut terms = vec![
-        mean_square_difference(&student.output, target)?,
-        mean_square_difference(&student.output, &teacher.output)?,
-    ];
+/// The terms of the loss as one tensor [2 + maps], in the order task, output, features. `sample_weights` [batch] weight the
+/// samples of the task loss.
+pub fn terms(
+    student: &Answer,
+    teacher: &Answer,
+    target: &Tensor,
+    sample_weights: Option<&Tensor>,
+) -> Result<Tensor> {
+    let task = match sample_weights {
+        None => mean_square_difference(&student.output, target)?,
+        Some(weights) => {
+            let (batch, ..) = target.dims4()?;
+            let factors = weights.sqrt()?.reshape((batch, 1, 1, 1))?;
+            let weighted = |tensor: &Tensor| tensor.to_dtype(DType::F32)?.broadcast_mul(&factors);
+            mean_square_difference(&weighted(&student.output)?, &weighted(target)?)?
+        }
+    };
+    let mut terms = vec![task, mean_square_difference(&student.output, &teacher.output)?];
     for (student, teacher) in student.features.iter().zip(&teacher.features) {
         terms.push(mean_square_difference(student, teacher)?);
     }
     Tensor::stack(&terms, 0)
-}
-
-/// The factors of the [`terms`] in their sum: those of the task, of the output and of the features, where each map
-/// also has its own weight.
-pub fn term_weights(task: f64, output: f64, features: f64, feature_weights: &[f32]) -> Vec<f32> {
-    let features = feature_weights.iter().map(|weight| (features * f64::from(*weight)) as f32);
-    [task as f32, output as f32].into_iter().chain(features).collect()
 }
 
 /// The loss, a scalar to be differentiated.
@@ -122,10 +136,29 @@ mod tests {
         let tensor = |numbers: [f32; 2]| Tensor::new(&numbers, &Device::Cpu);
         let student = Answer { output: tensor([1.0, 3.0])?, features: vec![tensor([0.0, 2.0])?] };
         let teacher = Answer { output: tensor([1.0, 1.0])?, features: vec![tensor([4.0, 2.0])?] };
-        let terms = terms(&student, &teacher, &tensor([0.0, 0.0])?)?;
+        let terms = terms(&student, &teacher, &tensor([0.0, 0.0])?, None)?;
         assert_eq!(terms.to_vec1::<f32>()?, [5.0, 2.0, 8.0]);
-        let weights = term_weights(1.0, 10.0, 2.0, &[0.5]);
-        assert_eq!(total(&terms, &weights, &Device::Cpu)?.to_scalar::<f32>()?, 33.0);
+        assert_eq!(total(&terms, &[1.0, 10.0, 1.0], &Device::Cpu)?.to_scalar::<f32>()?, 33.0);
         Ok(())
+    }
+
+    #[test]
+    fn samples_of_the_task_loss_have_weights() -> Result<()> {
+        let tensor = |numbers: [f32; 2]| Tensor::new(&numbers, &Device::Cpu)?.reshape((2, 1, 1, 1));
+        let student = Answer { output: tensor([1.0, 3.0])?, features: Vec::new() };
+        let teacher = Answer { output: tensor([1.0, 3.0])?, features: Vec::new() };
+        let weights = Tensor::new(&[0.5f32, 4.0], &Device::Cpu)?;
+        let terms = terms(&student, &teacher, &tensor([0.0, 1.0])?, Some(&weights))?.to_vec1::<f32>()?;
+        assert!((terms[0] - (0.5 + 16.0) / 2.0).abs() < 1e-5 && terms[1] == 0.0, "{terms:?}");
+        Ok(())
+    }
+
+    #[test]
+    fn terms_divided_by_their_first_values_start_at_one() {
+        let weights = Normalisation::InitialLoss.weights(&[4.0, 100.0], &[1.0, 50.0]);
+        assert_eq!(weights, [0.5, 0.01]);
+        assert_eq!(Normalisation::InitialLoss.weight_of_term(0.25), 4.0);
+        assert_eq!(Normalisation::InitialLoss.weight_of_term(0.0), 1.0);
+        assert_eq!(Normalisation::None.weight_of_term(0.25), 1.0);
     }
 }

@@ -1,7 +1,8 @@
 //! Retrains a pruned U-Net against its teacher: normalised feature distillation.
 //!
-//! [`Distillation`] is the training loop and [`DistillParameters`] its parameters. `losses` contains the formulas,
-//! and `batches` makes the batch of a step; `checkpoint` and `history` survive a crash.
+//! [`Distillation`] is the training loop and [`DistillParameters`] its parameters. `losses` contains the formulas and
+//! `term_weights` what they are multiplied by; `batches` makes the batch of a step; `checkpoint` and `history` survive a
+//! crash.
 
 mod batches;
 mod checkpoint;
@@ -11,10 +12,14 @@ pub mod history;
 pub mod losses;
 mod optimiser;
 mod parameters;
+mod term_weights;
+#[cfg(test)]
+mod tests;
 mod train;
 
 pub use error::DistillError;
 pub use history::HistoryLine;
 pub use losses::Normalisation;
 pub use parameters::{DistillParameters, FeatureTaps, LearningRateSchedule};
+pub use term_weights::ByKind;
 pub use train::{Cadence, Distillation, Distilled};

@@ -16,8 +16,12 @@ pub enum LearningRateSchedule {
     /// It stays constant.
     #[default]
     Constant,
+    /// It falls linearly to zero at the last step.
+    Linear,
     /// It falls to zero at the last step, along half a cosine.
     Cosine,
+    /// It falls along half a cosine several times, each time from the full rate (`learning-rate-cycles`).
+    CosineWithRestarts,
 }
 
 /// Which feature maps of student and teacher are compared.
@@ -45,6 +49,8 @@ pub struct DistillParameters {
     pub learning_rate: Real<Positive>,
     /// How the learning rate changes after the warm-up. Default `constant`.
     pub learning_rate_schedule: LearningRateSchedule,
+    /// For `cosine-with-restarts`: how many times the rate falls. Default 1.
+    pub learning_rate_cycles: Whole<1, 1_000_000>,
     /// Steps over which the learning rate rises linearly from zero. Default 0: the student starts from trained weights.
     pub warm_up_steps: Whole<0, 1_000_000_000>,
     /// AdamW's decay of the first and of the second moment. Default [0.9, 0.999].
@@ -59,11 +65,13 @@ pub struct DistillParameters {
     pub ema_decay: Real<BelowOne>,
     /// Weight of the task loss: the student's prediction against the noise (or the velocity) itself. Default 1.
     pub task_weight: Real<Weight>,
+    /// Weights each sample of the task loss by min(SNR, gamma) / SNR (Hang et al. 2023; for models that predict the velocity divided by SNR + 1), so that steps with little noise do not dominate. The paper has 5. Default: no weighting.
+    pub min_snr_gamma: Option<Real<Positive>>,
     /// Weight of the output loss: the student's prediction against the teacher's. Default 1.
     pub output_weight: Real<Weight>,
-    /// Weight of the feature loss. It means the same under every normalisation, because the normalised loss starts where the plain one does. Default 1.
+    /// Weight of the feature loss. It means the same under `none`, `inverse-norm` and `inverse-square-norm`, whose losses start at the same value. Default 1.
     pub feature_weight: Real<Weight>,
-    /// How each feature map's loss is weighted by the teacher's norm. Default `inverse-square-norm`: the error relative to the teacher's power (LAPTOP-Diff's idea; BK-SDM has `none`).
+    /// How each feature map's loss is weighted. Default `inverse-square-norm`: the error relative to the teacher's power (LAPTOP-Diff's idea; BK-SDM has `none`). `initial-loss` divides every term, also those of task and output, by its own value before training, so that the three kinds of loss begin alike.
     pub normalisation: Normalisation,
     /// Batches over which norms and starting losses are measured. Default 8: the loss of a single batch depends strongly on the timesteps it drew.
     pub normalisation_batches: Whole<1, 1_000_000>,
@@ -71,6 +79,14 @@ pub struct DistillParameters {
     pub features: FeatureTaps,
     /// Fraction of samples whose text is replaced by the empty prompt, so that the student can be used with classifier-free guidance. Default 0.1, the fraction Stable Diffusion was trained with (ours: BK-SDM has 0).
     pub unconditional_fraction: Real<Fraction>,
+    /// Gives a sample the caption of another one with the probability exp(-lambda (1 - t / T)) at timestep t of T, so that the student sees more captions than pictures (Kim et al. 2025, arXiv 2504.02011; their code has a lambda of 5). The teacher sees the same caption. Default: never.
+    pub random_conditioning_lambda: Option<Real<Positive>>,
+    /// Standard deviation of a number that is added to the noise of each channel as a whole, so that the student learns to change the brightness of a whole picture. Default 0.
+    pub noise_offset: Real<Weight>,
+    /// Tensors of the student that are not trained: names or patterns in which `*` stands for any text, as in `conv_in.*`. Default: none.
+    pub freeze: Vec<String>,
+    /// Measures the gradient of each kind of loss (task, output, features) by itself every so many steps, which costs three backward passes. Default: never.
+    pub gradient_norms_every: Option<Whole<1, 1_000_000_000>>,
     /// Number of steps per line of `losses.jsonl`; the last step always has a line. Default 1.
     pub history_every: Whole<1, 1_000_000_000>,
 }
@@ -83,6 +99,7 @@ impl Default for DistillParameters {
             gradient_accumulation: Whole::new(1),
             learning_rate: Real::new(5e-5),
             learning_rate_schedule: LearningRateSchedule::Constant,
+            learning_rate_cycles: Whole::new(1),
             warm_up_steps: Whole::new(0),
             betas: [Real::new(0.9), Real::new(0.999)],
             epsilon: Real::new(1e-8),
@@ -90,12 +107,17 @@ impl Default for DistillParameters {
             gradient_clip: Real::new(1.0),
             ema_decay: Real::new(0.9999),
             task_weight: Real::new(1.0),
+            min_snr_gamma: None,
             output_weight: Real::new(1.0),
             feature_weight: Real::new(1.0),
             normalisation: Normalisation::InverseSquareNorm,
             normalisation_batches: Whole::new(8),
             features: FeatureTaps::Stages,
             unconditional_fraction: Real::new(0.1),
+            random_conditioning_lambda: None,
+            noise_offset: Real::new(0.0),
+            freeze: Vec::new(),
+            gradient_norms_every: None,
             history_every: Whole::new(1),
         }
     }
@@ -104,49 +126,42 @@ impl Default for DistillParameters {
 impl DistillParameters {
     /// Names every value in `manifest`: each of them can change the bytes of the retrained weights or of their history.
     pub fn describe(&self, manifest: &mut Manifest) {
-        // Destructured without `..`, so that a new field cannot be forgotten here.
-        let Self {
-            steps,
-            batch_size,
-            gradient_accumulation,
-            learning_rate,
-            learning_rate_schedule,
-            warm_up_steps,
-            betas,
-            epsilon,
-            weight_decay,
-            gradient_clip,
-            ema_decay,
-            task_weight,
-            output_weight,
-            feature_weight,
-            normalisation,
-            normalisation_batches,
-            features,
-            unconditional_fraction,
-            history_every,
-        } = self;
         manifest
-            .field("steps", steps)
-            .field("batch-size", batch_size)
-            .field("gradient-accumulation", gradient_accumulation)
-            .float("learning-rate", learning_rate.get())
-            .field("learning-rate-schedule", format_args!("{learning_rate_schedule:?}"))
-            .field("warm-up-steps", warm_up_steps)
-            .float("betas.0", betas[0].get())
-            .float("betas.1", betas[1].get())
-            .float("epsilon", epsilon.get())
-            .float("weight-decay", weight_decay.get())
-            .float("gradient-clip", gradient_clip.get())
-            .float("ema-decay", ema_decay.get())
-            .float("task-weight", task_weight.get())
-            .float("output-weight", output_weight.get())
-            .float("feature-weight", feature_weight.get())
-            .field("normalisation", format_args!("{normalisation:?}"))
-            .field("normalisation-batches", normalisation_batches)
-            .field("features", format_args!("{features:?}"))
-            .float("unconditional-fraction", unconditional_fraction.get())
-            .field("history-every", history_every);
+            .field("steps", self.steps)
+            .field("batch-size", self.batch_size)
+            .field("gradient-accumulation", self.gradient_accumulation)
+            .float("learning-rate", self.learning_rate.get())
+            .field("learning-rate-schedule", format_args!("{:?}", self.learning_rate_schedule))
+            .field("learning-rate-cycles", self.learning_rate_cycles)
+            .field("warm-up-steps", self.warm_up_steps)
+            .float("betas.0", self.betas[0].get())
+            .float("betas.1", self.betas[1].get())
+            .float("epsilon", self.epsilon.get())
+            .float("weight-decay", self.weight_decay.get())
+            .float("gradient-clip", self.gradient_clip.get())
+            .float("ema-decay", self.ema_decay.get())
+            .float("task-weight", self.task_weight.get())
+            .float("output-weight", self.output_weight.get())
+            .float("feature-weight", self.feature_weight.get())
+            .field("normalisation", format_args!("{:?}", self.normalisation))
+            .field("normalisation-batches", self.normalisation_batches)
+            .field("features", format_args!("{:?}", self.features))
+            .float("unconditional-fraction", self.unconditional_fraction.get())
+            .float("noise-offset", self.noise_offset.get())
+            .list("freeze", &self.freeze)
+            .field("history-every", self.history_every);
+        let optional = [
+            ("min-snr-gamma", self.min_snr_gamma),
+            ("random-conditioning-lambda", self.random_conditioning_lambda),
+        ];
+        for (name, value) in optional {
+            if let Some(value) = value {
+                manifest.float(name, value.get());
+            }
+        }
+        if let Some(every) = self.gradient_norms_every {
+            manifest.field("gradient-norms-every", every);
+        }
     }
 
     /// What the types do not check: values that do not go together. Gives a name, and a message with what was found
@@ -175,12 +190,15 @@ impl DistillParameters {
         if step < warm_up {
             return rate * (step + 1) as f64 / warm_up as f64;
         }
+        let span = u64::from(self.steps).saturating_sub(warm_up).max(1) as f64;
+        let passed = (step - warm_up) as f64 / span;
+        let cosine = |passed: f64| 0.5 * (1.0 + (std::f64::consts::PI * passed).cos());
         match self.learning_rate_schedule {
             LearningRateSchedule::Constant => rate,
-            LearningRateSchedule::Cosine => {
-                let passed = (step - warm_up) as f64;
-                let span = u64::from(self.steps).saturating_sub(warm_up).max(1) as f64;
-                rate * 0.5 * (1.0 + (std::f64::consts::PI * passed / span).cos())
+            LearningRateSchedule::Linear => rate * (1.0 - passed),
+            LearningRateSchedule::Cosine => rate * cosine(passed),
+            LearningRateSchedule::CosineWithRestarts => {
+                rate * cosine((passed * self.learning_rate_cycles.get() as f64).fract())
             }
         }
     }
@@ -229,10 +247,40 @@ mod tests {
         assert!(rates[4..].windows(2).all(|pair| pair[1] < pair[0]));
     }
 
+    /// Against diffusers 0.42.1's `get_scheduler`, which begins its warm-up at 0 and ours at one step.
+    #[test]
+    fn schedules_are_those_of_diffusers() {
+        use LearningRateSchedule::{Cosine, CosineWithRestarts, Linear};
+        for (schedule, cycles, expected) in [
+            (Linear, 1, [1.0, 0.75, 0.5, 0.25]),
+            (Cosine, 1, [1.0, 0.853_553_390_593_273_7, 0.5, 0.146_446_609_406_726_24]),
+            (CosineWithRestarts, 2, [1.0, 0.5, 1.0, 0.5]),
+        ] {
+            let parameters = DistillParameters {
+                steps: Whole::new(6),
+                warm_up_steps: Whole::new(2),
+                learning_rate: Real::new(1.0),
+                learning_rate_schedule: schedule,
+                learning_rate_cycles: Whole::new(cycles),
+                ..Default::default()
+            };
+            for (step, expected) in (2..6).zip(expected) {
+                let found = parameters.learning_rate_at(step);
+                assert!((found - expected).abs() < 1e-12, "{schedule:?} at {step}: {found}");
+            }
+        }
+    }
+
     #[test]
     fn every_field_enters_the_key_by_its_name() -> Result<(), serde_json::Error> {
         let mut manifest = Manifest::default();
-        DistillParameters::default().describe(&mut manifest);
+        let all = DistillParameters {
+            min_snr_gamma: Some(Real::new(5.0)),
+            random_conditioning_lambda: Some(Real::new(5.0)),
+            gradient_norms_every: Some(Whole::new(10)),
+            ..Default::default()
+        };
+        all.describe(&mut manifest);
         let described: BTreeSet<&str> =
             manifest.entries().map(|(entry, _)| entry.split('.').next().unwrap_or(entry)).collect();
         let schema = serde_json::to_value(schemars::schema_for!(DistillParameters))?;
@@ -256,6 +304,8 @@ mod tests {
                 "normalisation" => "none".into(),
                 "features" => "units".into(),
                 "betas" => serde_json::json!([0.5, 0.999]),
+                "freeze" => serde_json::json!(["conv_in.*"]),
+                "gradient-norms-every" => 3.into(),
                 _ if value.is_u64() => 3.into(),
                 _ => 0.25.into(),
             };

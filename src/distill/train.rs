@@ -17,12 +17,13 @@ use super::history::{FeatureLoss, History, HistoryLine, Mark};
 use super::losses;
 use super::optimiser::Optimiser;
 use super::parameters::DistillParameters;
+use super::term_weights::{ByKind, Measured, TermWeights, only};
 use crate::backend::{Random, threads};
-use crate::base::{Interrupt, Progress};
+use crate::base::{Interrupt, Progress, pattern};
 use crate::data::Latents;
 use crate::model::unet::UNet;
+use crate::nn;
 use crate::nn::gradients::Gradients;
-use crate::nn::{self, mean_square_difference};
 use crate::sample::NoiseSchedule;
 
 /// The least time between two notes about the loss.
@@ -34,7 +35,7 @@ pub struct Distillation<'a> {
     pub teacher: &'a UNet,
     /// The pruned U-Net, on `variables`.
     pub student: &'a UNet,
-    /// The student's weights by name, f32; they are changed in place.
+    /// The student's weights by name, f32; those that are not frozen are changed in place.
     pub variables: &'a BTreeMap<String, Var>,
     /// The teacher's noise schedule; its prediction type decides the target of the task loss.
     pub schedule: &'a NoiseSchedule,
@@ -91,20 +92,22 @@ impl Distillation<'_> {
     fn train(&self) -> Result<Distilled, DistillError> {
         let steps = u64::from(self.parameters.steps);
         self.progress.length(steps, "steps");
-        let optimiser = Optimiser::new(self.variables, self.parameters.ema_decay.get() > 0.0)?;
+        let trained = self.trained()?;
+        let optimiser = Optimiser::new(&trained, self.parameters.ema_decay.get() > 0.0)?;
         let mut batches = self.batches()?;
         let state = match checkpoint::load(self.checkpoint, &optimiser.variables(), self.progress)? {
             Some(state) => {
                 self.progress.resumed(state.step);
                 state
             }
-            None => TrainingState::new(0, self.feature_weights(&mut batches)?, Mark::default()),
+            None => TrainingState::new(0, self.measure(&mut batches)?, Mark::default()),
         };
-        let (paths, feature_weights): (Vec<_>, Vec<_>) = state.feature_weights.iter().cloned().unzip();
-        batches.paths = paths;
+        batches.paths = state.measured.features.iter().map(|(path, _)| path.clone()).collect();
+        let weights = TermWeights::new(self.parameters, &state.measured);
         let mut history = History::open(self.checkpoint, &state.history)?;
         let order = Order::new(self.data.rows());
-        let mut student = Student { training: self, batches, feature_weights, optimiser, order };
+        let measured = state.measured;
+        let mut student = Student { training: self, batches, measured, weights, optimiser, order };
         let mut saved = Saved { step: state.step, at: Instant::now(), took: Duration::ZERO };
         let mut pace = Pace::new(state.step);
         self.progress.position(state.step);
@@ -127,7 +130,23 @@ impl Distillation<'_> {
             }
         }
         history.sync()?;
-        Ok(Distilled { weights: student.optimiser.result(), history: history.path().to_owned() })
+        let frozen = self.variables.iter().map(|(name, weight)| (name.clone(), weight.as_detached_tensor()));
+        let mut weights: BTreeMap<String, Tensor> = frozen.collect();
+        weights.extend(student.optimiser.result());
+        Ok(Distilled { weights, history: history.path().to_owned() })
+    }
+
+    /// The student's weights that are not frozen.
+    fn trained(&self) -> Result<BTreeMap<String, Var>, DistillError> {
+        let freeze = &self.parameters.freeze;
+        let names = |pattern: &&String| self.variables.keys().any(|name| pattern::matches(pattern, name));
+        if let Some(pattern) = freeze.iter().find(|pattern| !names(pattern)) {
+            return Err(DistillError::NothingFrozen { pattern: pattern.clone() });
+        }
+        let is_frozen = |name: &str| freeze.iter().any(|pattern| pattern::matches(pattern, name));
+        let trained = self.variables.iter().filter(|(name, _)| !is_frozen(name));
+        let trained: BTreeMap<_, _> = trained.map(|(name, weight)| (name.clone(), weight.clone())).collect();
+        if trained.is_empty() { Err(DistillError::AllFrozen) } else { Ok(trained) }
     }
 
     fn batches(&self) -> Result<Batches<'_>, DistillError> {
@@ -144,8 +163,8 @@ impl Distillation<'_> {
         })
     }
 
-    /// The weights `a_l` by path, measured on the first batches with the student before training.
-    fn feature_weights(&self, batches: &mut Batches<'_>) -> Result<Vec<(String, f32)>, DistillError> {
+    /// The weights of the terms, measured on the first batches with the student before training.
+    fn measure(&self, batches: &mut Batches<'_>) -> Result<Measured, DistillError> {
         let mut order = Order::new(self.data.rows());
         let first = batches.piece(0, 0, &mut order)?;
         let paths = common_paths(&first.input, self.student, self.teacher, self.parameters.features)?;
@@ -154,30 +173,39 @@ impl Distillation<'_> {
             return Err(DistillError::Mismatch { reason });
         }
         batches.paths = paths;
-        let (mut squares, mut plain) = (vec![0.0; batches.paths.len()], vec![0.0; batches.paths.len()]);
+        // The mean squares of the teacher's maps, and all terms.
+        let (mut squares, mut plain) = (vec![0.0; batches.paths.len()], vec![0.0; 2 + batches.paths.len()]);
         for step in 0..u64::from(self.parameters.normalisation_batches) {
             // There is no checkpoint yet: a later run measures again.
             self.interrupt.check()?;
             for piece in 0..self.parameters.gradient_accumulation.get() {
                 let batch = batches.piece(step, piece, &mut order)?;
                 let student = predict(self.student, &batch.input, &batches.paths)?;
-                for (index, (student, teacher)) in
-                    student.features.iter().zip(&batch.teacher.features).enumerate()
-                {
-                    squares[index] += f64::from(losses::mean_square(teacher)?.to_scalar::<f32>()?);
-                    plain[index] += f64::from(mean_square_difference(student, teacher)?.to_scalar::<f32>()?);
+                for (sum, map) in squares.iter_mut().zip(&batch.teacher.features) {
+                    *sum += f64::from(losses::mean_square(map)?.to_scalar::<f32>()?);
+                }
+                for (sum, term) in plain.iter_mut().zip(batch.terms(&student)?.to_vec1::<f32>()?) {
+                    *sum += f64::from(term);
                 }
             }
         }
         let pieces = (self.parameters.normalisation_batches.get()
             * self.parameters.gradient_accumulation.get()) as f64;
         squares.iter_mut().chain(&mut plain).for_each(|sum| *sum /= pieces);
-        if let Some(index) = squares.iter().zip(&plain).position(|(a, b)| !(a + b).is_finite()) {
-            let term = format!("feature loss of {}", batches.paths[index]);
-            return Err(self.not_finite(0, term, plain[index] as f32));
+        if let Some(index) = plain.iter().position(|loss| !loss.is_finite()) {
+            return Err(self.not_finite(0, term(index, &batches.paths), plain[index] as f32));
         }
-        let weights = self.parameters.normalisation.weights(&squares, &plain);
-        Ok(batches.paths.iter().cloned().zip(weights).collect())
+        if let Some(index) = squares.iter().position(|square| !square.is_finite()) {
+            let map = format!("mean square of the teacher's {}", batches.paths[index]);
+            return Err(self.not_finite(0, map, squares[index] as f32));
+        }
+        let normalisation = self.parameters.normalisation;
+        let features = normalisation.weights(&squares, &plain[2..]);
+        Ok(Measured {
+            task: normalisation.weight_of_term(plain[0]),
+            output: normalisation.weight_of_term(plain[1]),
+            features: batches.paths.iter().cloned().zip(features).collect(),
+        })
     }
 
     fn writes_line(&self, step: u64) -> bool {
@@ -196,8 +224,8 @@ impl Distillation<'_> {
 struct Student<'a> {
     training: &'a Distillation<'a>,
     batches: Batches<'a>,
-    /// `a_l` in the order of the batches' paths.
-    feature_weights: Vec<f32>,
+    measured: Measured,
+    weights: TermWeights,
     optimiser: Optimiser,
     order: Order,
 }
@@ -206,64 +234,66 @@ impl Student<'_> {
     /// One update; nothing is changed if a term is not finite.
     fn step(&mut self, step: u64) -> Result<HistoryLine, DistillError> {
         let (training, parameters) = (self.training, self.training.parameters);
-        let DistillParameters { task_weight, output_weight, feature_weight, .. } = *parameters;
-        let weights = losses::term_weights(
-            task_weight.get(),
-            output_weight.get(),
-            feature_weight.get(),
-            &self.feature_weights,
-        );
         let pieces = parameters.gradient_accumulation.get();
-        let shares: Vec<f32> = weights.iter().map(|weight| weight / pieces as f32).collect();
-        let mut terms = vec![0f32; weights.len()];
+        let shares = self.weights.divided(pieces);
+        let mut terms = vec![0f32; shares.len()];
         let mut gradients = Gradients::default();
+        let wants_norms =
+            parameters.gradient_norms_every.is_some_and(|every| step.is_multiple_of(every.into()));
+        let mut by_kind: [Gradients; 3] = Default::default();
         for piece in 0..pieces {
             let batch = self.batches.piece(step, piece, &mut self.order)?;
             let student = predict(training.student, &batch.input, &self.batches.paths)?;
-            let measured = losses::terms(&student, &batch.teacher, &batch.target)?;
+            let measured = batch.terms(&student)?;
             for (index, value) in measured.to_vec1::<f32>()?.into_iter().enumerate() {
                 if !value.is_finite() {
-                    return Err(training.not_finite(step, self.term(index), value));
+                    return Err(training.not_finite(step, term(index, &self.batches.paths), value));
                 }
                 terms[index] += value / pieces as f32;
             }
-            let mut store = nn::backward(&losses::total(&measured, &shares, training.device)?)?;
-            gradients.add(&mut store, self.optimiser.parameters())?;
+            let differentiate = |weights: &[f32], into: &mut Gradients| {
+                let mut store = nn::backward(&losses::total(&measured, weights, training.device)?)?;
+                into.add(&mut store, self.optimiser.parameters())
+            };
+            differentiate(&shares, &mut gradients)?;
+            for (kind, into) in by_kind.iter_mut().enumerate().filter(|_| wants_norms) {
+                differentiate(&only(kind, &shares), into)?;
+            }
         }
+        let [task, output, features] = by_kind;
+        let norm_of = |gradients: Gradients| Ok::<_, DistillError>(gradients.norm()? as f32);
+        let norms = ByKind { task: norm_of(task)?, output: norm_of(output)?, features: norm_of(features)? };
         let norm = gradients.norm()?;
         if !norm.is_finite() {
             return Err(training.not_finite(step, "gradient norm".to_owned(), norm as f32));
         }
         self.optimiser.update(&gradients, norm, step, parameters)?;
-        Ok(self.line(step, &terms, &weights, norm))
+        Ok(self.line(step, &terms, norm, wants_norms.then_some(norms)))
     }
 
-    fn line(&self, step: u64, terms: &[f32], weights: &[f32], norm: f64) -> HistoryLine {
-        let maps = self.batches.paths.iter().zip(&self.feature_weights).zip(&terms[2..]);
+    fn line(
+        &self,
+        step: u64,
+        terms: &[f32],
+        gradient_norm: f64,
+        gradient_norms: Option<ByKind>,
+    ) -> HistoryLine {
+        let maps = self.measured.features.iter().zip(&terms[2..]);
         let features = maps
             .map(|((path, weight), plain)| {
                 (path.clone(), FeatureLoss { plain: *plain, weighted: weight * plain })
             })
             .collect();
-        let total: f64 =
-            terms.iter().zip(weights).map(|(term, weight)| f64::from(*term) * f64::from(*weight)).sum();
         HistoryLine {
             step,
             task: terms[0],
             output: terms[1],
             features,
-            total: total as f32,
-            gradient_norm: norm as f32,
+            weighted: self.weights.weighted(terms),
+            total: self.weights.total(terms),
+            gradient_norm: gradient_norm as f32,
+            gradient_norms,
             learning_rate: self.training.parameters.learning_rate_at(step),
-        }
-    }
-
-    /// The name of one of the terms.
-    fn term(&self, index: usize) -> String {
-        match index {
-            0 => "task loss".to_owned(),
-            1 => "output loss".to_owned(),
-            _ => format!("feature loss of {}", self.batches.paths[index - 2]),
         }
     }
 
@@ -275,14 +305,22 @@ impl Student<'_> {
         }
         let begun = Instant::now();
         let mark = history.sync()?;
-        let weights = self.batches.paths.iter().cloned().zip(self.feature_weights.iter().copied()).collect();
         checkpoint::save(
             self.training.checkpoint,
-            &TrainingState::new(step, weights, mark),
+            &TrainingState::new(step, self.measured.clone(), mark),
             &self.optimiser.variables(),
         )?;
         *saved = Saved { step, at: Instant::now(), took: begun.elapsed() };
         Ok(())
+    }
+}
+
+/// The name of the term of this index, given the paths of the feature maps.
+fn term(index: usize, paths: &[String]) -> String {
+    match index {
+        0 => "task loss".to_owned(),
+        1 => "output loss".to_owned(),
+        _ => format!("feature loss of {}", paths[index - 2]),
     }
 }
 

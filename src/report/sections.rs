@@ -1,6 +1,6 @@
 //! How units were scored and selected, how the student was retrained, and what was exported.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use maud::{Markup, PreEscaped, html};
 
@@ -8,7 +8,8 @@ use super::chart::{self, Chart, Series};
 use super::selections;
 use super::unet::{self, UnitBar};
 use crate::base::units;
-use crate::distill::HistoryLine;
+use crate::distill::history::FeatureLoss;
+use crate::distill::{ByKind, HistoryLine};
 use crate::model::network::UnitKind;
 use crate::prune::Export;
 use crate::score::{Additivity, GRAM, MeasuredSet, Scores, UnitScores};
@@ -190,24 +191,29 @@ pub(super) fn selection(selection: &Selection) -> Markup {
     }
 }
 
-/// The training curves: every term, plain and weighted.
+/// The training curves: every term, plain and weighted, and the gradients where they were measured.
 pub(super) fn losses(stage: &str, lines: &[HistoryLine]) -> Markup {
-    let curve = |name: &str, pick: &dyn Fn(&HistoryLine) -> f64| Series {
-        name: name.to_owned(),
-        points: thinned(lines.iter().map(|line| (line.step as f64, pick(line))).collect()),
-        line: true,
+    let curve = |name: &str, pick: &dyn Fn(&HistoryLine) -> Option<f32>| {
+        let point = |line: &HistoryLine| Some((line.step as f64, f64::from(pick(line)?)));
+        Series {
+            name: name.to_owned(),
+            points: thinned(lines.iter().filter_map(point).collect()),
+            line: true,
+        }
     };
-    let mut maps: BTreeMap<&str, ()> = BTreeMap::new();
-    lines.iter().flat_map(|line| line.features.keys()).for_each(|path| {
-        maps.insert(path, ());
-    });
-    let features = |weighted: bool| -> Vec<Series> {
-        let pick = |path: &str, line: &HistoryLine| {
-            let loss = line.features.get(path);
-            loss.map_or(f64::NAN, |loss| f64::from(if weighted { loss.weighted } else { loss.plain }))
-        };
-        maps.keys().map(|path| curve(path, &|line| pick(path, line))).collect()
+    let maps: BTreeSet<&str> =
+        lines.iter().flat_map(|line| line.features.keys()).map(String::as_str).collect();
+    let features = |pick: fn(&FeatureLoss) -> f32| -> Vec<Series> {
+        maps.iter().map(|path| curve(path, &|line| line.features.get(*path).map(pick))).collect()
     };
+    let kinds = |pick: fn(&HistoryLine) -> Option<ByKind>| {
+        [
+            curve("task", &|line| Some(pick(line)?.task)),
+            curve("output", &|line| Some(pick(line)?.output)),
+            curve("features", &|line| Some(pick(line)?.features)),
+        ]
+    };
+    let log = |y| Chart { x: "step", y, log: true };
     html! {
         h2 { "Retraining: " code { (stage) } }
         p {
@@ -215,15 +221,19 @@ pub(super) fn losses(stage: &str, lines: &[HistoryLine]) -> Markup {
             "normalisation gives each feature map a similar weight."
         }
         (plot(
-            &Chart { x: "step", y: "loss", log: true },
+            &log("loss"),
             &[
-                curve("task", &|line| f64::from(line.task)),
-                curve("output", &|line| f64::from(line.output)),
-                curve("total, weighted", &|line| f64::from(line.total)),
+                curve("task", &|line| Some(line.task)),
+                curve("output", &|line| Some(line.output)),
+                curve("total, weighted", &|line| Some(line.total)),
             ],
         ))
-        (plot(&Chart { x: "step", y: "feature loss, plain", log: true }, &features(false)))
-        (plot(&Chart { x: "step", y: "feature loss, weighted", log: true }, &features(true)))
+        (plot(&log("kind of loss, weighted"), &kinds(|line| Some(line.weighted))))
+        @if lines.iter().any(|line| line.gradient_norms.is_some()) {
+            (plot(&log("L2 norm of the gradient of each kind"), &kinds(|line| line.gradient_norms)))
+        }
+        (plot(&log("feature loss, plain"), &features(|loss| loss.plain)))
+        (plot(&log("feature loss, weighted"), &features(|loss| loss.weighted)))
     }
 }
 

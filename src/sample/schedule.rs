@@ -76,6 +76,20 @@ impl NoiseSchedule {
         &self.alphas_cumprod
     }
 
+    /// Weights of a training loss at these timesteps by min-SNR (Hang et al. 2023, as diffusers' training scripts compute
+    /// it): min(SNR, gamma) / SNR, and for the velocity min(SNR, gamma) / (SNR + 1).
+    pub fn min_snr_weights(&self, timesteps: &[i64], gamma: f64) -> Vec<f32> {
+        let weight = |timestep: &i64| {
+            let signal = self.alphas_cumprod[*timestep as usize];
+            let bounded = gamma * (1.0 - signal);
+            match self.prediction {
+                Prediction::Epsilon => (bounded / signal).min(1.0) as f32,
+                Prediction::VPrediction => bounded.min(signal) as f32,
+            }
+        };
+        timesteps.iter().map(weight).collect()
+    }
+
     /// The U-Net's prediction type.
     pub fn prediction(&self) -> Prediction {
         self.prediction
@@ -303,6 +317,21 @@ mod tests {
             let timestep = Tensor::new(&[found], &Device::Cpu)?;
             let error = schedule("epsilon")?.add_noise(&zeros, &zeros, &timestep).expect_err("out of range");
             assert!(matches!(error, SampleError::Timestep { last: 999, .. }));
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn little_noise_has_little_weight() -> Result<(), SampleError> {
+        let gamma = 5.0;
+        for prediction in ["epsilon", "v_prediction"] {
+            let schedule = schedule(prediction)?;
+            let weights = schedule.min_snr_weights(&(0..1000).collect::<Vec<_>>(), gamma);
+            for (weight, signal) in weights.into_iter().zip(schedule.alphas_cumprod()) {
+                let snr = signal / (1.0 - signal);
+                let divisor = if prediction == "epsilon" { snr } else { snr + 1.0 };
+                assert!((f64::from(weight) - snr.min(gamma) / divisor).abs() < 1e-6, "{prediction} {snr}");
+            }
         }
         Ok(())
     }

@@ -3,12 +3,10 @@
 use std::collections::BTreeSet;
 
 use super::error::SelectError;
-use super::problem::{
-    Budget, Contradiction, OBJECTIVES, Objective, ObjectiveInfo, SelectionProblem, matches,
-};
+use super::problem::{Budget, Contradiction, OBJECTIVES, Objective, ObjectiveInfo, SelectionProblem};
 use super::shapes::{Fit, Layout};
 use super::solver::Solver;
-use crate::base::UnitId;
+use crate::base::{UnitId, pattern};
 use crate::model::UNetConfig;
 use crate::profile::Latency;
 use crate::score::Scores;
@@ -98,8 +96,9 @@ fn rule(
     pattern: &str,
     goes: bool,
 ) -> Result<(), SelectError> {
-    let found: Vec<_> =
-        (0..problem.units.len()).filter(|&unit| matches(pattern, problem.units[unit].as_str())).collect();
+    let found: Vec<_> = (0..problem.units.len())
+        .filter(|&unit| pattern::matches(pattern, problem.units[unit].as_str()))
+        .collect();
     if found.is_empty() {
         return Err(SelectError::NoMatch {
             list,

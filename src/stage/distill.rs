@@ -38,7 +38,8 @@ pub(super) struct Distill {
 pub(super) const INFO: StageInfo = StageInfo {
     name: "distill",
     // 2: a velocity is computed from the clean latents, not from the noisy ones.
-    version: 2,
+    // 3: the history has the weighted terms by kind.
+    version: 3,
     summary: "retrains a pruned model against its teacher, by normalised feature distillation",
     output: ArtefactKind::Model,
     seeded: true,
@@ -69,6 +70,10 @@ impl Stage for Distill {
 
     fn check(&self) -> Result<(), BadValue> {
         self.training.check().map_err(|(name, message)| BadValue::new(format!("training.{name}"), message))
+    }
+
+    fn draws(&self) -> bool {
+        true
     }
 
     fn run(&self, context: &Context<'_>) -> Result<(), StageError> {
@@ -137,7 +142,9 @@ impl Distill {
     ) -> Result<Latents, StageError> {
         let artefact = context.input("data");
         if artefact.kind == ArtefactKind::Latents {
-            return Ok(Latents::open(&artefact.path)?);
+            let latents = Latents::open(&artefact.path)?;
+            latents.check_fit(&teacher.directory.unet_config()?, &artefact.path)?;
+            return Ok(latents);
         }
         let folder = context.checkpoint.join("latents");
         fs::create_dir_all(&folder).map_err(StageError::file(&folder))?;

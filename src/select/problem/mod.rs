@@ -9,8 +9,8 @@ mod tree;
 
 pub use budget::Budget;
 pub use objective::{OBJECTIVES, Objective, ObjectiveInfo};
+pub(super) use rules::Contradiction;
 pub use rules::Rules;
-pub(super) use rules::{Contradiction, matches};
 pub use selection_problem::SelectionProblem;
 pub(super) use toggle_effect::ToggleEffect;
 pub use tree::Tree;

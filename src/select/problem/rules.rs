@@ -73,24 +73,9 @@ impl Rules {
     }
 }
 
-/// Whether `id` is `pattern`, in which `*` stands for any text.
-pub(in crate::select) fn matches(pattern: &str, id: &str) -> bool {
-    let Some((head, rest)) = pattern.split_once('*') else { return pattern == id };
-    let Some(id) = id.strip_prefix(head) else { return false };
-    id.char_indices().map(|(at, _)| at).chain([id.len()]).any(|at| matches(rest, &id[at..]))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_star_is_any_text() {
-        assert!(matches("mid_block.*", "mid_block.resnets.0"));
-        assert!(matches("*.attentions.*", "up_blocks.1.attentions.0.transformer_blocks.3"));
-        assert!(matches("*", "a") && matches("a*b*", "axxbyy") && matches("a", "a"));
-        assert!(!matches("mid_block", "mid_block.resnets.0") && !matches("*.b", "a.bc"));
-    }
 
     #[test]
     fn consequences_of_a_rule_are_decided_too() {

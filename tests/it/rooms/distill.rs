@@ -281,6 +281,90 @@ fn every_normalisation_starts_at_the_plain_sum() -> Outcome {
         assert!((sum(&line) - sum(&plain)).abs() < 1e-5 * sum(&plain), "{normalisation:?}");
         assert_ne!(line.features, plain.features, "{normalisation:?}");
     }
+    let alike = first_line(Normalisation::InitialLoss)?.weighted;
+    for (kind, value) in [("task", alike.task), ("output", alike.output), ("features", alike.features)] {
+        assert!((value - 1.0).abs() < 1e-5, "{kind} begins at {value}");
+    }
+    Ok(())
+}
+
+#[test]
+fn frozen_tensors_keep_their_bytes() -> Outcome {
+    let setup = Setup::new()?;
+    let (_, before) = setup.student(&REMOVED)?;
+    let run = |freeze: &[&str]| {
+        let freeze = freeze.iter().map(|pattern| (*pattern).to_owned()).collect();
+        let folder = tempfile::tempdir()?;
+        setup.distil(&DistillParameters { freeze, ..few_steps() }, folder.path(), &Watch::nothing())
+    };
+    let weights = run(&["down_blocks.0.*", "conv_in.weight"])?.weights;
+    assert_eq!(weights.keys().collect::<Vec<_>>(), before.keys().collect::<Vec<_>>());
+    for (name, weight) in &weights {
+        let same = weight.flatten_all()?.to_vec1::<f32>()? == before[name].flatten_all()?.to_vec1::<f32>()?;
+        let frozen = name.starts_with("down_blocks.0.") || name == "conv_in.weight";
+        assert_eq!(same, frozen, "{name}");
+    }
+    for (freeze, words) in [(&["*"], "no tensor of the student to train"), (&["conv_in"], "`conv_in`")] {
+        let error = run(freeze).expect_err("there is nothing to train, or nothing of that name").to_string();
+        assert!(error.contains(words), "{error}");
+    }
+    Ok(())
+}
+
+#[test]
+fn batches_are_drawn_as_asked() -> Outcome {
+    let setup = Setup::new()?;
+    let run = |change: fn(&mut DistillParameters)| -> Result<Vec<HistoryLine>, Box<dyn Error>> {
+        let folder = tempfile::tempdir()?;
+        let mut parameters = DistillParameters { learning_rate: Real::new(1e-18), ..few_steps() };
+        change(&mut parameters);
+        Ok(history::read(&setup.distil(&parameters, folder.path(), &Watch::nothing())?.history)?)
+    };
+    let plain = run(|_| {})?;
+    let shuffled = run(|p| p.random_conditioning_lambda = Some(Real::new(1e-9)))?;
+    let rarely = run(|p| p.random_conditioning_lambda = Some(Real::new(1e9)))?;
+    let offset = run(|p| p.noise_offset = Real::new(0.5))?;
+    let weighted = run(|p| p.min_snr_gamma = Some(Real::new(5.0)))?;
+    let differ = |lines: &[HistoryLine], pick: fn(&HistoryLine) -> f32| {
+        lines.iter().zip(&plain).filter(|(line, plain)| pick(line) != pick(plain)).count()
+    };
+    // Every sample has another caption with all but certainty, or none has.
+    assert!(differ(&shuffled, |line| line.output) == 12 && differ(&rarely, |line| line.output) == 0);
+    // Random captions leave the noise as it is; the offset changes it.
+    assert_eq!(differ(&offset, |line| line.task), 12);
+    // Only the task loss is weighted, and never by more than one.
+    assert!(weighted.iter().zip(&plain).all(|(weighted, plain)| weighted.task <= plain.task));
+    assert!(differ(&weighted, |line| line.task) > 0 && differ(&weighted, |line| line.output) == 0);
+    Ok(())
+}
+
+#[test]
+fn gradients_of_each_kind_are_measured_without_a_change() -> Outcome {
+    let setup = Setup::new()?;
+    let run = |every: Option<u32>, output_weight: f64| -> Result<_, Box<dyn Error>> {
+        let folder = tempfile::tempdir()?;
+        let parameters = DistillParameters {
+            gradient_norms_every: every.map(Whole::new),
+            gradient_accumulation: Whole::new(2),
+            output_weight: Real::new(output_weight),
+            ..few_steps()
+        };
+        let distilled = setup.distil(&parameters, folder.path(), &Watch::nothing())?;
+        Ok((bytes(&distilled)?.0, history::read(&distilled.history)?))
+    };
+    let ((plain, _), (measured, lines)) = (run(None, 0.0)?, run(Some(5), 0.0)?);
+    assert_eq!(plain, measured);
+    for line in &lines {
+        let Some(norms) = line.gradient_norms else {
+            assert!(!line.step.is_multiple_of(5));
+            continue;
+        };
+        assert!(line.step.is_multiple_of(5) && norms.output == 0.0 && norms.task > 0.0, "{norms:?}");
+        // A sum is no longer than its parts together.
+        assert!(line.gradient_norm <= 1.0001 * (norms.task + norms.features), "{norms:?}");
+        let sum = line.weighted.task + line.weighted.output + line.weighted.features;
+        assert!((sum - line.total).abs() < 1e-4 * line.total);
+    }
     Ok(())
 }
 

@@ -1,0 +1,91 @@
+//! The weights of the terms in the loss: those of the parameters, times those that are measured before training.
+
+use serde::{Deserialize, Serialize};
+
+use super::parameters::DistillParameters;
+
+/// What was measured before training. f32 survives JSON unchanged.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Measured {
+    /// Of the task loss.
+    pub(super) task: f32,
+    /// Of the output loss.
+    pub(super) output: f32,
+    /// `a_l` of each compared feature map, by its path in the student.
+    pub(super) features: Vec<(String, f32)>,
+}
+
+/// One number for each kind of loss.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ByKind {
+    /// Of the task loss.
+    pub task: f32,
+    /// Of the output loss.
+    pub output: f32,
+    /// Of the losses of all feature maps together.
+    pub features: f32,
+}
+
+/// The factors of the [`terms`](super::losses::terms), in their order.
+pub(super) struct TermWeights(Vec<f32>);
+
+impl TermWeights {
+    pub(super) fn new(parameters: &DistillParameters, measured: &Measured) -> Self {
+        let times = |weight: f64, measured: f32| (weight * f64::from(measured)) as f32;
+        let features = measured.features.iter().map(|(_, a)| times(parameters.feature_weight.get(), *a));
+        let task = times(parameters.task_weight.get(), measured.task);
+        let output = times(parameters.output_weight.get(), measured.output);
+        Self([task, output].into_iter().chain(features).collect())
+    }
+
+    /// Divided by the number of pieces of a batch.
+    pub(super) fn divided(&self, pieces: usize) -> Vec<f32> {
+        self.0.iter().map(|weight| weight / pieces as f32).collect()
+    }
+
+    /// The terms times their weights, summed by kind.
+    pub(super) fn weighted(&self, terms: &[f32]) -> ByKind {
+        let sum = |range: std::ops::Range<usize>| {
+            let product = |index: usize| f64::from(terms[index]) * f64::from(self.0[index]);
+            range.map(product).sum::<f64>() as f32
+        };
+        ByKind { task: sum(0..1), output: sum(1..2), features: sum(2..self.0.len()) }
+    }
+
+    /// The sum of all terms times their weights.
+    pub(super) fn total(&self, terms: &[f32]) -> f32 {
+        terms.iter().zip(&self.0).map(|(term, weight)| f64::from(*term) * f64::from(*weight)).sum::<f64>()
+            as f32
+    }
+}
+
+/// Weights that leave one kind of loss: task, output or features.
+pub(super) fn only(kind: usize, weights: &[f32]) -> Vec<f32> {
+    let of = |index: usize| index.min(2);
+    weights.iter().enumerate().map(|(index, weight)| if of(index) == kind { *weight } else { 0.0 }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::Real;
+
+    #[test]
+    fn weights_multiply_and_add_up_by_kind() {
+        let parameters = DistillParameters {
+            task_weight: Real::new(1.0),
+            output_weight: Real::new(10.0),
+            feature_weight: Real::new(2.0),
+            ..Default::default()
+        };
+        let features = vec![("down_blocks.0".to_owned(), 0.5), ("mid_block".to_owned(), 0.25)];
+        let weights = TermWeights::new(&parameters, &Measured { task: 4.0, output: 1.0, features });
+        assert_eq!(weights.divided(2), [2.0, 5.0, 0.5, 0.25]);
+        let terms = [5.0, 2.0, 8.0, 4.0];
+        assert_eq!(weights.weighted(&terms), ByKind { task: 20.0, output: 20.0, features: 10.0 });
+        assert_eq!(weights.total(&terms), 50.0);
+        assert_eq!(only(2, &weights.divided(1)), [0.0, 0.0, 1.0, 0.5]);
+        assert_eq!(only(0, &weights.divided(1)), [4.0, 0.0, 0.0, 0.0]);
+    }
+}
