@@ -10,8 +10,8 @@ use super::recorded;
 use super::target;
 use crate::backend::Dtype;
 use crate::base::units;
-use crate::model::ModelDirectory;
 use crate::prune::{Container, Export, ExportRequest, Format, Lora, RenamedLora, remap_beside};
+use crate::survey;
 
 /// Write a model for diffusers, ComfyUI or stable-diffusion.cpp, and check the result
 #[derive(Args)]
@@ -40,7 +40,7 @@ pub(super) struct ExportCommand {
     /// A LoRA of the model before pruning, to be written beside the export under its new names; may be repeated
     #[arg(long, value_name = "FILE")]
     lora: Vec<PathBuf>,
-    /// Write the file even if the target program does not support these widths
+    /// Write the file even if the target program does not support this model, or would sample it wrongly
     #[arg(long)]
     allow_unrecognised: bool,
     /// Print JSON
@@ -52,7 +52,7 @@ impl ExportCommand {
     pub(super) fn execute(self) -> Result<(), CliError> {
         let format = Format::find(&self.to)?;
         recorded::check(&self.model)?;
-        let model = ModelDirectory::open(&self.model)?;
+        let model = survey::open(&self.model)?;
         let path = self.output.clone().unwrap_or_else(|| default_path(&self.model, format));
         let single = format.container == Container::SingleFile;
         if single && path.extension().is_none_or(|extension| extension != "safetensors") {

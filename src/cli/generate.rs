@@ -23,6 +23,7 @@ use crate::model::vae::TileSide;
 use crate::run::signals;
 use crate::sample::{self, NoiseSchedule, SAMPLERS};
 use crate::stage::{DEFAULT_SAMPLER, Drawing, PictureSize, StageError};
+use crate::survey;
 use crate::ui::Alone;
 
 /// Draw pictures of a prompt with a teacher or a pruned model
@@ -96,7 +97,7 @@ impl Generate {
         let settings = self.compute.load(Layer::default())?;
         let device = settings.device.open().map_err(StageError::from)?;
         recorded::check(&self.model)?;
-        let directory = ModelDirectory::open(&self.model)?;
+        let directory = survey::open(&self.model)?;
         let pictures = self.draw(&drawing, &directory, &device)?;
         if self.json {
             let Self { prompt, negative_prompt, seed, .. } = &self;

@@ -121,7 +121,7 @@ fn type_help(found: &str, needed: &str) -> Option<String> {
     let text = found.strip_prefix('"')?.strip_suffix('"')?;
     match needed {
         "a list" => Some(format!("write a list: `[{text}]`")),
-        _ if needed.contains("number") && text.trim().parse::<f64>().is_ok() => {
+        _ if needed.contains("number") && text.trim().parse::<f64>().is_ok_and(f64::is_finite) => {
             Some(format!("write it without quotes: `{}`", text.trim()))
         }
         _ => None,

@@ -68,6 +68,22 @@ pub enum DataError {
         /// The shape it should have.
         needed: String,
     },
+    /// Data of another model.
+    #[error("{}: `{tensor}` has shape {found:?}, but this U-Net needs {needed}", place.display())]
+    #[diagnostic(
+        code(data::fit),
+        help("the data was made with another model: make it with the one that it is used with")
+    )]
+    Fit {
+        /// The file, or where the tensor came from.
+        place: PathBuf,
+        /// The tensor.
+        tensor: &'static str,
+        /// Its shape.
+        found: Vec<usize>,
+        /// The size that the U-Net reads, and what it counts.
+        needed: String,
+    },
     /// A tensor of the wrong type.
     #[error("{}: `{tensor}` is of type {found}; {needed} is needed", place.display())]
     #[diagnostic(code(data::dtype))]

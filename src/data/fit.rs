@@ -7,38 +7,57 @@ use candle_core::Tensor;
 
 use super::DataError;
 use crate::model::network::Conditioning;
-use crate::model::unet::UNetConfig;
+use crate::model::unet::{SIZES, UNetConfig};
 
-/// Fails unless each of `latents`, a name, a tensor [n, c, h, w] and the channels that it needs, and the text states fit
-/// the U-Net. `place` is named in errors.
+/// Fails unless the latents, each a name, a tensor [n, c, h, w] and the channels that it needs, and the text states fit the
+/// U-Net. `place` is named in errors.
 pub(super) fn check(
     place: &Path,
     latents: &[(&'static str, &Tensor, usize)],
     text: &Conditioning,
     unet: &UNetConfig,
 ) -> Result<(), DataError> {
-    let wrong = |tensor, found: &Tensor, needed: String| DataError::Shape {
-        place: place.to_owned(),
-        tensor,
-        found: found.dims().to_vec(),
-        needed: format!("{needed} for this U-Net"),
-    };
+    let needs = Needs { place };
     for (tensor, found, channels) in latents {
-        if found.dim(1)? != *channels {
-            return Err(wrong(tensor, found, format!("[points, {channels}, height, width]")));
-        }
+        needs.size(tensor, found, 1, *channels, "channels")?;
     }
     let states = &text.encoder_hidden_states;
     if let Some(width) = unet.other_text_width(states.dim(2)?) {
-        return Err(wrong("encoder_hidden_states", states, format!("[points, tokens, {width}]")));
+        needs.size("encoder_hidden_states", states, 2, width, "numbers for each token")?;
     }
     let Some(width) = unet.pooled_width() else { return Ok(()) };
-    match &text.text_embeds {
-        None => Err(DataError::MissingTensor { path: place.to_owned(), tensor: "text_embeds" }),
-        Some(pooled) if pooled.dim(1)? != width => {
-            Err(wrong("text_embeds", pooled, format!("[points, {width}]")))
+    for (tensor, found, size) in
+        [("text_embeds", &text.text_embeds, width), ("time_ids", &text.time_ids, SIZES)]
+    {
+        let missing = || DataError::MissingTensor { path: place.to_owned(), tensor };
+        needs.size(tensor, found.as_ref().ok_or_else(missing)?, 1, size, "numbers for each sample")?;
+    }
+    Ok(())
+}
+
+struct Needs<'a> {
+    place: &'a Path,
+}
+
+impl Needs<'_> {
+    /// Fails unless a dimension of a tensor is `needed`; `what` says what it counts.
+    fn size(
+        &self,
+        tensor: &'static str,
+        found: &Tensor,
+        dimension: usize,
+        needed: usize,
+        what: &'static str,
+    ) -> Result<(), DataError> {
+        match found.dim(dimension)? == needed {
+            true => Ok(()),
+            false => Err(DataError::Fit {
+                place: self.place.to_owned(),
+                tensor,
+                found: found.dims().to_vec(),
+                needed: format!("{needed} {what}"),
+            }),
         }
-        Some(_) => Ok(()),
     }
 }
 
@@ -54,11 +73,11 @@ mod tests {
             "projection_class_embeddings_input_dim": 58 }"#;
         let sdxl = UNetConfig::parse(sdxl).expect("it is supported");
         let zeros = |shape: &[usize]| Tensor::zeros(shape, DType::F32, &Device::Cpu);
-        let text = |width: usize, pooled: Option<usize>| -> candle_core::Result<Conditioning> {
+        let text = |width: usize, pooled: Option<usize>, sizes: Option<usize>| -> candle_core::Result<_> {
             Ok(Conditioning {
                 encoder_hidden_states: zeros(&[2, 7, width])?,
                 text_embeds: pooled.map(|width| zeros(&[2, width])).transpose()?,
-                time_ids: None,
+                time_ids: sizes.map(|sizes| zeros(&[2, sizes])).transpose()?,
             })
         };
         let check = |channels: usize, text: &Conditioning| {
@@ -66,16 +85,26 @@ mod tests {
             let checked = check(Path::new("points"), &[("sample", &latents, 4)], text, &sdxl);
             checked.map_err(|error| error.to_string())
         };
-        assert_eq!(check(4, &text(12, Some(10))?), Ok(()));
+        assert_eq!(check(4, &text(12, Some(10), Some(6))?), Ok(()));
         for (channels, text, words) in [
             (
                 9,
-                text(12, Some(10))?,
-                "`sample` has shape [2, 9, 8, 8]; [points, 4, height, width] for this U-Net",
+                text(12, Some(10), Some(6))?,
+                "`sample` has shape [2, 9, 8, 8], but this U-Net needs 4 channels",
             ),
-            (4, text(16, Some(10))?, "`encoder_hidden_states` has shape [2, 7, 16]; [points, tokens, 12]"),
-            (4, text(12, Some(16))?, "`text_embeds` has shape [2, 16]; [points, 10] for this U-Net"),
-            (4, text(12, None)?, "`text_embeds`"),
+            (
+                4,
+                text(16, Some(10), Some(6))?,
+                "`encoder_hidden_states` has shape [2, 7, 16], but this U-Net needs 12 numbers for each token",
+            ),
+            (
+                4,
+                text(12, Some(16), Some(6))?,
+                "`text_embeds` has shape [2, 16], but this U-Net needs 10 numbers",
+            ),
+            (4, text(12, Some(10), Some(5))?, "`time_ids` has shape [2, 5], but this U-Net needs 6 numbers"),
+            (4, text(12, None, Some(6))?, "`text_embeds`"),
+            (4, text(12, Some(10), None)?, "`time_ids`"),
         ] {
             let error = check(channels, &text).expect_err("of another model");
             assert!(error.contains(words), "{error}");

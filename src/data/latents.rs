@@ -115,7 +115,10 @@ impl Latents {
     pub fn check_fit(&self, unet: &UNetConfig, place: &Path) -> Result<(), DataError> {
         // All rows of a shard are alike, and the shards of one artefact come from one model.
         let LatentBatch { latents, conditioning } = self.fetch(&[0], &Device::Cpu)?;
-        fit::check(place, &[("latents", &latents, unet.out_channels)], &conditioning, unet)
+        fit::check(place, &[("latents", &latents, unet.out_channels)], &conditioning, unet)?;
+        // The states of the empty prompt are used with the sizes of the rows.
+        let empty = Conditioning { time_ids: conditioning.time_ids, ..self.unconditional(&Device::Cpu)? };
+        fit::check(&place.join(EMPTY), &[], &empty, unet)
     }
 
     /// The number of distinct captions.

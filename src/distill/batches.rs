@@ -32,9 +32,10 @@ pub(super) struct TrainingBatch {
 }
 
 impl TrainingBatch {
-    /// The terms of the loss, given the student's prediction.
-    pub(super) fn terms(&self, student: &Answer) -> candle_core::Result<Tensor> {
-        losses::terms(student, &self.teacher, &self.target, self.sample_weights.as_ref())
+    /// The terms of the loss of a student, with the feature maps of `paths`.
+    pub(super) fn terms(&self, student: &UNet, paths: &[String]) -> candle_core::Result<Tensor> {
+        let student = predict(student, &self.input, paths)?;
+        losses::terms(&student, &self.teacher, &self.target, self.sample_weights.as_ref())
     }
 }
 
@@ -96,7 +97,7 @@ impl Batches<'_> {
         Ok(TrainingBatch { input, target, sample_weights, teacher })
     }
 
-    /// The caption of a sample: that of its row, or at late timesteps more and more often any other.
+    /// The caption of a sample: that of its row, or, with the probability of random conditioning, one drawn from all.
     fn caption(&self, row: usize, sample: u64, timestep: i64) -> usize {
         let Some(lambda) = self.parameters.random_conditioning_lambda else {
             return self.data.caption_index(row);

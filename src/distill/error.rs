@@ -46,10 +46,12 @@ pub enum DistillError {
         reason: String,
     },
     /// A pattern of `freeze` that stands for nothing.
-    #[error("`freeze` has `{pattern}`, which is the name of no tensor of the student")]
+    #[error("`{pattern}` of `freeze` matches no tensor of the student")]
     #[diagnostic(
-        code(distill::freeze),
-        help("`laptop-diff inspect` lists the units; a whole one is `mid_block.resnets.0.*`")
+        code(distill::nothing_frozen),
+        help(
+            "write the whole name of a tensor, such as `conv_in.weight`, or a pattern, such as `mid_block.*`; units that were removed have no tensors"
+        )
     )]
     NothingFrozen {
         /// The pattern.
@@ -57,7 +59,7 @@ pub enum DistillError {
     },
     /// `freeze` stands for every tensor.
     #[error("`freeze` leaves no tensor of the student to train")]
-    #[diagnostic(code(distill::freeze), help("leave some of its patterns out"))]
+    #[diagnostic(code(distill::all_frozen), help("remove some of its patterns"))]
     AllFrozen,
     /// The training data cannot be read.
     #[error(transparent)]

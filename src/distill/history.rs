@@ -30,7 +30,7 @@ pub struct FeatureLoss {
 pub struct HistoryLine {
     /// Counted from 0.
     pub step: u64,
-    /// Mean-squared difference from the noise or velocity.
+    /// Mean-squared difference from the noise or velocity, each sample weighted if `min-snr-gamma` is given.
     pub task: f32,
     /// Mean-squared difference from the teacher's prediction.
     pub output: f32,

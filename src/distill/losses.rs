@@ -1,4 +1,5 @@
-//! The loss of the student: `L = L_task + l_out L_out + l_feat sum_l a_l L_l`, all means over elements, in f32.
+//! The loss of the student: `L = l_task L_task + l_out L_out + l_feat sum_l a_l L_l`, all means over elements, in f32. In
+//! `L_task` each sample can have a weight (min-SNR).
 //!
 //! Task, output and feature terms are those of BK-SDM (Kim et al. 2024). That the weights `a_l` should follow the
 //! L2 norms of the teacher's feature maps, so that a few numerically large maps do not drown the rest, is the idea
@@ -10,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::nn::mean_square_difference;
 
-/// How the loss of each feature map is weighted by the teacher's map `f`.
+/// How the loss of each feature map is weighted: by the teacher's map `f`, or by what the loss is at the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Normalisation {
@@ -28,15 +29,17 @@ pub enum Normalisation {
 impl Normalisation {
     /// The weights `a_l`, given for each map the teacher's mean square and the student's loss at the start.
     ///
-    /// They are scaled so that the weighted sum of the starting losses equals the plain sum, under `InitialLoss` 1; or, if
-    /// all starting losses are zero (the student equals the teacher), so that their mean is 1.
+    /// They are scaled so that the weighted sum of the starting losses equals the plain sum. Under `InitialLoss` that sum
+    /// is 1. If all starting losses are zero (the student equals the teacher), the mean of the weights is 1.
     pub fn weights(self, mean_squares: &[f64], losses: &[f64]) -> Vec<f32> {
         let by = if self == Self::InitialLoss { losses } else { mean_squares };
-        // A map of zeros would get all the weight; below 1e-8 of the largest value, a map is only noise.
-        let floor = by.iter().fold(0.0, |a: f64, b| a.max(*b)) * 1e-8;
+        let largest = by.iter().fold(0.0, |a: f64, b| a.max(*b));
+        // Below 1e-8 of the largest value a map is only noise, and would get all the weight. A loss of zero is that of a
+        // map before the first removed unit: it gets the weight of the largest loss.
+        let least = if self == Self::InitialLoss { largest } else { largest * 1e-8 };
         let raw: Vec<f64> = by
             .iter()
-            .map(|value| value.max(floor).max(f64::MIN_POSITIVE))
+            .map(|value| if *value > largest * 1e-8 { *value } else { least }.max(f64::MIN_POSITIVE))
             .map(|value| match self {
                 Self::None => 1.0,
                 Self::InverseNorm => value.sqrt().recip(),
@@ -65,7 +68,7 @@ pub struct Answer {
     pub features: Vec<Tensor>,
 }
 
-/// The terms of the loss as one tensor [2 + maps], in the order task, output, features. `sample_weights` [batch] weight the
+/// The terms of the loss as one tensor [2 + maps], in the order task, output, features. `sample_weights` `[batch]` weight the
 /// samples of the task loss.
 pub fn terms(
     student: &Answer,
@@ -157,6 +160,8 @@ mod tests {
     fn terms_divided_by_their_first_values_start_at_one() {
         let weights = Normalisation::InitialLoss.weights(&[4.0, 100.0], &[1.0, 50.0]);
         assert_eq!(weights, [0.5, 0.01]);
+        // A map before the first removed unit.
+        assert_eq!(Normalisation::InitialLoss.weights(&[4.0, 100.0], &[0.0, 50.0]), [0.02, 0.02]);
         assert_eq!(Normalisation::InitialLoss.weight_of_term(0.25), 4.0);
         assert_eq!(Normalisation::InitialLoss.weight_of_term(0.0), 1.0);
         assert_eq!(Normalisation::None.weight_of_term(0.25), 1.0);

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use candle_core::{DType, Result, Tensor, Var, bail};
 
+use super::losses;
 use super::parameters::DistillParameters;
-use crate::nn::average;
 use crate::nn::gradients::{Gradients, clip_scale};
 use crate::nn::optim::AdamW;
+use crate::nn::{self, average};
 
 /// All trainable tensors in the order of their names.
 pub(super) struct Optimiser {
@@ -44,6 +45,12 @@ impl Optimiser {
     /// The trainable tensors.
     pub(super) fn parameters(&self) -> impl Iterator<Item = &Var> {
         self.slots.iter().map(|slot| &slot.parameter)
+    }
+
+    /// Adds the gradients of the sum of `terms` times `weights`.
+    pub(super) fn differentiate(&self, terms: &Tensor, weights: &[f32], into: &mut Gradients) -> Result<()> {
+        let mut store = nn::backward(&losses::total(terms, weights, terms.device())?)?;
+        into.add(&mut store, self.parameters())
     }
 
     /// One update with gradients of this `norm`; `step` counts from 0.

@@ -5,9 +5,10 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::error::DistillError;
 use super::losses::Normalisation;
 use crate::base::bounded::{BelowOne, Fraction, Positive, Weight};
-use crate::base::{Manifest, Real, Whole};
+use crate::base::{Manifest, Real, Whole, pattern};
 
 /// How the learning rate changes after the warm-up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -71,7 +72,7 @@ pub struct DistillParameters {
     pub output_weight: Real<Weight>,
     /// Weight of the feature loss. It means the same under `none`, `inverse-norm` and `inverse-square-norm`, whose losses start at the same value. Default 1.
     pub feature_weight: Real<Weight>,
-    /// How each feature map's loss is weighted. Default `inverse-square-norm`: the error relative to the teacher's power (LAPTOP-Diff's idea; BK-SDM has `none`). `initial-loss` divides every term, also those of task and output, by its own value before training, so that the three kinds of loss begin alike.
+    /// How each feature map's loss is weighted. Default `inverse-square-norm`: the error relative to the teacher's power (LAPTOP-Diff's idea; BK-SDM has `none`). `initial-loss` divides every term, also those of task and output, by its own value before training: each kind of loss begins at 1, times its weight.
     pub normalisation: Normalisation,
     /// Batches over which norms and starting losses are measured. Default 8: the loss of a single batch depends strongly on the timesteps it drew.
     pub normalisation_batches: Whole<1, 1_000_000>,
@@ -79,13 +80,13 @@ pub struct DistillParameters {
     pub features: FeatureTaps,
     /// Fraction of samples whose text is replaced by the empty prompt, so that the student can be used with classifier-free guidance. Default 0.1, the fraction Stable Diffusion was trained with (ours: BK-SDM has 0).
     pub unconditional_fraction: Real<Fraction>,
-    /// Gives a sample the caption of another one with the probability exp(-lambda (1 - t / T)) at timestep t of T, so that the student sees more captions than pictures (Kim et al. 2025, arXiv 2504.02011; their code has a lambda of 5). The teacher sees the same caption. Default: never.
+    /// Gives a sample a caption drawn from all captions of the data, with the probability exp(-lambda (1 - t / T)) at timestep t of T (random conditioning, Kim et al. 2025, arXiv 2504.02011; their code has a lambda of 5, and draws from a larger set of texts). Student and teacher get the same caption. Default: never.
     pub random_conditioning_lambda: Option<Real<Positive>>,
-    /// Standard deviation of a number that is added to the noise of each channel as a whole, so that the student learns to change the brightness of a whole picture. Default 0.
-    pub noise_offset: Real<Weight>,
-    /// Tensors of the student that are not trained: names or patterns in which `*` stands for any text, as in `conv_in.*`. Default: none.
+    /// Standard deviation of a number that is added to the noise of each channel as a whole, so that the student can change the brightness of a whole picture, from 0 to 1. diffusers' training scripts recommend 0.1. Default 0.
+    pub noise_offset: Real<Fraction>,
+    /// Tensors of the student that are not trained: names or patterns in which `*` stands for any text, as in `conv_in.*`. They keep their bytes; the step takes as long as before. Default: none.
     pub freeze: Vec<String>,
-    /// Measures the gradient of each kind of loss (task, output, features) by itself every so many steps, which costs three backward passes. Default: never.
+    /// Measures the gradient of each kind of loss (task, output, features) by itself every so many steps, if the step has a line in `losses.jsonl`. That costs three more backward passes and the memory of three more gradients. Default: never.
     pub gradient_norms_every: Option<Whole<1, 1_000_000_000>>,
     /// Number of steps per line of `losses.jsonl`; the last step always has a line. Default 1.
     pub history_every: Whole<1, 1_000_000_000>,
@@ -123,6 +124,12 @@ impl Default for DistillParameters {
     }
 }
 
+/// A choice as a pipeline file writes it.
+fn word(choice: &impl Serialize) -> String {
+    let text = serde_json::to_value(choice).expect("a choice serialises");
+    text.as_str().expect("to a word").to_owned()
+}
+
 impl DistillParameters {
     /// Names every value in `manifest`: each of them can change the bytes of the retrained weights or of their history.
     pub fn describe(&self, manifest: &mut Manifest) {
@@ -131,7 +138,7 @@ impl DistillParameters {
             .field("batch-size", self.batch_size)
             .field("gradient-accumulation", self.gradient_accumulation)
             .float("learning-rate", self.learning_rate.get())
-            .field("learning-rate-schedule", format_args!("{:?}", self.learning_rate_schedule))
+            .field("learning-rate-schedule", word(&self.learning_rate_schedule))
             .field("learning-rate-cycles", self.learning_rate_cycles)
             .field("warm-up-steps", self.warm_up_steps)
             .float("betas.0", self.betas[0].get())
@@ -143,9 +150,9 @@ impl DistillParameters {
             .float("task-weight", self.task_weight.get())
             .float("output-weight", self.output_weight.get())
             .float("feature-weight", self.feature_weight.get())
-            .field("normalisation", format_args!("{:?}", self.normalisation))
+            .field("normalisation", word(&self.normalisation))
             .field("normalisation-batches", self.normalisation_batches)
-            .field("features", format_args!("{:?}", self.features))
+            .field("features", word(&self.features))
             .float("unconditional-fraction", self.unconditional_fraction.get())
             .float("noise-offset", self.noise_offset.get())
             .list("freeze", &self.freeze)
@@ -161,6 +168,22 @@ impl DistillParameters {
         }
         if let Some(every) = self.gradient_norms_every {
             manifest.field("gradient-norms-every", every);
+        }
+    }
+
+    /// Whether a tensor of this name is not trained.
+    pub fn freezes(&self, name: &str) -> bool {
+        self.freeze.iter().any(|pattern| pattern::matches(pattern, name))
+    }
+
+    /// Fails if a pattern of `freeze` matches none of these tensors, or if all of them are frozen.
+    pub fn check_freeze<'a>(&self, names: impl Iterator<Item = &'a str>) -> Result<(), DistillError> {
+        let names: Vec<&str> = names.collect();
+        let matches_none = |pattern: &&String| !names.iter().any(|name| pattern::matches(pattern, name));
+        match self.freeze.iter().find(matches_none) {
+            Some(pattern) => Err(DistillError::NothingFrozen { pattern: pattern.clone() }),
+            None if names.iter().all(|name| self.freezes(name)) => Err(DistillError::AllFrozen),
+            None => Ok(()),
         }
     }
 
@@ -190,15 +213,16 @@ impl DistillParameters {
         if step < warm_up {
             return rate * (step + 1) as f64 / warm_up as f64;
         }
-        let span = u64::from(self.steps).saturating_sub(warm_up).max(1) as f64;
-        let passed = (step - warm_up) as f64 / span;
+        let (passed, span) = (step - warm_up, u64::from(self.steps).saturating_sub(warm_up).max(1));
+        let share = |steps: u64| steps as f64 / span as f64;
         let cosine = |passed: f64| 0.5 * (1.0 + (std::f64::consts::PI * passed).cos());
         match self.learning_rate_schedule {
             LearningRateSchedule::Constant => rate,
-            LearningRateSchedule::Linear => rate * (1.0 - passed),
-            LearningRateSchedule::Cosine => rate * cosine(passed),
+            LearningRateSchedule::Linear => rate * (1.0 - share(passed)),
+            LearningRateSchedule::Cosine => rate * cosine(share(passed)),
+            // In whole numbers: rounding must not put a restart at the end of the cycle before.
             LearningRateSchedule::CosineWithRestarts => {
-                rate * cosine((passed * self.learning_rate_cycles.get() as f64).fract())
+                rate * cosine(share(passed * self.learning_rate_cycles.get() as u64 % span))
             }
         }
     }
@@ -269,6 +293,14 @@ mod tests {
                 assert!((found - expected).abs() < 1e-12, "{schedule:?} at {step}: {found}");
             }
         }
+        let many = DistillParameters {
+            learning_rate: Real::new(1.0),
+            learning_rate_schedule: CosineWithRestarts,
+            learning_rate_cycles: Whole::new(50),
+            ..Default::default()
+        };
+        let restarts = (0..50).map(|cycle| many.learning_rate_at(cycle * 1000));
+        assert!(restarts.into_iter().all(|rate| rate == 1.0), "every cycle begins with the full rate");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::losses::Normalisation;
 use super::parameters::DistillParameters;
 
 /// What was measured before training. f32 survives JSON unchanged.
@@ -14,6 +15,23 @@ pub(super) struct Measured {
     pub(super) output: f32,
     /// `a_l` of each compared feature map, by its path in the student.
     pub(super) features: Vec<(String, f32)>,
+}
+
+impl Measured {
+    /// From the mean square of the teacher's map at each path, and the terms before training.
+    pub(super) fn new(
+        normalisation: Normalisation,
+        paths: &[String],
+        squares: &[f64],
+        terms: &[f64],
+    ) -> Self {
+        let features = normalisation.weights(squares, &terms[2..]);
+        Self {
+            task: normalisation.weight_of_term(terms[0]),
+            output: normalisation.weight_of_term(terms[1]),
+            features: paths.iter().cloned().zip(features).collect(),
+        }
+    }
 }
 
 /// One number for each kind of loss.
@@ -46,17 +64,20 @@ impl TermWeights {
 
     /// The terms times their weights, summed by kind.
     pub(super) fn weighted(&self, terms: &[f32]) -> ByKind {
-        let sum = |range: std::ops::Range<usize>| {
-            let product = |index: usize| f64::from(terms[index]) * f64::from(self.0[index]);
-            range.map(product).sum::<f64>() as f32
-        };
-        ByKind { task: sum(0..1), output: sum(1..2), features: sum(2..self.0.len()) }
+        let [task, output, features] = self.sums(terms).map(|sum| sum as f32);
+        ByKind { task, output, features }
     }
 
     /// The sum of all terms times their weights.
     pub(super) fn total(&self, terms: &[f32]) -> f32 {
-        terms.iter().zip(&self.0).map(|(term, weight)| f64::from(*term) * f64::from(*weight)).sum::<f64>()
-            as f32
+        self.sums(terms).iter().sum::<f64>() as f32
+    }
+
+    fn sums(&self, terms: &[f32]) -> [f64; 3] {
+        let products = terms.iter().zip(&self.0).map(|(term, weight)| f64::from(*term) * f64::from(*weight));
+        let mut sums = [0.0; 3];
+        products.enumerate().for_each(|(index, product)| sums[index.min(2)] += product);
+        sums
     }
 }
 

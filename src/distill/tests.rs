@@ -10,8 +10,9 @@ use candle_nn::VarBuilder;
 use safetensors::SafeTensors;
 use serde_json::json;
 
+use super::batches::TrainingBatch;
 use super::feature_maps::{UNetInput, common_paths, predict};
-use super::losses::{self, Answer, Normalisation, mean_square};
+use super::losses::mean_square;
 use super::optimiser::Optimiser;
 use super::parameters::{DistillParameters, FeatureTaps};
 use super::term_weights::{Measured, TermWeights};
@@ -19,7 +20,6 @@ use crate::base::Real;
 use crate::model::UNetConfig;
 use crate::model::network::Conditioning;
 use crate::model::unet::UNet;
-use crate::nn;
 use crate::nn::gradients::Gradients;
 use crate::sample::NoiseSchedule;
 
@@ -78,11 +78,10 @@ fn compare(what: &str, tensors: &BTreeMap<String, Tensor>, expected: &[f32]) -> 
 /// Student and teacher of a case, and its batch.
 struct Case {
     student: UNet,
-    teacher: UNet,
     variables: BTreeMap<String, Var>,
-    input: UNetInput,
-    target: Tensor,
-    sample_weights: Option<Tensor>,
+    /// The feature maps that are compared.
+    paths: Vec<String>,
+    batch: TrainingBatch,
     /// What torch computed.
     steps: Golden,
     name: &'static str,
@@ -115,24 +114,24 @@ impl Case {
         let timesteps = [700i64, 20];
         let timestep = Tensor::new(&timesteps, &Device::Cpu)?;
         let weights = gamma.map(|gamma| schedule.min_snr_weights(&timesteps, gamma));
-        Ok(Self {
-            student: unet(student, config.clone())?,
-            teacher: unet(teacher, config)?,
-            variables,
+        let input = UNetInput {
+            sample: schedule.add_noise(latents, noise, &timestep)?,
+            conditioning: Conditioning {
+                encoder_hidden_states: golden.get("inputs.encoder_hidden_states").clone(),
+                text_embeds: golden.tensors.get("inputs.text_embeds").cloned(),
+                time_ids: golden.tensors.get("inputs.time_ids").cloned(),
+            },
+            timestep: timestep.clone(),
+        };
+        let (student, teacher) = (unet(student, config.clone())?, unet(teacher, config)?);
+        let paths = common_paths(&input, &student, &teacher, FeatureTaps::Stages)?;
+        let batch = TrainingBatch {
             target: schedule.target(latents, noise, &timestep)?,
             sample_weights: weights.map(|weights| Tensor::new(weights, &Device::Cpu)).transpose()?,
-            input: UNetInput {
-                sample: schedule.add_noise(latents, noise, &timestep)?,
-                timestep,
-                conditioning: Conditioning {
-                    encoder_hidden_states: golden.get("inputs.encoder_hidden_states").clone(),
-                    text_embeds: golden.tensors.get("inputs.text_embeds").cloned(),
-                    time_ids: golden.tensors.get("inputs.time_ids").cloned(),
-                },
-            },
-            steps,
-            name,
-        })
+            teacher: predict(&teacher, &input, &paths)?,
+            input,
+        };
+        Ok(Self { student, variables, paths, batch, steps, name })
     }
 
     fn expected(&self, name: &str) -> candle_core::Result<Vec<f32>> {
@@ -158,45 +157,34 @@ impl Case {
         compare(what, &named, &self.expected(what)?)
     }
 
-    /// The weights of the terms, measured on the first batch.
-    fn weights(
-        &self,
-        parameters: &DistillParameters,
-        paths: &[String],
-        teacher: &Answer,
-        terms: &[f32],
-    ) -> Result<TermWeights, Box<dyn Error>> {
+    /// The weights of the terms, measured on the batch.
+    fn weights(&self, parameters: &DistillParameters, terms: &[f32]) -> Result<TermWeights, Box<dyn Error>> {
         let square = |map: &Tensor| Ok(f64::from(mean_square(map)?.to_scalar::<f32>()?));
-        let squares = teacher.features.iter().map(square).collect::<candle_core::Result<Vec<f64>>>()?;
-        let losses: Vec<f64> = terms[2..].iter().map(|loss| f64::from(*loss)).collect();
-        let scale = Normalisation::InverseSquareNorm.weights(&squares, &losses);
-        self.compare("scale", &scale)?;
-        let features = paths.iter().cloned().zip(scale).collect();
-        Ok(TermWeights::new(parameters, &Measured { task: 1.0, output: 1.0, features }))
+        let squares = self.batch.teacher.features.iter().map(square);
+        let squares = squares.collect::<candle_core::Result<Vec<f64>>>()?;
+        let terms: Vec<f64> = terms.iter().map(|term| f64::from(*term)).collect();
+        let measured = Measured::new(parameters.normalisation, &self.paths, &squares, &terms);
+        self.compare("scale", &measured.features.iter().map(|(_, scale)| *scale).collect::<Vec<_>>())?;
+        Ok(TermWeights::new(parameters, &measured))
     }
 
     fn two_steps(&self) -> Outcome {
-        let paths = common_paths(&self.input, &self.student, &self.teacher, FeatureTaps::Stages)?;
-        let teacher = predict(&self.teacher, &self.input, &paths)?;
         let parameters = DistillParameters { learning_rate: Real::new(1e-3), ..Default::default() };
         let optimiser = Optimiser::new(&self.variables, true)?;
         let mut weights = None;
         for step in 0..2 {
-            let student = predict(&self.student, &self.input, &paths)?;
-            let terms = losses::terms(&student, &teacher, &self.target, self.sample_weights.as_ref())?;
+            let terms = self.batch.terms(&self.student, &self.paths)?;
             let numbers = terms.to_vec1::<f32>()?;
             self.compare(&format!("terms.{step}"), &numbers)?;
-            let is_first = weights.is_none();
             let weights = match &mut weights {
                 Some(weights) => weights,
-                none => none.insert(self.weights(&parameters, &paths, &teacher, &numbers)?),
+                none => none.insert(self.weights(&parameters, &numbers)?),
             };
-            let mut store = nn::backward(&losses::total(&terms, &weights.divided(1), &Device::Cpu)?)?;
             let mut gradients = Gradients::default();
-            gradients.add(&mut store, optimiser.parameters())?;
+            optimiser.differentiate(&terms, &weights.divided(1), &mut gradients)?;
             let norm = gradients.norm()?;
             self.compare(&format!("norm.{step}"), &[norm as f32])?;
-            if is_first {
+            if step == 0 {
                 let gradients = gradients.iter().map(|gradient| gradient.expect("it has one").clone());
                 self.compare_all("gradient", gradients.collect())?;
             }

@@ -12,17 +12,16 @@ use candle_core::{Device, Tensor, Var};
 use super::batches::{Batches, Order};
 use super::checkpoint::{self, TrainingState};
 use super::error::DistillError;
-use super::feature_maps::{common_paths, predict};
+use super::feature_maps::common_paths;
 use super::history::{FeatureLoss, History, HistoryLine, Mark};
 use super::losses;
 use super::optimiser::Optimiser;
 use super::parameters::DistillParameters;
 use super::term_weights::{ByKind, Measured, TermWeights, only};
 use crate::backend::{Random, threads};
-use crate::base::{Interrupt, Progress, pattern};
+use crate::base::{Interrupt, Progress};
 use crate::data::Latents;
 use crate::model::unet::UNet;
-use crate::nn;
 use crate::nn::gradients::Gradients;
 use crate::sample::NoiseSchedule;
 
@@ -130,23 +129,17 @@ impl Distillation<'_> {
             }
         }
         history.sync()?;
-        let frozen = self.variables.iter().map(|(name, weight)| (name.clone(), weight.as_detached_tensor()));
-        let mut weights: BTreeMap<String, Tensor> = frozen.collect();
+        let all = self.variables.iter().map(|(name, weight)| (name.clone(), weight.as_detached_tensor()));
+        let mut weights: BTreeMap<String, Tensor> = all.collect();
         weights.extend(student.optimiser.result());
         Ok(Distilled { weights, history: history.path().to_owned() })
     }
 
     /// The student's weights that are not frozen.
     fn trained(&self) -> Result<BTreeMap<String, Var>, DistillError> {
-        let freeze = &self.parameters.freeze;
-        let names = |pattern: &&String| self.variables.keys().any(|name| pattern::matches(pattern, name));
-        if let Some(pattern) = freeze.iter().find(|pattern| !names(pattern)) {
-            return Err(DistillError::NothingFrozen { pattern: pattern.clone() });
-        }
-        let is_frozen = |name: &str| freeze.iter().any(|pattern| pattern::matches(pattern, name));
-        let trained = self.variables.iter().filter(|(name, _)| !is_frozen(name));
-        let trained: BTreeMap<_, _> = trained.map(|(name, weight)| (name.clone(), weight.clone())).collect();
-        if trained.is_empty() { Err(DistillError::AllFrozen) } else { Ok(trained) }
+        self.parameters.check_freeze(self.variables.keys().map(String::as_str))?;
+        let trained = self.variables.iter().filter(|(name, _)| !self.parameters.freezes(name));
+        Ok(trained.map(|(name, weight)| (name.clone(), weight.clone())).collect())
     }
 
     fn batches(&self) -> Result<Batches<'_>, DistillError> {
@@ -180,11 +173,11 @@ impl Distillation<'_> {
             self.interrupt.check()?;
             for piece in 0..self.parameters.gradient_accumulation.get() {
                 let batch = batches.piece(step, piece, &mut order)?;
-                let student = predict(self.student, &batch.input, &batches.paths)?;
                 for (sum, map) in squares.iter_mut().zip(&batch.teacher.features) {
                     *sum += f64::from(losses::mean_square(map)?.to_scalar::<f32>()?);
                 }
-                for (sum, term) in plain.iter_mut().zip(batch.terms(&student)?.to_vec1::<f32>()?) {
+                let terms = batch.terms(self.student, &batches.paths)?.to_vec1::<f32>()?;
+                for (sum, term) in plain.iter_mut().zip(terms) {
                     *sum += f64::from(term);
                 }
             }
@@ -199,13 +192,7 @@ impl Distillation<'_> {
             let map = format!("mean square of the teacher's {}", batches.paths[index]);
             return Err(self.not_finite(0, map, squares[index] as f32));
         }
-        let normalisation = self.parameters.normalisation;
-        let features = normalisation.weights(&squares, &plain[2..]);
-        Ok(Measured {
-            task: normalisation.weight_of_term(plain[0]),
-            output: normalisation.weight_of_term(plain[1]),
-            features: batches.paths.iter().cloned().zip(features).collect(),
-        })
+        Ok(Measured::new(self.parameters.normalisation, &batches.paths, &squares, &plain))
     }
 
     fn writes_line(&self, step: u64) -> bool {
@@ -238,26 +225,22 @@ impl Student<'_> {
         let shares = self.weights.divided(pieces);
         let mut terms = vec![0f32; shares.len()];
         let mut gradients = Gradients::default();
-        let wants_norms =
-            parameters.gradient_norms_every.is_some_and(|every| step.is_multiple_of(every.into()));
+        let asked = parameters.gradient_norms_every.is_some_and(|every| step.is_multiple_of(every.into()));
+        // Where no line is written, nobody would see them.
+        let wants_norms = asked && training.writes_line(step);
         let mut by_kind: [Gradients; 3] = Default::default();
         for piece in 0..pieces {
             let batch = self.batches.piece(step, piece, &mut self.order)?;
-            let student = predict(training.student, &batch.input, &self.batches.paths)?;
-            let measured = batch.terms(&student)?;
+            let measured = batch.terms(training.student, &self.batches.paths)?;
             for (index, value) in measured.to_vec1::<f32>()?.into_iter().enumerate() {
                 if !value.is_finite() {
                     return Err(training.not_finite(step, term(index, &self.batches.paths), value));
                 }
                 terms[index] += value / pieces as f32;
             }
-            let differentiate = |weights: &[f32], into: &mut Gradients| {
-                let mut store = nn::backward(&losses::total(&measured, weights, training.device)?)?;
-                into.add(&mut store, self.optimiser.parameters())
-            };
-            differentiate(&shares, &mut gradients)?;
+            self.optimiser.differentiate(&measured, &shares, &mut gradients)?;
             for (kind, into) in by_kind.iter_mut().enumerate().filter(|_| wants_norms) {
-                differentiate(&only(kind, &shares), into)?;
+                self.optimiser.differentiate(&measured, &only(kind, &shares), into)?;
             }
         }
         let [task, output, features] = by_kind;

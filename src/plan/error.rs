@@ -40,7 +40,7 @@ pub enum PlanError {
 
 /// A file that does not hold what a stage needs.
 #[derive(Debug, thiserror::Error, Diagnostic)]
-#[error("stage `{stage}` cannot use its files")]
+#[error("stage `{stage}` cannot use its inputs")]
 #[diagnostic(code(plan::unfit_input))]
 pub struct Unfit {
     /// The stage.

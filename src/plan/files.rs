@@ -12,7 +12,6 @@ use crate::cache::{Store, Tree};
 use crate::config::{ConfigError, ConfigErrorKind};
 use crate::model::UNetConfig;
 use crate::model::files::hub;
-use crate::sample::{self, SampleError};
 use crate::stage::{FileInput, ResolvedFile};
 
 impl ResolvedPipeline {
@@ -45,20 +44,21 @@ impl ResolvedPipeline {
         self.check_models(files)
     }
 
-    /// Refuses a stage that draws or trains with a model whose U-Net needs other channels besides latents, so that the
-    /// work before that stage is not lost.
+    /// Checks every stage with the models among its inputs, as far as they are known, so that the work before a stage that
+    /// cannot use them is not lost.
     fn check_models(&self, files: &BTreeMap<usize, BTreeMap<String, ResolvedFile>>) -> Result<(), PlanError> {
         let mut unets: BTreeMap<usize, UNetConfig> = BTreeMap::new();
         for &index in self.graph.order() {
             let (Some(files), planned) = (files.get(&index), &self.stages[index]) else { continue };
-            let read = self.graph.inputs(index).into_iter().filter_map(|(_, from)| unets.get(&from));
-            if planned.stage.draws() {
-                let unfit = |error: SampleError| PlanError::unfit(&planned.id)(error.into());
-                read.clone().try_for_each(sample::check_inputs).map_err(unfit)?;
-            }
+            let inputs: BTreeSet<usize> =
+                self.graph.inputs(index).into_iter().map(|(_, from)| from).collect();
+            let mut read = inputs.iter().filter_map(|from| unets.get(from));
+            read.clone()
+                .try_for_each(|unet| planned.stage.check_unet(unet))
+                .map_err(PlanError::unfit(&planned.id))?;
             // A pruned or retrained U-Net reads what the one it was made from reads.
             let makes_model = planned.stage.info().output == ArtefactKind::Model;
-            let unet = planned.stage.brings(files).or_else(|| read.clone().next().cloned());
+            let unet = planned.stage.unet_of_files(files).or_else(|| read.next().cloned());
             unets.extend(unet.filter(|_| makes_model).map(|unet| (index, unet)));
         }
         Ok(())

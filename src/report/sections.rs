@@ -218,7 +218,7 @@ pub(super) fn losses(stage: &str, lines: &[HistoryLine]) -> Markup {
         h2 { "Retraining: " code { (stage) } }
         p {
             "Means over elements, before the update of each step. The plain loss of a feature map is large if the teacher's features are large; "
-            "normalisation gives each feature map a similar weight."
+            "normalisation gives each feature map a similar weight. Weights of kinds of loss include those of the pipeline file."
         }
         (plot(
             &log("loss"),

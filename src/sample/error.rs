@@ -81,8 +81,8 @@ pub enum SampleError {
     #[diagnostic(
         code(sample::input_channels),
         help(
-            "models for inpainting and for editing pictures can be scored, selected, pruned and exported: give \
-             `calibrate` a `file:` with all input channels in `sample`"
+            "models for inpainting and for editing pictures cannot be drawn with or retrained; with points from a `file:` \
+             that has all input channels in `sample`, `calibrate`, `score`, `select`, `prune` and `export` work"
         )
     )]
     InputChannels {

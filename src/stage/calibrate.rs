@@ -113,13 +113,18 @@ impl Stage for Calibrate {
         self.drawing.check(|field| format!("drawing.{field}"))
     }
 
-    fn draws(&self) -> bool {
-        self.file.is_none()
+    fn check_unet(&self, unet: &UNetConfig) -> Result<(), StageError> {
+        if self.file.is_some() { Ok(()) } else { Ok(sample::check_inputs(unet)?) }
     }
 
     fn run(&self, context: &Context<'_>) -> Result<(), StageError> {
         let points = if self.file.is_some() {
-            let calibration = Calibration::load(context.file("file"), context.device)?;
+            let path = context.file("file");
+            let calibration = Calibration::load(path, context.device)?;
+            if self.model.is_some() {
+                calibration
+                    .check_fit(&Model::open(context.input("model"))?.directory.unet_config()?, path)?;
+            }
             Points { calibration, prompts: Vec::new() }
         } else {
             let model = Model::open(context.input("model"))?;

@@ -14,9 +14,9 @@ use super::{BadValue, Context, Input, Stage, StageError, StageInfo, memory};
 use crate::base::{ArtefactKind, Manifest, StageId, copies};
 use crate::data::{Encoder, Latents};
 use crate::distill::history::HISTORY_FILE;
-use crate::distill::{Cadence, DistillParameters, Distillation};
+use crate::distill::{Cadence, DistillError, DistillParameters, Distillation};
 use crate::model::files::weights;
-use crate::model::{ModelDirectory, Part};
+use crate::model::{ModelDirectory, Part, UNetConfig};
 use crate::sample::{self, NoiseSchedule};
 
 /// `with:` of `use: distill`.
@@ -72,14 +72,19 @@ impl Stage for Distill {
         self.training.check().map_err(|(name, message)| BadValue::new(format!("training.{name}"), message))
     }
 
-    fn draws(&self) -> bool {
-        true
+    fn check_unet(&self, unet: &UNetConfig) -> Result<(), StageError> {
+        sample::check_inputs(unet)?;
+        // The student has no other tensors.
+        let tensors = unet.inventory();
+        let names = tensors.tensors().map(|tensor| tensor.name.as_str());
+        Ok(self.training.check_freeze(names)?)
     }
 
     fn run(&self, context: &Context<'_>) -> Result<(), StageError> {
         let teacher = Model::open(context.input("teacher"))?;
         let student = Model::open(context.input("student"))?;
         sample::check_inputs(&teacher.directory.unet_config()?)?;
+        check_same_inputs(&teacher, &student)?;
         let schedule = NoiseSchedule::from_config(&teacher.directory.scheduler_config()?)?;
         let data = self.data(context, &teacher, &schedule)?;
         self.require_memory(&student, teacher.dtype, &data, context)?;
@@ -157,6 +162,29 @@ impl Distill {
             &empty,
         )?;
         Ok(Latents::open(&folder)?)
+    }
+}
+
+/// Fails if student and teacher read different text, so that one cannot be pruned from the other.
+fn check_same_inputs(teacher: &Model, student: &Model) -> Result<(), StageError> {
+    let [teacher, student] = [teacher, student].map(|model| model.directory.unet_config());
+    let read = |unet: &UNetConfig| {
+        let pooled = unet
+            .pooled_width()
+            .map_or_else(String::new, |width| format!(" and pooled text of width {width}"));
+        format!(
+            "{} channels, text of width {}{pooled}",
+            unet.in_channels,
+            unet.innermost().cross_attention_dim
+        )
+    };
+    let (teacher, student) = (read(&teacher?), read(&student?));
+    match teacher == student {
+        true => Ok(()),
+        false => {
+            let reason = format!("the teacher reads {teacher}; the student reads {student}");
+            Err(DistillError::Mismatch { reason }.into())
+        }
     }
 }
 

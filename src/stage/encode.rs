@@ -10,6 +10,7 @@ use super::sources::{pictures_folder, prompts_file};
 use super::{BadValue, Context, Drawing, FileInput, Input, Stage, StageError, StageInfo};
 use crate::base::{ArtefactKind, Manifest, StageId, Whole, copies};
 use crate::data::{Encoding, LatentDrawing, Latents, SampleList, prompts};
+use crate::model::UNetConfig;
 use crate::sample::{self, NoiseSchedule};
 
 /// `with:` of `use: encode`. Give one of `prompts` and `pictures`.
@@ -79,8 +80,8 @@ impl Stage for Encode {
         self.drawing.check(|field| format!("drawing.{field}"))
     }
 
-    fn draws(&self) -> bool {
-        true
+    fn check_unet(&self, unet: &UNetConfig) -> Result<(), StageError> {
+        Ok(sample::check_inputs(unet)?)
     }
 
     fn run(&self, context: &Context<'_>) -> Result<(), StageError> {

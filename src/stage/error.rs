@@ -145,6 +145,19 @@ impl From<ProfileError> for StageError {
     }
 }
 
+impl From<DistillError> for StageError {
+    fn from(error: DistillError) -> Self {
+        match error {
+            DistillError::Interrupted(interrupted) => Self::Interrupted(interrupted),
+            DistillError::Tensor(error) => Self::Tensor(error),
+            DistillError::NothingFrozen { .. } | DistillError::AllFrozen | DistillError::Mismatch { .. } => {
+                Self::pipeline(error)
+            }
+            other => Self::work(other),
+        }
+    }
+}
+
 /// The same for errors that may also be a request to stop.
 macro_rules! sort_interruptible {
     ($($error:ident => $variant:ident),* $(,)?) => {
@@ -163,6 +176,5 @@ macro_rules! sort_interruptible {
 sort_interruptible! {
     DataError => input,
     ScoreError => work,
-    DistillError => work,
     MetricError => work,
 }

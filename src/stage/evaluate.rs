@@ -22,8 +22,8 @@ use crate::metric::{self, Baseline, Candidate, Evaluation, Fill, Metric, Need, S
 use crate::model::network::Conditioning;
 use crate::model::unet::UNet;
 use crate::model::vae::Autoencoder;
-use crate::model::{ModelDirectory, Scorer};
-use crate::sample::NoiseSchedule;
+use crate::model::{ModelDirectory, Scorer, UNetConfig};
+use crate::sample::{self, NoiseSchedule};
 use crate::score::{Limits, ScoringContext, joint_losses};
 use crate::select::{SelectError, Selection};
 
@@ -153,8 +153,8 @@ impl Stage for Evaluate {
         self.drawing.check(|field| format!("drawing.{field}"))
     }
 
-    fn draws(&self) -> bool {
-        true
+    fn check_unet(&self, unet: &UNetConfig) -> Result<(), StageError> {
+        Ok(sample::check_inputs(unet)?)
     }
 
     fn run(&self, context: &Context<'_>) -> Result<(), StageError> {

@@ -43,14 +43,15 @@ pub trait Stage: Send + Sync + fmt::Debug {
         Ok(())
     }
 
-    /// The U-Net of the model that it takes from its files, if they are on this machine.
-    fn brings(&self, _files: &BTreeMap<String, ResolvedFile>) -> Option<UNetConfig> {
+    /// The U-Net of the model in its files, if they are on this machine and can be read.
+    fn unet_of_files(&self, _files: &BTreeMap<String, ResolvedFile>) -> Option<UNetConfig> {
         None
     }
 
-    /// Whether it draws or trains with the models of its inputs, so that their U-Nets may need only latents and text.
-    fn draws(&self) -> bool {
-        false
+    /// Checks that it can work with a model among its inputs, before any stage runs. `unet` is the U-Net that was loaded:
+    /// the model itself, or the one that it is pruned from.
+    fn check_unet(&self, _unet: &UNetConfig) -> Result<(), StageError> {
+        Ok(())
     }
 
     /// Fills `context.output`.

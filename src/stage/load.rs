@@ -129,7 +129,7 @@ impl Stage for Load {
         Ok(())
     }
 
-    fn brings(&self, files: &BTreeMap<String, ResolvedFile>) -> Option<UNetConfig> {
+    fn unet_of_files(&self, files: &BTreeMap<String, ResolvedFile>) -> Option<UNetConfig> {
         let path = files.get("model")?.path()?;
         match path.is_file() {
             true => Some(Checkpoint::open(path).ok()?.unet_config().clone()),

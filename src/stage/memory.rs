@@ -52,7 +52,7 @@ pub(super) fn decoding(
     (height, width): (usize, usize),
     dtype: DType,
 ) -> u64 {
-    let (side, channels) = (vae.downscale(), vae.block_out_channels().first().copied().unwrap_or(1));
+    let (side, channels) = (vae.downscale(), vae.decoder_width());
     product(&[2, channels, samples, height, side, width, side, dtype.size_in_bytes()])
 }
 

@@ -15,9 +15,10 @@ use super::{BadValue, Context, FileInput, Input, ResolvedFile, Stage, StageError
 use crate::base::names::UnknownName;
 use crate::base::{ArtefactKind, Manifest, StageId, Whole};
 use crate::data::Calibration;
+use crate::model::UNetConfig;
 use crate::model::network::Granularity;
 use crate::model::unet::UNet;
-use crate::sample::NoiseSchedule;
+use crate::sample::{self, NoiseSchedule};
 use crate::score::{self, CRITERIA, Criterion, Limits, Need, ScoringContext, Teacher, additivity, criterion};
 
 /// `with:` of `use: score`: fixed parameters, and those of the criteria.
@@ -147,8 +148,8 @@ impl Stage for Score {
         self.parameters.delta_clip.as_ref().map_or(Ok(()), DeltaClip::check)
     }
 
-    fn draws(&self) -> bool {
-        self.pictures().is_some()
+    fn check_unet(&self, unet: &UNetConfig) -> Result<(), StageError> {
+        if self.pictures().is_none() { Ok(()) } else { Ok(sample::check_inputs(unet)?) }
     }
 
     fn run(&self, context: &Context<'_>) -> Result<(), StageError> {

@@ -15,6 +15,11 @@ use crate::model::{Checkpoint, ModelDirectory, ModelError, Part};
 /// Keys of an index that are no parts, and parts that do not take part in drawing.
 const NO_PART: &[&str] = &["feature_extractor", "safety_checker"];
 
+/// Opens a model's folder. Fails if it is none; if it has only one file of weights, the error says what that file is.
+pub fn open(path: &Path) -> Result<ModelDirectory, SurveyError> {
+    ModelDirectory::open(path).map_err(|error| lone_file(path).unwrap_or(error.into()))
+}
+
 /// Opens every part of the model in `path`, with the weights of `variant` where there are any. Returns the survey and the
 /// files that make up the model. Fails if the folder is no such model at all.
 pub fn survey_directory(
@@ -23,7 +28,7 @@ pub fn survey_directory(
     depth: Depth,
 ) -> Result<(Survey, Vec<ModelFile>), SurveyError> {
     let index = index_of(path)?;
-    let directory = ModelDirectory::open(path).map_err(|error| lone_file(path).unwrap_or(error.into()))?;
+    let directory = open(path)?;
     if let (false, Some(class)) = (directory.has(Part::UNet), class_of(index.as_ref())) {
         return Err(SurveyError::Pipeline { path: path.to_owned(), class });
     }
@@ -87,7 +92,8 @@ fn configs(survey: &Survey, directory: &ModelDirectory) -> Result<Configs, Model
 /// What to say of a folder that is no model, if it contains one file of weights: what that file is.
 fn lone_file(path: &Path) -> Option<SurveyError> {
     let names = contents::list(path).ok()?;
-    let mut files = names.iter().filter(|name| name.ends_with(".safetensors"));
+    let is_seen = |name: &&String| !name.starts_with('.') && !name.contains('/');
+    let mut files = names.iter().filter(is_seen).filter(|name| name.ends_with(".safetensors"));
     let (file, None) = (path.join(files.next()?), files.next()) else { return None };
     Some(match Checkpoint::open(&file) {
         Ok(_) => SurveyError::LoneFile { path: path.to_owned(), file },

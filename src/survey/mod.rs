@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::model::Part;
 
-pub use directory::{model_files, survey_directory};
+pub use directory::{model_files, open, survey_directory};
 pub use error::SurveyError;
 pub use file::survey_file;
 

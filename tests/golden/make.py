@@ -183,7 +183,7 @@ def vae_tiny():
     )
     model = redraw(AutoencoderTiny(**config), generator)
     pictures = torch.rand(2, 3, 16, 12, generator=generator) * 2 - 1
-    # Wide enough that the decoder bends them off.
+    # Wide enough that the decoder limits them.
     latents = 3 * torch.randn(2, 4, 5, 6, generator=generator)
     outputs = {
         "latents": model.encode(pictures).latents * model.config.scaling_factor,

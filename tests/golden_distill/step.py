@@ -3,7 +3,7 @@ tests/golden; the teacher's are 1.25 times the student's, which f32 holds exactl
 
     python tests/golden_distill/step.py
 
-Of each tensor are stored its L2 norm and at most 16 of its numbers, tensor after tensor in the order of the names. Made with the versions of tests/golden/versions.json.
+Stores the L2 norm of each tensor and at most 16 of its numbers, in the order of the names. Made with the versions of tests/golden/versions.json.
 """
 
 import json

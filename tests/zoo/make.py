@@ -534,6 +534,13 @@ for kind in ("kohya", "peft", "diffusers"):
     file(f"lora-{kind}", words=["LoRA", "--lora"])(lambda path, kind=kind: save_file(lora(kind), path))
 
 
+@model("file-in-a-folder", "refused", ["single file", "give the file"])
+def file_in_a_folder(path):
+    path.mkdir()
+    single_file(path / "v1-5.safetensors", "sd1")
+    (path / "._v1-5.safetensors").write_bytes(b"of another system")
+
+
 @model("lora-folder", "refused", ["pytorch_lora_weights.safetensors", "LoRA", "--lora"])
 def lora_folder(path):
     path.mkdir()

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use crate::base::UnitId;
 
 /// Embedded sizes in SDXL's second condition.
-const SIZES: usize = 6;
+pub const SIZES: usize = 6;
 
 /// The shape of a `UNet2DConditionModel`, including the units removed from it.
 #[derive(Clone, Debug, PartialEq)]

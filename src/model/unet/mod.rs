@@ -15,7 +15,7 @@ mod prune;
 mod raw;
 
 pub use assembly::{Assembly, KeptDepths, Layers, Origin};
-pub use config::{Level, Mid, TextTime, UNetConfig};
+pub use config::{Level, Mid, SIZES, TextTime, UNetConfig};
 pub use error::ConfigError;
 pub use json::CLASS;
 pub use network::UNet;

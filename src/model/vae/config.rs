@@ -55,11 +55,11 @@ impl VaeConfig {
         }
     }
 
-    /// Channels of each resolution, outermost first.
-    pub fn block_out_channels(&self) -> &[usize] {
+    /// Channels of the decoder's feature maps at full size, where it needs the most memory.
+    pub fn decoder_width(&self) -> usize {
         match self {
-            Self::Kl(config) => &config.block_out_channels,
-            Self::Tiny(config) => &config.encoder_block_out_channels,
+            Self::Kl(config) => config.block_out_channels[0],
+            Self::Tiny(config) => config.decoder_block_out_channels[0],
         }
     }
 
@@ -73,7 +73,11 @@ impl VaeConfig {
 
     /// The number of pixels per latent pixel along one side.
     pub fn downscale(&self) -> usize {
-        1 << self.block_out_channels().len().saturating_sub(1)
+        let levels = match self {
+            Self::Kl(config) => config.block_out_channels.len(),
+            Self::Tiny(config) => config.encoder_block_out_channels.len(),
+        };
+        1 << levels.saturating_sub(1)
     }
 
     /// The type to compute in: f16 overflows if `force_upcast` is set, as in diffusers.

@@ -8,7 +8,7 @@ use super::layer::Layer;
 use super::tiny_config::TinyConfig;
 use crate::nn::Conv2d;
 
-/// Beyond this the decoder bends latents off.
+/// The decoder limits latents smoothly to this size.
 const LATENT_BOUND: f64 = 3.0;
 
 /// Pictures -> latents.

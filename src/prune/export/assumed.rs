@@ -29,6 +29,13 @@ pub(super) fn misread(
     model: &ModelDirectory,
     assembly: &Assembly,
 ) -> Result<Option<String>, ExportError> {
+    let vae = model.has(Part::Vae).then(|| model.vae_config()).transpose()?;
+    if let Some(vae @ VaeConfig::Tiny(_)) = &vae {
+        return Ok(Some(format!(
+            "a single file cannot hold this model's autoencoder, a {}; it would be left out",
+            vae.class()
+        )));
+    }
     let Some(family) = family(assembly.config()) else { return Ok(None) };
     if model.has(Part::Scheduler) {
         let config = model.scheduler_config()?;
@@ -41,16 +48,7 @@ pub(super) fn misread(
             return Ok(Some(reason));
         }
     }
-    if !model.has(Part::Vae) {
-        return Ok(None);
-    }
-    let vae = model.vae_config()?;
-    if let VaeConfig::Tiny(_) = vae {
-        return Ok(Some(format!(
-            "a single file cannot hold this model's autoencoder, a {}; it would be left out",
-            vae.class()
-        )));
-    }
+    let Some(vae) = vae else { return Ok(None) };
     let scale = vae.scaling_factor();
     // As in CompVis' first stage and SDXL's; both programs choose by the family.
     let assumed = if family == Family::Sdxl { 0.13025 } else { 0.18215 };

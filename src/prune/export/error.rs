@@ -17,7 +17,7 @@ pub enum ExportError {
     #[diagnostic(
         code(export::unrecognised),
         help(
-            "to write the file even so, add `--allow-unrecognised`, or `allow-unrecognised: true` in a pipeline"
+            "to write the file anyway, add `--allow-unrecognised`, or `allow-unrecognised: true` in a pipeline"
         )
     )]
     Unrecognised {

@@ -85,13 +85,12 @@ impl ExportRequest<'_> {
         let assembly = format.assemble(&pruned);
         let unsupported = format.unrecognised(&pruned);
         let misread = match (format.program, &assembly) {
-            (Some(program), Some(assembly)) if unsupported.is_none() => {
-                assumed::misread(program, model, assembly)?
-            }
+            (Some(program), Some(assembly)) => assumed::misread(program, model, assembly)?,
             _ => None,
         };
         let recognised = unsupported.is_none();
-        let unrecognised = unsupported.or(misread);
+        let reasons: Vec<String> = unsupported.into_iter().chain(misread).collect();
+        let unrecognised = (!reasons.is_empty()).then(|| reasons.join("; "));
         if let Some(reason) = unrecognised.clone().filter(|_| !allow_unrecognised) {
             return Err(ExportError::Unrecognised { reason });
         }

@@ -63,15 +63,13 @@ impl Copy {
         }
         copy_all(&root().join("src"), &folder.join("src"));
         fs::create_dir(folder.join("tests")).expect("a new folder");
-        // `cargo test` builds dependencies with the features that the tests ask for, and so can reuse what is there: the
-        // copy has the features of these tests.
+        // `cargo test` builds dependencies with the features that the tests ask for, and so can reuse what is there.
         fs::write(folder.join("tests/program.rs"), "//! Needs the program.\n").expect("writable");
         fs::copy(root().join("Cargo.lock"), folder.join("Cargo.lock")).expect("a lock file");
         let manifest = fs::read_to_string(root().join("Cargo.toml")).expect("a manifest");
         let (before, rest) = manifest.split_once("[[bench]]").expect("benchmarks");
         let (_, features) = rest.split_once("[features]").expect("features after the benchmarks");
-        let default = if cfg!(feature = "hub") { "\ndefault = [\"hub\"]" } else { "" };
-        let manifest = format!("{before}[features]{default}{features}{MANIFEST}");
+        let manifest = format!("{before}[features]{features}{MANIFEST}");
         let manifest = manifest.replace("default-run = \"laptop-diff\"\n", "");
         fs::write(folder.join("Cargo.toml"), manifest).expect("writable");
         Self { folder }

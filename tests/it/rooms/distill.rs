@@ -394,6 +394,12 @@ fn a_killed_run_leaves_no_trace() -> Outcome {
     let parameters = DistillParameters {
         history_every: Whole::new(2),
         gradient_accumulation: Whole::new(2),
+        normalisation: Normalisation::InitialLoss,
+        gradient_norms_every: Some(Whole::new(3)),
+        random_conditioning_lambda: Some(Real::new(2.0)),
+        noise_offset: Real::new(0.1),
+        min_snr_gamma: Some(Real::new(5.0)),
+        freeze: vec!["conv_in.*".to_owned()],
         ..few_steps()
     };
     let expected = bytes(&setup.distil(&parameters, undisturbed.path(), &Watch::nothing())?)?;

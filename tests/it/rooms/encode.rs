@@ -9,7 +9,7 @@ use candle_core::{DType, Device, Tensor};
 use laptop_diff::backend::Random;
 use laptop_diff::base::progress::Silent;
 use laptop_diff::base::{Interrupt, Progress};
-use laptop_diff::data::{Encoder, Encoding, LatentDrawing, Latents, SampleList, pictures};
+use laptop_diff::data::{DataError, Encoder, Encoding, LatentDrawing, Latents, SampleList, pictures};
 use laptop_diff::model::{ModelDirectory, UNet};
 use laptop_diff::sample::{Generator, NoiseSchedule, SAMPLERS};
 
@@ -117,6 +117,21 @@ fn an_interrupted_run_and_a_damaged_shard_leave_no_trace() -> Outcome {
         nano.draw(&list(), stopped.path(), &Watch::default())?;
         assert_eq!(bytes(stopped.path())?, expected);
     }
+    Ok(())
+}
+
+#[test]
+fn captions_are_encoded_with_progress_and_can_be_stopped() -> Outcome {
+    let nano = Nano::open()?;
+    let captions: Vec<String> = (0..200).map(|number| format!("a red circle, {number}")).collect();
+    let expected = nano.encoder.encode(&captions)?;
+    let watch = Watch::default();
+    let found = nano.encoder.encode_all(&captions, &watch, &watch.interrupt)?;
+    let difference = (found.encoder_hidden_states - expected.encoder_hidden_states)?;
+    assert_eq!(difference.abs()?.max_all()?.to_scalar::<f32>()?, 0.0);
+    let watch = Watch { stop_at: Some(0), ..Watch::default() };
+    let stopped = nano.encoder.encode_all(&captions, &watch, &watch.interrupt);
+    assert!(matches!(stopped, Err(DataError::Interrupted(_))), "it was asked to stop after the first batch");
     Ok(())
 }
 

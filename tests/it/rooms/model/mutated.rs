@@ -1,5 +1,5 @@
-//! Configurations of models with weights, changed in a few places as a hostile hand or a broken disk would: reading them
-//! may fail, but does not panic and takes no memory that the file does not justify. `tests/mutations` does the same with
+//! Configurations of models with weights, changed in a few places on purpose or by a broken disk: reading them may fail,
+//! but does not panic and takes no memory that the file does not justify. `tests/mutations` does the same with
 //! files alone, and with many more changes.
 
 use std::alloc::{GlobalAlloc, Layout, System};
