@@ -17,48 +17,31 @@ pub(super) fn check(
     text: &Conditioning,
     unet: &UNetConfig,
 ) -> Result<(), DataError> {
-    let needs = Needs { place };
+    let size = |tensor, found: &Tensor, dimension, needed: usize, what| match found.dim(dimension)? == needed
+    {
+        true => Ok(()),
+        false => Err(DataError::Fit {
+            place: place.to_owned(),
+            tensor,
+            found: found.dims().to_vec(),
+            needed: format!("{needed} {what}"),
+        }),
+    };
     for (tensor, found, channels) in latents {
-        needs.size(tensor, found, 1, *channels, "channels")?;
+        size(tensor, found, 1, *channels, "channels")?;
     }
     let states = &text.encoder_hidden_states;
     if let Some(width) = unet.other_text_width(states.dim(2)?) {
-        needs.size("encoder_hidden_states", states, 2, width, "numbers for each token")?;
+        size("encoder_hidden_states", states, 2, width, "numbers for each token")?;
     }
     let Some(width) = unet.pooled_width() else { return Ok(()) };
-    for (tensor, found, size) in
+    for (tensor, found, needed) in
         [("text_embeds", &text.text_embeds, width), ("time_ids", &text.time_ids, SIZES)]
     {
         let missing = || DataError::MissingTensor { path: place.to_owned(), tensor };
-        needs.size(tensor, found.as_ref().ok_or_else(missing)?, 1, size, "numbers for each sample")?;
+        size(tensor, found.as_ref().ok_or_else(missing)?, 1, needed, "numbers for each sample")?;
     }
     Ok(())
-}
-
-struct Needs<'a> {
-    place: &'a Path,
-}
-
-impl Needs<'_> {
-    /// Fails unless a dimension of a tensor is `needed`; `what` says what it counts.
-    fn size(
-        &self,
-        tensor: &'static str,
-        found: &Tensor,
-        dimension: usize,
-        needed: usize,
-        what: &'static str,
-    ) -> Result<(), DataError> {
-        match found.dim(dimension)? == needed {
-            true => Ok(()),
-            false => Err(DataError::Fit {
-                place: self.place.to_owned(),
-                tensor,
-                found: found.dims().to_vec(),
-                needed: format!("{needed} {what}"),
-            }),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -66,7 +66,7 @@ pub struct DistillParameters {
     pub ema_decay: Real<BelowOne>,
     /// Weight of the task loss: the student's prediction against the noise (or the velocity) itself. Default 1.
     pub task_weight: Real<Weight>,
-    /// Weights each sample of the task loss by min(SNR, gamma) / SNR (Hang et al. 2023; for models that predict the velocity divided by SNR + 1), so that steps with little noise do not dominate. The paper has 5. Default: no weighting.
+    /// Weights each sample of the task loss by min(SNR, gamma) / SNR, or by min(SNR, gamma) / (SNR + 1) if the model predicts the velocity (Hang et al. 2023, who use 5), so that timesteps with little noise do not dominate. Default: no weighting.
     pub min_snr_gamma: Option<Real<Positive>>,
     /// Weight of the output loss: the student's prediction against the teacher's. Default 1.
     pub output_weight: Real<Weight>,

@@ -28,7 +28,7 @@ pub(super) struct Load {
     /// A diffusers model directory, or a bare U-Net directory (config.json and weights) if no later stage needs more;
     /// a single-file checkpoint (`.safetensors`) in the original layout, as used by ComfyUI and A1111; or, if there
     /// is no such folder, the name of a repository on the Hugging Face hub, such as
-    /// `stabilityai/stable-diffusion-xl-base-1.0`. A hub repository requires a program built with `--features hub`.
+    /// `stabilityai/stable-diffusion-xl-base-1.0`. A hub repository needs the feature `hub`, with which the program is built by default.
     /// The files that the model needs are downloaded into the hub's cache, and an interrupted download resumes;
     /// `HF_HOME`, `HF_ENDPOINT`, `HF_TOKEN` and `HF_HUB_OFFLINE` have the same meaning as in Python's
     /// `huggingface_hub`.

@@ -18,7 +18,7 @@ pub enum HubError {
         code(hub::not_built),
         help(
             "a relative path starts at the folder of the pipeline file; to load models of the hub by name, \
-             build with `cargo build --release --features hub`"
+             build with the default features, `cargo build --release`"
         )
     )]
     NotBuilt {
