@@ -125,9 +125,11 @@ fn indexes_of_latents() {
     let index = folder.join("latents.json");
     survive("latents", OF_JSON, changed_json(valid), |file| {
         write(&index, file);
-        // The file is not there; an error that says so has looked for it.
+        // No file is there; an error that says so has looked for it.
         let error = Latents::open(&folder).err().expect("there are no shards").to_string();
-        assert!(!error.contains("No such file") || !error.contains("outside"), "{error}");
+        let inside = folder.to_string_lossy();
+        assert!(!error.contains("No such file") || error.starts_with(&*inside), "{error}");
+        assert!(!error.contains("No such file") || !error.contains("/../"), "{error}");
     });
 }
 
@@ -202,8 +204,10 @@ fn configs_of_autoencoders() {
         "num_encoder_blocks": [1, 2], "num_decoder_blocks": [2, 1], "scaling_factor": 1.0, "latent_channels": 4,
     });
     let configs = [read_json(&nano().join("vae/config.json")), tiny];
+    // The largest accepted shape has 256 layers on each of 16 levels.
+    let allowance = Allowance { factor: 64, floor: 16 << 20 };
     let make = |chance: &mut Chance| json::changed(chance.clone().pick(&configs), chance);
-    survive("vae-config", OF_JSON, make, |file| {
+    survive("vae-config", allowance, make, |file| {
         write(&path, file);
         drop(directory.vae_config().map(|config| config.downscale()));
         drop(directory.vae(DType::F32, &Device::Cpu));
