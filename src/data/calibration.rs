@@ -12,7 +12,7 @@ use super::{DataError, finite, fit};
 use crate::base::files;
 use crate::model::files::weights;
 use crate::model::network::Conditioning;
-use crate::model::unet::UNetConfig;
+use crate::model::unet::{SIZES, UNetConfig};
 
 /// The file of the points in a calibration artefact.
 pub const FILE: &str = "calibration.safetensors";
@@ -177,8 +177,8 @@ impl Calibration {
                 if !matches!(texts.dims(), &[m, p] if m == n && p > 0) {
                     return Err(wrong("text_embeds", texts, format!("[{n}, p]")));
                 }
-                if ids.dims() != [n, 6] {
-                    return Err(wrong("time_ids", ids, format!("[{n}, 6]")));
+                if ids.dims() != [n, SIZES] {
+                    return Err(wrong("time_ids", ids, format!("[{n}, {SIZES}]")));
                 }
             }
         }

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use super::shapes::Shapes;
 use crate::base::UnitId;
-use crate::model::unet::{Level, Mid, TextTime, UNetConfig};
+use crate::model::unet::{Level, Mid, SIZES, TextTime, UNetConfig};
 
 /// SD 1.x has this many heads at every level; later models have heads of [`HEAD_CHANNELS`] channels.
 const HEADS: usize = 8;
@@ -14,8 +14,6 @@ const HEADS: usize = 8;
 const HEAD_CHANNELS: usize = 64;
 /// Width of SDXL's embedding of each of the six sizes.
 const SIZE_CHANNELS: usize = 256;
-/// Number of sizes in SDXL's condition.
-const SIZES: usize = 6;
 /// Width of the text states of SD 2.x.
 const SD2_CONTEXT: usize = 1024;
 

@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::scaling;
+
 /// Its blocks. Others, such as blocks with attention, compute something else.
 const DOWN_BLOCK: &str = "DownEncoderBlock2D";
 const UP_BLOCK: &str = "UpDecoderBlock2D";
@@ -77,17 +79,12 @@ impl KlConfig {
         let sizes = [self.in_channels, self.out_channels, self.latent_channels];
         let layers = self.layers_per_block;
         self.check_blocks()?;
+        scaling::check(self.shift_factor, self.scaling_factor)?;
         match () {
-            () if self.shift_factor.is_some_and(|shift| shift != 0.0) => {
-                Err("`shift_factor` is set; only autoencoders without a shift are supported".to_owned())
-            }
             () if self.latents_mean.is_some() || self.latents_std.is_some() => {
                 Err("`latents_mean` or `latents_std` is set; only autoencoders with a `scaling_factor` alone are \
                      supported"
                     .to_owned())
-            }
-            () if !(self.scaling_factor.is_finite() && self.scaling_factor > 0.0) => {
-                Err(format!("`scaling_factor` is {}; it must be above 0", self.scaling_factor))
             }
             // Two names of the same function.
             () if !["silu", "swish"].contains(&self.act_fn.as_str()) => {

@@ -8,6 +8,7 @@ mod kl_config;
 mod layer;
 mod load;
 mod original;
+mod scaling;
 mod tiling;
 mod tiny;
 mod tiny_config;

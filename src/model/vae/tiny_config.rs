@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::scaling;
+
 /// The configuration of an `AutoencoderTiny`. A value that would change the arithmetic is refused by [`TinyConfig::check`].
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default)]
@@ -81,17 +83,12 @@ impl TinyConfig {
                 return Err(format!("`{half}_block_out_channels` is {channels:?}; all must be the same"));
             }
         }
+        scaling::check(self.shift_factor, self.scaling_factor)?;
         let levels = halves.map(|(_, channels, _)| channels.len());
         let sizes = [self.in_channels, self.out_channels, self.latent_channels];
         match () {
             () if levels[0] != levels[1] => {
                 Err(format!("the encoder has {} resolutions, the decoder {}", levels[0], levels[1]))
-            }
-            () if self.shift_factor.is_some_and(|shift| shift != 0.0) => {
-                Err("`shift_factor` is set; only autoencoders without a shift are supported".to_owned())
-            }
-            () if !(self.scaling_factor.is_finite() && self.scaling_factor > 0.0) => {
-                Err(format!("`scaling_factor` is {}; it must be above 0", self.scaling_factor))
             }
             () if self.act_fn != "relu" => {
                 Err(format!("`act_fn` is {}; only relu is supported", self.act_fn))
