@@ -10,7 +10,7 @@ mod error;
 mod feature_maps;
 pub mod history;
 pub mod losses;
-mod optimiser;
+pub mod memory;
 mod parameters;
 mod term_weights;
 #[cfg(test)]
@@ -20,6 +20,7 @@ mod train;
 pub use error::DistillError;
 pub use history::HistoryLine;
 pub use losses::Normalisation;
+pub use memory::TrainingMemory;
 pub use parameters::{DistillParameters, FeatureTaps, LearningRateSchedule};
 pub use term_weights::ByKind;
 pub use train::{Cadence, Distillation, Distilled};

@@ -1,0 +1,11 @@
+//! Training of a U-Net, whatever its loss: forward and backward pass in segments, and the optimiser.
+
+mod activation_checkpointing;
+mod network;
+mod optimiser;
+mod pass;
+
+pub use activation_checkpointing::ActivationCheckpointing;
+pub use network::Trainable;
+pub use optimiser::{Average, Moments, Optimiser, Update};
+pub use pass::{Input, Loss};
