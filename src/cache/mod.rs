@@ -26,6 +26,7 @@ mod pending;
 mod recorded;
 mod store;
 mod tree;
+mod unfinished;
 mod verify;
 
 pub use entry::{Damage, Entry, Made};

@@ -22,6 +22,8 @@ use crate::base::Whole;
 use crate::base::units::Bytes;
 use crate::base::{names, shown};
 use crate::cache::Recheck;
+use crate::train::TrainingSettings;
+use crate::train::watch::Server;
 
 /// The built-in settings, with their documentation.
 pub const DEFAULTS: &str = include_str!("settings.yaml");
@@ -34,6 +36,15 @@ pub const PROJECT_FILE: &str = "laptop-diff.yaml";
 
 /// A number of CPU threads; no machine has more cores.
 pub type Threads = Whole<1, 4096>;
+
+/// Steps between two checkpoints.
+pub type Steps = Whole<1, 1_000_000_000>;
+
+/// Minutes between two checkpoints, at most a week.
+pub type Minutes = Whole<1, 10_080>;
+
+/// How many checkpoints are kept.
+pub type Checkpoints = Whole<1, 1000>;
 
 /// The effective settings.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -53,6 +64,18 @@ pub struct Settings {
     pub memory: Option<Bytes>,
     /// Which files are read again to check their digests.
     pub recheck: Recheck,
+    /// A checkpoint of a training after so many steps.
+    pub checkpoint_every_steps: Option<Steps>,
+    /// A checkpoint of a training after so many minutes.
+    pub checkpoint_every_minutes: Option<Minutes>,
+    /// How many checkpoints of a training are kept while it runs.
+    pub keep_checkpoints: Checkpoints,
+    /// Whether the state at the end of a training is kept.
+    pub keep_training_state: bool,
+    /// Whether trainings write event files for TensorBoard.
+    pub tensorboard: bool,
+    /// The MLflow server that receives the curves of trainings.
+    pub mlflow: Option<Server>,
 }
 
 /// The settings of one layer. Settings say how to run on this machine and never change a result.
@@ -80,6 +103,27 @@ pub struct Layer {
     /// since they were last read; or `all`, which also finds bytes that changed by themselves. Default `changed`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub recheck: Option<Recheck>,
+    /// Number of steps between two checkpoints of a training. Default: by time only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub checkpoint_every_steps: Option<Steps>,
+    /// Minutes between two checkpoints of a training. Default: every ten seconds, or as often as writing takes a twentieth
+    /// of the time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub checkpoint_every_minutes: Option<Minutes>,
+    /// How many checkpoints of a training are kept while it runs. Default 2.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keep_checkpoints: Option<Checkpoints>,
+    /// Keeps the state at the end of a training in the cache, where its learning rate does not depend on the number of
+    /// steps, so that a run with more steps goes on from there. It has 16 bytes per parameter. Default true.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keep_training_state: Option<bool>,
+    /// Writes event files for TensorBoard into `tensorboard/` of the run folder. Default false.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tensorboard: Option<bool>,
+    /// Address of an MLflow server that receives the curves of trainings, such as `http://127.0.0.1:5000`. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>", regex(pattern = "^https?://"))]
+    pub mlflow: Option<Server>,
 }
 
 impl Settings {
@@ -104,6 +148,20 @@ impl Settings {
         let put = |figment: Figment, layer| figment.merge(Serialized::from(layer, Profile::Default));
         let whole = layers.into_iter().fold(Figment::new(), put).extract();
         whole.map_err(|error| bad(error.to_string()).into())
+    }
+}
+
+impl Settings {
+    /// How trainings are kept and watched.
+    pub fn training(&self) -> TrainingSettings {
+        TrainingSettings {
+            checkpoint_every_steps: self.checkpoint_every_steps.map(u64::from),
+            checkpoint_every_minutes: self.checkpoint_every_minutes.map(u64::from),
+            keep_checkpoints: self.keep_checkpoints.get(),
+            keep_state: self.keep_training_state,
+            tensorboard: self.tensorboard,
+            mlflow: self.mlflow.clone(),
+        }
     }
 }
 
@@ -157,6 +215,14 @@ impl Layer {
                 "THREADS" => layer.threads = Some(parsed(key, value, whole)?),
                 "MEMORY" => layer.memory = Some(parsed(key, value, str::parse)?),
                 "RECHECK" => layer.recheck = Some(parsed(key, value, recheck)?),
+                "CHECKPOINT_EVERY_STEPS" => layer.checkpoint_every_steps = Some(parsed(key, value, whole)?),
+                "CHECKPOINT_EVERY_MINUTES" => {
+                    layer.checkpoint_every_minutes = Some(parsed(key, value, whole)?);
+                }
+                "KEEP_CHECKPOINTS" => layer.keep_checkpoints = Some(parsed(key, value, whole)?),
+                "KEEP_TRAINING_STATE" => layer.keep_training_state = Some(parsed(key, value, yes_or_no)?),
+                "TENSORBOARD" => layer.tensorboard = Some(parsed(key, value, yes_or_no)?),
+                "MLFLOW" => layer.mlflow = Some(parsed(key, value, str::parse)?),
                 _ => {}
             }
         }
@@ -165,7 +231,20 @@ impl Layer {
 }
 
 /// The settings that a variable can give, as the variables are called after [`PREFIX`].
-const VARIABLES: [&str; 6] = ["CACHE", "RUNS", "DEVICE", "THREADS", "MEMORY", "RECHECK"];
+const VARIABLES: [&str; 12] = [
+    "CACHE",
+    "RUNS",
+    "DEVICE",
+    "THREADS",
+    "MEMORY",
+    "RECHECK",
+    "CHECKPOINT_EVERY_STEPS",
+    "CHECKPOINT_EVERY_MINUTES",
+    "KEEP_CHECKPOINTS",
+    "KEEP_TRAINING_STATE",
+    "TENSORBOARD",
+    "MLFLOW",
+];
 
 /// What to say about variables that begin as ours do and give no setting.
 fn unknown_variables(variables: &[(OsString, OsString)]) -> Vec<String> {
@@ -189,8 +268,13 @@ fn parsed<T>(
     text.and_then(parse).map_err(|message| bad(format!("{PREFIX}{key}: {message}")).into())
 }
 
-fn whole(text: &str) -> Result<Threads, String> {
-    text.trim().parse().map_err(|_| format!("`{}` is not {}", shown::brief(text), Threads::needed()))
+fn whole<const LEAST: u32, const MOST: u32>(text: &str) -> Result<Whole<LEAST, MOST>, String> {
+    let needed = Whole::<LEAST, MOST>::needed();
+    text.trim().parse().map_err(|_| format!("`{}` is not {needed}", shown::brief(text)))
+}
+
+fn yes_or_no(text: &str) -> Result<bool, String> {
+    text.trim().parse().map_err(|_| format!("`{}` is neither `true` nor `false`", shown::brief(text)))
 }
 
 fn recheck(text: &str) -> Result<Recheck, String> {
@@ -234,6 +318,15 @@ mod tests {
         assert_eq!(settings.cache, Path::new(".laptop-diff/cache"));
         assert_eq!((settings.device, settings.threads), (DeviceChoice::Auto, None));
         assert_eq!((settings.memory, settings.recheck), (None, Recheck::Changed));
+        let training = TrainingSettings {
+            checkpoint_every_steps: None,
+            checkpoint_every_minutes: None,
+            keep_checkpoints: 2,
+            keep_state: true,
+            tensorboard: false,
+            mlflow: None,
+        };
+        assert_eq!(settings.training(), training);
     }
 
     #[test]
@@ -276,6 +369,8 @@ mod tests {
             ("threads: -1", ["`threads` of", "`-1`", "a whole number from 1 to 4096"]),
             ("device: 3", ["`device` of", "`3` is not a device", "cuda:N"]),
             ("cache: [a]", ["`cache` of", "a list", "text"]),
+            ("keep-checkpoints: 0", ["`keep-checkpoints` of", "`0`", "a whole number from 1 to 1000"]),
+            ("mlflow: localhost", ["`mlflow` of", "`localhost` is not the address", "http://127.0.0.1:5000"]),
         ] {
             expect(["", file], &[], "settings::bad_value", &[&words[..], &["project.yaml"]].concat());
         }

@@ -81,8 +81,13 @@ pub(super) fn load(
     Ok(None)
 }
 
+/// The step of a checkpoint, which its name has.
+pub(super) fn step_of(path: &Path) -> Option<u64> {
+    path.file_stem()?.to_str()?.strip_prefix("distill-")?.parse().ok()
+}
+
 /// The checkpoints of a folder, the newest first.
-fn list(folder: &Path) -> Result<Vec<PathBuf>, DistillError> {
+pub(super) fn list(folder: &Path) -> Result<Vec<PathBuf>, DistillError> {
     let names =
         || -> io::Result<Vec<PathBuf>> { fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect() };
     let mut paths = names().map_err(DistillError::file(folder))?;

@@ -9,6 +9,7 @@ mod checkpoint;
 mod error;
 mod feature_maps;
 pub mod history;
+mod look;
 pub mod losses;
 mod optimiser;
 mod parameters;
@@ -19,6 +20,7 @@ mod train;
 
 pub use error::DistillError;
 pub use history::HistoryLine;
+pub use look::{Glimpse, look, steps};
 pub use losses::Normalisation;
 pub use parameters::{DistillParameters, FeatureTaps, LearningRateSchedule};
 pub use term_weights::ByKind;

@@ -190,7 +190,7 @@ fn check_same_inputs(teacher: &Model, student: &Model) -> Result<(), StageError>
 
 /// Replaces the student's weights in `output` by the retrained ones, each in the type that it has in the student's
 /// file.
-fn save_weights(
+pub(super) fn save_weights(
     student: &ModelDirectory,
     weights: &BTreeMap<String, Tensor>,
     output: &Path,

@@ -13,6 +13,7 @@ use crate::backend::Random;
 use crate::base::BadValue;
 use crate::base::{Artefact, ArtefactKind, Interrupt, Manifest, Progress, StageId};
 use crate::model::UNetConfig;
+use crate::train::TrainingSettings;
 
 /// A stage with its parameters, as a pipeline file states it. Two stages with equal `Debug` texts have equal parameters.
 pub trait Stage: Send + Sync + fmt::Debug {
@@ -131,6 +132,21 @@ pub struct Context<'a> {
     pub progress: &'a dyn Progress,
     /// Checked at safe points for a request to stop.
     pub interrupt: &'a Interrupt,
+    /// How a training is kept and watched. Changes no result.
+    pub training: &'a TrainingSettings,
+    /// The stage in its run, for those who watch it.
+    pub seat: Seat<'a>,
+}
+
+/// Where a running stage is found by people.
+#[derive(Clone, Copy)]
+pub struct Seat<'a> {
+    /// The name of the run.
+    pub run: &'a str,
+    /// The run folder.
+    pub folder: &'a Path,
+    /// The stage's id.
+    pub stage: &'a StageId,
 }
 
 impl Context<'_> {

@@ -26,12 +26,14 @@ mod select;
 mod size;
 mod sources;
 mod table;
+mod unfinished;
 
 pub use crate::base::BadValue;
 pub use drawing::{DEFAULT_SAMPLER, Drawing};
 pub use error::StageError;
 pub use excerpt::{Excerpt, Reader};
-pub use interface::{Context, FileInput, Input, Intermediates, Stage, StageInfo};
+pub use interface::{Context, FileInput, Input, Intermediates, Seat, Stage, StageInfo};
 pub use resolved_file::{Contents, ResolvedFile};
 pub use size::PictureSize;
 pub use table::{STAGES, deserialize};
+pub use unfinished::{has_model, write_model};

@@ -1,0 +1,6 @@
+//! What every training needs, whatever its method.
+
+mod settings;
+pub mod watch;
+
+pub use settings::TrainingSettings;
