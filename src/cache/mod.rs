@@ -15,6 +15,7 @@
 //! or a valid one. Files of artefacts are read-only. They share an inode only with files of other artefacts, never with
 //! a file that a user brought.
 
+mod alike;
 mod begin;
 mod entry;
 mod error;

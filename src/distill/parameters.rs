@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::DistillError;
 use super::losses::Normalisation;
+use super::validation_parameters::ValidationParameters;
 use crate::base::bounded::{BelowOne, Fraction, Positive, Weight};
 use crate::base::{Manifest, Real, Whole, pattern};
 
@@ -88,6 +89,8 @@ pub struct DistillParameters {
     pub freeze: Vec<String>,
     /// Measures the gradient of each kind of loss (task, output, features) by itself every so many steps, if the step has a line in `losses.jsonl`. That costs three more backward passes and the memory of three more gradients. Default: never.
     pub gradient_norms_every: Option<Whole<1, 1_000_000_000>>,
+    /// Measures losses on held-out rows and draws pictures while it trains. It changes no weight, except that held-out rows are not trained on. Default: no validation.
+    pub validation: Option<ValidationParameters>,
     /// Number of steps per line of `losses.jsonl`; the last step always has a line. Default 1.
     pub history_every: Whole<1, 1_000_000_000>,
 }
@@ -119,6 +122,7 @@ impl Default for DistillParameters {
             noise_offset: Real::new(0.0),
             freeze: Vec::new(),
             gradient_norms_every: None,
+            validation: None,
             history_every: Whole::new(1),
         }
     }
@@ -169,6 +173,9 @@ impl DistillParameters {
         if let Some(every) = self.gradient_norms_every {
             manifest.field("gradient-norms-every", every);
         }
+        if let Some(validation) = &self.validation {
+            validation.describe(manifest);
+        }
     }
 
     /// Whether a tensor of this name is not trained.
@@ -205,6 +212,13 @@ impl DistillParameters {
             return Err(("task-weight", format!("{names} are all 0; at least one must lie above 0")));
         }
         Ok(())
+    }
+
+    /// Why the first steps depend on how many follow; `None` if they do not.
+    pub fn depends_on_steps(&self) -> Option<String> {
+        let schedule = self.learning_rate_schedule;
+        (schedule != LearningRateSchedule::Constant)
+            .then(|| format!("`learning-rate-schedule: {}` depends on `steps`", word(&schedule)))
     }
 
     /// The learning rate of the step with this index, counted from 0.
@@ -310,6 +324,7 @@ mod tests {
             min_snr_gamma: Some(Real::new(5.0)),
             random_conditioning_lambda: Some(Real::new(5.0)),
             gradient_norms_every: Some(Whole::new(10)),
+            validation: Some(ValidationParameters::default()),
             ..Default::default()
         };
         all.describe(&mut manifest);
@@ -338,6 +353,7 @@ mod tests {
                 "betas" => serde_json::json!([0.5, 0.999]),
                 "freeze" => serde_json::json!(["conv_in.*"]),
                 "gradient-norms-every" => 3.into(),
+                "validation" => serde_json::json!({"rows": 3}),
                 _ if value.is_u64() => 3.into(),
                 _ => 0.25.into(),
             };

@@ -8,13 +8,14 @@ use candle_core::{DType, Device, Tensor};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::interface::Earlier;
 use super::model::Model;
 use super::points::points;
-use super::{BadValue, Context, Input, Stage, StageError, StageInfo, memory};
+use super::{BadValue, Context, Input, Stage, StageError, StageInfo, distill_state, distill_watch, memory};
 use crate::base::{ArtefactKind, Manifest, StageId, copies};
 use crate::data::{Encoder, Latents};
 use crate::distill::history::HISTORY_FILE;
-use crate::distill::{Cadence, DistillError, DistillParameters, Distillation};
+use crate::distill::{DistillError, DistillParameters, Distillation};
 use crate::model::files::weights;
 use crate::model::{ModelDirectory, Part, UNetConfig};
 use crate::sample::{self, NoiseSchedule};
@@ -88,6 +89,9 @@ impl Stage for Distill {
         let schedule = NoiseSchedule::from_config(&teacher.directory.scheduler_config()?)?;
         let data = self.data(context, &teacher, &schedule)?;
         self.require_memory(&student, teacher.dtype, &data, context)?;
+        distill_state::take(&self.training, context)?;
+        let easel = distill_watch::easel(&self.training, &student, context)?;
+        let watchers = distill_watch::watchers(context);
         let (student_unet, variables) = student.directory.unet_trainable(teacher.dtype, context.device)?;
         let teacher = teacher.unet(context.device)?;
         let distilled = Distillation {
@@ -100,11 +104,15 @@ impl Stage for Distill {
             device: context.device,
             random: &context.random,
             checkpoint: context.checkpoint,
-            cadence: Cadence::default(),
+            cadence: distill_watch::cadence(context),
+            easel: easel.as_ref(),
+            watcher: &watchers,
             progress: context.progress,
             interrupt: context.interrupt,
         }
-        .run()?;
+        .run();
+        distill_watch::end(&watchers, &distilled);
+        let distilled = distilled?;
         copies::transfer_tree(student.directory.path(), context.output, copies::link)
             .map_err(StageError::file(student.directory.path()))?;
         save_weights(&student.directory, &distilled.weights, context.output)?;
@@ -112,7 +120,13 @@ impl Stage for Distill {
         // A student that was trained before has its own, which is linked from its artefact.
         copies::remove(&history)
             .and_then(|()| copies::copy(&distilled.history, &history))
-            .map_err(StageError::file(&history))
+            .map_err(StageError::file(&history))?;
+        distill_watch::save(&self.training, &distilled, context)?;
+        distill_state::keep(&self.training, context)
+    }
+
+    fn earlier(&self, manifest: &Manifest) -> Option<Earlier> {
+        Some(distill_state::earlier(&self.training, manifest))
     }
 }
 

@@ -55,8 +55,25 @@ pub trait Stage: Send + Sync + fmt::Debug {
         Ok(())
     }
 
+    /// The end states of runs with fewer steps that this stage, whose bytes depend on `manifest`, could go on from.
+    fn earlier(&self, _manifest: &Manifest) -> Option<Earlier> {
+        None
+    }
+
     /// Fills `context.output`.
     fn run(&self, context: &Context<'_>) -> Result<(), StageError>;
+}
+
+/// Where a stage could go on from.
+pub struct Earlier {
+    /// What the state at the end of this very stage depends on, as an intermediate artefact.
+    pub state: Manifest,
+    /// Which value of it may be smaller.
+    pub name: &'static str,
+    /// That value here.
+    pub wanted: u64,
+    /// Why no state with a smaller value can be used: a parameter on which every step depends.
+    pub obstacle: Option<String>,
 }
 
 /// A reference to another stage.
@@ -108,6 +125,10 @@ pub trait Intermediates: Sync {
         manifest: &Manifest,
         fill: &dyn Fn(&Path, &Path) -> Result<(), StageError>,
     ) -> Result<PathBuf, StageError>;
+
+    /// The whole intermediate artefacts in the cache that depend on the same as `manifest`, but for the value of `name`:
+    /// that value and the folder. There are none where everything is to be made again.
+    fn alike(&self, manifest: &Manifest, name: &str) -> Result<Vec<(String, PathBuf)>, StageError>;
 }
 
 /// What a stage receives when it runs.

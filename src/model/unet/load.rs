@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use candle_core::{DType, Device, Var};
+use candle_core::{DType, Device, Tensor, Var};
 use candle_nn::VarBuilder;
 
 use super::config::UNetConfig;
@@ -45,6 +45,19 @@ impl UNet {
             variables.iter().map(|(name, variable)| (name.clone(), variable.as_tensor().clone())).collect();
         let unet = Self::new(config, VarBuilder::from_tensors(tensors, DType::F32, device))?;
         Ok((unet.computing_in(dtype, device), variables))
+    }
+
+    /// The same U-Net on other weights, which are f32. They are shared, not copied, where they are on the device; of tensors
+    /// that are no variables, no graph is kept.
+    pub fn on_weights(
+        &self,
+        weights: &BTreeMap<String, Tensor>,
+        device: &Device,
+    ) -> candle_core::Result<Self> {
+        let moved = weights.iter().map(|(name, weight)| Ok((name.clone(), weight.to_device(device)?)));
+        let tensors = moved.collect::<candle_core::Result<HashMap<_, _>>>()?;
+        let unet = Self::new(self.config.clone(), VarBuilder::from_tensors(tensors, DType::F32, device))?;
+        Ok(unet.computing_in(self.dtype, device))
     }
 }
 

@@ -19,6 +19,7 @@ use laptop_diff::model::UNet;
 use laptop_diff::model::network::Conditioning;
 use laptop_diff::model::unet::UNetConfig;
 use laptop_diff::sample::NoiseSchedule;
+use laptop_diff::train::watch::Watchers;
 
 type Outcome = Result<(), Box<dyn Error>>;
 
@@ -133,6 +134,8 @@ impl Setup {
             random: &Random::new(42, "retrained"),
             checkpoint: folder,
             cadence: watch.cadence,
+            easel: None,
+            watcher: &Watchers::default(),
             progress: watch,
             interrupt: &watch.interrupt,
         };
@@ -173,7 +176,7 @@ struct Watch {
 
 impl Watch {
     fn nothing() -> Self {
-        let cadence = Cadence { steps: None, seconds: f64::INFINITY };
+        let cadence = Cadence { seconds: f64::INFINITY, ..Cadence::default() };
         Self { interrupt: Interrupt::default(), stop_at: None, copy_at: None, cadence }
     }
 }
@@ -408,7 +411,7 @@ fn a_killed_run_leaves_no_trace() -> Outcome {
         let (folder, copy) = (tempfile::tempdir()?, tempfile::tempdir()?);
         let (from, to) = (folder.path().to_owned(), copy.path().to_owned());
         let watch = Watch {
-            cadence: Cadence { steps: Some(3), seconds: f64::INFINITY },
+            cadence: Cadence { steps: Some(3), seconds: f64::INFINITY, keep: 2 },
             copy_at: Some((killed_at, Box::new(move || copy_as_after_a_crash(&from, &to)))),
             ..Watch::nothing()
         };
