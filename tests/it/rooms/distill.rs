@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::fs;
 use std::path::Path;
+use std::sync::Mutex;
 
 use candle_core::{DType, Device, Tensor, Var};
 use candle_nn::VarBuilder;
@@ -14,12 +15,13 @@ use laptop_diff::data::{LatentBatch, Latents};
 use laptop_diff::distill::history::{self, HistoryLine};
 use laptop_diff::distill::{
     Cadence, DistillError, DistillParameters, Distillation, Distilled, FeatureTaps, Normalisation,
+    ValidationParameters, validation,
 };
 use laptop_diff::model::UNet;
 use laptop_diff::model::network::Conditioning;
 use laptop_diff::model::unet::UNetConfig;
 use laptop_diff::sample::NoiseSchedule;
-use laptop_diff::train::watch::Watchers;
+use laptop_diff::train::watch::{End, Watcher, Watchers};
 
 type Outcome = Result<(), Box<dyn Error>>;
 
@@ -123,6 +125,18 @@ impl Setup {
         folder: &Path,
         watch: &Watch,
     ) -> Result<Distilled, Box<dyn Error>> {
+        self.distil_watched(student, variables, parameters, folder, watch, &Watchers::default())
+    }
+
+    fn distil_watched(
+        &self,
+        student: &UNet,
+        variables: &BTreeMap<String, Var>,
+        parameters: &DistillParameters,
+        folder: &Path,
+        watch: &Watch,
+        watcher: &dyn Watcher,
+    ) -> Result<Distilled, Box<dyn Error>> {
         let distillation = Distillation {
             teacher: &self.teacher,
             student,
@@ -135,7 +149,7 @@ impl Setup {
             checkpoint: folder,
             cadence: watch.cadence,
             easel: None,
-            watcher: &Watchers::default(),
+            watcher,
             progress: watch,
             interrupt: &watch.interrupt,
         };
@@ -471,5 +485,106 @@ fn a_loss_that_is_no_number_stops_with_its_name() -> Outcome {
         Some(DistillError::NotFinite { step: 1, term, .. }) => assert_eq!(term, "task loss"),
         _ => panic!("{error}"),
     }
+    Ok(())
+}
+
+#[test]
+fn validation_changes_no_weight_and_leaves_no_trace_of_an_interruption() -> Outcome {
+    let setup = Setup::new()?;
+    let parameters = |every: u32| DistillParameters {
+        history_every: Whole::new(5),
+        validation: Some(ValidationParameters {
+            every: Whole::new(every),
+            rows: Whole::new(6),
+            ..ValidationParameters::default()
+        }),
+        ..few_steps()
+    };
+    let folder = tempfile::tempdir()?;
+    let distilled = setup.distil(&parameters(4), folder.path(), &Watch::nothing())?;
+    let (expected, validated) = (bytes(&distilled)?, fs::read_to_string(&distilled.validation)?);
+    let lines = validation::read(folder.path())?;
+    assert_eq!(lines.iter().map(|line| line.step).collect::<Vec<_>>(), [0, 4, 8, 12]);
+    assert!(lines[0].output > 0.0 && lines[0].total != lines[3].total, "{lines:?}");
+    let sum = lines[0].weighted.task + lines[0].weighted.output + lines[0].weighted.features;
+    assert!((sum - lines[0].total).abs() < 1e-4 * sum);
+
+    // Held-out rows are not trained on, but measuring them changes nothing.
+    let other = tempfile::tempdir()?;
+    assert_eq!(bytes(&setup.distil(&parameters(100), other.path(), &Watch::nothing())?)?, expected);
+    let lines = validation::read(other.path())?;
+    assert_eq!(lines.iter().map(|line| line.step).collect::<Vec<_>>(), [0, 12], "at the start and at the end");
+    let none = tempfile::tempdir()?;
+    let without = DistillParameters { validation: None, ..parameters(4) };
+    assert_ne!(bytes(&setup.distil(&without, none.path(), &Watch::nothing())?)?.0, expected.0);
+
+    let folder = tempfile::tempdir()?;
+    for stop_at in [1, 4, 4, 9] {
+        let watch = Watch { stop_at: Some(stop_at), ..Watch::nothing() };
+        assert!(setup.distil(&parameters(4), folder.path(), &watch).is_err());
+    }
+    let resumed = setup.distil(&parameters(4), folder.path(), &Watch::nothing())?;
+    assert_eq!((bytes(&resumed)?, fs::read_to_string(&resumed.validation)?), (expected, validated));
+    Ok(())
+}
+
+#[test]
+fn more_steps_go_on_from_the_last_checkpoint_of_fewer() -> Outcome {
+    let setup = Setup::new()?;
+    // The last lines of twelve steps are in none of the files of twenty.
+    let parameters = |steps: u32| DistillParameters {
+        steps: Whole::new(steps),
+        history_every: Whole::new(5),
+        validation: Some(ValidationParameters { every: Whole::new(7), rows: Whole::new(4), ..Default::default() }),
+        ..few_steps()
+    };
+    let (once, twice) = (tempfile::tempdir()?, tempfile::tempdir()?);
+    let all = |distilled: &Distilled| -> Result<_, Box<dyn Error>> {
+        Ok((bytes(distilled)?, fs::read_to_string(&distilled.validation)?))
+    };
+    let expected = all(&setup.distil(&parameters(20), once.path(), &Watch::nothing())?)?;
+    setup.distil(&parameters(12), twice.path(), &Watch::nothing())?;
+    assert_eq!(all(&setup.distil(&parameters(20), twice.path(), &Watch::nothing())?)?, expected);
+    Ok(())
+}
+
+/// Keeps what watchers are told.
+#[derive(Default)]
+struct Heard(Mutex<Vec<(u64, String)>>);
+
+impl Watcher for Heard {
+    fn begin(&self, step: u64) {
+        self.0.lock().expect("nobody panicked").push((step, "begin".to_owned()));
+    }
+
+    fn numbers(&self, step: u64, numbers: &[(String, f64)]) {
+        let mut heard = self.0.lock().expect("nobody panicked");
+        heard.extend(numbers.iter().map(|(name, _)| (step, name.clone())));
+    }
+
+    fn picture(&self, _step: u64, _name: &str, _png: &[u8], _size: (u32, u32)) {}
+
+    fn end(&self, _end: End) {}
+}
+
+#[test]
+fn watchers_hear_of_every_line() -> Outcome {
+    let setup = Setup::new()?;
+    let (student, variables) = setup.student(&REMOVED)?;
+    let (folder, heard) = (tempfile::tempdir()?, Heard::default());
+    let validation = ValidationParameters { every: Whole::new(6), rows: Whole::new(4), ..Default::default() };
+    let parameters =
+        DistillParameters { history_every: Whole::new(4), validation: Some(validation), ..few_steps() };
+    let watch = Watch::nothing();
+    setup.distil_watched(&student, &variables, &parameters, folder.path(), &watch, &heard)?;
+    let heard = heard.0.into_inner()?;
+    let steps = |name: &str| -> Vec<u64> {
+        heard.iter().filter(|(_, heard)| heard == name).map(|(step, _)| *step).collect()
+    };
+    assert_eq!(steps("begin"), [0]);
+    assert_eq!(steps("loss/total"), [0, 4, 8, 11]);
+    assert_eq!(steps("training/learning_rate"), [0, 4, 8, 11]);
+    assert_eq!(steps("feature/mid_block"), [0, 4, 8, 11]);
+    assert_eq!(steps("validation/output"), [0, 6, 12]);
     Ok(())
 }
