@@ -25,6 +25,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// How long the end of a training waits for the last numbers to be sent.
 const LAST: Duration = Duration::from_secs(3);
 
+/// What it means if they are not.
+const LOST: &str = "the last numbers are not there";
+
 /// The most numbers that wait for a server that is away: some ten megabytes.
 const WAITING: usize = 100_000;
 
@@ -66,8 +69,8 @@ impl<'a> MlFlow<'a> {
         Self { progress, server: server.clone(), messages, troubles: std::sync::Mutex::new(troubles) }
     }
 
-    fn note(&self, trouble: &str) {
-        self.progress.note(&format!("MLflow at {}: {trouble}; the training goes on without it", self.server));
+    fn note(&self, trouble: &str, then: &str) {
+        self.progress.note(&format!("MLflow at {}: {trouble}; {then}", self.server));
     }
 }
 
@@ -83,7 +86,8 @@ impl Watcher for MlFlow<'_> {
         // Without a receiver, the thread has ended and said why.
         let _ = self.messages.send(Message::Numbers(metrics.collect()));
         let troubles = self.troubles.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        troubles.try_iter().for_each(|trouble| self.note(&trouble));
+        let then = "the training goes on, and the server is tried again";
+        troubles.try_iter().for_each(|trouble| self.note(&trouble, then));
     }
 
     /// MLflow takes pictures only where its server passes files on, so they are left to the report and TensorBoard.
@@ -95,9 +99,9 @@ impl Watcher for MlFlow<'_> {
         let until = Instant::now() + LAST;
         loop {
             match troubles.recv_timeout(until.saturating_duration_since(Instant::now())) {
-                Ok(trouble) => self.note(&trouble),
+                Ok(trouble) => self.note(&trouble, LOST),
                 Err(RecvTimeoutError::Disconnected) => return,
-                Err(RecvTimeoutError::Timeout) => return self.note("the last numbers were not sent in time"),
+                Err(RecvTimeoutError::Timeout) => return self.note("it does not answer in time", LOST),
             }
         }
     }

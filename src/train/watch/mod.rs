@@ -7,6 +7,8 @@ mod mlflow;
 mod record;
 mod server;
 mod tensorboard;
+#[cfg(all(test, feature = "hub"))]
+mod tests;
 
 pub use mlflow::{MlFlow, Told};
 pub use server::Server;

@@ -14,7 +14,7 @@ use laptop_diff::base::{Interrupt, Progress, Real, UnitId, Whole};
 use laptop_diff::data::{LatentBatch, Latents};
 use laptop_diff::distill::history::{self, HistoryLine};
 use laptop_diff::distill::{
-    Cadence, DistillError, DistillParameters, Distillation, Distilled, FeatureTaps, Normalisation,
+    self, Cadence, DistillError, DistillParameters, Distillation, Distilled, FeatureTaps, Normalisation,
     ValidationParameters, validation,
 };
 use laptop_diff::model::UNet;
@@ -586,5 +586,28 @@ fn watchers_hear_of_every_line() -> Outcome {
     assert_eq!(steps("training/learning_rate"), [0, 4, 8, 11]);
     assert_eq!(steps("feature/mid_block"), [0, 4, 8, 11]);
     assert_eq!(steps("validation/output"), [0, 6, 12]);
+    Ok(())
+}
+
+#[test]
+fn a_training_that_diverges_ends_and_its_last_checkpoint_is_from_before() -> Outcome {
+    let setup = Setup::new()?;
+    let folder = tempfile::tempdir()?;
+    // The rate rises until the loss does.
+    let parameters = DistillParameters {
+        steps: Whole::new(400),
+        warm_up_steps: Whole::new(400),
+        learning_rate: Real::new(1.0),
+        ..few_steps()
+    };
+    let watch = Watch { cadence: Cadence { steps: Some(1), ..Watch::nothing().cadence }, ..Watch::nothing() };
+    let error = setup.distil(&parameters, folder.path(), &watch).expect_err("no student survives that");
+    let Some(DistillError::Diverged { step, last, total, median, .. }) = error.downcast_ref() else {
+        panic!("{error}")
+    };
+    assert!(f64::from(*total) > 10.0 * median);
+    let newest = distill::steps(folder.path())?[0];
+    assert!(newest + 19 <= *step && newest > 20, "the checkpoint of step {newest}, diverged at {step}");
+    assert_eq!(*last, format!("the checkpoint of step {newest} is sound"));
     Ok(())
 }
