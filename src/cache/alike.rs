@@ -21,7 +21,9 @@ impl Store {
         for entry in files.flatten().filter_map(|file| sealed::read::<Entry>(&file.path()).ok()) {
             let value = entry.manifest.entries().find(|(entry, _)| *entry == name);
             let value = value.map(|(_, value)| value.to_owned());
-            if let Some(value) = value.filter(|_| rest(&entry.manifest) == wanted && entry.is_sound(&entry.key)) {
+            if let Some(value) =
+                value.filter(|_| rest(&entry.manifest) == wanted && entry.is_sound(&entry.key))
+            {
                 found.push((value, entry));
             }
         }

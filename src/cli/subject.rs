@@ -101,7 +101,10 @@ impl Subject {
             let wanted = step.map_or_else(String::new, |step| format!(" of step {step}"));
             return Err(none(match steps.len() {
                 0 => format!("`{id}` has written no checkpoint{wanted} yet"),
-                _ => format!("`{id}` has no whole checkpoint{wanted}; it has those of steps {}", steps.join(" and ")),
+                _ => format!(
+                    "`{id}` has no whole checkpoint{wanted}; it has those of steps {}",
+                    steps.join(" and ")
+                ),
             }));
         };
         let what = if found.averaged { "the moving average of the weights" } else { "the weights" };

@@ -220,7 +220,11 @@ mod tests {
         for step in 1..=steps[steps.len() - 1] {
             history.push(&line(step - 1))?;
             if steps.contains(&step) {
-                let state = TrainingState { step, history: history.sync()?, ..TrainingState::first(Measured::default()) };
+                let state = TrainingState {
+                    step,
+                    history: history.sync()?,
+                    ..TrainingState::first(Measured::default())
+                };
                 save(folder, &state, &variables([step as f32; 3])?, 2)?;
             }
         }
@@ -241,7 +245,8 @@ mod tests {
         let features = vec![("mid_block".to_owned(), 0.1f32), ("up_blocks.0".to_owned(), f32::MIN_POSITIVE)];
         let measured = Measured { task: 0.3, output: 1e-30, features };
         for step in [3, 7, 12] {
-            let state = TrainingState { step, last: Some(line(step - 1)), ..TrainingState::first(measured.clone()) };
+            let state =
+                TrainingState { step, last: Some(line(step - 1)), ..TrainingState::first(measured.clone()) };
             save(folder.path(), &state, &variables([step as f32, 0.1, -0.0])?, 2)?;
             let found = variables([0.0; 3])?;
             assert_eq!(load(folder.path(), &found, &Silent)?, Some(state));

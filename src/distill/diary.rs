@@ -11,8 +11,8 @@ use super::divergence::Divergence;
 use super::error::DistillError;
 use super::history::{self, HISTORY_FILE, HistoryLine};
 use super::lines::Lines;
-use super::term_weights::Measured;
 use super::parameters::DistillParameters;
+use super::term_weights::Measured;
 use super::validation::{VALIDATION_FILE, ValidationLine};
 use crate::backend::memory;
 use crate::base::{Progress, units};
@@ -100,7 +100,8 @@ impl<'a> Diary<'a> {
         let is_regular = line.step.is_multiple_of(parameters.history_every.into());
         let is_last = done == u64::from(parameters.steps);
         if is_regular || is_last {
-            let held = memory::resident_bytes().map(|bytes| ("training/resident_bytes".to_owned(), bytes as f64));
+            let held =
+                memory::resident_bytes().map(|bytes| ("training/resident_bytes".to_owned(), bytes as f64));
             let numbers: Vec<_> = line.numbers().into_iter().chain(held).collect();
             self.desk.watcher.numbers(line.step, &numbers);
         }
@@ -185,7 +186,14 @@ impl<'a> Diary<'a> {
     pub(super) fn explain(&self, error: DistillError) -> DistillError {
         match error {
             DistillError::NotFinite { step, steps, term, value, learning_rate, .. } => {
-                DistillError::NotFinite { step, steps, term, value, learning_rate, last: self.last_checkpoint() }
+                DistillError::NotFinite {
+                    step,
+                    steps,
+                    term,
+                    value,
+                    learning_rate,
+                    last: self.last_checkpoint(),
+                }
             }
             other => other,
         }

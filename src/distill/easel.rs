@@ -47,8 +47,7 @@ impl Easel<'_> {
         device: &Device,
         watcher: &dyn Watcher,
     ) -> Result<(), DistillError> {
-        let (steps, guidance_scale) =
-            (self.parameters.steps.get(), self.parameters.guidance_scale.get());
+        let (steps, guidance_scale) = (self.parameters.steps.get(), self.parameters.guidance_scale.get());
         let generator = Generator { unet, schedule, sampler: self.sampler, steps, guidance_scale };
         let place = self.folder.join(PICTURES);
         fs::create_dir_all(&place).map_err(DistillError::file(&place))?;

@@ -65,7 +65,10 @@ pub enum DistillError {
     },
     /// There are not more rows than are held out.
     #[error("`validation.rows` holds out {asked} rows, but the data have only {rows}")]
-    #[diagnostic(code(distill::held_out), help("lower `training.validation.rows`, or give the stage more data"))]
+    #[diagnostic(
+        code(distill::held_out),
+        help("lower `training.validation.rows`, or give the stage more data")
+    )]
     HeldOut {
         /// How many are to be held out.
         asked: usize,

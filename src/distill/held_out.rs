@@ -35,7 +35,8 @@ impl Division {
         }
         let mut held_out = shuffled(&mut random.stream("distill held-out rows", 0), rows);
         let mut trained = held_out.split_off(count);
-        (trained.sort_unstable(), held_out.sort_unstable());
+        trained.sort_unstable();
+        held_out.sort_unstable();
         Ok(Self { trained, held_out })
     }
 }

@@ -69,7 +69,8 @@ impl HistoryLine {
         };
         numbers.extend(kinds("weighted", &self.weighted));
         numbers.extend(self.gradient_norms.iter().flat_map(|norms| kinds("gradient_norm", norms)));
-        let plain = |(path, loss): (&String, &FeatureLoss)| (format!("feature/{path}"), f64::from(loss.plain));
+        let plain =
+            |(path, loss): (&String, &FeatureLoss)| (format!("feature/{path}"), f64::from(loss.plain));
         numbers.extend(self.features.iter().map(plain));
         numbers.push(("training/gradient_norm".to_owned(), f64::from(self.gradient_norm)));
         numbers.push(("training/learning_rate".to_owned(), self.learning_rate));

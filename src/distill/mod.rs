@@ -25,14 +25,14 @@ mod train;
 pub mod validation;
 mod validation_parameters;
 
+pub use checkpoint::name_of as checkpoint_name;
+pub use diary::Cadence;
+pub use easel::Easel;
 pub use error::DistillError;
 pub use history::HistoryLine;
 pub use look::{Glimpse, look, steps};
 pub use losses::Normalisation;
 pub use parameters::{DistillParameters, FeatureTaps, LearningRateSchedule};
 pub use term_weights::ByKind;
-pub use checkpoint::name_of as checkpoint_name;
-pub use diary::Cadence;
-pub use easel::Easel;
 pub use train::{Distillation, Distilled};
 pub use validation_parameters::ValidationParameters;

@@ -279,7 +279,8 @@ impl Student<'_> {
     fn validate(&self, done: u64, diary: &mut Diary<'_>) -> Result<(), DistillError> {
         let training = self.training;
         let steps = training.parameters.steps.into();
-        let Some(_) = training.parameters.validation.as_ref().filter(|asked| asked.is_due(done, steps)) else {
+        let Some(_) = training.parameters.validation.as_ref().filter(|asked| asked.is_due(done, steps))
+        else {
             return Ok(());
         };
         let unet = training.student.on_weights(&self.result(), training.device)?;
@@ -288,14 +289,9 @@ impl Student<'_> {
             diary.validated(&self.batches.validate(&unet, rows, done, measured, &self.weights)?)?;
         }
         match training.easel {
-            Some(easel) => easel.draw(
-                &unet,
-                done,
-                training.schedule,
-                training.random,
-                training.device,
-                training.watcher,
-            ),
+            Some(easel) => {
+                easel.draw(&unet, done, training.schedule, training.random, training.device, training.watcher)
+            }
             None => Ok(()),
         }
     }

@@ -189,8 +189,7 @@ pub(super) fn embedded(png: &[u8]) -> String {
 
 /// One picture, if it was drawn.
 pub(super) fn picture(measured: &Measured, model: &str, index: usize) -> Markup {
-    let source =
-        measured.picture(model, index).map(|png| embedded(&png));
+    let source = measured.picture(model, index).map(|png| embedded(&png));
     html! {
         @if let Some(source) = source {
             img src=(source) alt=(format!("{model}: {}", measured.values.prompts[index]));

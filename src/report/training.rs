@@ -36,8 +36,7 @@ impl Training {
     /// training made has none.
     pub(super) fn open(folder: &Path, running: Option<bool>) -> io::Result<Option<Self>> {
         let path = folder.join(HISTORY_FILE);
-        let lines =
-            if running.is_some() { history::read_unfinished(&path) } else { history::read(&path) };
+        let lines = if running.is_some() { history::read_unfinished(&path) } else { history::read(&path) };
         let lines = match lines {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             lines => lines?,
@@ -46,7 +45,8 @@ impl Training {
         let drawn = validation::drawn(folder)?;
         let mut steps: Vec<u64> = drawn.iter().map(|picture| picture.step).collect();
         steps.dedup();
-        let picture = |step: u64, prompt: usize| fs::read(validation::picture_path(folder, step, prompt)).ok();
+        let picture =
+            |step: u64, prompt: usize| fs::read(validation::picture_path(folder, step, prompt)).ok();
         let row = |step: u64| (step, (0..prompts.len()).map(|prompt| picture(step, prompt)).collect());
         let pictures = spread(&steps, PICTURED).into_iter().map(row).collect();
         Ok(Some(Self { lines, validations, prompts, pictures, running }))

@@ -97,7 +97,8 @@ pub(super) fn save(
     }
     let Some(asked) = &parameters.validation else { return Ok(()) };
     if asked.rows.get() > 0 {
-        copies::copy(&distilled.validation, &output.join(VALIDATION_FILE)).map_err(StageError::file(output))?;
+        copies::copy(&distilled.validation, &output.join(VALIDATION_FILE))
+            .map_err(StageError::file(output))?;
     }
     if !asked.prompts.is_empty() {
         pictures(asked.every.into(), parameters.steps.into(), context).map_err(StageError::file(output))?;

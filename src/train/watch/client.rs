@@ -48,7 +48,9 @@ impl Client {
     ) -> Result<String, String> {
         let experiment = match self.get("experiments/get-by-name", ("experiment_name", experiment))? {
             Some(found) => text(&found, &["experiment", "experiment_id"])?,
-            None => text(&self.post("experiments/create", &json!({"name": experiment}))?, &["experiment_id"])?,
+            None => {
+                text(&self.post("experiments/create", &json!({"name": experiment}))?, &["experiment_id"])?
+            }
         };
         let begun = json!({
             "experiment_id": experiment, "run_name": run, "start_time": milliseconds(),
@@ -181,7 +183,9 @@ impl Http {
         Self::answer(request.send(body.to_string()))
     }
 
-    fn answer(answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Result<(u16, String), String> {
+    fn answer(
+        answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
+    ) -> Result<(u16, String), String> {
         let mut answer = answer.map_err(|error| error.to_string())?;
         let status = answer.status().as_u16();
         Ok((status, answer.body_mut().read_to_string().map_err(|error| error.to_string())?))

@@ -26,7 +26,10 @@ pub struct TensorBoard<'a> {
 /// The file of this attempt.
 enum Log {
     Closed,
-    Open { file: BufWriter<File>, flushed: Instant },
+    Open {
+        file: BufWriter<File>,
+        flushed: Instant,
+    },
     /// It could not be written, which was noted.
     Failed,
 }

@@ -30,11 +30,11 @@ fn pipeline(sandbox: &Sandbox, training: &str) -> String {
 
 /// The checkpoints in the cache, the newest first.
 fn checkpoints(sandbox: &Sandbox) -> Vec<PathBuf> {
-    let inside = |folder: PathBuf| fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let inside =
+        |folder: PathBuf| fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
     let folders = inside(sandbox.path("cache/v1/work")).map(|work| work.join("checkpoint"));
-    let is_ours = |path: &PathBuf| {
-        path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("distill-"))
-    };
+    let is_ours =
+        |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("distill-"));
     let mut found: Vec<PathBuf> = folders.flat_map(inside).filter(is_ours).collect();
     found.sort_by(|one, two| two.cmp(one));
     found
@@ -65,7 +65,11 @@ fn a_training_can_be_looked_at_before_its_end() {
         let arguments = ["generate", model, "--prompt", "a star", "--steps", "1", "--guidance", "1"];
         sandbox.run(&arguments)
     };
-    expect(&look("runs/small/retrained@latest"), 0, &["the moving average of the weights after step", "which is running"]);
+    expect(
+        &look("runs/small/retrained@latest"),
+        0,
+        &["the moving average of the weights after step", "which is running"],
+    );
     expect_code(&sandbox.run(&["report", "runs/small"]), 0);
     let page = || fs::read_to_string(sandbox.path("runs/small/report.html")).expect("a report");
     assert!(page().contains("It is running.") && page().contains("This run is not over"));
@@ -84,7 +88,8 @@ fn a_training_can_be_looked_at_before_its_end() {
     expect(&look(&format!("runs/small/retrained@{before}")), 0, &[&words]);
     // Looking changes nothing, and what is damaged is said.
     fs::OpenOptions::new().write(true).open(&found[0]).and_then(|file| file.set_len(100)).expect("a file");
-    let damaged = format!("{} is damaged and not used", found[0].file_name().expect("a file").to_string_lossy());
+    let damaged =
+        format!("{} is damaged and not used", found[0].file_name().expect("a file").to_string_lossy());
     expect(&look("runs/small/retrained@latest"), 0, &[&damaged, &words]);
     assert_eq!(checkpoints(&sandbox), found);
     expect(
@@ -176,7 +181,10 @@ fn a_training_writes_event_files_and_a_server_that_is_away_is_noted_once() {
     expect_code(&output, 0);
     assert_eq!(String::from_utf8_lossy(&output.stderr).matches("MLflow at http://127.0.0.1:9").count(), 1);
     let events = files(&sandbox.path("runs/small/tensorboard/retrained"));
-    assert!(matches!(&events[..], [one] if one.to_string_lossy().contains("events.out.tfevents.")), "{events:?}");
+    assert!(
+        matches!(&events[..], [one] if one.to_string_lossy().contains("events.out.tfevents.")),
+        "{events:?}"
+    );
     let bytes = fs::read(&events[0]).expect("an event file");
     for tag in ["brain.Event:2", "loss/total", "training/learning_rate"] {
         assert!(bytes.windows(tag.len()).any(|window| window == tag.as_bytes()), "{tag}");
@@ -186,7 +194,8 @@ fn a_training_writes_event_files_and_a_server_that_is_away_is_noted_once() {
 #[test]
 #[ignore = "needs Python with tensorboard and mlflow, named by LAPTOP_DIFF_TEST_WATCH_PYTHON"]
 fn tensorboard_and_mlflow_show_each_step_once() {
-    let python = std::env::var("LAPTOP_DIFF_TEST_WATCH_PYTHON").expect("LAPTOP_DIFF_TEST_WATCH_PYTHON is set");
+    let python =
+        std::env::var("LAPTOP_DIFF_TEST_WATCH_PYTHON").expect("LAPTOP_DIFF_TEST_WATCH_PYTHON is set");
     let sandbox = Sandbox::new();
     let server = "http://127.0.0.1:5877";
     let mut mlflow = std::process::Command::new(&python)

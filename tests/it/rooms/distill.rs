@@ -513,7 +513,11 @@ fn validation_changes_no_weight_and_leaves_no_trace_of_an_interruption() -> Outc
     let other = tempfile::tempdir()?;
     assert_eq!(bytes(&setup.distil(&parameters(100), other.path(), &Watch::nothing())?)?, expected);
     let lines = validation::read(other.path())?;
-    assert_eq!(lines.iter().map(|line| line.step).collect::<Vec<_>>(), [0, 12], "at the start and at the end");
+    assert_eq!(
+        lines.iter().map(|line| line.step).collect::<Vec<_>>(),
+        [0, 12],
+        "at the start and at the end"
+    );
     let none = tempfile::tempdir()?;
     let without = DistillParameters { validation: None, ..parameters(4) };
     assert_ne!(bytes(&setup.distil(&without, none.path(), &Watch::nothing())?)?.0, expected.0);
@@ -535,7 +539,11 @@ fn more_steps_go_on_from_the_last_checkpoint_of_fewer() -> Outcome {
     let parameters = |steps: u32| DistillParameters {
         steps: Whole::new(steps),
         history_every: Whole::new(5),
-        validation: Some(ValidationParameters { every: Whole::new(7), rows: Whole::new(4), ..Default::default() }),
+        validation: Some(ValidationParameters {
+            every: Whole::new(7),
+            rows: Whole::new(4),
+            ..Default::default()
+        }),
         ..few_steps()
     };
     let (once, twice) = (tempfile::tempdir()?, tempfile::tempdir()?);
