@@ -16,7 +16,7 @@ pub mod history;
 mod lines;
 mod look;
 pub mod losses;
-mod optimiser;
+pub mod memory;
 mod parameters;
 mod term_weights;
 #[cfg(test)]
@@ -32,6 +32,7 @@ pub use error::DistillError;
 pub use history::HistoryLine;
 pub use look::{Glimpse, look, steps};
 pub use losses::Normalisation;
+pub use memory::TrainingMemory;
 pub use parameters::{DistillParameters, FeatureTaps, LearningRateSchedule};
 pub use term_weights::ByKind;
 pub use train::{Distillation, Distilled};

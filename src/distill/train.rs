@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use candle_core::{Device, Tensor, Var};
+use candle_core::{Device, Tensor};
 
 use super::batches::{Batches, Order};
 use super::checkpoint::{self, TrainingState};
@@ -17,7 +17,6 @@ use super::feature_maps::common_paths;
 use super::held_out::Division;
 use super::history::{FeatureLoss, HistoryLine};
 use super::losses;
-use super::optimiser::Optimiser;
 use super::parameters::DistillParameters;
 use super::term_weights::{ByKind, Measured, TermWeights, only};
 use crate::backend::{Random, threads};
@@ -27,21 +26,22 @@ use crate::model::unet::UNet;
 use crate::nn::gradients::Gradients;
 use crate::sample::NoiseSchedule;
 use crate::train::watch::Watcher;
+use crate::train::{ActivationCheckpointing, Average, Optimiser, Trainable};
 
 /// One retraining.
 pub struct Distillation<'a> {
     /// The unpruned U-Net, on plain tensors: no graph is kept for it.
     pub teacher: &'a UNet,
-    /// The pruned U-Net, on `variables`.
-    pub student: &'a UNet,
-    /// The student's weights by name, f32; those that are not frozen are changed in place.
-    pub variables: &'a BTreeMap<String, Var>,
+    /// The pruned U-Net; its weights that are not frozen are changed in place.
+    pub student: &'a Trainable,
     /// The teacher's noise schedule; its prediction type decides the target of the task loss.
     pub schedule: &'a NoiseSchedule,
     /// Clean latents with their text.
     pub data: &'a Latents,
     /// The parameters.
     pub parameters: &'a DistillParameters,
+    /// Which activations are computed again. Changes no result.
+    pub checkpointing: ActivationCheckpointing,
     /// The device of all tensors.
     pub device: &'a Device,
     /// The stage's random streams.
@@ -80,8 +80,8 @@ impl Distillation<'_> {
     fn train(&self) -> Result<Distilled, DistillError> {
         let steps = u64::from(self.parameters.steps);
         self.progress.length(steps, "steps");
-        let trained = self.trained()?;
-        let optimiser = Optimiser::new(&trained, self.parameters.ema_decay.get() > 0.0)?;
+        self.parameters.check_freeze(self.student.weights().keys().map(String::as_str))?;
+        let optimiser = Optimiser::new(self.student.variables(), self.parameters.moments, &self.average())?;
         let division = Division::new(self.parameters, self.data.rows(), self.random)?;
         let mut batches = self.batches()?;
         let state = match checkpoint::load(self.checkpoint, &optimiser.variables(), self.progress)? {
@@ -127,11 +127,12 @@ impl Distillation<'_> {
         }
     }
 
-    /// The student's weights that are not frozen.
-    fn trained(&self) -> Result<BTreeMap<String, Var>, DistillError> {
-        self.parameters.check_freeze(self.variables.keys().map(String::as_str))?;
-        let trained = self.variables.iter().filter(|(name, _)| !self.parameters.freezes(name));
-        Ok(trained.map(|(name, weight)| (name.clone(), weight.clone())).collect())
+    fn average(&self) -> Average {
+        match (self.parameters.ema_decay.get() > 0.0, self.parameters.ema_on_host) {
+            (false, _) => Average::None,
+            (true, true) => Average::On(Device::Cpu),
+            (true, false) => Average::On(self.device.clone()),
+        }
     }
 
     fn batches(&self) -> Result<Batches<'_>, DistillError> {
@@ -144,7 +145,7 @@ impl Distillation<'_> {
             device: self.device,
             unconditional: self.data.unconditional(self.device)?,
             paths: Vec::new(),
-            levels: self.student.config().levels.len(),
+            levels: self.student.plain().config().levels.len(),
         })
     }
 
@@ -152,7 +153,7 @@ impl Distillation<'_> {
     fn measure(&self, batches: &mut Batches<'_>, rows: &[usize]) -> Result<Measured, DistillError> {
         let mut order = Order::new(rows.to_vec());
         let first = batches.piece(0, 0, &mut order)?;
-        let paths = common_paths(&first.input, self.student, self.teacher, self.parameters.features)?;
+        let paths = common_paths(&first.input, self.student.plain(), self.teacher, self.parameters.features)?;
         if paths.is_empty() && self.parameters.feature_weight.get() > 0.0 {
             let reason = "they have no feature map in common".to_owned();
             return Err(DistillError::Mismatch { reason });
@@ -168,7 +169,7 @@ impl Distillation<'_> {
                 for (sum, map) in squares.iter_mut().zip(&batch.teacher.features) {
                     *sum += f64::from(losses::mean_square(map)?.to_scalar::<f32>()?);
                 }
-                let terms = batch.terms(self.student, &batches.paths)?.to_vec1::<f32>()?;
+                let terms = batch.terms(self.student.plain(), &batches.paths)?.to_vec1::<f32>()?;
                 for (sum, term) in plain.iter_mut().zip(terms) {
                     *sum += f64::from(term);
                 }
@@ -226,16 +227,19 @@ impl Student<'_> {
         let mut by_kind: [Gradients; 3] = Default::default();
         for piece in 0..pieces {
             let batch = self.batches.piece(step, piece, &mut self.order)?;
-            let measured = batch.terms(training.student, &self.batches.paths)?;
-            for (index, value) in measured.to_vec1::<f32>()?.into_iter().enumerate() {
+            let differentiate = |weights: &[f32], into: &mut Gradients| {
+                let (student, paths) = (training.student, &self.batches.paths);
+                batch.differentiate(student, paths, training.checkpointing, weights, into)
+            };
+            let measured = differentiate(&shares, &mut gradients)?;
+            for (index, value) in measured.into_iter().enumerate() {
                 if !value.is_finite() {
                     return Err(training.not_finite(step, term(index, &self.batches.paths), value));
                 }
                 terms[index] += value / pieces as f32;
             }
-            self.optimiser.differentiate(&measured, &shares, &mut gradients)?;
             for (kind, into) in by_kind.iter_mut().enumerate().filter(|_| wants_norms) {
-                self.optimiser.differentiate(&measured, &only(kind, &shares), into)?;
+                differentiate(&only(kind, &shares), into)?;
             }
         }
         let [task, output, features] = by_kind;
@@ -245,7 +249,7 @@ impl Student<'_> {
         if !norm.is_finite() {
             return Err(training.not_finite(step, "gradient norm".to_owned(), norm as f32));
         }
-        self.optimiser.update(&gradients, norm, step, parameters)?;
+        self.optimiser.update(&gradients, norm, &parameters.update(step))?;
         Ok(self.line(step, &terms, norm, wants_norms.then_some(norms)))
     }
 
@@ -283,7 +287,7 @@ impl Student<'_> {
         else {
             return Ok(());
         };
-        let unet = training.student.on_weights(&self.result(), training.device)?;
+        let unet = training.student.plain().on_weights(&self.result(), training.device)?;
         if !self.held_out.is_empty() {
             let (rows, measured) = (&self.held_out, &self.measured);
             diary.validated(&self.batches.validate(&unet, rows, done, measured, &self.weights)?)?;
@@ -298,7 +302,7 @@ impl Student<'_> {
 
     /// The weights that the training would end with now.
     fn result(&self) -> BTreeMap<String, Tensor> {
-        let all = self.training.variables.iter();
+        let all = self.training.student.weights().iter();
         let mut weights: BTreeMap<String, Tensor> =
             all.map(|(name, weight)| (name.clone(), weight.as_detached_tensor())).collect();
         weights.extend(self.optimiser.result());

@@ -4,21 +4,25 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::Path;
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{Device, Tensor};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::interface::Earlier;
 use super::model::Model;
 use super::points::points;
-use super::{BadValue, Context, Input, Stage, StageError, StageInfo, distill_state, distill_watch, memory};
+use super::{BadValue, Context, Input, Stage, StageError, StageInfo, distill_state, distill_watch};
+use crate::backend::memory;
 use crate::base::{ArtefactKind, Manifest, StageId, copies};
 use crate::data::{Encoder, Latents};
 use crate::distill::history::HISTORY_FILE;
-use crate::distill::{DistillError, DistillParameters, Distillation};
+use crate::distill::memory::Sizes;
+use crate::distill::{DistillError, DistillParameters, Distillation, TrainingMemory};
 use crate::model::files::weights;
-use crate::model::{ModelDirectory, Part, UNetConfig};
+use crate::model::{ModelDirectory, Part, UNet, UNetConfig};
+use crate::nn::activation_dtype;
 use crate::sample::{self, NoiseSchedule};
+use crate::train::Trainable;
 
 /// `with:` of `use: distill`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -40,7 +44,8 @@ pub(super) const INFO: StageInfo = StageInfo {
     name: "distill",
     // 2: a velocity is computed from the clean latents, not from the noisy ones.
     // 3: the history has the weighted terms by kind.
-    version: 3,
+    // 4: gradients are summed segment by segment.
+    version: 4,
     summary: "retrains a pruned model against its teacher, by normalised feature distillation",
     output: ArtefactKind::Model,
     seeded: true,
@@ -88,16 +93,20 @@ impl Stage for Distill {
         check_same_inputs(&teacher, &student)?;
         let schedule = NoiseSchedule::from_config(&teacher.directory.scheduler_config()?)?;
         let data = self.data(context, &teacher, &schedule)?;
-        self.require_memory(&student, teacher.dtype, &data, context)?;
+        let memory = self.memory(&student, &teacher, &data, context)?;
         distill_state::take(&self.training, context)?;
         let easel = distill_watch::easel(&self.training, &student, context)?;
         let watchers = distill_watch::watchers(context);
-        let (student_unet, variables) = student.directory.unet_trainable(teacher.dtype, context.device)?;
-        let teacher = teacher.unet(context.device)?;
+        let frozen = |name: &str| self.training.freezes(name);
+        let student_unet = Trainable::open(&student.directory, frozen, teacher.dtype, context.device)?;
+        let (teacher_unet, dtype) = (teacher.directory.unet_config()?, teacher.dtype);
+        let weights = teacher.directory.unet_weights()?;
+        let held = memory.teacher > 0;
+        let teacher = UNet::load_held(teacher_unet, &weights, dtype, context.device, held)?;
         let distilled = Distillation {
             teacher: &teacher,
             student: &student_unet,
-            variables: &variables,
+            checkpointing: memory.checkpointing,
             schedule: &schedule,
             data: &data,
             parameters: &self.training,
@@ -131,25 +140,27 @@ impl Stage for Distill {
 }
 
 impl Distill {
-    /// The student runs forward on a whole piece of a batch.
-    fn require_memory(
+    /// Says what the training will hold, and fails if that cannot be.
+    fn memory(
         &self,
         student: &Model,
-        dtype: DType,
+        teacher: &Model,
         data: &Latents,
         context: &Context<'_>,
-    ) -> Result<(), StageError> {
-        let DistillParameters { batch_size, gradient_accumulation, .. } = self.training;
-        let piece = batch_size.get() / gradient_accumulation.get();
+    ) -> Result<TrainingMemory, StageError> {
         let (_, _, height, width) = data.fetch(&[0], &Device::Cpu)?.latents.dims4()?;
-        let needed = memory::pass(&student.directory.unet_config()?, piece, (height, width), dtype);
-        let what = || format!("{piece} samples with latents of {height}x{width}");
-        Ok(memory::require(
-            needed,
-            context.device,
-            what,
-            "`training.batch-size`, or raise `training.gradient-accumulation`",
-        )?)
+        let sizes = Sizes {
+            student: &student.directory.unet_config()?,
+            teacher: &teacher.directory.unet_config()?,
+            latents: (height, width),
+            weights: teacher.dtype,
+            activations: activation_dtype(teacher.dtype, context.device),
+            on_host: context.device.is_cpu(),
+        };
+        let memory = TrainingMemory::new(&self.training, &sizes, memory::available(context.device));
+        memory.check(&self.training, &sizes, memory::free(context.device))?;
+        context.progress.note(&memory.statement());
+        Ok(memory)
     }
 
     /// The training data. A calibration becomes latents first, in the folder of the checkpoint.

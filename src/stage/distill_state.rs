@@ -17,7 +17,7 @@ const STEPS: &str = "steps";
 /// The state that a training ends with, and whether others lead to it.
 pub(super) fn earlier(parameters: &DistillParameters, manifest: &Manifest) -> Earlier {
     let mut state = manifest.part(|_| true);
-    state.field("part", "training state");
+    state.field("state", "end of the training");
     Earlier { state, name: STEPS, wanted: parameters.steps.into(), obstacle: parameters.depends_on_steps() }
 }
 
