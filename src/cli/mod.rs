@@ -14,6 +14,7 @@ mod recorded;
 mod report;
 mod run;
 mod schema;
+mod subject;
 mod sweep;
 mod target;
 mod told;

@@ -57,7 +57,9 @@ impl Run {
             force: self.force.into_iter().map(StageId::from).collect(),
             keep_going: self.keep_going,
         };
+        let training = settings.training();
         let job = Job {
+            training: &training,
             pipeline,
             store: &store,
             runs: &settings.runs,

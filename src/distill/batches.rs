@@ -120,11 +120,21 @@ impl Batches<'_> {
         let shape = &fetched.latents.dims()[1..];
         let noise: Vec<Tensor> =
             samples.iter().map(|sample| self.noise(*sample, shape)).collect::<candle_core::Result<_>>()?;
-        let noise = Tensor::stack(&noise, 0)?;
+        self.batch(&fetched.latents, conditioning, &Tensor::stack(&noise, 0)?, timesteps)
+    }
+
+    /// A batch of clean latents with their text, noise and timesteps.
+    pub(super) fn batch(
+        &self,
+        latents: &Tensor,
+        conditioning: Conditioning,
+        noise: &Tensor,
+        timesteps: Vec<i64>,
+    ) -> Result<TrainingBatch, DistillError> {
         let sample_weights = self.sample_weights(&timesteps)?;
-        let timestep = Tensor::from_vec(timesteps, size, self.device)?;
-        let sample = self.schedule.add_noise(&fetched.latents, &noise, &timestep)?;
-        let target = self.schedule.target(&fetched.latents, &noise, &timestep)?;
+        let timestep = Tensor::new(timesteps, self.device)?;
+        let sample = self.schedule.add_noise(latents, noise, &timestep)?;
+        let target = self.schedule.target(latents, noise, &timestep)?;
         let paths = |path: &String| among(path, self.levels, self.teacher.config());
         let paths: Vec<String> = self.paths.iter().map(paths).collect();
         let input = Input { sample, timestep, conditioning };
@@ -193,25 +203,26 @@ impl Batches<'_> {
     }
 }
 
-/// The order of the rows: every row once per epoch, in a new order each epoch.
+/// The order of the rows that are trained on: every row once per epoch, in a new order each epoch.
 pub(super) struct Order {
-    rows: usize,
+    rows: Vec<usize>,
     epoch: Option<u64>,
     shuffled: Vec<usize>,
 }
 
 impl Order {
-    pub(super) fn new(rows: usize) -> Self {
+    pub(super) fn new(rows: Vec<usize>) -> Self {
         Self { rows, epoch: None, shuffled: Vec::new() }
     }
 
     fn row(&mut self, sample: u64, random: &Random) -> usize {
-        let epoch = sample / self.rows as u64;
+        let count = self.rows.len();
+        let epoch = sample / count as u64;
         if self.epoch != Some(epoch) {
-            self.shuffled = shuffled(&mut random.stream("distill epoch", epoch), self.rows);
+            self.shuffled = shuffled(&mut random.stream("distill epoch", epoch), count);
             self.epoch = Some(epoch);
         }
-        self.shuffled[(sample % self.rows as u64) as usize]
+        self.rows[self.shuffled[(sample % count as u64) as usize]]
     }
 }
 
@@ -222,7 +233,7 @@ mod tests {
     #[test]
     fn an_epoch_holds_every_row_once() {
         let random = Random::new(7, "retrained");
-        let mut order = Order::new(10);
+        let mut order = Order::new((0..10).collect());
         let mut epoch =
             |number: u64| (0..10).map(|i| order.row(number * 10 + i, &random)).collect::<Vec<_>>();
         let (first, second) = (epoch(0), epoch(1));

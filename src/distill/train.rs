@@ -5,15 +5,17 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use candle_core::{Device, Tensor};
 
 use super::batches::{Batches, Order};
 use super::checkpoint::{self, TrainingState};
+use super::diary::{Cadence, Desk, Diary};
+use super::easel::Easel;
 use super::error::DistillError;
 use super::feature_maps::common_paths;
-use super::history::{FeatureLoss, History, HistoryLine, Mark};
+use super::held_out::Division;
+use super::history::{FeatureLoss, HistoryLine};
 use super::losses;
 use super::parameters::DistillParameters;
 use super::term_weights::{ByKind, Measured, TermWeights, only};
@@ -23,10 +25,8 @@ use crate::data::Latents;
 use crate::model::unet::UNet;
 use crate::nn::gradients::Gradients;
 use crate::sample::NoiseSchedule;
+use crate::train::watch::Watcher;
 use crate::train::{ActivationCheckpointing, Average, Optimiser, Trainable};
-
-/// The least time between two notes about the loss.
-const NOTE_EVERY: Duration = Duration::from_millis(500);
 
 /// One retraining.
 pub struct Distillation<'a> {
@@ -50,27 +50,14 @@ pub struct Distillation<'a> {
     pub checkpoint: &'a Path,
     /// When a checkpoint is written. Changes no result.
     pub cadence: Cadence,
+    /// Draws the pictures of validations, if they are asked for.
+    pub easel: Option<&'a Easel<'a>>,
+    /// Receives what is measured.
+    pub watcher: &'a dyn Watcher,
     /// Receives the progress.
     pub progress: &'a dyn Progress,
     /// Checked after every step for a request to stop.
     pub interrupt: &'a Interrupt,
-}
-
-/// When a checkpoint is written, besides at the end and on a request to stop.
-#[derive(Clone, Copy, Debug)]
-pub struct Cadence {
-    /// After so many steps.
-    pub steps: Option<u64>,
-    /// After so many seconds, but never so often that writing takes more than a twentieth of the time: the
-    /// checkpoint of an SDXL student has 20 GB.
-    pub seconds: f64,
-}
-
-impl Default for Cadence {
-    /// Every ten seconds: the most that a crash can cost while checkpoints are small.
-    fn default() -> Self {
-        Self { steps: None, seconds: 10.0 }
-    }
 }
 
 /// The result of a retraining.
@@ -80,6 +67,8 @@ pub struct Distilled {
     pub weights: BTreeMap<String, Tensor>,
     /// `losses.jsonl` in the checkpoint folder.
     pub history: PathBuf,
+    /// `validation.jsonl` beside it, empty if there is no validation.
+    pub validation: PathBuf,
 }
 
 impl Distillation<'_> {
@@ -93,47 +82,49 @@ impl Distillation<'_> {
         self.progress.length(steps, "steps");
         self.parameters.check_freeze(self.student.weights().keys().map(String::as_str))?;
         let optimiser = Optimiser::new(self.student.variables(), self.parameters.moments, &self.average())?;
+        let division = Division::new(self.parameters, self.data.rows(), self.random)?;
         let mut batches = self.batches()?;
         let state = match checkpoint::load(self.checkpoint, &optimiser.variables(), self.progress)? {
             Some(state) => {
                 self.progress.resumed(state.step);
                 state
             }
-            None => TrainingState::new(0, self.measure(&mut batches)?, Mark::default()),
+            None => TrainingState::first(self.measure(&mut batches, &division.trained)?),
         };
+        let mut diary = Diary::open(self.desk(), &state)?;
         batches.paths = state.measured.features.iter().map(|(path, _)| path.clone()).collect();
         let weights = TermWeights::new(self.parameters, &state.measured);
-        let mut history = History::open(self.checkpoint, &state.history)?;
-        let order = Order::new(self.data.rows());
-        let measured = state.measured;
-        let mut student = Student { training: self, batches, measured, weights, optimiser, order };
-        let mut saved = Saved { step: state.step, at: Instant::now(), took: Duration::ZERO };
-        let mut pace = Pace::new(state.step);
+        let Division { trained, held_out } = division;
+        let (order, measured) = (Order::new(trained), state.measured);
+        let mut student = Student { training: self, batches, measured, weights, optimiser, order, held_out };
         self.progress.position(state.step);
         for step in state.step..steps {
             if self.interrupt.asked() {
-                student.save(step, &mut history, &mut saved)?;
+                if diary.is_sound() {
+                    student.save(step, &mut diary)?;
+                }
                 self.interrupt.check()?;
             }
-            let line = student.step(step)?;
-            if self.writes_line(step) {
-                history.push(&line)?;
-            }
-            let done = step + 1;
-            self.progress.position(done);
-            if let Some(rate) = pace.rate(done) {
-                self.progress.note(&format!("loss {:.4} ({rate:.1} steps/s)", line.total));
-            }
-            if done == steps || self.cadence.is_due(done, &saved) {
-                student.save(done, &mut history, &mut saved)?;
+            student.validate(step, &mut diary)?;
+            let line = student.step(step).map_err(|error| diary.explain(error))?;
+            diary.line(line)?;
+            if diary.is_due(step + 1) {
+                student.save(step + 1, &mut diary)?;
             }
         }
-        history.sync()?;
-        let all =
-            self.student.weights().iter().map(|(name, weight)| (name.clone(), weight.as_detached_tensor()));
-        let mut weights: BTreeMap<String, Tensor> = all.collect();
-        weights.extend(student.optimiser.result());
-        Ok(Distilled { weights, history: history.path().to_owned() })
+        student.validate(steps, &mut diary)?;
+        let (history, validation) = diary.finish()?;
+        Ok(Distilled { weights: student.result(), history, validation })
+    }
+
+    fn desk(&self) -> Desk<'_> {
+        Desk {
+            parameters: self.parameters,
+            folder: self.checkpoint,
+            cadence: self.cadence,
+            watcher: self.watcher,
+            progress: self.progress,
+        }
     }
 
     fn average(&self) -> Average {
@@ -159,8 +150,8 @@ impl Distillation<'_> {
     }
 
     /// The weights of the terms, measured on the first batches with the student before training.
-    fn measure(&self, batches: &mut Batches<'_>) -> Result<Measured, DistillError> {
-        let mut order = Order::new(self.data.rows());
+    fn measure(&self, batches: &mut Batches<'_>, rows: &[usize]) -> Result<Measured, DistillError> {
+        let mut order = Order::new(rows.to_vec());
         let first = batches.piece(0, 0, &mut order)?;
         let paths = common_paths(&first.input, self.student.plain(), self.teacher, self.parameters.features)?;
         if paths.is_empty() && self.parameters.feature_weight.get() > 0.0 {
@@ -205,7 +196,8 @@ impl Distillation<'_> {
     fn not_finite(&self, step: u64, term: String, value: f32) -> DistillError {
         let steps = u64::from(self.parameters.steps);
         let learning_rate = self.parameters.learning_rate_at(step);
-        DistillError::NotFinite { step, steps, term, value, learning_rate }
+        let last = "there is no checkpoint yet".to_owned();
+        DistillError::NotFinite { step, steps, term, value, learning_rate, last }
     }
 }
 
@@ -217,6 +209,8 @@ struct Student<'a> {
     weights: TermWeights,
     optimiser: Optimiser,
     order: Order,
+    /// The rows that losses are measured on.
+    held_out: Vec<usize>,
 }
 
 impl Student<'_> {
@@ -285,21 +279,38 @@ impl Student<'_> {
         }
     }
 
-    /// Writes a checkpoint unless the last one is of this step. The history is written first: a checkpoint may never
-    /// be ahead of it.
-    fn save(&self, step: u64, history: &mut History, saved: &mut Saved) -> Result<(), DistillError> {
-        if saved.step == step && step > 0 {
+    /// Measures and draws what is asked for after so many steps, with the weights that the training would end with now.
+    fn validate(&self, done: u64, diary: &mut Diary<'_>) -> Result<(), DistillError> {
+        let training = self.training;
+        let steps = training.parameters.steps.into();
+        let Some(_) = training.parameters.validation.as_ref().filter(|asked| asked.is_due(done, steps))
+        else {
             return Ok(());
+        };
+        let unet = training.student.plain().on_weights(&self.result(), training.device)?;
+        if !self.held_out.is_empty() {
+            let (rows, measured) = (&self.held_out, &self.measured);
+            diary.validated(&self.batches.validate(&unet, rows, done, measured, &self.weights)?)?;
         }
-        let begun = Instant::now();
-        let mark = history.sync()?;
-        checkpoint::save(
-            self.training.checkpoint,
-            &TrainingState::new(step, self.measured.clone(), mark),
-            &self.optimiser.variables(),
-        )?;
-        *saved = Saved { step, at: Instant::now(), took: begun.elapsed() };
-        Ok(())
+        match training.easel {
+            Some(easel) => {
+                easel.draw(&unet, done, training.schedule, training.random, training.device, training.watcher)
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// The weights that the training would end with now.
+    fn result(&self) -> BTreeMap<String, Tensor> {
+        let all = self.training.student.weights().iter();
+        let mut weights: BTreeMap<String, Tensor> =
+            all.map(|(name, weight)| (name.clone(), weight.as_detached_tensor())).collect();
+        weights.extend(self.optimiser.result());
+        weights
+    }
+
+    fn save(&self, step: u64, diary: &mut Diary<'_>) -> Result<(), DistillError> {
+        diary.save(step, &self.measured, &self.optimiser.variables())
     }
 }
 
@@ -309,42 +320,5 @@ fn term(index: usize, paths: &[String]) -> String {
         0 => "task loss".to_owned(),
         1 => "output loss".to_owned(),
         _ => format!("feature loss of {}", paths[index - 2]),
-    }
-}
-
-/// The last checkpoint.
-struct Saved {
-    step: u64,
-    at: Instant,
-    took: Duration,
-}
-
-impl Cadence {
-    fn is_due(&self, step: u64, saved: &Saved) -> bool {
-        let by_steps = self.steps.is_some_and(|steps| step - saved.step >= steps);
-        by_steps || saved.at.elapsed().as_secs_f64() >= self.seconds.max(20.0 * saved.took.as_secs_f64())
-    }
-}
-
-/// Steps per second since the last note.
-struct Pace {
-    step: u64,
-    at: Instant,
-}
-
-impl Pace {
-    fn new(step: u64) -> Self {
-        Self { step, at: Instant::now() }
-    }
-
-    /// The rate, if a note is due.
-    fn rate(&mut self, step: u64) -> Option<f64> {
-        let elapsed = self.at.elapsed();
-        if elapsed < NOTE_EVERY {
-            return None;
-        }
-        let rate = (step - self.step) as f64 / elapsed.as_secs_f64();
-        *self = Self::new(step);
-        Some(rate)
     }
 }

@@ -8,15 +8,16 @@ use candle_core::{Device, Tensor};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::interface::Earlier;
 use super::model::Model;
 use super::points::points;
-use super::{BadValue, Context, Input, Stage, StageError, StageInfo};
+use super::{BadValue, Context, Input, Stage, StageError, StageInfo, distill_state, distill_watch};
 use crate::backend::memory;
 use crate::base::{ArtefactKind, Manifest, StageId, copies};
 use crate::data::{Encoder, Latents};
 use crate::distill::history::HISTORY_FILE;
 use crate::distill::memory::Sizes;
-use crate::distill::{Cadence, DistillError, DistillParameters, Distillation, TrainingMemory};
+use crate::distill::{DistillError, DistillParameters, Distillation, TrainingMemory};
 use crate::model::files::weights;
 use crate::model::{ModelDirectory, Part, UNet, UNetConfig};
 use crate::nn::activation_dtype;
@@ -93,6 +94,9 @@ impl Stage for Distill {
         let schedule = NoiseSchedule::from_config(&teacher.directory.scheduler_config()?)?;
         let data = self.data(context, &teacher, &schedule)?;
         let memory = self.memory(&student, &teacher, &data, context)?;
+        distill_state::take(&self.training, context)?;
+        let easel = distill_watch::easel(&self.training, &student, context)?;
+        let watchers = distill_watch::watchers(context);
         let frozen = |name: &str| self.training.freezes(name);
         let student_unet = Trainable::open(&student.directory, frozen, teacher.dtype, context.device)?;
         let (teacher_unet, dtype) = (teacher.directory.unet_config()?, teacher.dtype);
@@ -109,11 +113,15 @@ impl Stage for Distill {
             device: context.device,
             random: &context.random,
             checkpoint: context.checkpoint,
-            cadence: Cadence::default(),
+            cadence: distill_watch::cadence(context),
+            easel: easel.as_ref(),
+            watcher: &watchers,
             progress: context.progress,
             interrupt: context.interrupt,
         }
-        .run()?;
+        .run();
+        distill_watch::end(&watchers, &distilled);
+        let distilled = distilled?;
         copies::transfer_tree(student.directory.path(), context.output, copies::link)
             .map_err(StageError::file(student.directory.path()))?;
         save_weights(&student.directory, &distilled.weights, context.output)?;
@@ -121,7 +129,13 @@ impl Stage for Distill {
         // A student that was trained before has its own, which is linked from its artefact.
         copies::remove(&history)
             .and_then(|()| copies::copy(&distilled.history, &history))
-            .map_err(StageError::file(&history))
+            .map_err(StageError::file(&history))?;
+        distill_watch::save(&self.training, &distilled, context)?;
+        distill_state::keep(&self.training, context)
+    }
+
+    fn earlier(&self, manifest: &Manifest) -> Option<Earlier> {
+        Some(distill_state::earlier(&self.training, manifest))
     }
 }
 
@@ -201,7 +215,7 @@ fn check_same_inputs(teacher: &Model, student: &Model) -> Result<(), StageError>
 
 /// Replaces the student's weights in `output` by the retrained ones, each in the type that it has in the student's
 /// file.
-fn save_weights(
+pub(super) fn save_weights(
     student: &ModelDirectory,
     weights: &BTreeMap<String, Tensor>,
     output: &Path,

@@ -15,3 +15,4 @@ mod schedules;
 mod schemas;
 mod settings;
 mod sweep;
+mod training;
