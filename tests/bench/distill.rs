@@ -92,7 +92,8 @@ fn main() -> Result<(), Box<dyn Error>> {
                 script.args([name, &value.to_string()]);
             }
             torch = Some(answer::<Measured>(script)?.join(torch));
-            let ours = |checkpointing| answer::<Measured>(this_side(&arguments, case, &folder, checkpointing)?);
+            let ours =
+                |checkpointing| answer::<Measured>(this_side(&arguments, case, &folder, checkpointing)?);
             plain = Some(ours(ActivationCheckpointing::None)?.join(plain));
             unit = Some(ours(ActivationCheckpointing::Unit)?.join(unit));
         }
@@ -175,7 +176,9 @@ fn measure(job: &str) -> Result<(), Box<dyn Error>> {
         device: &device,
         random: &random,
         checkpoint: scratch.path(),
-        cadence: Cadence { steps: None, seconds: f64::INFINITY },
+        cadence: Cadence { steps: None, seconds: f64::INFINITY, ..Cadence::default() },
+        easel: None,
+        watcher: &Unwatched,
         progress: &watch,
         interrupt: &Interrupt::default(),
     };
