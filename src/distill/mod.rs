@@ -11,6 +11,7 @@ mod feature_maps;
 pub mod history;
 pub mod losses;
 mod optimiser;
+mod order;
 mod parameters;
 mod term_weights;
 #[cfg(test)]

@@ -9,13 +9,14 @@ use std::time::{Duration, Instant};
 
 use candle_core::{Device, Tensor, Var};
 
-use super::batches::{Batches, Order};
+use super::batches::Batches;
 use super::checkpoint::{self, TrainingState};
 use super::error::DistillError;
 use super::feature_maps::common_paths;
 use super::history::{FeatureLoss, History, HistoryLine, Mark};
 use super::losses;
 use super::optimiser::Optimiser;
+use super::order::Order;
 use super::parameters::DistillParameters;
 use super::term_weights::{ByKind, Measured, TermWeights, only};
 use crate::backend::{Random, threads};
@@ -104,7 +105,7 @@ impl Distillation<'_> {
         batches.paths = state.measured.features.iter().map(|(path, _)| path.clone()).collect();
         let weights = TermWeights::new(self.parameters, &state.measured);
         let mut history = History::open(self.checkpoint, &state.history)?;
-        let order = Order::new(self.data.rows());
+        let order = Order::new(&self.data.shapes(), self.parameters.batch_size.get());
         let measured = state.measured;
         let mut student = Student { training: self, batches, measured, weights, optimiser, order };
         let mut saved = Saved { step: state.step, at: Instant::now(), took: Duration::ZERO };
@@ -158,7 +159,7 @@ impl Distillation<'_> {
 
     /// The weights of the terms, measured on the first batches with the student before training.
     fn measure(&self, batches: &mut Batches<'_>) -> Result<Measured, DistillError> {
-        let mut order = Order::new(self.data.rows());
+        let mut order = Order::new(&self.data.shapes(), self.parameters.batch_size.get());
         let first = batches.piece(0, 0, &mut order)?;
         let paths = common_paths(&first.input, self.student, self.teacher, self.parameters.features)?;
         if paths.is_empty() && self.parameters.feature_weight.get() > 0.0 {

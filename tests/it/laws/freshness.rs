@@ -13,7 +13,7 @@ const KNOBS: &[(&str, &str, &str)] = &[
     (
         "calibrate",
         "{ model: m, prompts: p, pictures: p }",
-        "{ file: f, samples: 3, points-per-trajectory: 2, drawing: { steps: 3 } }",
+        "{ file: f, samples: 3, points-per-trajectory: 2, drawing: { steps: 3 }, captions: optional, background: [0, 0, 0] }",
     ),
     (
         "score",
@@ -32,7 +32,12 @@ const KNOBS: &[(&str, &str, &str)] = &[
     ),
     ("prune", "{ model: m, selection: p }", "{}"),
     ("export", "{ model: m, to: diffusers, lora: l }", "{ to: comfyui, dtype: f16 }"),
-    ("encode", "{ model: m, prompts: p, pictures: p }", "{ samples: 3, drawing: { steps: 3 } }"),
+    (
+        "encode",
+        "{ model: m, prompts: p, pictures: p, webdataset: p, parquet: p, cached-latents: p }",
+        "{ samples: 3, drawing: { steps: 3 }, captions: optional, background: [0, 0, 0], aspect-buckets: true, \
+           caption-column: c }",
+    ),
     ("distill", "{ teacher: t, student: s, data: d }", "{ training: { steps: 3 } }"),
     (
         "evaluate",
@@ -44,7 +49,8 @@ const KNOBS: &[(&str, &str, &str)] = &[
 ];
 
 /// Parameters that say whether a stage may do its work, and never change its bytes.
-const PERMISSIONS: &[(&str, &str)] = &[("export", "allow-unrecognised")];
+const PERMISSIONS: &[(&str, &str)] =
+    &[("export", "allow-unrecognised"), ("encode", "max-skipped"), ("calibrate", "max-skipped")];
 
 fn mapping(text: &str) -> Mapping {
     serde_yaml::from_str(text).expect("the table is YAML")
