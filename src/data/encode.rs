@@ -14,7 +14,7 @@ use super::index::{
     write_texts,
 };
 use super::latents::Texts;
-use super::records::{self, Record, part_path, read_part, write_part};
+use super::records::{self, Record, Row, part_path, read_part, write_part};
 use super::sample::LeftOut;
 use super::samples::{Rules, reasons};
 use super::{DataError, Encoder, SampleList};
@@ -49,17 +49,6 @@ pub struct LatentDrawing<'a> {
     pub unconditional: &'a Conditioning,
     /// The random noise, one stream per row.
     pub random: &'a Random,
-}
-
-/// A sample that was encoded or skipped.
-pub(super) struct Row {
-    pub(super) record: Record,
-    /// The index of its caption.
-    pub(super) caption: usize,
-    /// Its latents [channels, height, width] on the host; nothing if it is skipped.
-    pub(super) latents: Option<Tensor>,
-    /// SDXL's sizes; nothing if it is skipped, or drawn.
-    pub(super) sizes: Option<[f32; 6]>,
 }
 
 impl Encoding<'_> {

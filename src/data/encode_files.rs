@@ -6,10 +6,9 @@ use std::collections::BTreeMap;
 use candle_core::{DType, Device, Tensor};
 
 use super::ahead::in_order;
-use super::encode::Row;
 use super::finite::check_result;
 use super::prepare::{Data, Preparation, Prepared};
-use super::records::Record;
+use super::records::{Record, Row};
 use super::sources::Fetcher;
 use super::{DataError, SampleList, pictures};
 use crate::base::Interrupt;

@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
 use super::DataError;
@@ -36,6 +37,17 @@ pub(super) struct Record {
     /// What of it was ignored.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) notes: Vec<String>,
+}
+
+/// A sample that was encoded or skipped.
+pub(super) struct Row {
+    pub(super) record: Record,
+    /// The index of its caption.
+    pub(super) caption: usize,
+    /// Its latents [channels, height, width] on the host; nothing if it is skipped.
+    pub(super) latents: Option<Tensor>,
+    /// SDXL's sizes; nothing if it is skipped, or drawn.
+    pub(super) sizes: Option<[f32; 6]>,
 }
 
 impl Record {

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::sources::Table;
+use super::table::Table;
 
 /// What a source holds.
 #[derive(Debug, Default)]

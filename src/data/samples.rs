@@ -56,6 +56,19 @@ pub enum Captions {
     Optional,
 }
 
+/// What transparent pixels show.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Background {
+    /// As the pages on which most such pictures stand.
+    #[default]
+    White,
+    /// Half of the brightest.
+    Grey,
+    /// No light.
+    Black,
+}
+
 /// Which samples are skipped, and how many may be.
 #[derive(Clone, Copy, Debug)]
 pub struct Rules {
@@ -70,6 +83,27 @@ impl fmt::Display for Captions {
         f.write_str(match self {
             Self::Required => "required",
             Self::Optional => "optional",
+        })
+    }
+}
+
+impl Background {
+    /// Red, green and blue.
+    pub fn colour(self) -> [u8; 3] {
+        [match self {
+            Self::White => 255,
+            Self::Grey => 128,
+            Self::Black => 0,
+        }; 3]
+    }
+}
+
+impl fmt::Display for Background {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::White => "white",
+            Self::Grey => "grey",
+            Self::Black => "black",
         })
     }
 }

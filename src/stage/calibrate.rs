@@ -6,14 +6,15 @@ use candle_core::Device;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::encode::{default_max_skipped, describe_reading, white};
+use super::encode::{default_max_skipped, describe_reading};
 use super::model::Model;
 use super::sources::{SampleSource, SourceKind, prompts_file};
 use super::{BadValue, Context, Drawing, FileInput, Input, Stage, StageError, StageInfo, memory};
 use crate::base::{ArtefactKind, Manifest, Percent, StageId, Whole};
 use crate::data::picture::Buckets;
 use crate::data::{
-    Calibration, Captioned, Captions, Encoder, Points, Preparation, Rules, SampleFiles, Trajectories, prompts,
+    Background, Calibration, Captioned, Captions, Encoder, Points, Preparation, Rules, SampleFiles,
+    Trajectories, prompts,
 };
 use crate::model::unet::UNetConfig;
 use crate::sample::{self, NoiseSchedule};
@@ -39,9 +40,9 @@ pub(super) struct Calibrate {
     /// Default `1 %`.
     #[serde(default = "default_max_skipped")]
     max_skipped: Percent,
-    /// Red, green and blue, from 0 to 255, of what transparent pixels show. Default white, `[255, 255, 255]`.
-    #[serde(default = "white")]
-    background: [Whole<0, 255>; 3],
+    /// What transparent pixels show: `white`, `grey` or `black`. Default `white`.
+    #[serde(default)]
+    background: Background,
     /// An existing `calibration.safetensors`.
     file: Option<PathBuf>,
     /// The number of points. Default 256.
@@ -228,7 +229,7 @@ impl Calibrate {
         let (progress, interrupt) = (context.progress, context.interrupt);
         let (folder, source) = (context.file("pictures"), self.source(context.file("pictures")));
         let list = source.list(folder, context.checkpoint, &context.random, progress)?;
-        let background = self.background.map(|value| value.get() as u8);
+        let background = self.background.colour();
         let files = SampleFiles {
             list: &list,
             vae: &vae,

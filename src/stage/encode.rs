@@ -11,7 +11,8 @@ use super::{BadValue, Context, Drawing, FileInput, Input, Stage, StageError, Sta
 use crate::base::{ArtefactKind, Manifest, Percent, StageId, Whole, copies};
 use crate::data::picture::Buckets;
 use crate::data::{
-    Captions, Encoder, Encoding, LatentDrawing, Latents, Preparation, Rules, SampleFiles, SampleList, prompts,
+    Background, Captions, Encoder, Encoding, LatentDrawing, Latents, Preparation, Rules, SampleFiles,
+    SampleList, prompts,
 };
 use crate::model::UNetConfig;
 use crate::sample::{self, NoiseSchedule};
@@ -46,9 +47,9 @@ pub(super) struct Encode {
     /// Default `1 %`.
     #[serde(default = "default_max_skipped")]
     max_skipped: Percent,
-    /// Red, green and blue, from 0 to 255, of what transparent pixels show. Default white, `[255, 255, 255]`.
-    #[serde(default = "white")]
-    background: [Whole<0, 255>; 3],
+    /// What transparent pixels show: `white`, `grey` or `black`. Default `white`.
+    #[serde(default)]
+    background: Background,
     /// Crops each picture to the size nearest to its own aspect ratio, all of about the area of `drawing.size`, instead of
     /// one size for all: as SDXL was trained. Default `false`.
     #[serde(default)]
@@ -65,14 +66,9 @@ pub(super) fn default_max_skipped() -> Percent {
     Rules::default().max_skipped
 }
 
-/// The background of pages and of most pictures that are cut out.
-pub(super) fn white() -> [Whole<0, 255>; 3] {
-    [Whole::new(255); 3]
-}
-
 /// Adds what decides how a picture's file becomes pixels.
-pub(super) fn describe_reading(manifest: &mut Manifest, captions: Captions, background: [Whole<0, 255>; 3]) {
-    manifest.field("captions", captions).list("background", background);
+pub(super) fn describe_reading(manifest: &mut Manifest, captions: Captions, background: Background) {
+    manifest.field("captions", captions).field("background", background);
 }
 
 pub(super) const INFO: StageInfo = StageInfo {
@@ -245,7 +241,7 @@ impl Encode {
             true => Buckets::around(size, factor << (model.directory.unet_config()?.levels.len() - 1)),
             false => Buckets::one(size),
         };
-        let background = self.background.map(|value| value.get() as u8);
+        let background = self.background.colour();
         let files = SampleFiles {
             list: encoding.list,
             vae: &vae,

@@ -58,6 +58,7 @@ pub fn list(root: &Path, column: Option<&str>) -> Result<Found, DataError> {
             Err(reason) => found.left_out.push(LeftOut { name: entry.name.clone(), reason }),
         }
     }
+    found.candidates.sort_by(|one, two| one.name.cmp(&two.name));
     Ok(found)
 }
 

@@ -4,8 +4,8 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
-use super::parquet::{Column, Table};
 use crate::data::sample::{Archive, Place};
+use crate::data::table::{Column, Table};
 
 /// Reads samples in the order of the list. Rows of tables are read one after another, everything else when it is needed.
 #[derive(Default)]

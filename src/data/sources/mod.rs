@@ -13,6 +13,6 @@ mod webdataset;
 pub use caches::{Cached, list as cached_latents, read as read_latents};
 pub use fetch::{Fetched, Fetcher};
 pub use folder::list as folder;
-pub use parquet::{ENDINGS as PARQUET, Table, list as parquet};
+pub use parquet::{ENDINGS as PARQUET, list as parquet};
 pub use shards::Shards;
 pub use webdataset::{ENDINGS as WEBDATASET, list as webdataset};

@@ -7,8 +7,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parquet::basic::{LogicalType, Type};
-use parquet::column::reader::{ColumnReader, ColumnReaderImpl};
-use parquet::data_type::{ByteArray, ByteArrayType};
 use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 
@@ -17,31 +15,13 @@ use crate::backend::Random;
 use crate::data::DataError;
 use crate::data::order::below;
 use crate::data::sample::{Candidate, Found, LeftOut, Place};
+use crate::data::table::{Table, open};
 
 /// What names of such files end with.
 pub const ENDINGS: &[&str] = &[".parquet"];
 
 /// Columns of img2dataset and others that hold pictures as they are.
 const PICTURES: [&str; 5] = ["jpg", "jpeg", "png", "webp", "image"];
-
-/// A file with pictures in one column.
-#[derive(Debug)]
-pub struct Table {
-    path: PathBuf,
-    /// The column of pictures, among the columns without structure.
-    pictures: usize,
-    /// The first row of each group of rows, and the number of all rows.
-    starts: Vec<usize>,
-}
-
-/// The rest of the pictures of one group of rows.
-pub(super) struct Column {
-    reader: ColumnReaderImpl<ByteArrayType>,
-    /// The definition level of a value that is not null.
-    defined: i16,
-    next: usize,
-    end: usize,
-}
 
 /// The rows of these files, each with its name. `column` names the captions; of several captions of one row, one is drawn.
 pub fn list(files: &[(String, PathBuf)], column: Option<&str>, random: &Random) -> Result<Found, DataError> {
@@ -58,7 +38,7 @@ pub fn list(files: &[(String, PathBuf)], column: Option<&str>, random: &Random) 
             filled.extend(filled_rows(&reader, group, pictures).map_err(bad)?);
             starts.push(filled.len());
         }
-        let table = Arc::new(Table { path: path.clone(), pictures, starts });
+        let table = Arc::new(Table::new(path, pictures, starts));
         for (row, _) in filled.iter().enumerate().filter(|(_, filled)| **filled) {
             let choices =
                 captions.as_ref().and_then(|captions| captions.get(row)).map_or(&[][..], Vec::as_slice);
@@ -179,17 +159,6 @@ fn captions(
     Ok(Some(rows))
 }
 
-fn open(
-    reader: &SerializedFileReader<File>,
-    group: usize,
-    leaf: usize,
-) -> Result<ColumnReaderImpl<ByteArrayType>, ParquetError> {
-    match reader.get_row_group(group)?.get_column_reader(leaf)? {
-        ColumnReader::ByteArrayColumnReader(column) => Ok(column),
-        _ => Err(ParquetError::General("a column changed its type".to_owned())),
-    }
-}
-
 /// The texts of each row of a group; several where the column is a list.
 fn texts(
     reader: &SerializedFileReader<File>,
@@ -241,42 +210,4 @@ fn filled_rows(
         filled.extend(definitions.iter().map(|definition| *definition == defined));
     }
     Ok(filled)
-}
-
-impl Table {
-    /// The pictures from `row` to the end of its group.
-    pub(super) fn column(&self, row: usize) -> Result<Column, String> {
-        let group = self.starts.partition_point(|start| *start <= row) - 1;
-        let open = || -> Result<Column, ParquetError> {
-            let reader = SerializedFileReader::new(File::open(&self.path)?)?;
-            let defined =
-                reader.metadata().file_metadata().schema_descr().column(self.pictures).max_def_level();
-            let column = open(&reader, group, self.pictures)?;
-            Ok(Column { reader: column, defined, next: self.starts[group], end: self.starts[group + 1] })
-        };
-        open().map_err(|error| error.to_string())
-    }
-}
-
-impl Column {
-    /// Whether a row is still to come.
-    pub(super) fn reaches(&self, row: usize) -> bool {
-        (self.next..self.end).contains(&row)
-    }
-
-    /// The bytes of a row that is still to come.
-    pub(super) fn read(&mut self, row: usize) -> Result<Vec<u8>, String> {
-        let (mut definitions, mut values) = (Vec::new(), Vec::<ByteArray>::new());
-        let skipped = self.reader.skip_records(row - self.next).and_then(|_| {
-            self.next = row + 1;
-            self.reader.read_records(1, Some(&mut definitions), None, &mut values)
-        });
-        skipped.map_err(|error| error.to_string())?;
-        match values.pop() {
-            Some(value) if definitions.last().is_none_or(|definition| *definition == self.defined) => {
-                Ok(value.data().to_vec())
-            }
-            _ => Err("the row has no picture".to_owned()),
-        }
-    }
 }

@@ -27,20 +27,29 @@ fn skipped() -> Result<BTreeMap<String, String>, Box<dyn std::error::Error>> {
 #[test]
 fn each_is_decoded_as_by_pillow() -> Outcome {
     let skipped = skipped()?;
-    let mut decoded = 0;
+    let (mut decoded, mut wrong) = (0, Vec::new());
     for entry in fs::read_dir(folder().join("pictures"))? {
         let path = entry?.path();
         let name = path.file_name().expect("a name").to_string_lossy().into_owned();
         if name.starts_with('.') || name == "Thumbs.db" || name.ends_with(".txt") {
             continue;
         }
-        let found = decode(&fs::read(&path)?, [255; 3], &Room::new(1 << 30));
+        let bytes = fs::read(&path)?;
+        let found = decode(&bytes, [255; 3], &Room::new(1 << 30));
         if skipped.contains_key(&name) && !name.starts_with("caption-") {
-            let reason = found.err().unwrap_or_else(|| panic!("{name} is decoded")).to_string();
-            assert!(reason.contains(&skipped[&name]), "{name}: {reason}");
+            let reason = found.err().map_or("decoded".to_owned(), |reason| reason.to_string());
+            if reason == "decoded" || !reason.contains(&skipped[&name]) {
+                wrong.push(format!("{name}: {reason}"));
+            }
             continue;
         }
-        let found = found.map_err(|reason| format!("{name}: {reason}"))?;
+        let found = match found {
+            Ok(found) => found,
+            Err(reason) => {
+                wrong.push(format!("{name}: {reason}"));
+                continue;
+            }
+        };
         let noted = ["corrupt-exif.jpg"].contains(&name.as_str());
         assert_eq!(!found.notes.is_empty(), noted, "{name}: {:?}", found.notes);
         if name.starts_with("caption-") {
@@ -50,9 +59,14 @@ fn each_is_decoded_as_by_pillow() -> Outcome {
         assert_eq!(found.picture.dimensions(), expected.dimensions(), "{name}");
         let far = |(one, two): (&u8, &u8)| one.abs_diff(*two);
         let far = found.picture.as_raw().iter().zip(expected.as_raw()).map(far).max();
-        assert!(far <= Some(1), "{name} is {far:?} levels away");
+        // Two right decoders of JPEG may round a colour difference to neighbouring levels, which are 1.77 levels of blue.
+        let allowed = if bytes.starts_with(b"\xff\xd8") && name != "grey.jpg" { 2 } else { 1 };
+        if far > Some(allowed) {
+            wrong.push(format!("{name} is {far:?} levels away"));
+        }
         decoded += 1;
     }
+    assert_eq!(wrong, [""; 0]);
     assert!(decoded > 30, "{decoded}");
     Ok(())
 }
