@@ -42,7 +42,7 @@ impl Division {
 }
 
 impl Batches<'_> {
-    /// The losses of a student on held-out rows: means over all of them.
+    /// The losses of a student on held-out rows: means over all of them. Neighbours of one shape go together.
     pub(super) fn validate(
         &self,
         student: &UNet,
@@ -53,8 +53,12 @@ impl Batches<'_> {
     ) -> Result<ValidationLine, DistillError> {
         let size = self.parameters.batch_size.get() / self.parameters.gradient_accumulation.get();
         let mut sums = vec![0f64; 2 + self.paths.len()];
-        for (index, part) in rows.chunks(size).enumerate() {
-            let batch = self.held_out(part, index * size, rows.len())?;
+        let (shapes, mut first) = (self.data.shapes(), 0);
+        // A batch has one shape.
+        let alike = rows.chunk_by(|one, other| shapes[*one] == shapes[*other]);
+        for part in alike.flat_map(|rows| rows.chunks(size)) {
+            let batch = self.held_out(part, first, rows.len())?;
+            first += part.len();
             for (sum, term) in sums.iter_mut().zip(batch.terms(student, &self.paths)?.to_vec1::<f32>()?) {
                 *sum += f64::from(term) * part.len() as f64;
             }

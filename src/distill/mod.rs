@@ -17,6 +17,7 @@ mod lines;
 mod look;
 pub mod losses;
 pub mod memory;
+mod order;
 mod parameters;
 mod term_weights;
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
 
-use super::batches::{Batches, Order};
+use super::batches::Batches;
 use super::checkpoint::{self, TrainingState};
 use super::diary::{Cadence, Desk, Diary};
 use super::easel::Easel;
@@ -17,6 +17,7 @@ use super::feature_maps::common_paths;
 use super::held_out::Division;
 use super::history::{FeatureLoss, HistoryLine};
 use super::losses;
+use super::order::Order;
 use super::parameters::DistillParameters;
 use super::term_weights::{ByKind, Measured, TermWeights, only};
 use crate::backend::{Random, threads};
@@ -95,7 +96,7 @@ impl Distillation<'_> {
         batches.paths = state.measured.features.iter().map(|(path, _)| path.clone()).collect();
         let weights = TermWeights::new(self.parameters, &state.measured);
         let Division { trained, held_out } = division;
-        let (order, measured) = (Order::new(trained), state.measured);
+        let (order, measured) = (self.order(&trained), state.measured);
         let mut student = Student { training: self, batches, measured, weights, optimiser, order, held_out };
         self.progress.position(state.step);
         for step in state.step..steps {
@@ -149,9 +150,13 @@ impl Distillation<'_> {
         })
     }
 
+    fn order(&self, rows: &[usize]) -> Order {
+        Order::new(rows, &self.data.shapes(), self.parameters.batch_size.get())
+    }
+
     /// The weights of the terms, measured on the first batches with the student before training.
     fn measure(&self, batches: &mut Batches<'_>, rows: &[usize]) -> Result<Measured, DistillError> {
-        let mut order = Order::new(rows.to_vec());
+        let mut order = self.order(rows);
         let first = batches.piece(0, 0, &mut order)?;
         let paths = common_paths(&first.input, self.student.plain(), self.teacher, self.parameters.features)?;
         if paths.is_empty() && self.parameters.feature_weight.get() > 0.0 {

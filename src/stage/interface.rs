@@ -112,6 +112,15 @@ impl<'a> FileInput<'a> {
         path: &'a Path,
         reader: impl Fn(&Path) -> Result<Excerpt, StageError> + 'a,
     ) -> Self {
+        Self::drawn(name, path, move |path, _| reader(path))
+    }
+
+    /// A path that cannot be a repository, and of which `reader` tells the part that the stage draws by its seed.
+    pub fn drawn(
+        name: &'static str,
+        path: &'a Path,
+        reader: impl Fn(&Path, &Random) -> Result<Excerpt, StageError> + 'a,
+    ) -> Self {
         Self { name, path, revision: None, reader: Box::new(reader) }
     }
 }

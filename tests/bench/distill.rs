@@ -22,6 +22,7 @@ use laptop_diff::distill::{Cadence, DistillParameters, Distillation};
 use laptop_diff::model::network::Conditioning;
 use laptop_diff::model::{ModelDirectory, UNet};
 use laptop_diff::sample::NoiseSchedule;
+use laptop_diff::train::watch::Watchers;
 use laptop_diff::train::{ActivationCheckpointing, Trainable};
 use serde::{Deserialize, Serialize};
 
@@ -178,7 +179,7 @@ fn measure(job: &str) -> Result<(), Box<dyn Error>> {
         checkpoint: scratch.path(),
         cadence: Cadence { steps: None, seconds: f64::INFINITY, ..Cadence::default() },
         easel: None,
-        watcher: &Unwatched,
+        watcher: &Watchers(Vec::new()),
         progress: &watch,
         interrupt: &Interrupt::default(),
     };
