@@ -17,6 +17,8 @@ pub mod survey;
 
 pub mod data;
 
+pub mod train;
+
 pub mod score;
 
 pub mod profile;

@@ -9,24 +9,36 @@ use super::parameters::DistillParameters;
 use crate::nn::gradients::{Gradients, clip_scale};
 use crate::nn::optim::AdamW;
 use crate::nn::{self, average};
+use crate::train::{Held, Shards, TrainError};
 
 /// All trainable tensors in the order of their names.
 pub(super) struct Optimiser {
     slots: Vec<Slot>,
+    averaged: bool,
 }
 
 struct Slot {
     name: String,
     parameter: Var,
-    first_moment: Var,
-    second_moment: Var,
+    /// Where this rank owns the tensor.
+    moments: Option<(Var, Var)>,
     average: Option<Var>,
 }
 
 impl Optimiser {
     /// Starts with moments of zero; `averaged` keeps a moving average too.
+    #[cfg(test)]
     pub(super) fn new(parameters: &BTreeMap<String, Var>, averaged: bool) -> Result<Self> {
-        let slots = parameters.iter().map(|(name, parameter)| {
+        Self::sharded(parameters, averaged, |_| true)
+    }
+
+    /// The same for a rank that owns some of the tensors.
+    pub(super) fn sharded(
+        parameters: &BTreeMap<String, Var>,
+        averaged: bool,
+        owns: impl Fn(usize) -> bool,
+    ) -> Result<Self> {
+        let slots = parameters.iter().enumerate().map(|(index, (name, parameter))| {
             if parameter.dtype() != DType::F32 {
                 bail!("`{name}` is {:?}; the optimiser needs its weights in f32", parameter.dtype())
             }
@@ -34,12 +46,13 @@ impl Optimiser {
             Ok(Slot {
                 name: name.clone(),
                 parameter: parameter.clone(),
-                first_moment: zeros()?,
-                second_moment: zeros()?,
-                average: averaged.then(zeros).transpose()?,
+                moments: owns(index)
+                    .then(|| Ok::<_, candle_core::Error>((zeros()?, zeros()?)))
+                    .transpose()?,
+                average: (averaged && owns(index)).then(zeros).transpose()?,
             })
         });
-        Ok(Self { slots: slots.collect::<Result<_>>()? })
+        Ok(Self { slots: slots.collect::<Result<_>>()?, averaged })
     }
 
     /// The trainable tensors.
@@ -71,9 +84,8 @@ impl Optimiser {
         let scale = clip_scale(norm, parameters.gradient_clip.get());
         let decay = average::decay_at(step, parameters.ema_decay.get());
         for (slot, gradient) in self.slots.iter().zip(gradients.iter()) {
-            if let Some(gradient) = gradient {
-                let moments = (&slot.first_moment, &slot.second_moment);
-                adamw.step(&slot.parameter, gradient, moments, step + 1, scale)?;
+            if let (Some(gradient), Some((first, second))) = (gradient, &slot.moments) {
+                adamw.step(&slot.parameter, gradient, (first, second), step + 1, scale)?;
             }
             if let Some(average) = &slot.average {
                 average::update(average, &slot.parameter, decay)?;
@@ -82,24 +94,40 @@ impl Optimiser {
         Ok(())
     }
 
-    /// Everything that a checkpoint must hold, by name.
-    pub(super) fn variables(&self) -> Vec<(String, Var)> {
+    /// Everything that a checkpoint must hold.
+    pub(super) fn held(&self, shards: &Shards<'_>) -> Vec<Held> {
         let mut all = Vec::new();
-        for Slot { name, parameter, first_moment, second_moment, average } in &self.slots {
-            all.push((format!("parameter.{name}"), parameter.clone()));
-            all.push((format!("first_moment.{name}"), first_moment.clone()));
-            all.push((format!("second_moment.{name}"), second_moment.clone()));
-            if let Some(average) = average {
-                all.push((format!("average.{name}"), average.clone()));
-            }
+        for (index, Slot { name, parameter, moments, average }) in self.slots.iter().enumerate() {
+            let (first, second) =
+                (moments.as_ref().map(|pair| &pair.0), moments.as_ref().map(|pair| &pair.1));
+            let mut tensors =
+                vec![("parameter", Some(parameter)), ("first_moment", first), ("second_moment", second)];
+            tensors.extend(self.averaged.then_some(("average", average.as_ref())));
+            all.extend(tensors.into_iter().map(|(kind, variable)| Held {
+                name: format!("{kind}.{name}"),
+                dtype: DType::F32,
+                shape: parameter.dims().to_vec(),
+                owner: shards.owner(index),
+                variable: variable.cloned(),
+            }));
         }
         all
     }
 
-    /// The result of retraining: the moving average if there is one, else the weights.
-    pub(super) fn result(&self) -> BTreeMap<String, Tensor> {
-        let chosen = |slot: &Slot| slot.average.as_ref().unwrap_or(&slot.parameter).as_detached_tensor();
-        self.slots.iter().map(|slot| (slot.name.clone(), chosen(slot))).collect()
+    /// The result of retraining: the moving average if there is one, else the weights. Complete on rank 0.
+    pub(super) fn result(
+        &self,
+        shards: &Shards<'_>,
+    ) -> std::result::Result<BTreeMap<String, Tensor>, TrainError> {
+        let mut result = BTreeMap::new();
+        for (index, slot) in self.slots.iter().enumerate() {
+            let tensor = match self.averaged {
+                true => shards.fetch(index, slot.average.as_ref(), &slot.parameter)?,
+                false => Some(slot.parameter.as_detached_tensor()),
+            };
+            result.extend(tensor.map(|tensor| (slot.name.clone(), tensor)));
+        }
+        Ok(result)
     }
 }
 
@@ -109,6 +137,7 @@ mod tests {
 
     use super::*;
     use crate::base::Real;
+    use crate::train::collective::Alone;
 
     /// Numbers from `tests/golden_distill/make.py`: torch 2.11.0, diffusers 0.42.1.
     #[test]
@@ -151,7 +180,7 @@ mod tests {
         };
         close(&a, &[0.269_416_5, -0.886_141_6, 1.844_904_1])?;
         close(&b, &[0.013_192_207, 2.700_589_2])?;
-        let average = optimiser.result();
+        let average = optimiser.result(&Shards::new(&Alone, &[3, 2])).expect("it is alone");
         close(&average["a"], &[0.283_105_13, -0.887_449_1, 1.857_179_3])?;
         close(&average["b"], &[0.033_721_62, 2.723_93])
     }
@@ -166,7 +195,10 @@ mod tests {
         gradients.add(&mut a.sqr()?.sum_all()?.backward()?, optimiser.parameters())?;
         optimiser.update(&gradients, gradients.norm()?, 0, &DistillParameters::default())?;
         assert_eq!(unused.to_vec1::<f32>()?, [7.0]);
-        assert_eq!(optimiser.result()["b"].to_vec1::<f32>()?, [7.0]);
+        assert_eq!(
+            optimiser.result(&Shards::new(&Alone, &[1, 1])).expect("it is alone")["b"].to_vec1::<f32>()?,
+            [7.0]
+        );
         assert_ne!(a.to_vec1::<f32>()?, [0.5]);
         Ok(())
     }

@@ -22,6 +22,8 @@ use crate::model::network::Conditioning;
 use crate::model::unet::UNet;
 use crate::nn::gradients::Gradients;
 use crate::sample::NoiseSchedule;
+use crate::train::Shards;
+use crate::train::collective::Alone;
 
 /// f32 through some forty layers and back.
 const TOLERANCE: f64 = 1e-4;
@@ -191,7 +193,10 @@ impl Case {
             optimiser.update(&gradients, norm, step, &parameters)?;
         }
         self.compare_all("weight", self.variables.values().map(Var::as_detached_tensor).collect())?;
-        self.compare_all("average", optimiser.result().into_values().collect())
+        self.compare_all(
+            "average",
+            optimiser.result(&Shards::new(&Alone, &vec![1; self.variables.len()]))?.into_values().collect(),
+        )
     }
 }
 

@@ -4,6 +4,7 @@
 //! CPU a resumed run gives the same bytes as one that was never interrupted.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -13,17 +14,19 @@ use super::batches::{Batches, Order};
 use super::checkpoint::{self, TrainingState};
 use super::error::DistillError;
 use super::feature_maps::common_paths;
-use super::history::{FeatureLoss, History, HistoryLine, Mark};
+use super::history::{FeatureLoss, HISTORY_FILE, History, HistoryLine, Mark};
 use super::losses;
 use super::optimiser::Optimiser;
 use super::parameters::DistillParameters;
 use super::term_weights::{ByKind, Measured, TermWeights, only};
 use crate::backend::{Random, threads};
-use crate::base::{Interrupt, Progress};
+use crate::base::{Interrupt, Interrupted, Progress};
 use crate::data::Latents;
 use crate::model::unet::UNet;
 use crate::nn::gradients::Gradients;
 use crate::sample::NoiseSchedule;
+use crate::train::Shards;
+use crate::train::collective::Collective;
 
 /// The least time between two notes about the loss.
 const NOTE_EVERY: Duration = Duration::from_millis(500);
@@ -54,6 +57,8 @@ pub struct Distillation<'a> {
     pub progress: &'a dyn Progress,
     /// Checked after every step for a request to stop.
     pub interrupt: &'a Interrupt,
+    /// The processes that train together.
+    pub collective: &'a dyn Collective,
 }
 
 /// When a checkpoint is written, besides at the end and on a request to stop.
@@ -92,9 +97,17 @@ impl Distillation<'_> {
         let steps = u64::from(self.parameters.steps);
         self.progress.length(steps, "steps");
         let trained = self.trained()?;
-        let optimiser = Optimiser::new(&trained, self.parameters.ema_decay.get() > 0.0)?;
+        let sizes: Vec<usize> = trained.values().map(|weight| weight.elem_count()).collect();
+        let shards = Shards::new(self.collective, &sizes);
+        let optimiser =
+            Optimiser::sharded(&trained, self.parameters.ema_decay.get() > 0.0, |index| shards.owns(index))?;
         let mut batches = self.batches()?;
-        let state = match checkpoint::load(self.checkpoint, &optimiser.variables(), self.progress)? {
+        let state = match checkpoint::load(
+            self.checkpoint,
+            &optimiser.held(&shards),
+            self.collective,
+            self.progress,
+        )? {
             Some(state) => {
                 self.progress.resumed(state.step);
                 state
@@ -103,20 +116,27 @@ impl Distillation<'_> {
         };
         batches.paths = state.measured.features.iter().map(|(path, _)| path.clone()).collect();
         let weights = TermWeights::new(self.parameters, &state.measured);
-        let mut history = History::open(self.checkpoint, &state.history)?;
+        let mut history = match self.collective.rank() {
+            0 => Some(History::open(self.checkpoint, &state.history)?),
+            _ => None,
+        };
         let order = Order::new(self.data.rows());
         let measured = state.measured;
-        let mut student = Student { training: self, batches, measured, weights, optimiser, order };
+        let mut student = Student { training: self, batches, measured, weights, optimiser, shards, order };
         let mut saved = Saved { step: state.step, at: Instant::now(), took: Duration::ZERO };
         let mut pace = Pace::new(state.step);
         self.progress.position(state.step);
         for step in state.step..steps {
-            if self.interrupt.asked() {
+            let due = step > saved.step && self.cadence.is_due(step, &saved);
+            let (stop, due) = self.agree(due)?;
+            if stop || due {
                 student.save(step, &mut history, &mut saved)?;
-                self.interrupt.check()?;
+            }
+            if stop {
+                return Err(Interrupted.into());
             }
             let line = student.step(step)?;
-            if self.writes_line(step) {
+            if let Some(history) = history.as_mut().filter(|_| self.writes_line(step)) {
                 history.push(&line)?;
             }
             let done = step + 1;
@@ -124,15 +144,27 @@ impl Distillation<'_> {
             if let Some(rate) = pace.rate(done) {
                 self.progress.note(&format!("loss {:.4} ({rate:.1} steps/s)", line.total));
             }
-            if done == steps || self.cadence.is_due(done, &saved) {
-                student.save(done, &mut history, &mut saved)?;
-            }
         }
-        history.sync()?;
+        student.save(steps, &mut history, &mut saved)?;
         let all = self.variables.iter().map(|(name, weight)| (name.clone(), weight.as_detached_tensor()));
         let mut weights: BTreeMap<String, Tensor> = all.collect();
-        weights.extend(student.optimiser.result());
-        Ok(Distilled { weights, history: history.path().to_owned() })
+        weights.extend(student.optimiser.result(&student.shards)?);
+        Ok(Distilled { weights, history: self.checkpoint.join(HISTORY_FILE) })
+    }
+
+    /// Whether all ranks stop here, because one was asked to; and whether they write a checkpoint, as rank 0 decides.
+    fn agree(&self, due: bool) -> Result<(bool, bool), DistillError> {
+        let due = due && self.collective.rank() == 0;
+        let mut wishes = [self.interrupt.asked(), due].map(|wish| f64::from(u8::from(wish)));
+        self.collective.sum(&mut wishes)?;
+        Ok((wishes[0] > 0.0, wishes[1] > 0.0))
+    }
+
+    /// The pieces of a batch that this rank trains with.
+    fn own_pieces(&self) -> Result<Range<usize>, DistillError> {
+        let (rank, size) = (self.collective.rank(), self.collective.size());
+        let pieces = self.parameters.pieces(size)?;
+        Ok(rank * pieces..(rank + 1) * pieces)
     }
 
     /// The student's weights that are not frozen.
@@ -152,6 +184,7 @@ impl Distillation<'_> {
             device: self.device,
             unconditional: self.data.unconditional(self.device)?,
             paths: Vec::new(),
+            pieces: self.parameters.pieces(self.collective.size())? * self.collective.size(),
             levels: self.student.config().levels.len(),
         })
     }
@@ -159,7 +192,8 @@ impl Distillation<'_> {
     /// The weights of the terms, measured on the first batches with the student before training.
     fn measure(&self, batches: &mut Batches<'_>) -> Result<Measured, DistillError> {
         let mut order = Order::new(self.data.rows());
-        let first = batches.piece(0, 0, &mut order)?;
+        let own = self.own_pieces()?;
+        let first = batches.piece(0, own.start, &mut order)?;
         let paths = common_paths(&first.input, self.student, self.teacher, self.parameters.features)?;
         if paths.is_empty() && self.parameters.feature_weight.get() > 0.0 {
             let reason = "they have no feature map in common".to_owned();
@@ -170,8 +204,10 @@ impl Distillation<'_> {
         let (mut squares, mut plain) = (vec![0.0; batches.paths.len()], vec![0.0; 2 + batches.paths.len()]);
         for step in 0..u64::from(self.parameters.normalisation_batches) {
             // There is no checkpoint yet: a later run measures again.
-            self.interrupt.check()?;
-            for piece in 0..self.parameters.gradient_accumulation.get() {
+            if self.collective.any(self.interrupt.asked())? {
+                return Err(Interrupted.into());
+            }
+            for piece in own.clone() {
                 let batch = batches.piece(step, piece, &mut order)?;
                 for (sum, map) in squares.iter_mut().zip(&batch.teacher.features) {
                     *sum += f64::from(losses::mean_square(map)?.to_scalar::<f32>()?);
@@ -182,8 +218,9 @@ impl Distillation<'_> {
                 }
             }
         }
-        let pieces = (self.parameters.normalisation_batches.get()
-            * self.parameters.gradient_accumulation.get()) as f64;
+        self.collective.sum(&mut squares)?;
+        self.collective.sum(&mut plain)?;
+        let pieces = (self.parameters.normalisation_batches.get() * batches.pieces) as f64;
         squares.iter_mut().chain(&mut plain).for_each(|sum| *sum /= pieces);
         if let Some(index) = plain.iter().position(|loss| !loss.is_finite()) {
             return Err(self.not_finite(0, term(index, &batches.paths), plain[index] as f32));
@@ -214,6 +251,8 @@ struct Student<'a> {
     measured: Measured,
     weights: TermWeights,
     optimiser: Optimiser,
+    /// Who owns which of the optimiser's tensors.
+    shards: Shards<'a>,
     order: Order,
 }
 
@@ -221,7 +260,7 @@ impl Student<'_> {
     /// One update; nothing is changed if a term is not finite.
     fn step(&mut self, step: u64) -> Result<HistoryLine, DistillError> {
         let (training, parameters) = (self.training, self.training.parameters);
-        let pieces = parameters.gradient_accumulation.get();
+        let pieces = self.batches.pieces;
         let shares = self.weights.divided(pieces);
         let mut terms = vec![0f32; shares.len()];
         let mut gradients = Gradients::default();
@@ -229,29 +268,48 @@ impl Student<'_> {
         // Where no line is written, nobody would see them.
         let wants_norms = asked && training.writes_line(step);
         let mut by_kind: [Gradients; 3] = Default::default();
-        for piece in 0..pieces {
+        for piece in training.own_pieces()? {
             let batch = self.batches.piece(step, piece, &mut self.order)?;
             let measured = batch.terms(training.student, &self.batches.paths)?;
-            for (index, value) in measured.to_vec1::<f32>()?.into_iter().enumerate() {
-                if !value.is_finite() {
-                    return Err(training.not_finite(step, term(index, &self.batches.paths), value));
-                }
-                terms[index] += value / pieces as f32;
+            for (sum, value) in terms.iter_mut().zip(measured.to_vec1::<f32>()?) {
+                *sum += value / pieces as f32;
             }
             self.optimiser.differentiate(&measured, &shares, &mut gradients)?;
             for (kind, into) in by_kind.iter_mut().enumerate().filter(|_| wants_norms) {
                 self.optimiser.differentiate(&measured, &only(kind, &shares), into)?;
             }
         }
-        let [task, output, features] = by_kind;
-        let norm_of = |gradients: Gradients| Ok::<_, DistillError>(gradients.norm()? as f32);
-        let norms = ByKind { task: norm_of(task)?, output: norm_of(output)?, features: norm_of(features)? };
-        let norm = gradients.norm()?;
+        let terms = self.mean_of_ranks(step, &terms)?;
+        let norm_of = |gradients: &mut Gradients| {
+            self.shards.reduce(gradients)?;
+            self.shards.norm(gradients)
+        };
+        let mut norms = [0f32; 3];
+        for (norm, gradients) in norms.iter_mut().zip(&mut by_kind).filter(|_| wants_norms) {
+            *norm = norm_of(gradients)? as f32;
+        }
+        let [task, output, features] = norms;
+        let norms = ByKind { task, output, features };
+        let norm = norm_of(&mut gradients)?;
         if !norm.is_finite() {
             return Err(training.not_finite(step, "gradient norm".to_owned(), norm as f32));
         }
         self.optimiser.update(&gradients, norm, step, parameters)?;
+        self.shards.share(self.optimiser.parameters())?;
         Ok(self.line(step, &terms, norm, wants_norms.then_some(norms)))
+    }
+
+    /// The terms of all ranks together, if they are finite.
+    fn mean_of_ranks(&self, step: u64, terms: &[f32]) -> Result<Vec<f32>, DistillError> {
+        let mut sums: Vec<f64> = terms.iter().copied().map(f64::from).collect();
+        self.training.collective.sum(&mut sums)?;
+        let terms: Vec<f32> = sums.into_iter().map(|sum| sum as f32).collect();
+        match terms.iter().position(|value| !value.is_finite()) {
+            Some(index) => {
+                Err(self.training.not_finite(step, term(index, &self.batches.paths), terms[index]))
+            }
+            None => Ok(terms),
+        }
     }
 
     fn line(
@@ -282,16 +340,17 @@ impl Student<'_> {
 
     /// Writes a checkpoint unless the last one is of this step. The history is written first: a checkpoint may never
     /// be ahead of it.
-    fn save(&self, step: u64, history: &mut History, saved: &mut Saved) -> Result<(), DistillError> {
+    fn save(&self, step: u64, history: &mut Option<History>, saved: &mut Saved) -> Result<(), DistillError> {
         if saved.step == step && step > 0 {
             return Ok(());
         }
         let begun = Instant::now();
-        let mark = history.sync()?;
+        let mark = history.as_mut().map(History::sync).transpose()?.unwrap_or_default();
         checkpoint::save(
             self.training.checkpoint,
             &TrainingState::new(step, self.measured.clone(), mark),
-            &self.optimiser.variables(),
+            &self.optimiser.held(&self.shards),
+            self.training.collective,
         )?;
         *saved = Saved { step, at: Instant::now(), took: begun.elapsed() };
         Ok(())

@@ -308,6 +308,7 @@ impl Maker for StageAttempt<'_, '_> {
             random: Random::new(planned.seed, planned.origin.as_str()),
             progress: &reporter,
             interrupt: job.interrupt,
+            ranks: job.ranks,
         };
         let ended = attempt(planned.stage.as_ref(), &context).map_err(|ended| match ended {
             Ended::Panic(message) => RunError::Bug { stage: id.clone(), message },

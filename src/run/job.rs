@@ -8,6 +8,7 @@ use crate::backend::DeviceChoice;
 use crate::base::{Interrupt, StageId};
 use crate::cache::Store;
 use crate::plan::{PlannedStage, ResolvedPipeline};
+use crate::train::collective::Collective;
 
 /// A run to execute.
 pub struct Job<'a> {
@@ -25,6 +26,8 @@ pub struct Job<'a> {
     pub sink: &'a dyn Sink,
     /// Checked for a request to stop.
     pub interrupt: &'a Interrupt,
+    /// The processes that train together; this one is the first.
+    pub ranks: &'a dyn Collective,
 }
 
 /// Which stages of a pipeline to run.

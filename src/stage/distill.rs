@@ -8,16 +8,18 @@ use candle_core::{DType, Device, Tensor};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::distill_task::DistillTask;
 use super::model::Model;
 use super::points::points;
-use super::{BadValue, Context, Input, Stage, StageError, StageInfo, memory};
+use super::{BadValue, Bench, Context, Input, Stage, StageError, StageInfo, Task, memory};
 use crate::base::{ArtefactKind, Manifest, StageId, copies};
 use crate::data::{Encoder, Latents};
 use crate::distill::history::HISTORY_FILE;
-use crate::distill::{Cadence, DistillError, DistillParameters, Distillation};
+use crate::distill::{DistillError, DistillParameters, Distilled};
 use crate::model::files::weights;
 use crate::model::{ModelDirectory, Part, UNetConfig};
 use crate::sample::{self, NoiseSchedule};
+use crate::train::collective::tell;
 
 /// `with:` of `use: distill`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -34,6 +36,9 @@ pub(super) struct Distill {
     #[serde(default)]
     training: DistillParameters,
 }
+
+/// The folder beside the checkpoint with the latents of a calibration.
+const LATENTS: &str = "latents";
 
 pub(super) const INFO: StageInfo = StageInfo {
     name: "distill",
@@ -88,23 +93,7 @@ impl Stage for Distill {
         let schedule = NoiseSchedule::from_config(&teacher.directory.scheduler_config()?)?;
         let data = self.data(context, &teacher, &schedule)?;
         self.require_memory(&student, teacher.dtype, &data, context)?;
-        let (student_unet, variables) = student.directory.unet_trainable(teacher.dtype, context.device)?;
-        let teacher = teacher.unet(context.device)?;
-        let distilled = Distillation {
-            teacher: &teacher,
-            student: &student_unet,
-            variables: &variables,
-            schedule: &schedule,
-            data: &data,
-            parameters: &self.training,
-            device: context.device,
-            random: &context.random,
-            checkpoint: context.checkpoint,
-            cadence: Cadence::default(),
-            progress: context.progress,
-            interrupt: context.interrupt,
-        }
-        .run()?;
+        let distilled = self.train(context)?;
         copies::transfer_tree(student.directory.path(), context.output, copies::link)
             .map_err(StageError::file(student.directory.path()))?;
         save_weights(&student.directory, &distilled.weights, context.output)?;
@@ -125,8 +114,8 @@ impl Distill {
         data: &Latents,
         context: &Context<'_>,
     ) -> Result<(), StageError> {
-        let DistillParameters { batch_size, gradient_accumulation, .. } = self.training;
-        let piece = batch_size.get() / gradient_accumulation.get();
+        let pieces = context.ranks.size() * self.training.pieces(context.ranks.size())?;
+        let piece = self.training.batch_size.get() / pieces;
         let (_, _, height, width) = data.fetch(&[0], &Device::Cpu)?.latents.dims4()?;
         let needed = memory::pass(&student.directory.unet_config()?, piece, (height, width), dtype);
         let what = || format!("{piece} samples with latents of {height}x{width}");
@@ -136,6 +125,29 @@ impl Distill {
             what,
             "`training.batch-size`, or raise `training.gradient-accumulation`",
         )?)
+    }
+
+    /// Trains, with all ranks if there are several.
+    fn train(&self, context: &Context<'_>) -> Result<Distilled, StageError> {
+        let folder = |path: &Path| path.as_os_str().to_owned();
+        let data = context.input("data");
+        let task = DistillTask {
+            teacher: folder(&context.input("teacher").path),
+            student: folder(&context.input("student").path),
+            data: match data.kind {
+                ArtefactKind::Latents => folder(&data.path),
+                _ => folder(&context.checkpoint.join(LATENTS)),
+            },
+            checkpoint: folder(context.checkpoint),
+            training: self.training.clone(),
+            random: context.random.clone(),
+        };
+        let &Context { device, ranks, progress, interrupt, .. } = context;
+        if ranks.size() > 1 {
+            progress.note(&format!("trains with {} ranks", ranks.size()));
+            tell(ranks, &Task::Distill(Box::new(task.clone())))?;
+        }
+        Ok(task.train(&Bench { device, ranks, progress, interrupt })??)
     }
 
     /// The training data. A calibration becomes latents first, in the folder of the checkpoint.
@@ -151,7 +163,7 @@ impl Distill {
             latents.check_fit(&teacher.directory.unet_config()?, &artefact.path)?;
             return Ok(latents);
         }
-        let folder = context.checkpoint.join("latents");
+        let folder = context.checkpoint.join(LATENTS);
         fs::create_dir_all(&folder).map_err(StageError::file(&folder))?;
         let encoder = Encoder::open(&teacher.directory, teacher.dtype, context.device)?;
         let empty = encoder.unconditional("", 1)?;

@@ -13,6 +13,7 @@ use crate::backend::Random;
 use crate::base::BadValue;
 use crate::base::{Artefact, ArtefactKind, Interrupt, Manifest, Progress, StageId};
 use crate::model::UNetConfig;
+use crate::train::collective::Collective;
 
 /// A stage with its parameters, as a pipeline file states it. Two stages with equal `Debug` texts have equal parameters.
 pub trait Stage: Send + Sync + fmt::Debug {
@@ -131,6 +132,8 @@ pub struct Context<'a> {
     pub progress: &'a dyn Progress,
     /// Checked at safe points for a request to stop.
     pub interrupt: &'a Interrupt,
+    /// The processes that train together; this one is the first.
+    pub ranks: &'a dyn Collective,
 }
 
 impl Context<'_> {

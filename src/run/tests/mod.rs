@@ -17,6 +17,7 @@ use crate::base::{ArtefactKind, Interrupt, Manifest, StageId};
 use crate::cache::Store;
 use crate::plan::ResolvedPipeline;
 use crate::stage::{Context, FileInput, Input, Stage, StageError, StageInfo};
+use crate::train::collective::Alone;
 
 /// The name, version and needs of a stage for tests.
 const fn info(name: &'static str, version: u32, seeded: bool, computes: bool) -> StageInfo {
@@ -202,6 +203,7 @@ impl Sandbox {
             options: &self.options,
             sink: &told,
             interrupt: &self.interrupt,
+            ranks: &Alone,
         });
         (result, told.0.into_inner().unwrap_or_else(PoisonError::into_inner))
     }

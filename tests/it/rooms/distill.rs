@@ -19,6 +19,7 @@ use laptop_diff::model::UNet;
 use laptop_diff::model::network::Conditioning;
 use laptop_diff::model::unet::UNetConfig;
 use laptop_diff::sample::NoiseSchedule;
+use laptop_diff::train::collective::Alone;
 
 type Outcome = Result<(), Box<dyn Error>>;
 
@@ -135,6 +136,7 @@ impl Setup {
             cadence: watch.cadence,
             progress: watch,
             interrupt: &watch.interrupt,
+            collective: &Alone,
         };
         Ok(distillation.run()?)
     }

@@ -1,0 +1,41 @@
+//! What rank 0 asks of the other ranks, which run no stages.
+
+use candle_core::Device;
+use serde::{Deserialize, Serialize};
+
+use super::StageError;
+use super::distill_task::DistillTask;
+use crate::base::{Interrupt, Progress};
+use crate::train::collective::Collective;
+
+/// One message of rank 0.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Task {
+    /// Train along.
+    Distill(Box<DistillTask>),
+    /// The run ends with this exit code.
+    End(u8),
+}
+
+/// Where a rank does its part of a task.
+pub struct Bench<'a> {
+    /// The device of all tensors.
+    pub device: &'a Device,
+    /// The processes that train together.
+    pub ranks: &'a dyn Collective,
+    /// Receives the progress.
+    pub progress: &'a dyn Progress,
+    /// Checked at safe points for a request to stop.
+    pub interrupt: &'a Interrupt,
+}
+
+impl Task {
+    /// Does the part of a rank that is not the first. What ends the task on all ranks at the same step, such as a request to
+    /// stop, is no error here: rank 0 says what comes next.
+    pub fn run(&self, bench: &Bench<'_>) -> Result<(), StageError> {
+        match self {
+            Self::Distill(task) => task.train(bench).map(drop),
+            Self::End(_) => Ok(()),
+        }
+    }
+}
