@@ -133,11 +133,6 @@ impl History {
             .map_err(DistillError::file(&self.path))?;
         Ok(Mark { bytes: self.bytes, digest: self.hasher.finalize().into() })
     }
-
-    /// Its path.
-    pub(super) fn path(&self) -> &Path {
-        &self.path
-    }
 }
 
 #[cfg(test)]
@@ -168,7 +163,7 @@ mod tests {
             history.push(&line(step))?;
             marks.push(history.sync()?);
         }
-        let path = history.path().to_owned();
+        let path = folder.path().join(HISTORY_FILE);
         fs::write(&path, [&fs::read(&path)?[..], b"{\"step\":5,"].concat())?;
 
         assert!(holds(&path, &marks[2])?);

@@ -5,6 +5,7 @@
 //! crash.
 
 mod batches;
+mod cadence;
 mod checkpoint;
 mod error;
 mod feature_maps;
@@ -17,9 +18,10 @@ mod term_weights;
 mod tests;
 mod train;
 
+pub use cadence::Cadence;
 pub use error::DistillError;
 pub use history::HistoryLine;
 pub use losses::Normalisation;
 pub use parameters::{DistillParameters, FeatureTaps, LearningRateSchedule};
 pub use term_weights::ByKind;
-pub use train::{Cadence, Distillation, Distilled};
+pub use train::{Distillation, Distilled};

@@ -6,11 +6,12 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use candle_core::{Device, Tensor, Var};
 
 use super::batches::{Batches, Order};
+use super::cadence::{Cadence, Pace, Saved};
 use super::checkpoint::{self, TrainingState};
 use super::error::DistillError;
 use super::feature_maps::common_paths;
@@ -25,11 +26,8 @@ use crate::data::Latents;
 use crate::model::unet::UNet;
 use crate::nn::gradients::Gradients;
 use crate::sample::NoiseSchedule;
-use crate::train::Shards;
 use crate::train::collective::Collective;
-
-/// The least time between two notes about the loss.
-const NOTE_EVERY: Duration = Duration::from_millis(500);
+use crate::train::{Held, Shards};
 
 /// One retraining.
 pub struct Distillation<'a> {
@@ -61,23 +59,6 @@ pub struct Distillation<'a> {
     pub collective: &'a dyn Collective,
 }
 
-/// When a checkpoint is written, besides at the end and on a request to stop.
-#[derive(Clone, Copy, Debug)]
-pub struct Cadence {
-    /// After so many steps.
-    pub steps: Option<u64>,
-    /// After so many seconds, but never so often that writing takes more than a twentieth of the time: the
-    /// checkpoint of an SDXL student has 20 GB.
-    pub seconds: f64,
-}
-
-impl Default for Cadence {
-    /// Every ten seconds: the most that a crash can cost while checkpoints are small.
-    fn default() -> Self {
-        Self { steps: None, seconds: 10.0 }
-    }
-}
-
 /// The result of a retraining.
 #[derive(Debug)]
 pub struct Distilled {
@@ -102,18 +83,7 @@ impl Distillation<'_> {
         let optimiser =
             Optimiser::sharded(&trained, self.parameters.ema_decay.get() > 0.0, |index| shards.owns(index))?;
         let mut batches = self.batches()?;
-        let state = match checkpoint::load(
-            self.checkpoint,
-            &optimiser.held(&shards),
-            self.collective,
-            self.progress,
-        )? {
-            Some(state) => {
-                self.progress.resumed(state.step);
-                state
-            }
-            None => TrainingState::new(0, self.measure(&mut batches)?, Mark::default()),
-        };
+        let state = self.begin(&optimiser.held(&shards), &mut batches)?;
         batches.paths = state.measured.features.iter().map(|(path, _)| path.clone()).collect();
         let weights = TermWeights::new(self.parameters, &state.measured);
         let mut history = match self.collective.rank() {
@@ -123,12 +93,11 @@ impl Distillation<'_> {
         let order = Order::new(self.data.rows());
         let measured = state.measured;
         let mut student = Student { training: self, batches, measured, weights, optimiser, shards, order };
-        let mut saved = Saved { step: state.step, at: Instant::now(), took: Duration::ZERO };
+        let mut saved = Saved::new(state.step, Instant::now());
         let mut pace = Pace::new(state.step);
         self.progress.position(state.step);
         for step in state.step..steps {
-            let due = step > saved.step && self.cadence.is_due(step, &saved);
-            let (stop, due) = self.agree(due)?;
+            let (stop, due) = self.agree(self.cadence.is_due(step, &saved))?;
             if stop || due {
                 student.save(step, &mut history, &mut saved)?;
             }
@@ -150,6 +119,17 @@ impl Distillation<'_> {
         let mut weights: BTreeMap<String, Tensor> = all.collect();
         weights.extend(student.optimiser.result(&student.shards)?);
         Ok(Distilled { weights, history: self.checkpoint.join(HISTORY_FILE) })
+    }
+
+    /// The state of the checkpoint, which fills the tensors, or that of the beginning.
+    fn begin(&self, tensors: &[Held], batches: &mut Batches<'_>) -> Result<TrainingState, DistillError> {
+        match checkpoint::load(self.checkpoint, tensors, self.collective, self.progress)? {
+            Some(state) => {
+                self.progress.resumed(state.step);
+                Ok(state)
+            }
+            None => Ok(TrainingState::new(0, self.measure(batches)?, Mark::default())),
+        }
     }
 
     /// Whether all ranks stop here, because one was asked to; and whether they write a checkpoint, as rank 0 decides.
@@ -352,7 +332,7 @@ impl Student<'_> {
             &self.optimiser.held(&self.shards),
             self.training.collective,
         )?;
-        *saved = Saved { step, at: Instant::now(), took: begun.elapsed() };
+        *saved = Saved::new(step, begun);
         Ok(())
     }
 }
@@ -363,42 +343,5 @@ fn term(index: usize, paths: &[String]) -> String {
         0 => "task loss".to_owned(),
         1 => "output loss".to_owned(),
         _ => format!("feature loss of {}", paths[index - 2]),
-    }
-}
-
-/// The last checkpoint.
-struct Saved {
-    step: u64,
-    at: Instant,
-    took: Duration,
-}
-
-impl Cadence {
-    fn is_due(&self, step: u64, saved: &Saved) -> bool {
-        let by_steps = self.steps.is_some_and(|steps| step - saved.step >= steps);
-        by_steps || saved.at.elapsed().as_secs_f64() >= self.seconds.max(20.0 * saved.took.as_secs_f64())
-    }
-}
-
-/// Steps per second since the last note.
-struct Pace {
-    step: u64,
-    at: Instant,
-}
-
-impl Pace {
-    fn new(step: u64) -> Self {
-        Self { step, at: Instant::now() }
-    }
-
-    /// The rate, if a note is due.
-    fn rate(&mut self, step: u64) -> Option<f64> {
-        let elapsed = self.at.elapsed();
-        if elapsed < NOTE_EVERY {
-            return None;
-        }
-        let rate = (step - self.step) as f64 / elapsed.as_secs_f64();
-        *self = Self::new(step);
-        Some(rate)
     }
 }

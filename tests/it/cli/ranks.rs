@@ -23,8 +23,8 @@ stages:
   - { id: teacher, use: load, with: { model: "{nano}" } }
   - id: points
     use: calibrate
-    with: { model: teacher, prompts: "{nano}/prompts/calibration.txt", samples: 8, drawing: { steps: 2, guidance-scale: 1, batch: 4 } }
-  - { id: scores, use: score, with: { model: teacher, calibration: points, criteria: [magnitude] } }
+    with: { model: teacher, prompts: "{nano}/prompts/calibration.txt", samples: 4, drawing: { steps: 1, guidance-scale: 1, batch: 4 } }
+  - { id: scores, use: score, with: { model: teacher, calibration: points, criteria: [magnitude], additivity-sets: 0 } }
   - { id: selection, use: select, with: { scores: scores, criterion: magnitude, ratio: 0.6 } }
   - { id: student, use: prune, with: { model: teacher, selection: selection } }
   - id: retrained
@@ -260,4 +260,46 @@ fn two_numbers_of_ranks_are_refused() {
     let mut command = launched(&sandbox, &["run", "p.yaml", "--ranks", "3"], 0, 1);
     let output = command.output().expect("it starts");
     expect(&output, 2, &["`--ranks 3` was given, but torchrun started 2 processes"]);
+}
+
+/// The program with `arguments`, started by a launcher.
+fn under(launcher: &[&str], sandbox: &Sandbox, arguments: &[&str]) -> Command {
+    let plain = sandbox.command(arguments);
+    let mut command = Command::new(launcher[0]);
+    command.args(&launcher[1..]).arg(plain.get_program()).args(plain.get_args());
+    for (name, value) in plain.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    command.current_dir(sandbox.path(".")).stdin(Stdio::null());
+    command
+}
+
+#[test]
+#[ignore = "needs Open MPI's mpirun"]
+fn mpirun_starts_ranks_that_find_each_other() {
+    let (sandbox, file) = prepared();
+    let mpirun = ["mpirun", "--allow-run-as-root", "--oversubscribe", "-n", "2"];
+    expect_code(&under(&mpirun, &sandbox, &["run", &file]).output().expect("mpirun is there"), 0);
+    assert_eq!(sandbox.digests("together"), TWO.1);
+}
+
+#[test]
+#[ignore = "needs a Slurm cluster with two nodes"]
+fn two_nodes_of_slurm_stop_at_a_signal_and_end_with_the_bytes_of_two_ranks_here() {
+    let (sandbox, file) = prepared();
+    let srun = ["srun", "--nodes=2", "--ntasks=2", "--job-name=laptop-diff-ranks"];
+    let mut command = under(&srun, &sandbox, &["run", &file, "--json"]);
+    let mut child = command.stdout(Stdio::piped()).spawn().expect("srun is there");
+    let lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+    let is_second_step = |line: &String| line.contains("\"done\":2,") && line.contains("\"steps\"");
+    assert!(lines.map_while(Result::ok).any(|line| is_second_step(&line)), "two steps are done");
+    let cancel = ["--signal=TERM", "--name=laptop-diff-ranks"];
+    assert!(Command::new("scancel").args(cancel).status().expect("Slurm is there").success());
+    assert_eq!(child.wait().expect("it was started").code(), Some(130));
+    let output = under(&srun, &sandbox, &["run", &file]).output().expect("srun is there");
+    expect(&output, 0, &["resum"]);
+    assert_eq!(sandbox.digests("together"), TWO.1);
 }
