@@ -1,6 +1,7 @@
 //! The stages of a pipeline: one file per `use:` name, each with its parameters beside the code that reads them, and
 //! one row in [`STAGES`] (`table.rs`).
 
+mod bench;
 mod budgets;
 mod calibrate;
 mod criterion_blocks;
@@ -30,6 +31,7 @@ mod table;
 mod task;
 
 pub use crate::base::BadValue;
+pub use bench::Bench;
 pub use drawing::{DEFAULT_SAMPLER, Drawing};
 pub use error::StageError;
 pub use excerpt::{Excerpt, Reader};
@@ -37,4 +39,4 @@ pub use interface::{Context, FileInput, Input, Intermediates, Stage, StageInfo};
 pub use resolved_file::{Contents, ResolvedFile};
 pub use size::PictureSize;
 pub use table::{STAGES, deserialize};
-pub use task::{Bench, Task};
+pub use task::Task;

@@ -1,12 +1,9 @@
 //! What rank 0 asks of the other ranks, which run no stages.
 
-use candle_core::Device;
 use serde::{Deserialize, Serialize};
 
-use super::StageError;
 use super::distill_task::DistillTask;
-use crate::base::{Interrupt, Progress};
-use crate::train::collective::Collective;
+use super::{Bench, StageError};
 
 /// One message of rank 0.
 #[derive(Debug, Serialize, Deserialize)]
@@ -15,18 +12,6 @@ pub enum Task {
     Distill(Box<DistillTask>),
     /// The run ends with this exit code.
     End(u8),
-}
-
-/// Where a rank does its part of a task.
-pub struct Bench<'a> {
-    /// The device of all tensors.
-    pub device: &'a Device,
-    /// The processes that train together.
-    pub ranks: &'a dyn Collective,
-    /// Receives the progress.
-    pub progress: &'a dyn Progress,
-    /// Checked at safe points for a request to stop.
-    pub interrupt: &'a Interrupt,
 }
 
 impl Task {

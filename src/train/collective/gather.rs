@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use super::addresses::{self, Meeting};
 use super::handshake::{self, Greeting, Secret};
 use super::link::Link;
-use super::tcp::Timing;
+use super::timing::Timing;
 use super::{CollectiveError, Place, TcpGroup};
 
 /// Between two looks at the file or the listener.

@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use super::tcp::Timing;
+use super::timing::Timing;
 use super::{CollectiveError, PART};
 
 /// Parts that wait for the writer: what a rank is ahead of another, at most so many times [`PART`].

@@ -15,12 +15,14 @@ mod place;
 mod tcp;
 #[cfg(test)]
 mod tests;
+mod timing;
 
 pub use error::CollectiveError;
 pub use gather::gather;
 pub use message::{hear, tell};
 pub use place::Place;
-pub use tcp::{TcpGroup, Timing};
+pub use tcp::TcpGroup;
+pub use timing::Timing;
 
 /// How many bytes are summed at once: a sum needs this much memory besides the numbers themselves.
 const PART: usize = 1 << 20;
