@@ -13,6 +13,7 @@ pub mod history;
 pub mod losses;
 mod optimiser;
 mod parameters;
+mod pieces;
 mod term_weights;
 #[cfg(test)]
 mod tests;
