@@ -24,7 +24,8 @@ pub use place::Place;
 pub use tcp::TcpGroup;
 pub use timing::Timing;
 
-/// How many bytes are summed at once: a sum needs this much memory besides the numbers themselves.
+/// How many bytes are summed or sent at once: a sum needs this much memory besides the numbers themselves. Numbers travel as
+/// they lie in memory, since candle supports little-endian machines only.
 const PART: usize = 1 << 20;
 
 /// Processes that train together. Every rank calls the same operations in the same order.
@@ -52,20 +53,23 @@ pub trait Collective: Sync {
             return Ok(());
         }
         if self.rank() != owner {
-            return numbers.chunks(PART / 4).try_for_each(|part| self.send(&bytes_of(part), owner));
+            return self.send(bytemuck::cast_slice(numbers), owner);
         }
-        let mut received = vec![0u8; PART.min(4 * numbers.len())];
+        let mut received = vec![0f32; (PART / 4).min(numbers.len())];
         for part in numbers.chunks_mut(PART / 4) {
             let own = part.to_vec();
             for rank in 0..self.size() {
-                let add =
-                    |(sum, number): (&mut f32, f32)| *sum = if rank == 0 { number } else { *sum + number };
-                if rank == owner {
-                    part.iter_mut().zip(own.iter().copied()).for_each(add);
-                } else {
-                    let bytes = &mut received[..4 * part.len()];
-                    self.receive(bytes, rank)?;
-                    part.iter_mut().zip(numbers_of(bytes)).for_each(add);
+                let addends = match rank == owner {
+                    true => &own,
+                    false => {
+                        let received = &mut received[..part.len()];
+                        self.receive(bytemuck::cast_slice_mut(received), rank)?;
+                        &*received
+                    }
+                };
+                match rank {
+                    0 => part.copy_from_slice(addends),
+                    _ => part.iter_mut().zip(addends).for_each(|(sum, number)| *sum += number),
                 }
             }
         }
@@ -82,13 +86,7 @@ pub trait Collective: Sync {
 
     /// Copies the numbers of `owner` to all ranks.
     fn broadcast_numbers(&self, numbers: &mut [f32], owner: usize) -> Result<(), CollectiveError> {
-        if self.size() == 1 {
-            return Ok(());
-        }
-        let mut bytes = bytes_of(numbers);
-        self.broadcast(&mut bytes, owner)?;
-        numbers.iter_mut().zip(numbers_of(&bytes)).for_each(|(number, sent)| *number = sent);
-        Ok(())
+        self.broadcast(bytemuck::cast_slice_mut(numbers), owner)
     }
 
     /// Replaces each number by its sum over all ranks, in their order.
@@ -96,18 +94,18 @@ pub trait Collective: Sync {
         if self.size() == 1 {
             return Ok(());
         }
-        let own: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
-        self.others().try_for_each(|rank| self.send(&own, rank))?;
-        let mut bytes = vec![0; own.len()];
+        let own = numbers.to_vec();
+        self.others().try_for_each(|rank| self.send(bytemuck::cast_slice(&own), rank))?;
+        let mut received = own.clone();
         for rank in 0..self.size() {
-            if rank == self.rank() {
-                bytes.copy_from_slice(&own);
-            } else {
-                self.receive(&mut bytes, rank)?;
+            match rank == self.rank() {
+                true => received.copy_from_slice(&own),
+                false => self.receive(bytemuck::cast_slice_mut(&mut received), rank)?,
             }
-            let sent = bytes.as_chunks().0.iter().map(|number| f64::from_le_bytes(*number));
-            let add = |(sum, number): (&mut f64, f64)| *sum = if rank == 0 { number } else { *sum + number };
-            numbers.iter_mut().zip(sent).for_each(add);
+            match rank {
+                0 => numbers.copy_from_slice(&received),
+                _ => numbers.iter_mut().zip(&received).for_each(|(sum, number)| *sum += number),
+            }
         }
         Ok(())
     }
@@ -147,13 +145,4 @@ impl Collective for Alone {
     }
 
     fn fail(&self, _reason: &str) {}
-}
-
-/// Little-endian, as on every machine that candle runs on and in the files that it writes.
-fn bytes_of(numbers: &[f32]) -> Vec<u8> {
-    numbers.iter().flat_map(|number| number.to_le_bytes()).collect()
-}
-
-fn numbers_of(bytes: &[u8]) -> impl Iterator<Item = f32> {
-    bytes.as_chunks().0.iter().map(|number| f32::from_le_bytes(*number))
 }

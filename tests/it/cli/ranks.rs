@@ -23,7 +23,7 @@ stages:
   - { id: teacher, use: load, with: { model: "{nano}" } }
   - id: points
     use: calibrate
-    with: { model: teacher, prompts: "{nano}/prompts/calibration.txt", samples: 4, drawing: { steps: 1, guidance-scale: 1, batch: 4 } }
+    with: { model: teacher, prompts: "{nano}/prompts/calibration.txt", samples: 4, drawing: { steps: 1, guidance-scale: 1, batch: 4, size: 16x16 } }
   - { id: scores, use: score, with: { model: teacher, calibration: points, criteria: [magnitude], additivity-sets: 0 } }
   - { id: selection, use: select, with: { scores: scores, criterion: magnitude, ratio: 0.6 } }
   - { id: student, use: prune, with: { model: teacher, selection: selection } }
@@ -33,7 +33,7 @@ stages:
       teacher: teacher
       student: student
       data: points
-      training: { steps: 12, batch-size: 4, gradient-accumulation: 2, normalisation-batches: 1, gradient-norms-every: 4, features: stages }
+      training: { steps: 8, batch-size: 2, normalisation-batches: 1, gradient-norms-every: 4 }
 "#;
 
 /// A sandbox in which everything before the training is done.
@@ -92,7 +92,7 @@ fn two_ranks_train_as_one_with_the_whole_batch() {
     }
     let lines = |sandbox| history::read(&retrained(sandbox).join("losses.jsonl")).expect("a history");
     let (alone, together) = (lines(&one), lines(two));
-    assert_eq!(alone.len(), 12);
+    assert_eq!(alone.len(), 8);
     for (one, two) in alone.iter().zip(&together) {
         let numbers = |line: &HistoryLine| {
             let norms = line.gradient_norms.map(|norms| [norms.task, norms.output, norms.features]);
@@ -185,7 +185,7 @@ fn all_ranks_stop_at_one_step_survive_a_killed_one_and_end_with_the_same_bytes()
     let (sandbox, file) = prepared();
     // The wish of one rank stops both.
     let mut run = Run::start(&sandbox, &file);
-    assert!(!run.until(2));
+    assert!(!run.until(1));
     Run::signal(run.second(), libc::SIGTERM);
     let (output, took) = run.end();
     expect_code(&output, 130);
@@ -193,14 +193,14 @@ fn all_ranks_stop_at_one_step_survive_a_killed_one_and_end_with_the_same_bytes()
 
     // A rank is killed after the training was resumed.
     let mut run = Run::start(&sandbox, &file);
-    assert!(run.until(5), "the checkpoint of all ranks was there");
+    assert!(run.until(3), "the checkpoint of all ranks was there");
     Run::signal(run.second(), libc::SIGKILL);
     let (output, took) = run.end();
     expect(&output, 6, &["stage `retrained` failed", "rank 1 on", "is gone", "run the same command again"]);
     assert!(took < Duration::from_secs(60), "{took:?}");
 
     let mut run = Run::start(&sandbox, &file);
-    assert!(run.until(6), "the checkpoint from before is still there");
+    assert!(run.until(3), "the checkpoint from before is still there");
     let (output, _) = run.end();
     expect_code(&output, 0);
     assert_eq!(sandbox.digests("together"), TWO.1);
@@ -210,7 +210,7 @@ fn all_ranks_stop_at_one_step_survive_a_killed_one_and_end_with_the_same_bytes()
 fn a_batch_that_cannot_be_divided_is_refused_with_its_values() {
     let (sandbox, file) = prepared();
     let output = sandbox.run(&["run", &file, "--ranks", "3"]);
-    expect(&output, 3, &["`batch-size` is 4; 3 ranks need a multiple of 3", "training.batch-size"]);
+    expect(&output, 3, &["`batch-size` is 2; 3 ranks need a multiple of 3", "training.batch-size"]);
 }
 
 /// A process as a launcher would start it.
