@@ -13,18 +13,26 @@ pub fn allow(bytes: u64) {
     ALLOWED.get_or_init(|| bytes);
 }
 
-/// How many bytes of `device`'s memory may be used for something that can also be processed in pieces: half of the
-/// available memory, because the computation needs room too. On a GPU, half of the configured limit, or no bound
-/// without a limit.
+/// How many bytes of `device`'s memory may be used for something that can also be processed in pieces: half of what is
+/// [`available`], because the computation needs room too.
 pub fn budget(device: &Device) -> u64 {
+    match available(device) {
+        u64::MAX => u64::MAX,
+        bytes => bytes / 2,
+    }
+}
+
+/// How many bytes of `device`'s memory may be used: what the configured limit leaves, or, without one, what the system
+/// has left. On a GPU the configured limit, or no bound without a limit.
+pub fn available(device: &Device) -> u64 {
     if !device.is_cpu() {
-        return ALLOWED.get().map_or(u64::MAX, |bytes| bytes / 2);
+        return ALLOWED.get().copied().unwrap_or(u64::MAX);
     }
     give_back();
     let left = |limit: u64| limit.saturating_sub(resident_bytes().unwrap_or(0));
     let free = || kibibytes("/proc/meminfo", "MemAvailable:");
     let system = || free().into_iter().chain(control_group_limit().map(left)).min();
-    ALLOWED.get().copied().map(left).or_else(system).map_or(u64::MAX, |bytes| bytes / 2)
+    ALLOWED.get().copied().map(left).or_else(system).unwrap_or(u64::MAX)
 }
 
 /// How many bytes can still be allocated, whatever the configured limit says: the memory that the system has left,

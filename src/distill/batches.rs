@@ -9,7 +9,7 @@ use candle_core::{Device, Tensor};
 use rand_core::Rng;
 
 use super::error::DistillError;
-use super::feature_maps::{UNetInput, among, predict};
+use super::feature_maps::{among, predict};
 use super::losses::{self, Answer};
 use super::parameters::DistillParameters;
 use crate::backend::Random;
@@ -19,11 +19,17 @@ use crate::data::Latents;
 use crate::data::order::{below, shuffled};
 use crate::model::network::Conditioning;
 use crate::model::unet::UNet;
+use crate::nn::gradients::Gradients;
+use crate::nn::mean_square_difference;
 use crate::sample::NoiseSchedule;
+use crate::train::{ActivationCheckpointing, Input, Trainable};
+
+/// The step whose output is the prediction.
+const OUTPUT: &str = "conv_out";
 
 /// One piece of a batch with the teacher's prediction.
 pub(super) struct TrainingBatch {
-    pub(super) input: UNetInput,
+    pub(super) input: Input,
     /// The noise or the velocity.
     pub(super) target: Tensor,
     /// The weights of the samples in the task loss, `[batch]`.
@@ -36,6 +42,35 @@ impl TrainingBatch {
     pub(super) fn terms(&self, student: &UNet, paths: &[String]) -> candle_core::Result<Tensor> {
         let student = predict(student, &self.input, paths)?;
         losses::terms(&student, &self.teacher, &self.target, self.sample_weights.as_ref())
+    }
+
+    /// Adds the gradients of the terms times `weights` to `into`, and returns the terms.
+    pub(super) fn differentiate(
+        &self,
+        student: &Trainable,
+        paths: &[String],
+        checkpointing: ActivationCheckpointing,
+        weights: &[f32],
+        into: &mut Gradients,
+    ) -> candle_core::Result<Vec<f32>> {
+        let mut terms: Vec<Option<Tensor>> = vec![None; weights.len()];
+        let mut weighted = |index: usize, term: Tensor| {
+            terms[index] = Some(term.detach());
+            term * f64::from(weights[index])
+        };
+        let mut loss = |path: &str, hidden: &Tensor| {
+            if path == OUTPUT {
+                let task = losses::task(hidden, &self.target, self.sample_weights.as_ref())?;
+                let output = mean_square_difference(hidden, &self.teacher.output)?;
+                return Ok(Some((weighted(0, task)? + weighted(1, output)?)?));
+            }
+            let Some(map) = paths.iter().position(|wanted| wanted == path) else { return Ok(None) };
+            let term = mean_square_difference(hidden, &self.teacher.features[map])?;
+            weighted(2 + map, term).map(Some)
+        };
+        student.differentiate(&self.input, checkpointing, &mut loss, into)?;
+        let terms: Vec<Tensor> = terms.into_iter().flatten().collect();
+        Tensor::stack(&terms, 0)?.to_vec1()
     }
 }
 
@@ -94,7 +129,7 @@ impl Batches<'_> {
         let target = self.schedule.target(&fetched.latents, &noise, &timestep)?;
         let paths = |path: &String| among(path, self.levels, self.teacher.config());
         let paths: Vec<String> = self.paths.iter().map(paths).collect();
-        let input = UNetInput { sample, timestep, conditioning };
+        let input = Input { sample, timestep, conditioning };
         let teacher = predict(self.teacher, &input, &paths)?;
         Ok(TrainingBatch { input, target, sample_weights, teacher })
     }

@@ -59,6 +59,20 @@ pub enum DistillError {
         /// The pattern.
         pattern: String,
     },
+    /// More memory than there is.
+    #[error("{statement}; only {free} are free")]
+    #[diagnostic(
+        code(distill::memory),
+        help("change `training`: {savings}; or use a device with more memory")
+    )]
+    Memory {
+        /// What training would hold.
+        statement: String,
+        /// What is free.
+        free: String,
+        /// Changes of parameters that help.
+        savings: String,
+    },
     /// `freeze` stands for every tensor.
     #[error("`freeze` leaves no tensor of the student to train")]
     #[diagnostic(code(distill::all_frozen), help("remove some of its patterns"))]

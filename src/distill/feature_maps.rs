@@ -7,21 +7,12 @@ use candle_core::Tensor;
 use super::error::DistillError;
 use super::losses::Answer;
 use super::parameters::FeatureTaps;
-use crate::model::network::Conditioning;
 use crate::model::unet::{UNet, UNetConfig};
-
-/// The inputs of a U-Net.
-pub(super) struct UNetInput {
-    /// Noisy latents, [batch, channels, height, width].
-    pub(super) sample: Tensor,
-    /// [batch], i64.
-    pub(super) timestep: Tensor,
-    pub(super) conditioning: Conditioning,
-}
+use crate::train::Input;
 
 /// Runs a U-Net and keeps the feature maps of `paths`, in that order.
-pub(super) fn predict(unet: &UNet, input: &UNetInput, paths: &[String]) -> candle_core::Result<Answer> {
-    let UNetInput { sample, timestep, conditioning } = input;
+pub(super) fn predict(unet: &UNet, input: &Input, paths: &[String]) -> candle_core::Result<Answer> {
+    let Input { sample, timestep, conditioning } = input;
     let mut kept: Vec<Option<Tensor>> = vec![None; paths.len()];
     let output = unet.forward_with_taps(sample, timestep, conditioning, &mut |path, tensor| {
         if let Some(index) = paths.iter().position(|wanted| wanted == path) {
@@ -37,7 +28,7 @@ pub(super) fn predict(unet: &UNet, input: &UNetInput, paths: &[String]) -> candl
 /// The feature maps that student and teacher have in common, in the order of their paths in the student. If their
 /// numbers of layers differ, layers with the same index do not correspond, and only stages are compared.
 pub(super) fn common_paths(
-    input: &UNetInput,
+    input: &Input,
     student: &UNet,
     teacher: &UNet,
     taps: FeatureTaps,

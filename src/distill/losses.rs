@@ -5,7 +5,7 @@
 //! L2 norms of the teacher's feature maps, so that a few numerically large maps do not drown the rest, is the idea
 //! of LAPTOP-Diff (Zhang et al. 2024); the two formulas for it and their common scale are ours.
 
-use candle_core::{DType, Device, Result, Tensor};
+use candle_core::{DType, Result, Tensor};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -76,15 +76,7 @@ pub fn terms(
     target: &Tensor,
     sample_weights: Option<&Tensor>,
 ) -> Result<Tensor> {
-    let task = match sample_weights {
-        None => mean_square_difference(&student.output, target)?,
-        Some(weights) => {
-            let (batch, ..) = target.dims4()?;
-            let factors = weights.sqrt()?.reshape((batch, 1, 1, 1))?;
-            let weighted = |tensor: &Tensor| tensor.to_dtype(DType::F32)?.broadcast_mul(&factors);
-            mean_square_difference(&weighted(&student.output)?, &weighted(target)?)?
-        }
-    };
+    let task = task(&student.output, target, sample_weights)?;
     let mut terms = vec![task, mean_square_difference(&student.output, &teacher.output)?];
     for (student, teacher) in student.features.iter().zip(&teacher.features) {
         terms.push(mean_square_difference(student, teacher)?);
@@ -92,9 +84,13 @@ pub fn terms(
     Tensor::stack(&terms, 0)
 }
 
-/// The loss, a scalar to be differentiated.
-pub fn total(terms: &Tensor, weights: &[f32], device: &Device) -> Result<Tensor> {
-    (terms * Tensor::new(weights, device)?)?.sum_all()
+/// The task loss of a prediction [batch, channels, height, width], a scalar. `sample_weights` `[batch]` weight the samples.
+pub fn task(prediction: &Tensor, target: &Tensor, sample_weights: Option<&Tensor>) -> Result<Tensor> {
+    let Some(weights) = sample_weights else { return mean_square_difference(prediction, target) };
+    let (batch, ..) = target.dims4()?;
+    let factors = weights.sqrt()?.reshape((batch, 1, 1, 1))?;
+    let weighted = |tensor: &Tensor| tensor.to_dtype(DType::F32)?.broadcast_mul(&factors);
+    mean_square_difference(&weighted(prediction)?, &weighted(target)?)
 }
 
 /// mean(a^2) over all elements, a scalar in f32.
@@ -104,6 +100,8 @@ pub fn mean_square(a: &Tensor) -> Result<Tensor> {
 
 #[cfg(test)]
 mod tests {
+    use candle_core::Device;
+
     use super::*;
 
     #[test]
@@ -141,7 +139,6 @@ mod tests {
         let teacher = Answer { output: tensor([1.0, 1.0])?, features: vec![tensor([4.0, 2.0])?] };
         let terms = terms(&student, &teacher, &tensor([0.0, 0.0])?, None)?;
         assert_eq!(terms.to_vec1::<f32>()?, [5.0, 2.0, 8.0]);
-        assert_eq!(total(&terms, &[1.0, 10.0, 1.0], &Device::Cpu)?.to_scalar::<f32>()?, 33.0);
         Ok(())
     }
 

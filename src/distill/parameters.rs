@@ -9,6 +9,8 @@ use super::error::DistillError;
 use super::losses::Normalisation;
 use crate::base::bounded::{BelowOne, Fraction, Positive, Weight};
 use crate::base::{Manifest, Real, Whole, pattern};
+use crate::nn::optim::AdamW;
+use crate::train::{ActivationCheckpointing, Moments, Update};
 
 /// How the learning rate changes after the warm-up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -84,10 +86,16 @@ pub struct DistillParameters {
     pub random_conditioning_lambda: Option<Real<Positive>>,
     /// Standard deviation of a number that is added to the noise of each channel as a whole, so that the student can change the brightness of a whole picture, from 0 to 1. diffusers' training scripts recommend 0.1. Default 0.
     pub noise_offset: Real<Fraction>,
-    /// Tensors of the student that are not trained: names or patterns in which `*` stands for any text, as in `conv_in.*`. They keep their bytes; the step takes as long as before. Default: none.
+    /// Tensors of the student that are not trained: names or patterns in which `*` stands for any text, as in `conv_in.*`. They keep their bytes and have no gradients. Default: none.
     pub freeze: Vec<String>,
-    /// Measures the gradient of each kind of loss (task, output, features) by itself every so many steps, if the step has a line in `losses.jsonl`. That costs three more backward passes and the memory of three more gradients. Default: never.
+    /// Measures the gradient of each kind of loss (task, output, features) by itself every so many steps, if the step has a line in `losses.jsonl`. That costs three more passes of the student, forward and backward, and the memory of three more gradients. Default: never.
     pub gradient_norms_every: Option<Whole<1, 1_000_000_000>>,
+    /// Which activations the backward pass computes again, to save memory: `none`, those inside each `stage`, or those inside each `unit` (gradient checkpointing). It changes no result. Default: as few as fit into memory.
+    pub activation_checkpointing: Option<ActivationCheckpointing>,
+    /// How AdamW's moments are kept: `f32`, or `8-bit` with block-wise scales (Dettmers et al. 2022), which takes a quarter of the memory. Default `f32`.
+    pub moments: Moments,
+    /// Keeps the moving average in the host's memory instead of the GPU's. Default false.
+    pub ema_on_host: bool,
     /// Number of steps per line of `losses.jsonl`; the last step always has a line. Default 1.
     pub history_every: Whole<1, 1_000_000_000>,
 }
@@ -119,6 +127,9 @@ impl Default for DistillParameters {
             noise_offset: Real::new(0.0),
             freeze: Vec::new(),
             gradient_norms_every: None,
+            activation_checkpointing: None,
+            moments: Moments::F32,
+            ema_on_host: false,
             history_every: Whole::new(1),
         }
     }
@@ -131,7 +142,7 @@ fn word(choice: &impl Serialize) -> String {
 }
 
 impl DistillParameters {
-    /// Names every value in `manifest`: each of them can change the bytes of the retrained weights or of their history.
+    /// Names in `manifest` every value that can change the bytes of the retrained weights or of their history.
     pub fn describe(&self, manifest: &mut Manifest) {
         manifest
             .field("steps", self.steps)
@@ -156,6 +167,8 @@ impl DistillParameters {
             .float("unconditional-fraction", self.unconditional_fraction.get())
             .float("noise-offset", self.noise_offset.get())
             .list("freeze", &self.freeze)
+            .field("moments", word(&self.moments))
+            .field("ema-on-host", self.ema_on_host)
             .field("history-every", self.history_every);
         let optional = [
             ("min-snr-gamma", self.min_snr_gamma),
@@ -205,6 +218,18 @@ impl DistillParameters {
             return Err(("task-weight", format!("{names} are all 0; at least one must lie above 0")));
         }
         Ok(())
+    }
+
+    /// The update of the step with this index, counted from 0.
+    pub(super) fn update(&self, step: u64) -> Update {
+        let adamw = AdamW {
+            learning_rate: self.learning_rate_at(step),
+            beta1: self.betas[0].get(),
+            beta2: self.betas[1].get(),
+            eps: self.epsilon.get(),
+            weight_decay: self.weight_decay.get(),
+        };
+        Update { adamw, step, clip: self.gradient_clip.get(), ema_decay: self.ema_decay.get() }
     }
 
     /// The learning rate of the step with this index, counted from 0.
@@ -304,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn every_field_enters_the_key_by_its_name() -> Result<(), serde_json::Error> {
+    fn every_field_that_changes_bytes_enters_the_key_by_its_name() -> Result<(), serde_json::Error> {
         let mut manifest = Manifest::default();
         let all = DistillParameters {
             min_snr_gamma: Some(Real::new(5.0)),
@@ -317,7 +342,8 @@ mod tests {
             manifest.entries().map(|(entry, _)| entry.split('.').next().unwrap_or(entry)).collect();
         let schema = serde_json::to_value(schemars::schema_for!(DistillParameters))?;
         let properties = schema["properties"].as_object().expect("a struct has properties");
-        assert_eq!(described, properties.keys().map(String::as_str).collect());
+        let named = properties.keys().map(String::as_str);
+        assert_eq!(described, named.filter(|name| *name != "activation-checkpointing").collect());
         Ok(())
     }
 
@@ -338,13 +364,17 @@ mod tests {
                 "betas" => serde_json::json!([0.5, 0.999]),
                 "freeze" => serde_json::json!(["conv_in.*"]),
                 "gradient-norms-every" => 3.into(),
+                "activation-checkpointing" => "unit".into(),
+                "moments" => "8-bit".into(),
+                "ema-on-host" => true.into(),
                 _ if value.is_u64() => 3.into(),
                 _ => 0.25.into(),
             };
             let mut changed = default.clone();
             changed[name] = other;
             let changed: DistillParameters = serde_json::from_value(changed)?;
-            assert_ne!(key(&changed), key(&DistillParameters::default()), "{name}");
+            let same = key(&changed) == key(&DistillParameters::default());
+            assert_eq!(same, name == "activation-checkpointing", "{name}");
         }
         Ok(())
     }

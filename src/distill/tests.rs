@@ -11,9 +11,8 @@ use safetensors::SafeTensors;
 use serde_json::json;
 
 use super::batches::TrainingBatch;
-use super::feature_maps::{UNetInput, common_paths, predict};
+use super::feature_maps::{common_paths, predict};
 use super::losses::mean_square;
-use super::optimiser::Optimiser;
 use super::parameters::{DistillParameters, FeatureTaps};
 use super::term_weights::{Measured, TermWeights};
 use crate::base::Real;
@@ -22,8 +21,8 @@ use crate::model::network::Conditioning;
 use crate::model::unet::UNet;
 use crate::nn::gradients::Gradients;
 use crate::sample::NoiseSchedule;
-use crate::train::Shards;
 use crate::train::collective::Alone;
+use crate::train::{ActivationCheckpointing, Average, Input, Moments, Optimiser, Shards, Trainable};
 
 /// f32 through some forty layers and back.
 const TOLERANCE: f64 = 1e-4;
@@ -79,8 +78,7 @@ fn compare(what: &str, tensors: &BTreeMap<String, Tensor>, expected: &[f32]) -> 
 
 /// Student and teacher of a case, and its batch.
 struct Case {
-    student: UNet,
-    variables: BTreeMap<String, Var>,
+    student: Trainable,
     /// The feature maps that are compared.
     paths: Vec<String>,
     batch: TrainingBatch,
@@ -100,15 +98,14 @@ impl Case {
         let steps = Golden::open("golden_distill/steps.safetensors")?;
         let config = UNetConfig::parse(golden.config.as_ref().expect("it has a config"))?;
         let mut variables = BTreeMap::new();
-        let (mut student, mut teacher) = (HashMap::new(), HashMap::new());
+        let mut teacher = HashMap::new();
         for entry in config.inventory().tensors() {
             let weight = Var::from_tensor(golden.get(&format!("weights.{}", entry.name)))?;
             teacher.insert(entry.name.clone(), (weight.as_detached_tensor() * 1.25)?);
-            student.insert(entry.name.clone(), weight.as_tensor().clone());
             variables.insert(entry.name.clone(), weight);
         }
-        let unet =
-            |tensors, config| UNet::new(config, VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu));
+        let student = Trainable::new(&config, variables, |_| false, DType::F32, &Device::Cpu)?;
+        let teacher = UNet::new(config, VarBuilder::from_tensors(teacher, DType::F32, &Device::Cpu))?;
         let schedule = NoiseSchedule::from_config(&json!({
             "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "prediction_type": prediction,
         }))?;
@@ -116,7 +113,7 @@ impl Case {
         let timesteps = [700i64, 20];
         let timestep = Tensor::new(&timesteps, &Device::Cpu)?;
         let weights = gamma.map(|gamma| schedule.min_snr_weights(&timesteps, gamma));
-        let input = UNetInput {
+        let input = Input {
             sample: schedule.add_noise(latents, noise, &timestep)?,
             conditioning: Conditioning {
                 encoder_hidden_states: golden.get("inputs.encoder_hidden_states").clone(),
@@ -125,15 +122,14 @@ impl Case {
             },
             timestep: timestep.clone(),
         };
-        let (student, teacher) = (unet(student, config.clone())?, unet(teacher, config)?);
-        let paths = common_paths(&input, &student, &teacher, FeatureTaps::Stages)?;
+        let paths = common_paths(&input, student.plain(), &teacher, FeatureTaps::Stages)?;
         let batch = TrainingBatch {
             target: schedule.target(latents, noise, &timestep)?,
             sample_weights: weights.map(|weights| Tensor::new(weights, &Device::Cpu)).transpose()?,
             teacher: predict(&teacher, &input, &paths)?,
             input,
         };
-        Ok(Self { student, variables, paths, batch, steps, name })
+        Ok(Self { student, paths, batch, steps, name })
     }
 
     fn expected(&self, name: &str) -> candle_core::Result<Vec<f32>> {
@@ -155,7 +151,7 @@ impl Case {
 
     /// Compares one tensor for each variable.
     fn compare_all(&self, what: &str, tensors: Vec<Tensor>) -> Outcome {
-        let named = self.variables.keys().cloned().zip(tensors).collect();
+        let named = self.student.weights().keys().cloned().zip(tensors).collect();
         compare(what, &named, &self.expected(what)?)
     }
 
@@ -170,32 +166,56 @@ impl Case {
         Ok(TermWeights::new(parameters, &measured))
     }
 
+    /// The gradients; the terms that come with them must be `expected`.
+    fn gradients(
+        &self,
+        checkpointing: ActivationCheckpointing,
+        weights: &[f32],
+        expected: &[f32],
+    ) -> Result<Gradients, Box<dyn Error>> {
+        let mut gradients = Gradients::default();
+        let (student, paths) = (&self.student, &self.paths);
+        let terms = self.batch.differentiate(student, paths, checkpointing, weights, &mut gradients)?;
+        assert_eq!(terms, expected);
+        Ok(gradients)
+    }
+
     fn two_steps(&self) -> Outcome {
         let parameters = DistillParameters { learning_rate: Real::new(1e-3), ..Default::default() };
-        let optimiser = Optimiser::new(&self.variables, true)?;
+        let average = Average::On(Device::Cpu);
+        let optimiser = Optimiser::new(self.student.variables(), Moments::F32, &average)?;
         let mut weights = None;
         for step in 0..2 {
-            let terms = self.batch.terms(&self.student, &self.paths)?;
-            let numbers = terms.to_vec1::<f32>()?;
+            let numbers = self.batch.terms(self.student.plain(), &self.paths)?.to_vec1::<f32>()?;
             self.compare(&format!("terms.{step}"), &numbers)?;
             let weights = match &mut weights {
                 Some(weights) => weights,
                 none => none.insert(self.weights(&parameters, &numbers)?),
             };
-            let mut gradients = Gradients::default();
-            optimiser.differentiate(&terms, &weights.divided(1), &mut gradients)?;
+            let gradients = self.gradients(ActivationCheckpointing::None, &weights.divided(1), &numbers)?;
+            for checkpointing in [ActivationCheckpointing::Stage, ActivationCheckpointing::Unit] {
+                let again = self.gradients(checkpointing, &weights.divided(1), &numbers)?;
+                for (one, other) in gradients.iter().flatten().zip(again.iter().flatten()) {
+                    let (one, other) = (one.flatten_all()?.to_vec1::<f32>()?, other.flatten_all()?);
+                    assert!(one == other.to_vec1::<f32>()?, "{checkpointing:?} gives other gradients");
+                }
+            }
             let norm = gradients.norm()?;
             self.compare(&format!("norm.{step}"), &[norm as f32])?;
             if step == 0 {
                 let gradients = gradients.iter().map(|gradient| gradient.expect("it has one").clone());
                 self.compare_all("gradient", gradients.collect())?;
             }
-            optimiser.update(&gradients, norm, step, &parameters)?;
+            optimiser.update(&gradients, norm, &parameters.update(step))?;
         }
-        self.compare_all("weight", self.variables.values().map(Var::as_detached_tensor).collect())?;
+        let weights = self.student.weights().values().map(|weight| weight.as_detached_tensor());
+        self.compare_all("weight", weights.collect())?;
         self.compare_all(
             "average",
-            optimiser.result(&Shards::new(&Alone, &vec![1; self.variables.len()]))?.into_values().collect(),
+            optimiser
+                .result(&Shards::new(&Alone, &vec![1; self.student.weights().len()]))?
+                .into_values()
+                .collect(),
         )
     }
 }

@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use candle_core::{Device, Tensor, Var};
+use candle_core::{Device, Tensor};
 
 use super::batches::{Batches, Order};
 use super::cadence::{Cadence, Pace, Saved};
@@ -17,7 +17,6 @@ use super::error::DistillError;
 use super::feature_maps::common_paths;
 use super::history::{FeatureLoss, HISTORY_FILE, History, HistoryLine, Mark};
 use super::losses;
-use super::optimiser::Optimiser;
 use super::parameters::DistillParameters;
 use super::term_weights::{ByKind, Measured, TermWeights, only};
 use crate::backend::{Random, threads};
@@ -27,22 +26,22 @@ use crate::model::unet::UNet;
 use crate::nn::gradients::Gradients;
 use crate::sample::NoiseSchedule;
 use crate::train::collective::Collective;
-use crate::train::{Held, Shards};
+use crate::train::{ActivationCheckpointing, Average, Held, Optimiser, Shards, Trainable};
 
 /// One retraining.
 pub struct Distillation<'a> {
     /// The unpruned U-Net, on plain tensors: no graph is kept for it.
     pub teacher: &'a UNet,
-    /// The pruned U-Net, on `variables`.
-    pub student: &'a UNet,
-    /// The student's weights by name, f32; those that are not frozen are changed in place.
-    pub variables: &'a BTreeMap<String, Var>,
+    /// The pruned U-Net; its weights that are not frozen are changed in place.
+    pub student: &'a Trainable,
     /// The teacher's noise schedule; its prediction type decides the target of the task loss.
     pub schedule: &'a NoiseSchedule,
     /// Clean latents with their text.
     pub data: &'a Latents,
     /// The parameters.
     pub parameters: &'a DistillParameters,
+    /// Which activations are computed again. Changes no result.
+    pub checkpointing: ActivationCheckpointing,
     /// The device of all tensors.
     pub device: &'a Device,
     /// The stage's random streams.
@@ -77,11 +76,12 @@ impl Distillation<'_> {
     fn train(&self) -> Result<Distilled, DistillError> {
         let steps = u64::from(self.parameters.steps);
         self.progress.length(steps, "steps");
-        let trained = self.trained()?;
-        let sizes: Vec<usize> = trained.values().map(|weight| weight.elem_count()).collect();
+        self.parameters.check_freeze(self.student.weights().keys().map(String::as_str))?;
+        let sizes: Vec<usize> = self.student.variables().map(|(_, weight)| weight.elem_count()).collect();
         let shards = Shards::new(self.collective, &sizes);
+        let (moments, average) = (self.parameters.moments, self.average());
         let optimiser =
-            Optimiser::sharded(&trained, self.parameters.ema_decay.get() > 0.0, |index| shards.owns(index))?;
+            Optimiser::sharded(self.student.variables(), moments, &average, |index| shards.owns(index))?;
         let mut batches = self.batches()?;
         let state = self.begin(&optimiser.held(&shards), &mut batches)?;
         batches.paths = state.measured.features.iter().map(|(path, _)| path.clone()).collect();
@@ -115,7 +115,8 @@ impl Distillation<'_> {
             }
         }
         student.save(steps, &mut history, &mut saved)?;
-        let all = self.variables.iter().map(|(name, weight)| (name.clone(), weight.as_detached_tensor()));
+        let all =
+            self.student.weights().iter().map(|(name, weight)| (name.clone(), weight.as_detached_tensor()));
         let mut weights: BTreeMap<String, Tensor> = all.collect();
         weights.extend(student.optimiser.result(&student.shards)?);
         Ok(Distilled { weights, history: self.checkpoint.join(HISTORY_FILE) })
@@ -147,11 +148,12 @@ impl Distillation<'_> {
         Ok(rank * pieces..(rank + 1) * pieces)
     }
 
-    /// The student's weights that are not frozen.
-    fn trained(&self) -> Result<BTreeMap<String, Var>, DistillError> {
-        self.parameters.check_freeze(self.variables.keys().map(String::as_str))?;
-        let trained = self.variables.iter().filter(|(name, _)| !self.parameters.freezes(name));
-        Ok(trained.map(|(name, weight)| (name.clone(), weight.clone())).collect())
+    fn average(&self) -> Average {
+        match (self.parameters.ema_decay.get() > 0.0, self.parameters.ema_on_host) {
+            (false, _) => Average::None,
+            (true, true) => Average::On(Device::Cpu),
+            (true, false) => Average::On(self.device.clone()),
+        }
     }
 
     fn batches(&self) -> Result<Batches<'_>, DistillError> {
@@ -165,7 +167,7 @@ impl Distillation<'_> {
             unconditional: self.data.unconditional(self.device)?,
             paths: Vec::new(),
             pieces: self.parameters.pieces(self.collective.size())? * self.collective.size(),
-            levels: self.student.config().levels.len(),
+            levels: self.student.plain().config().levels.len(),
         })
     }
 
@@ -174,7 +176,7 @@ impl Distillation<'_> {
         let mut order = Order::new(self.data.rows());
         let own = self.own_pieces()?;
         let first = batches.piece(0, own.start, &mut order)?;
-        let paths = common_paths(&first.input, self.student, self.teacher, self.parameters.features)?;
+        let paths = common_paths(&first.input, self.student.plain(), self.teacher, self.parameters.features)?;
         if paths.is_empty() && self.parameters.feature_weight.get() > 0.0 {
             let reason = "they have no feature map in common".to_owned();
             return Err(DistillError::Mismatch { reason });
@@ -192,7 +194,7 @@ impl Distillation<'_> {
                 for (sum, map) in squares.iter_mut().zip(&batch.teacher.features) {
                     *sum += f64::from(losses::mean_square(map)?.to_scalar::<f32>()?);
                 }
-                let terms = batch.terms(self.student, &batches.paths)?.to_vec1::<f32>()?;
+                let terms = batch.terms(self.student.plain(), &batches.paths)?.to_vec1::<f32>()?;
                 for (sum, term) in plain.iter_mut().zip(terms) {
                     *sum += f64::from(term);
                 }
@@ -250,13 +252,16 @@ impl Student<'_> {
         let mut by_kind: [Gradients; 3] = Default::default();
         for piece in training.own_pieces()? {
             let batch = self.batches.piece(step, piece, &mut self.order)?;
-            let measured = batch.terms(training.student, &self.batches.paths)?;
-            for (sum, value) in terms.iter_mut().zip(measured.to_vec1::<f32>()?) {
+            let differentiate = |weights: &[f32], into: &mut Gradients| {
+                let (student, paths) = (training.student, &self.batches.paths);
+                batch.differentiate(student, paths, training.checkpointing, weights, into)
+            };
+            let measured = differentiate(&shares, &mut gradients)?;
+            for (sum, value) in terms.iter_mut().zip(measured) {
                 *sum += value / pieces as f32;
             }
-            self.optimiser.differentiate(&measured, &shares, &mut gradients)?;
             for (kind, into) in by_kind.iter_mut().enumerate().filter(|_| wants_norms) {
-                self.optimiser.differentiate(&measured, &only(kind, &shares), into)?;
+                differentiate(&only(kind, &shares), into)?;
             }
         }
         let terms = self.mean_of_ranks(step, &terms)?;
@@ -274,7 +279,7 @@ impl Student<'_> {
         if !norm.is_finite() {
             return Err(training.not_finite(step, "gradient norm".to_owned(), norm as f32));
         }
-        self.optimiser.update(&gradients, norm, step, parameters)?;
+        self.optimiser.update(&gradients, norm, &parameters.update(step))?;
         self.shards.share(self.optimiser.parameters())?;
         Ok(self.line(step, &terms, norm, wants_norms.then_some(norms)))
     }

@@ -8,6 +8,7 @@
 mod activation;
 mod attention;
 pub mod average;
+pub mod blockwise;
 mod composed;
 mod conv;
 mod cpu;
@@ -20,6 +21,7 @@ mod linear;
 mod norm;
 pub mod optim;
 mod precision;
+mod seed;
 mod upsample;
 
 pub use activation::{geglu, gelu, quick_gelu, silu};
@@ -33,6 +35,7 @@ pub use linear::Linear;
 pub use norm::{GroupNorm, LayerNorm};
 use precision::or_zeros;
 pub use precision::{accumulation_dtype, activation_dtype, pointwise};
+pub use seed::seed;
 pub use upsample::upsample_nearest_2x;
 
 /// Increased when the layers give different bytes for the same operands; every stage that computes then runs again.

@@ -19,6 +19,7 @@ use crate::model::files::weights::Weights;
 use crate::model::unet::UNet;
 use crate::nn::{self, accumulation_dtype, mean_square_difference};
 use crate::sample::NoiseSchedule;
+use crate::train::Trainable;
 
 const LOSS: &str = "loss";
 const SIGNED: &str = "signed";
@@ -59,8 +60,8 @@ pub fn gradients(
     }
     let (points, groups) = by_timestep(points)?;
     let device = points.sample.device();
-    let (trainable, variables) =
-        UNet::load_trainable(unet.config().clone(), weights, accumulation_dtype(unet.dtype()), device)?;
+    let dtype = accumulation_dtype(unet.dtype());
+    let trainable = Trainable::read(unet.config(), weights, |_| false, dtype, device)?;
     let units: Vec<_> = unet.units().iter().map(|unit| &unit.id).collect();
     let what = format!("{:?} {units:?} {groups:?} {}", unet.config().removed_units, context.limits.points);
     let path = Sums::path(context.checkpoint, "gradients", &what);
@@ -68,8 +69,8 @@ pub fn gradients(
     let sums = Sums::over(&pieces, "points", &path, context, |group| {
         let name = |what: &str| format!("{what} {}", group.start);
         let (loss, store) =
-            threads::run(|| differentiate(&trainable, &points, schedule, group.clone(), context))?;
-        let (signed, absolute) = sums_by_unit(&trainable, &variables, &store)?;
+            threads::run(|| differentiate(trainable.recorded(), &points, schedule, group.clone(), context))?;
+        let (signed, absolute) = sums_by_unit(unet, trainable.weights(), &store)?;
         Ok(vec![(name(LOSS), vec![loss]), (name(SIGNED), signed), (name(ABSOLUTE), absolute)])
     })?;
     let of_timestep = |group: Group| {

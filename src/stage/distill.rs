@@ -4,20 +4,23 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::Path;
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{Device, Tensor};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::distill_task::DistillTask;
 use super::model::Model;
 use super::points::points;
-use super::{BadValue, Bench, Context, Input, Stage, StageError, StageInfo, Task, memory};
+use super::{BadValue, Bench, Context, Input, Stage, StageError, StageInfo, Task};
+use crate::backend::memory;
 use crate::base::{ArtefactKind, Manifest, StageId, copies};
 use crate::data::{Encoder, Latents};
 use crate::distill::history::HISTORY_FILE;
-use crate::distill::{DistillError, DistillParameters, Distilled};
+use crate::distill::memory::Sizes;
+use crate::distill::{DistillError, DistillParameters, Distilled, TrainingMemory};
 use crate::model::files::weights;
 use crate::model::{ModelDirectory, Part, UNetConfig};
+use crate::nn::activation_dtype;
 use crate::sample::{self, NoiseSchedule};
 use crate::train::collective::tell;
 
@@ -44,7 +47,8 @@ pub(super) const INFO: StageInfo = StageInfo {
     name: "distill",
     // 2: a velocity is computed from the clean latents, not from the noisy ones.
     // 3: the history has the weighted terms by kind.
-    version: 3,
+    // 4: gradients are summed segment by segment.
+    version: 4,
     summary: "retrains a pruned model against its teacher, by normalised feature distillation",
     output: ArtefactKind::Model,
     seeded: true,
@@ -92,8 +96,8 @@ impl Stage for Distill {
         check_same_inputs(&teacher, &student)?;
         let schedule = NoiseSchedule::from_config(&teacher.directory.scheduler_config()?)?;
         let data = self.data(context, &teacher, &schedule)?;
-        self.require_memory(&student, teacher.dtype, &data, context)?;
-        let distilled = self.train(context)?;
+        let memory = self.memory(&student, &teacher, &data, context)?;
+        let distilled = self.train(&memory, context)?;
         copies::transfer_tree(student.directory.path(), context.output, copies::link)
             .map_err(StageError::file(student.directory.path()))?;
         save_weights(&student.directory, &distilled.weights, context.output)?;
@@ -106,29 +110,33 @@ impl Stage for Distill {
 }
 
 impl Distill {
-    /// The student runs forward on a whole piece of a batch.
-    fn require_memory(
+    /// Says what the training will hold, and fails if that cannot be.
+    fn memory(
         &self,
         student: &Model,
-        dtype: DType,
+        teacher: &Model,
         data: &Latents,
         context: &Context<'_>,
-    ) -> Result<(), StageError> {
-        let pieces = context.ranks.size() * self.training.pieces(context.ranks.size())?;
-        let piece = self.training.batch_size.get() / pieces;
+    ) -> Result<TrainingMemory, StageError> {
+        self.training.pieces(context.ranks.size())?;
         let (_, _, height, width) = data.fetch(&[0], &Device::Cpu)?.latents.dims4()?;
-        let needed = memory::pass(&student.directory.unet_config()?, piece, (height, width), dtype);
-        let what = || format!("{piece} samples with latents of {height}x{width}");
-        Ok(memory::require(
-            needed,
-            context.device,
-            what,
-            "`training.batch-size`, or raise `training.gradient-accumulation`",
-        )?)
+        let sizes = Sizes {
+            student: &student.directory.unet_config()?,
+            teacher: &teacher.directory.unet_config()?,
+            latents: (height, width),
+            weights: teacher.dtype,
+            activations: activation_dtype(teacher.dtype, context.device),
+            on_host: context.device.is_cpu(),
+            ranks: context.ranks.size(),
+        };
+        let memory = TrainingMemory::new(&self.training, &sizes, memory::available(context.device));
+        memory.check(&self.training, &sizes, memory::free(context.device))?;
+        context.progress.note(&memory.statement());
+        Ok(memory)
     }
 
     /// Trains, with all ranks if there are several.
-    fn train(&self, context: &Context<'_>) -> Result<Distilled, StageError> {
+    fn train(&self, memory: &TrainingMemory, context: &Context<'_>) -> Result<Distilled, StageError> {
         let folder = |path: &Path| path.as_os_str().to_owned();
         let data = context.input("data");
         let task = DistillTask {
@@ -140,6 +148,8 @@ impl Distill {
             },
             checkpoint: folder(context.checkpoint),
             training: self.training.clone(),
+            checkpointing: memory.checkpointing,
+            holds_teacher: memory.teacher > 0,
             random: context.random.clone(),
         };
         let &Context { device, ranks, progress, interrupt, .. } = context;

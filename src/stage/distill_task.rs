@@ -9,7 +9,9 @@ use super::{Bench, StageError};
 use crate::backend::Random;
 use crate::data::Latents;
 use crate::distill::{Cadence, DistillError, DistillParameters, Distillation, Distilled};
+use crate::model::UNet;
 use crate::sample::NoiseSchedule;
+use crate::train::{ActivationCheckpointing, Trainable};
 
 /// What a rank needs to train along. The folders lie on a file system that all ranks share.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -20,6 +22,10 @@ pub struct DistillTask {
     pub(super) data: OsString,
     pub(super) checkpoint: OsString,
     pub(super) training: DistillParameters,
+    /// As rank 0 chose it, so that all ranks compute alike.
+    pub(super) checkpointing: ActivationCheckpointing,
+    /// Whether the teacher's weights stay in memory.
+    pub(super) holds_teacher: bool,
     pub(super) random: Random,
 }
 
@@ -39,12 +45,15 @@ impl DistillTask {
         let student = Model::at(self.student.as_ref())?;
         let schedule = NoiseSchedule::from_config(&teacher.directory.scheduler_config()?)?;
         let data = Latents::open(self.data.as_ref())?;
-        let (student, variables) = student.directory.unet_trainable(teacher.dtype, bench.device)?;
-        let teacher = teacher.unet(bench.device)?;
+        let frozen = |name: &str| self.training.freezes(name);
+        let student = Trainable::open(&student.directory, frozen, teacher.dtype, bench.device)?;
+        let weights = teacher.directory.unet_weights()?;
+        let config = teacher.directory.unet_config()?;
+        let teacher = UNet::load_held(config, &weights, teacher.dtype, bench.device, self.holds_teacher)?;
         let distillation = Distillation {
             teacher: &teacher,
             student: &student,
-            variables: &variables,
+            checkpointing: self.checkpointing,
             schedule: &schedule,
             data: &data,
             parameters: &self.training,

@@ -1,10 +1,18 @@
-//! The training engine: what a training needs that is not the method's own.
+//! Training of a U-Net, whatever its loss: forward and backward pass in segments, the optimiser, and several ranks.
 
+mod activation_checkpointing;
 pub mod collective;
 mod error;
 mod gathered;
+mod network;
+mod optimiser;
+mod pass;
 mod shards;
 
+pub use activation_checkpointing::ActivationCheckpointing;
 pub use error::TrainError;
 pub use gathered::{Fetched, Held, gather};
+pub use network::Trainable;
+pub use optimiser::{Average, Moments, Optimiser, Update};
+pub use pass::{Input, Loss};
 pub use shards::Shards;

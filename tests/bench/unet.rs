@@ -17,6 +17,7 @@ use laptop_diff::model::ModelDirectory;
 use laptop_diff::model::network::Conditioning;
 use laptop_diff::nn::backward;
 use laptop_diff::nn::optim::AdamW;
+use laptop_diff::train::Trainable;
 use serde::Deserialize;
 
 use models::answer;
@@ -195,8 +196,8 @@ fn measure(job: &str) -> std::result::Result<(), Box<dyn Error>> {
     let (unet, variables) = if passes == "forward" {
         (directory.unet(arguments.dtype.into(), &device)?, Vec::new())
     } else {
-        let (unet, variables) = directory.unet_trainable(arguments.dtype.into(), &device)?;
-        (unet, variables.into_values().collect())
+        let trainable = Trainable::open(&directory, |_| false, arguments.dtype.into(), &device)?;
+        (trainable.recorded().clone(), trainable.weights().values().cloned().collect())
     };
     let moments = if passes == "training" {
         let zeros = |variable: &Var| Var::zeros(variable.shape(), DType::F32, &device);

@@ -212,7 +212,10 @@ impl Inventory {
     }
 
     /// The resolution after each step.
-    fn pixels_per_step(&self, (mut height, mut width): (usize, usize)) -> impl Iterator<Item = u64> {
+    pub(super) fn pixels_per_step(
+        &self,
+        (mut height, mut width): (usize, usize),
+    ) -> impl Iterator<Item = u64> {
         let mut skips = Vec::new();
         self.specs.iter().map(move |spec| {
             match spec.kind {

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Range;
 
 use candle_core::Result;
 use candle_nn::VarBuilder;
@@ -31,9 +32,18 @@ impl Steps {
         &'a self,
         specs: &'a [Spec],
     ) -> impl ExactSizeIterator<Item = Result<Cow<'a, Step>>> {
-        specs.iter().enumerate().map(move |(index, spec)| match self {
-            Self::Held(steps) => Ok(Cow::Borrowed(&steps[index])),
-            Self::Streamed(vb) => Ok(Cow::Owned(Step::new(spec, vb)?)),
+        self.iter_in(specs, 0..specs.len())
+    }
+
+    /// Some of the steps of `specs`.
+    pub(in crate::model) fn iter_in<'a>(
+        &'a self,
+        specs: &'a [Spec],
+        places: Range<usize>,
+    ) -> impl ExactSizeIterator<Item = Result<Cow<'a, Step>>> {
+        places.map(move |place| match self {
+            Self::Held(steps) => Ok(Cow::Borrowed(&steps[place])),
+            Self::Streamed(vb) => Ok(Cow::Owned(Step::new(&specs[place], vb)?)),
         })
     }
 

@@ -1,9 +1,6 @@
 //! Loads U-Nets. Only this module decides how the weights of a file become a [`UNet`].
 
-use std::collections::{BTreeMap, HashMap};
-
-use candle_core::{DType, Device, Var};
-use candle_nn::VarBuilder;
+use candle_core::{DType, Device};
 
 use super::config::UNetConfig;
 use super::network::UNet;
@@ -20,31 +17,21 @@ impl UNet {
         dtype: DType,
         device: &Device,
     ) -> Result<Self, ModelError> {
-        let inventory = config.inventory();
-        weights.check(inventory.tensors())?;
-        let bytes = inventory.parameters() * dtype.size_in_bytes() as u64;
-        let build = if bytes > memory::budget(device) { Self::streamed } else { Self::new };
-        Ok(build(config, weights.builder(dtype, device))?)
+        let bytes = config.inventory().parameters() * dtype.size_in_bytes() as u64;
+        Self::load_held(config, weights, dtype, device, bytes <= memory::budget(device))
     }
 
-    /// Loads a U-Net for training: its weights are f32 variables, its activations have the type `dtype`. The variables
-    /// are returned with the names of their tensors.
-    pub fn load_trainable(
+    /// Loads a U-Net for inference; its weights are `held` in memory or streamed.
+    pub fn load_held(
         config: UNetConfig,
         weights: &Weights,
         dtype: DType,
         device: &Device,
-    ) -> Result<(Self, BTreeMap<String, Var>), ModelError> {
-        let mut variables = BTreeMap::new();
-        for entry in config.inventory().tensors() {
-            weights.check(std::slice::from_ref(entry))?;
-            let variable = Var::from_tensor(&weights.tensor(&entry.name, DType::F32, device)?)?;
-            variables.insert(entry.name.clone(), variable);
-        }
-        let tensors: HashMap<_, _> =
-            variables.iter().map(|(name, variable)| (name.clone(), variable.as_tensor().clone())).collect();
-        let unet = Self::new(config, VarBuilder::from_tensors(tensors, DType::F32, device))?;
-        Ok((unet.computing_in(dtype, device), variables))
+        held: bool,
+    ) -> Result<Self, ModelError> {
+        weights.check(config.inventory().tensors())?;
+        let builder = weights.builder(dtype, device);
+        Ok(if held { Self::new(config, builder)? } else { Self::streamed(config, builder)? })
     }
 }
 
@@ -63,14 +50,5 @@ impl ModelDirectory {
     /// Loads the U-Net with [`UNet::load`].
     pub fn unet(&self, dtype: DType, device: &Device) -> Result<UNet, ModelError> {
         UNet::load(self.unet_config()?, &self.unet_weights()?, dtype, device)
-    }
-
-    /// Loads the U-Net and its variables with [`UNet::load_trainable`].
-    pub fn unet_trainable(
-        &self,
-        dtype: DType,
-        device: &Device,
-    ) -> Result<(UNet, BTreeMap<String, Var>), ModelError> {
-        UNet::load_trainable(self.unet_config()?, &self.unet_weights()?, dtype, device)
     }
 }

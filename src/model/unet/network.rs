@@ -1,6 +1,7 @@
 //! A U-Net: its list of steps and their inputs.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use candle_core::{DType, Device, Result, Tensor};
 use candle_nn::VarBuilder;
@@ -79,6 +80,11 @@ impl UNet {
     /// Its steps in walk order. Fails if the weights of a streamed step cannot be read.
     pub fn steps(&self) -> impl ExactSizeIterator<Item = Result<Cow<'_, Step>>> {
         self.steps.iter(self.inventory.specs())
+    }
+
+    /// Some of the steps, by their places in walk order.
+    pub fn steps_in(&self, places: Range<usize>) -> impl Iterator<Item = Result<Cow<'_, Step>>> {
+        self.steps.iter_in(self.inventory.specs(), places)
     }
 
     /// The removable units in walk order, each composite before its contents.

@@ -17,5 +17,4 @@ pub(super) use conv::Conv2d;
 pub(super) use geglu::Geglu;
 pub(super) use linear::Linear;
 pub(super) use norm::Norm;
-use operation::Composed;
-pub(super) use operation::{apply1, apply3};
+pub(super) use operation::{Composed, apply1, apply3};

@@ -1,6 +1,7 @@
 //! Updates parameter and both moments from the gradient in one pass, in place.
 
 use std::cell::RefCell;
+use std::marker::PhantomData;
 
 use candle_core::{CpuStorage, InplaceOp1, Layout, Result, Tensor, bail};
 use rayon::prelude::*;
@@ -55,40 +56,66 @@ impl Step {
         let moments = first.par_chunks_mut(TASK_ELEMENTS).zip(second.par_chunks_mut(TASK_ELEMENTS));
         let tasks = parameter.par_chunks_mut(TASK_ELEMENTS).zip(g.par_chunks(TASK_ELEMENTS));
         tasks.zip(moments).for_each(|((parameter, g), (first, second))| {
-            let moments = first.iter_mut().zip(second);
-            let elements = parameter.iter_mut().zip(g).zip(moments);
             widest(
                 #[inline(always)]
-                || {
-                    elements.for_each(|((parameter, g), (m, v))| {
-                        let g = g * self.gradient_scale;
-                        *m = self.beta1 * *m + self.rest.0 * g;
-                        *v = self.beta2 * *v + self.rest.1 * (g * g);
-                        let root = v.sqrt() * self.root_correction + self.eps;
-                        *parameter = *parameter * self.keep - self.rate * (*m / root);
-                    })
-                },
+                || self.apply_block(parameter, g, first, second),
             );
+        });
+    }
+
+    /// The update of a few numbers, to be compiled for each processor by its caller.
+    #[inline(always)]
+    pub(super) fn apply_block(
+        &self,
+        parameter: &mut [f32],
+        g: &[f32],
+        first: &mut [f32],
+        second: &mut [f32],
+    ) {
+        let moments = first.iter_mut().zip(second);
+        parameter.iter_mut().zip(g).zip(moments).for_each(|((parameter, g), (m, v))| {
+            let g = g * self.gradient_scale;
+            *m = self.beta1 * *m + self.rest.0 * g;
+            *v = self.beta2 * *v + self.rest.1 * (g * g);
+            let root = v.sqrt() * self.root_correction + self.eps;
+            *parameter = *parameter * self.keep - self.rate * (*m / root);
         });
     }
 }
 
 /// Calls a closure with mutable access to the elements of a tensor.
-fn modify(tensor: &Tensor, work: impl FnOnce(&mut [f32]) -> Result<()>) -> Result<()> {
-    tensor.inplace_op1(&Modify(RefCell::new(Some(work))))
+pub(super) fn modify<T: Number>(tensor: &Tensor, work: impl FnOnce(&mut [T]) -> Result<()>) -> Result<()> {
+    tensor.inplace_op1(&Modify(RefCell::new(Some(work)), PhantomData))
 }
 
-struct Modify<F>(RefCell<Option<F>>);
+/// A type of element.
+pub(super) trait Number: Sized {
+    fn of(storage: &mut CpuStorage) -> Option<&mut [Self]>;
+}
 
-impl<F: FnOnce(&mut [f32]) -> Result<()>> InplaceOp1 for Modify<F> {
+impl Number for f32 {
+    fn of(storage: &mut CpuStorage) -> Option<&mut [Self]> {
+        if let CpuStorage::F32(data) = storage { Some(data) } else { None }
+    }
+}
+
+impl Number for u8 {
+    fn of(storage: &mut CpuStorage) -> Option<&mut [Self]> {
+        if let CpuStorage::U8(data) = storage { Some(data) } else { None }
+    }
+}
+
+struct Modify<T, F>(RefCell<Option<F>>, PhantomData<T>);
+
+impl<T: Number, F: FnOnce(&mut [T]) -> Result<()>> InplaceOp1 for Modify<T, F> {
     fn name(&self) -> &'static str {
         "adamw"
     }
 
     fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> Result<()> {
-        match (storage, layout.contiguous_offsets(), self.0.take()) {
-            (CpuStorage::F32(data), Some((start, end)), Some(work)) => work(&mut data[start..end]),
-            _ => bail!("adamw: {:?} is not contiguous f32", layout.shape()),
+        match (T::of(storage), layout.contiguous_offsets(), self.0.take()) {
+            (Some(data), Some((start, end)), Some(work)) => work(&mut data[start..end]),
+            _ => bail!("adamw: {:?} is not contiguous or of another type", layout.shape()),
         }
     }
 }

@@ -7,6 +7,7 @@
 pub(super) mod activation;
 pub(super) mod adamw;
 pub(super) mod attention;
+pub(super) mod blockwise;
 mod columns;
 pub(super) mod conv;
 mod conv_gradient;

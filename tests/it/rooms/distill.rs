@@ -20,6 +20,7 @@ use laptop_diff::model::network::Conditioning;
 use laptop_diff::model::unet::UNetConfig;
 use laptop_diff::sample::NoiseSchedule;
 use laptop_diff::train::collective::Alone;
+use laptop_diff::train::{ActivationCheckpointing, Moments, Trainable};
 
 type Outcome = Result<(), Box<dyn Error>>;
 
@@ -93,15 +94,15 @@ impl Setup {
     }
 
     /// The teacher without `removed`, on variables of its own.
-    fn student(&self, removed: &[&str]) -> Result<(UNet, BTreeMap<String, Var>), Box<dyn Error>> {
+    fn student(&self, removed: &[&str], parameters: &DistillParameters) -> Result<Trainable, Box<dyn Error>> {
         let removed: BTreeSet<UnitId> = removed.iter().map(|id| UnitId::from(*id)).collect();
         let config = self.teacher.config().prune(&removed)?;
         let mut variables = BTreeMap::new();
         for entry in config.inventory().tensors() {
             variables.insert(entry.name.clone(), Var::from_tensor(&self.weights[&entry.name].copy()?)?);
         }
-        let tensors = variables.iter().map(|(name, var)| (name.clone(), var.as_tensor().clone())).collect();
-        Ok((UNet::new(config, VarBuilder::from_tensors(tensors, DType::F32, &CPU))?, variables))
+        let frozen = |name: &str| parameters.freezes(name);
+        Ok(Trainable::new(&config, variables, frozen, DType::F32, &CPU)?)
     }
 
     /// Retrains a student from the checkpoint in `folder`, if there is one.
@@ -111,14 +112,12 @@ impl Setup {
         folder: &Path,
         watch: &Watch,
     ) -> Result<Distilled, Box<dyn Error>> {
-        let (student, variables) = self.student(&REMOVED)?;
-        self.distil_this(&student, &variables, parameters, folder, watch)
+        self.distil_this(&self.student(&REMOVED, parameters)?, parameters, folder, watch)
     }
 
     fn distil_this(
         &self,
-        student: &UNet,
-        variables: &BTreeMap<String, Var>,
+        student: &Trainable,
         parameters: &DistillParameters,
         folder: &Path,
         watch: &Watch,
@@ -126,10 +125,10 @@ impl Setup {
         let distillation = Distillation {
             teacher: &self.teacher,
             student,
-            variables,
             schedule: &self.schedule,
             data: &self.data,
             parameters,
+            checkpointing: parameters.activation_checkpointing.unwrap_or_default(),
             device: &CPU,
             random: &Random::new(42, "retrained"),
             checkpoint: folder,
@@ -250,10 +249,10 @@ fn the_loss_falls_and_every_term_is_told() -> Outcome {
 #[test]
 fn a_student_that_is_the_teacher_loses_nothing() -> Outcome {
     let setup = Setup::of("v_prediction", 7)?;
-    let (student, variables) = setup.student(&[])?;
     let folder = tempfile::tempdir()?;
     let parameters = DistillParameters { steps: Whole::new(1), features: FeatureTaps::Units, ..few_steps() };
-    let distilled = setup.distil_this(&student, &variables, &parameters, folder.path(), &Watch::nothing())?;
+    let student = setup.student(&[], &parameters)?;
+    let distilled = setup.distil_this(&student, &parameters, folder.path(), &Watch::nothing())?;
     let line = &history::read(&distilled.history)?[0];
     assert_eq!(line.output, 0.0);
     assert!(line.features.values().all(|loss| loss.plain == 0.0 && loss.weighted == 0.0));
@@ -293,7 +292,8 @@ fn every_normalisation_starts_at_the_plain_sum() -> Outcome {
 #[test]
 fn frozen_tensors_keep_their_bytes() -> Outcome {
     let setup = Setup::new()?;
-    let (_, before) = setup.student(&REMOVED)?;
+    let student = setup.student(&REMOVED, &few_steps())?;
+    let before = student.weights();
     let run = |freeze: &[&str]| {
         let freeze = freeze.iter().map(|pattern| (*pattern).to_owned()).collect();
         let folder = tempfile::tempdir()?;
@@ -310,6 +310,38 @@ fn frozen_tensors_keep_their_bytes() -> Outcome {
         let error = run(freeze).expect_err("there is nothing to train, or nothing of that name").to_string();
         assert!(error.contains(words), "{error}");
     }
+    Ok(())
+}
+
+#[test]
+fn what_is_computed_again_changes_no_byte() -> Outcome {
+    let setup = Setup::new()?;
+    let run = |checkpointing| -> Result<_, Box<dyn Error>> {
+        let folder = tempfile::tempdir()?;
+        let parameters = DistillParameters { activation_checkpointing: Some(checkpointing), ..few_steps() };
+        let distilled = setup.distil(&parameters, folder.path(), &Watch::nothing())?;
+        let numbers = |weight: &Tensor| weight.flatten_all()?.to_vec1::<f32>();
+        let weights = distilled.weights.values().map(numbers).collect::<Result<Vec<_>, _>>()?;
+        Ok((weights, fs::read(&distilled.history)?))
+    };
+    let [none, stage, unit] = ActivationCheckpointing::ALL.map(run);
+    let none = none?;
+    assert!(none == stage? && none == unit?);
+    Ok(())
+}
+
+#[test]
+fn moments_in_8_bits_train_as_well() -> Outcome {
+    let setup = Setup::new()?;
+    let last = |moments| -> Result<f32, Box<dyn Error>> {
+        let folder = tempfile::tempdir()?;
+        let parameters = DistillParameters { steps: Whole::new(60), moments, ..few_steps() };
+        let distilled = setup.distil(&parameters, folder.path(), &Watch::nothing())?;
+        let lines = history::read(&distilled.history)?;
+        Ok(lines[50..].iter().map(|line| line.total).sum::<f32>() / 10.0)
+    };
+    let (full, eight) = (last(Moments::F32)?, last(Moments::EightBit)?);
+    assert!(eight < 1.1 * full, "{eight} with 8 bits, {full} with 32");
     Ok(())
 }
 

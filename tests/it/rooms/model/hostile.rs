@@ -6,6 +6,7 @@ use std::path::Path;
 use candle_core::{DType, Device};
 use laptop_diff::model::files::weights::WeightsError;
 use laptop_diff::model::{ModelDirectory, ModelError, Part, Weights};
+use laptop_diff::train::Trainable;
 use proptest::prelude::*;
 use tempfile::TempDir;
 
@@ -141,10 +142,12 @@ fn a_directory_gives_the_same_unet_as_its_tensors() {
         let directory = ModelDirectory::open(path).expect("a pipeline and a bare U-Net");
         let unet = directory.unet(DType::F32, &Device::Cpu).expect("whole weights");
         golden.assert_close("sample", &golden.predict(&unet));
-        let (trainable, variables) =
-            directory.unet_trainable(DType::F32, &Device::Cpu).expect("whole weights");
-        assert_eq!(variables.len(), golden.weights().len());
-        assert_eq!(relative_l2(&golden.predict(&trainable), &golden.predict(&unet)), 0.0);
+        let trainable =
+            Trainable::open(&directory, |_| false, DType::F32, &Device::Cpu).expect("whole weights");
+        assert_eq!(trainable.weights().len(), golden.weights().len());
+        for side in [trainable.recorded(), trainable.plain()] {
+            assert_eq!(relative_l2(&golden.predict(side), &golden.predict(&unet)), 0.0);
+        }
         directory.unet_weights().and_then(|weights| Ok(weights.check_finite()?)).expect("random, but finite");
     }
 }
@@ -168,7 +171,10 @@ fn a_wrong_shape_names_the_tensor_and_both_shapes() {
     let directory = ModelDirectory::open(sandbox.path()).expect("it has a U-Net");
     for error in [
         directory.unet(DType::F32, &Device::Cpu).expect_err("shapes differ").to_string(),
-        directory.unet_trainable(DType::F32, &Device::Cpu).expect_err("shapes differ").to_string(),
+        Trainable::open(&directory, |_| false, DType::F32, &Device::Cpu)
+            .err()
+            .expect("shapes differ")
+            .to_string(),
     ] {
         assert!(
             error.contains("attn2.to_k.weight") && error.contains("[16, 12]") && error.contains("[16, 24]"),

@@ -1,0 +1,218 @@
+//! What a retraining holds in memory, computed from configurations before anything is loaded.
+
+use candle_core::DType;
+
+use super::error::DistillError;
+use super::parameters::DistillParameters;
+use crate::base::units;
+use crate::model::unet::UNetConfig;
+use crate::train::{ActivationCheckpointing, Moments};
+
+/// Bytes that exist at the same time. Allocator and kernels need some more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TrainingMemory {
+    /// The student's weights, f32.
+    pub weights: u64,
+    /// Gradients of the weights that are trained, f32.
+    pub gradients: u64,
+    /// AdamW's moments.
+    pub moments: u64,
+    /// The moving average, unless it is on the host.
+    pub average: u64,
+    /// The moving average on the host, beside a device with memory of its own.
+    pub average_on_host: u64,
+    /// Activations of one piece of a batch, and what is compared.
+    pub activations: u64,
+    /// What of the activations is computed again.
+    pub checkpointing: ActivationCheckpointing,
+    /// The teacher's weights, if it is held: otherwise they are read at each pass.
+    pub teacher: u64,
+}
+
+/// The sizes of what is trained on.
+pub struct Sizes<'a> {
+    /// The student.
+    pub student: &'a UNetConfig,
+    /// The teacher.
+    pub teacher: &'a UNetConfig,
+    /// Height and width of the latents.
+    pub latents: (usize, usize),
+    /// Type of the teacher's weights.
+    pub weights: DType,
+    /// Type of activations.
+    pub activations: DType,
+    /// Whether device and host are the same.
+    pub on_host: bool,
+    /// The number of processes, each with a device of its own.
+    pub ranks: usize,
+}
+
+impl TrainingMemory {
+    /// What a retraining holds if `available` bytes can be used. Without a choice in the parameters, as few activations are
+    /// computed again as fit. The teacher is held if it fits beside all else.
+    pub fn new(parameters: &DistillParameters, sizes: &Sizes<'_>, available: u64) -> Self {
+        let given = parameters.activation_checkpointing;
+        let all = ActivationCheckpointing::ALL
+            .map(|checkpointing| Self::with(parameters, sizes, given.unwrap_or(checkpointing)));
+        let chosen = all.iter().find(|memory| memory.total() <= available).unwrap_or(&all[2]).clone();
+        // A teacher that is read at each pass costs more time than activations that are computed again.
+        let teacher = sizes.teacher.inventory().parameters() * sizes.weights.size_in_bytes() as u64;
+        let holding = all.into_iter().map(|memory| Self { teacher, ..memory });
+        holding.into_iter().find(|memory| memory.total() <= available).unwrap_or(chosen)
+    }
+
+    fn with(
+        parameters: &DistillParameters,
+        sizes: &Sizes<'_>,
+        checkpointing: ActivationCheckpointing,
+    ) -> Self {
+        let (height, width) = sizes.latents;
+        let student = sizes.student.inventory();
+        let trained: Vec<u64> = student
+            .tensors()
+            .filter(|tensor| !parameters.freezes(&tensor.name))
+            .map(|tensor| tensor.parameters())
+            .collect();
+        let in_f32: u64 = 4 * trained.iter().sum::<u64>();
+        let segments = student.segments(height, width);
+        let kept = checkpointing.elements(&segments);
+        // Of the student, of the teacher, and the gradient of one of them.
+        let maps: u64 = segments.iter().filter(|segment| segment.ends_stage).map(|s| s.output_elements).sum();
+        let walk = sizes.teacher.inventory().state_elements(height, width);
+        let ranks = sizes.ranks as u64;
+        // An uneven division is refused elsewhere.
+        let pieces = parameters.pieces(sizes.ranks).unwrap_or(1) * sizes.ranks;
+        let samples = parameters.batch_size.get().div_ceil(pieces) as u64;
+        let per_sample = (kept + maps).max(walk) * sizes.activations.size_in_bytes() as u64;
+        // Each rank keeps those of its tensors.
+        let average = if parameters.ema_decay.get() > 0.0 { in_f32.div_ceil(ranks) } else { 0 };
+        let on_device = sizes.on_host || !parameters.ema_on_host;
+        Self {
+            weights: 4 * student.parameters(),
+            gradients: in_f32,
+            moments: parameters.moments.bytes(trained).div_ceil(ranks),
+            average: if on_device { average } else { 0 },
+            average_on_host: if on_device { 0 } else { average },
+            activations: samples * per_sample,
+            checkpointing,
+            teacher: 0,
+        }
+    }
+
+    /// The sum of what is on the device.
+    pub fn total(&self) -> u64 {
+        let Self { weights, gradients, moments, average, activations, teacher, .. } = self;
+        [weights, gradients, moments, average, activations, teacher]
+            .into_iter()
+            .fold(0, |sum: u64, part| sum.saturating_add(*part))
+    }
+
+    /// Fails if this is more than `free` bytes.
+    pub fn check(
+        &self,
+        parameters: &DistillParameters,
+        sizes: &Sizes<'_>,
+        free: u64,
+    ) -> Result<(), DistillError> {
+        if self.total() <= free {
+            return Ok(());
+        }
+        Err(DistillError::Memory {
+            statement: self.statement(),
+            free: units::bytes(free),
+            savings: self.savings(parameters, sizes).join(", "),
+        })
+    }
+
+    /// One sentence with all parts.
+    pub fn statement(&self) -> String {
+        let mut parts = vec![
+            format!("weights {}", units::bytes(self.weights)),
+            format!("gradients {}", units::bytes(self.gradients)),
+            format!("moments {}", units::bytes(self.moments)),
+        ];
+        match (self.average, self.average_on_host) {
+            (0, 0) => {}
+            (0, on_host) => parts.push(format!("moving average {} on the host", units::bytes(on_host))),
+            (average, _) => parts.push(format!("moving average {}", units::bytes(average))),
+        }
+        let (activations, checkpointing) = (units::bytes(self.activations), self.checkpointing.word());
+        parts.push(format!("activations {activations} (activation-checkpointing: {checkpointing})"));
+        parts.push(match self.teacher {
+            0 => "the teacher is read from its file at each step".to_owned(),
+            held => format!("teacher {}", units::bytes(held)),
+        });
+        format!("training holds {}: {}", units::bytes(self.total()), parts.join(", "))
+    }
+
+    /// What to change in the parameters to need less, with what each change saves.
+    fn savings(&self, parameters: &DistillParameters, sizes: &Sizes<'_>) -> Vec<String> {
+        let mut savings = Vec::new();
+        let mut offer = |change: &str, changed: DistillParameters| {
+            let saved = self.total().saturating_sub(Self::with(&changed, sizes, self.checkpointing).total());
+            if saved > self.total() / 100 {
+                savings.push(format!("`{change}` saves {}", units::bytes(saved)));
+            }
+        };
+        offer("moments: 8-bit", DistillParameters { moments: Moments::EightBit, ..parameters.clone() });
+        if !sizes.on_host {
+            offer("ema-on-host: true", DistillParameters { ema_on_host: true, ..parameters.clone() });
+        }
+        let ema_decay = crate::base::Real::new(0.0);
+        offer("ema-decay: 0", DistillParameters { ema_decay, ..parameters.clone() });
+        if self.checkpointing != ActivationCheckpointing::Unit {
+            let less = Self::with(parameters, sizes, ActivationCheckpointing::Unit);
+            let saved = units::bytes(self.total().saturating_sub(less.total()));
+            savings.push(format!("`activation-checkpointing: unit` saves {saved}"));
+        }
+        if parameters.gradient_accumulation < parameters.batch_size {
+            savings.push("a larger `gradient-accumulation` divides activations".to_owned());
+        }
+        savings
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::{Real, Whole};
+
+    #[test]
+    fn less_memory_means_more_is_computed_again() {
+        // diffusers' default has SD 1.x' four levels of two layers.
+        let unet = UNetConfig::parse("{}").expect("diffusers' default");
+        let sizes = Sizes {
+            student: &unet,
+            teacher: &unet,
+            latents: (64, 64),
+            weights: DType::F16,
+            activations: DType::F32,
+            on_host: true,
+            ranks: 1,
+        };
+        let parameters = DistillParameters { batch_size: Whole::new(4), ..Default::default() };
+        let ample = TrainingMemory::new(&parameters, &sizes, u64::MAX);
+        assert_eq!((ample.checkpointing, ample.teacher), (ActivationCheckpointing::None, ample.weights / 2));
+        assert_eq!((ample.moments, ample.average), (2 * ample.weights, ample.weights));
+        let little = TrainingMemory::new(&parameters, &sizes, ample.total() - 1);
+        assert_eq!(little.checkpointing, ActivationCheckpointing::Stage);
+        assert!(little.teacher > 0 && little.total() < ample.total());
+        let least = TrainingMemory::new(&parameters, &sizes, 1);
+        assert_eq!((least.checkpointing, least.teacher), (ActivationCheckpointing::Unit, 0));
+        assert!(least.statement().contains("read from its file"), "{}", least.statement());
+        let given = DistillParameters {
+            activation_checkpointing: Some(ActivationCheckpointing::None),
+            moments: Moments::EightBit,
+            ema_decay: Real::new(0.0),
+            ..parameters.clone()
+        };
+        let given = TrainingMemory::new(&given, &sizes, 1);
+        assert_eq!((given.checkpointing, given.average), (ActivationCheckpointing::None, 0));
+        assert!(given.moments < ample.moments * 3 / 10);
+        assert!(ample.check(&parameters, &sizes, ample.total()).is_ok());
+        let refused = ample.check(&parameters, &sizes, ample.total() - 1).expect_err("it is too much");
+        assert!(refused.to_string().contains("only "), "{refused}");
+        let savings = ample.savings(&parameters, &sizes);
+        assert!(savings.len() == 4 && savings[0].starts_with("`moments: 8-bit` saves "), "{savings:?}");
+    }
+}

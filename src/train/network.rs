@@ -1,0 +1,92 @@
+//! A U-Net that is trained, on two sides that share their weights: one whose passes are recorded for gradients, and one
+//! whose passes are not.
+
+use std::collections::{BTreeMap, HashMap};
+
+use candle_core::{DType, Device, Result, Tensor, Var};
+use candle_nn::VarBuilder;
+
+use crate::model::unet::{UNet, UNetConfig};
+use crate::model::{ModelDirectory, ModelError, Weights};
+
+/// A U-Net with its variables.
+pub struct Trainable {
+    recorded: UNet,
+    plain: UNet,
+    /// All weights by name, f32.
+    weights: BTreeMap<String, Var>,
+    /// The names of the weights that are trained.
+    trained: Vec<String>,
+}
+
+impl Trainable {
+    /// A U-Net on `weights`, in which those that are `frozen` get no gradients. Activations have the type `dtype`.
+    pub fn new(
+        config: &UNetConfig,
+        weights: BTreeMap<String, Var>,
+        frozen: impl Fn(&str) -> bool,
+        dtype: DType,
+        device: &Device,
+    ) -> Result<Self> {
+        let on = |tracked: &dyn Fn(&str) -> bool| {
+            let tensor = |(name, weight): (&String, &Var)| {
+                let tensor =
+                    if tracked(name) { weight.as_tensor().clone() } else { weight.as_detached_tensor() };
+                (name.clone(), tensor)
+            };
+            let tensors: HashMap<String, Tensor> = weights.iter().map(tensor).collect();
+            let unet = UNet::new(config.clone(), VarBuilder::from_tensors(tensors, DType::F32, device))?;
+            Result::Ok(unet.computing_in(dtype, device))
+        };
+        let (recorded, plain) = (on(&|name| !frozen(name))?, on(&|_| false)?);
+        let trained = weights.keys().filter(|name| !frozen(name)).cloned().collect();
+        Ok(Self { recorded, plain, weights, trained })
+    }
+
+    /// Reads the weights that `config` requires.
+    pub fn read(
+        config: &UNetConfig,
+        weights: &Weights,
+        frozen: impl Fn(&str) -> bool,
+        dtype: DType,
+        device: &Device,
+    ) -> std::result::Result<Self, ModelError> {
+        let mut variables = BTreeMap::new();
+        for entry in config.inventory().tensors() {
+            weights.check(std::slice::from_ref(entry))?;
+            let variable = Var::from_tensor(&weights.tensor(&entry.name, DType::F32, device)?)?;
+            variables.insert(entry.name.clone(), variable);
+        }
+        Ok(Self::new(config, variables, frozen, dtype, device)?)
+    }
+
+    /// The U-Net of a model directory.
+    pub fn open(
+        directory: &ModelDirectory,
+        frozen: impl Fn(&str) -> bool,
+        dtype: DType,
+        device: &Device,
+    ) -> std::result::Result<Self, ModelError> {
+        Self::read(&directory.unet_config()?, &directory.unet_weights()?, frozen, dtype, device)
+    }
+
+    /// The U-Net whose passes are recorded.
+    pub fn recorded(&self) -> &UNet {
+        &self.recorded
+    }
+
+    /// The U-Net whose passes are not recorded. It sees every change of the weights.
+    pub fn plain(&self) -> &UNet {
+        &self.plain
+    }
+
+    /// All weights by name.
+    pub fn weights(&self) -> &BTreeMap<String, Var> {
+        &self.weights
+    }
+
+    /// The weights that are trained, in the order of their names.
+    pub fn variables(&self) -> impl Iterator<Item = (&str, &Var)> {
+        self.trained.iter().map(|name| (name.as_str(), &self.weights[name]))
+    }
+}
