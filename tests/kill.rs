@@ -21,10 +21,12 @@ enum Moment {
     /// The first progress of an attempt in this unit, after the beginning and before the end. With the flag, the next
     /// attempt finds a checkpoint. (`distill` writes one every ten seconds only.)
     Progress(&'static str, bool),
+    /// The first progress beyond so many pieces.
+    Beyond(u64),
     /// A note of the stage that begins with this text.
     Note(&'static str),
 }
-use Moment::{Note, Progress, Started};
+use Moment::{Beyond, Note, Progress, Started};
 
 /// In the order of the stages. Stages that take milliseconds are left out: such a kill could hit the next stage.
 /// So is the last progress of `result`: its few points may pass within the pause between two events.
@@ -55,6 +57,11 @@ impl Moment {
                     is_type("stage-progress")
                         && text("unit") == unit
                         && event["done"].as_u64() > Some(0)
+                        && event["done"].as_u64() < event["total"].as_u64()
+                }
+                Beyond(done) => {
+                    is_type("stage-progress")
+                        && event["done"].as_u64() > Some(done)
                         && event["done"].as_u64() < event["total"].as_u64()
                 }
                 Note(start) => is_type("stage-note") && text("text").starts_with(start),
@@ -110,6 +117,63 @@ fn a_killed_run_resumes_and_ends_with_the_same_bytes() {
             assert!(resumed, "{moment:?} of {stage}: the attempt began at the start of the stage");
         }
         before = Some((stage, moment));
+    }
+    expect_code(&stormy.run(&["run", &file]), 0);
+    assert_eq!(stormy.digests("small"), calm.digests("small"));
+}
+
+/// Pictures that take long enough to be hit.
+const ARCHIVE: &str = "\
+format: 1
+name: small
+stages:
+  - { id: teacher, use: load, with: { model: \"{nano}\" } }
+  - { id: latents, use: encode, with: { model: teacher, webdataset: \"{0..1}.tar\", aspect-buckets: true } }
+";
+
+/// Two archives with pictures of several shapes.
+fn write_archives(sandbox: &Sandbox) {
+    for archive in 0..2 {
+        let mut builder = tar::Builder::new(Vec::new());
+        let mut append = |name: String, bytes: &[u8]| {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(bytes.len() as u64);
+            header.set_mode(0o644);
+            builder.append_data(&mut header, name, bytes).expect("memory takes it");
+        };
+        for index in 0..300_u32 {
+            let (width, height) = [(64, 64), (40, 70)][index as usize % 2];
+            let colour = |x: u32, y: u32| image::Rgb([(x + index) as u8, (y * 3) as u8, archive as u8]);
+            let mut png = std::io::Cursor::new(Vec::new());
+            let picture = image::RgbImage::from_fn(width, height, colour);
+            picture.write_to(&mut png, image::ImageFormat::Png).expect("memory takes it");
+            append(format!("{index:05}.png"), png.get_ref());
+            append(format!("{index:05}.txt"), format!("picture {}", index % 7).as_bytes());
+        }
+        let bytes = builder.into_inner().expect("memory takes it");
+        fs::write(sandbox.path(&format!("{archive}.tar")), bytes).expect("writable");
+    }
+}
+
+#[test]
+fn pictures_of_an_archive_resume_at_the_shard_that_was_cut_off() {
+    let start = || {
+        let sandbox = Sandbox::new();
+        write_archives(&sandbox);
+        let file = sandbox.write("small.yaml", ARCHIVE);
+        (sandbox, file.to_string_lossy().into_owned())
+    };
+    let (calm, file) = start();
+    expect_code(&calm.run(&["run", &file]), 0);
+    let (stormy, file) = start();
+    for (moment, resumes) in [
+        (Started, false),
+        (Beyond(10), false),
+        (Beyond(140), false),
+        (Beyond(200), true),
+        (Beyond(400), true),
+    ] {
+        assert!(kill_at(&stormy, &file, "latents", moment) >= resumes, "{moment:?}");
     }
     expect_code(&stormy.run(&["run", &file]), 0);
     assert_eq!(stormy.digests("small"), calm.digests("small"));

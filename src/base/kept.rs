@@ -35,16 +35,24 @@ pub fn write<E: From<FileError>>(path: &Path, write: impl FnOnce(&Path) -> Resul
 
 /// Whether the file is there and whole. A damaged one is noted and removed.
 pub fn is_whole(path: &Path, progress: &dyn Progress) -> Result<bool, FileError> {
+    let matches = matches(path)?;
+    if matches == Some(false) {
+        discard(path, DAMAGED, progress)?;
+    }
+    Ok(matches == Some(true))
+}
+
+/// What is wrong with a file that [`matches`] refuses.
+pub const DAMAGED: &str = "does not match its digest";
+
+/// Whether the file matches its digest; `None` if there is no file. Changes nothing.
+pub fn matches(path: &Path) -> Result<Option<bool>, FileError> {
     let found = match Digest::of_file(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         found => found.map_err(FileError::at(path))?,
     };
     let known = digests(path).map_err(FileError::at(path))?;
-    if known.is_some_and(|known| known.digests.contains(&found)) {
-        return Ok(true);
-    }
-    discard(path, "does not match its digest", progress)?;
-    Ok(false)
+    Ok(Some(known.is_some_and(|known| known.digests.contains(&found))))
 }
 
 /// Removes a file that cannot be used, and says why.

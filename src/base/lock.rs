@@ -30,6 +30,18 @@ impl FileLock {
         }
     }
 
+    /// Whether a process holds the lock. Writes nothing.
+    pub fn is_held(path: &Path) -> io::Result<bool> {
+        match File::open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            file => match file?.try_lock_shared() {
+                Ok(()) => Ok(false),
+                Err(TryLockError::WouldBlock) => Ok(true),
+                Err(TryLockError::Error(error)) => Err(error),
+            },
+        }
+    }
+
     /// Takes the lock, waiting for the process that holds it; `waiting` is called once with its name. An interrupt
     /// while waiting is an error of kind [`io::ErrorKind::Interrupted`].
     ///
@@ -94,8 +106,12 @@ mod tests {
         });
         let holder = holder.recv().expect("the waiter tells");
         assert!(holder.starts_with(&format!("process {} on ", std::process::id())), "{holder}");
+        let path = folder.path().join("locks/key");
+        assert!(FileLock::is_held(&path)?);
         drop(first);
-        waiter.join().expect("the waiter does not panic")
+        waiter.join().expect("the waiter does not panic")?;
+        assert!(!FileLock::is_held(&path)? && !FileLock::is_held(&folder.path().join("locks/other"))?);
+        Ok(())
     }
 
     #[test]

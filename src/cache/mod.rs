@@ -15,6 +15,7 @@
 //! or a valid one. Files of artefacts are read-only. They share an inode only with files of other artefacts, never with
 //! a file that a user brought.
 
+mod alike;
 mod begin;
 mod entry;
 mod error;
@@ -26,6 +27,7 @@ mod pending;
 mod recorded;
 mod store;
 mod tree;
+mod unfinished;
 mod verify;
 
 pub use entry::{Damage, Entry, Made};

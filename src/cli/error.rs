@@ -68,6 +68,15 @@ pub(super) enum CliError {
     #[error("{} is not there yet: {stopped}", path.display())]
     #[diagnostic(code(cli::not_finished), help("{help}"))]
     NotFinished { path: PathBuf, stopped: String, help: String },
+    #[error("there is no {}: {reason}", path.display())]
+    #[diagnostic(
+        code(cli::no_checkpoint),
+        help(
+            "`STAGE@latest` is the newest checkpoint of a training that is not over, `STAGE@STEP` that of a step; a \
+             finished stage is named without `@`"
+        )
+    )]
+    NoCheckpoint { path: PathBuf, reason: String },
     #[error("{} is {found}; {needed} or a new name is needed", path.display())]
     #[diagnostic(code(cli::target), help("give another path, or remove it"))]
     Target { path: PathBuf, found: String, needed: &'static str },
@@ -124,7 +133,7 @@ impl CliError {
             },
             Self::Model(_) | Self::Survey(_) | Self::Report(_) | Self::File(_) => ExitCode::File,
             Self::Exists { .. } | Self::Target { .. } => ExitCode::File,
-            Self::Damaged { .. } | Self::NotFinished { .. } => ExitCode::File,
+            Self::Damaged { .. } | Self::NotFinished { .. } | Self::NoCheckpoint { .. } => ExitCode::File,
             // There is no pipeline: the flags ask for it.
             Self::Stage(StageError::Pipeline(_)) => ExitCode::Arguments,
             Self::Stage(error) => ExitCode::of_stage(error, |_| true),

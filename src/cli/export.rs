@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::error::CliError;
 use super::output::{print, print_json};
-use super::recorded;
+use super::subject::Subject;
 use super::target;
 use crate::backend::Dtype;
 use crate::base::units;
@@ -26,7 +26,7 @@ Examples:
   laptop-diff export runs/sdxl50/retrained --to comfyui --lora style.safetensors
   laptop-diff export runs/nano50/student --to diffusers --output student")]
 pub(super) struct ExportCommand {
-    /// A diffusers model directory, whole or pruned
+    /// A diffusers model directory, whole or pruned, or STAGE@latest in the folder of a run that trains
     model: PathBuf,
     /// The target format (`laptop-diff list exports`)
     #[arg(long, value_name = "FORMAT")]
@@ -51,8 +51,8 @@ pub(super) struct ExportCommand {
 impl ExportCommand {
     pub(super) fn execute(self) -> Result<(), CliError> {
         let format = Format::find(&self.to)?;
-        recorded::check(&self.model)?;
-        let model = survey::open(&self.model)?;
+        let subject = Subject::open(&self.model)?;
+        let model = survey::open(subject.path())?;
         let path = self.output.clone().unwrap_or_else(|| default_path(&self.model, format));
         let single = format.container == Container::SingleFile;
         if single && path.extension().is_none_or(|extension| extension != "safetensors") {

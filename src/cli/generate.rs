@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::error::CliError;
 use super::options::ComputeArguments;
 use super::output::{print, print_json};
-use super::recorded;
+use super::subject::Subject;
 use super::target;
 use crate::backend::{Dtype, Random};
 use crate::base::bounded::Guidance;
@@ -32,12 +32,13 @@ use crate::ui::Alone;
 Examples:
   laptop-diff generate examples/nano-sd --prompt 'a red circle on a blue ground'
   laptop-diff generate runs/nano50/student --prompt 'a star' --count 4 --seed 7
+  laptop-diff generate runs/nano50/retrained@latest --prompt 'a star'   # while it trains
   laptop-diff generate sdxl --prompt 'a harbour at dawn' --size 1344x768 --dtype bf16 --vae-tile 64
 
 The pictures are called 000.png, 001.png, ... in the output folder; existing files of these names are replaced.
 The same command draws the same pictures again.")]
 pub(super) struct Generate {
-    /// A diffusers model directory
+    /// A diffusers model directory; or STAGE@latest in a run folder, a training's newest checkpoint (STAGE@400: of step 400)
     model: PathBuf,
     /// What to draw
     #[arg(long, value_name = "TEXT")]
@@ -96,8 +97,8 @@ impl Generate {
             .try_for_each(|index| target::file(&picture_path(&self.output, index)))?;
         let settings = self.compute.load(Layer::default())?;
         let device = settings.device.open().map_err(StageError::from)?;
-        recorded::check(&self.model)?;
-        let directory = survey::open(&self.model)?;
+        let subject = Subject::open(&self.model)?;
+        let directory = survey::open(subject.path())?;
         let pictures = self.draw(&drawing, &directory, &device)?;
         if self.json {
             let Self { prompt, negative_prompt, seed, .. } = &self;

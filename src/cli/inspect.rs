@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::error::CliError;
 use super::output::{print, print_json, table};
-use super::recorded;
+use super::subject::Subject;
 use crate::base::{UnitId, units};
 use crate::model::network::{Granularity, UnitKind};
 use crate::model::{Checkpoint, ModelDirectory, Part};
@@ -22,7 +22,7 @@ Examples:
   laptop-diff inspect examples/nano-sd --granularity resnet,attn1,attn2,ff
   laptop-diff inspect runs/nano50/student --json")]
 pub(super) struct Inspect {
-    /// A diffusers model directory, a U-Net's, or a single-file checkpoint
+    /// A diffusers model directory, a U-Net's, a single-file checkpoint, or STAGE@latest in the folder of a run that trains
     model: PathBuf,
     /// The smallest units: resnet, block, transformer, attn1, attn2, ff; a module that holds only units is a unit too
     #[arg(long, value_name = "KINDS", default_value_t)]
@@ -57,15 +57,16 @@ struct UnitRow {
 
 impl Inspect {
     pub(super) fn execute(self) -> Result<(), CliError> {
-        recorded::check(&self.model)?;
-        let (config, weights, survey) = if self.model.is_file() {
-            let checkpoint = Checkpoint::open(&self.model)?;
+        let subject = Subject::open(&self.model)?;
+        let model = subject.path();
+        let (config, weights, survey) = if model.is_file() {
+            let checkpoint = Checkpoint::open(model)?;
             let survey = survey_file(&checkpoint, None, Depth::Headers)?;
             (checkpoint.unet_config().clone(), checkpoint.unet_weights(), survey)
         } else {
-            let (survey, _) = survey_directory(&self.model, None, Depth::Headers)?;
+            let (survey, _) = survey_directory(model, None, Depth::Headers)?;
             let survey = survey.or_refusal_of(Part::UNet)?;
-            let directory = ModelDirectory::open(&self.model)?;
+            let directory = ModelDirectory::open(model)?;
             (directory.unet_config()?, directory.unet_weights()?, survey)
         };
         let inventory = config.inventory().at(self.granularity);

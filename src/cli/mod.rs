@@ -15,6 +15,7 @@ mod recorded;
 mod report;
 mod run;
 mod schema;
+mod subject;
 mod sweep;
 mod target;
 mod told;

@@ -13,7 +13,7 @@ use crate::report;
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
-  laptop-diff report runs/nano50
+  laptop-diff report runs/nano50   # also while it runs: the curves up to now
   laptop-diff report runs/nano30 runs/nano50 runs/nano70 --out comparison.html")]
 pub(super) struct Report {
     /// Run folders

@@ -97,7 +97,9 @@ impl Run {
             force: self.force.iter().cloned().map(StageId::from).collect(),
             keep_going: self.keep_going,
         };
+        let training = settings.training();
         let job = Job {
+            training: &training,
             pipeline,
             store: &store,
             runs: &settings.runs,

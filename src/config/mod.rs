@@ -8,6 +8,7 @@ mod combination;
 pub mod error;
 mod file;
 mod grammar;
+mod layer;
 mod limits;
 mod nulls;
 pub mod overrides;

@@ -3,37 +3,28 @@
 //! `settings.yaml` beside this file is the built-in layer and the documentation. Each layer is read by
 //! itself before they are merged, so that an error names the layer, and in a file the line.
 
-use std::ffi::{OsStr, OsString};
-use std::io;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use clap::ValueEnum;
 use figment::providers::Serialized;
 use figment::{Figment, Profile};
-use schemars::JsonSchema;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Deserializer};
 
-use super::error::{ConfigError, ConfigErrorKind};
+use super::error::ConfigError;
+pub use super::layer::{Checkpoints, Layer, Minutes, Steps, Threads};
+use super::layer::{bad, unknown_variables};
 use super::source_text::SourceText;
-use super::text_file::{self, Unread};
-use super::{classify, survey};
 use crate::backend::DeviceChoice;
-use crate::base::Whole;
 use crate::base::units::Bytes;
-use crate::base::{names, shown};
 use crate::cache::Recheck;
+use crate::train::TrainingSettings;
+use crate::train::watch::Server;
 
 /// The built-in settings, with their documentation.
 pub const DEFAULTS: &str = include_str!("settings.yaml");
 
-/// The prefix of environment variables. Never `LD_`: that would swallow `LD_LIBRARY_PATH`.
-pub const PREFIX: &str = "LAPTOP_DIFF_";
-
 /// The project's file, in the current directory.
 pub const PROJECT_FILE: &str = "laptop-diff.yaml";
-
-/// A number of CPU threads; no machine has more cores.
-pub type Threads = Whole<1, 4096>;
 
 /// The effective settings.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -53,33 +44,18 @@ pub struct Settings {
     pub memory: Option<Bytes>,
     /// Which files are read again to check their digests.
     pub recheck: Recheck,
-}
-
-/// The settings of one layer. Settings say how to run on this machine and never change a result.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Layer {
-    /// Folder of the artefact cache. Default `.laptop-diff/cache`.
-    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "bytes_of_path")]
-    pub cache: Option<PathBuf>,
-    /// Folder for run folders, one per pipeline name. Default `runs`.
-    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "bytes_of_path")]
-    pub runs: Option<PathBuf>,
-    /// Device: `auto`, `cpu` or `cuda:N`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<String>", regex(pattern = "^(auto|cpu|cuda|cuda:[0-9]+)$"))]
-    pub device: Option<DeviceChoice>,
-    /// Number of CPU threads. Default: one per core.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub threads: Option<Threads>,
-    /// Approximate memory budget, such as `8 GB`. Default: the system's free memory.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<String>", regex(pattern = r"^[0-9.]+ *([kKMGT]i?)?B$"))]
-    pub memory: Option<Bytes>,
-    /// Which inputs and artefacts are read again to check their digests: `changed`, those whose size, times or inode changed
-    /// since they were last read; or `all`, which also finds bytes that changed by themselves. Default `changed`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub recheck: Option<Recheck>,
+    /// A checkpoint of a training after so many steps.
+    pub checkpoint_every_steps: Option<Steps>,
+    /// A checkpoint of a training after so many minutes.
+    pub checkpoint_every_minutes: Option<Minutes>,
+    /// How many checkpoints of a training are kept while it runs.
+    pub keep_checkpoints: Checkpoints,
+    /// Whether the state at the end of a training is kept.
+    pub keep_training_state: bool,
+    /// Whether trainings write event files for TensorBoard.
+    pub tensorboard: bool,
+    /// The MLflow server that receives the curves of trainings.
+    pub mlflow: Option<Server>,
 }
 
 impl Settings {
@@ -107,99 +83,23 @@ impl Settings {
     }
 }
 
-/// Paths go through figment as bytes, since they need not be UTF-8.
-fn bytes_of_path<S: Serializer>(path: &Option<PathBuf>, serializer: S) -> Result<S::Ok, S::Error> {
-    path.as_ref().map(|path| path.as_os_str()).serialize(serializer)
+impl Settings {
+    /// How trainings are kept and watched.
+    pub fn training(&self) -> TrainingSettings {
+        TrainingSettings {
+            checkpoint_every_steps: self.checkpoint_every_steps.map(u64::from),
+            checkpoint_every_minutes: self.checkpoint_every_minutes.map(u64::from),
+            keep_checkpoints: self.keep_checkpoints.get(),
+            keep_state: self.keep_training_state,
+            tensorboard: self.tensorboard,
+            mlflow: self.mlflow.clone(),
+        }
+    }
 }
 
+/// Paths go through figment as bytes, since they need not be UTF-8.
 fn path_of_bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {
     OsString::deserialize(deserializer).map(PathBuf::from)
-}
-
-impl Layer {
-    /// A settings file; `None` if it does not exist.
-    fn read(path: &Path) -> Result<Option<Self>, ConfigError> {
-        match text_file::read(path) {
-            Ok(source) => Ok(Some(Self::parse(&source)?)),
-            Err(Unread::Io(error)) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(Unread::Io(error)) => Err(bad(format!("{}: {error}", path.display())).into()),
-            Err(Unread::Text(error)) => Err(error),
-        }
-    }
-
-    fn parse(source: &SourceText) -> Result<Self, ConfigError> {
-        // A file that holds only comments is not a YAML document, but it is valid.
-        if source.is_blank() {
-            return Ok(Self::default());
-        }
-        survey::check(source)?;
-        let layer: Result<Option<Self>, _> = serde_yaml::from_str(source.text());
-        layer.map(Option::unwrap_or_default).map_err(|error| {
-            classify::types(&error, source, source.name()).map(|kind| match kind {
-                ConfigErrorKind::UnknownKey { key, known, .. } => {
-                    ConfigErrorKind::UnknownSetting { key, file: source.name().to_owned(), known }
-                }
-                other => bad(other.to_string()),
-            })
-        })
-    }
-
-    /// Environment variables, such as `LAPTOP_DIFF_CACHE=/scratch/cache`. An empty one is as if it were not set, and
-    /// one that is no setting belongs to somebody else.
-    fn from_environment(variables: &[(OsString, OsString)]) -> Result<Self, ConfigError> {
-        let mut layer = Self::default();
-        for (name, value) in variables.iter().filter(|(_, value)| !value.is_empty()) {
-            let Some(key) = name.to_str().and_then(|name| name.strip_prefix(PREFIX)) else { continue };
-            match key {
-                "CACHE" => layer.cache = Some(value.into()),
-                "RUNS" => layer.runs = Some(value.into()),
-                "DEVICE" => layer.device = Some(parsed(key, value, str::parse)?),
-                "THREADS" => layer.threads = Some(parsed(key, value, whole)?),
-                "MEMORY" => layer.memory = Some(parsed(key, value, str::parse)?),
-                "RECHECK" => layer.recheck = Some(parsed(key, value, recheck)?),
-                _ => {}
-            }
-        }
-        Ok(layer)
-    }
-}
-
-/// The settings that a variable can give, as the variables are called after [`PREFIX`].
-const VARIABLES: [&str; 6] = ["CACHE", "RUNS", "DEVICE", "THREADS", "MEMORY", "RECHECK"];
-
-/// What to say about variables that begin as ours do and give no setting.
-fn unknown_variables(variables: &[(OsString, OsString)]) -> Vec<String> {
-    let known: Vec<_> = VARIABLES.iter().map(|key| format!("{PREFIX}{key}")).collect();
-    let names = variables.iter().map(|(name, _)| name.to_string_lossy());
-    let unknown = names.filter(|name| name.starts_with(PREFIX) && !known.iter().any(|known| known == name));
-    unknown
-        .map(|name| {
-            let help = names::help(&name, &known);
-            format!("the environment variable `{name}` is not a setting and has no effect; {help}")
-        })
-        .collect()
-}
-
-fn parsed<T>(
-    key: &str,
-    value: &OsStr,
-    parse: impl FnOnce(&str) -> Result<T, String>,
-) -> Result<T, ConfigError> {
-    let text = value.to_str().ok_or_else(|| "its value is not UTF-8".to_owned());
-    text.and_then(parse).map_err(|message| bad(format!("{PREFIX}{key}: {message}")).into())
-}
-
-fn whole(text: &str) -> Result<Threads, String> {
-    text.trim().parse().map_err(|_| format!("`{}` is not {}", shown::brief(text), Threads::needed()))
-}
-
-fn recheck(text: &str) -> Result<Recheck, String> {
-    ValueEnum::from_str(text.trim(), false)
-        .map_err(|_| format!("`{}` is neither `changed` nor `all`", shown::brief(text)))
-}
-
-fn bad(message: String) -> ConfigErrorKind {
-    ConfigErrorKind::BadSetting { message }
 }
 
 /// The path of the user's file, which need not exist.
@@ -234,6 +134,15 @@ mod tests {
         assert_eq!(settings.cache, Path::new(".laptop-diff/cache"));
         assert_eq!((settings.device, settings.threads), (DeviceChoice::Auto, None));
         assert_eq!((settings.memory, settings.recheck), (None, Recheck::Changed));
+        let training = TrainingSettings {
+            checkpoint_every_steps: None,
+            checkpoint_every_minutes: None,
+            keep_checkpoints: 2,
+            keep_state: true,
+            tensorboard: false,
+            mlflow: None,
+        };
+        assert_eq!(settings.training(), training);
     }
 
     #[test]
@@ -276,6 +185,8 @@ mod tests {
             ("threads: -1", ["`threads` of", "`-1`", "a whole number from 1 to 4096"]),
             ("device: 3", ["`device` of", "`3` is not a device", "cuda:N"]),
             ("cache: [a]", ["`cache` of", "a list", "text"]),
+            ("keep-checkpoints: 0", ["`keep-checkpoints` of", "`0`", "a whole number from 1 to 1000"]),
+            ("mlflow: localhost", ["`mlflow` of", "`localhost` is not the address", "http://127.0.0.1:5000"]),
         ] {
             expect(["", file], &[], "settings::bad_value", &[&words[..], &["project.yaml"]].concat());
         }

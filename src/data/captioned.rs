@@ -2,17 +2,16 @@
 
 use std::path::Path;
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Tensor};
 use rand::RngExt;
 
-use super::finite::check_result;
+use super::encode_files::SampleFiles;
 use super::order::spread;
-use super::{Calibration, DataError, Encoder, Points, pictures};
+use super::samples::{Rules, reasons};
+use super::{Calibration, DataError, Encoder, Points};
 use crate::backend::Random;
-use crate::base::{Interrupt, Progress};
-use crate::model::Part;
+use crate::base::Progress;
 use crate::model::network::Conditioning;
-use crate::model::vae::Autoencoder;
 use crate::sample::NoiseSchedule;
 
 /// N captioned pictures.
@@ -27,32 +26,49 @@ pub struct Captioned {
 }
 
 impl Captioned {
-    /// Encodes the pictures of a folder, cropped to `size` (height, width) pixels, `batch` at a time.
+    /// Encodes the pictures of a list.
     pub fn from_pictures(
-        folder: &Path,
-        size: (usize, usize),
-        vae: &Autoencoder,
+        files: &SampleFiles<'_>,
+        rules: Rules,
         encoder: &Encoder,
-        batch: usize,
         progress: &dyn Progress,
-        interrupt: &Interrupt,
     ) -> Result<Self, DataError> {
-        let listed = pictures::list(folder)?;
-        let captions: Vec<String> = listed.iter().map(|file| file.caption.clone()).collect();
-        encoder.note_truncated(captions.iter().map(String::as_str), progress)?;
+        let (list, interrupt) = (files.list, files.interrupt);
+        encoder.note_truncated(list.captions.iter().map(String::as_str), progress)?;
+        progress.length(list.samples.len() as u64, "pictures");
+        let wanted: Vec<usize> = (0..list.samples.len()).collect();
+        let mut position = 0;
+        let rows = files.encode(&wanted, |next| {
+            next(wanted.len(), &mut || {
+                position += 1;
+                progress.position(position);
+            })
+        })?;
+        let skipped: Vec<_> = rows.iter().filter_map(|row| row.record.as_left_out()).collect();
+        rules.check_skipped(&skipped, rows.len())?;
+        if !skipped.is_empty() {
+            progress.note(&format!(
+                "{} of {} pictures skipped: {}",
+                skipped.len(),
+                rows.len(),
+                reasons(&skipped)
+            ));
+        }
+        let rows: Vec<_> = rows.into_iter().filter(|row| row.latents.is_some()).collect();
+        let captions: Vec<String> = rows.iter().map(|row| list.captions[row.caption].clone()).collect();
         let conditioning = encoder.encode_all(&captions, progress, interrupt)?;
         let device = conditioning.encoder_hidden_states.device();
-        progress.length(listed.len() as u64, "pictures");
-        let mut latents = Vec::new();
-        let mut done = 0;
-        for chunk in listed.chunks(batch.max(1)) {
-            interrupt.check()?;
-            let paths = chunk.iter().map(|file| file.path.as_path());
-            latents.push(encode_pictures(paths, size, vae, device)?);
-            done += chunk.len();
-            progress.position(done as u64);
-        }
-        Ok(Self { latents: Tensor::cat(&latents, 0)?, conditioning, captions })
+        let latents: Vec<_> = rows.iter().filter_map(|row| row.latents.as_ref()).collect();
+        let sizes: Vec<Vec<f32>> = rows.iter().filter_map(|row| Some(row.sizes?.to_vec())).collect();
+        let time_ids = match conditioning.time_ids {
+            Some(_) => Some(Tensor::new(sizes, device)?),
+            None => None,
+        };
+        Ok(Self {
+            latents: Tensor::stack(&latents, 0)?.to_device(device)?,
+            conditioning: Conditioning { time_ids, ..conditioning },
+            captions,
+        })
     }
 
     /// `samples` points: the pictures in turn, with noise added at timesteps that cover the schedule evenly from a
@@ -95,25 +111,9 @@ impl Captioned {
     }
 }
 
-/// The latents of pictures, cropped to `size` (height, width) pixels, in f32.
-pub(super) fn encode_pictures<'a>(
-    paths: impl Iterator<Item = &'a Path>,
-    (height, width): (usize, usize),
-    vae: &Autoencoder,
-    device: &Device,
-) -> Result<Tensor, DataError> {
-    let tensor = |path: &Path| -> Result<Tensor, DataError> {
-        Ok(pictures::to_tensor(&pictures::fit(&pictures::read(path)?, height, width), device)?)
-    };
-    let paths: Vec<&Path> = paths.collect();
-    let tensors = paths.iter().map(|path| tensor(path)).collect::<Result<Vec<_>, _>>()?;
-    let latents = vae.encode(&Tensor::stack(&tensors, 0)?)?.to_dtype(DType::F32)?;
-    check_result(Part::Vae, &latents, |row| format!("the picture {}", paths[row].display()))?;
-    Ok(latents)
-}
-
 #[cfg(test)]
 mod tests {
+    use candle_core::Device;
     use serde_json::json;
 
     use super::*;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use miette::Diagnostic;
 
-use crate::base::{FileError, Interrupted};
+use crate::base::{FileError, Interrupted, Percent};
 use crate::model::ModelError;
 use crate::model::clip::TokenizerError;
 use crate::sample::SampleError;
@@ -135,51 +135,69 @@ pub enum DataError {
         /// What is wrong.
         reason: String,
     },
-    /// A folder without pictures.
-    #[error("{} contains no PNG or JPEG pictures", path.display())]
+    /// A source without samples.
+    #[error("{} contains no samples{}", path.display(), if notes.is_empty() { String::new() } else { format!("; {notes}") })]
     #[diagnostic(
-        code(data::no_pictures),
-        help("put pictures there, each with its caption in a .txt file of the same name")
+        code(data::no_samples),
+        help("put PNG, JPEG or WebP pictures there, each with its caption in a .txt file of the same name")
     )]
-    NoPictures {
-        /// The folder.
+    NoSamples {
+        /// The source.
         path: PathBuf,
+        /// What else lies there.
+        notes: String,
+    },
+    /// Samples without captions.
+    #[error("{missing} of {total} samples have no caption: {names}")]
+    #[diagnostic(
+        code(data::no_captions),
+        help(
+            "write each caption into a .txt file of the sample's name, or use `captions: optional` to train them without text"
+        )
+    )]
+    NoCaptions {
+        /// How many.
+        missing: usize,
+        /// Of how many.
+        total: usize,
+        /// The first of them.
+        names: String,
+    },
+    /// Too many samples that cannot be used.
+    #[error("{skipped} of {total} samples are skipped, more than {limit}: {list}")]
+    #[diagnostic(
+        code(data::skipped),
+        help("mend or remove them, or permit more with `max-skipped`, such as `max-skipped: 5 %`")
+    )]
+    Skipped {
+        /// How many.
+        skipped: usize,
+        /// Of how many.
+        total: usize,
+        /// The largest share.
+        limit: Percent,
+        /// The first of them with their reasons.
+        list: String,
+    },
+    /// A source that cannot be listed.
+    #[error("{}: {reason}", path.display())]
+    #[diagnostic(code(data::source), help("{help}"))]
+    Source {
+        /// The file or folder.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+        /// What to do.
+        help: String,
     },
     /// A picture that cannot be decoded or written.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {reason}", path.display())]
     #[diagnostic(code(data::picture))]
     Picture {
         /// The file.
         path: PathBuf,
-        /// The decoder's error.
-        source: image::ImageError,
-    },
-    /// A file too small for the picture that it claims to hold.
-    #[error("{} claims to be a picture of {width}x{height} pixels, but has only {bytes} bytes", path.display())]
-    #[diagnostic(
-        code(data::claims),
-        help("the file is damaged: copy it again, or take it out of the folder")
-    )]
-    Claims {
-        /// The file.
-        path: PathBuf,
-        /// In pixels.
-        width: u32,
-        /// In pixels.
-        height: u32,
-        /// The size of the file.
-        bytes: usize,
-    },
-    /// A picture of which next to nothing would be left after cropping.
-    #[error("{} is {width}x{height} pixels; one side is more than 64 times as long as the other", path.display())]
-    #[diagnostic(code(data::strip), help("crop the picture, or take it out of the folder"))]
-    Strip {
-        /// The file.
-        path: PathBuf,
-        /// In pixels.
-        width: u32,
-        /// In pixels.
-        height: u32,
+        /// What is wrong.
+        reason: String,
     },
     /// Asked to stop; finished work is in the checkpoint folder.
     #[error(transparent)]

@@ -1,50 +1,30 @@
 //! Training data: clean latents with their captions as text states, in shards that are mapped and read row by row.
 //!
 //! `latents.json` lists the files. A shard of latents holds `latents` [n, c, h, w], the index of each row's caption
-//! (`caption` `[n]`, i64), and for SDXL `time_ids` [n, 6]. A shard of texts holds `encoder_hidden_states`
-//! [m, tokens, d] and for SDXL `text_embeds` [m, p], once per distinct caption. `empty.safetensors` holds the states of
-//! the empty prompt.
+//! (`caption` `[n]`, i64), how often a row counts if that is not once (`repeats` `[n]`, i64), and for SDXL `time_ids`
+//! [n, 6]; shards may differ in height and width. A shard of texts holds `encoder_hidden_states` [m, tokens, d] and for
+//! SDXL `text_embeds` [m, p], once per distinct caption. `empty.safetensors` holds the states of the empty prompt, and
+//! `samples.jsonl` says what became of each sample.
 
-use std::path::{Path, PathBuf};
+use std::collections::BTreeSet;
+use std::path::Path;
 
 use candle_core::{Device, Tensor};
-use serde::{Deserialize, Serialize};
 
+pub use super::index::FILE;
+use super::index::{
+    EMPTY, Entry, FORMAT, Index, SHARD_ROWS, empty_path, latents_path, text_entries, texts_path, write_index,
+    write_latents, write_texts,
+};
 use super::shard::{Shard, damaged, gather};
-use super::{Calibration, DataError, finite, fit};
+use super::{Calibration, DataError, fit};
 use crate::base::files;
-use crate::model::files::weights;
 use crate::model::network::Conditioning;
 use crate::model::unet::UNetConfig;
 use crate::sample::NoiseSchedule;
 
-/// The index of a latents artefact.
-pub const FILE: &str = "latents.json";
-const EMPTY: &str = "empty.safetensors";
-const FORMAT: u32 = 1;
-
-/// Rows of a shard of latents: 64 MB of SDXL's.
-pub(super) const SHARD_ROWS: usize = 128;
-/// Captions of a shard of texts: 80 MB of SDXL's states.
-pub(super) const SHARD_TEXTS: usize = 128;
-
-/// `latents.json`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct Index {
-    format: u32,
-    /// The shards of latents, in the order of their rows.
-    latents: Vec<Entry>,
-    /// The shards of texts, in the order of the captions.
-    texts: Vec<Entry>,
-    /// The distinct captions.
-    captions: Vec<String>,
-}
-
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct Entry {
-    file: String,
-    rows: usize,
-}
+/// The most often that a row may count.
+const MOST_REPEATS: usize = 1000;
 
 /// Clean latents with their text states.
 #[derive(Clone, Debug)]
@@ -59,7 +39,9 @@ pub struct LatentBatch {
 pub struct Latents {
     rows: Rows,
     texts: Texts,
-    /// The index of each row's caption.
+    /// The stored row of each row: repeats stand here several times.
+    stored: Vec<usize>,
+    /// The index of each stored row's caption.
     caption_of: Vec<usize>,
     captions: Vec<String>,
     empty: Shard,
@@ -87,8 +69,20 @@ impl Latents {
             let (captions, texts) = (index.captions.len(), texts.len());
             return Err(damaged(&path, format!("it lists {captions} captions, but the shards hold {texts}")));
         }
-        let mut caption_of = Vec::with_capacity(rows.len());
+        let (mut caption_of, mut stored) = (Vec::with_capacity(rows.len()), Vec::with_capacity(rows.len()));
         for shard in &rows.shards {
+            let repeats = match shard.shape("repeats") {
+                Some(_) => shard.integers("repeats")?,
+                None => vec![1; shard.rows()],
+            };
+            for (row, repeats) in (caption_of.len()..).zip(repeats) {
+                let repeats =
+                    usize::try_from(repeats).ok().filter(|repeats| (1..=MOST_REPEATS).contains(repeats));
+                let repeats = repeats.ok_or_else(|| {
+                    damaged(&path, format!("a row counts other than 1 to {MOST_REPEATS} times"))
+                })?;
+                stored.extend(std::iter::repeat_n(row, repeats));
+            }
             for caption in shard.integers("caption")? {
                 let caption = usize::try_from(caption).ok().filter(|caption| *caption < texts.len());
                 let caption = caption
@@ -98,22 +92,32 @@ impl Latents {
         }
         let empty = Shard::open(&folder.join(EMPTY))?;
         empty.check(1, &[("encoder_hidden_states", 2)])?;
-        Ok(Self { rows, texts: Texts(texts), caption_of, captions: index.captions, empty })
+        Ok(Self { rows, texts: Texts(texts), stored, caption_of, captions: index.captions, empty })
     }
 
-    /// Number of rows, at least 1.
+    /// Number of rows, at least 1. A sample that is repeated has several.
     pub fn rows(&self) -> usize {
-        self.rows.len()
+        self.stored.len()
+    }
+
+    /// The shape of each row's latents, by its place among the shapes that there are.
+    pub fn shapes(&self) -> Vec<usize> {
+        let shape = |shard: &Shard| shard.shape("latents").map(<[usize]>::to_vec).unwrap_or_default();
+        let shapes: BTreeSet<Vec<usize>> = self.rows.shards.iter().map(shape).collect();
+        let place = |shard: &Shard| shapes.iter().position(|known| *known == shape(shard)).unwrap_or(0);
+        let places: Vec<usize> = self.rows.shards.iter().map(place).collect();
+        let shard_of = |row: &usize| self.rows.ends.partition_point(|end| end <= row);
+        self.stored.iter().map(|row| places[shard_of(row)]).collect()
     }
 
     /// The caption of a row.
     pub fn caption(&self, row: usize) -> &str {
-        &self.captions[self.caption_of[row]]
+        &self.captions[self.caption_index(row)]
     }
 
     /// Checks that a U-Net takes these latents and text states; `place` is named in errors.
     pub fn check_fit(&self, unet: &UNetConfig, place: &Path) -> Result<(), DataError> {
-        // All rows of a shard are alike, and the shards of one artefact come from one model.
+        // All rows of a shard are alike, and the texts of one artefact come from one model.
         let LatentBatch { latents, conditioning } = self.fetch(&[0], &Device::Cpu)?;
         fit::check(place, &[("latents", &latents, unet.out_channels)], &conditioning, unet)?;
         // The states of the empty prompt are used with the sizes of the rows.
@@ -128,12 +132,12 @@ impl Latents {
 
     /// The caption of a row, by its index among the distinct ones.
     pub fn caption_index(&self, row: usize) -> usize {
-        self.caption_of[row]
+        self.caption_of[self.stored[row]]
     }
 
-    /// The given rows, each below [`Latents::rows`], on `device`.
+    /// The given rows, each below [`Latents::rows`] and all of one shape, on `device`.
     pub fn fetch(&self, rows: &[usize], device: &Device) -> Result<LatentBatch, DataError> {
-        let captions: Vec<usize> = rows.iter().map(|&row| self.caption_of[row]).collect();
+        let captions: Vec<usize> = rows.iter().map(|&row| self.caption_index(row)).collect();
         self.fetch_with(rows, &captions, device)
     }
 
@@ -144,7 +148,8 @@ impl Latents {
         captions: &[usize],
         device: &Device,
     ) -> Result<LatentBatch, DataError> {
-        let picks = self.rows.find(rows);
+        let stored: Vec<usize> = rows.iter().map(|&row| self.stored[row]).collect();
+        let picks = self.rows.find(&stored);
         let conditioning = self.texts.fetch(captions, device)?;
         Ok(LatentBatch {
             latents: needed(&picks, "latents", device)?,
@@ -165,16 +170,19 @@ impl Latents {
         empty: &Conditioning,
     ) -> Result<(), DataError> {
         let rows = batch.latents.dim(0)?;
+        let mut entries = Vec::new();
         for start in (0..rows).step_by(SHARD_ROWS) {
             let count = SHARD_ROWS.min(rows - start);
             let texts = batch.conditioning.narrow(start, count)?;
             write_texts(&texts_path(folder, start), &texts)?;
-            let caption_of: Vec<usize> = (start..start + count).collect();
+            let caption_of: Vec<(usize, u32)> = (start..start + count).map(|caption| (caption, 1)).collect();
             let latents = batch.latents.narrow(0, start, count)?;
-            write_latents(&latents_path(folder, start), &latents, &caption_of, texts.time_ids.as_ref())?;
+            let path = latents_path(folder, start, 0);
+            write_latents(&path, &latents, &caption_of, texts.time_ids.as_ref())?;
+            entries.push(Entry::new(&path, count));
         }
-        write_texts(&folder.join(EMPTY), empty)?;
-        write_index(folder, rows, captions)
+        write_texts(&empty_path(folder), empty)?;
+        write_index(folder, entries, captions)
     }
 
     /// Writes the clean latents of calibration points as an artefact: x0 is computed from x_t and its noise. This is
@@ -194,8 +202,7 @@ impl Latents {
 impl Texts {
     /// Opens the first `captions` captions of a folder that has no index yet.
     pub(super) fn open(folder: &Path, captions: usize) -> Result<Self, DataError> {
-        let entries = entries(captions, SHARD_TEXTS, texts_path);
-        Ok(Self(Rows::open(folder, &entries, &[("encoder_hidden_states", 2)])?))
+        Ok(Self(Rows::open(folder, &text_entries(captions), &[("encoder_hidden_states", 2)])?))
     }
 
     /// The states of these captions, without `time_ids`.
@@ -248,75 +255,6 @@ fn text_states(rows: &[(&Shard, usize)], device: &Device) -> Result<Conditioning
 
 fn needed(rows: &[(&Shard, usize)], column: &str, device: &Device) -> Result<Tensor, DataError> {
     Ok(gather(rows, column, device)?.unwrap_or_else(|| panic!("BUG: `{column}` was not checked")))
-}
-
-/// The path of the shard of latents that begins with row `start`. Padded, so that names sort as rows do.
-pub(super) fn latents_path(folder: &Path, start: usize) -> PathBuf {
-    folder.join(format!("latents-{start:09}.safetensors"))
-}
-
-/// The path of the shard of texts that begins with caption `start`.
-pub(super) fn texts_path(folder: &Path, start: usize) -> PathBuf {
-    folder.join(format!("texts-{start:09}.safetensors"))
-}
-
-/// The path of the states of the empty prompt.
-pub(super) fn empty_path(folder: &Path) -> PathBuf {
-    folder.join(EMPTY)
-}
-
-/// Writes a shard of texts, or the states of the empty prompt.
-pub(super) fn write_texts(path: &Path, texts: &Conditioning) -> Result<(), DataError> {
-    let mut tensors = vec![("encoder_hidden_states", &texts.encoder_hidden_states)];
-    tensors.extend(texts.text_embeds.as_ref().map(|embeds| ("text_embeds", embeds)));
-    write(path, tensors)
-}
-
-/// Writes a shard of latents.
-pub(super) fn write_latents(
-    path: &Path,
-    latents: &Tensor,
-    caption_of: &[usize],
-    time_ids: Option<&Tensor>,
-) -> Result<(), DataError> {
-    let captions: Vec<i64> = caption_of.iter().map(|&caption| caption as i64).collect();
-    let captions = Tensor::new(captions, &Device::Cpu)?;
-    let mut tensors = vec![("latents", latents), ("caption", &captions)];
-    tensors.extend(time_ids.map(|ids| ("time_ids", ids)));
-    write(path, tensors)
-}
-
-/// Writes the index. Call it once all shards exist.
-pub(super) fn write_index(folder: &Path, rows: usize, captions: &[String]) -> Result<(), DataError> {
-    let index = Index {
-        format: FORMAT,
-        latents: entries(rows, SHARD_ROWS, latents_path),
-        texts: entries(captions.len(), SHARD_TEXTS, texts_path),
-        captions: captions.to_vec(),
-    };
-    let path = folder.join(FILE);
-    files::write_json(&path, &index).map_err(DataError::file(&path))
-}
-
-fn entries(rows: usize, step: usize, path: fn(&Path, usize) -> PathBuf) -> Vec<Entry> {
-    let entry = |start: usize| Entry {
-        file: path(Path::new(""), start).to_string_lossy().into_owned(),
-        rows: step.min(rows - start),
-    };
-    (0..rows).step_by(step).map(entry).collect()
-}
-
-/// Writes tensors of one row per sample; a number that is not finite is an error.
-fn write(path: &Path, tensors: Vec<(&'static str, &Tensor)>) -> Result<(), DataError> {
-    let mut on_host = Vec::new();
-    for (name, tensor) in tensors {
-        let tensor = tensor.to_device(&Device::Cpu)?.contiguous()?;
-        if tensor.dtype().is_float() {
-            finite::check(path, name, &tensor)?;
-        }
-        on_host.push((name, tensor));
-    }
-    weights::write(path, on_host).map_err(DataError::file(path))
 }
 
 #[cfg(test)]

@@ -1,79 +1,31 @@
 //! Pictures as files and as tensors.
 
 use std::io::Cursor;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
-use image::imageops::{self, FilterType};
-use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, RgbImage};
+use image::{ImageFormat, RgbImage};
 
+use super::DataError;
 use super::finite::check_result;
-use super::{DataError, prompts};
+use super::picture::{self, Room};
 use crate::base::files;
 use crate::model::Part;
 use crate::model::vae::Autoencoder;
 
-/// Bytes of pixels per byte of the file. Deflate shrinks at most 1032 times, and JPEG's blocks of one colour, with a bit for
-/// each block and a quarter of the blocks for the colours, about 1400 times.
-const MOST_EXPANSION: u64 = 2048;
+/// What transparent pixels show.
+const WHITE: [u8; 3] = [255; 3];
 
-/// How many times longer than the other a side may be. Memory for scaling grows with it: 1x10,000,000 pixels took 9.8 GB.
-const MOST_RATIO: u32 = 64;
-
-/// A picture file and its caption.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CaptionedFile {
-    /// The picture.
-    pub path: PathBuf,
-    /// The text of the `.txt` file of the same name.
-    pub caption: String,
-}
-
-/// The PNG and JPEG files of a folder in the order of their names, each with its caption. Hidden files, folders and all
-/// other files are no samples.
-pub fn list(folder: &Path) -> Result<Vec<CaptionedFile>, DataError> {
-    let mut paths = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(DataError::file(folder))? {
-        let path = entry.map_err(DataError::file(folder))?.path();
-        let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
-        let extension = path.extension().and_then(|extension| extension.to_str()).map(str::to_lowercase);
-        if hidden || !matches!(extension.as_deref(), Some("png" | "jpg" | "jpeg")) {
-            continue;
-        }
-        if std::fs::metadata(&path).map_err(DataError::file(&path))?.is_file() {
-            paths.push(path);
-        }
-    }
-    if paths.is_empty() {
-        return Err(DataError::NoPictures { path: folder.to_owned() });
-    }
-    paths.sort();
-    let captioned = |path: PathBuf| {
-        let caption = prompts::read_text(&path.with_extension("txt"))?.trim().to_owned();
-        Ok(CaptionedFile { path, caption })
-    };
-    paths.into_iter().map(captioned).collect()
-}
-
-/// Reads a PNG or JPEG file, whatever its extension.
+/// Reads a PNG, JPEG or WebP file, whatever its extension.
 pub fn read(path: &Path) -> Result<RgbImage, DataError> {
     decode(&std::fs::read(path).map_err(DataError::file(path))?, path)
 }
 
-/// Decodes a PNG or JPEG file; `path` is its name in errors. The decoder's limits apply (512 MiB), and a small file cannot
-/// claim to be a large picture.
+/// Decodes a PNG, JPEG or WebP file; `path` is its name in errors.
 pub fn decode(bytes: &[u8], path: &Path) -> Result<RgbImage, DataError> {
-    let bad = |source| DataError::Picture { path: path.to_owned(), source };
-    let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(DataError::file(path))?;
-    let decoder = reader.into_decoder().map_err(bad)?;
-    let (width, height) = decoder.dimensions();
-    if decoder.total_bytes() > MOST_EXPANSION * bytes.len() as u64 {
-        return Err(DataError::Claims { path: path.to_owned(), width, height, bytes: bytes.len() });
-    }
-    if width.max(height) / width.min(height).max(1) > MOST_RATIO {
-        return Err(DataError::Strip { path: path.to_owned(), width, height });
-    }
-    Ok(DynamicImage::from_decoder(decoder).map_err(bad)?.into_rgb8())
+    let decoded = picture::decode(bytes, WHITE, &Room::new(u64::MAX));
+    let bad = |reason| DataError::Picture { path: path.to_owned(), reason };
+    Ok(decoded.map_err(|reason| bad(reason.to_string()))?.picture)
 }
 
 /// Writes a PNG atomically.
@@ -81,26 +33,8 @@ pub fn write(path: &Path, picture: &RgbImage) -> Result<(), DataError> {
     let mut bytes = Cursor::new(Vec::new());
     picture
         .write_to(&mut bytes, ImageFormat::Png)
-        .map_err(|source| DataError::Picture { path: path.to_owned(), source })?;
+        .map_err(|source| DataError::Picture { path: path.to_owned(), reason: source.to_string() })?;
     files::write_atomic(path, bytes.get_ref()).map_err(DataError::file(path))
-}
-
-/// Scales a picture to cover `height` x `width` exactly on its shorter side, and crops it at the centre.
-pub fn fit(picture: &RgbImage, height: usize, width: usize) -> RgbImage {
-    let (target_width, target_height) = (width as u32, height as u32);
-    if picture.dimensions() == (target_width, target_height) {
-        return picture.clone();
-    }
-    let scale = f64::max(
-        f64::from(target_width) / f64::from(picture.width()),
-        f64::from(target_height) / f64::from(picture.height()),
-    );
-    let side = |length: u32, at_least: u32| ((f64::from(length) * scale).round() as u32).max(at_least);
-    let (scaled_width, scaled_height) =
-        (side(picture.width(), target_width), side(picture.height(), target_height));
-    let scaled = imageops::resize(picture, scaled_width, scaled_height, FilterType::Lanczos3);
-    let (left, top) = ((scaled_width - target_width) / 2, (scaled_height - target_height) / 2);
-    imageops::crop_imm(&scaled, left, top, target_width, target_height).to_image()
 }
 
 /// A picture as [3, h, w] in -1..1.
@@ -148,13 +82,11 @@ mod tests {
         let path = folder.path().join("b.png");
         let picture = checkers(5, 3);
         write(&path, &picture)?;
-        std::fs::write(path.with_extension("txt"), " a caption\n").expect("ours");
         let read = read(&path)?;
         assert_eq!(read, picture);
         let tensor = to_tensor(&read, &Device::Cpu)?;
         assert_eq!(tensor.dims(), [3, 3, 5]);
         assert_eq!(from_tensor(&tensor)?, picture);
-        assert_eq!(list(folder.path())?, [CaptionedFile { path, caption: "a caption".to_owned() }]);
         Ok(())
     }
 
@@ -166,27 +98,10 @@ mod tests {
     }
 
     #[test]
-    fn fitting_keeps_the_middle() {
-        assert_eq!(fit(&checkers(6, 4), 4, 6), checkers(6, 4));
-        let wide = fit(&checkers(12, 4), 4, 4);
-        assert_eq!(wide.get_pixel(0, 0).0[0], 160);
-        assert_eq!(fit(&checkers(1, 100), 8, 8).dimensions(), (8, 8));
-    }
-
-    #[test]
-    fn hostile_folders_are_errors() {
+    fn hostile_files_are_errors() {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
-        assert!(matches!(list(folder.path()), Err(DataError::NoPictures { .. })));
         let path = folder.path().join("a.png");
         std::fs::write(&path, b"\x89PNG\r\n\x1a\nnot a picture").expect("ours");
         assert!(matches!(read(&path), Err(DataError::Picture { .. })));
-        let strip = folder.path().join("strip.png");
-        write(&strip, &RgbImage::new(2, 131)).expect("ours");
-        assert!(matches!(super::read(&strip), Err(DataError::Strip { width: 2, height: 131, .. })));
-        write(&strip, &RgbImage::new(2, 128)).expect("ours");
-        assert!(super::read(&strip).is_ok());
-        std::fs::remove_file(&strip).expect("ours");
-        let no_caption = list(folder.path()).expect_err("there is no a.txt");
-        assert!(no_caption.to_string().contains("a.txt"), "{no_caption}");
     }
 }

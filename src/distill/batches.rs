@@ -11,12 +11,13 @@ use rand_core::Rng;
 use super::error::DistillError;
 use super::feature_maps::{among, predict};
 use super::losses::{self, Answer};
+use super::order::Order;
 use super::parameters::DistillParameters;
 use crate::backend::Random;
 use crate::base::Real;
 use crate::base::bounded::Positive;
 use crate::data::Latents;
-use crate::data::order::{below, shuffled};
+use crate::data::order::below;
 use crate::model::network::Conditioning;
 use crate::model::unet::UNet;
 use crate::nn::gradients::Gradients;
@@ -122,11 +123,21 @@ impl Batches<'_> {
         let shape = &fetched.latents.dims()[1..];
         let noise: Vec<Tensor> =
             samples.iter().map(|sample| self.noise(*sample, shape)).collect::<candle_core::Result<_>>()?;
-        let noise = Tensor::stack(&noise, 0)?;
+        self.batch(&fetched.latents, conditioning, &Tensor::stack(&noise, 0)?, timesteps)
+    }
+
+    /// A batch of clean latents with their text, noise and timesteps.
+    pub(super) fn batch(
+        &self,
+        latents: &Tensor,
+        conditioning: Conditioning,
+        noise: &Tensor,
+        timesteps: Vec<i64>,
+    ) -> Result<TrainingBatch, DistillError> {
         let sample_weights = self.sample_weights(&timesteps)?;
-        let timestep = Tensor::from_vec(timesteps, size, self.device)?;
-        let sample = self.schedule.add_noise(&fetched.latents, &noise, &timestep)?;
-        let target = self.schedule.target(&fetched.latents, &noise, &timestep)?;
+        let timestep = Tensor::new(timesteps, self.device)?;
+        let sample = self.schedule.add_noise(latents, noise, &timestep)?;
+        let target = self.schedule.target(latents, noise, &timestep)?;
         let paths = |path: &String| among(path, self.levels, self.teacher.config());
         let paths: Vec<String> = self.paths.iter().map(paths).collect();
         let input = Input { sample, timestep, conditioning };
@@ -192,47 +203,5 @@ impl Batches<'_> {
         let encoder_hidden_states =
             replace(&conditioning.encoder_hidden_states, &empty.encoder_hidden_states)?;
         Ok(Conditioning { encoder_hidden_states, text_embeds, time_ids: conditioning.time_ids })
-    }
-}
-
-/// The order of the rows: every row once per epoch, in a new order each epoch.
-pub(super) struct Order {
-    rows: usize,
-    epoch: Option<u64>,
-    shuffled: Vec<usize>,
-}
-
-impl Order {
-    pub(super) fn new(rows: usize) -> Self {
-        Self { rows, epoch: None, shuffled: Vec::new() }
-    }
-
-    fn row(&mut self, sample: u64, random: &Random) -> usize {
-        let epoch = sample / self.rows as u64;
-        if self.epoch != Some(epoch) {
-            self.shuffled = shuffled(&mut random.stream("distill epoch", epoch), self.rows);
-            self.epoch = Some(epoch);
-        }
-        self.shuffled[(sample % self.rows as u64) as usize]
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_epoch_holds_every_row_once() {
-        let random = Random::new(7, "retrained");
-        let mut order = Order::new(10);
-        let mut epoch =
-            |number: u64| (0..10).map(|i| order.row(number * 10 + i, &random)).collect::<Vec<_>>();
-        let (first, second) = (epoch(0), epoch(1));
-        assert_ne!(first, second);
-        assert_eq!(first, epoch(0), "an epoch can be taken up again");
-        for mut rows in [first, second] {
-            rows.sort();
-            assert_eq!(rows, (0..10).collect::<Vec<_>>());
-        }
     }
 }

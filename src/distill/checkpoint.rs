@@ -1,7 +1,7 @@
 //! The state of a training: weights, moments, average and step in one file, so that they cannot disagree.
 //!
 //! The random streams are named by the step, so no generator state is kept. The facts are JSON in the file's own
-//! header. The last two checkpoints are kept: where the newer one is damaged, the training resumes from the older one.
+//! header. More than one checkpoint is kept: where the newest one is damaged, the training resumes from the one before.
 
 use std::collections::HashMap;
 use std::fs;
@@ -14,16 +14,19 @@ use safetensors::tensor::TensorView;
 use serde::{Deserialize, Serialize};
 
 use super::error::DistillError;
-use super::history::{self, Mark};
+use super::history::{HISTORY_FILE, HistoryLine};
+use super::lines::{self, Mark};
 use super::term_weights::Measured;
+use super::validation::VALIDATION_FILE;
 use crate::base::{FileError, Mapping, Progress, kept};
 use crate::model::files::weights;
 use crate::train::collective::{Collective, hear, tell};
 use crate::train::{Held, gather};
 
 const KEY: &str = "laptop-diff.distill";
-/// History: 1, the first; 2, with a digest of the losses; 3, with the weights of task and output.
-const FORMAT: u32 = 3;
+/// History: 1, the first; 2, with a digest of the losses; 3, with the weights of task and output; 4, with the validations and
+/// the last line of the losses.
+const FORMAT: u32 = 4;
 
 /// The facts beside the tensors.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -36,28 +39,44 @@ pub(super) struct TrainingState {
     pub(super) measured: Measured,
     /// The history up to this step.
     pub(super) history: Mark,
+    /// The validations before this step.
+    pub(super) validation: Mark,
+    /// The line of the history that ends it because no step follows, if it has no other reason to be written.
+    pub(super) last: Option<HistoryLine>,
 }
 
 impl TrainingState {
-    pub(super) fn new(step: u64, measured: Measured, history: Mark) -> Self {
-        Self { format: FORMAT, step, measured, history }
+    pub(super) fn new(
+        step: u64,
+        measured: Measured,
+        history: Mark,
+        validation: Mark,
+        last: Option<HistoryLine>,
+    ) -> Self {
+        Self { format: FORMAT, step, measured, history, validation, last }
+    }
+
+    /// That of a training that begins.
+    pub(super) fn first(measured: Measured) -> Self {
+        Self::new(0, measured, Mark::default(), Mark::default(), None)
     }
 }
 
-/// Writes a checkpoint into `folder`, on rank 0 with the tensors of all ranks. The one before it stays; an older one is
-/// removed first, so that there are never more than two.
+/// Writes a checkpoint with the tensors of all ranks into `folder`, of which the newest `keep` stay. Older ones are removed
+/// first, so that there are never more.
 pub(super) fn save(
     folder: &Path,
     state: &TrainingState,
     tensors: &[Held],
     collective: &dyn Collective,
+    keep: usize,
 ) -> Result<(), DistillError> {
     gather(collective, tensors, |tensors| {
-        for old in list(folder)?.iter().skip(1) {
+        for old in list(folder)?.iter().skip(keep.max(1) - 1) {
             kept::remove(old).map_err(DistillError::file(old))?;
         }
         let facts = serde_json::to_string(state).expect("numbers and names serialise");
-        let path = path(folder, state.step);
+        let path = folder.join(name_of(state.step));
         Ok(kept::write(&path, |path| {
             let metadata = HashMap::from([(KEY.to_owned(), facts)]);
             weights::write_with(path, tensors, Some(metadata)).map_err(FileError::at(path))
@@ -75,7 +94,7 @@ pub(super) fn load(
 ) -> Result<Option<TrainingState>, DistillError> {
     if collective.rank() > 0 {
         let Some(step) = hear::<Option<u64>>(collective)? else { return Ok(None) };
-        let path = path(folder, step);
+        let path = folder.join(name_of(step));
         let other = |reason| DistillError::OtherCheckpoint { path: path.clone(), reason };
         return fill(&path, tensors)?.map_err(other).map(Some);
     }
@@ -96,13 +115,18 @@ pub(super) fn load(
     Ok(found)
 }
 
-/// The checkpoint of a step.
-fn path(folder: &Path, step: u64) -> PathBuf {
-    folder.join(format!("distill-{step:09}.safetensors"))
+/// The name of the checkpoint after so many steps.
+pub fn name_of(step: u64) -> String {
+    format!("distill-{step:09}.safetensors")
+}
+
+/// The step of a checkpoint, which its name has.
+pub(super) fn step_of(path: &Path) -> Option<u64> {
+    path.file_stem()?.to_str()?.strip_prefix("distill-")?.parse().ok()
 }
 
 /// The checkpoints of a folder, the newest first.
-fn list(folder: &Path) -> Result<Vec<PathBuf>, DistillError> {
+pub(super) fn list(folder: &Path) -> Result<Vec<PathBuf>, DistillError> {
     let names =
         || -> io::Result<Vec<PathBuf>> { fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect() };
     let mut paths = names().map_err(DistillError::file(folder))?;
@@ -114,16 +138,17 @@ fn list(folder: &Path) -> Result<Vec<PathBuf>, DistillError> {
     Ok(paths)
 }
 
-/// Fills `tensors` from one checkpoint that fits the history; changes none if it cannot be used, and says why.
+/// Fills `tensors` from one checkpoint that fits the records; changes none if it cannot be used, and says why.
 fn read(path: &Path, tensors: &[Held]) -> Result<Result<TrainingState, String>, DistillError> {
     let bytes = Mapping::open(path).map_err(DistillError::file(path))?;
-    let history = path.with_file_name(history::HISTORY_FILE);
-    match parse(&bytes, tensors) {
-        Ok((state, _)) if !history::holds(&history, &state.history)? => {
-            Ok(Err(format!("does not fit {}, which is damaged", history::HISTORY_FILE)))
+    if let Ok((state, _)) = parse(&bytes, tensors) {
+        for (name, mark) in [(HISTORY_FILE, &state.history), (VALIDATION_FILE, &state.validation)] {
+            if !lines::holds(&path.with_file_name(name), mark)? {
+                return Ok(Err(format!("does not fit {name}, which is damaged")));
+            }
         }
-        _ => fill(path, tensors),
     }
+    fill(path, tensors)
 }
 
 /// Fills those of `tensors` that this rank has.
@@ -177,7 +202,7 @@ mod tests {
 
     use super::*;
     use crate::base::progress::Silent;
-    use crate::distill::history::{History, HistoryLine};
+    use crate::distill::lines::Lines;
     use crate::train::collective::Alone;
 
     type Fallible = Result<(), Box<dyn std::error::Error>>;
@@ -220,12 +245,16 @@ mod tests {
 
     /// Checkpoints after each of some steps, with a history of one line per step.
     fn trained(folder: &Path, steps: &[u64]) -> Result<(), DistillError> {
-        let mut history = History::open(folder, &Mark::default())?;
+        let mut history = Lines::open(folder.join(HISTORY_FILE), &Mark::default())?;
         for step in 1..=steps[steps.len() - 1] {
             history.push(&line(step - 1))?;
             if steps.contains(&step) {
-                let state = TrainingState::new(step, Measured::default(), history.sync()?);
-                save(folder, &state, &held(&[step as f32; 3])?, &Alone)?;
+                let state = TrainingState {
+                    step,
+                    history: history.sync()?,
+                    ..TrainingState::first(Measured::default())
+                };
+                save(folder, &state, &held(&[step as f32; 3])?, &Alone, 2)?;
             }
         }
         Ok(())
@@ -245,13 +274,22 @@ mod tests {
         let features = vec![("mid_block".to_owned(), 0.1f32), ("up_blocks.0".to_owned(), f32::MIN_POSITIVE)];
         let measured = Measured { task: 0.3, output: 1e-30, features };
         for step in [3, 7, 12] {
-            let state = TrainingState::new(step, measured.clone(), Mark::default());
-            save(folder.path(), &state, &held(&[step as f32, 0.1, -0.0])?, &Alone)?;
+            let state =
+                TrainingState { step, last: Some(line(step - 1)), ..TrainingState::first(measured.clone()) };
+            save(folder.path(), &state, &held(&[step as f32, 0.1, -0.0])?, &Alone, 2)?;
             let found = held(&[0.0; 3])?;
             assert_eq!(load(folder.path(), &found, &Alone, &Silent)?, Some(state));
             assert_eq!(numbers(&found)?, [step as f32, 0.1, -0.0]);
         }
-        assert_eq!(list(folder.path())?.len(), 2, "the last two are kept");
+        let names = |folder: &Path| -> Result<Vec<_>, DistillError> {
+            Ok(list(folder)?.iter().filter_map(|path| step_of(path)).collect())
+        };
+        assert_eq!(names(folder.path())?, [12, 7], "the last two are kept");
+        for (keep, kept) in [(4, &[13, 12, 7][..]), (1, &[14])] {
+            let state = TrainingState { step: kept[0], ..TrainingState::first(measured.clone()) };
+            save(folder.path(), &state, &held(&[0.0; 3])?, &Alone, keep)?;
+            assert_eq!(names(folder.path())?, kept);
+        }
         Ok(())
     }
 
@@ -282,7 +320,7 @@ mod tests {
     fn a_checkpoint_whose_losses_are_damaged_is_not_used() -> Fallible {
         let folder = tempfile::tempdir()?;
         trained(folder.path(), &[3, 7])?;
-        let path = folder.path().join(history::HISTORY_FILE);
+        let path = folder.path().join(HISTORY_FILE);
         let whole = fs::read(&path)?;
         let (first, last) = (whole.len() / 7 / 2, whole.len() - 4);
         for (at, expected) in [(last, (Some(3), 3.0)), (first, (None, 0.0))] {
@@ -299,9 +337,10 @@ mod tests {
         let folder = tempfile::tempdir()?;
         save(
             folder.path(),
-            &TrainingState::new(1, Measured::default(), Mark::default()),
+            &TrainingState { step: 1, ..TrainingState::first(Measured::default()) },
             &held(&[1.0; 3])?,
             &Alone,
+            2,
         )?;
         let other = held(&[0.0; 2])?;
         let dropped = Dropped::default();

@@ -19,7 +19,7 @@ pub enum DistillError {
     #[diagnostic(
         code(distill::not_finite),
         help(
-            "the weights before this step were sound: lower `learning-rate` (now {learning_rate:e}), lengthen `warm-up-steps`, \
+            "the weights before this step were sound, and {last}: lower `learning-rate` (now {learning_rate:e}), lengthen `warm-up-steps`, \
              or lower `gradient-clip`; at step 0 look for broken weights or latents instead, with `laptop-diff inspect`"
         )
     )]
@@ -34,6 +34,48 @@ pub enum DistillError {
         value: f32,
         /// The learning rate at that step.
         learning_rate: f64,
+        /// What is known of the last checkpoint.
+        last: String,
+    },
+    /// The loss stayed far above what it was.
+    #[error(
+        "the training diverges: at step {step} of {steps} the loss is {total:.3e}, and it has been above ten times its median \
+         of {median:.3e} for twenty steps; the largest part is that of {term}"
+    )]
+    #[diagnostic(
+        code(distill::diverged),
+        help(
+            "{last}: lower `learning-rate` (now {learning_rate:e}), lengthen `warm-up-steps`, or lower `gradient-clip`; the losses up \
+             to here are in the report"
+        )
+    )]
+    Diverged {
+        /// The step, counted from 0.
+        step: u64,
+        /// The number of steps.
+        steps: u64,
+        /// The loss.
+        total: f32,
+        /// What it was compared with.
+        median: f64,
+        /// `task`, `output` or `features`.
+        term: String,
+        /// The learning rate at that step.
+        learning_rate: f64,
+        /// What is known of the last checkpoint.
+        last: String,
+    },
+    /// There are not more rows than are held out.
+    #[error("`validation.rows` holds out {asked} rows, but the data have only {rows}")]
+    #[diagnostic(
+        code(distill::held_out),
+        help("lower `training.validation.rows`, or give the stage more data")
+    )]
+    HeldOut {
+        /// How many are to be held out.
+        asked: usize,
+        /// How many there are.
+        rows: usize,
     },
     /// Student and teacher cannot be compared.
     #[error("student and teacher do not match: {reason}")]
@@ -153,7 +195,10 @@ impl From<TrainError> for DistillError {
 impl DistillError {
     /// Whether every rank has this error at the same step, so that all of them can go on with something else.
     pub fn is_shared(&self) -> bool {
-        matches!(self, Self::Interrupted(_) | Self::NotFinite { .. } | Self::Uneven { .. })
+        matches!(
+            self,
+            Self::Interrupted(_) | Self::NotFinite { .. } | Self::Diverged { .. } | Self::Uneven { .. }
+        )
     }
 
     /// For `map_err`: names the file.

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::DistillError;
 use super::losses::Normalisation;
+use super::validation_parameters::ValidationParameters;
 use crate::base::bounded::{BelowOne, Fraction, Positive, Weight};
 use crate::base::{Manifest, Real, Whole, pattern};
 use crate::nn::optim::AdamW;
@@ -90,6 +91,8 @@ pub struct DistillParameters {
     pub freeze: Vec<String>,
     /// Measures the gradient of each kind of loss (task, output, features) by itself every so many steps, if the step has a line in `losses.jsonl`. That costs three more passes of the student, forward and backward, and the memory of three more gradients. Default: never.
     pub gradient_norms_every: Option<Whole<1, 1_000_000_000>>,
+    /// Measures losses on held-out rows and draws pictures while it trains. It changes no weight, except that held-out rows are not trained on. Default: no validation.
+    pub validation: Option<ValidationParameters>,
     /// Which activations the backward pass computes again, to save memory: `none`, those inside each `stage`, or those inside each `unit` (gradient checkpointing). It changes no result. Default: as few as fit into memory.
     pub activation_checkpointing: Option<ActivationCheckpointing>,
     /// How AdamW's moments are kept: `f32`, or `8-bit` with block-wise scales (Dettmers et al. 2022), which takes a quarter of the memory. Default `f32`.
@@ -127,6 +130,7 @@ impl Default for DistillParameters {
             noise_offset: Real::new(0.0),
             freeze: Vec::new(),
             gradient_norms_every: None,
+            validation: None,
             activation_checkpointing: None,
             moments: Moments::F32,
             ema_on_host: false,
@@ -182,6 +186,9 @@ impl DistillParameters {
         if let Some(every) = self.gradient_norms_every {
             manifest.field("gradient-norms-every", every);
         }
+        if let Some(validation) = &self.validation {
+            validation.describe(manifest);
+        }
     }
 
     /// Whether a tensor of this name is not trained.
@@ -218,6 +225,13 @@ impl DistillParameters {
             return Err(("task-weight", format!("{names} are all 0; at least one must lie above 0")));
         }
         Ok(())
+    }
+
+    /// Why the first steps depend on how many follow; `None` if they do not.
+    pub fn depends_on_steps(&self) -> Option<String> {
+        let schedule = self.learning_rate_schedule;
+        (schedule != LearningRateSchedule::Constant)
+            .then(|| format!("`learning-rate-schedule: {}` depends on `steps`", word(&schedule)))
     }
 
     /// The update of the step with this index, counted from 0.
@@ -335,6 +349,7 @@ mod tests {
             min_snr_gamma: Some(Real::new(5.0)),
             random_conditioning_lambda: Some(Real::new(5.0)),
             gradient_norms_every: Some(Whole::new(10)),
+            validation: Some(ValidationParameters::default()),
             ..Default::default()
         };
         all.describe(&mut manifest);
@@ -364,6 +379,7 @@ mod tests {
                 "betas" => serde_json::json!([0.5, 0.999]),
                 "freeze" => serde_json::json!(["conv_in.*"]),
                 "gradient-norms-every" => 3.into(),
+                "validation" => serde_json::json!({"rows": 3}),
                 "activation-checkpointing" => "unit".into(),
                 "moments" => "8-bit".into(),
                 "ema-on-host" => true.into(),

@@ -6,19 +6,20 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 use candle_core::{Device, Tensor};
 
-use super::batches::{Batches, Order};
-use super::cadence::{Cadence, Pace, Saved};
+use super::batches::Batches;
 use super::checkpoint::{self, TrainingState};
+use super::diary::{Cadence, Desk, Diary};
+use super::easel::Easel;
 use super::error::DistillError;
-use super::feature_maps::common_paths;
-use super::history::{FeatureLoss, HISTORY_FILE, History, HistoryLine, Mark};
-use super::losses;
+use super::held_out::Division;
+use super::history::{FeatureLoss, HISTORY_FILE, HistoryLine};
+use super::order::Order;
 use super::parameters::DistillParameters;
-use super::term_weights::{ByKind, Measured, TermWeights, only};
+use super::term_weights::{ByKind, Measured, TermWeights, only, term};
+use super::validation::VALIDATION_FILE;
 use crate::backend::{Random, threads};
 use crate::base::{Interrupt, Interrupted, Progress};
 use crate::data::Latents;
@@ -26,7 +27,8 @@ use crate::model::unet::UNet;
 use crate::nn::gradients::Gradients;
 use crate::sample::NoiseSchedule;
 use crate::train::collective::Collective;
-use crate::train::{ActivationCheckpointing, Average, Held, Optimiser, Shards, Trainable};
+use crate::train::watch::Watcher;
+use crate::train::{ActivationCheckpointing, Average, Held, Optimiser, Shards, Trainable, serve};
 
 /// One retraining.
 pub struct Distillation<'a> {
@@ -50,11 +52,15 @@ pub struct Distillation<'a> {
     pub checkpoint: &'a Path,
     /// When a checkpoint is written. Changes no result.
     pub cadence: Cadence,
+    /// Draws the pictures of validations, if they are asked for.
+    pub easel: Option<&'a Easel<'a>>,
+    /// Receives what is measured.
+    pub watcher: &'a dyn Watcher,
     /// Receives the progress.
     pub progress: &'a dyn Progress,
     /// Checked after every step for a request to stop.
     pub interrupt: &'a Interrupt,
-    /// The processes that train together.
+    /// The processes that train together. The first of them keeps the records, draws and tells watchers.
     pub collective: &'a dyn Collective,
 }
 
@@ -65,6 +71,8 @@ pub struct Distilled {
     pub weights: BTreeMap<String, Tensor>,
     /// `losses.jsonl` in the checkpoint folder.
     pub history: PathBuf,
+    /// `validation.jsonl` beside it, empty if there is no validation.
+    pub validation: PathBuf,
 }
 
 impl Distillation<'_> {
@@ -82,70 +90,85 @@ impl Distillation<'_> {
         let (moments, average) = (self.parameters.moments, self.average());
         let optimiser =
             Optimiser::sharded(self.student.variables(), moments, &average, |index| shards.owns(index))?;
+        let division = Division::new(self.parameters, self.data.rows(), self.random)?;
         let mut batches = self.batches()?;
-        let state = self.begin(&optimiser.held(&shards), &mut batches)?;
-        batches.paths = state.measured.features.iter().map(|(path, _)| path.clone()).collect();
-        let weights = TermWeights::new(self.parameters, &state.measured);
-        let mut history = match self.collective.rank() {
-            0 => Some(History::open(self.checkpoint, &state.history)?),
+        let state = self.begin(&optimiser.held(&shards), &mut batches, &division.trained)?;
+        let mut diary = match self.collective.rank() {
+            0 => Some(Diary::open(self.desk(), &state)?),
             _ => None,
         };
-        let order = Order::new(self.data.rows());
-        let measured = state.measured;
-        let mut student = Student { training: self, batches, measured, weights, optimiser, shards, order };
-        let mut saved = Saved::new(state.step, Instant::now());
-        let mut pace = Pace::new(state.step);
+        batches.paths = state.measured.features.iter().map(|(path, _)| path.clone()).collect();
+        let weights = TermWeights::new(self.parameters, &state.measured);
+        let Division { trained, held_out } = division;
+        let (order, measured) = (self.order(&trained), state.measured);
+        let mut student =
+            Student { training: self, batches, measured, weights, optimiser, shards, order, held_out };
         self.progress.position(state.step);
         for step in state.step..steps {
-            let (stop, due) = self.agree(self.cadence.is_due(step, &saved))?;
-            if stop || due {
-                student.save(step, &mut history, &mut saved)?;
-            }
-            if stop {
+            if self.collective.any(self.interrupt.asked())? {
+                if self.collective.any(diary.as_ref().is_some_and(Diary::is_sound))? {
+                    student.save(step, &mut diary)?;
+                }
                 return Err(Interrupted.into());
             }
-            let line = student.step(step)?;
-            if let Some(history) = history.as_mut().filter(|_| self.writes_line(step)) {
-                history.push(&line)?;
-            }
-            let done = step + 1;
-            self.progress.position(done);
-            if let Some(rate) = pace.rate(done) {
-                self.progress.note(&format!("loss {:.4} ({rate:.1} steps/s)", line.total));
+            student.validate(step, &mut diary)?;
+            let line = student.step(step).map_err(|error| match &diary {
+                Some(diary) => diary.explain(error),
+                None => error,
+            })?;
+            self.together(diary.as_mut().map_or(Ok(()), |diary| diary.line(line)))?;
+            if self.collective.any(diary.as_ref().is_some_and(|diary| diary.is_due(step + 1)))? {
+                student.save(step + 1, &mut diary)?;
             }
         }
-        student.save(steps, &mut history, &mut saved)?;
-        let all =
-            self.student.weights().iter().map(|(name, weight)| (name.clone(), weight.as_detached_tensor()));
-        let mut weights: BTreeMap<String, Tensor> = all.collect();
-        weights.extend(student.optimiser.result(&student.shards)?);
-        Ok(Distilled { weights, history: self.checkpoint.join(HISTORY_FILE) })
+        student.validate(steps, &mut diary)?;
+        let (history, validation) = match diary {
+            Some(diary) => diary.finish()?,
+            None => (self.checkpoint.join(HISTORY_FILE), self.checkpoint.join(VALIDATION_FILE)),
+        };
+        Ok(Distilled { weights: student.result()?, history, validation })
     }
 
     /// The state of the checkpoint, which fills the tensors, or that of the beginning.
-    fn begin(&self, tensors: &[Held], batches: &mut Batches<'_>) -> Result<TrainingState, DistillError> {
+    fn begin(
+        &self,
+        tensors: &[Held],
+        batches: &mut Batches<'_>,
+        rows: &[usize],
+    ) -> Result<TrainingState, DistillError> {
         match checkpoint::load(self.checkpoint, tensors, self.collective, self.progress)? {
             Some(state) => {
                 self.progress.resumed(state.step);
                 Ok(state)
             }
-            None => Ok(TrainingState::new(0, self.measure(batches)?, Mark::default())),
+            None => Ok(TrainingState::first(self.measure(batches, rows)?)),
         }
     }
 
-    /// Whether all ranks stop here, because one was asked to; and whether they write a checkpoint, as rank 0 decides.
-    fn agree(&self, due: bool) -> Result<(bool, bool), DistillError> {
-        let due = due && self.collective.rank() == 0;
-        let mut wishes = [self.interrupt.asked(), due].map(|wish| f64::from(u8::from(wish)));
-        self.collective.sum(&mut wishes)?;
-        Ok((wishes[0] > 0.0, wishes[1] > 0.0))
+    /// What one rank did alone: if it failed, all ranks end here. The others have no error of their own, and leave as they
+    /// do when asked to stop.
+    fn together(&self, alone: Result<(), DistillError>) -> Result<(), DistillError> {
+        match self.collective.any(alone.is_err())? {
+            true => alone.and(Err(Interrupted.into())),
+            false => Ok(()),
+        }
     }
 
     /// The pieces of a batch that this rank trains with.
-    fn own_pieces(&self) -> Result<Range<usize>, DistillError> {
+    pub(super) fn own_pieces(&self) -> Result<Range<usize>, DistillError> {
         let (rank, size) = (self.collective.rank(), self.collective.size());
         let pieces = self.parameters.pieces(size)?;
         Ok(rank * pieces..(rank + 1) * pieces)
+    }
+
+    fn desk(&self) -> Desk<'_> {
+        Desk {
+            parameters: self.parameters,
+            folder: self.checkpoint,
+            cadence: self.cadence,
+            watcher: self.watcher,
+            progress: self.progress,
+        }
     }
 
     fn average(&self) -> Average {
@@ -171,47 +194,8 @@ impl Distillation<'_> {
         })
     }
 
-    /// The weights of the terms, measured on the first batches with the student before training.
-    fn measure(&self, batches: &mut Batches<'_>) -> Result<Measured, DistillError> {
-        let mut order = Order::new(self.data.rows());
-        let own = self.own_pieces()?;
-        let first = batches.piece(0, own.start, &mut order)?;
-        let paths = common_paths(&first.input, self.student.plain(), self.teacher, self.parameters.features)?;
-        if paths.is_empty() && self.parameters.feature_weight.get() > 0.0 {
-            let reason = "they have no feature map in common".to_owned();
-            return Err(DistillError::Mismatch { reason });
-        }
-        batches.paths = paths;
-        // The mean squares of the teacher's maps, and all terms.
-        let (mut squares, mut plain) = (vec![0.0; batches.paths.len()], vec![0.0; 2 + batches.paths.len()]);
-        for step in 0..u64::from(self.parameters.normalisation_batches) {
-            // There is no checkpoint yet: a later run measures again.
-            if self.collective.any(self.interrupt.asked())? {
-                return Err(Interrupted.into());
-            }
-            for piece in own.clone() {
-                let batch = batches.piece(step, piece, &mut order)?;
-                for (sum, map) in squares.iter_mut().zip(&batch.teacher.features) {
-                    *sum += f64::from(losses::mean_square(map)?.to_scalar::<f32>()?);
-                }
-                let terms = batch.terms(self.student.plain(), &batches.paths)?.to_vec1::<f32>()?;
-                for (sum, term) in plain.iter_mut().zip(terms) {
-                    *sum += f64::from(term);
-                }
-            }
-        }
-        self.collective.sum(&mut squares)?;
-        self.collective.sum(&mut plain)?;
-        let pieces = (self.parameters.normalisation_batches.get() * batches.pieces) as f64;
-        squares.iter_mut().chain(&mut plain).for_each(|sum| *sum /= pieces);
-        if let Some(index) = plain.iter().position(|loss| !loss.is_finite()) {
-            return Err(self.not_finite(0, term(index, &batches.paths), plain[index] as f32));
-        }
-        if let Some(index) = squares.iter().position(|square| !square.is_finite()) {
-            let map = format!("mean square of the teacher's {}", batches.paths[index]);
-            return Err(self.not_finite(0, map, squares[index] as f32));
-        }
-        Ok(Measured::new(self.parameters.normalisation, &batches.paths, &squares, &plain))
+    pub(super) fn order(&self, rows: &[usize]) -> Order {
+        Order::new(rows, &self.data.shapes(), self.parameters.batch_size.get())
     }
 
     fn writes_line(&self, step: u64) -> bool {
@@ -219,10 +203,11 @@ impl Distillation<'_> {
             || step + 1 == u64::from(self.parameters.steps)
     }
 
-    fn not_finite(&self, step: u64, term: String, value: f32) -> DistillError {
+    pub(super) fn not_finite(&self, step: u64, term: String, value: f32) -> DistillError {
         let steps = u64::from(self.parameters.steps);
         let learning_rate = self.parameters.learning_rate_at(step);
-        DistillError::NotFinite { step, steps, term, value, learning_rate }
+        let last = "there is no checkpoint yet".to_owned();
+        DistillError::NotFinite { step, steps, term, value, learning_rate, last }
     }
 }
 
@@ -236,6 +221,8 @@ struct Student<'a> {
     /// Who owns which of the optimiser's tensors.
     shards: Shards<'a>,
     order: Order,
+    /// The rows that losses are measured on.
+    held_out: Vec<usize>,
 }
 
 impl Student<'_> {
@@ -323,30 +310,54 @@ impl Student<'_> {
         }
     }
 
-    /// Writes a checkpoint unless the last one is of this step. The history is written first: a checkpoint may never
-    /// be ahead of it.
-    fn save(&self, step: u64, history: &mut Option<History>, saved: &mut Saved) -> Result<(), DistillError> {
-        if saved.step == step && step > 0 {
+    /// Measures and draws what is asked for after so many steps, with the weights that the training would end with now.
+    fn validate(&self, done: u64, diary: &mut Option<Diary<'_>>) -> Result<(), DistillError> {
+        let training = self.training;
+        let steps = training.parameters.steps.into();
+        let Some(_) = training.parameters.validation.as_ref().filter(|asked| asked.is_due(done, steps))
+        else {
             return Ok(());
-        }
-        let begun = Instant::now();
-        let mark = history.as_mut().map(History::sync).transpose()?.unwrap_or_default();
-        checkpoint::save(
-            self.training.checkpoint,
-            &TrainingState::new(step, self.measured.clone(), mark),
-            &self.optimiser.held(&self.shards),
-            self.training.collective,
-        )?;
-        *saved = Saved::new(step, begun);
-        Ok(())
+        };
+        let weights = self.result()?;
+        training.together(diary.as_mut().map_or(Ok(()), |diary| self.look(&weights, done, diary)))
     }
-}
 
-/// The name of the term of this index, given the paths of the feature maps.
-fn term(index: usize, paths: &[String]) -> String {
-    match index {
-        0 => "task loss".to_owned(),
-        1 => "output loss".to_owned(),
-        _ => format!("feature loss of {}", paths[index - 2]),
+    /// Measures and draws with these weights.
+    fn look(
+        &self,
+        weights: &BTreeMap<String, Tensor>,
+        done: u64,
+        diary: &mut Diary<'_>,
+    ) -> Result<(), DistillError> {
+        let training = self.training;
+        let unet = training.student.plain().on_weights(weights, training.device)?;
+        if !self.held_out.is_empty() {
+            let (rows, measured) = (&self.held_out, &self.measured);
+            diary.validated(&self.batches.validate(&unet, rows, done, measured, &self.weights)?)?;
+        }
+        match training.easel {
+            Some(easel) => {
+                easel.draw(&unet, done, training.schedule, training.random, training.device, training.watcher)
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// The weights that the training would end with now, complete on rank 0.
+    fn result(&self) -> Result<BTreeMap<String, Tensor>, DistillError> {
+        let all = self.training.student.weights().iter();
+        let mut weights: BTreeMap<String, Tensor> =
+            all.map(|(name, weight)| (name.clone(), weight.as_detached_tensor())).collect();
+        weights.extend(self.optimiser.result(&self.shards)?);
+        Ok(weights)
+    }
+
+    /// Writes a checkpoint, on rank 0 with the tensors of all ranks.
+    fn save(&self, step: u64, diary: &mut Option<Diary<'_>>) -> Result<(), DistillError> {
+        let (held, collective) = (self.optimiser.held(&self.shards), self.training.collective);
+        match diary {
+            Some(diary) => diary.save(step, &self.measured, &held, collective),
+            None => Ok(serve(collective, &held)?),
+        }
     }
 }

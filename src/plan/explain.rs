@@ -10,7 +10,7 @@ use crate::backend::DeviceClass;
 use crate::base::manifest::Change;
 use crate::base::{Digest, Manifest};
 use crate::cache::{Lookup, Store, Tree};
-use crate::stage::ResolvedFile;
+use crate::stage::{Earlier, ResolvedFile, Stage};
 
 /// How many of the files that changed are named.
 const FIRST_FILES: usize = 3;
@@ -55,10 +55,39 @@ pub fn explain(
             inputs.dedup();
             Outcome::Waits { inputs, reasons }
         };
+        let reuse = reuse(pipeline.stages[index].stage.as_ref(), &new, &outcome, store)?;
         let outcome = outcome.map_reasons(name_files);
-        forecasts.push(Forecast { id: node.id.clone(), stage: node.stage.clone(), repositories, outcome });
+        let (id, stage) = (node.id.clone(), node.stage.clone());
+        forecasts.push(Forecast { id, stage, repositories, reuse, outcome });
     }
     Ok(forecasts)
+}
+
+/// What a stage that runs can use of the end state of an earlier run, or why it cannot.
+fn reuse(
+    stage: &dyn Stage,
+    manifest: &Manifest,
+    outcome: &Outcome,
+    store: &Store,
+) -> Result<Option<String>, PlanError> {
+    let (Outcome::Runs { reasons, .. }, Some(earlier)) = (outcome, stage.earlier(manifest)) else {
+        return Ok(None);
+    };
+    let Earlier { state, name, wanted, obstacle } = earlier;
+    if let Some(obstacle) = obstacle {
+        let is_changed = |reason: &Reason| matches!(reason, Reason::Changed(change) if change.name == name);
+        return Ok(reasons.iter().any(is_changed).then(|| format!("{obstacle}: starts anew")));
+    }
+    let states = store.alike(&state, name)?.into_iter();
+    let states = states.filter_map(|(value, entry)| Some((value.parse::<u64>().ok()?, entry.key)));
+    let mut states: Vec<_> = states.filter(|(value, _)| *value <= wanted).collect();
+    states.sort_unstable_by(|one, two| two.cmp(one));
+    for (value, key) in states {
+        if let Lookup::Whole(_) = store.lookup(&key)? {
+            return Ok(Some(format!("goes on from the state of an earlier run at {value} {name}")));
+        }
+    }
+    Ok(None)
 }
 
 /// The reason itself, or if it is a change of a folder whose files are known, the first of the files that changed.

@@ -6,7 +6,7 @@ use std::io;
 use std::path::Path;
 
 use super::{PlanError, ResolvedPipeline, manifest};
-use crate::backend::DeviceClass;
+use crate::backend::{DeviceClass, Random};
 use crate::base::{ArtefactKind, Digest, FileError, Interrupted, Manifest};
 use crate::cache::{Store, Tree};
 use crate::config::{ConfigError, ConfigErrorKind};
@@ -129,7 +129,8 @@ impl ResolvedPipeline {
         path: &Path,
         store: &Store,
     ) -> Result<Tree, PlanError> {
-        let id = &self.stages[stage].id;
+        let planned = &self.stages[stage];
+        let id = &planned.id;
         let unreadable = |source: io::Error| match source.kind() {
             io::ErrorKind::Interrupted => Interrupted.into(),
             _ => PlanError::Input {
@@ -138,7 +139,8 @@ impl ResolvedPipeline {
                 source: FileError::at(path)(source),
             },
         };
-        let excerpt = (input.reader)(path).map_err(PlanError::unfit(id))?;
+        let random = Random::new(planned.seed, planned.origin.as_str());
+        let excerpt = (input.reader)(path, &random).map_err(PlanError::unfit(id))?;
         let files = match excerpt.files {
             None => store.tree_of(path),
             Some(names) => store.named_files_of(path, &names),

@@ -6,13 +6,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::error::ReportError;
+use super::training::Training;
 use crate::base::ArtefactKind;
 use crate::cache::{Damage, Place, Store};
-use crate::distill::HistoryLine;
-use crate::distill::history::{self, HISTORY_FILE};
+use crate::distill::history::HISTORY_FILE;
 use crate::metric::{MetricError, Metrics, Values};
 use crate::prune::Export;
-use crate::run::{RunRecord, StageRecord, in_run_folder};
+use crate::run::{RunRecord, StageRecord, Stopped, Unfinished, in_run_folder};
 use crate::score::Scores;
 use crate::select::Selection;
 
@@ -22,13 +22,15 @@ pub(super) struct Folder {
     pub(super) shown: Vec<(String, Shown)>,
     /// What is damaged: the user's path and what is wrong.
     pub(super) damaged: Vec<String>,
+    /// The stage that is at work, or where the run stopped, if it is not over.
+    pub(super) unfinished: Option<String>,
 }
 
 /// The contents of an artefact that a report shows.
 pub(super) enum Shown {
     Scores(Scores),
     Selection(Box<Selection>),
-    Losses(Vec<HistoryLine>),
+    Training(Box<Training>),
     Metrics(Box<Measured>),
     Export(Export),
     /// Damaged, or written by another version: why it cannot be shown.
@@ -52,20 +54,25 @@ impl Folder {
             _ => ReportError::NoRun { path: path.to_owned(), source },
         };
         let record = RunRecord::read(path).map_err(no_run)?;
-        let (mut shown, mut damaged) = (Vec::new(), Vec::new());
+        let (mut shown, mut damaged, mut unfinished) = (Vec::new(), Vec::new(), None);
         for stage in &record.stages {
             let damage = damage(path, stage)?;
-            let one = match &damage {
-                Some(damage) => Some(Shown::Unreadable(damage.clone())),
-                None => show(path, stage).unwrap_or_else(|why| Some(Shown::Unreadable(why))),
+            let work = Unfinished::of(&record, stage)?;
+            let one = match (&damage, &work) {
+                (Some(damage), _) => Some(Shown::Unreadable(damage.clone())),
+                (None, Some(work)) => show_unfinished(path, stage, work),
+                (None, None) => show(path, stage).unwrap_or_else(|why| Some(Shown::Unreadable(why))),
             };
+            if work.is_some_and(|work| work.running) {
+                unfinished = Some(running(path, &record, stage));
+            }
             if let Some(Shown::Metrics(measured)) = &one {
                 damaged.extend(measured.timings_damage.clone());
             }
             damaged.extend(damage);
             shown.extend(one.map(|one| (stage.id.to_string(), one)));
         }
-        Ok(Self { record, shown, damaged })
+        Ok(Self { record, shown, damaged, unfinished })
     }
 
     /// The exports by their stages' ids.
@@ -152,6 +159,27 @@ fn damage(run: &Path, stage: &StageRecord) -> Result<Option<String>, ReportError
     }))
 }
 
+/// What a training that is not finished has written so far.
+fn show_unfinished(run: &Path, stage: &StageRecord, work: &Unfinished) -> Option<Shown> {
+    let named = |error: io::Error| {
+        let link = run.join(stage.id.as_str()).display().to_string();
+        Shown::Unreadable(format!("{link}: {error}"))
+    };
+    match Training::open(&work.checkpoint, Some(work.running)) {
+        Ok(training) => training.map(|training| Shown::Training(Box::new(training))),
+        Err(error) => Some(named(error)),
+    }
+}
+
+/// `This run is not over: retrained is running, 120 of 400 steps.`
+fn running(run: &Path, record: &RunRecord, stage: &StageRecord) -> String {
+    let id = stage.id.as_str();
+    let stopped = Stopped::of(record, run, id).filter(|stopped| stopped.stage == stage.id);
+    let done = stopped.and_then(|stopped| stopped.done);
+    let done = done.map(|(done, total, unit)| format!(", {done} of {total} {unit}"));
+    format!("This run is not over: `{id}` is running{}.", done.unwrap_or_default())
+}
+
 /// Reads the artefact of a stage, or says why it cannot be shown.
 fn show(run: &Path, stage: &StageRecord) -> Result<Option<Shown>, String> {
     let Some(artefact) = &stage.artefact else { return Ok(None) };
@@ -171,10 +199,9 @@ fn show(run: &Path, stage: &StageRecord) -> Result<Option<Shown>, String> {
             let measured = Measured::open(folder, named).map_err(|error| named(error.to_string()))?;
             Some(Shown::Metrics(Box::new(measured)))
         }
-        Some(ArtefactKind::Model) => match history::read(&folder.join(HISTORY_FILE)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            lines => Some(Shown::Losses(lines.map_err(failed)?)),
-        },
+        Some(ArtefactKind::Model) => {
+            Training::open(folder, None).map_err(failed)?.map(|training| Shown::Training(Box::new(training)))
+        }
         Some(ArtefactKind::Export) => Some(Shown::Export(Export::open(folder).map_err(failed)?)),
         Some(ArtefactKind::Calibration | ArtefactKind::Latents | ArtefactKind::Profile) | None => None,
     })

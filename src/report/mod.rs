@@ -14,6 +14,7 @@ mod rows;
 mod sections;
 mod selections;
 mod sweep;
+mod training;
 mod unet;
 
 use std::path::{Path, PathBuf};

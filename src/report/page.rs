@@ -43,6 +43,7 @@ fn run(folder: &Folder) -> Markup {
                 @if record.axes.iter().all(|axis| axis.parameter != "seed") { " · seed " (record.seed) }
                 " · " (record.device.class)
             }
+            @if let Some(unfinished) = &folder.unfinished { p { b { (unfinished) } } }
         }
         (cards(folder))
         h2 { "Pipeline" }
@@ -58,7 +59,7 @@ fn run(folder: &Folder) -> Markup {
                     (sections::selection(selection))
                     @if let Some(scores) = folder.scores_of(stage) { (selections::section(stage, selection, scores)) }
                 }
-                Shown::Losses(lines) => (sections::losses(stage, lines)),
+                Shown::Training(training) => (training.section(stage)),
                 Shown::Unreadable(why) => (sections::unreadable(stage, why)),
                 Shown::Metrics(_) | Shown::Export(_) => {}
             }

@@ -182,10 +182,14 @@ fn pictures(measured: &Measured) -> Markup {
     }
 }
 
+/// A PNG as the source of an `<img>` element.
+pub(super) fn embedded(png: &[u8]) -> String {
+    format!("data:image/png;base64,{}", BASE64.encode(png))
+}
+
 /// One picture, if it was drawn.
 pub(super) fn picture(measured: &Measured, model: &str, index: usize) -> Markup {
-    let source =
-        measured.picture(model, index).map(|png| format!("data:image/png;base64,{}", BASE64.encode(png)));
+    let source = measured.picture(model, index).map(|png| embedded(&png));
     html! {
         @if let Some(source) = source {
             img src=(source) alt=(format!("{model}: {}", measured.values.prompts[index]));

@@ -1,22 +1,15 @@
 //! How units were scored and selected, how the student was retrained, and what was exported.
 
-use std::collections::BTreeSet;
-
 use maud::{Markup, PreEscaped, html};
 
 use super::chart::{self, Chart, Series};
 use super::selections;
 use super::unet::{self, UnitBar};
 use crate::base::units;
-use crate::distill::history::FeatureLoss;
-use crate::distill::{ByKind, HistoryLine};
 use crate::model::network::UnitKind;
 use crate::prune::Export;
 use crate::score::{Additivity, GRAM, MeasuredSet, Scores, UnitScores};
 use crate::select::Selection;
-
-/// Long curves are averaged down to about this many points, which is as much as a plot can show.
-const CURVE_POINTS: usize = 300;
 
 /// A plot in its frame, or a note that there is nothing to plot.
 pub(super) fn plot(chart: &Chart<'_>, series: &[Series]) -> Markup {
@@ -189,60 +182,4 @@ pub(super) fn selection(selection: &Selection) -> Markup {
             ],
         ))
     }
-}
-
-/// The training curves: every term, plain and weighted, and the gradients where they were measured.
-pub(super) fn losses(stage: &str, lines: &[HistoryLine]) -> Markup {
-    let curve = |name: &str, pick: &dyn Fn(&HistoryLine) -> Option<f32>| {
-        let point = |line: &HistoryLine| Some((line.step as f64, f64::from(pick(line)?)));
-        Series {
-            name: name.to_owned(),
-            points: thinned(lines.iter().filter_map(point).collect()),
-            line: true,
-        }
-    };
-    let maps: BTreeSet<&str> =
-        lines.iter().flat_map(|line| line.features.keys()).map(String::as_str).collect();
-    let features = |pick: fn(&FeatureLoss) -> f32| -> Vec<Series> {
-        maps.iter().map(|path| curve(path, &|line| line.features.get(*path).map(pick))).collect()
-    };
-    let kinds = |pick: fn(&HistoryLine) -> Option<ByKind>| {
-        [
-            curve("task", &|line| Some(pick(line)?.task)),
-            curve("output", &|line| Some(pick(line)?.output)),
-            curve("features", &|line| Some(pick(line)?.features)),
-        ]
-    };
-    let log = |y| Chart { x: "step", y, log: true };
-    html! {
-        h2 { "Retraining: " code { (stage) } }
-        p {
-            "Means over elements, before the update of each step. The plain loss of a feature map is large if the teacher's features are large; "
-            "normalisation gives each feature map a similar weight. Weights of kinds of loss include those of the pipeline file."
-        }
-        (plot(
-            &log("loss"),
-            &[
-                curve("task", &|line| Some(line.task)),
-                curve("output", &|line| Some(line.output)),
-                curve("total, weighted", &|line| Some(line.total)),
-            ],
-        ))
-        (plot(&log("kind of loss, weighted"), &kinds(|line| Some(line.weighted))))
-        @if lines.iter().any(|line| line.gradient_norms.is_some()) {
-            (plot(&log("L2 norm of the gradient of each kind"), &kinds(|line| line.gradient_norms)))
-        }
-        (plot(&log("feature loss, plain"), &features(|loss| loss.plain)))
-        (plot(&log("feature loss, weighted"), &features(|loss| loss.weighted)))
-    }
-}
-
-/// Means of equally long runs of points, so that a long noisy curve stays readable.
-fn thinned(points: Vec<(f64, f64)>) -> Vec<(f64, f64)> {
-    let run = points.len().div_ceil(CURVE_POINTS).max(1);
-    let mean = |chunk: &[(f64, f64)]| {
-        let n = chunk.len() as f64;
-        (chunk.iter().map(|p| p.0).sum::<f64>() / n, chunk.iter().map(|p| p.1).sum::<f64>() / n)
-    };
-    points.chunks(run).map(mean).collect()
 }

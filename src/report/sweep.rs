@@ -44,7 +44,7 @@ pub(super) fn compared(folder: &Folder) -> Markup {
 pub(super) fn alone(folder: &Folder) -> Markup {
     let told = |(stage, shown): &'_ (String, Shown)| match shown {
         Shown::Scores(scores) => Some(sections::scores(scores, None)),
-        Shown::Losses(lines) => Some(sections::losses(stage, lines)),
+        Shown::Training(training) => Some(training.section(stage)),
         Shown::Metrics(measured) => Some(quality::numbers(stage, measured)),
         Shown::Unreadable(why) => Some(sections::unreadable(stage, why)),
         // Shown among the selections and the exports.

@@ -21,7 +21,7 @@ use crate::backend::{DeviceClass, Random};
 use crate::base::{Artefact, Digest, Interrupted, Manifest, StageId, clock};
 use crate::cache::{Entry, Maker, Notice, Obtained, PendingArtefact, Request};
 use crate::plan::PlanError;
-use crate::stage::{Context, ResolvedFile};
+use crate::stage::{Context, ResolvedFile, Seat};
 
 /// Runs a pipeline and returns its record. The record of a failed run is in the run folder.
 pub fn execute(job: &Job<'_>) -> Result<RunRecord, RunError> {
@@ -309,6 +309,8 @@ impl Maker for StageAttempt<'_, '_> {
             progress: &reporter,
             interrupt: job.interrupt,
             ranks: job.ranks,
+            training: job.training,
+            seat: Seat { run: &executor.record.name, folder: executor.folder.path(), stage: &id },
         };
         let ended = attempt(planned.stage.as_ref(), &context).map_err(|ended| match ended {
             Ended::Panic(message) => RunError::Bug { stage: id.clone(), message },

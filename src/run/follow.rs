@@ -7,9 +7,9 @@ use std::sync::OnceLock;
 use super::{ExitCode, RunError};
 use crate::backend::{DeviceChoice, threads};
 use crate::base::Interrupt;
-use crate::base::progress::Silent;
 use crate::stage::{Bench, StageError, Task};
 use crate::train::collective::{Collective, hear};
+use crate::train::watch::Watchers;
 
 /// Does the tasks of rank 0 until it ends; gives the number of its exit code. A wish to stop reaches rank 0 with the
 /// training.
@@ -21,7 +21,7 @@ pub fn follow(ranks: &dyn Collective, asked: DeviceChoice, interrupt: &Interrupt
             let _ = device.set(opened);
         }
         let device = device.get().expect("it was opened");
-        task.run(&Bench { device, ranks, progress: &Silent, interrupt })
+        task.run(&Bench::beside(device, ranks, &Watchers::default(), interrupt))
     };
     let failed = |source: StageError| {
         let code = ExitCode::of_stage(&source, |_| false);

@@ -8,7 +8,7 @@ use super::Sink;
 use super::inputs::Inputs;
 use super::notices::tell;
 use crate::base::{ArtefactKind, Digest, Interrupt, Manifest, StageId};
-use crate::cache::{CacheError, Maker, Notice, Obtained, PendingArtefact, Request, Store};
+use crate::cache::{CacheError, Lookup, Maker, Notice, Obtained, PendingArtefact, Request, Store};
 use crate::stage::{self, StageError};
 
 /// The intermediate artefacts of one running stage.
@@ -41,6 +41,19 @@ impl stage::Intermediates for Intermediates<'_> {
             made().insert(key);
         }
         Ok(self.store.artefact(obtained.entry()).path)
+    }
+
+    fn alike(&self, manifest: &Manifest, name: &str) -> Result<Vec<(String, PathBuf)>, StageError> {
+        if self.force {
+            return Ok(Vec::new());
+        }
+        let mut whole = Vec::new();
+        for (value, entry) in self.store.alike(manifest, name)? {
+            if let Lookup::Whole(entry) = self.store.lookup(&entry.key)? {
+                whole.push((value, self.store.artefact(&entry).path));
+            }
+        }
+        Ok(whole)
     }
 }
 

@@ -8,6 +8,7 @@ use crate::backend::DeviceChoice;
 use crate::base::{Interrupt, StageId};
 use crate::cache::Store;
 use crate::plan::{PlannedStage, ResolvedPipeline};
+use crate::train::TrainingSettings;
 use crate::train::collective::Collective;
 
 /// A run to execute.
@@ -22,6 +23,8 @@ pub struct Job<'a> {
     pub device: DeviceChoice,
     /// Which stages to run.
     pub options: &'a Options,
+    /// How trainings are kept and watched.
+    pub training: &'a TrainingSettings,
     /// Receives the events.
     pub sink: &'a dyn Sink,
     /// Checked for a request to stop.

@@ -23,6 +23,7 @@ mod reporter;
 pub mod signals;
 mod state;
 mod stopped;
+mod training;
 
 pub use error::RunError;
 pub use event::{EVENT_FORMAT, Event, Sink, Stamped};
@@ -35,6 +36,7 @@ pub use places::in_run_folder;
 pub use record::{ArtefactRecord, DeviceRecord, RECORD_FORMAT, RunRecord, StageRecord};
 pub use state::StageState;
 pub use stopped::Stopped;
+pub use training::Unfinished;
 
 #[cfg(test)]
 mod tests;

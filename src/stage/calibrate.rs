@@ -1,16 +1,21 @@
 //! `calibrate`: the points on which units are scored and models compared.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use candle_core::Device;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::encode::{default_max_skipped, describe_reading};
 use super::model::Model;
-use super::sources::{pictures_folder, prompts_file};
+use super::sources::{SampleSource, SourceKind, prompts_file};
 use super::{BadValue, Context, Drawing, FileInput, Input, Stage, StageError, StageInfo, memory};
-use crate::base::{ArtefactKind, Manifest, StageId, Whole};
-use crate::data::{Calibration, Captioned, Encoder, Points, Trajectories, prompts};
+use crate::base::{ArtefactKind, Manifest, Percent, StageId, Whole};
+use crate::data::picture::Buckets;
+use crate::data::{
+    Background, Calibration, Captioned, Captions, Encoder, Points, Preparation, Rules, SampleFiles,
+    Trajectories, prompts,
+};
 use crate::model::unet::UNetConfig;
 use crate::sample::{self, NoiseSchedule};
 
@@ -25,8 +30,19 @@ pub(super) struct Calibrate {
     model: Option<StageId>,
     /// A text file with one prompt per line: points are taken along the teacher's own sampling trajectories.
     prompts: Option<PathBuf>,
-    /// A folder of PNG or JPEG pictures, each with its caption in a text file of the same name: points are their latents with added noise.
+    /// A folder of PNG, JPEG or WebP pictures with captions, as for `encode`: points are their latents with added noise.
     pictures: Option<PathBuf>,
+    /// `required`: pictures without a caption are skipped. `optional`: they are used with the empty prompt. Default
+    /// `required`.
+    #[serde(default)]
+    captions: Captions,
+    /// The largest share of pictures that may be skipped because they are damaged, not supported, or have no caption.
+    /// Default `1 %`.
+    #[serde(default = "default_max_skipped")]
+    max_skipped: Percent,
+    /// What transparent pixels show: `white`, `grey` or `black`. Default `white`.
+    #[serde(default)]
+    background: Background,
     /// An existing `calibration.safetensors`.
     file: Option<PathBuf>,
     /// The number of points. Default 256.
@@ -53,7 +69,8 @@ fn one() -> Whole<1, 10_000> {
 
 pub(super) const INFO: StageInfo = StageInfo {
     name: "calibrate",
-    version: 1,
+    // 2: pictures are cropped before they are scaled, by another library, and drawn by the seed if there are too many.
+    version: 2,
     summary: "takes calibration points from the teacher's trajectories, from pictures, or from a file",
     output: ArtefactKind::Calibration,
     seeded: true,
@@ -78,6 +95,9 @@ impl Stage for Calibrate {
         } else {
             self.drawing.describe_cropping(manifest, "drawing");
         }
+        if self.pictures.is_some() {
+            describe_reading(manifest, self.captions, self.background);
+        }
     }
 
     fn inputs(&self) -> Vec<Input<'_>> {
@@ -90,7 +110,7 @@ impl Stage for Calibrate {
         let per_trajectory = self.points_per_trajectory.get().min(self.drawing.steps.get());
         let used = move |count: usize| self.samples.get().div_ceil(per_trajectory).min(count);
         let prompts = self.prompts.iter().map(|path| prompts_file("prompts", path, used));
-        let pictures = self.pictures.iter().map(|path| pictures_folder("pictures", path));
+        let pictures = self.pictures.iter().map(|path| self.source(path).input());
         let file = self.file.iter().map(|path| FileInput::path("file", path));
         prompts.chain(pictures).chain(file).collect()
     }
@@ -142,6 +162,18 @@ impl Stage for Calibrate {
 }
 
 impl Calibrate {
+    /// The pictures in a folder. No more are used than there are points.
+    fn source<'a>(&self, path: &'a Path) -> SampleSource<'a> {
+        SampleSource {
+            name: "pictures",
+            path,
+            kind: SourceKind::Pictures,
+            column: None,
+            rules: Rules { captions: self.captions, max_skipped: self.max_skipped },
+            count: Some(self.samples.get()),
+        }
+    }
+
     /// All points are in memory at the end: noisy latents, their noise and the text states, in f32.
     fn require_memory(
         &self,
@@ -194,17 +226,19 @@ impl Calibrate {
         self.require_memory(latent, &model.directory.unet_config()?, context.device)?;
         let [_, height, width] = latent;
         let size = (height * vae.downscale(), width * vae.downscale());
-        let folder = context.file("pictures");
         let (progress, interrupt) = (context.progress, context.interrupt);
-        let captioned = Captioned::from_pictures(
-            folder,
-            size,
-            &vae,
-            encoder,
-            self.drawing.batch.get(),
-            progress,
+        let (folder, source) = (context.file("pictures"), self.source(context.file("pictures")));
+        let list = source.list(folder, context.checkpoint, &context.random, progress)?;
+        let background = self.background.colour();
+        let files = SampleFiles {
+            list: &list,
+            vae: &vae,
+            preparation: &Preparation::new(Buckets::one(size), background, vae.downscale()),
+            batch: self.drawing.batch.get(),
+            device: context.device,
             interrupt,
-        )?;
+        };
+        let captioned = Captioned::from_pictures(&files, source.rules, encoder, progress)?;
         Ok(captioned.points(schedule, self.samples.get(), &context.random)?)
     }
 }

@@ -9,9 +9,12 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::distill_task::DistillTask;
+use super::interface::Earlier;
 use super::model::Model;
 use super::points::points;
-use super::{BadValue, Bench, Context, Input, Stage, StageError, StageInfo, Task};
+use super::{
+    BadValue, Bench, Context, Input, Stage, StageError, StageInfo, Task, distill_state, distill_watch,
+};
 use crate::backend::memory;
 use crate::base::{ArtefactKind, Manifest, StageId, copies};
 use crate::data::{Encoder, Latents};
@@ -97,7 +100,21 @@ impl Stage for Distill {
         let schedule = NoiseSchedule::from_config(&teacher.directory.scheduler_config()?)?;
         let data = self.data(context, &teacher, &schedule)?;
         let memory = self.memory(&student, &teacher, &data, context)?;
-        let distilled = self.train(&memory, context)?;
+        distill_state::take(&self.training, context)?;
+        let easel = distill_watch::easel(&self.training, &student, context)?;
+        let watchers = distill_watch::watchers(context);
+        let bench = Bench {
+            device: context.device,
+            ranks: context.ranks,
+            cadence: distill_watch::cadence(context),
+            easel: easel.as_ref(),
+            watcher: &watchers,
+            progress: context.progress,
+            interrupt: context.interrupt,
+        };
+        let distilled = self.train(&memory, &bench, context);
+        distill_watch::end(&watchers, &distilled);
+        let distilled = distilled?;
         copies::transfer_tree(student.directory.path(), context.output, copies::link)
             .map_err(StageError::file(student.directory.path()))?;
         save_weights(&student.directory, &distilled.weights, context.output)?;
@@ -105,7 +122,13 @@ impl Stage for Distill {
         // A student that was trained before has its own, which is linked from its artefact.
         copies::remove(&history)
             .and_then(|()| copies::copy(&distilled.history, &history))
-            .map_err(StageError::file(&history))
+            .map_err(StageError::file(&history))?;
+        distill_watch::save(&self.training, &distilled, context)?;
+        distill_state::keep(&self.training, context)
+    }
+
+    fn earlier(&self, manifest: &Manifest) -> Option<Earlier> {
+        Some(distill_state::earlier(&self.training, manifest))
     }
 }
 
@@ -136,7 +159,12 @@ impl Distill {
     }
 
     /// Trains, with all ranks if there are several.
-    fn train(&self, memory: &TrainingMemory, context: &Context<'_>) -> Result<Distilled, StageError> {
+    fn train(
+        &self,
+        memory: &TrainingMemory,
+        bench: &Bench<'_>,
+        context: &Context<'_>,
+    ) -> Result<Distilled, StageError> {
         let folder = |path: &Path| path.as_os_str().to_owned();
         let data = context.input("data");
         let task = DistillTask {
@@ -152,12 +180,11 @@ impl Distill {
             holds_teacher: memory.teacher > 0,
             random: context.random.clone(),
         };
-        let &Context { device, ranks, progress, interrupt, .. } = context;
-        if ranks.size() > 1 {
-            progress.note(&format!("trains with {} ranks", ranks.size()));
-            tell(ranks, &Task::Distill(Box::new(task.clone())))?;
+        if context.ranks.size() > 1 {
+            context.progress.note(&format!("trains with {} ranks", context.ranks.size()));
+            tell(context.ranks, &Task::Distill(Box::new(task.clone())))?;
         }
-        Ok(task.train(&Bench { device, ranks, progress, interrupt })??)
+        Ok(task.train(bench)??)
     }
 
     /// The training data. A calibration becomes latents first, in the folder of the checkpoint.
@@ -212,7 +239,7 @@ fn check_same_inputs(teacher: &Model, student: &Model) -> Result<(), StageError>
 
 /// Replaces the student's weights in `output` by the retrained ones, each in the type that it has in the student's
 /// file.
-fn save_weights(
+pub(super) fn save_weights(
     student: &ModelDirectory,
     weights: &BTreeMap<String, Tensor>,
     output: &Path,

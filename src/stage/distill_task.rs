@@ -8,7 +8,7 @@ use super::model::Model;
 use super::{Bench, StageError};
 use crate::backend::Random;
 use crate::data::Latents;
-use crate::distill::{Cadence, DistillError, DistillParameters, Distillation, Distilled};
+use crate::distill::{DistillError, DistillParameters, Distillation, Distilled};
 use crate::model::UNet;
 use crate::sample::NoiseSchedule;
 use crate::train::{ActivationCheckpointing, Trainable};
@@ -60,7 +60,9 @@ impl DistillTask {
             device: bench.device,
             random: &self.random,
             checkpoint: self.checkpoint.as_ref(),
-            cadence: Cadence::default(),
+            cadence: bench.cadence,
+            easel: bench.easel,
+            watcher: bench.watcher,
             progress: bench.progress,
             interrupt: bench.interrupt,
             collective: bench.ranks,

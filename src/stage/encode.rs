@@ -6,14 +6,18 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::model::Model;
-use super::sources::{pictures_folder, prompts_file};
+use super::sources::{SampleSource, SourceKind, prompts_file};
 use super::{BadValue, Context, Drawing, FileInput, Input, Stage, StageError, StageInfo};
-use crate::base::{ArtefactKind, Manifest, StageId, Whole, copies};
-use crate::data::{Encoding, LatentDrawing, Latents, SampleList, prompts};
+use crate::base::{ArtefactKind, Manifest, Percent, StageId, Whole, copies};
+use crate::data::picture::Buckets;
+use crate::data::{
+    Background, Captions, Encoder, Encoding, LatentDrawing, Latents, Preparation, Rules, SampleFiles,
+    SampleList, prompts,
+};
 use crate::model::UNetConfig;
 use crate::sample::{self, NoiseSchedule};
 
-/// `with:` of `use: encode`. Give one of `prompts` and `pictures`.
+/// `with:` of `use: encode`. Give one source: `prompts`, `pictures`, `webdataset`, `parquet` or `cached-latents`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(super) struct Encode {
@@ -21,19 +25,56 @@ pub(super) struct Encode {
     model: StageId,
     /// A text file with one prompt per line: the teacher draws the latents.
     prompts: Option<PathBuf>,
-    /// A folder of PNG or JPEG pictures, each with its caption in a text file of the same name.
+    /// A folder of PNG, JPEG or WebP pictures, with sub-folders. A caption is in a `.txt` or `.caption` file of the picture's
+    /// name, or in `metadata.jsonl` or `metadata.csv` with `file_name`. Pictures below a folder `10_name` count ten times.
     pictures: Option<PathBuf>,
-    /// The number of samples. `prompts` are used in turn; default: one sample per prompt. If there are more
-    /// `pictures` than samples, a random choice of them is used; default: all.
+    /// Tar archives in webdataset's layout, such as img2dataset's: a folder, one file, or a pattern such as
+    /// `data/{00000..00009}.tar`. Compressed archives (`.tar.gz`) are unpacked into the cache while the stage runs.
+    webdataset: Option<PathBuf>,
+    /// Parquet files with pictures inside, in a column `image` with `bytes` or a column `jpg`: a folder, one file, or a
+    /// pattern such as `data/train-*.parquet`.
+    parquet: Option<PathBuf>,
+    /// A folder of latents in kohya's `.npz` files, with captions as for `pictures`.
+    cached_latents: Option<PathBuf>,
+    /// The column or key of the captions in tables, metadata files and JSON members. Default: the first of `text`, `caption`,
+    /// `prompt` and `txt`.
+    caption_column: Option<String>,
+    /// `required`: samples without a caption are skipped. `optional`: they are trained with the empty prompt. Default
+    /// `required`.
+    #[serde(default)]
+    captions: Captions,
+    /// The largest share of samples that may be skipped because they are damaged, not supported, or have no caption.
+    /// Default `1 %`.
+    #[serde(default = "default_max_skipped")]
+    max_skipped: Percent,
+    /// What transparent pixels show: `white`, `grey` or `black`. Default `white`.
+    #[serde(default)]
+    background: Background,
+    /// Crops each picture to the size nearest to its own aspect ratio, all of about the area of `drawing.size`, instead of
+    /// one size for all: as SDXL was trained. Default `false`.
+    #[serde(default)]
+    aspect_buckets: bool,
+    /// The number of samples. `prompts` are used in turn; default: one sample per prompt. Of more pictures than that, as
+    /// many are drawn at random; default: all.
     samples: Option<Whole<1, 10_000_000>>,
-    /// How latents are drawn; for `pictures`, the size to crop them to and how many are encoded together.
+    /// How latents are drawn; for pictures, the size to crop them to and how many are encoded together.
     #[serde(default)]
     drawing: Drawing,
 }
 
+pub(super) fn default_max_skipped() -> Percent {
+    Rules::default().max_skipped
+}
+
+/// Adds what decides how a picture's file becomes pixels.
+pub(super) fn describe_reading(manifest: &mut Manifest, captions: Captions, background: Background) {
+    manifest.field("captions", captions).field("background", background);
+}
+
 pub(super) const INFO: StageInfo = StageInfo {
     name: "encode",
-    version: 1,
+    // 2: pictures are cropped before they are scaled, by another library, with their true sizes; `samples.jsonl`.
+    version: 2,
     summary: "makes training data: clean latents and text states, from prompts or from pictures",
     output: ArtefactKind::Latents,
     seeded: true,
@@ -52,6 +93,13 @@ impl Stage for Encode {
             Some(_) => self.drawing.describe_latents(manifest, "drawing"),
             None => self.drawing.describe_cropping(manifest, "drawing"),
         }
+        if let Some(source) = self.sources().first() {
+            describe_reading(manifest, self.captions, self.background);
+            manifest
+                .field("source", source.name)
+                .field("caption-column", self.caption_column.as_deref().unwrap_or(""))
+                .field("aspect-buckets", self.aspect_buckets);
+        }
     }
 
     fn inputs(&self) -> Vec<Input<'_>> {
@@ -62,20 +110,22 @@ impl Stage for Encode {
         // One sample per prompt, or the prompts in turn.
         let used = |count: usize| self.samples.map_or(count, |samples| samples.get().min(count));
         let prompts = self.prompts.iter().map(|path| prompts_file("prompts", path, used));
-        let pictures = self.pictures.iter().map(|path| pictures_folder("pictures", path));
-        prompts.chain(pictures).collect()
+        prompts.chain(self.sources().into_iter().map(SampleSource::input)).collect()
     }
 
     fn check(&self) -> Result<(), BadValue> {
-        match (&self.prompts, &self.pictures) {
-            (None, None) => {
-                return Err(BadValue::new("model", "no source of samples: give `prompts` or `pictures`"));
+        let files = self.files();
+        match files.as_slice() {
+            [_] => {}
+            [] => {
+                let message = "no source of samples: give `prompts`, `pictures`, `webdataset`, `parquet` or \
+                               `cached-latents`";
+                return Err(BadValue::new("model", message));
             }
-            (Some(_), Some(_)) => {
-                let message = "`prompts` and `pictures` exclude each other; give one";
-                return Err(BadValue::new("pictures", message));
+            [first, second, ..] => {
+                let message = format!("`{}` and `{}` exclude each other; give one", first.name, second.name);
+                return Err(BadValue::new(second.name, message));
             }
-            _ => {}
         }
         self.drawing.check(|field| format!("drawing.{field}"))
     }
@@ -87,69 +137,119 @@ impl Stage for Encode {
     fn run(&self, context: &Context<'_>) -> Result<(), StageError> {
         let model = Model::open(context.input("model"))?;
         sample::check_inputs(&model.directory.unet_config()?)?;
-        let list = self.list(context)?;
+        let rules = Rules { captions: self.captions, max_skipped: self.max_skipped };
+        let source = self.sources().first().copied();
+        let (checkpoint, progress) = (context.checkpoint, context.progress);
+        let list = match source {
+            Some(source) => source.list(context.file(source.name), checkpoint, &context.random, progress)?,
+            None => {
+                let asked = self.samples.map(Whole::get);
+                SampleList::from_prompts(&prompts::read(context.file("prompts"))?, asked)
+            }
+        };
         let count = list.samples.len();
         let latent = self.drawing.latent(&model.directory, count, model.dtype, context.device)?;
         let encoding = Encoding {
             list: &list,
-            folder: context.checkpoint,
-            batch: self.drawing.batch.get(),
+            folder: checkpoint,
             device: context.device,
-            progress: context.progress,
+            progress,
             interrupt: context.interrupt,
         };
         let encoder = self.drawing.encoder(&model.directory, model.dtype, context.device)?;
-        let time_ids = encoding.texts(&encoder)?;
-        match self.prompts {
-            Some(_) => {
-                let negative = &self.drawing.negative_prompt;
-                encoder.note_truncated([negative.as_str()], context.progress)?;
-                let unconditional = encoder.unconditional(negative, 1)?;
-                // The U-Net needs the memory.
-                drop(encoder);
-                let unet = model.unet(context.device)?;
-                let schedule = NoiseSchedule::from_config(&model.directory.scheduler_config()?)?;
-                let drawing = LatentDrawing {
-                    generator: self.drawing.generator(&unet, &schedule),
-                    latent,
-                    unconditional: &unconditional,
-                    random: &context.random,
-                };
-                encoding.draw(&drawing, time_ids.as_ref())?;
-            }
-            None => {
-                drop(encoder);
-                let vae = self.drawing.vae(&model.directory, model.dtype, context.device)?;
-                let [_, height, width] = latent;
-                let size = (height * vae.downscale(), width * vae.downscale());
-                encoding.pictures(&vae, size, time_ids.as_ref())?;
-            }
+        match source {
+            None => self.draw(context, &model, latent, &encoding, encoder)?,
+            Some(_) => self.encode(context, &model, latent, &encoding, encoder, rules)?,
         }
         encoding.finish()?;
         // Checks that the files are consistent before they become an artefact.
-        Latents::open(context.checkpoint)?;
-        copies::transfer_tree(context.checkpoint, context.output, copies::link)
+        Latents::open(checkpoint)?;
+        copies::transfer_tree(checkpoint, context.output, copies::link)
             .map_err(StageError::file(context.output))
     }
 }
 
 impl Encode {
-    fn list(&self, context: &Context<'_>) -> Result<SampleList, StageError> {
-        let asked = self.samples.map(Whole::get);
-        if self.prompts.is_some() {
-            return Ok(SampleList::from_prompts(&prompts::read(context.file("prompts"))?, asked));
-        }
-        let list = SampleList::from_pictures(context.file("pictures"), asked, &context.random)?;
-        let (used, available) = (list.samples.len(), list.available);
-        match asked {
-            Some(asked) if asked > available => context.progress.note(&format!(
-                "{available} pictures, fewer than the {asked} samples asked for: all are used"
-            )),
-            _ if used < available => {
-                context.progress.note(&format!("{used} of {available} pictures, chosen by the seed"));
+    /// The sources in files that are given: one, or none with `prompts`.
+    fn sources(&self) -> Vec<SampleSource<'_>> {
+        let kinds = [
+            ("pictures", &self.pictures, SourceKind::Pictures),
+            ("webdataset", &self.webdataset, SourceKind::Webdataset),
+            ("parquet", &self.parquet, SourceKind::Parquet),
+            ("cached-latents", &self.cached_latents, SourceKind::CachedLatents),
+        ];
+        let mut sources = Vec::new();
+        for (name, path, kind) in kinds {
+            if let Some(path) = path {
+                sources.push(SampleSource {
+                    name,
+                    path,
+                    kind,
+                    column: self.caption_column.as_deref(),
+                    rules: Rules { captions: self.captions, max_skipped: self.max_skipped },
+                    count: self.samples.map(Whole::get),
+                });
             }
-            _ => {}
         }
-        Ok(list)
+        sources
+    }
+
+    /// Lets the teacher draw.
+    fn draw(
+        &self,
+        context: &Context<'_>,
+        model: &Model,
+        latent: [usize; 3],
+        encoding: &Encoding<'_>,
+        encoder: Encoder,
+    ) -> Result<(), StageError> {
+        let time_ids = encoding.texts(&encoder)?;
+        let negative = &self.drawing.negative_prompt;
+        encoder.note_truncated([negative.as_str()], context.progress)?;
+        let unconditional = encoder.unconditional(negative, 1)?;
+        // The U-Net needs the memory.
+        drop(encoder);
+        let unet = model.unet(context.device)?;
+        let schedule = NoiseSchedule::from_config(&model.directory.scheduler_config()?)?;
+        let drawing = LatentDrawing {
+            generator: self.drawing.generator(&unet, &schedule),
+            latent,
+            batch: self.drawing.batch.get(),
+            unconditional: &unconditional,
+            random: &context.random,
+        };
+        Ok(encoding.draw(&drawing, time_ids.as_ref())?)
+    }
+
+    /// Encodes what lies in files.
+    fn encode(
+        &self,
+        context: &Context<'_>,
+        model: &Model,
+        [_, height, width]: [usize; 3],
+        encoding: &Encoding<'_>,
+        encoder: Encoder,
+        rules: Rules,
+    ) -> Result<(), StageError> {
+        let time_ids = encoding.texts(&encoder)?;
+        drop(encoder);
+        let vae = self.drawing.vae(&model.directory, model.dtype, context.device)?;
+        let factor = vae.downscale();
+        let size = (height * factor, width * factor);
+        let buckets = match self.aspect_buckets {
+            // The U-Net halves its feature maps between its levels.
+            true => Buckets::around(size, factor << (model.directory.unet_config()?.levels.len() - 1)),
+            false => Buckets::one(size),
+        };
+        let background = self.background.colour();
+        let files = SampleFiles {
+            list: encoding.list,
+            vae: &vae,
+            preparation: &Preparation::new(buckets, background, factor),
+            batch: self.drawing.batch.get(),
+            device: context.device,
+            interrupt: context.interrupt,
+        };
+        Ok(encoding.files(&files, time_ids.as_ref(), rules)?)
     }
 }

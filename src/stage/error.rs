@@ -166,10 +166,11 @@ impl From<DistillError> for StageError {
         match error {
             DistillError::Interrupted(interrupted) => Self::Interrupted(interrupted),
             DistillError::Tensor(error) => Self::Tensor(error),
-            DistillError::NothingFrozen { .. } | DistillError::AllFrozen | DistillError::Mismatch { .. } => {
-                Self::pipeline(error)
-            }
-            DistillError::Uneven { .. } => Self::pipeline(error),
+            DistillError::NothingFrozen { .. }
+            | DistillError::AllFrozen
+            | DistillError::HeldOut { .. }
+            | DistillError::Uneven { .. }
+            | DistillError::Mismatch { .. } => Self::pipeline(error),
             other => Self::work(other),
         }
     }

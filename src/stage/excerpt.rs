@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use super::StageError;
+use crate::backend::Random;
 
 /// The part of a file or folder that a stage reads.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -15,8 +16,8 @@ pub struct Excerpt {
     pub texts: Vec<(String, String)>,
 }
 
-/// Reads a path to find out which part of it a stage reads.
-pub type Reader<'a> = Box<dyn Fn(&Path) -> Result<Excerpt, StageError> + 'a>;
+/// Reads a path to find out which part of it a stage reads. A draw by the seed takes the stage's random streams.
+pub type Reader<'a> = Box<dyn Fn(&Path, &Random) -> Result<Excerpt, StageError> + 'a>;
 
 impl Excerpt {
     /// A whole file, or every file of a folder that is not hidden.

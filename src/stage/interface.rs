@@ -13,6 +13,7 @@ use crate::backend::Random;
 use crate::base::BadValue;
 use crate::base::{Artefact, ArtefactKind, Interrupt, Manifest, Progress, StageId};
 use crate::model::UNetConfig;
+use crate::train::TrainingSettings;
 use crate::train::collective::Collective;
 
 /// A stage with its parameters, as a pipeline file states it. Two stages with equal `Debug` texts have equal parameters.
@@ -55,8 +56,25 @@ pub trait Stage: Send + Sync + fmt::Debug {
         Ok(())
     }
 
+    /// The end states of runs with fewer steps that this stage, whose bytes depend on `manifest`, could go on from.
+    fn earlier(&self, _manifest: &Manifest) -> Option<Earlier> {
+        None
+    }
+
     /// Fills `context.output`.
     fn run(&self, context: &Context<'_>) -> Result<(), StageError>;
+}
+
+/// Where a stage could go on from.
+pub struct Earlier {
+    /// What the state at the end of this very stage depends on, as an intermediate artefact.
+    pub state: Manifest,
+    /// Which value of it may be smaller.
+    pub name: &'static str,
+    /// That value here.
+    pub wanted: u64,
+    /// Why no state with a smaller value can be used: a parameter on which every step depends.
+    pub obstacle: Option<String>,
 }
 
 /// A reference to another stage.
@@ -95,6 +113,15 @@ impl<'a> FileInput<'a> {
         path: &'a Path,
         reader: impl Fn(&Path) -> Result<Excerpt, StageError> + 'a,
     ) -> Self {
+        Self::drawn(name, path, move |path, _| reader(path))
+    }
+
+    /// A path that cannot be a repository, and of which `reader` tells the part that the stage draws by its seed.
+    pub fn drawn(
+        name: &'static str,
+        path: &'a Path,
+        reader: impl Fn(&Path, &Random) -> Result<Excerpt, StageError> + 'a,
+    ) -> Self {
         Self { name, path, revision: None, reader: Box::new(reader) }
     }
 }
@@ -108,6 +135,10 @@ pub trait Intermediates: Sync {
         manifest: &Manifest,
         fill: &dyn Fn(&Path, &Path) -> Result<(), StageError>,
     ) -> Result<PathBuf, StageError>;
+
+    /// The whole intermediate artefacts in the cache that depend on the same as `manifest`, but for the value of `name`:
+    /// that value and the folder. There are none where everything is to be made again.
+    fn alike(&self, manifest: &Manifest, name: &str) -> Result<Vec<(String, PathBuf)>, StageError>;
 }
 
 /// What a stage receives when it runs.
@@ -134,6 +165,21 @@ pub struct Context<'a> {
     pub interrupt: &'a Interrupt,
     /// The processes that train together; this one is the first.
     pub ranks: &'a dyn Collective,
+    /// How a training is kept and watched. Changes no result.
+    pub training: &'a TrainingSettings,
+    /// The stage in its run, for those who watch it.
+    pub seat: Seat<'a>,
+}
+
+/// Where a running stage is found by people.
+#[derive(Clone, Copy)]
+pub struct Seat<'a> {
+    /// The name of the run.
+    pub run: &'a str,
+    /// The run folder.
+    pub folder: &'a Path,
+    /// The stage's id.
+    pub stage: &'a StageId,
 }
 
 impl Context<'_> {

@@ -1,10 +1,14 @@
 //! The files that several stages read, and which part of each enters the key: of a prompt file the prompts that are
-//! used, of a folder of pictures its samples, of a scorer the files that are opened.
+//! used, of a folder of pictures the samples that are drawn, of a scorer the files that are opened.
 
 use std::path::Path;
 
 use super::{Excerpt, FileInput, StageError};
-use crate::data::{pictures, prompts};
+use crate::backend::Random;
+use crate::base::Progress;
+use crate::data::sample::{Found, LeftOut};
+use crate::data::sources::{self, Shards};
+use crate::data::{DataError, Rules, Sample, SampleList, prompts};
 use crate::model::ModelDirectory;
 
 /// A file of prompts, of which the first `used(n)` of n are read.
@@ -21,20 +25,109 @@ pub(super) fn prompts_file<'a>(
     })
 }
 
-/// A folder of pictures with captions.
-pub(super) fn pictures_folder<'a>(name: &'static str, path: &'a Path) -> FileInput<'a> {
-    FileInput::part(name, path, |folder| {
-        let (mut names, mut texts) = (Vec::new(), Vec::new());
-        for sample in pictures::list(folder)? {
-            let name = sample.path.file_name().and_then(|name| name.to_str());
-            let not_text = || StageError::file(&sample.path)(std::io::Error::other("its name is not UTF-8"));
-            let name = name.ok_or_else(not_text)?;
-            let caption = Path::new(name).with_extension("txt").display().to_string();
-            texts.push((caption, sample.caption));
-            names.push(name.to_owned());
+/// A source of samples that lie in files.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SampleSource<'a> {
+    /// The parameter that names it.
+    pub(super) name: &'static str,
+    pub(super) path: &'a Path,
+    pub(super) kind: SourceKind,
+    /// The column of captions in tables and metadata.
+    pub(super) column: Option<&'a str>,
+    pub(super) rules: Rules,
+    /// How many samples are drawn; all of them without a number.
+    pub(super) count: Option<usize>,
+}
+
+/// How samples lie in files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SourceKind {
+    Pictures,
+    CachedLatents,
+    Webdataset,
+    Parquet,
+}
+
+impl<'a> SampleSource<'a> {
+    /// What of it enters the key: of a folder the samples that are drawn, of archives and tables each whole file.
+    pub(super) fn input(self) -> FileInput<'a> {
+        if let Some(endings) = self.endings() {
+            let shards = Shards::new(self.path);
+            return FileInput::part(self.name, shards.place, move |place| {
+                Ok(shards.names(place, endings)?.map_or_else(Excerpt::everything, Excerpt::files))
+            });
         }
-        Ok(Excerpt { files: Some(names), texts })
-    })
+        FileInput::drawn(self.name, self.path, move |folder, random| {
+            let list = self.draw(self.in_folder(folder)?, folder, random)?;
+            let caption = |sample: &Sample| {
+                (format!("{} (caption)", sample.name), list.captions[sample.caption].clone())
+            };
+            let mut texts: Vec<_> = list.samples.iter().map(caption).collect();
+            let left_out = |one: &LeftOut| (format!("{} (skipped)", one.name), one.reason.clone());
+            texts.extend(list.left_out.iter().map(left_out));
+            Ok(Excerpt { files: Some(list.samples.into_iter().map(|sample| sample.name).collect()), texts })
+        })
+    }
+
+    /// The samples to encode. `place` is the path of the input, `scratch` a folder for what must be unpacked first.
+    pub(super) fn list(
+        self,
+        place: &Path,
+        scratch: &Path,
+        random: &Random,
+        progress: &dyn Progress,
+    ) -> Result<SampleList, StageError> {
+        let found = match self.endings() {
+            None => self.in_folder(place)?,
+            Some(endings) => {
+                let file = |name: String| (name.clone(), place.join(name));
+                let files = match Shards::new(self.path).names(place, endings)? {
+                    Some(names) => names.into_iter().map(file).collect(),
+                    None => {
+                        let name = place.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                        vec![(name, place.to_owned())]
+                    }
+                };
+                match self.kind {
+                    SourceKind::Parquet => sources::parquet(&files, self.column, random)?,
+                    _ => sources::webdataset(&files, self.column, scratch)?,
+                }
+            }
+        };
+        let list = self.draw(found, place, random)?;
+        list.notes.iter().for_each(|note| progress.note(note));
+        let (used, available) = (list.samples.len(), list.available);
+        match self.count {
+            Some(asked) if asked > available => progress.note(&format!(
+                "{available} pictures, fewer than the {asked} samples asked for: all are used"
+            )),
+            _ if used < available => {
+                progress.note(&format!("{used} of {available} pictures, chosen by the seed"));
+            }
+            _ => {}
+        }
+        Ok(list)
+    }
+
+    /// What the names of its files end with; `None` for folders of single samples.
+    fn endings(self) -> Option<&'static [&'static str]> {
+        match self.kind {
+            SourceKind::Pictures | SourceKind::CachedLatents => None,
+            SourceKind::Webdataset => Some(sources::WEBDATASET),
+            SourceKind::Parquet => Some(sources::PARQUET),
+        }
+    }
+
+    fn in_folder(self, folder: &Path) -> Result<Found, DataError> {
+        match self.kind {
+            SourceKind::CachedLatents => sources::cached_latents(folder, self.column),
+            _ => sources::folder(folder, self.column),
+        }
+    }
+
+    fn draw(self, found: Found, place: &Path, random: &Random) -> Result<SampleList, DataError> {
+        SampleList::draw(found, place, self.rules, self.count, random)
+    }
 }
 
 /// The folder of a scorer.

@@ -28,16 +28,12 @@ pub struct Held {
 /// The number that ends the fetching.
 const DONE: u64 = u64::MAX;
 
-/// Calls `write` on rank 0 with tensors that fetch themselves, and serves the others meanwhile. All ranks call it with equal
-/// lists.
+/// Calls `write`, on rank 0, with tensors that fetch themselves. All other ranks [`serve`] meanwhile, with an equal list.
 pub fn gather<E: From<TrainError>>(
     collective: &dyn Collective,
     all: &[Held],
     write: impl FnOnce(Vec<(&str, Fetched<'_>)>) -> Result<(), E>,
 ) -> Result<(), E> {
-    if collective.rank() > 0 {
-        return Ok(serve(collective, all)?);
-    }
     let failed = RefCell::new(None);
     let fetched = all
         .iter()
@@ -48,12 +44,16 @@ pub fn gather<E: From<TrainError>>(
         return Err(TrainError::from(error).into());
     }
     written?;
-    let end = |rank| collective.send(&DONE.to_le_bytes(), rank);
-    Ok(collective.others().try_for_each(end).map_err(TrainError::from)?)
+    Ok(release(collective)?)
+}
+
+/// Tells those that [`serve`] that nothing more is fetched.
+pub fn release(collective: &dyn Collective) -> Result<(), TrainError> {
+    Ok(collective.others().try_for_each(|rank| collective.send(&DONE.to_le_bytes(), rank))?)
 }
 
 /// Sends rank 0 what it asks for.
-fn serve(collective: &dyn Collective, all: &[Held]) -> Result<(), TrainError> {
+pub fn serve(collective: &dyn Collective, all: &[Held]) -> Result<(), TrainError> {
     loop {
         let mut asked = [0; 8];
         collective.receive(&mut asked, 0)?;

@@ -1,4 +1,5 @@
-//! Training of a U-Net, whatever its loss: forward and backward pass in segments, the optimiser, and several ranks.
+//! Training of a U-Net, whatever its loss: forward and backward pass in segments, the optimiser, several ranks, and who
+//! watches.
 
 mod activation_checkpointing;
 pub mod collective;
@@ -7,12 +8,15 @@ mod gathered;
 mod network;
 mod optimiser;
 mod pass;
+mod settings;
 mod shards;
+pub mod watch;
 
 pub use activation_checkpointing::ActivationCheckpointing;
 pub use error::TrainError;
-pub use gathered::{Fetched, Held, gather};
+pub use gathered::{Fetched, Held, gather, release, serve};
 pub use network::Trainable;
 pub use optimiser::{Average, Moments, Optimiser, Update};
 pub use pass::{Input, Loss};
+pub use settings::TrainingSettings;
 pub use shards::Shards;

@@ -1,6 +1,9 @@
 //! Loads U-Nets. Only this module decides how the weights of a file become a [`UNet`].
 
-use candle_core::{DType, Device};
+use std::collections::{BTreeMap, HashMap};
+
+use candle_core::{DType, Device, Tensor};
+use candle_nn::VarBuilder;
 
 use super::config::UNetConfig;
 use super::network::UNet;
@@ -32,6 +35,19 @@ impl UNet {
         weights.check(config.inventory().tensors())?;
         let builder = weights.builder(dtype, device);
         Ok(if held { Self::new(config, builder)? } else { Self::streamed(config, builder)? })
+    }
+
+    /// The same U-Net on other weights, which are f32. They are shared, not copied, where they are on the device; of tensors
+    /// that are no variables, no graph is kept.
+    pub fn on_weights(
+        &self,
+        weights: &BTreeMap<String, Tensor>,
+        device: &Device,
+    ) -> candle_core::Result<Self> {
+        let moved = weights.iter().map(|(name, weight)| Ok((name.clone(), weight.to_device(device)?)));
+        let tensors = moved.collect::<candle_core::Result<HashMap<_, _>>>()?;
+        let unet = Self::new(self.config.clone(), VarBuilder::from_tensors(tensors, DType::F32, device))?;
+        Ok(unet.computing_in(self.dtype, device))
     }
 }
 

@@ -17,6 +17,7 @@ use crate::base::{ArtefactKind, Interrupt, Manifest, StageId};
 use crate::cache::Store;
 use crate::plan::ResolvedPipeline;
 use crate::stage::{Context, FileInput, Input, Stage, StageError, StageInfo};
+use crate::train::TrainingSettings;
 use crate::train::collective::Alone;
 
 /// The name, version and needs of a stage for tests.
@@ -201,6 +202,14 @@ impl Sandbox {
             runs: &self.folder.join("runs"),
             device: self.device,
             options: &self.options,
+            training: &TrainingSettings {
+                checkpoint_every_steps: None,
+                checkpoint_every_minutes: None,
+                keep_checkpoints: 2,
+                keep_state: true,
+                tensorboard: false,
+                mlflow: None,
+            },
             sink: &told,
             interrupt: &self.interrupt,
             ranks: &Alone,

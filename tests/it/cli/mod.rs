@@ -16,3 +16,4 @@ mod schedules;
 mod schemas;
 mod settings;
 mod sweep;
+mod training;

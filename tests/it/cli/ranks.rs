@@ -235,7 +235,7 @@ fn free_port() -> u16 {
 #[test]
 fn ranks_of_a_launcher_find_each_other_among_strangers_and_end_alike() {
     let (sandbox, file) = prepared();
-    for (arguments, code) in [(vec!["run", &file, "--until", "student"], 0), (vec!["run", "absent.yaml"], 4)]
+    for (arguments, code) in [(vec!["run", &file, "--until", "student"], 0), (vec!["run", "absent.yaml"], 3)]
     {
         let port = free_port();
         let first = launched(&sandbox, &arguments, 0, port).spawn().expect("it starts");

@@ -145,6 +145,14 @@ fn run_together(value: &Value, separator: &str) -> Value {
 fn plain(stage: &str, block: &Value) -> Value {
     let mut map = block.as_object().expect("a block is a mapping").clone();
     let of_trajectories = ["sampler", "steps", "guidance-scale", "negative-prompt"];
+    if ["calibrate", "encode"].contains(&stage) {
+        // It says whether the stage may end, not what is in it.
+        map.remove("max-skipped");
+        let sources = ["pictures", "webdataset", "parquet", "cached-latents"];
+        if block["file"].is_string() || !sources.iter().any(|name| block[*name].is_string()) {
+            remove(&mut map, &["captions", "background", "caption-column", "aspect-buckets"]);
+        }
+    }
     match stage {
         // `main` is the default.
         "load" => drop(map.entry("revision").or_insert(json!("main"))),

@@ -39,6 +39,8 @@ impl Sandbox {
             ("pictures/a.txt", "a red\r\ncircle\n"),
             ("pictures/b.JPG", "two"),
             ("pictures/b.txt", "a star"),
+            ("tars/0.tar", "archive"),
+            ("tars/1.tar", "archive"),
         ] {
             sandbox.write(name, text.as_bytes());
         }
@@ -65,6 +67,7 @@ stages:
   - { id: single, use: load, with: { model: single.safetensors, tokenizer: tokenizer } }
   - { id: points, use: calibrate, with: { model: folder, prompts: prompts.txt, samples: 4, points-per-trajectory: 2 } }
   - { id: shots, use: calibrate, with: { model: folder, pictures: pictures } }
+  - { id: archives, use: encode, with: { model: folder, webdataset: 'tars/{0..0}.tar' } }
   - { id: some, use: encode, with: { model: folder, prompts: prompts.txt, samples: 2 } }
   - { id: all, use: encode, with: { model: folder, prompts: prompts.txt } }
   - id: scores
@@ -124,8 +127,12 @@ fn what_is_not_read_enters_no_key() {
         ("line endings", "captions.txt", b"\xef\xbb\xbfa red circle\r\n\r\n  a ring"),
         ("a hidden picture", "pictures/.c.png", b"x"),
         ("a Mac's second half of a picture", "pictures/._a.png", b"x"),
-        ("a folder like a picture", "pictures/c.png/d.png", b"x"),
+        ("a folder like a picture", "pictures/c.png/readme.md", b"x"),
+        ("a pickle", "pictures/a.pt", b"x"),
+        ("line ends in a caption", "pictures/a.txt", b"a red\n\ncircle"),
         ("a preview", "pictures/Thumbs.db", b"x"),
+        ("an archive that is not named", "tars/1.tar", b"x"),
+        ("the index of an archive", "tars/0.parquet", b"x"),
         ("a text without a picture", "pictures/c.txt", b"x"),
         ("the end of a caption", "pictures/b.txt", b"a star\r\n"),
     ];
@@ -152,7 +159,8 @@ fn what_is_read_enters_the_keys_of_its_readers() {
         ("single.safetensors", b"x", &["single"]),
         ("captions.txt", b"a red circle", &["result"]),
         ("pictures/a.png", b"x", &["shots"]),
-        ("pictures/a.txt", b"a red circle", &["shots"]),
+        ("pictures/a.txt", b"a red ring", &["shots"]),
+        ("tars/0.tar", b"x", &["archives"]),
         (
             "prompts.txt",
             b"a red circle\na blue ring\na star",

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::fs;
 use std::path::Path;
+use std::sync::Mutex;
 
 use candle_core::{DType, Device, Tensor, Var};
 use candle_nn::VarBuilder;
@@ -13,13 +14,15 @@ use laptop_diff::base::{Interrupt, Progress, Real, UnitId, Whole};
 use laptop_diff::data::{LatentBatch, Latents};
 use laptop_diff::distill::history::{self, HistoryLine};
 use laptop_diff::distill::{
-    Cadence, DistillError, DistillParameters, Distillation, Distilled, FeatureTaps, Normalisation,
+    self, Cadence, DistillError, DistillParameters, Distillation, Distilled, FeatureTaps, Normalisation,
+    ValidationParameters, validation,
 };
 use laptop_diff::model::UNet;
 use laptop_diff::model::network::Conditioning;
 use laptop_diff::model::unet::UNetConfig;
 use laptop_diff::sample::NoiseSchedule;
 use laptop_diff::train::collective::Alone;
+use laptop_diff::train::watch::{End, Watcher, Watchers};
 use laptop_diff::train::{ActivationCheckpointing, Moments, Trainable};
 
 type Outcome = Result<(), Box<dyn Error>>;
@@ -122,6 +125,17 @@ impl Setup {
         folder: &Path,
         watch: &Watch,
     ) -> Result<Distilled, Box<dyn Error>> {
+        self.distil_watched(student, parameters, folder, watch, &Watchers::default())
+    }
+
+    fn distil_watched(
+        &self,
+        student: &Trainable,
+        parameters: &DistillParameters,
+        folder: &Path,
+        watch: &Watch,
+        watcher: &dyn Watcher,
+    ) -> Result<Distilled, Box<dyn Error>> {
         let distillation = Distillation {
             teacher: &self.teacher,
             student,
@@ -133,6 +147,8 @@ impl Setup {
             random: &Random::new(42, "retrained"),
             checkpoint: folder,
             cadence: watch.cadence,
+            easel: None,
+            watcher,
             progress: watch,
             interrupt: &watch.interrupt,
             collective: &Alone,
@@ -174,7 +190,7 @@ struct Watch {
 
 impl Watch {
     fn nothing() -> Self {
-        let cadence = Cadence { steps: None, seconds: f64::INFINITY };
+        let cadence = Cadence { seconds: f64::INFINITY, ..Cadence::default() };
         Self { interrupt: Interrupt::default(), stop_at: None, copy_at: None, cadence }
     }
 }
@@ -442,7 +458,7 @@ fn a_killed_run_leaves_no_trace() -> Outcome {
         let (folder, copy) = (tempfile::tempdir()?, tempfile::tempdir()?);
         let (from, to) = (folder.path().to_owned(), copy.path().to_owned());
         let watch = Watch {
-            cadence: Cadence { steps: Some(3), seconds: f64::INFINITY },
+            cadence: Cadence { steps: Some(3), seconds: f64::INFINITY, keep: 2 },
             copy_at: Some((killed_at, Box::new(move || copy_as_after_a_crash(&from, &to)))),
             ..Watch::nothing()
         };
@@ -502,5 +518,137 @@ fn a_loss_that_is_no_number_stops_with_its_name() -> Outcome {
         Some(DistillError::NotFinite { step: 1, term, .. }) => assert_eq!(term, "task loss"),
         _ => panic!("{error}"),
     }
+    Ok(())
+}
+
+#[test]
+fn validation_changes_no_weight_and_leaves_no_trace_of_an_interruption() -> Outcome {
+    let setup = Setup::new()?;
+    let parameters = |every: u32| DistillParameters {
+        history_every: Whole::new(5),
+        validation: Some(ValidationParameters {
+            every: Whole::new(every),
+            rows: Whole::new(6),
+            ..ValidationParameters::default()
+        }),
+        ..few_steps()
+    };
+    let folder = tempfile::tempdir()?;
+    let distilled = setup.distil(&parameters(4), folder.path(), &Watch::nothing())?;
+    let (expected, validated) = (bytes(&distilled)?, fs::read_to_string(&distilled.validation)?);
+    let lines = validation::read(folder.path())?;
+    assert_eq!(lines.iter().map(|line| line.step).collect::<Vec<_>>(), [0, 4, 8, 12]);
+    assert!(lines[0].output > 0.0 && lines[0].total != lines[3].total, "{lines:?}");
+    let sum = lines[0].weighted.task + lines[0].weighted.output + lines[0].weighted.features;
+    assert!((sum - lines[0].total).abs() < 1e-4 * sum);
+
+    // Held-out rows are not trained on, but measuring them changes nothing.
+    let other = tempfile::tempdir()?;
+    assert_eq!(bytes(&setup.distil(&parameters(100), other.path(), &Watch::nothing())?)?, expected);
+    let lines = validation::read(other.path())?;
+    assert_eq!(
+        lines.iter().map(|line| line.step).collect::<Vec<_>>(),
+        [0, 12],
+        "at the start and at the end"
+    );
+    let none = tempfile::tempdir()?;
+    let without = DistillParameters { validation: None, ..parameters(4) };
+    assert_ne!(bytes(&setup.distil(&without, none.path(), &Watch::nothing())?)?.0, expected.0);
+
+    let folder = tempfile::tempdir()?;
+    for stop_at in [1, 4, 4, 9] {
+        let watch = Watch { stop_at: Some(stop_at), ..Watch::nothing() };
+        assert!(setup.distil(&parameters(4), folder.path(), &watch).is_err());
+    }
+    let resumed = setup.distil(&parameters(4), folder.path(), &Watch::nothing())?;
+    assert_eq!((bytes(&resumed)?, fs::read_to_string(&resumed.validation)?), (expected, validated));
+    Ok(())
+}
+
+#[test]
+fn more_steps_go_on_from_the_last_checkpoint_of_fewer() -> Outcome {
+    let setup = Setup::new()?;
+    // The last lines of twelve steps are in none of the files of twenty.
+    let parameters = |steps: u32| DistillParameters {
+        steps: Whole::new(steps),
+        history_every: Whole::new(5),
+        validation: Some(ValidationParameters {
+            every: Whole::new(7),
+            rows: Whole::new(4),
+            ..Default::default()
+        }),
+        ..few_steps()
+    };
+    let (once, twice) = (tempfile::tempdir()?, tempfile::tempdir()?);
+    let all = |distilled: &Distilled| -> Result<_, Box<dyn Error>> {
+        Ok((bytes(distilled)?, fs::read_to_string(&distilled.validation)?))
+    };
+    let expected = all(&setup.distil(&parameters(20), once.path(), &Watch::nothing())?)?;
+    setup.distil(&parameters(12), twice.path(), &Watch::nothing())?;
+    assert_eq!(all(&setup.distil(&parameters(20), twice.path(), &Watch::nothing())?)?, expected);
+    Ok(())
+}
+
+/// Keeps what watchers are told.
+#[derive(Default)]
+struct Heard(Mutex<Vec<(u64, String)>>);
+
+impl Watcher for Heard {
+    fn begin(&self, step: u64) {
+        self.0.lock().expect("nobody panicked").push((step, "begin".to_owned()));
+    }
+
+    fn numbers(&self, step: u64, numbers: &[(String, f64)]) {
+        let mut heard = self.0.lock().expect("nobody panicked");
+        heard.extend(numbers.iter().map(|(name, _)| (step, name.clone())));
+    }
+
+    fn picture(&self, _step: u64, _name: &str, _png: &[u8], _size: (u32, u32)) {}
+
+    fn end(&self, _end: End) {}
+}
+
+#[test]
+fn watchers_hear_of_every_line() -> Outcome {
+    let setup = Setup::new()?;
+    let (folder, heard) = (tempfile::tempdir()?, Heard::default());
+    let validation = ValidationParameters { every: Whole::new(6), rows: Whole::new(4), ..Default::default() };
+    let parameters =
+        DistillParameters { history_every: Whole::new(4), validation: Some(validation), ..few_steps() };
+    let watch = Watch::nothing();
+    let student = setup.student(&REMOVED, &parameters)?;
+    setup.distil_watched(&student, &parameters, folder.path(), &watch, &heard)?;
+    let heard = heard.0.into_inner()?;
+    let steps = |name: &str| -> Vec<u64> {
+        heard.iter().filter(|(_, heard)| heard == name).map(|(step, _)| *step).collect()
+    };
+    assert_eq!(steps("begin"), [0]);
+    assert_eq!(steps("loss/total"), [0, 4, 8, 11]);
+    assert_eq!(steps("training/learning_rate"), [0, 4, 8, 11]);
+    assert_eq!(steps("feature/mid_block"), [0, 4, 8, 11]);
+    assert_eq!(steps("validation/output"), [0, 6, 12]);
+    Ok(())
+}
+
+#[test]
+fn a_training_that_diverges_ends_and_its_last_checkpoint_is_from_before() -> Outcome {
+    let setup = Setup::new()?;
+    let folder = tempfile::tempdir()?;
+    // The rate rises until the loss does.
+    let parameters = DistillParameters {
+        steps: Whole::new(400),
+        warm_up_steps: Whole::new(400),
+        learning_rate: Real::new(1.0),
+        ..few_steps()
+    };
+    let watch = Watch { cadence: Cadence { steps: Some(1), ..Watch::nothing().cadence }, ..Watch::nothing() };
+    let error = setup.distil(&parameters, folder.path(), &watch).expect_err("no student survives that");
+    let Some(DistillError::Diverged { step, last, total, median, .. }) = error.downcast_ref() else {
+        panic!("{error}")
+    };
+    assert!(f64::from(*total) > 10.0 * median);
+    let newest = distill::steps(folder.path())?[0];
+    assert!(newest + 19 <= *step && newest > 20, "the checkpoint of step {newest}, diverged at {step}");
+    assert_eq!(*last, format!("the checkpoint of step {newest} is sound"));
     Ok(())
 }

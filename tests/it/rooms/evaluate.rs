@@ -7,7 +7,11 @@ use std::sync::Mutex;
 use candle_core::{DType, Device, Tensor};
 use laptop_diff::backend::Random;
 use laptop_diff::base::{Interrupt, Progress, progress::Silent};
-use laptop_diff::data::{Calibration, Captioned, DataError, Encoder, Points, Trajectories, pictures};
+use laptop_diff::data::picture::Buckets;
+use laptop_diff::data::{
+    Calibration, Captioned, DataError, Encoder, Points, Preparation, Rules, SampleFiles, SampleList,
+    Trajectories, pictures, sources,
+};
 use laptop_diff::metric::{self, Candidate, Evaluation, METRICS, Metric, MetricError, Outcome, picture_path};
 use laptop_diff::model::network::Conditioning;
 use laptop_diff::model::unet::UNet;
@@ -176,24 +180,27 @@ fn points_lie_on_trajectories_and_survive_an_interruption() -> Fallible {
 fn points_come_from_pictures_too() -> Fallible {
     let nano = Nano::open()?;
     let interrupt = Interrupt::default();
-    let captioned = Captioned::from_pictures(
-        &folder().join("pictures"),
-        (64, 64),
-        &nano.vae,
-        &nano.encoder,
-        8,
-        &Silent,
-        &interrupt,
-    )?;
+    let place = folder().join("pictures");
+    let rules = Rules::default();
+    let list = SampleList::draw(sources::folder(&place, None)?, &place, rules, None, &nano.random)?;
+    let files = SampleFiles {
+        list: &list,
+        vae: &nano.vae,
+        preparation: &Preparation::new(Buckets::one((64, 64)), [255; 3], nano.vae.downscale()),
+        batch: 8,
+        device: &Device::Cpu,
+        interrupt: &interrupt,
+    };
+    let captioned = Captioned::from_pictures(&files, rules, &nano.encoder, &Silent)?;
     assert_eq!(captioned.latents.dims()[1..], [4, 16, 16]);
     // The autoencoder brings back what it was given: pictures and latents are in the scale it expects.
-    let first = pictures::list(&folder().join("pictures"))?.swap_remove(0);
-    let picture = pictures::to_tensor(&pictures::read(&first.path)?, &Device::Cpu)?;
+    let first = &list.samples[0];
+    let picture = pictures::to_tensor(&pictures::read(&place.join(&first.name))?, &Device::Cpu)?;
     let back = nano.vae.decode(&captioned.latents.narrow(0, 0, 1)?)?.get(0)?;
     let off = (back - picture)?.abs()?.mean_all()?.to_scalar::<f32>()?;
     assert!(off < 0.1, "pictures come back {off} away, of a range of 2");
     let Points { calibration, prompts } = captioned.points(&nano.schedule, 5, &nano.random)?;
-    assert_eq!((calibration.len(), prompts[0].as_str()), (5, first.caption.as_str()));
+    assert_eq!((calibration.len(), prompts[0].as_str()), (5, list.captions[first.caption].as_str()));
     Ok(())
 }
 

@@ -1,0 +1,18 @@
+//! Where training samples come from. Each source makes a list of its samples without reading their pictures.
+
+mod caches;
+mod captions;
+mod fetch;
+mod folder;
+mod metadata;
+mod parquet;
+mod shards;
+mod walk;
+mod webdataset;
+
+pub use caches::{Cached, list as cached_latents, read as read_latents};
+pub use fetch::{Fetched, Fetcher};
+pub use folder::list as folder;
+pub use parquet::{ENDINGS as PARQUET, list as parquet};
+pub use shards::Shards;
+pub use webdataset::{ENDINGS as WEBDATASET, list as webdataset};

@@ -1,0 +1,81 @@
+//! The files below a folder. Hidden files belong to tools and are left alone.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use crate::data::DataError;
+use crate::data::sample::LeftOut;
+
+/// Pictures by their extensions. Those that cannot be decoded are samples too, so that they are named.
+const PICTURES: [&str; 13] =
+    ["png", "jpg", "jpeg", "webp", "avif", "heic", "heif", "jxl", "gif", "bmp", "tif", "tiff", "jp2"];
+
+/// A file.
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    /// Its path below the root, with `/`.
+    pub(super) name: String,
+    pub(super) path: PathBuf,
+    /// The part of its name before the last `/`, empty at the root.
+    pub(super) folder: String,
+    /// Its file name up to the last dot.
+    pub(super) stem: String,
+    /// The rest in lower case.
+    pub(super) extension: String,
+}
+
+impl Entry {
+    pub(super) fn is_picture(&self) -> bool {
+        is_picture(&self.extension)
+    }
+}
+
+/// Whether files with this extension, in lower case, are pictures.
+pub(super) fn is_picture(extension: &str) -> bool {
+    PICTURES.contains(&extension)
+}
+
+/// The files in the order of their names, and the pictures whose names cannot be written. Links are followed.
+pub(super) fn walk(root: &Path) -> Result<(Vec<Entry>, Vec<LeftOut>), DataError> {
+    let (mut entries, mut left_out) = (Vec::new(), Vec::new());
+    let mut seen = BTreeSet::new();
+    let mut folders = vec![(root.to_owned(), String::new())];
+    while let Some((path, name)) = folders.pop() {
+        // A link to a folder above would lead in a circle.
+        if !seen.insert(std::fs::canonicalize(&path).map_err(DataError::file(&path))?) {
+            continue;
+        }
+        for entry in std::fs::read_dir(&path).map_err(DataError::file(&path))? {
+            let path = entry.map_err(DataError::file(&path))?.path();
+            let file_name = path.file_name().unwrap_or_default();
+            if file_name.as_encoded_bytes().starts_with(b".") {
+                continue;
+            }
+            let shown = file_name.to_string_lossy();
+            let inner = if name.is_empty() { shown.clone().into_owned() } else { format!("{name}/{shown}") };
+            let (stem, extension) = shown.rsplit_once('.').unwrap_or((&shown, ""));
+            let extension = extension.to_lowercase();
+            let mut leave = |reason: String| {
+                if is_picture(&extension) {
+                    left_out.push(LeftOut { name: inner.clone(), reason });
+                }
+            };
+            match std::fs::metadata(&path) {
+                Err(error) => leave(error.to_string()),
+                Ok(_) if file_name.to_str().is_none() => leave("its name is not UTF-8".to_owned()),
+                Ok(metadata) if metadata.is_dir() => folders.push((path, inner)),
+                Ok(metadata) if metadata.is_file() => entries.push(Entry {
+                    stem: stem.to_owned(),
+                    folder: name.clone(),
+                    name: inner,
+                    path,
+                    extension,
+                }),
+                Ok(_) => leave("it is neither a file nor a folder".to_owned()),
+            }
+        }
+    }
+    entries.sort_by(|one, two| one.name.cmp(&two.name));
+    left_out.sort_by(|one, two| one.name.cmp(&two.name));
+    Ok((entries, left_out))
+}

@@ -1,0 +1,153 @@
+//! MLflow against a small server of our own.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::base::Progress;
+
+type Calls = Arc<Mutex<Vec<(String, Value)>>>;
+
+/// A server that answers as MLflow does, and keeps what it was sent. Its first answers are errors.
+fn server(failures: usize) -> std::io::Result<(Server, Calls)> {
+    let (listener, calls) = (TcpListener::bind("127.0.0.1:0")?, Calls::default());
+    let address = format!("http://{}", listener.local_addr()?).parse().expect("an address");
+    let kept = Arc::clone(&calls);
+    thread::spawn(move || {
+        for (number, stream) in listener.incoming().enumerate() {
+            let _ = stream.and_then(|stream| answer(stream, number < failures, &kept));
+        }
+    });
+    Ok((address, calls))
+}
+
+fn answer(mut stream: std::net::TcpStream, fail: bool, calls: &Calls) -> std::io::Result<()> {
+    let (mut reader, mut head, mut length) = (BufReader::new(stream.try_clone()?), String::new(), 0);
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line)?;
+        if let Some(value) = line.to_lowercase().strip_prefix("content-length:") {
+            length = value.trim().parse().unwrap_or(0);
+        }
+        if line.trim().is_empty() {
+            break;
+        }
+        head.push_str(&line);
+    }
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body)?;
+    let call = head.split_whitespace().nth(1).unwrap_or_default();
+    let call = call.trim_start_matches("/api/2.0/mlflow/").split('?').next().unwrap_or_default().to_owned();
+    let (status, answer) = match call.as_str() {
+        _ if fail => ("500 Internal Server Error", json!({"error_code": "INTERNAL_ERROR"})),
+        "experiments/get-by-name" => ("404 Not Found", json!({"error_code": "RESOURCE_DOES_NOT_EXIST"})),
+        "experiments/create" => ("200 OK", json!({"experiment_id": "3"})),
+        "runs/create" => ("200 OK", json!({"run": {"info": {"run_id": "abc"}}})),
+        _ => ("200 OK", json!({})),
+    };
+    if !fail {
+        let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
+        calls.lock().expect("nobody panicked").push((call, body));
+    }
+    let text = answer.to_string();
+    let length = text.len();
+    write!(stream, "HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{text}")
+}
+
+#[derive(Default)]
+struct Notes(Mutex<Vec<String>>);
+
+impl Progress for Notes {
+    fn length(&self, _total: u64, _unit: &'static str) {}
+    fn position(&self, _done: u64) {}
+    fn note(&self, text: &str) {
+        self.0.lock().expect("nobody panicked").push(text.to_owned());
+    }
+}
+
+fn told(folder: &std::path::Path) -> Told {
+    Told {
+        experiment: "laptop-diff".to_owned(),
+        run: "nano50/retrained".to_owned(),
+        parameters: vec![("batch size".to_owned(), "4".to_owned())],
+        file: folder.join("mlflow.json"),
+    }
+}
+
+fn push(mlflow: &MlFlow<'_>, steps: std::ops::Range<u64>) {
+    for step in steps {
+        mlflow.numbers(step, &[("loss/total".to_owned(), 0.5), ("bad".to_owned(), f64::NAN)]);
+    }
+}
+
+/// The steps of the numbers that were sent.
+fn sent(calls: &Calls) -> Vec<u64> {
+    let calls = calls.lock().expect("nobody panicked");
+    let metrics = calls.iter().filter_map(|(_, body)| body["metrics"].as_array());
+    metrics.flatten().filter_map(|metric| metric["step"].as_u64()).collect()
+}
+
+#[test]
+fn a_resumed_training_goes_on_in_its_run_and_sends_no_step_twice() -> std::io::Result<()> {
+    let (folder, notes) = (tempfile::tempdir()?, Notes::default());
+    let (server, calls) = server(0)?;
+    let first = MlFlow::new(&server, told(folder.path()), &notes);
+    push(&first, 0..1500);
+    first.end(End::Interrupted);
+    let second = MlFlow::new(&server, told(folder.path()), &notes);
+    push(&second, 1400..1600);
+    second.end(End::Done);
+    assert_eq!(sent(&calls), (0..1600).collect::<Vec<_>>());
+    let calls = calls.lock().expect("nobody panicked");
+    let named = |name: &str| calls.iter().filter(|(call, _)| call == name).count();
+    assert_eq!((named("experiments/create"), named("runs/create")), (1, 1));
+    let run = calls.iter().find(|(call, _)| call == "runs/create").map(|(_, body)| body.clone());
+    assert_eq!(run.map(|run| run["run_name"].clone()), Some(json!("nano50/retrained")));
+    let params = calls.iter().find_map(|(_, body)| body.get("params"));
+    assert_eq!(params, Some(&json!([{"key": "batch size", "value": "4"}])));
+    let states = calls.iter().filter_map(|(_, body)| body["status"].as_str());
+    assert_eq!(states.collect::<Vec<_>>(), ["KILLED", "RUNNING", "FINISHED"]);
+    assert!(calls.iter().all(|(_, body)| body["metrics"].as_array().is_none_or(|all| all.len() <= 1000)));
+    assert!(notes.0.lock().expect("nobody panicked").is_empty());
+    Ok(())
+}
+
+#[test]
+fn a_server_that_fails_is_noted_once_and_gets_everything_later() -> std::io::Result<()> {
+    let (folder, notes) = (tempfile::tempdir()?, Notes::default());
+    let (server, calls) = server(1)?;
+    let mlflow = MlFlow::new(&server, told(folder.path()), &notes);
+    push(&mlflow, 0..5);
+    let begun = Instant::now();
+    while notes.0.lock().expect("nobody panicked").is_empty() {
+        assert!(begun.elapsed() < Duration::from_secs(30), "the trouble is not noted");
+        thread::sleep(Duration::from_millis(50));
+        push(&mlflow, 0..0);
+        mlflow.numbers(5, &[]);
+    }
+    push(&mlflow, 5..8);
+    mlflow.end(End::Done);
+    assert_eq!(sent(&calls), (0..8).collect::<Vec<_>>());
+    let notes = notes.0.lock().expect("nobody panicked");
+    assert!(notes.len() == 1 && notes[0].contains("the server answers 500"), "{notes:?}");
+    Ok(())
+}
+
+#[test]
+fn a_server_that_is_away_delays_no_end() -> std::io::Result<()> {
+    let (folder, notes) = (tempfile::tempdir()?, Notes::default());
+    let closed = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+    let server = format!("http://{closed}").parse().expect("an address");
+    let mlflow = MlFlow::new(&server, told(folder.path()), &notes);
+    let begun = Instant::now();
+    push(&mlflow, 0..1000);
+    mlflow.end(End::Done);
+    assert!(begun.elapsed() < Duration::from_secs(5));
+    assert_eq!(notes.0.lock().expect("nobody panicked").len(), 1);
+    Ok(())
+}
