@@ -45,6 +45,22 @@ impl DeviceChoice {
         }
     }
 
+    /// The device of one of several processes on a machine: each has a GPU of its own, counted from the one that was asked
+    /// for. A scheduler may show each process only its own; then that one is meant.
+    pub fn of_process(self, index: usize) -> Self {
+        self.shifted(index, std::env::var("CUDA_VISIBLE_DEVICES").ok().as_deref())
+    }
+
+    fn shifted(self, by: usize, visible: Option<&str>) -> Self {
+        let has_own = visible.is_some_and(|list| !list.contains(','));
+        match self {
+            _ if by == 0 || has_own => self,
+            Self::Cuda(first) => Self::Cuda(first + by),
+            Self::Auto if self.class() == DeviceClass::Cuda => Self::Cuda(by),
+            Self::Auto | Self::Cpu => self,
+        }
+    }
+
     /// Opens the device. Fails if a CUDA device was requested by index and is not available.
     pub fn open(self) -> candle_core::Result<Device> {
         match self {
@@ -106,5 +122,23 @@ impl From<DeviceChoice> for String {
 impl<'de> Deserialize<'de> for DeviceChoice {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         parsed::text(deserializer, "auto, cpu or cuda:N")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn processes_of_one_machine_have_gpus_of_their_own() {
+        for (asked, visible, expected) in [
+            (DeviceChoice::Cuda(0), None, DeviceChoice::Cuda(2)),
+            (DeviceChoice::Cuda(4), Some("0,1,2,3,4,5,6,7"), DeviceChoice::Cuda(6)),
+            (DeviceChoice::Cuda(0), Some("5"), DeviceChoice::Cuda(0)),
+            (DeviceChoice::Cpu, None, DeviceChoice::Cpu),
+        ] {
+            assert_eq!(asked.shifted(2, visible), expected, "{asked} with {visible:?}");
+            assert_eq!(asked.shifted(0, visible), asked);
+        }
     }
 }

@@ -2,6 +2,7 @@
 //! direction of text are escaped, and a long text is cut, so that a message says what it says and stays readable.
 
 use std::borrow::Cow;
+use std::error::Error;
 
 /// The longest value that a message repeats, in characters; a line of a terminal has about as many.
 const LONGEST_VALUE: usize = 80;
@@ -90,6 +91,21 @@ fn cut(text: &str, first: usize, last: usize) -> Cow<'_, str> {
     let start: String = text.chars().take(first).collect();
     let end = text.char_indices().rev().nth(last.wrapping_sub(1)).map_or("", |(at, _)| &text[at..]);
     Cow::Owned(format!("{start}... ({} characters){end}", text.chars().count()))
+}
+
+/// An error and its causes in one line.
+pub fn one_line(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        // A cause that the error's own text ends with is not repeated.
+        let words = error.to_string();
+        if !text.ends_with(&words) {
+            text = format!("{text}: {words}");
+        }
+        cause = error.source();
+    }
+    text
 }
 
 #[cfg(test)]

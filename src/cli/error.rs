@@ -15,6 +15,7 @@ use crate::report::ReportError;
 use crate::run::{ExitCode, RunError};
 use crate::stage::{BadValue, StageError};
 use crate::survey::SurveyError;
+use crate::train::collective::CollectiveError;
 
 /// An error as the user sees it.
 #[derive(Debug, thiserror::Error, Diagnostic)]
@@ -46,6 +47,9 @@ pub(super) enum CliError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     UnknownName(#[from] UnknownName),
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Ranks(#[from] CollectiveError),
     #[error("{} is not a name for a single-file model", path.display())]
     #[diagnostic(
         code(cli::extension),
@@ -120,6 +124,12 @@ impl CliError {
                 // Both are of the machine or of this program, not of the file that was given.
                 ExportError::Compute(_) | ExportError::SelfCheck { .. } => ExitCode::Stage,
                 _ => ExitCode::File,
+            },
+            Self::Ranks(error) => match error {
+                CollectiveError::Environment { .. } | CollectiveError::Twice { .. } => ExitCode::Arguments,
+                CollectiveError::Interrupted(_) => ExitCode::Interrupted,
+                CollectiveError::File(_) => ExitCode::File,
+                _ => ExitCode::Stage,
             },
             Self::Model(_) | Self::Survey(_) | Self::Report(_) | Self::File(_) => ExitCode::File,
             Self::Exists { .. } | Self::Target { .. } => ExitCode::File,

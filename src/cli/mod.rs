@@ -10,6 +10,7 @@ mod list;
 mod options;
 mod output;
 mod plan;
+mod ranks;
 mod recorded;
 mod report;
 mod run;
@@ -99,8 +100,8 @@ pub fn main() -> ProcessExitCode {
 
 fn dispatch(command: Command) -> Result<ProcessExitCode, CliError> {
     match command {
-        Command::Run(run) => run.execute()?,
-        Command::Sweep(sweep) => sweep.execute()?,
+        Command::Run(run) => return run.execute(),
+        Command::Sweep(sweep) => return sweep.execute(),
         Command::Plan(plan) => return plan.execute(),
         Command::Graph(graph) => graph.execute()?,
         Command::Report(report) => report.execute()?,

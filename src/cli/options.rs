@@ -1,6 +1,7 @@
 //! Flags that several commands share: the pipeline file with its overrides, and the settings that override all others.
 
 use std::path::PathBuf;
+use std::thread::available_parallelism;
 
 use clap::Args;
 
@@ -55,8 +56,13 @@ pub(super) struct SettingsArguments {
 impl SettingsArguments {
     /// All layers put together, with the threads set.
     pub(super) fn load(&self) -> Result<Settings, CliError> {
+        self.load_for(1)
+    }
+
+    /// The same for one of several processes that share the cores of this machine.
+    pub(super) fn load_for(&self, processes: usize) -> Result<Settings, CliError> {
         let (cache, runs, recheck) = (self.cache.clone(), self.runs.clone(), self.recheck);
-        self.compute.load(Layer { cache, runs, recheck, ..Layer::default() })
+        self.compute.load_for(Layer { cache, runs, recheck, ..Layer::default() }, processes)
     }
 
     /// The cache that the settings name.
@@ -82,10 +88,16 @@ pub(super) struct ComputeArguments {
 impl ComputeArguments {
     /// All layers put together under these flags and `others`, with threads and memory set.
     pub(super) fn load(&self, others: Layer) -> Result<Settings, CliError> {
+        self.load_for(others, 1)
+    }
+
+    fn load_for(&self, others: Layer, processes: usize) -> Result<Settings, CliError> {
         let &Self { device, threads, memory } = self;
         let settings = Settings::load(Layer { device, threads, memory, ..others }, &mut |text| note(text))?;
         let asked = settings.threads.map(Threads::get);
-        let started = threads::start(asked).map_err(|source| CliError::Threads { source })?;
+        let share =
+            || (processes > 1).then(|| (available_parallelism().map_or(1, usize::from) / processes).max(1));
+        let started = threads::start(asked.or_else(share)).map_err(|source| CliError::Threads { source })?;
         if let Some(asked) = asked.filter(|&asked| asked > started) {
             note(&format!("{started} threads instead of {asked}: more than 4 per core only slow it down"));
         }

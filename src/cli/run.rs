@@ -1,15 +1,19 @@
 //! `laptop-diff run`: runs what is missing, resumes what was interrupted, and writes the report.
 
+use std::process::ExitCode as ProcessExitCode;
 use std::sync::Arc;
 
 use clap::Args;
 
 use super::error::CliError;
 use super::options::{PipelineArguments, SettingsArguments};
-use crate::base::StageId;
+use super::ranks::{Ranks, Start};
+use crate::base::{Interrupt, StageId};
+use crate::config::Settings;
 use crate::plan::ResolvedPipeline;
 use crate::report;
-use crate::run::{self, Hashing, Job, Options, RunRecord, execute};
+use crate::run::{self, ExitCode, Hashing, Job, Options, RunRecord, execute};
+use crate::train::collective::{Alone, Collective};
 use crate::ui::Style;
 
 /// Run a pipeline: runs what is missing, resumes what was interrupted, reuses the rest
@@ -19,6 +23,8 @@ Examples:
   laptop-diff run pipelines/nano50.yaml
   laptop-diff run pipelines/nano50.yaml --set selection.ratio=0.3 --set name=nano30
   laptop-diff run pipelines/nano50.yaml --until selection --json
+  laptop-diff run pipelines/nano50.yaml --ranks 2          # train with two processes, one per GPU
+  srun laptop-diff run pipelines/nano50.yaml               # with as many as the Slurm job has tasks
 
 The run folder runs/NAME/ then holds report.html, run.json, events.jsonl and a link to each stage's artefact.")]
 pub(super) struct Run {
@@ -33,6 +39,9 @@ pub(super) struct Run {
     /// After a failure, run the stages that do not need the failed one
     #[arg(long)]
     keep_going: bool,
+    /// Train with N processes on this machine, one per GPU; srun, mpirun and torchrun start them on several machines
+    #[arg(long, value_name = "N")]
+    ranks: Option<Ranks>,
     /// Print events on stdout, one JSON object per line
     #[arg(long)]
     json: bool,
@@ -41,20 +50,51 @@ pub(super) struct Run {
 }
 
 impl Run {
-    pub(super) fn execute(self) -> Result<(), CliError> {
-        let pipeline = self.pipeline.read()?;
-        self.run(&pipeline)
+    pub(super) fn execute(self) -> Result<ProcessExitCode, CliError> {
+        self.start(|_| Ok(()))
     }
 
-    pub(super) fn run(self, pipeline: &ResolvedPipeline) -> Result<(), CliError> {
-        let settings = self.settings.load()?;
+    /// Runs as the process that this is: alone, the first of several, or another one. `check` may refuse the pipeline.
+    pub(super) fn start(
+        self,
+        check: impl FnOnce(&ResolvedPipeline) -> Result<(), CliError>,
+    ) -> Result<ProcessExitCode, CliError> {
+        let Some(start) = Start::find(self.ranks)? else {
+            let pipeline = self.pipeline.read()?;
+            check(&pipeline)?;
+            let settings = self.settings.load()?;
+            self.run(&pipeline, &settings, &run::signals::listen(), &Alone)?;
+            return Ok(ExitCode::Done.into());
+        };
+        let mut settings = self.settings.load_for(start.place.sharing())?;
+        settings.device = settings.device.of_process(start.place.local_rank);
         let interrupt = run::signals::listen();
+        let crew = start.gather(&settings, &interrupt)?;
+        if crew.ranks.rank() > 0 {
+            return Ok(run::follow(&crew.ranks, settings.device, &interrupt)?.into());
+        }
+        let read = || {
+            let pipeline = self.pipeline.read()?;
+            check(&pipeline).map(|()| pipeline)
+        };
+        let ended = read().and_then(|pipeline| self.run(&pipeline, &settings, &interrupt, &crew.ranks));
+        crew.end(ended.as_ref().map_or_else(CliError::exit_code, |()| ExitCode::Done));
+        ended.map(|()| ExitCode::Done.into())
+    }
+
+    fn run(
+        &self,
+        pipeline: &ResolvedPipeline,
+        settings: &Settings,
+        interrupt: &Arc<Interrupt>,
+        ranks: &dyn Collective,
+    ) -> Result<(), CliError> {
         let sink = if self.json { Style::Json } else { Style::Auto }.open();
-        let hashing = Hashing::new(Arc::clone(&sink), Arc::clone(&interrupt));
-        let store = SettingsArguments::store(&settings)?.watched(Arc::new(hashing));
+        let hashing = Hashing::new(Arc::clone(&sink), Arc::clone(interrupt));
+        let store = SettingsArguments::store(settings)?.watched(Arc::new(hashing));
         let options = Options {
-            until: self.until.map(StageId::from),
-            force: self.force.into_iter().map(StageId::from).collect(),
+            until: self.until.clone().map(StageId::from),
+            force: self.force.iter().cloned().map(StageId::from).collect(),
             keep_going: self.keep_going,
         };
         let training = settings.training();
@@ -66,7 +106,8 @@ impl Run {
             device: settings.device,
             options: &options,
             sink: &*sink,
-            interrupt: &interrupt,
+            interrupt,
+            ranks,
         };
         let folder = settings.runs.join(&pipeline.name);
         let before = RunRecord::read(&folder).ok();

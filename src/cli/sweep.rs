@@ -1,5 +1,7 @@
 //! `laptop-diff sweep`: `run` for several values of a parameter.
 
+use std::process::ExitCode;
+
 use clap::Args;
 
 use super::error::CliError;
@@ -23,11 +25,10 @@ pub(super) struct Sweep {
 }
 
 impl Sweep {
-    pub(super) fn execute(self) -> Result<(), CliError> {
-        let pipeline = self.run.pipeline.read()?;
-        if pipeline.axes.is_empty() {
-            return Err(CliError::NothingToSweep { path: pipeline.path().to_owned() });
-        }
-        self.run.run(&pipeline)
+    pub(super) fn execute(self) -> Result<ExitCode, CliError> {
+        self.run.start(|pipeline| match pipeline.axes.is_empty() {
+            true => Err(CliError::NothingToSweep { path: pipeline.path().to_owned() }),
+            false => Ok(()),
+        })
     }
 }

@@ -89,6 +89,8 @@ pub(super) struct Batches<'a> {
     pub(super) paths: Vec<String>,
     /// How many levels the student has.
     pub(super) levels: usize,
+    /// In how many pieces a batch is divided, over all ranks.
+    pub(super) pieces: usize,
 }
 
 impl Batches<'_> {
@@ -99,8 +101,8 @@ impl Batches<'_> {
         piece: usize,
         order: &mut Order,
     ) -> Result<TrainingBatch, DistillError> {
-        let (batch, pieces) = (self.parameters.batch_size.get(), self.parameters.gradient_accumulation.get());
-        let size = batch / pieces;
+        let batch = self.parameters.batch_size.get();
+        let size = batch / self.pieces;
         let first = step * batch as u64 + (piece * size) as u64;
         let samples: Vec<u64> = (first..first + size as u64).collect();
 

@@ -9,7 +9,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use candle_core::safetensors::Load;
-use candle_core::{Tensor, Var};
 use safetensors::SafeTensors;
 use safetensors::tensor::TensorView;
 use serde::{Deserialize, Serialize};
@@ -21,6 +20,8 @@ use super::term_weights::Measured;
 use super::validation::VALIDATION_FILE;
 use crate::base::{FileError, Mapping, Progress, kept};
 use crate::model::files::weights;
+use crate::train::collective::{Collective, hear, tell};
+use crate::train::{Held, gather};
 
 const KEY: &str = "laptop-diff.distill";
 /// History: 1, the first; 2, with a digest of the losses; 3, with the weights of task and output; 4, with the validations and
@@ -61,43 +62,57 @@ impl TrainingState {
     }
 }
 
-/// Writes a checkpoint into `folder`, of which the newest `keep` stay. Older ones are removed first, so that there are never
-/// more.
+/// Writes a checkpoint with the tensors of all ranks into `folder`, of which the newest `keep` stay. Older ones are removed
+/// first, so that there are never more.
 pub(super) fn save(
     folder: &Path,
     state: &TrainingState,
-    variables: &[(String, Var)],
+    tensors: &[Held],
+    collective: &dyn Collective,
     keep: usize,
 ) -> Result<(), DistillError> {
-    for old in list(folder)?.iter().skip(keep.max(1) - 1) {
-        kept::remove(old).map_err(DistillError::file(old))?;
-    }
-    let facts = serde_json::to_string(state).expect("numbers and names serialise");
-    let tensors = variables.iter().map(|(name, variable)| (name, variable.as_detached_tensor()));
-    let path = folder.join(name_of(state.step));
-    Ok(kept::write(&path, |path| {
-        let metadata = HashMap::from([(KEY.to_owned(), facts)]);
-        weights::write_with(path, tensors, Some(metadata)).map_err(FileError::at(path))
-    })?)
+    gather(collective, tensors, |tensors| {
+        for old in list(folder)?.iter().skip(keep.max(1) - 1) {
+            kept::remove(old).map_err(DistillError::file(old))?;
+        }
+        let facts = serde_json::to_string(state).expect("numbers and names serialise");
+        let path = folder.join(name_of(state.step));
+        Ok(kept::write(&path, |path| {
+            let metadata = HashMap::from([(KEY.to_owned(), facts)]);
+            weights::write_with(path, tensors, Some(metadata)).map_err(FileError::at(path))
+        })?)
+    })
 }
 
-/// Fills `variables` from the newest checkpoint in `folder` that is whole and fits the history; `None` if there is none.
-/// Others are removed, with a note.
+/// Fills `tensors` from the newest checkpoint in `folder` that is whole and fits the history; `None` if there is none.
+/// Others are removed, with a note. Rank 0 chooses, and all ranks read the same file.
 pub(super) fn load(
     folder: &Path,
-    variables: &[(String, Var)],
+    tensors: &[Held],
+    collective: &dyn Collective,
     progress: &dyn Progress,
 ) -> Result<Option<TrainingState>, DistillError> {
+    if collective.rank() > 0 {
+        let Some(step) = hear::<Option<u64>>(collective)? else { return Ok(None) };
+        let path = folder.join(name_of(step));
+        let other = |reason| DistillError::OtherCheckpoint { path: path.clone(), reason };
+        return fill(&path, tensors)?.map_err(other).map(Some);
+    }
+    let mut found = None;
     for path in list(folder)? {
         if !kept::is_whole(&path, progress)? {
             continue;
         }
-        match read(&path, variables)? {
-            Ok(state) => return Ok(Some(state)),
+        match read(&path, tensors)? {
+            Ok(state) => {
+                found = Some(state);
+                break;
+            }
             Err(reason) => kept::discard(&path, &reason, progress)?,
         }
     }
-    Ok(None)
+    tell(collective, &found.as_ref().map(|state| state.step))?;
+    Ok(found)
 }
 
 /// The name of the checkpoint after so many steps.
@@ -123,30 +138,36 @@ pub(super) fn list(folder: &Path) -> Result<Vec<PathBuf>, DistillError> {
     Ok(paths)
 }
 
-/// Fills `variables` from one checkpoint; changes none if it cannot be used, and says why.
-fn read(path: &Path, variables: &[(String, Var)]) -> Result<Result<TrainingState, String>, DistillError> {
+/// Fills `tensors` from one checkpoint that fits the records; changes none if it cannot be used, and says why.
+fn read(path: &Path, tensors: &[Held]) -> Result<Result<TrainingState, String>, DistillError> {
     let bytes = Mapping::open(path).map_err(DistillError::file(path))?;
-    let (state, tensors) = match parse(&bytes, variables) {
+    if let Ok((state, _)) = parse(&bytes, tensors) {
+        for (name, mark) in [(HISTORY_FILE, &state.history), (VALIDATION_FILE, &state.validation)] {
+            if !lines::holds(&path.with_file_name(name), mark)? {
+                return Ok(Err(format!("does not fit {name}, which is damaged")));
+            }
+        }
+    }
+    fill(path, tensors)
+}
+
+/// Fills those of `tensors` that this rank has.
+fn fill(path: &Path, tensors: &[Held]) -> Result<Result<TrainingState, String>, DistillError> {
+    let bytes = Mapping::open(path).map_err(DistillError::file(path))?;
+    let (state, found) = match parse(&bytes, tensors) {
         Ok(parsed) => parsed,
         Err(reason) => return Ok(Err(reason)),
     };
-    for (name, mark) in [(HISTORY_FILE, &state.history), (VALIDATION_FILE, &state.validation)] {
-        if !lines::holds(&path.with_file_name(name), mark)? {
-            return Ok(Err(format!("does not fit {name}, which is damaged")));
+    for (found, held) in found.iter().zip(tensors) {
+        if let Some(variable) = &held.variable {
+            variable.set(&found.load(variable.device())?)?;
         }
-    }
-    for (tensor, (_, variable)) in tensors.iter().zip(variables) {
-        let tensor: Tensor = tensor.load(variable.device())?;
-        variable.set(&tensor)?;
     }
     Ok(Ok(state))
 }
 
-/// The facts, and the tensors in the order of the variables.
-fn parse<'a>(
-    bytes: &'a [u8],
-    variables: &[(String, Var)],
-) -> Result<(TrainingState, Vec<TensorView<'a>>), String> {
+/// The facts, and the tensors in the order of `tensors`.
+fn parse<'a>(bytes: &'a [u8], tensors: &[Held]) -> Result<(TrainingState, Vec<TensorView<'a>>), String> {
     let contents = SafeTensors::deserialize(bytes).map_err(|error| format!("cannot be read: {error}"))?;
     let (_, header) =
         SafeTensors::read_metadata(bytes).map_err(|error| format!("cannot be read: {error}"))?;
@@ -157,30 +178,32 @@ fn parse<'a>(
     if state.format != FORMAT {
         return Err(format!("has format {}; this program writes {FORMAT}", state.format));
     }
-    if contents.len() != variables.len() {
-        let (found, needed) = (contents.len(), variables.len());
+    if contents.len() != tensors.len() {
+        let (found, needed) = (contents.len(), tensors.len());
         return Err(format!("contains {found} tensors; this student needs {needed}"));
     }
-    let tensor = |(name, variable): &(String, Var)| {
+    let tensor = |held: &Held| {
+        let Held { name, shape: needed, .. } = held;
         let tensor = contents.tensor(name).map_err(|error| format!("cannot be used: {error}"))?;
-        let (found, needed) = (tensor.shape(), variable.dims());
+        let found = tensor.shape();
         match found == needed {
             true => Ok(tensor),
             false => Err(format!("has {found:?} for `{name}`; this student needs {needed:?}")),
         }
     };
-    Ok((state, variables.iter().map(tensor).collect::<Result<_, _>>()?))
+    Ok((state, tensors.iter().map(tensor).collect::<Result<_, _>>()?))
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::Mutex;
 
-    use candle_core::Device;
+    use candle_core::{DType, Device, Var};
 
     use super::*;
     use crate::base::progress::Silent;
     use crate::distill::lines::Lines;
+    use crate::train::collective::Alone;
 
     type Fallible = Result<(), Box<dyn std::error::Error>>;
 
@@ -196,8 +219,14 @@ mod tests {
         }
     }
 
-    fn variables(numbers: [f32; 3]) -> candle_core::Result<Vec<(String, Var)>> {
-        Ok(vec![("parameter.w".to_owned(), Var::new(&numbers, &Device::Cpu)?)])
+    fn held(numbers: &[f32]) -> candle_core::Result<Vec<Held>> {
+        let variable = Some(Var::new(numbers, &Device::Cpu)?);
+        let name = "parameter.w".to_owned();
+        Ok(vec![Held { name, dtype: DType::F32, shape: vec![numbers.len()], owner: 0, variable }])
+    }
+
+    fn numbers(held: &[Held]) -> candle_core::Result<Vec<f32>> {
+        held[0].variable.as_ref().expect("this rank has it").to_vec1()
     }
 
     fn line(step: u64) -> HistoryLine {
@@ -225,7 +254,7 @@ mod tests {
                     history: history.sync()?,
                     ..TrainingState::first(Measured::default())
                 };
-                save(folder, &state, &variables([step as f32; 3])?, 2)?;
+                save(folder, &state, &held(&[step as f32; 3])?, &Alone, 2)?;
             }
         }
         Ok(())
@@ -233,24 +262,24 @@ mod tests {
 
     /// The step and the first weight that a training would resume with.
     fn resumed(folder: &Path, progress: &dyn Progress) -> Result<(Option<u64>, f32), DistillError> {
-        let found = variables([0.0; 3])?;
-        let state = load(folder, &found, progress)?;
-        Ok((state.map(|state| state.step), found[0].1.to_vec1::<f32>()?[0]))
+        let found = held(&[0.0; 3])?;
+        let state = load(folder, &found, &Alone, progress)?;
+        Ok((state.map(|state| state.step), numbers(&found)?[0]))
     }
 
     #[test]
     fn what_is_saved_is_loaded() -> Fallible {
         let folder = tempfile::tempdir()?;
-        assert_eq!(load(folder.path(), &variables([0.0; 3])?, &Silent)?, None);
+        assert_eq!(load(folder.path(), &held(&[0.0; 3])?, &Alone, &Silent)?, None);
         let features = vec![("mid_block".to_owned(), 0.1f32), ("up_blocks.0".to_owned(), f32::MIN_POSITIVE)];
         let measured = Measured { task: 0.3, output: 1e-30, features };
         for step in [3, 7, 12] {
             let state =
                 TrainingState { step, last: Some(line(step - 1)), ..TrainingState::first(measured.clone()) };
-            save(folder.path(), &state, &variables([step as f32, 0.1, -0.0])?, 2)?;
-            let found = variables([0.0; 3])?;
-            assert_eq!(load(folder.path(), &found, &Silent)?, Some(state));
-            assert_eq!(found[0].1.to_vec1::<f32>()?, [step as f32, 0.1, -0.0]);
+            save(folder.path(), &state, &held(&[step as f32, 0.1, -0.0])?, &Alone, 2)?;
+            let found = held(&[0.0; 3])?;
+            assert_eq!(load(folder.path(), &found, &Alone, &Silent)?, Some(state));
+            assert_eq!(numbers(&found)?, [step as f32, 0.1, -0.0]);
         }
         let names = |folder: &Path| -> Result<Vec<_>, DistillError> {
             Ok(list(folder)?.iter().filter_map(|path| step_of(path)).collect())
@@ -258,7 +287,7 @@ mod tests {
         assert_eq!(names(folder.path())?, [12, 7], "the last two are kept");
         for (keep, kept) in [(4, &[13, 12, 7][..]), (1, &[14])] {
             let state = TrainingState { step: kept[0], ..TrainingState::first(measured.clone()) };
-            save(folder.path(), &state, &variables([0.0; 3])?, keep)?;
+            save(folder.path(), &state, &held(&[0.0; 3])?, &Alone, keep)?;
             assert_eq!(names(folder.path())?, kept);
         }
         Ok(())
@@ -309,15 +338,16 @@ mod tests {
         save(
             folder.path(),
             &TrainingState { step: 1, ..TrainingState::first(Measured::default()) },
-            &variables([1.0; 3])?,
+            &held(&[1.0; 3])?,
+            &Alone,
             2,
         )?;
-        let other = vec![("parameter.w".to_owned(), Var::new(&[0f32; 2], &Device::Cpu)?)];
+        let other = held(&[0.0; 2])?;
         let dropped = Dropped::default();
-        assert_eq!(load(folder.path(), &other, &dropped)?, None);
+        assert_eq!(load(folder.path(), &other, &Alone, &dropped)?, None);
         let told = dropped.0.into_inner()?;
         assert!(told[0].contains("[3]") && told[0].contains("[2]"), "{told:?}");
-        assert_eq!(other[0].1.to_vec1::<f32>()?, [0.0; 2]);
+        assert_eq!(numbers(&other)?, [0.0; 2]);
         Ok(())
     }
 }

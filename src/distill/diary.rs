@@ -4,8 +4,6 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use candle_core::Var;
-
 use super::checkpoint::{self, TrainingState};
 use super::divergence::Divergence;
 use super::error::DistillError;
@@ -16,7 +14,9 @@ use super::term_weights::Measured;
 use super::validation::{VALIDATION_FILE, ValidationLine};
 use crate::backend::memory;
 use crate::base::{Progress, units};
+use crate::train::collective::Collective;
 use crate::train::watch::Watcher;
+use crate::train::{Held, release};
 
 /// The least time between two notes about the loss.
 const NOTE_EVERY: Duration = Duration::from_millis(500);
@@ -153,15 +153,16 @@ impl<'a> Diary<'a> {
         &mut self,
         step: u64,
         measured: &Measured,
-        variables: &[(String, Var)],
+        tensors: &[Held],
+        collective: &dyn Collective,
     ) -> Result<(), DistillError> {
         if self.saved.step == step && step > 0 {
-            return Ok(());
+            return Ok(release(collective)?);
         }
         let begun = Instant::now();
         let (history, validation) = (self.history.sync()?, self.validation.sync()?);
         let state = TrainingState::new(step, measured.clone(), history, validation, self.last.clone());
-        checkpoint::save(self.desk.folder, &state, variables, self.desk.cadence.keep)?;
+        checkpoint::save(self.desk.folder, &state, tensors, collective, self.desk.cadence.keep)?;
         self.saved = Saved { step, at: Instant::now(), took: begun.elapsed() };
         Ok(())
     }

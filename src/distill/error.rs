@@ -1,13 +1,15 @@
 //! Errors of retraining.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use miette::Diagnostic;
 
 use crate::base::{FileError, Interrupted};
 use crate::data::DataError;
 use crate::sample::SampleError;
+use crate::train::TrainError;
+use crate::train::collective::CollectiveError;
 
 /// An error of retraining.
 #[derive(Debug, thiserror::Error, Diagnostic)]
@@ -129,6 +131,36 @@ pub enum DistillError {
     #[error(transparent)]
     #[diagnostic(code(distill::interrupted))]
     Interrupted(#[from] Interrupted),
+    /// Another rank was lost.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Ranks(Box<CollectiveError>),
+    /// The batch cannot be divided.
+    #[error("`batch-size` is {batch}; {ranks} ranks need a multiple of {ranks}")]
+    #[diagnostic(
+        code(distill::uneven),
+        help(
+            "each rank trains with an equal part of the batch: change `training.batch-size`, or start another number of processes"
+        )
+    )]
+    Uneven {
+        /// The batch size.
+        batch: usize,
+        /// The number of ranks.
+        ranks: usize,
+    },
+    /// Another rank cannot read the checkpoint that rank 0 resumes from.
+    #[error("{} is not the checkpoint that rank 0 found there: {reason}", path.display())]
+    #[diagnostic(
+        code(distill::other_checkpoint),
+        help("the folder of the cache must lie on a file system that all ranks share")
+    )]
+    OtherCheckpoint {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The noise schedule refused a timestep.
     #[error(transparent)]
     #[diagnostic(transparent)]
@@ -145,7 +177,30 @@ impl From<DataError> for DistillError {
     }
 }
 
+impl From<CollectiveError> for DistillError {
+    fn from(error: CollectiveError) -> Self {
+        Self::Ranks(Box::new(error))
+    }
+}
+
+impl From<TrainError> for DistillError {
+    fn from(error: TrainError) -> Self {
+        match error {
+            TrainError::Tensor(error) => Self::Tensor(error),
+            TrainError::Ranks(error) => error.into(),
+        }
+    }
+}
+
 impl DistillError {
+    /// Whether every rank has this error at the same step, so that all of them can go on with something else.
+    pub fn is_shared(&self) -> bool {
+        matches!(
+            self,
+            Self::Interrupted(_) | Self::NotFinite { .. } | Self::Diverged { .. } | Self::Uneven { .. }
+        )
+    }
+
     /// For `map_err`: names the file.
     pub(super) fn file(path: &Path) -> impl FnOnce(io::Error) -> Self {
         let named = FileError::at(path);

@@ -43,6 +43,8 @@ pub struct Sizes<'a> {
     pub activations: DType,
     /// Whether device and host are the same.
     pub on_host: bool,
+    /// The number of processes, each with a device of its own.
+    pub ranks: usize,
 }
 
 impl TrainingMemory {
@@ -77,14 +79,18 @@ impl TrainingMemory {
         // Of the student, of the teacher, and the gradient of one of them.
         let maps: u64 = segments.iter().filter(|segment| segment.ends_stage).map(|s| s.output_elements).sum();
         let walk = sizes.teacher.inventory().state_elements(height, width);
-        let samples = (parameters.batch_size.get() / parameters.gradient_accumulation.get()) as u64;
+        let ranks = sizes.ranks as u64;
+        // An uneven division is refused elsewhere.
+        let pieces = parameters.pieces(sizes.ranks).unwrap_or(1) * sizes.ranks;
+        let samples = parameters.batch_size.get().div_ceil(pieces) as u64;
         let per_sample = (kept + maps).max(walk) * sizes.activations.size_in_bytes() as u64;
-        let average = if parameters.ema_decay.get() > 0.0 { in_f32 } else { 0 };
+        // Each rank keeps those of its tensors.
+        let average = if parameters.ema_decay.get() > 0.0 { in_f32.div_ceil(ranks) } else { 0 };
         let on_device = sizes.on_host || !parameters.ema_on_host;
         Self {
             weights: 4 * student.parameters(),
             gradients: in_f32,
-            moments: parameters.moments.bytes(trained),
+            moments: parameters.moments.bytes(trained).div_ceil(ranks),
             average: if on_device { average } else { 0 },
             average_on_host: if on_device { 0 } else { average },
             activations: samples * per_sample,
@@ -182,6 +188,7 @@ mod tests {
             weights: DType::F16,
             activations: DType::F32,
             on_host: true,
+            ranks: 1,
         };
         let parameters = DistillParameters { batch_size: Whole::new(4), ..Default::default() };
         let ample = TrainingMemory::new(&parameters, &sizes, u64::MAX);

@@ -16,9 +16,11 @@ pub mod history;
 mod lines;
 mod look;
 pub mod losses;
+mod measuring;
 pub mod memory;
 mod order;
 mod parameters;
+mod pieces;
 mod term_weights;
 #[cfg(test)]
 mod tests;

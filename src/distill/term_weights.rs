@@ -87,6 +87,15 @@ pub(super) fn only(kind: usize, weights: &[f32]) -> Vec<f32> {
     weights.iter().enumerate().map(|(index, weight)| if of(index) == kind { *weight } else { 0.0 }).collect()
 }
 
+/// The name of the term of this index, given the paths of the feature maps.
+pub(super) fn term(index: usize, paths: &[String]) -> String {
+    match index {
+        0 => "task loss".to_owned(),
+        1 => "output loss".to_owned(),
+        _ => format!("feature loss of {}", paths[index - 2]),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

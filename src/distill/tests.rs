@@ -21,7 +21,8 @@ use crate::model::network::Conditioning;
 use crate::model::unet::UNet;
 use crate::nn::gradients::Gradients;
 use crate::sample::NoiseSchedule;
-use crate::train::{ActivationCheckpointing, Average, Input, Moments, Optimiser, Trainable};
+use crate::train::collective::Alone;
+use crate::train::{ActivationCheckpointing, Average, Input, Moments, Optimiser, Shards, Trainable};
 
 /// f32 through some forty layers and back.
 const TOLERANCE: f64 = 1e-4;
@@ -209,7 +210,13 @@ impl Case {
         }
         let weights = self.student.weights().values().map(|weight| weight.as_detached_tensor());
         self.compare_all("weight", weights.collect())?;
-        self.compare_all("average", optimiser.result().into_values().collect())
+        self.compare_all(
+            "average",
+            optimiser
+                .result(&Shards::new(&Alone, &vec![1; self.student.weights().len()]))?
+                .into_values()
+                .collect(),
+        )
     }
 }
 

@@ -4,6 +4,7 @@
 //! CPU a resumed run gives the same bytes as one that was never interrupted.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
@@ -13,21 +14,21 @@ use super::checkpoint::{self, TrainingState};
 use super::diary::{Cadence, Desk, Diary};
 use super::easel::Easel;
 use super::error::DistillError;
-use super::feature_maps::common_paths;
 use super::held_out::Division;
-use super::history::{FeatureLoss, HistoryLine};
-use super::losses;
+use super::history::{FeatureLoss, HISTORY_FILE, HistoryLine};
 use super::order::Order;
 use super::parameters::DistillParameters;
-use super::term_weights::{ByKind, Measured, TermWeights, only};
+use super::term_weights::{ByKind, Measured, TermWeights, only, term};
+use super::validation::VALIDATION_FILE;
 use crate::backend::{Random, threads};
-use crate::base::{Interrupt, Progress};
+use crate::base::{Interrupt, Interrupted, Progress};
 use crate::data::Latents;
 use crate::model::unet::UNet;
 use crate::nn::gradients::Gradients;
 use crate::sample::NoiseSchedule;
+use crate::train::collective::Collective;
 use crate::train::watch::Watcher;
-use crate::train::{ActivationCheckpointing, Average, Optimiser, Trainable};
+use crate::train::{ActivationCheckpointing, Average, Held, Optimiser, Shards, Trainable, serve};
 
 /// One retraining.
 pub struct Distillation<'a> {
@@ -59,6 +60,8 @@ pub struct Distillation<'a> {
     pub progress: &'a dyn Progress,
     /// Checked after every step for a request to stop.
     pub interrupt: &'a Interrupt,
+    /// The processes that train together. The first of them keeps the records, draws and tells watchers.
+    pub collective: &'a dyn Collective,
 }
 
 /// The result of a retraining.
@@ -82,40 +85,80 @@ impl Distillation<'_> {
         let steps = u64::from(self.parameters.steps);
         self.progress.length(steps, "steps");
         self.parameters.check_freeze(self.student.weights().keys().map(String::as_str))?;
-        let optimiser = Optimiser::new(self.student.variables(), self.parameters.moments, &self.average())?;
+        let sizes: Vec<usize> = self.student.variables().map(|(_, weight)| weight.elem_count()).collect();
+        let shards = Shards::new(self.collective, &sizes);
+        let (moments, average) = (self.parameters.moments, self.average());
+        let optimiser =
+            Optimiser::sharded(self.student.variables(), moments, &average, |index| shards.owns(index))?;
         let division = Division::new(self.parameters, self.data.rows(), self.random)?;
         let mut batches = self.batches()?;
-        let state = match checkpoint::load(self.checkpoint, &optimiser.variables(), self.progress)? {
-            Some(state) => {
-                self.progress.resumed(state.step);
-                state
-            }
-            None => TrainingState::first(self.measure(&mut batches, &division.trained)?),
+        let state = self.begin(&optimiser.held(&shards), &mut batches, &division.trained)?;
+        let mut diary = match self.collective.rank() {
+            0 => Some(Diary::open(self.desk(), &state)?),
+            _ => None,
         };
-        let mut diary = Diary::open(self.desk(), &state)?;
         batches.paths = state.measured.features.iter().map(|(path, _)| path.clone()).collect();
         let weights = TermWeights::new(self.parameters, &state.measured);
         let Division { trained, held_out } = division;
         let (order, measured) = (self.order(&trained), state.measured);
-        let mut student = Student { training: self, batches, measured, weights, optimiser, order, held_out };
+        let mut student =
+            Student { training: self, batches, measured, weights, optimiser, shards, order, held_out };
         self.progress.position(state.step);
         for step in state.step..steps {
-            if self.interrupt.asked() {
-                if diary.is_sound() {
+            if self.collective.any(self.interrupt.asked())? {
+                if self.collective.any(diary.as_ref().is_some_and(Diary::is_sound))? {
                     student.save(step, &mut diary)?;
                 }
-                self.interrupt.check()?;
+                return Err(Interrupted.into());
             }
             student.validate(step, &mut diary)?;
-            let line = student.step(step).map_err(|error| diary.explain(error))?;
-            diary.line(line)?;
-            if diary.is_due(step + 1) {
+            let line = student.step(step).map_err(|error| match &diary {
+                Some(diary) => diary.explain(error),
+                None => error,
+            })?;
+            self.together(diary.as_mut().map_or(Ok(()), |diary| diary.line(line)))?;
+            if self.collective.any(diary.as_ref().is_some_and(|diary| diary.is_due(step + 1)))? {
                 student.save(step + 1, &mut diary)?;
             }
         }
         student.validate(steps, &mut diary)?;
-        let (history, validation) = diary.finish()?;
-        Ok(Distilled { weights: student.result(), history, validation })
+        let (history, validation) = match diary {
+            Some(diary) => diary.finish()?,
+            None => (self.checkpoint.join(HISTORY_FILE), self.checkpoint.join(VALIDATION_FILE)),
+        };
+        Ok(Distilled { weights: student.result()?, history, validation })
+    }
+
+    /// The state of the checkpoint, which fills the tensors, or that of the beginning.
+    fn begin(
+        &self,
+        tensors: &[Held],
+        batches: &mut Batches<'_>,
+        rows: &[usize],
+    ) -> Result<TrainingState, DistillError> {
+        match checkpoint::load(self.checkpoint, tensors, self.collective, self.progress)? {
+            Some(state) => {
+                self.progress.resumed(state.step);
+                Ok(state)
+            }
+            None => Ok(TrainingState::first(self.measure(batches, rows)?)),
+        }
+    }
+
+    /// What one rank did alone: if it failed, all ranks end here. The others have no error of their own, and leave as they
+    /// do when asked to stop.
+    fn together(&self, alone: Result<(), DistillError>) -> Result<(), DistillError> {
+        match self.collective.any(alone.is_err())? {
+            true => alone.and(Err(Interrupted.into())),
+            false => Ok(()),
+        }
+    }
+
+    /// The pieces of a batch that this rank trains with.
+    pub(super) fn own_pieces(&self) -> Result<Range<usize>, DistillError> {
+        let (rank, size) = (self.collective.rank(), self.collective.size());
+        let pieces = self.parameters.pieces(size)?;
+        Ok(rank * pieces..(rank + 1) * pieces)
     }
 
     fn desk(&self) -> Desk<'_> {
@@ -146,51 +189,13 @@ impl Distillation<'_> {
             device: self.device,
             unconditional: self.data.unconditional(self.device)?,
             paths: Vec::new(),
+            pieces: self.parameters.pieces(self.collective.size())? * self.collective.size(),
             levels: self.student.plain().config().levels.len(),
         })
     }
 
-    fn order(&self, rows: &[usize]) -> Order {
+    pub(super) fn order(&self, rows: &[usize]) -> Order {
         Order::new(rows, &self.data.shapes(), self.parameters.batch_size.get())
-    }
-
-    /// The weights of the terms, measured on the first batches with the student before training.
-    fn measure(&self, batches: &mut Batches<'_>, rows: &[usize]) -> Result<Measured, DistillError> {
-        let mut order = self.order(rows);
-        let first = batches.piece(0, 0, &mut order)?;
-        let paths = common_paths(&first.input, self.student.plain(), self.teacher, self.parameters.features)?;
-        if paths.is_empty() && self.parameters.feature_weight.get() > 0.0 {
-            let reason = "they have no feature map in common".to_owned();
-            return Err(DistillError::Mismatch { reason });
-        }
-        batches.paths = paths;
-        // The mean squares of the teacher's maps, and all terms.
-        let (mut squares, mut plain) = (vec![0.0; batches.paths.len()], vec![0.0; 2 + batches.paths.len()]);
-        for step in 0..u64::from(self.parameters.normalisation_batches) {
-            // There is no checkpoint yet: a later run measures again.
-            self.interrupt.check()?;
-            for piece in 0..self.parameters.gradient_accumulation.get() {
-                let batch = batches.piece(step, piece, &mut order)?;
-                for (sum, map) in squares.iter_mut().zip(&batch.teacher.features) {
-                    *sum += f64::from(losses::mean_square(map)?.to_scalar::<f32>()?);
-                }
-                let terms = batch.terms(self.student.plain(), &batches.paths)?.to_vec1::<f32>()?;
-                for (sum, term) in plain.iter_mut().zip(terms) {
-                    *sum += f64::from(term);
-                }
-            }
-        }
-        let pieces = (self.parameters.normalisation_batches.get()
-            * self.parameters.gradient_accumulation.get()) as f64;
-        squares.iter_mut().chain(&mut plain).for_each(|sum| *sum /= pieces);
-        if let Some(index) = plain.iter().position(|loss| !loss.is_finite()) {
-            return Err(self.not_finite(0, term(index, &batches.paths), plain[index] as f32));
-        }
-        if let Some(index) = squares.iter().position(|square| !square.is_finite()) {
-            let map = format!("mean square of the teacher's {}", batches.paths[index]);
-            return Err(self.not_finite(0, map, squares[index] as f32));
-        }
-        Ok(Measured::new(self.parameters.normalisation, &batches.paths, &squares, &plain))
     }
 
     fn writes_line(&self, step: u64) -> bool {
@@ -198,7 +203,7 @@ impl Distillation<'_> {
             || step + 1 == u64::from(self.parameters.steps)
     }
 
-    fn not_finite(&self, step: u64, term: String, value: f32) -> DistillError {
+    pub(super) fn not_finite(&self, step: u64, term: String, value: f32) -> DistillError {
         let steps = u64::from(self.parameters.steps);
         let learning_rate = self.parameters.learning_rate_at(step);
         let last = "there is no checkpoint yet".to_owned();
@@ -213,6 +218,8 @@ struct Student<'a> {
     measured: Measured,
     weights: TermWeights,
     optimiser: Optimiser,
+    /// Who owns which of the optimiser's tensors.
+    shards: Shards<'a>,
     order: Order,
     /// The rows that losses are measured on.
     held_out: Vec<usize>,
@@ -222,7 +229,7 @@ impl Student<'_> {
     /// One update; nothing is changed if a term is not finite.
     fn step(&mut self, step: u64) -> Result<HistoryLine, DistillError> {
         let (training, parameters) = (self.training, self.training.parameters);
-        let pieces = parameters.gradient_accumulation.get();
+        let pieces = self.batches.pieces;
         let shares = self.weights.divided(pieces);
         let mut terms = vec![0f32; shares.len()];
         let mut gradients = Gradients::default();
@@ -230,32 +237,51 @@ impl Student<'_> {
         // Where no line is written, nobody would see them.
         let wants_norms = asked && training.writes_line(step);
         let mut by_kind: [Gradients; 3] = Default::default();
-        for piece in 0..pieces {
+        for piece in training.own_pieces()? {
             let batch = self.batches.piece(step, piece, &mut self.order)?;
             let differentiate = |weights: &[f32], into: &mut Gradients| {
                 let (student, paths) = (training.student, &self.batches.paths);
                 batch.differentiate(student, paths, training.checkpointing, weights, into)
             };
             let measured = differentiate(&shares, &mut gradients)?;
-            for (index, value) in measured.into_iter().enumerate() {
-                if !value.is_finite() {
-                    return Err(training.not_finite(step, term(index, &self.batches.paths), value));
-                }
-                terms[index] += value / pieces as f32;
+            for (sum, value) in terms.iter_mut().zip(measured) {
+                *sum += value / pieces as f32;
             }
             for (kind, into) in by_kind.iter_mut().enumerate().filter(|_| wants_norms) {
                 differentiate(&only(kind, &shares), into)?;
             }
         }
-        let [task, output, features] = by_kind;
-        let norm_of = |gradients: Gradients| Ok::<_, DistillError>(gradients.norm()? as f32);
-        let norms = ByKind { task: norm_of(task)?, output: norm_of(output)?, features: norm_of(features)? };
-        let norm = gradients.norm()?;
+        let terms = self.mean_of_ranks(step, &terms)?;
+        let norm_of = |gradients: &mut Gradients| {
+            self.shards.reduce(gradients)?;
+            self.shards.norm(gradients)
+        };
+        let mut norms = [0f32; 3];
+        for (norm, gradients) in norms.iter_mut().zip(&mut by_kind).filter(|_| wants_norms) {
+            *norm = norm_of(gradients)? as f32;
+        }
+        let [task, output, features] = norms;
+        let norms = ByKind { task, output, features };
+        let norm = norm_of(&mut gradients)?;
         if !norm.is_finite() {
             return Err(training.not_finite(step, "gradient norm".to_owned(), norm as f32));
         }
         self.optimiser.update(&gradients, norm, &parameters.update(step))?;
+        self.shards.share(self.optimiser.parameters())?;
         Ok(self.line(step, &terms, norm, wants_norms.then_some(norms)))
+    }
+
+    /// The terms of all ranks together, if they are finite.
+    fn mean_of_ranks(&self, step: u64, terms: &[f32]) -> Result<Vec<f32>, DistillError> {
+        let mut sums: Vec<f64> = terms.iter().copied().map(f64::from).collect();
+        self.training.collective.sum(&mut sums)?;
+        let terms: Vec<f32> = sums.into_iter().map(|sum| sum as f32).collect();
+        match terms.iter().position(|value| !value.is_finite()) {
+            Some(index) => {
+                Err(self.training.not_finite(step, term(index, &self.batches.paths), terms[index]))
+            }
+            None => Ok(terms),
+        }
     }
 
     fn line(
@@ -285,14 +311,26 @@ impl Student<'_> {
     }
 
     /// Measures and draws what is asked for after so many steps, with the weights that the training would end with now.
-    fn validate(&self, done: u64, diary: &mut Diary<'_>) -> Result<(), DistillError> {
+    fn validate(&self, done: u64, diary: &mut Option<Diary<'_>>) -> Result<(), DistillError> {
         let training = self.training;
         let steps = training.parameters.steps.into();
         let Some(_) = training.parameters.validation.as_ref().filter(|asked| asked.is_due(done, steps))
         else {
             return Ok(());
         };
-        let unet = training.student.plain().on_weights(&self.result(), training.device)?;
+        let weights = self.result()?;
+        training.together(diary.as_mut().map_or(Ok(()), |diary| self.look(&weights, done, diary)))
+    }
+
+    /// Measures and draws with these weights.
+    fn look(
+        &self,
+        weights: &BTreeMap<String, Tensor>,
+        done: u64,
+        diary: &mut Diary<'_>,
+    ) -> Result<(), DistillError> {
+        let training = self.training;
+        let unet = training.student.plain().on_weights(weights, training.device)?;
         if !self.held_out.is_empty() {
             let (rows, measured) = (&self.held_out, &self.measured);
             diary.validated(&self.batches.validate(&unet, rows, done, measured, &self.weights)?)?;
@@ -305,25 +343,21 @@ impl Student<'_> {
         }
     }
 
-    /// The weights that the training would end with now.
-    fn result(&self) -> BTreeMap<String, Tensor> {
+    /// The weights that the training would end with now, complete on rank 0.
+    fn result(&self) -> Result<BTreeMap<String, Tensor>, DistillError> {
         let all = self.training.student.weights().iter();
         let mut weights: BTreeMap<String, Tensor> =
             all.map(|(name, weight)| (name.clone(), weight.as_detached_tensor())).collect();
-        weights.extend(self.optimiser.result());
-        weights
+        weights.extend(self.optimiser.result(&self.shards)?);
+        Ok(weights)
     }
 
-    fn save(&self, step: u64, diary: &mut Diary<'_>) -> Result<(), DistillError> {
-        diary.save(step, &self.measured, &self.optimiser.variables())
-    }
-}
-
-/// The name of the term of this index, given the paths of the feature maps.
-fn term(index: usize, paths: &[String]) -> String {
-    match index {
-        0 => "task loss".to_owned(),
-        1 => "output loss".to_owned(),
-        _ => format!("feature loss of {}", paths[index - 2]),
+    /// Writes a checkpoint, on rank 0 with the tensors of all ranks.
+    fn save(&self, step: u64, diary: &mut Option<Diary<'_>>) -> Result<(), DistillError> {
+        let (held, collective) = (self.optimiser.held(&self.shards), self.training.collective);
+        match diary {
+            Some(diary) => diary.save(step, &self.measured, &held, collective),
+            None => Ok(serve(collective, &held)?),
+        }
     }
 }

@@ -31,6 +31,19 @@ impl Gradients {
         Ok(())
     }
 
+    /// Replaces each gradient by what `change` makes of it, given its index.
+    pub fn replace<E>(
+        &mut self,
+        mut change: impl FnMut(usize, Tensor) -> std::result::Result<Option<Tensor>, E>,
+    ) -> std::result::Result<(), E> {
+        for (index, place) in self.0.iter_mut().enumerate() {
+            if let Some(gradient) = place.take() {
+                *place = change(index, gradient)?;
+            }
+        }
+        Ok(())
+    }
+
     /// The L2 norm of all gradients together.
     pub fn norm(&self) -> Result<f64> {
         let squares: Vec<Tensor> = self.0.iter().flatten().map(Tensor::detach).collect();

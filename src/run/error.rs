@@ -1,11 +1,10 @@
 //! How a run fails.
 
-use std::error::Error;
-
 use miette::Diagnostic;
 
 use super::ExitCode;
 use crate::backend::DeviceChoice;
+use crate::base::shown::one_line;
 use crate::base::{FileError, Interrupted, StageId, names};
 use crate::cache::CacheError;
 use crate::plan::PlanError;
@@ -71,6 +70,19 @@ pub enum RunError {
         /// What it said.
         message: String,
     },
+    /// Another rank than the first failed in its part of a training (the exit code is that of its cause).
+    #[error("rank {rank} failed")]
+    #[diagnostic(code(run::rank))]
+    Rank {
+        /// Its number.
+        rank: usize,
+        /// By its cause.
+        code: ExitCode,
+        /// The cause.
+        #[source]
+        #[diagnostic_source]
+        source: StageError,
+    },
     /// The run was asked to stop (exit code 130).
     #[error(transparent)]
     #[diagnostic(code(run::interrupted))]
@@ -88,16 +100,6 @@ pub enum RunError {
 impl RunError {
     /// The error and its causes in one line.
     pub(super) fn line(&self) -> String {
-        let mut text = self.to_string();
-        let mut cause = self.source();
-        while let Some(error) = cause {
-            // A cause that the error's own text ends with is not repeated.
-            let words = error.to_string();
-            if !text.ends_with(&words) {
-                text = format!("{text}: {words}");
-            }
-            cause = error.source();
-        }
-        text
+        one_line(self)
     }
 }

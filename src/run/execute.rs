@@ -308,6 +308,7 @@ impl Maker for StageAttempt<'_, '_> {
             random: Random::new(planned.seed, planned.origin.as_str()),
             progress: &reporter,
             interrupt: job.interrupt,
+            ranks: job.ranks,
             training: job.training,
             seat: Seat { run: &executor.record.name, folder: executor.folder.path(), stage: &id },
         };

@@ -54,7 +54,7 @@ impl From<&RunError> for ExitCode {
             RunError::Device { .. } => Self::Pipeline,
             RunError::Folder(_) => Self::File,
             RunError::Cache(error) => error.into(),
-            RunError::Stage { code, .. } => *code,
+            RunError::Stage { code, .. } | RunError::Rank { code, .. } => *code,
             RunError::Bug { .. } => Self::Bug,
             RunError::Interrupted(_) => Self::Interrupted,
             RunError::Several { errors } => errors.first().map_or(Self::Bug, Self::from),

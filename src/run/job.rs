@@ -9,6 +9,7 @@ use crate::base::{Interrupt, StageId};
 use crate::cache::Store;
 use crate::plan::{PlannedStage, ResolvedPipeline};
 use crate::train::TrainingSettings;
+use crate::train::collective::Collective;
 
 /// A run to execute.
 pub struct Job<'a> {
@@ -28,6 +29,8 @@ pub struct Job<'a> {
     pub sink: &'a dyn Sink,
     /// Checked for a request to stop.
     pub interrupt: &'a Interrupt,
+    /// The processes that train together; this one is the first.
+    pub ranks: &'a dyn Collective,
 }
 
 /// Which stages of a pipeline to run.

@@ -8,21 +8,24 @@ use candle_core::{Device, Tensor};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::distill_task::DistillTask;
 use super::interface::Earlier;
 use super::model::Model;
 use super::points::points;
-use super::{BadValue, Context, Input, Stage, StageError, StageInfo, distill_state, distill_watch};
+use super::{
+    BadValue, Bench, Context, Input, Stage, StageError, StageInfo, Task, distill_state, distill_watch,
+};
 use crate::backend::memory;
 use crate::base::{ArtefactKind, Manifest, StageId, copies};
 use crate::data::{Encoder, Latents};
 use crate::distill::history::HISTORY_FILE;
 use crate::distill::memory::Sizes;
-use crate::distill::{DistillError, DistillParameters, Distillation, TrainingMemory};
+use crate::distill::{DistillError, DistillParameters, Distilled, TrainingMemory};
 use crate::model::files::weights;
-use crate::model::{ModelDirectory, Part, UNet, UNetConfig};
+use crate::model::{ModelDirectory, Part, UNetConfig};
 use crate::nn::activation_dtype;
 use crate::sample::{self, NoiseSchedule};
-use crate::train::Trainable;
+use crate::train::collective::tell;
 
 /// `with:` of `use: distill`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -39,6 +42,9 @@ pub(super) struct Distill {
     #[serde(default)]
     training: DistillParameters,
 }
+
+/// The folder beside the checkpoint with the latents of a calibration.
+const LATENTS: &str = "latents";
 
 pub(super) const INFO: StageInfo = StageInfo {
     name: "distill",
@@ -97,29 +103,16 @@ impl Stage for Distill {
         distill_state::take(&self.training, context)?;
         let easel = distill_watch::easel(&self.training, &student, context)?;
         let watchers = distill_watch::watchers(context);
-        let frozen = |name: &str| self.training.freezes(name);
-        let student_unet = Trainable::open(&student.directory, frozen, teacher.dtype, context.device)?;
-        let (teacher_unet, dtype) = (teacher.directory.unet_config()?, teacher.dtype);
-        let weights = teacher.directory.unet_weights()?;
-        let held = memory.teacher > 0;
-        let teacher = UNet::load_held(teacher_unet, &weights, dtype, context.device, held)?;
-        let distilled = Distillation {
-            teacher: &teacher,
-            student: &student_unet,
-            checkpointing: memory.checkpointing,
-            schedule: &schedule,
-            data: &data,
-            parameters: &self.training,
+        let bench = Bench {
             device: context.device,
-            random: &context.random,
-            checkpoint: context.checkpoint,
+            ranks: context.ranks,
             cadence: distill_watch::cadence(context),
             easel: easel.as_ref(),
             watcher: &watchers,
             progress: context.progress,
             interrupt: context.interrupt,
-        }
-        .run();
+        };
+        let distilled = self.train(&memory, &bench, context);
         distill_watch::end(&watchers, &distilled);
         let distilled = distilled?;
         copies::transfer_tree(student.directory.path(), context.output, copies::link)
@@ -148,6 +141,7 @@ impl Distill {
         data: &Latents,
         context: &Context<'_>,
     ) -> Result<TrainingMemory, StageError> {
+        self.training.pieces(context.ranks.size())?;
         let (_, _, height, width) = data.fetch(&[0], &Device::Cpu)?.latents.dims4()?;
         let sizes = Sizes {
             student: &student.directory.unet_config()?,
@@ -156,11 +150,41 @@ impl Distill {
             weights: teacher.dtype,
             activations: activation_dtype(teacher.dtype, context.device),
             on_host: context.device.is_cpu(),
+            ranks: context.ranks.size(),
         };
         let memory = TrainingMemory::new(&self.training, &sizes, memory::available(context.device));
         memory.check(&self.training, &sizes, memory::free(context.device))?;
         context.progress.note(&memory.statement());
         Ok(memory)
+    }
+
+    /// Trains, with all ranks if there are several.
+    fn train(
+        &self,
+        memory: &TrainingMemory,
+        bench: &Bench<'_>,
+        context: &Context<'_>,
+    ) -> Result<Distilled, StageError> {
+        let folder = |path: &Path| path.as_os_str().to_owned();
+        let data = context.input("data");
+        let task = DistillTask {
+            teacher: folder(&context.input("teacher").path),
+            student: folder(&context.input("student").path),
+            data: match data.kind {
+                ArtefactKind::Latents => folder(&data.path),
+                _ => folder(&context.checkpoint.join(LATENTS)),
+            },
+            checkpoint: folder(context.checkpoint),
+            training: self.training.clone(),
+            checkpointing: memory.checkpointing,
+            holds_teacher: memory.teacher > 0,
+            random: context.random.clone(),
+        };
+        if context.ranks.size() > 1 {
+            context.progress.note(&format!("trains with {} ranks", context.ranks.size()));
+            tell(context.ranks, &Task::Distill(Box::new(task.clone())))?;
+        }
+        Ok(task.train(bench)??)
     }
 
     /// The training data. A calibration becomes latents first, in the folder of the checkpoint.
@@ -176,7 +200,7 @@ impl Distill {
             latents.check_fit(&teacher.directory.unet_config()?, &artefact.path)?;
             return Ok(latents);
         }
-        let folder = context.checkpoint.join("latents");
+        let folder = context.checkpoint.join(LATENTS);
         fs::create_dir_all(&folder).map_err(StageError::file(&folder))?;
         let encoder = Encoder::open(&teacher.directory, teacher.dtype, context.device)?;
         let empty = encoder.unconditional("", 1)?;

@@ -7,7 +7,7 @@ use super::model::Model;
 use super::{Context, Drawing, StageError};
 use crate::base::{copies, kept};
 use crate::distill::validation::{self, PICTURES, PROMPTS, VALIDATION_FILE};
-use crate::distill::{Cadence, DistillError, DistillParameters, Distilled, Easel};
+use crate::distill::{Cadence, DistillParameters, Distilled, Easel};
 use crate::train::watch::{End, MlFlow, TensorBoard, Told, Watcher, Watchers};
 
 /// The folder below the run folder that holds TensorBoard's files.
@@ -51,10 +51,10 @@ pub(super) fn watchers<'a>(context: &'a Context<'_>) -> Watchers<'a> {
 }
 
 /// Tells the watchers how a training ended.
-pub(super) fn end(watchers: &Watchers<'_>, ended: &Result<Distilled, DistillError>) {
+pub(super) fn end(watchers: &Watchers<'_>, ended: &Result<Distilled, StageError>) {
     watchers.end(match ended {
         Ok(_) => End::Done,
-        Err(DistillError::Interrupted(_)) => End::Interrupted,
+        Err(StageError::Interrupted(_)) => End::Interrupted,
         Err(_) => End::Failed,
     });
 }

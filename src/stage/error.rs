@@ -5,6 +5,7 @@ use std::path::Path;
 use miette::Diagnostic;
 
 use super::memory::NotEnoughMemory;
+use crate::base::shown::one_line;
 use crate::base::{FileError, Interrupted};
 use crate::data::DataError;
 use crate::distill::DistillError;
@@ -18,6 +19,7 @@ use crate::sample::SampleError;
 use crate::score::ScoreError;
 use crate::select::SelectError;
 use crate::survey::SurveyError;
+use crate::train::collective::CollectiveError;
 
 /// The exit code follows from the variant.
 #[derive(Debug, thiserror::Error, Diagnostic)]
@@ -65,6 +67,11 @@ impl StageError {
     /// The request was valid, but the work failed.
     pub(super) fn work(error: impl Diagnostic + Send + Sync + 'static) -> Self {
         Self::Work(Box::new(error))
+    }
+
+    /// The error and its causes in one line.
+    pub fn line(&self) -> String {
+        one_line(self)
     }
 
     /// For `map_err`: names the file.
@@ -145,6 +152,15 @@ impl From<ProfileError> for StageError {
     }
 }
 
+impl From<CollectiveError> for StageError {
+    fn from(error: CollectiveError) -> Self {
+        match error {
+            CollectiveError::Interrupted(interrupted) => Self::Interrupted(interrupted),
+            other => Self::work(other),
+        }
+    }
+}
+
 impl From<DistillError> for StageError {
     fn from(error: DistillError) -> Self {
         match error {
@@ -153,6 +169,7 @@ impl From<DistillError> for StageError {
             DistillError::NothingFrozen { .. }
             | DistillError::AllFrozen
             | DistillError::HeldOut { .. }
+            | DistillError::Uneven { .. }
             | DistillError::Mismatch { .. } => Self::pipeline(error),
             other => Self::work(other),
         }

@@ -14,6 +14,7 @@ use crate::base::BadValue;
 use crate::base::{Artefact, ArtefactKind, Interrupt, Manifest, Progress, StageId};
 use crate::model::UNetConfig;
 use crate::train::TrainingSettings;
+use crate::train::collective::Collective;
 
 /// A stage with its parameters, as a pipeline file states it. Two stages with equal `Debug` texts have equal parameters.
 pub trait Stage: Send + Sync + fmt::Debug {
@@ -162,6 +163,8 @@ pub struct Context<'a> {
     pub progress: &'a dyn Progress,
     /// Checked at safe points for a request to stop.
     pub interrupt: &'a Interrupt,
+    /// The processes that train together; this one is the first.
+    pub ranks: &'a dyn Collective,
     /// How a training is kept and watched. Changes no result.
     pub training: &'a TrainingSettings,
     /// The stage in its run, for those who watch it.

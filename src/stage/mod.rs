@@ -1,12 +1,14 @@
 //! The stages of a pipeline: one file per `use:` name, each with its parameters beside the code that reads them, and
 //! one row in [`STAGES`] (`table.rs`).
 
+mod bench;
 mod budgets;
 mod calibrate;
 mod criterion_blocks;
 mod delta_clip;
 mod distill;
 mod distill_state;
+mod distill_task;
 mod distill_watch;
 mod drawing;
 mod encode;
@@ -28,9 +30,11 @@ mod select;
 mod size;
 mod sources;
 mod table;
+mod task;
 mod unfinished;
 
 pub use crate::base::BadValue;
+pub use bench::Bench;
 pub use drawing::{DEFAULT_SAMPLER, Drawing};
 pub use error::StageError;
 pub use excerpt::{Excerpt, Reader};
@@ -38,4 +42,5 @@ pub use interface::{Context, Earlier, FileInput, Input, Intermediates, Seat, Sta
 pub use resolved_file::{Contents, ResolvedFile};
 pub use size::PictureSize;
 pub use table::{STAGES, deserialize};
+pub use task::Task;
 pub use unfinished::{has_model, write_model};

@@ -41,8 +41,13 @@ pub(super) struct Model {
 
 impl Model {
     pub(super) fn open(artefact: &Artefact) -> Result<Self, StageError> {
-        let directory = ModelDirectory::open(&artefact.path)?;
-        Ok(Self { directory, dtype: Computation::open(&artefact.path)?.dtype.into() })
+        Self::at(&artefact.path)
+    }
+
+    /// The model of an artefact in this folder.
+    pub(super) fn at(folder: &Path) -> Result<Self, StageError> {
+        let directory = ModelDirectory::open(folder)?;
+        Ok(Self { directory, dtype: Computation::open(folder)?.dtype.into() })
     }
 
     pub(super) fn unet(&self, device: &Device) -> Result<UNet, StageError> {

@@ -6,8 +6,9 @@ use candle_core::{DType, Device, Result, Tensor, Var, bail};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::{Held, Shards, TrainError};
 use crate::nn::average;
-use crate::nn::blockwise::{Blockwise, Sign};
+use crate::nn::blockwise::{BLOCK, Blockwise, Sign};
 use crate::nn::gradients::{Gradients, clip_scale};
 use crate::nn::optim::AdamW;
 
@@ -38,6 +39,21 @@ impl Moments {
     fn eight_bits(self, count: usize) -> bool {
         self == Self::EightBit && count >= LEAST_EIGHT_BIT
     }
+
+    /// The tensors of the moments of one parameter, in the order of [`SlotMoments::variables`].
+    fn layout(self, parameter: &Var) -> Vec<(&'static str, DType, Vec<usize>)> {
+        let shape = parameter.dims().to_vec();
+        let blocks = parameter.elem_count().div_ceil(BLOCK);
+        match self.eight_bits(parameter.elem_count()) {
+            true => vec![
+                ("first_moment_codes", DType::U8, vec![blocks * BLOCK]),
+                ("first_moment_scales", DType::F32, vec![blocks]),
+                ("second_moment_codes", DType::U8, vec![blocks * BLOCK]),
+                ("second_moment_scales", DType::F32, vec![blocks]),
+            ],
+            false => vec![("first_moment", DType::F32, shape.clone()), ("second_moment", DType::F32, shape)],
+        }
+    }
 }
 
 /// Where the moving average is kept, if there is one.
@@ -64,12 +80,15 @@ pub struct Update {
 /// All trained tensors in the order of their names.
 pub struct Optimiser {
     slots: Vec<Slot>,
+    moments: Moments,
+    averaged: bool,
 }
 
 struct Slot {
     name: String,
     parameter: Var,
-    moments: SlotMoments,
+    /// Where this rank owns the tensor.
+    moments: Option<SlotMoments>,
     average: Option<Var>,
 }
 
@@ -91,16 +110,13 @@ impl SlotMoments {
         })
     }
 
-    /// Its tensors, each with the first word of its name in a checkpoint.
-    fn variables(&self) -> Vec<(&'static str, &Var)> {
+    /// Its tensors.
+    fn variables(&self) -> Vec<&Var> {
         match self {
-            Self::F32 { first, second } => vec![("first_moment", first), ("second_moment", second)],
-            Self::EightBit { first, second } => vec![
-                ("first_moment_codes", &first.codes),
-                ("first_moment_scales", &first.scales),
-                ("second_moment_codes", &second.codes),
-                ("second_moment_scales", &second.scales),
-            ],
+            Self::F32 { first, second } => vec![first, second],
+            Self::EightBit { first, second } => {
+                vec![&first.codes, &first.scales, &second.codes, &second.scales]
+            }
         }
     }
 }
@@ -112,22 +128,34 @@ impl Optimiser {
         moments: Moments,
         average: &Average,
     ) -> Result<Self> {
-        let slots = parameters.map(|(name, parameter)| {
+        Self::sharded(parameters, moments, average, |_| true)
+    }
+
+    /// The same for a rank that owns those of the tensors whose indices are chosen.
+    pub fn sharded<'a>(
+        parameters: impl Iterator<Item = (&'a str, &'a Var)>,
+        moments: Moments,
+        average: &Average,
+        owns: impl Fn(usize) -> bool,
+    ) -> Result<Self> {
+        let slots = parameters.enumerate().map(|(index, (name, parameter))| {
             if parameter.dtype() != DType::F32 {
                 bail!("`{name}` is {:?}; the optimiser needs its weights in f32", parameter.dtype())
             }
             let average = match average {
                 Average::None => None,
+                Average::On(_) if !owns(index) => None,
                 Average::On(device) => Some(Var::zeros(parameter.shape(), DType::F32, device)?),
             };
             Ok(Slot {
                 name: name.to_owned(),
                 parameter: parameter.clone(),
-                moments: SlotMoments::zeros(parameter, moments)?,
+                moments: owns(index).then(|| SlotMoments::zeros(parameter, moments)).transpose()?,
                 average,
             })
         });
-        Ok(Self { slots: slots.collect::<Result<_>>()? })
+        let averaged = !matches!(average, Average::None);
+        Ok(Self { slots: slots.collect::<Result<_>>()?, moments, averaged })
     }
 
     /// One update with gradients of this `norm`, in the order of the tensors.
@@ -137,13 +165,13 @@ impl Optimiser {
         let decay = average::decay_at(*step, *ema_decay);
         for (slot, gradient) in self.slots.iter().zip(gradients.iter()) {
             match (gradient, &slot.moments) {
-                (None, _) => {}
-                (Some(gradient), SlotMoments::F32 { first, second }) => {
+                (Some(gradient), Some(SlotMoments::F32 { first, second })) => {
                     adamw.step(&slot.parameter, gradient, (first, second), step + 1, scale)?;
                 }
-                (Some(gradient), SlotMoments::EightBit { first, second }) => {
+                (Some(gradient), Some(SlotMoments::EightBit { first, second })) => {
                     adamw.step_blockwise(&slot.parameter, gradient, (first, second), step + 1, scale)?;
                 }
+                _ => {}
             }
             if let Some(average) = &slot.average {
                 let parameter = slot.parameter.as_detached_tensor().to_device(average.device())?;
@@ -153,21 +181,49 @@ impl Optimiser {
         Ok(())
     }
 
-    /// Everything that a checkpoint must hold, by name.
-    pub fn variables(&self) -> Vec<(String, Var)> {
+    /// Everything that a checkpoint must hold.
+    pub fn held(&self, shards: &Shards<'_>) -> Vec<Held> {
         let mut all = Vec::new();
-        for Slot { name, parameter, moments, average } in &self.slots {
-            let average = average.iter().map(|average| ("average", average));
-            let tensors = [("parameter", parameter)].into_iter().chain(moments.variables()).chain(average);
-            all.extend(tensors.map(|(kind, tensor)| (format!("{kind}.{name}"), tensor.clone())));
+        for (index, Slot { name, parameter, moments, average }) in self.slots.iter().enumerate() {
+            let mut held = |kind: &str, dtype, shape: Vec<usize>, variable: Option<&Var>| {
+                let name = format!("{kind}.{name}");
+                all.push(Held {
+                    name,
+                    dtype,
+                    shape,
+                    owner: shards.owner(index),
+                    variable: variable.cloned(),
+                });
+            };
+            let like = parameter.dims().to_vec();
+            held("parameter", DType::F32, like.clone(), Some(parameter));
+            let variables = moments.as_ref().map(SlotMoments::variables);
+            for (place, (kind, dtype, shape)) in self.moments.layout(parameter).into_iter().enumerate() {
+                held(kind, dtype, shape, variables.as_ref().map(|variables| variables[place]));
+            }
+            if self.averaged {
+                held("average", DType::F32, like, average.as_ref());
+            }
         }
         all
     }
 
-    /// The result of training: the moving average if there is one, else the weights.
-    pub fn result(&self) -> BTreeMap<String, Tensor> {
-        let chosen = |slot: &Slot| slot.average.as_ref().unwrap_or(&slot.parameter).as_detached_tensor();
-        self.slots.iter().map(|slot| (slot.name.clone(), chosen(slot))).collect()
+    /// The trained tensors.
+    pub fn parameters(&self) -> impl Iterator<Item = &Var> {
+        self.slots.iter().map(|slot| &slot.parameter)
+    }
+
+    /// The result of training: the moving average if there is one, else the weights. It is complete on rank 0.
+    pub fn result(&self, shards: &Shards<'_>) -> std::result::Result<BTreeMap<String, Tensor>, TrainError> {
+        let mut result = BTreeMap::new();
+        for (index, slot) in self.slots.iter().enumerate() {
+            let tensor = match self.averaged {
+                true => shards.fetch(index, slot.average.as_ref(), &slot.parameter)?,
+                false => Some(slot.parameter.as_detached_tensor()),
+            };
+            result.extend(tensor.map(|tensor| (slot.name.clone(), tensor)));
+        }
+        Ok(result)
     }
 }
 
@@ -176,6 +232,7 @@ mod tests {
     use candle_core::Device;
 
     use super::*;
+    use crate::train::collective::Alone;
 
     fn optimiser(a: &Var, b: &Var) -> Result<Optimiser> {
         Optimiser::new([("a", a), ("b", b)].into_iter(), Moments::F32, &Average::On(Device::Cpu))
@@ -218,7 +275,7 @@ mod tests {
         };
         close(&a, &[0.269_416_5, -0.886_141_6, 1.844_904_1])?;
         close(&b, &[0.013_192_207, 2.700_589_2])?;
-        let average = optimiser.result();
+        let average = optimiser.result(&Shards::new(&Alone, &[3, 2])).expect("it is alone");
         close(&average["a"], &[0.283_105_13, -0.887_449_1, 1.857_179_3])?;
         close(&average["b"], &[0.033_721_62, 2.723_93])
     }
@@ -233,7 +290,10 @@ mod tests {
         let update = Update { adamw: AdamW::default(), step: 0, clip: 1.0, ema_decay: 0.9999 };
         optimiser.update(&gradients, gradients.norm()?, &update)?;
         assert_eq!(unused.to_vec1::<f32>()?, [7.0]);
-        assert_eq!(optimiser.result()["b"].to_vec1::<f32>()?, [7.0]);
+        assert_eq!(
+            optimiser.result(&Shards::new(&Alone, &[1, 1])).expect("it is alone")["b"].to_vec1::<f32>()?,
+            [7.0]
+        );
         assert_ne!(a.to_vec1::<f32>()?, [0.5]);
         Ok(())
     }
@@ -248,7 +308,13 @@ mod tests {
         gradients.add(&mut large.sqr()?.sum_all()?.backward()?, [&large, &small].into_iter())?;
         let update = Update { adamw: AdamW::default(), step: 0, clip: 1e9, ema_decay: 0.0 };
         optimiser.update(&gradients, gradients.norm()?, &update)?;
-        let variables = optimiser.variables();
+        let shards = Shards::new(&Alone, &[4096, 4095]);
+        let held = optimiser.held(&shards);
+        let variable = |held: &Held| (held.name.clone(), held.variable.clone().expect("it is alone"));
+        let variables: Vec<(String, Var)> = held.iter().map(variable).collect();
+        for (held, (_, variable)) in held.iter().zip(&variables) {
+            assert_eq!((held.dtype, &held.shape[..]), (variable.dtype(), variable.dims()), "{}", held.name);
+        }
         let bytes: usize =
             variables.iter().map(|(_, tensor)| tensor.elem_count() * tensor.dtype().size_in_bytes()).sum();
         let of_weights = 4 * (4095 + 4096);

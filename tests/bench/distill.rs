@@ -22,6 +22,7 @@ use laptop_diff::distill::{Cadence, DistillParameters, Distillation};
 use laptop_diff::model::network::Conditioning;
 use laptop_diff::model::{ModelDirectory, UNet};
 use laptop_diff::sample::NoiseSchedule;
+use laptop_diff::train::collective::Alone;
 use laptop_diff::train::watch::Watchers;
 use laptop_diff::train::{ActivationCheckpointing, Trainable};
 use serde::{Deserialize, Serialize};
@@ -182,6 +183,7 @@ fn measure(job: &str) -> Result<(), Box<dyn Error>> {
         watcher: &Watchers(Vec::new()),
         progress: &watch,
         interrupt: &Interrupt::default(),
+        collective: &Alone,
     };
     training.run()?;
     let state = watch.state.into_inner()?;

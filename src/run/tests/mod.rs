@@ -18,6 +18,7 @@ use crate::cache::Store;
 use crate::plan::ResolvedPipeline;
 use crate::stage::{Context, FileInput, Input, Stage, StageError, StageInfo};
 use crate::train::TrainingSettings;
+use crate::train::collective::Alone;
 
 /// The name, version and needs of a stage for tests.
 const fn info(name: &'static str, version: u32, seeded: bool, computes: bool) -> StageInfo {
@@ -211,6 +212,7 @@ impl Sandbox {
             },
             sink: &told,
             interrupt: &self.interrupt,
+            ranks: &Alone,
         });
         (result, told.0.into_inner().unwrap_or_else(PoisonError::into_inner))
     }

@@ -11,6 +11,7 @@ mod load;
 mod lora;
 mod overflow;
 mod ownership;
+mod ranks;
 mod schedules;
 mod schemas;
 mod settings;

@@ -21,6 +21,7 @@ use laptop_diff::model::UNet;
 use laptop_diff::model::network::Conditioning;
 use laptop_diff::model::unet::UNetConfig;
 use laptop_diff::sample::NoiseSchedule;
+use laptop_diff::train::collective::Alone;
 use laptop_diff::train::watch::{End, Watcher, Watchers};
 use laptop_diff::train::{ActivationCheckpointing, Moments, Trainable};
 
@@ -150,6 +151,7 @@ impl Setup {
             watcher,
             progress: watch,
             interrupt: &watch.interrupt,
+            collective: &Alone,
         };
         Ok(distillation.run()?)
     }
