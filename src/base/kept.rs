@@ -42,7 +42,7 @@ pub fn is_whole(path: &Path, progress: &dyn Progress) -> Result<bool, FileError>
     Ok(matches == Some(true))
 }
 
-/// What is wrong with a file that [`matches`] refuses.
+/// What is wrong with a file that [`matches()`] refuses.
 pub const DAMAGED: &str = "does not match its digest";
 
 /// Whether the file matches its digest; `None` if there is no file. Changes nothing.

@@ -6,6 +6,7 @@
 mod chart;
 mod curves;
 mod due;
+mod embedded;
 mod error;
 mod folder;
 mod page;

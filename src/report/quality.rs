@@ -1,9 +1,8 @@
 //! The results of an evaluation: measurements, pictures, and the comparison of the selection with others.
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD as BASE64;
 use maud::{Markup, html};
 
+use super::embedded::embedded;
 use super::folder::Measured;
 use crate::base::units;
 use crate::metric::{Baseline, Better, Measurement, Metrics, SELECTED};
@@ -180,11 +179,6 @@ fn pictures(measured: &Measured) -> Markup {
             }
         }
     }
-}
-
-/// A PNG as the source of an `<img>` element.
-pub(super) fn embedded(png: &[u8]) -> String {
-    format!("data:image/png;base64,{}", BASE64.encode(png))
 }
 
 /// One picture, if it was drawn.

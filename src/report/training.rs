@@ -8,7 +8,7 @@ use std::path::Path;
 use maud::{Markup, html};
 
 use super::chart::{Chart, Series};
-use super::quality::embedded;
+use super::embedded::embedded;
 use super::sections::plot;
 use crate::distill::history::{self, FeatureLoss, HISTORY_FILE};
 use crate::distill::validation::{self, ValidationLine};

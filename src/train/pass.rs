@@ -5,7 +5,7 @@
 //! all of it at once, or made again from the state before the group (see [`ActivationCheckpointing`]). The sums are the same in
 //! either case, so the gradients are too, bit by bit.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use candle_core::{Result, Tensor, Var};
@@ -78,6 +78,8 @@ impl Trainable {
 
 /// The place of the time embedding among the values.
 const EMBEDDING: usize = 0;
+/// The place of the noisy latents.
+const SAMPLE: usize = 1;
 
 /// A pass under way. Every tensor that passes from one segment to another has a place in these lists.
 struct Pass<'a> {
@@ -136,13 +138,11 @@ impl Pass<'_> {
     fn record(&mut self, segment: &Segment, place: &mut Places, loss: &mut Loss<'_>) -> Result<Tape> {
         let read = place.skips.len() - segment.skips;
         let needed = [EMBEDDING, place.hidden].into_iter().chain(place.residual);
-        let needed = needed.chain(place.skips[read..].iter().copied());
-        let mut inputs = BTreeMap::new();
-        for place in needed {
-            if !inputs.contains_key(&place) {
-                inputs.insert(place, Var::from_tensor(&self.value(place))?);
-            }
-        }
+        let needed: BTreeSet<usize> = needed.chain(place.skips[read..].iter().copied()).collect();
+        // Nobody asks for the gradient of the latents.
+        let needed = needed.into_iter().filter(|place| *place != SAMPLE);
+        let variable = |place| Ok((place, Var::from_tensor(&self.value(place))?));
+        let inputs = needed.map(variable).collect::<Result<BTreeMap<usize, Var>>>()?;
         let mut state = self.state(place, &inputs);
         let known = places(place, &state);
         let condition = Condition {

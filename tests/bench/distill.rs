@@ -14,7 +14,7 @@ use std::process::Command;
 use std::sync::Mutex;
 use std::time::Instant;
 
-use candle_core::{DType, Device};
+use candle_core::DType;
 use laptop_diff::backend::{Random, memory};
 use laptop_diff::base::{Interrupt, Progress, Real, Whole};
 use laptop_diff::data::{LatentBatch, Latents};
@@ -138,11 +138,11 @@ fn this_side(
 /// Our side of one case.
 #[expect(clippy::print_stdout, reason = "the parent process reads the answer there")]
 fn measure(job: &str) -> Result<(), Box<dyn Error>> {
-    let _threads = Arguments::parse();
+    let device = Arguments::parse().open()?;
     let (folder, batch, size, turns, checkpointing): (PathBuf, u32, usize, u32, ActivationCheckpointing) =
         serde_json::from_str(job)?;
     let directory = ModelDirectory::open(&folder)?;
-    let (config, device, random) = (directory.unet_config()?, Device::Cpu, Random::new(1, "bench"));
+    let (config, random) = (directory.unet_config()?, Random::new(1, "bench"));
     let teacher = UNet::load_held(config.clone(), &directory.unet_weights()?, DType::F32, &device, true)?;
     let student = Trainable::open(&directory, |_| false, DType::F32, &device)?;
     for weight in student.weights().values() {

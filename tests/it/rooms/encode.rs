@@ -241,7 +241,7 @@ fn pictures_stopped_anywhere_give_the_same_bytes_and_shapes_have_files_of_their_
     fs::write(source.path().join("010.png"), b"\x89PNG\r\n\x1a\nno more")?;
     let buckets = || (Buckets::around((64, 64), 16), Rules::default());
     let (whole, stopped) = (tempfile::tempdir()?, tempfile::tempdir()?);
-    let found = || sources::folder(source.path(), None);
+    let found = || -> Result<_, Box<dyn std::error::Error>> { Ok(sources::folder(source.path(), None)?) };
     encode(&nano, found()?, buckets(), whole.path(), &Watch::default())?;
     for stop_at in [1, 77, 128, 140] {
         let watch = Watch { stop_at: Some(stop_at), ..Watch::default() };

@@ -178,10 +178,10 @@ fn tables_of_the_hub_and_of_img2dataset_are_read() -> Outcome {
     assert_eq!(lists.candidates[1].caption, "only one");
     let drawn: Vec<String> = (0..20)
         .map(|seed| {
-            let found = sources::parquet(&[table("lists.parquet")], None, &Random::new(seed, "x"));
-            found.map(|found| found.candidates[0].caption.clone())
+            let found = sources::parquet(&[table("lists.parquet")], None, &Random::new(seed, "x"))?;
+            Ok(found.candidates[0].caption.clone())
         })
-        .collect::<Result<_, _>>()?;
+        .collect::<Result<_, Box<dyn std::error::Error>>>()?;
     assert!(drawn.contains(&"first".to_owned()) && drawn.contains(&"second".to_owned()), "{drawn:?}");
 
     let error = |files: &[(String, PathBuf)], column| {
