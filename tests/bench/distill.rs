@@ -7,28 +7,22 @@
 
 mod models;
 mod side;
+mod step;
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Mutex;
-use std::time::Instant;
 
 use candle_core::DType;
-use laptop_diff::backend::{Random, memory};
-use laptop_diff::base::{Interrupt, Progress, Real, Whole};
-use laptop_diff::data::{LatentBatch, Latents};
-use laptop_diff::distill::{Cadence, DistillParameters, Distillation};
-use laptop_diff::model::network::Conditioning;
-use laptop_diff::model::{ModelDirectory, UNet};
-use laptop_diff::sample::NoiseSchedule;
-use laptop_diff::train::collective::Alone;
-use laptop_diff::train::watch::Watchers;
+use laptop_diff::backend::memory;
+use laptop_diff::base::Real;
+use laptop_diff::distill::DistillParameters;
+use laptop_diff::model::ModelDirectory;
 use laptop_diff::train::{ActivationCheckpointing, Trainable};
-use serde::{Deserialize, Serialize};
 
 use models::answer;
 use side::Arguments;
+use step::{Measured, Training, parameters};
 
 /// One line of the table.
 #[derive(Clone, Copy)]
@@ -49,23 +43,6 @@ const CASES: &[Case] = &[
 
 /// Processes of each side for a line.
 const ROUNDS: usize = 2;
-
-#[derive(Clone, Copy, Serialize, Deserialize)]
-struct Measured {
-    /// Of the fastest step.
-    seconds: f64,
-    /// What a step needs in addition to weights, moments and gradients.
-    activation_bytes: u64,
-}
-
-impl Measured {
-    fn join(self, other: Option<Self>) -> Self {
-        other.map_or(self, |other| Self {
-            seconds: self.seconds.min(other.seconds),
-            activation_bytes: self.activation_bytes.max(other.activation_bytes),
-        })
-    }
-}
 
 fn main() -> Result<(), Box<dyn Error>> {
     memory::keep_freed();
@@ -142,95 +119,25 @@ fn measure(job: &str) -> Result<(), Box<dyn Error>> {
     let (folder, batch, size, turns, checkpointing): (PathBuf, u32, usize, u32, ActivationCheckpointing) =
         serde_json::from_str(job)?;
     let directory = ModelDirectory::open(&folder)?;
-    let (config, random) = (directory.unet_config()?, Random::new(1, "bench"));
-    let teacher = UNet::load_held(config.clone(), &directory.unet_weights()?, DType::F32, &device, true)?;
-    let student = Trainable::open(&directory, |_| false, DType::F32, &device)?;
-    for weight in student.weights().values() {
-        weight.set(&(weight.as_detached_tensor() * 0.9)?)?;
-    }
-    let scratch = tempfile::tempdir()?;
-    let rows = 2 * batch as usize;
-    let text = |rows: usize| -> candle_core::Result<Conditioning> {
-        let shape = [rows, 77, config.innermost().cross_attention_dim];
-        let encoder_hidden_states = random.normal("text", rows as u64, &shape, &device)?;
-        Ok(Conditioning { encoder_hidden_states, text_embeds: None, time_ids: None })
-    };
-    let latents = random.normal("latents", 0, &[rows, config.in_channels, size, size], &device)?;
-    let captions: Vec<String> = (0..rows).map(|row| row.to_string()).collect();
-    Latents::save(scratch.path(), &LatentBatch { latents, conditioning: text(rows)? }, &captions, &text(1)?)?;
-    let data = Latents::open(scratch.path())?;
-    let parameters = DistillParameters {
-        steps: Whole::new(turns + 2),
-        batch_size: Whole::new(batch),
-        normalisation_batches: Whole::new(1),
-        ema_decay: Real::new(0.0),
-        unconditional_fraction: Real::new(0.0),
-        ..Default::default()
-    };
-    let watch = Watch { gradients: 4 * config.inventory().parameters(), state: Mutex::default() };
-    let training = Distillation {
-        teacher: &teacher,
-        student: &student,
-        schedule: &NoiseSchedule::from_config(&serde_json::json!({ "beta_schedule": "scaled_linear" }))?,
-        data: &data,
-        parameters: &parameters,
+    let training = Training {
+        directory: &directory,
+        dtype: DType::F32,
+        held: true,
+        student: &directory.unet_config()?,
+        size,
+        parameters: DistillParameters {
+            ema_decay: Real::new(0.0),
+            unconditional_fraction: Real::new(0.0),
+            ..parameters(batch, turns + 2)
+        },
         checkpointing,
         device: &device,
-        random: &random,
-        checkpoint: scratch.path(),
-        cadence: Cadence { steps: None, seconds: f64::INFINITY, ..Cadence::default() },
-        easel: None,
-        watcher: &Watchers(Vec::new()),
-        progress: &watch,
-        interrupt: &Interrupt::default(),
-        collective: &Alone,
     };
-    training.run()?;
-    let state = watch.state.into_inner()?;
-    let measured = Measured { seconds: state.fastest, activation_bytes: state.activation_bytes };
+    let smaller = |student: &Trainable| {
+        let mut weights = student.weights().values();
+        weights.try_for_each(|weight| weight.set(&(weight.as_detached_tensor() * 0.9)?))
+    };
+    let measured = training.measure(smaller, |_| Ok(()))?;
     println!("{}", serde_json::to_string(&measured)?);
     Ok(())
-}
-
-/// Measures the steps from outside: their time, and the memory of the second.
-struct Watch {
-    gradients: u64,
-    state: Mutex<State>,
-}
-
-struct State {
-    begun: Instant,
-    before: u64,
-    fastest: f64,
-    activation_bytes: u64,
-}
-
-impl Default for State {
-    fn default() -> Self {
-        Self { begun: Instant::now(), before: 0, fastest: f64::INFINITY, activation_bytes: 0 }
-    }
-}
-
-impl Progress for Watch {
-    fn length(&self, _total: u64, _unit: &'static str) {}
-
-    fn position(&self, done: u64) {
-        let mut state = self.state.lock().expect("nobody panicked");
-        match done {
-            0 => {}
-            1 => {
-                memory::give_back();
-                memory::reset_peak();
-                state.before = memory::resident_bytes().unwrap_or_default();
-            }
-            2 => {
-                let needed = memory::peak_bytes().unwrap_or_default().saturating_sub(state.before);
-                state.activation_bytes = needed.saturating_sub(self.gradients);
-            }
-            _ => state.fastest = state.fastest.min(state.begun.elapsed().as_secs_f64()),
-        }
-        state.begun = Instant::now();
-    }
-
-    fn note(&self, _text: &str) {}
 }

