@@ -97,7 +97,11 @@ fn a_training_can_be_looked_at_before_its_end() {
         4,
         &["there is no runs/small/retrained@7777777", "has no whole checkpoint of step 7777777"],
     );
-    expect(&look("runs/small/scores@latest"), 4, &["the checkpoints of `score` are no models"]);
+    expect(
+        &look("runs/small/scores@latest"),
+        4,
+        &["`scores` is finished: its result is used", "is not there yet"],
+    );
     expect_code(&sandbox.run(&["report", "runs/small"]), 0);
     assert!(page().contains("It is not finished") && !page().contains("This run is not over"));
 }
