@@ -131,9 +131,8 @@ fn half(config: &UNetConfig) -> Result<UNetConfig, Box<dyn Error>> {
 fn digests(student: &Trainable) -> candle_core::Result<Vec<blake3::Hash>> {
     let digest = |weight: &Tensor| -> candle_core::Result<blake3::Hash> {
         let numbers = weight.flatten_all()?.to_vec1::<f32>()?;
-        let mut hasher = blake3::Hasher::new();
-        numbers.iter().for_each(|number| drop(hasher.update(&number.to_le_bytes())));
-        Ok(hasher.finalize())
+        let bytes: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
+        Ok(blake3::hash(&bytes))
     };
     student.weights().values().map(|weight| digest(weight)).collect()
 }

@@ -47,16 +47,6 @@ pub(crate) struct Measured {
     pub(crate) peak_bytes: u64,
 }
 
-impl Measured {
-    pub(crate) fn join(self, other: Option<Self>) -> Self {
-        other.map_or(self, |other| Self {
-            seconds: self.seconds.min(other.seconds),
-            activation_bytes: self.activation_bytes.max(other.activation_bytes),
-            peak_bytes: self.peak_bytes.max(other.peak_bytes),
-        })
-    }
-}
-
 impl Training<'_> {
     /// Trains; `prepare` sees the student before the first step, and `after` after the last one.
     pub(crate) fn measure(
