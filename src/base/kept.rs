@@ -94,20 +94,8 @@ fn beside(path: &Path, before: &str, after: &str) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
-
     use super::*;
-
-    #[derive(Default)]
-    struct Notes(Mutex<Vec<String>>);
-
-    impl Progress for Notes {
-        fn length(&self, _total: u64, _unit: &'static str) {}
-        fn position(&self, _done: u64) {}
-        fn note(&self, text: &str) {
-            self.0.lock().expect("nobody panicked").push(text.to_owned());
-        }
-    }
+    use crate::base::progress::Notes;
 
     fn put(path: &Path, text: &str) -> Result<(), FileError> {
         write(path, |path| fs::write(path, text).map_err(FileError::at(path)))

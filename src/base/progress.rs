@@ -24,3 +24,17 @@ impl Progress for Silent {
     fn position(&self, _done: u64) {}
     fn note(&self, _text: &str) {}
 }
+
+/// Remembers the notes, for tests.
+#[cfg(test)]
+#[derive(Default)]
+pub(crate) struct Notes(pub(crate) std::sync::Mutex<Vec<String>>);
+
+#[cfg(test)]
+impl Progress for Notes {
+    fn length(&self, _total: u64, _unit: &'static str) {}
+    fn position(&self, _done: u64) {}
+    fn note(&self, text: &str) {
+        self.0.lock().expect("nobody panicked").push(text.to_owned());
+    }
+}

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::base::Progress;
+use crate::base::progress::Notes;
 
 type Calls = Arc<Mutex<Vec<(String, Value)>>>;
 
@@ -57,17 +57,6 @@ fn answer(mut stream: std::net::TcpStream, fail: bool, calls: &Calls) -> std::io
     let text = answer.to_string();
     let length = text.len();
     write!(stream, "HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{text}")
-}
-
-#[derive(Default)]
-struct Notes(Mutex<Vec<String>>);
-
-impl Progress for Notes {
-    fn length(&self, _total: u64, _unit: &'static str) {}
-    fn position(&self, _done: u64) {}
-    fn note(&self, text: &str) {
-        self.0.lock().expect("nobody panicked").push(text.to_owned());
-    }
 }
 
 fn told(folder: &std::path::Path) -> Told {
