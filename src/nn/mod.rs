@@ -12,6 +12,8 @@ pub mod blockwise;
 mod composed;
 mod conv;
 mod cpu;
+#[cfg(test)]
+mod cuda;
 mod difference;
 mod embedding;
 mod finite;

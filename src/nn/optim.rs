@@ -85,7 +85,7 @@ impl AdamW {
         (1.0 - self.beta1.powf(step as f64), 1.0 - self.beta2.powf(step as f64))
     }
 
-    fn fused(&self, step: u64, gradient_scale: f64) -> cpu::adamw::Step {
+    pub(super) fn fused(&self, step: u64, gradient_scale: f64) -> cpu::adamw::Step {
         let (correction1, correction2) = self.corrections(step);
         cpu::adamw::Step {
             gradient_scale: gradient_scale as f32,

@@ -1,0 +1,104 @@
+//! Launches attention and its gradients.
+
+use candle_core::Result;
+
+use super::launch::{Launch, Launcher, Pointer};
+
+/// Attention of bf16 tensors: q [batch, n, heads * d], k and v [batch, m, heads * d].
+#[derive(Clone, Copy, Debug)]
+pub(in crate::nn) struct Attention {
+    pub(in crate::nn) batch: usize,
+    pub(in crate::nn) heads: usize,
+    pub(in crate::nn) n: usize,
+    pub(in crate::nn) m: usize,
+    pub(in crate::nn) d: usize,
+    pub(in crate::nn) causal: bool,
+}
+
+/// For each size of head with kernels: the rows of a passing tile forward, for dQ, and for dK and dV, as in the last
+/// lines of the `.cu` files. Larger heads need smaller tiles: registers hold the block's sums, and shared memory is
+/// 99 KiB where it is smallest, on Ampere and Ada.
+const TILES: [(usize, [usize; 3]); 4] =
+    [(40, [64, 64, 64]), (64, [64, 64, 64]), (80, [64, 32, 32]), (160, [32, 32, 16])];
+
+const THREADS: u32 = 128;
+/// Rows of a block's own tile: 16 for each of four warps.
+const OWN: usize = 64;
+
+impl Attention {
+    /// Elements of lse and of delta, [batch, heads, n] in f32.
+    pub(in crate::nn) fn statistics(&self) -> usize {
+        self.batch * self.heads * self.n
+    }
+
+    /// Writes the output, shaped as q, and the log-sum-exp of each row of scores.
+    pub(in crate::nn) fn forward(
+        &self,
+        launcher: &dyn Launcher,
+        [q, k, v]: [Pointer; 3],
+        [out, lse]: [Pointer; 2],
+    ) -> Result<()> {
+        self.launch("forward", self.n, self.shared_bytes(1, 0))
+            .pointers([q, k, v, out, lse])
+            .sizes([self.n, self.m, self.heads])
+            .numbers([self.scale()])
+            .sizes([usize::from(self.causal)])
+            .run(launcher)
+    }
+
+    /// Writes the gradients that are wanted: of q, and of k and v. `delta` is room for a number per row of each head.
+    pub(in crate::nn) fn backward(
+        &self,
+        launcher: &dyn Launcher,
+        [q, k, v]: [Pointer; 3],
+        [out, lse, d_out, delta]: [Pointer; 4],
+        dq: Option<Pointer>,
+        dkv: Option<[Pointer; 2]>,
+    ) -> Result<()> {
+        let rows_of_block = THREADS as usize / 32;
+        let grid = [self.n.div_ceil(rows_of_block), self.heads, self.batch];
+        Launch::new(format!("attention_delta_{}", self.d), grid, THREADS)
+            .pointers([out, d_out, delta])
+            .sizes([self.n, self.heads])
+            .run(launcher)?;
+        let finish = |launch: Launch| {
+            launch
+                .sizes([self.n, self.m, self.heads])
+                .numbers([self.scale()])
+                .sizes([usize::from(self.causal)])
+                .run(launcher)
+        };
+        if let Some(dq) = dq {
+            let launch = self.launch("dq", self.n, self.shared_bytes(2, 1));
+            finish(launch.pointers([q, k, v, d_out, lse, delta, dq]))?;
+        }
+        if let Some([dk, dv]) = dkv {
+            // Beside the tiles, lse and delta of the passing rows.
+            let statistics = 2 * self.passing(2) * size_of::<f32>();
+            let launch = self.launch("dkv", self.m, self.shared_bytes(2, 2) + statistics);
+            finish(launch.pointers([q, k, v, d_out, lse, delta, dk, dv]))?;
+        }
+        Ok(())
+    }
+
+    fn scale(&self) -> f32 {
+        (self.d as f64).sqrt().recip() as f32
+    }
+
+    /// A block per tile of `rows` rows of each head.
+    fn launch(&self, kernel: &str, rows: usize, shared_bytes: usize) -> Launch {
+        let grid = [rows.div_ceil(OWN), self.heads, self.batch];
+        Launch::new(format!("attention_{kernel}_{}", self.d), grid, THREADS).shared(shared_bytes)
+    }
+
+    fn passing(&self, kernel: usize) -> usize {
+        let (_, tiles) = TILES.iter().find(|(d, _)| *d == self.d).expect("BUG: a head without kernels");
+        tiles[kernel]
+    }
+
+    /// `own` tiles of the block, and two operands' passing tiles, each twice: one is used while the next is copied.
+    fn shared_bytes(&self, own: usize, kernel: usize) -> usize {
+        let row = self.d.next_multiple_of(16) + 8;
+        (own * OWN + 4 * self.passing(kernel)) * row * 2
+    }
+}

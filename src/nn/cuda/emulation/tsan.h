@@ -1,0 +1,99 @@
+// What ThreadSanitizer must be told about fibers; nothing at all in other builds.
+#pragma once
+
+#if defined(__SANITIZE_THREAD__)
+#include <sanitizer/tsan_interface.h>
+extern "C" {
+void AnnotateIgnoreReadsBegin(const char*, int);
+void AnnotateIgnoreReadsEnd(const char*, int);
+void AnnotateIgnoreWritesBegin(const char*, int);
+void AnnotateIgnoreWritesEnd(const char*, int);
+}
+
+namespace tsan {
+
+constexpr bool ON = true;
+constexpr int WARPS = 32;
+
+// The emulation's own accesses are in order, because all fibers run on one thread of the host.
+struct Unseen {
+    Unseen() { AnnotateIgnoreReadsBegin("", 0), AnnotateIgnoreWritesBegin("", 0); }
+    ~Unseen() { AnnotateIgnoreReadsEnd("", 0), AnnotateIgnoreWritesEnd("", 0); }
+};
+
+struct Fiber {
+    void* context = nullptr;
+};
+
+struct Launch {
+    void* scheduler = nullptr;
+    void* warps[WARPS] = {};     // contexts in which warp operations read and write for all lanes
+    char warp_order[WARPS] = {}; // addresses that stand for what is ordered
+    char block_order = 0, start = 0, finish = 0;
+
+    // The switch itself puts nothing in order (flag 1).
+    void to_scheduler() { __tsan_switch_to_fiber(scheduler, 1); }
+    void to_fiber(Fiber& fiber) { __tsan_switch_to_fiber(fiber.context, 1); }
+
+    void begin() { scheduler = __tsan_get_current_fiber(), __tsan_release(&start); }
+    void end() { __tsan_acquire(&finish); }
+
+    template <class Fibers> void begin_block(Fibers& fibers) {
+        for (auto& fiber : fibers) fiber.tsan.context = __tsan_create_fiber(0);
+        for (void*& warp : warps) {
+            warp = __tsan_create_fiber(0);
+            __tsan_switch_to_fiber(warp, 1), __tsan_acquire(&start), to_scheduler();
+        }
+    }
+    template <class Fibers> void end_block(Fibers& fibers) {
+        for (void* warp : warps) {
+            __tsan_switch_to_fiber(warp, 1), __tsan_release(&finish), to_scheduler();
+            __tsan_destroy_fiber(warp);
+        }
+        for (auto& fiber : fibers) __tsan_destroy_fiber(fiber.tsan.context);
+    }
+
+    void begin_thread() { __tsan_acquire(&start); }
+    void end_thread() { __tsan_release(&finish); }
+    void release_block() { __tsan_release(&block_order); }
+    void acquire_block() { __tsan_acquire(&block_order); }
+    void release_warp(int warp) { __tsan_release(&warp_order[warp]); }
+    void acquire_warp(int warp) { __tsan_acquire(&warp_order[warp]); }
+
+    template <class Work> void collective(int warp, Work work) {
+        __tsan_switch_to_fiber(warps[warp], 1), __tsan_acquire(&warp_order[warp]);
+        work();
+        __tsan_release(&warp_order[warp]), to_scheduler();
+    }
+};
+
+} // namespace tsan
+
+#else
+
+namespace tsan {
+
+constexpr bool ON = false;
+struct Unseen {
+    Unseen() {}
+};
+struct Fiber {};
+struct Launch {
+    void to_scheduler() {}
+    void to_fiber(Fiber&) {}
+    void begin() {}
+    void end() {}
+    template <class Fibers> void begin_block(Fibers&) {}
+    template <class Fibers> void end_block(Fibers&) {}
+    void begin_thread() {}
+    void end_thread() {}
+    void release_block() {}
+    void acquire_block() {}
+    void release_warp(int) {}
+    void acquire_warp(int) {}
+    template <class Work> void collective(int, Work work) { work(); }
+};
+
+} // namespace tsan
+
+#endif

@@ -1,0 +1,15 @@
+//! The kernels on a CPU: each against the layers of `nn` in f64, and under five schedules with the same bits.
+//!
+//! g++ compiles the kernels to a library with `emulation/library.cpp`. [`sanitizers`] runs the same tests again with
+//! the library built for AddressSanitizer and ThreadSanitizer, and [`planted`] damages a kernel in ways that each of
+//! them must notice.
+
+mod attention;
+mod case;
+mod columns;
+mod emulator;
+mod geglu;
+mod norms;
+mod optimiser;
+mod planted;
+mod sanitizers;
