@@ -8,7 +8,7 @@
 // Shared memory starts as NaN. A barrier or a warp operation that some threads do not reach is an error.
 //
 // Built with -fsanitize=thread, each fiber is a thread for the race checker, and only launches, barriers and warp
-// operations put their accesses in order. Blocks of one launch are in no order.
+// operations put their accesses in order. Blocks follow one another there, so races between blocks stay unseen.
 #pragma once
 #include <cstdint>
 #include <cstdio>
@@ -20,6 +20,11 @@
 #include <algorithm>
 
 #include "tsan.h"
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+#else
+#define ASAN_UNPOISON_MEMORY_REGION(address, size)
+#endif
 
 struct dim3 {
     unsigned x, y, z;
@@ -29,13 +34,13 @@ struct dim3 {
 namespace emulation {
 
 constexpr int WARP = 32;
-constexpr size_t STACK = 256 << 10;
+constexpr size_t STACK = 64 << 10;
 
 // Saves the registers that a call preserves and the stack pointer, and loads those of another fiber.
 extern "C" void emulation_switch(void** save, void* load);
 asm(R"(
 .text
-.weak emulation_switch
+.local emulation_switch
 .type emulation_switch,@function
 emulation_switch:
   pushq %rbp; pushq %rbx; pushq %r12; pushq %r13; pushq %r14; pushq %r15
@@ -58,7 +63,7 @@ struct Copy {
 using Collective = void (*)(const void* const* in, void* const* out);
 
 struct Fiber {
-    std::unique_ptr<char[]> stack{new char[STACK]};
+    std::unique_ptr<char[]> stack;
     void* stack_pointer = nullptr;
     dim3 thread;
     int warp = 0, lane = 0;
@@ -90,7 +95,7 @@ inline thread_local Launch* launch = nullptr;
 
 inline Fiber& current() { return *launch->current; }
 
-inline void to_scheduler() {
+TSAN_UNSEEN inline void to_scheduler() {
     launch->tsan.to_scheduler();
     emulation_switch(&current().stack_pointer, launch->scheduler);
 }
@@ -110,9 +115,13 @@ inline void fail(const char* what, int line, int other) {
 inline void entry() {
     launch->tsan.begin_thread();
     (*launch->kernel)();
-    if (!current().copies.empty()) fail("a thread ends before its copies have landed", 0, current().thread.x);
-    launch->tsan.end_thread();
-    current().state = State::Done;
+    {
+        tsan::Unseen unseen;
+        Fiber& own = current();
+        if (!own.copies.empty()) fail("a thread ends before its copies have landed", 0, own.thread.x);
+        launch->tsan.end_thread();
+        own.state = State::Done;
+    }
     to_scheduler();
 }
 
@@ -148,26 +157,38 @@ class Scheduler {
     explicit Scheduler(Launch& launch)
         : own(launch), threads(launch.block_size.x * launch.block_size.y * launch.block_size.z),
           warps((threads + WARP - 1) / WARP) {
+        own.fibers = std::move(kept());
         own.fibers.resize(threads);
     }
+
+    ~Scheduler() { kept() = std::move(own.fibers); }
 
     void block(dim3 index) {
         own.block = index;
         for (int i = 0; i < threads; i++) prepare(own.fibers[i], i);
         own.tsan.begin_block(own.fibers);
         while (!failed() && (any_warp_advances() || barrier_opens())) {}
-        own.tsan.end_block(own.fibers);
+        own.tsan.end_block();
     }
 
     bool failed() const { return own.error[0]; }
 
   private:
+    // The fibers of the launch before, whose stacks serve again.
+    static std::vector<Fiber>& kept() {
+        static thread_local std::vector<Fiber> fibers;
+        return fibers;
+    }
+
     void prepare(Fiber& fiber, int i) {
         const dim3 size = own.block_size;
         fiber.thread = dim3(i % size.x, i / size.x % size.y, i / (size.x * size.y));
         fiber.warp = i / WARP, fiber.lane = i % WARP;
         fiber.state = State::Ready;
         fiber.copies.clear(), fiber.groups = 0;
+        if (!fiber.stack) fiber.stack.reset(new char[STACK]);
+        // What AddressSanitizer remembers of the frames of the block before, which never returned.
+        ASAN_UNPOISON_MEMORY_REGION(fiber.stack.get(), STACK);
         // The stack of a function that is about to return to `entry`, which is aligned as after a call.
         uintptr_t top = reinterpret_cast<uintptr_t>(fiber.stack.get() + STACK) & ~uintptr_t(15);
         void** stack = reinterpret_cast<void**>(top) - 1;
@@ -258,20 +279,16 @@ inline std::string run(dim3 grid, dim3 block_size, size_t shared_bytes, unsigned
     own.random.seed(seed);
     launch = &own;
     Scheduler scheduler(own);
-    std::vector<std::unique_ptr<unsigned char[]>> shared; // kept, so that no two blocks have the same
     const size_t blocks = size_t(grid.x) * grid.y * grid.z;
     std::vector<size_t> order(blocks);
     for (size_t i = 0; i < blocks; i++) order[i] = i;
     std::shuffle(order.begin(), order.end(), own.random);
-    own.tsan.begin();
     for (size_t i : order) {
         own.shared.reset(new unsigned char[shared_bytes]);
         std::memset(own.shared.get(), 0xff, shared_bytes); // NaN in every floating type
         scheduler.block(dim3(i % grid.x, i / grid.x % grid.y, i / (size_t(grid.x) * grid.y)));
-        if (tsan::ON) shared.push_back(std::move(own.shared));
         if (scheduler.failed()) break;
     }
-    own.tsan.end();
     launch = nullptr;
     return own.error;
 }

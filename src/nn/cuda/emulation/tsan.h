@@ -10,10 +10,12 @@ void AnnotateIgnoreWritesBegin(const char*, int);
 void AnnotateIgnoreWritesEnd(const char*, int);
 }
 
+// For what a context still reads after it has said that it is done.
+#define TSAN_UNSEEN __attribute__((noinline, no_sanitize("thread")))
+
 namespace tsan {
 
-constexpr bool ON = true;
-constexpr int WARPS = 32;
+constexpr int WARPS = 8; // of the largest block
 
 // The emulation's own accesses are in order, because all fibers run on one thread of the host.
 struct Unseen {
@@ -21,36 +23,37 @@ struct Unseen {
     ~Unseen() { AnnotateIgnoreReadsEnd("", 0), AnnotateIgnoreWritesEnd("", 0); }
 };
 
+// Contexts take long to make, so they are kept, for the fibers of later blocks and for the warps.
 struct Fiber {
     void* context = nullptr;
 };
 
 struct Launch {
-    void* scheduler = nullptr;
-    void* warps[WARPS] = {};     // contexts in which warp operations read and write for all lanes
+    void* scheduler = __tsan_get_current_fiber();
+    void** warps = kept_warps(); // contexts in which warp operations read and write for all lanes
     char warp_order[WARPS] = {}; // addresses that stand for what is ordered
     char block_order = 0, start = 0, finish = 0;
 
+    static void** kept_warps() {
+        static thread_local void* warps[WARPS] = {};
+        for (void*& warp : warps)
+            if (!warp) warp = __tsan_create_fiber(0);
+        return warps;
+    }
+
     // The switch itself puts nothing in order (flag 1).
-    void to_scheduler() { __tsan_switch_to_fiber(scheduler, 1); }
+    TSAN_UNSEEN void to_scheduler() { __tsan_switch_to_fiber(scheduler, 1); }
     void to_fiber(Fiber& fiber) { __tsan_switch_to_fiber(fiber.context, 1); }
 
-    void begin() { scheduler = __tsan_get_current_fiber(), __tsan_release(&start); }
-    void end() { __tsan_acquire(&finish); }
-
-    template <class Fibers> void begin_block(Fibers& fibers) {
-        for (auto& fiber : fibers) fiber.tsan.context = __tsan_create_fiber(0);
-        for (void*& warp : warps) {
-            warp = __tsan_create_fiber(0);
-            __tsan_switch_to_fiber(warp, 1), __tsan_acquire(&start), to_scheduler();
-        }
+    template <class Fibers> TSAN_UNSEEN void begin_block(Fibers& fibers) {
+        for (auto& fiber : fibers)
+            if (!fiber.tsan.context) fiber.tsan.context = __tsan_create_fiber(0);
+        __tsan_release(&start);
+        for (int i = 0; i < WARPS; i++) __tsan_switch_to_fiber(warps[i], 1), __tsan_acquire(&start), to_scheduler();
     }
-    template <class Fibers> void end_block(Fibers& fibers) {
-        for (void* warp : warps) {
-            __tsan_switch_to_fiber(warp, 1), __tsan_release(&finish), to_scheduler();
-            __tsan_destroy_fiber(warp);
-        }
-        for (auto& fiber : fibers) __tsan_destroy_fiber(fiber.tsan.context);
+    TSAN_UNSEEN void end_block() {
+        for (int i = 0; i < WARPS; i++) __tsan_switch_to_fiber(warps[i], 1), __tsan_release(&finish), to_scheduler();
+        __tsan_acquire(&finish);
     }
 
     void begin_thread() { __tsan_acquire(&start); }
@@ -71,9 +74,10 @@ struct Launch {
 
 #else
 
+#define TSAN_UNSEEN
+
 namespace tsan {
 
-constexpr bool ON = false;
 struct Unseen {
     Unseen() {}
 };
@@ -81,10 +85,8 @@ struct Fiber {};
 struct Launch {
     void to_scheduler() {}
     void to_fiber(Fiber&) {}
-    void begin() {}
-    void end() {}
     template <class Fibers> void begin_block(Fibers&) {}
-    template <class Fibers> void end_block(Fibers&) {}
+    void end_block() {}
     void begin_thread() {}
     void end_thread() {}
     void release_block() {}

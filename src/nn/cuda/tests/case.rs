@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Device, Result, Tensor, Var};
 
-use super::emulator::Emulator;
+use super::emulator::{Build, Emulator};
 use crate::backend::Random;
 use crate::nn::cuda::channels::Numbers;
 
@@ -73,6 +73,10 @@ impl<'a> Case<'a> {
             let numbers = tensors.map(elements).collect::<Result<Vec<_>>>()?;
             Ok(numbers.concat().into_iter().map(f64::to_bits).collect())
         };
+        // A sanitizer looks at the kernels, which have run.
+        if Build::of_process() != Build::Plain {
+            return Ok(());
+        }
         let first = bits(&all[0])?;
         for (schedule, results) in all.iter().enumerate() {
             assert!(bits(results)? == first, "{what}: schedule {schedule} gives other bits than schedule 0");
