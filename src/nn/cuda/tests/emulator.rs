@@ -38,12 +38,7 @@ impl Build {
     fn flags(self) -> &'static [&'static str] {
         match self {
             Self::Plain => &["-O1"],
-            Self::Address => &[
-                "-O0",
-                "-g1",
-                "-fsanitize=address,alignment",
-                "-fno-sanitize-recover=all",
-            ],
+            Self::Address => &["-O0", "-g1", "-fsanitize=address,alignment", "-fno-sanitize-recover=all"],
             Self::Thread => &["-O1", "-g1", "-fsanitize=thread"],
         }
     }

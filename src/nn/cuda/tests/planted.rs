@@ -93,8 +93,8 @@ fn some_schedule_shows_what_a_kernel_may_not_rely_on() -> Result<()> {
     for damage in [&BARRIER_BEFORE_USE, &BARRIER_AFTER_USE, &WAIT] {
         let folder = tempfile::tempdir()?;
         let damaged = Emulator::open(&library(folder.path(), damage, Build::Plain));
-        let results = damaged.under_five_schedules().iter().map(output).collect::<Result<Vec<_>>>()?;
-        assert!(results.iter().any(|found| *found != right), "nothing shows `{}`", damage.to);
+        let shown = |schedule: &Emulator| output(schedule).map_or(true, |found| found != right);
+        assert!(damaged.under_five_schedules().iter().any(shown), "nothing shows `{}`", damage.to);
     }
     Ok(())
 }
