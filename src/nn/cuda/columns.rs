@@ -52,7 +52,7 @@ impl Columns {
     }
 
     /// Writes the columns of `rows`.
-    pub(in crate::nn) fn from_image(
+    pub(in crate::nn) fn forward(
         &self,
         launcher: &dyn Launcher,
         x: Pointer,
@@ -69,7 +69,7 @@ impl Columns {
 
     /// Adds the part of `rows` to the gradient of x, from the gradient of their columns. The slabs must come in order;
     /// the first one that touches a pixel writes it.
-    pub(in crate::nn) fn to_image(
+    pub(in crate::nn) fn backward(
         &self,
         launcher: &dyn Launcher,
         columns: Pointer,

@@ -22,13 +22,13 @@ fn run(emulator: &Emulator, shape: &Columns, case: &Case<'_>, most: usize, dtype
     let (mut outputs, mut of_weight) = (Vec::new(), weight.zeros_like()?);
     for rows in shape.slabs(most) {
         let mut columns = Flowing::nan(&[rows.len(), row], dtype)?;
-        shape.from_image(emulator, x.pointer(), columns.pointer(), &rows)?;
+        shape.forward(emulator, x.pointer(), columns.pointer(), &rows)?;
         let columns = columns.tensor(&[rows.len(), row])?;
         outputs.push(columns.matmul(&weight)?);
         let g = cotangent.narrow(0, rows.start, rows.len())?;
         of_weight = (of_weight + columns.t()?.matmul(&g)?)?;
         let mut of_columns = Flowing::of(&g.matmul(&weight.t()?)?, dtype)?;
-        shape.to_image(emulator, of_columns.pointer(), dx.pointer(), &rows)?;
+        shape.backward(emulator, of_columns.pointer(), dx.pointer(), &rows)?;
     }
     let (out, kernel) = (weight.dim(1)?, shape.kernel);
     let of_weight = of_weight.reshape((kernel, kernel, shape.channels, out))?.permute((3, 2, 0, 1))?;
