@@ -27,7 +27,7 @@ pub(in crate::nn) struct Launch {
     pub(in crate::nn) grid: [u32; 3],
     /// Threads of a block.
     pub(in crate::nn) threads: u32,
-    /// Shared memory of a block.
+    /// Shared memory of a block; a card must be told before it gives a kernel more than 48 KiB.
     pub(in crate::nn) shared_bytes: u32,
     pub(in crate::nn) arguments: Vec<Argument>,
     /// What a kernel cannot take.
