@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Compiles every CUDA kernel for compute capability 8.0 and 9.0, prints registers and spills of each, and fails if one
 # spills more than SPILL_BYTES (0 by default). Needs no GPU and no toolkit: without an nvcc it takes NVIDIA's compiler
-# from PyPI, 0.2 GB, into a folder that is kept.
+# from PyPI, 0.3 GB, into a folder that is kept.
 #   tests/gpu/compile.sh [FOLDER FOR THE COMPILER]
 set -euo pipefail
 cd "$(dirname "$0")/../.."
