@@ -67,8 +67,13 @@ pub fn free_disk(folder: &Path) -> Option<u64> {
     let mut found: libc::statvfs = unsafe { std::mem::zeroed() };
     // SAFETY: the path ends in a null byte, and the struct is writable.
     let status = unsafe { libc::statvfs(path.as_ptr(), &mut found) };
-    #[expect(clippy::unnecessary_cast, reason = "the types of the fields differ between systems")]
-    (status == 0).then(|| (found.f_bavail as u64).saturating_mul(found.f_frsize as u64))
+    (status == 0).then(|| number(found.f_bavail).saturating_mul(number(found.f_frsize)))
+}
+
+/// The fields have other types on other systems.
+#[cfg(unix)]
+fn number(field: impl Into<u64>) -> u64 {
+    field.into()
 }
 
 /// Unknown on other systems.

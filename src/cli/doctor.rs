@@ -29,8 +29,8 @@ Examples:
   laptop-diff doctor pipelines/sdxl50.yaml --set retrained.training.batch-size=8 --device cuda:0
   laptop-diff doctor --json
 
-Exits with 0; with 3 if the device that is asked for cannot be used, 4 if the disk is too small for the pipeline, and 5 if
-one of its stages cannot fit into memory. Estimates come from the configurations of models: a selection is taken to
+Exits with 0; with 3 if the device that is asked for cannot be used, 4 if the disk is too small for the pipeline or
+a file of it is missing, and 5 if one of its stages cannot fit into memory. Estimates come from the configurations of models: a selection is taken to
 remove just the share that it asks for, and a model on the hub is known once it is downloaded.")]
 pub(super) struct Doctor {
     /// A pipeline file, whose stages are estimated
@@ -121,6 +121,8 @@ struct Estimate {
     disk: u64,
     fits_memory: bool,
     fits_disk: bool,
+    /// Whether all files are there.
+    is_complete: bool,
 }
 
 #[derive(Serialize)]
@@ -130,6 +132,11 @@ struct StageRow {
     #[serde(skip_serializing_if = "Option::is_none")]
     needs: Option<Needs>,
     fits: bool,
+    /// A file that it reads and that is not there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    missing: Option<String>,
+    /// Whether its model is known only once it is downloaded.
+    downloads: bool,
 }
 
 impl Doctor {
@@ -180,7 +187,7 @@ impl Report {
         match &self.pipeline {
             _ if self.device.problem.is_some() => ExitCode::Pipeline,
             Some(pipeline) if !pipeline.fits_memory => ExitCode::Memory,
-            Some(pipeline) if !pipeline.fits_disk => ExitCode::File,
+            Some(pipeline) if !pipeline.fits_disk || !pipeline.is_complete => ExitCode::File,
             _ => ExitCode::Done,
         }
     }
@@ -252,9 +259,9 @@ impl Chosen {
 
 impl Estimate {
     fn of(pipeline: &ResolvedPipeline, device: &Chosen, free: Option<u64>) -> Self {
-        let row = |StageNeeds { id, stage, needs }: StageNeeds| {
+        let row = |StageNeeds { id, stage, needs, missing, downloads }: StageNeeds| {
             let fits = needs.is_none_or(|needs| needs.least <= device.free);
-            StageRow { id, stage, needs, fits }
+            StageRow { id, stage, needs, fits, missing, downloads }
         };
         let stages: Vec<StageRow> =
             pipeline.needs(device.class, device.available).into_iter().map(row).collect();
@@ -264,6 +271,7 @@ impl Estimate {
             disk,
             fits_memory: stages.iter().all(|stage| stage.fits),
             fits_disk: free.is_none_or(|free| disk <= free),
+            is_complete: stages.iter().all(|stage| stage.missing.is_none()),
             stages,
         }
     }
@@ -344,6 +352,9 @@ fn estimate(pipeline: &Estimate, report: &Report) -> String {
             let Needs { weights, optimiser, activations, data, disk, .. } = needs;
             row.extend([weights, optimiser, activations, data, needs.memory(), disk].map(size));
             row.extend((!stage.fits).then(|| format!("needs {} at once", units::bytes(needs.least))));
+        } else if stage.downloads {
+            row.extend(vec![String::new(); 6]);
+            row.push("known once its model is downloaded".to_owned());
         }
         rows.push(row);
     }
@@ -351,11 +362,16 @@ fn estimate(pipeline: &Estimate, report: &Report) -> String {
     let free = report.cache.free.map_or_else(|| "an unknown amount".to_owned(), units::bytes);
     let disk = format!("{} of {free} of disk", units::bytes(pipeline.disk));
     let verdict = match (pipeline.fits_memory, pipeline.fits_disk) {
+        (true, true) if !pipeline.is_complete => {
+            format!("`{}` is not known whole, because files are missing", pipeline.name)
+        }
         (true, true) => format!("`{}` fits: {memory}, {disk}", pipeline.name),
         (false, _) => format!("`{}` does not fit into {memory}", pipeline.name),
         (true, false) => format!("`{}` does not fit onto the disk: it takes {disk}", pipeline.name),
     };
-    format!("\n{}\n{verdict}\n", table(&rows, &[2, 3, 4, 5, 6, 7]))
+    let missing = pipeline.stages.iter().filter_map(|stage| stage.missing.as_ref());
+    let missing: String = missing.map(|missing| format!("missing: {missing}\n")).collect();
+    format!("\n{}\n{missing}{verdict}\n", table(&rows, &[2, 3, 4, 5, 6, 7]))
 }
 
 /// An amount of memory that may have no limit.

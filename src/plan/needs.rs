@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::ResolvedPipeline;
 use crate::backend::DeviceClass;
 use crate::base::{ArtefactKind, StageId};
-use crate::stage::{KnownModel, KnownRows, Needs, Outlook};
+use crate::stage::{KnownModel, KnownRows, Needs, Outlook, ResolvedFile};
 
 /// What one stage takes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -18,6 +18,10 @@ pub struct StageNeeds {
     pub stage: String,
     /// What it takes; `None` if that is next to nothing, or not known before it runs.
     pub needs: Option<Needs>,
+    /// A file that it reads and that is not there.
+    pub missing: Option<String>,
+    /// Whether it loads a model that is known only once it is downloaded.
+    pub downloads: bool,
 }
 
 impl ResolvedPipeline {
@@ -32,8 +36,11 @@ impl ResolvedPipeline {
             let read = inputs.iter().find_map(|(_, from)| models.get(from)).cloned();
             let share = inputs.iter().find_map(|(_, from)| self.stages[*from].stage.removes());
             let makes_model = stage.info().output == ArtefactKind::Model;
-            // A repository that is not on this machine yet is not known.
-            let loaded = self.files(index).ok().and_then(|files| stage.model_of_files(&files));
+            let files = self.files(index);
+            let loaded = files.as_ref().ok().and_then(|files| stage.model_of_files(files));
+            let is_remote =
+                |files: &BTreeMap<_, ResolvedFile>| files.values().any(|file| file.path().is_none());
+            let downloads = files.as_ref().is_ok_and(is_remote);
             let own = loaded.or_else(|| match (makes_model, read.as_ref(), share) {
                 (true, Some(model), Some(share)) => Some(model.without(share)),
                 // A retrained student has the shape of the one that it began as.
@@ -55,7 +62,8 @@ impl ResolvedPipeline {
             rows.extend(read.as_ref().and_then(|model| stage.makes(model)).map(|made| (index, made)));
             models.extend(own.filter(|_| makes_model).map(|own| (index, own)));
             let name = stage.info().name.to_owned();
-            all.push(StageNeeds { id: self.stages[index].id.clone(), stage: name, needs });
+            let (id, missing) = (self.stages[index].id.clone(), files.err().map(|error| error.to_string()));
+            all.push(StageNeeds { id, stage: name, needs, missing, downloads });
         }
         all
     }

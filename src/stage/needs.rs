@@ -135,7 +135,8 @@ mod tests {
     fn a_share_of_the_parameters_is_left_out() {
         let unet = UNetConfig::parse("{}").expect("diffusers' default");
         let whole = UNet::bytes(&unet, DType::F16);
-        let model = KnownModel { unet, vae: None, dtype: DType::F32, stored: DType::F16, bytes: whole + 1000 };
+        let model =
+            KnownModel { unet, vae: None, dtype: DType::F32, stored: DType::F16, bytes: whole + 1000 };
         let half = model.without(0.5);
         let kept = half.unet.inventory().parameters() as f64 / model.unet.inventory().parameters() as f64;
         assert!((0.5..0.55).contains(&kept), "{kept}");

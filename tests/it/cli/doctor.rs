@@ -56,6 +56,20 @@ fn what_cannot_fit_has_an_exit_code() {
 }
 
 #[test]
+fn a_pipeline_whose_files_are_missing_is_not_said_to_fit() {
+    let sandbox = Sandbox::new();
+    let text = "format: 1\nname: lost\nseed: 1\nstages:\n  - { id: teacher, use: load, with: { model: ./nowhere } }\n";
+    let file = sandbox.write("lost.yaml", text);
+    let output = sandbox.run(&["doctor", &file.to_string_lossy()]);
+    expect_code(&output, 4);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        text.contains("missing: ") && text.contains("nowhere") && text.contains("is not known whole"),
+        "{text}"
+    );
+}
+
+#[test]
 #[cfg(not(feature = "cuda"))]
 fn a_device_that_cannot_be_used_has_an_exit_code() {
     let sandbox = Sandbox::new();
