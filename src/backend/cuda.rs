@@ -21,6 +21,7 @@ pub(super) fn available() -> std::result::Result<(), String> {
     static AVAILABLE: OnceLock<std::result::Result<(), String>> = OnceLock::new();
     let ask = || {
         let driver = driver().map_err(str::to_owned)?;
+        driver.check_version(slots::BUILT_WITH)?;
         match driver.cards()?.is_empty() {
             true => Err("the driver finds no GPU".to_owned()),
             false => loader::load(),

@@ -81,6 +81,19 @@ impl Driver {
         Ok(driver)
     }
 
+    /// Fails if the driver is older than `version` of CUDA: kernels that were compiled for that version do not load then.
+    pub fn check_version(&self, version: i32) -> Result<(), String> {
+        let shown = |version: i32| format!("{}.{}", version / 1000, version % 1000 / 10);
+        match self.cuda_version >= version {
+            true => Ok(()),
+            false => Err(format!(
+                "the driver supports CUDA up to {}, and this program was built with {}; install a newer driver",
+                shown(self.cuda_version),
+                shown(version)
+            )),
+        }
+    }
+
     /// All GPUs.
     pub fn cards(&self) -> Result<Vec<Card>, String> {
         let count: unsafe extern "C" fn(*mut c_int) -> c_int = self.function(c"cuDeviceGetCount")?;
@@ -246,6 +259,12 @@ mod tests {
         let (name, memory) = ("Card of a test".to_owned(), 24u64 << 30);
         assert_eq!(driver.cards()?, [Card { index: 0, name, memory, free, capability: (8, 6) }]);
         assert_eq!(driver.pool(0)?, Pool { reserved: 6000, used: 4000, used_high: 5000 });
+        assert_eq!(driver.check_version(13000), Ok(()));
+        let old = driver.check_version(13010).expect_err("it is older");
+        assert!(
+            old.starts_with("the driver supports CUDA up to 13.0, and this program was built with 13.1"),
+            "{old}"
+        );
         driver.reset_peak(0)?;
         assert_eq!(driver.pool(0)?.used_high, 4000);
         driver.keep_freed(0)?;

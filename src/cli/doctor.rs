@@ -29,9 +29,10 @@ Examples:
   laptop-diff doctor pipelines/sdxl50.yaml --set retrained.training.batch-size=8 --device cuda:0
   laptop-diff doctor --json
 
-Exits with 0; with 3 if the device that is asked for cannot be used, 4 if the disk is too small for the pipeline or
-a file of it is missing, and 5 if one of its stages cannot fit into memory. Estimates come from the configurations of models: a selection is taken to
-remove just the share that it asks for, and a model on the hub is known once it is downloaded.")]
+Exits with 0; with 3 if the device that is asked for cannot be used, 4 if the disk is too small or a
+file of the pipeline is missing, and 5 if one of its stages cannot fit into memory. Estimates come
+from the configurations of models: a selection is taken to remove just the share that it asks for,
+and a model on the hub is known once it is downloaded.")]
 pub(super) struct Doctor {
     /// A pipeline file, whose stages are estimated
     file: Option<PathBuf>,

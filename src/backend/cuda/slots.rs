@@ -6,6 +6,9 @@ use candle_core::cuda_backend::cudarc::driver::sys::CUDA_VERSION;
 
 use crate::backend::driver;
 
+/// The version of CUDA that the program was built with.
+pub(super) const BUILT_WITH: i32 = CUDA_VERSION as i32;
+
 /// A library of CUDA.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Source {
