@@ -49,7 +49,7 @@ fn what_cannot_fit_has_an_exit_code() {
     let file = root().join("pipelines/nano50.yaml");
     let file = file.to_string_lossy();
     expect_code(&sandbox.run(&["doctor", &file]), 0);
-    let output = sandbox.run(&["doctor", &file, "--set", "retrained.training.batch-size=10000000"]);
+    let output = sandbox.run(&["doctor", &file, "--set", "retrained.training.batch-size=65536"]);
     expect_code(&output, 5);
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(text.contains("`nano50` does not fit into") && text.contains(" at once"), "{text}");
