@@ -1,6 +1,6 @@
 //! NVIDIA's driver: which GPUs there are and what they have. Its library is opened at run time.
 //!
-//! The calls are those of the CUDA driver API, https://docs.nvidia.com/cuda/cuda-driver-api/. They also work in a program that
+//! The calls are those of the CUDA driver API, <https://docs.nvidia.com/cuda/cuda-driver-api/>. They also work in a program that
 //! was built without CUDA, which can then at least name the GPUs that it does not use.
 
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
