@@ -6,6 +6,7 @@ use std::str::FromStr;
 use candle_core::Device;
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::{cuda, driver};
 use crate::base::parsed;
 
 /// The device a user may request: `auto`, `cpu`, `cuda:N`.
@@ -35,13 +36,27 @@ impl DeviceChoice {
     /// The device class that this resolves to here, without opening the device, which would take longer than a cached
     /// run.
     pub fn class(self) -> DeviceClass {
-        let driver =
-            || std::fs::read_dir("/proc/driver/nvidia/gpus").is_ok_and(|mut gpus| gpus.next().is_some());
         match self {
             Self::Cpu => DeviceClass::Cpu,
             Self::Cuda(_) => DeviceClass::Cuda,
-            Self::Auto if cfg!(feature = "cuda") && driver() => DeviceClass::Cuda,
+            // The driver is asked only where there is something to ask.
+            Self::Auto if cuda::BUILT && driver::is_there() && cuda::available().is_ok() => DeviceClass::Cuda,
             Self::Auto => DeviceClass::Cpu,
+        }
+    }
+
+    /// Why no GPU can be used, if so.
+    pub fn why_no_cuda() -> Option<String> {
+        cuda::available().err()
+    }
+
+    /// Why `auto` is the CPU although the program was built for GPUs.
+    pub fn why_cpu(self) -> Option<String> {
+        match self {
+            Self::Auto if cuda::BUILT && self.class() == DeviceClass::Cpu => {
+                Some(format!("cuda: {}", not_available()))
+            }
+            _ => None,
         }
     }
 
@@ -61,13 +76,26 @@ impl DeviceChoice {
         }
     }
 
-    /// Opens the device. Fails if a CUDA device was requested by index and is not available.
+    /// Opens the device. Fails if a CUDA device was requested by index and is not available, or if the one that `auto` chose
+    /// does not open.
     pub fn open(self) -> candle_core::Result<Device> {
         match self {
             Self::Cpu => Ok(Device::Cpu),
-            Self::Cuda(index) => Device::new_cuda(index),
-            Self::Auto => Ok(Device::new_cuda(0).unwrap_or(Device::Cpu)),
+            Self::Auto if self.class() == DeviceClass::Cpu => Ok(Device::Cpu),
+            Self::Auto => cuda::open(0),
+            Self::Cuda(index) => match cuda::available() {
+                Ok(()) => cuda::open(index),
+                Err(_) => candle_core::bail!("cuda: {}", not_available()),
+            },
         }
+    }
+}
+
+/// Why CUDA cannot be used.
+fn not_available() -> String {
+    match cuda::available() {
+        Ok(()) => "not available: the kernel knows no GPU".to_owned(),
+        Err(reason) => format!("not available: {reason}"),
     }
 }
 
@@ -140,5 +168,13 @@ mod tests {
             assert_eq!(asked.shifted(2, visible), expected, "{asked} with {visible:?}");
             assert_eq!(asked.shifted(0, visible), asked);
         }
+    }
+
+    #[test]
+    #[cfg(not(feature = "cuda"))]
+    fn a_gpu_that_is_asked_for_is_refused_with_the_reason() {
+        let refused = DeviceChoice::Cuda(0).open().expect_err("built without CUDA").to_string();
+        assert!(refused.starts_with("cuda: not available: this program was built without CUDA"), "{refused}");
+        assert_eq!((DeviceChoice::Auto.class(), DeviceChoice::Auto.why_cpu()), (DeviceClass::Cpu, None));
     }
 }

@@ -4,7 +4,9 @@ use std::fs;
 use std::path::Path;
 use std::sync::OnceLock;
 
-use candle_core::Device;
+use candle_core::{Device, DeviceLocation};
+
+use super::driver::{Driver, driver};
 
 static ALLOWED: OnceLock<u64> = OnceLock::new();
 
@@ -23,10 +25,11 @@ pub fn budget(device: &Device) -> u64 {
 }
 
 /// How many bytes of `device`'s memory may be used: what the configured limit leaves, or, without one, what the system
-/// has left. On a GPU the configured limit, or no bound without a limit.
+/// has left. On a GPU no more than the card has free.
 pub fn available(device: &Device) -> u64 {
-    if !device.is_cpu() {
-        return ALLOWED.get().copied().unwrap_or(u64::MAX);
+    if let Some(index) = index(device) {
+        let used = driver().and_then(|driver| driver.pool(index).map_err(|_| "")).map_or(0, |pool| pool.used);
+        return of_card(ALLOWED.get().copied(), used, free(device));
     }
     give_back();
     let left = |limit: u64| limit.saturating_sub(resident_bytes().unwrap_or(0));
@@ -36,15 +39,51 @@ pub fn available(device: &Device) -> u64 {
 }
 
 /// How many bytes can still be allocated, whatever the configured limit says: the memory that the system has left,
-/// with swap, within the limits of this process's control groups. No bound for a GPU, whose driver refuses by itself.
+/// with swap, within the limits of this process's control groups. On a GPU what its driver has left; no bound if it does not
+/// say.
 pub fn free(device: &Device) -> u64 {
-    if !device.is_cpu() {
-        return u64::MAX;
+    if let Some(index) = index(device) {
+        return driver().and_then(|driver| driver.free(index).map_err(|_| "")).unwrap_or(u64::MAX);
     }
     let swap = kibibytes("/proc/meminfo", "SwapFree:").unwrap_or(0);
     let system = kibibytes("/proc/meminfo", "MemAvailable:").map(|memory| memory.saturating_add(swap));
     let group = control_group_limit().map(|limit| limit.saturating_sub(resident_bytes().unwrap_or(0)));
     system.into_iter().chain(group).min().unwrap_or(u64::MAX)
+}
+
+/// What may be used of a card with `free` bytes, if `used` bytes of those that the limit allows are in tensors already.
+fn of_card(allowed: Option<u64>, used: u64, free: u64) -> u64 {
+    allowed.map_or(free, |allowed| allowed.saturating_sub(used).min(free))
+}
+
+/// The number of a GPU.
+fn index(device: &Device) -> Option<usize> {
+    match device.location() {
+        DeviceLocation::Cuda { gpu_id } => Some(gpu_id),
+        DeviceLocation::Cpu | DeviceLocation::Metal { .. } => None,
+    }
+}
+
+/// The bytes of a GPU that are in tensors; `None` on a CPU, and the driver's words if it does not say.
+pub fn used_on_card(device: &Device) -> Option<Result<u64, String>> {
+    let index = index(device)?;
+    Some(driver().map_err(str::to_owned).and_then(|driver| Ok(driver.pool(index)?.used)))
+}
+
+/// The most bytes of a GPU that are in tensors while `act` runs, or the driver's words if it does not say.
+pub fn peak_on_card<E>(
+    device: &Device,
+    act: impl FnOnce() -> Result<(), E>,
+) -> Result<Result<u64, String>, E> {
+    let ready = || {
+        let index = index(device).ok_or("the device is no GPU")?;
+        let driver = driver()?;
+        driver.reset_peak(index)?;
+        Ok((driver, index))
+    };
+    let ready: Result<(&Driver, usize), String> = ready();
+    act()?;
+    Ok(ready.and_then(|(driver, index)| Ok(driver.pool(index)?.used_high)))
 }
 
 /// The strictest limit of this process's control groups, as set by a container or Slurm.
@@ -65,6 +104,11 @@ fn control_group_limit() -> Option<u64> {
         folders.filter_map(|folder| fs::read_to_string(folder.join(file)).ok()?.trim().parse().ok()).collect()
     });
     limits.min()
+}
+
+/// Bytes of the machine's memory; `None` if the system does not report it.
+pub fn total() -> Option<u64> {
+    kibibytes("/proc/meminfo", "MemTotal:")
 }
 
 /// Peak resident set of this process in bytes; `None` if the system does not report it.
@@ -116,5 +160,19 @@ pub fn keep_freed() {
     ] {
         // SAFETY: mallopt only sets numbers inside the allocator, and no other thread runs yet.
         let _ = unsafe { libc::mallopt(option, value) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_card_gives_what_it_has_and_the_limit_allows() {
+        assert_eq!(of_card(None, 5, 20), 20);
+        assert_eq!(of_card(Some(16), 5, 20), 11);
+        assert_eq!(of_card(Some(30), 5, 20), 20);
+        assert_eq!(of_card(Some(4), 5, 20), 0);
+        assert_eq!(index(&Device::Cpu), None);
     }
 }

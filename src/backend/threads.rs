@@ -45,6 +45,11 @@ pub fn run<R: Send>(work: impl FnOnce() -> R + Send) -> R {
     POOL.get_or_init(|| builder().build().expect("the system can start threads")).install(work)
 }
 
+/// The number of threads of the pool.
+pub fn count() -> usize {
+    run(rayon::current_num_threads)
+}
+
 fn builder() -> ThreadPoolBuilder {
     ThreadPoolBuilder::new().stack_size(STACK_BYTES).thread_name(|index| format!("compute-{index}"))
 }

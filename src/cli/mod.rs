@@ -1,6 +1,7 @@
 //! The command line: one file per command. Data goes to stdout, messages to stderr.
 
 mod cache;
+mod doctor;
 mod error;
 mod export;
 mod generate;
@@ -56,6 +57,7 @@ enum Command {
     Report(report::Report),
     Export(export::ExportCommand),
     Inspect(inspect::Inspect),
+    Doctor(doctor::Doctor),
     Generate(generate::Generate),
     List(list::List),
     Cache(cache::CacheCommand),
@@ -106,6 +108,7 @@ fn dispatch(command: Command) -> Result<ProcessExitCode, CliError> {
         Command::Graph(graph) => graph.execute()?,
         Command::Report(report) => report.execute()?,
         Command::Export(export) => export.execute()?,
+        Command::Doctor(doctor) => return doctor.execute(),
         Command::Inspect(inspect) => inspect.execute()?,
         Command::Generate(generate) => generate.execute()?,
         Command::List(list) => list.execute()?,

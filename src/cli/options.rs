@@ -65,6 +65,12 @@ impl SettingsArguments {
         self.compute.load_for(Layer { cache, runs, recheck, ..Layer::default() }, processes)
     }
 
+    /// The same with the number of threads that were started.
+    pub(super) fn load_counted(&self) -> Result<(Settings, usize), CliError> {
+        let settings = self.load()?;
+        Ok((settings, threads::count()))
+    }
+
     /// The cache that the settings name.
     pub(super) fn store(settings: &Settings) -> Result<Store, CliError> {
         Ok(Store::open(&settings.cache)?.rechecking(settings.recheck))
@@ -100,6 +106,9 @@ impl ComputeArguments {
         let started = threads::start(asked.or_else(share)).map_err(|source| CliError::Threads { source })?;
         if let Some(asked) = asked.filter(|&asked| asked > started) {
             note(&format!("{started} threads instead of {asked}: more than 4 per core only slow it down"));
+        }
+        if let Some(reason) = settings.device.why_cpu() {
+            note(&format!("{reason}; the CPU computes"));
         }
         if let Some(Bytes(bytes)) = settings.memory {
             memory::allow(bytes);

@@ -99,9 +99,14 @@ impl Calibration {
         self.len() == 0
     }
 
-    /// The points of a range.
+    /// The points of a range, where they are.
     pub fn batch(&self, range: Range<usize>) -> candle_core::Result<Self> {
         self.map(|tensor| tensor.narrow(0, range.start, range.len()))
+    }
+
+    /// The points of a range, on `device`. All points together may be larger than a GPU's memory.
+    pub fn batch_on(&self, range: Range<usize>, device: &Device) -> candle_core::Result<Self> {
+        self.batch(range)?.map(|tensor| tensor.to_device(device))
     }
 
     /// The points of these indices, in their order.

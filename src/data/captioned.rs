@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Device, Tensor};
 use rand::RngExt;
 
 use super::encode_files::SampleFiles;
@@ -57,7 +57,8 @@ impl Captioned {
         let rows: Vec<_> = rows.into_iter().filter(|row| row.latents.is_some()).collect();
         let captions: Vec<String> = rows.iter().map(|row| list.captions[row.caption].clone()).collect();
         let conditioning = encoder.encode_all(&captions, progress, interrupt)?;
-        let device = conditioning.encoder_hidden_states.device();
+        // Points stay on the host.
+        let (conditioning, device) = (conditioning.to_device(&Device::Cpu)?, &Device::Cpu);
         let latents: Vec<_> = rows.iter().filter_map(|row| row.latents.as_ref()).collect();
         let sizes: Vec<Vec<f32>> = rows.iter().filter_map(|row| Some(row.sizes?.to_vec())).collect();
         let time_ids = match conditioning.time_ids {

@@ -7,7 +7,7 @@
 
 use std::path::{Path, PathBuf};
 
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Device, Tensor};
 
 use super::order::spread;
 use super::{Calibration, DataError, Encoder, Points};
@@ -50,7 +50,6 @@ impl Trajectories<'_> {
         let legs = sample::Path::new(sampler, schedule, steps)?.legs;
         let per_trajectory = self.per_trajectory.clamp(1, legs.len());
         let trajectories: Vec<usize> = (0..self.samples.div_ceil(per_trajectory)).collect();
-        let device = self.encoder.device();
         let used = self.prompts.iter().take(trajectories.len()).map(String::as_str);
         self.encoder.note_truncated(used.chain([self.negative_prompt]), progress)?;
         progress.length(trajectories.len() as u64, "trajectories");
@@ -73,7 +72,7 @@ impl Trajectories<'_> {
                 kept::write(&path, |path| part.save(path))?;
             }
             // A batch that was just written is read back too, so that a resumed run cannot differ.
-            parts.push(Calibration::load(&path, device)?);
+            parts.push(Calibration::load(&path, &Device::Cpu)?);
             progress.position((batch[0] + batch.len()) as u64);
         }
         let prompt = |point: usize| self.prompts[point / per_trajectory % self.prompts.len()].clone();

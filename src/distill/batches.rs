@@ -8,6 +8,7 @@
 use candle_core::{Device, Tensor};
 use rand_core::Rng;
 
+use super::draws::{Drawn, Draws, Places};
 use super::error::DistillError;
 use super::feature_maps::{among, predict};
 use super::losses::{self, Answer};
@@ -17,7 +18,6 @@ use crate::backend::Random;
 use crate::base::Real;
 use crate::base::bounded::Positive;
 use crate::data::Latents;
-use crate::data::order::below;
 use crate::model::network::Conditioning;
 use crate::model::unet::UNet;
 use crate::nn::gradients::Gradients;
@@ -45,7 +45,8 @@ impl TrainingBatch {
         losses::terms(&student, &self.teacher, &self.target, self.sample_weights.as_ref())
     }
 
-    /// Adds the gradients of the terms times `weights` to `into`, and returns the terms.
+    /// Adds the gradients of the terms times `weights` to `into`, and returns the terms on their device: reading them
+    /// would wait for it.
     pub(super) fn differentiate(
         &self,
         student: &Trainable,
@@ -53,7 +54,7 @@ impl TrainingBatch {
         checkpointing: ActivationCheckpointing,
         weights: &[f32],
         into: &mut Gradients,
-    ) -> candle_core::Result<Vec<f32>> {
+    ) -> candle_core::Result<Tensor> {
         let mut terms: Vec<Option<Tensor>> = vec![None; weights.len()];
         let mut weighted = |index: usize, term: Tensor| {
             terms[index] = Some(term.detach());
@@ -71,11 +72,11 @@ impl TrainingBatch {
         };
         student.differentiate(&self.input, checkpointing, &mut loss, into)?;
         let terms: Vec<Tensor> = terms.into_iter().flatten().collect();
-        Tensor::stack(&terms, 0)?.to_vec1()
+        Tensor::stack(&terms, 0)
     }
 }
 
-/// Draws batches.
+/// Makes batches.
 pub(super) struct Batches<'a> {
     pub(super) teacher: &'a UNet,
     pub(super) data: &'a Latents,
@@ -93,7 +94,27 @@ pub(super) struct Batches<'a> {
     pub(super) pieces: usize,
 }
 
-impl Batches<'_> {
+impl<'a> Batches<'a> {
+    /// What draws the host's part of batches.
+    pub(super) fn draws(&self) -> Draws<'a> {
+        Draws {
+            data: self.data,
+            random: self.random,
+            parameters: self.parameters,
+            train_timesteps: self.schedule.train_timesteps(),
+        }
+    }
+
+    /// The samples of one piece of the batch of one step, and their rows.
+    pub(super) fn places(&self, step: u64, piece: usize, order: &mut Order) -> Places {
+        let batch = self.parameters.batch_size.get();
+        let size = batch / self.pieces;
+        let first = step * batch as u64 + (piece * size) as u64;
+        let samples: Vec<u64> = (first..first + size as u64).collect();
+        let rows = samples.iter().map(|sample| order.row(*sample, self.random)).collect();
+        Places { samples, rows }
+    }
+
     /// One piece of the batch of one step.
     pub(super) fn piece(
         &self,
@@ -101,29 +122,15 @@ impl Batches<'_> {
         piece: usize,
         order: &mut Order,
     ) -> Result<TrainingBatch, DistillError> {
-        let batch = self.parameters.batch_size.get();
-        let size = batch / self.pieces;
-        let first = step * batch as u64 + (piece * size) as u64;
-        let samples: Vec<u64> = (first..first + size as u64).collect();
+        self.finish(self.draws().draw(&self.places(step, piece, order))?)
+    }
 
-        let timesteps = self.schedule.train_timesteps() as u64;
-        let timesteps: Vec<i64> = samples
-            .iter()
-            .map(|sample| below(&mut self.random.stream("distill timestep", *sample), timesteps) as i64)
-            .collect();
-        let rows: Vec<usize> = samples.iter().map(|sample| order.row(*sample, self.random)).collect();
-        let captions: Vec<usize> = rows
-            .iter()
-            .zip(samples.iter().zip(&timesteps))
-            .map(|(row, (sample, timestep))| self.caption(*row, *sample, *timestep))
-            .collect();
-        let fetched = self.data.fetch_with(&rows, &captions, self.device)?;
-        let conditioning = self.drop_text(fetched.conditioning, &samples)?;
-
-        let shape = &fetched.latents.dims()[1..];
-        let noise: Vec<Tensor> =
-            samples.iter().map(|sample| self.noise(*sample, shape)).collect::<candle_core::Result<_>>()?;
-        self.batch(&fetched.latents, conditioning, &Tensor::stack(&noise, 0)?, timesteps)
+    /// What was drawn on the host, with the teacher's prediction.
+    pub(super) fn finish(&self, drawn: Drawn) -> Result<TrainingBatch, DistillError> {
+        let conditioning = drawn.conditioning.to_device(self.device)?;
+        let conditioning = self.drop_text(conditioning, &drawn.samples)?;
+        let (latents, noise) = (drawn.latents.to_device(self.device)?, drawn.noise.to_device(self.device)?);
+        self.batch(&latents, conditioning, &noise, drawn.timesteps)
     }
 
     /// A batch of clean latents with their text, noise and timesteps.
@@ -135,39 +142,16 @@ impl Batches<'_> {
         timesteps: Vec<i64>,
     ) -> Result<TrainingBatch, DistillError> {
         let sample_weights = self.sample_weights(&timesteps)?;
-        let timestep = Tensor::new(timesteps, self.device)?;
+        // The schedule reads the timesteps, which would wait for the device if they were there.
+        let timestep = Tensor::new(timesteps, &Device::Cpu)?;
         let sample = self.schedule.add_noise(latents, noise, &timestep)?;
         let target = self.schedule.target(latents, noise, &timestep)?;
+        let timestep = timestep.to_device(self.device)?;
         let paths = |path: &String| among(path, self.levels, self.teacher.config());
         let paths: Vec<String> = self.paths.iter().map(paths).collect();
         let input = Input { sample, timestep, conditioning };
         let teacher = predict(self.teacher, &input, &paths)?;
         Ok(TrainingBatch { input, target, sample_weights, teacher })
-    }
-
-    /// The caption of a sample: that of its row, or, with the probability of random conditioning, one drawn from all.
-    fn caption(&self, row: usize, sample: u64, timestep: i64) -> usize {
-        let Some(lambda) = self.parameters.random_conditioning_lambda else {
-            return self.data.caption_index(row);
-        };
-        let passed = timestep as f64 / self.schedule.train_timesteps() as f64;
-        let probability = (-lambda.get() * (1.0 - passed)).exp();
-        let mut stream = self.random.stream("distill caption", sample);
-        match (stream.next_u64() as f64) < probability * 2f64.powi(64) {
-            true => below(&mut stream, self.data.captions() as u64) as usize,
-            false => self.data.caption_index(row),
-        }
-    }
-
-    /// The noise of a sample, with an offset per channel if that is asked for.
-    fn noise(&self, sample: u64, shape: &[usize]) -> candle_core::Result<Tensor> {
-        let noise = self.random.normal("distill noise", sample, shape, self.device)?;
-        let deviation = self.parameters.noise_offset.get();
-        if deviation == 0.0 {
-            return Ok(noise);
-        }
-        let offset = self.random.normal("distill noise offset", sample, &[shape[0], 1, 1], self.device)?;
-        noise.broadcast_add(&(offset * deviation)?)
     }
 
     fn sample_weights(&self, timesteps: &[i64]) -> candle_core::Result<Option<Tensor>> {
@@ -190,12 +174,7 @@ impl Batches<'_> {
             return Ok(conditioning);
         }
         let dropped = Tensor::new(dropped, self.device)?;
-        let replace = |states: &Tensor, empty: &Tensor| {
-            let mut shape = vec![1; states.rank()];
-            shape[0] = samples.len();
-            let dropped = dropped.reshape(shape)?.broadcast_as(states.shape())?;
-            dropped.where_cond(&empty.broadcast_as(states.shape())?, states)
-        };
+        let replace = |states: &Tensor, empty: &Tensor| replace(&dropped, states, empty);
         let text_embeds = match (&conditioning.text_embeds, &empty.text_embeds) {
             (Some(embeds), Some(empty)) => Some(replace(embeds, empty)?),
             (embeds, _) => embeds.clone(),
@@ -203,5 +182,33 @@ impl Batches<'_> {
         let encoder_hidden_states =
             replace(&conditioning.encoder_hidden_states, &empty.encoder_hidden_states)?;
         Ok(Conditioning { encoder_hidden_states, text_embeds, time_ids: conditioning.time_ids })
+    }
+}
+
+/// `states` [n, ..], with `empty` [1, ..] where `dropped` `[n]` is not 0. The two may have different types: a text encoder
+/// may compute in half precision, while stored states are f32.
+fn replace(dropped: &Tensor, states: &Tensor, empty: &Tensor) -> candle_core::Result<Tensor> {
+    let mut shape = vec![1; states.rank()];
+    shape[0] = states.dim(0)?;
+    let dropped = dropped.reshape(shape)?.broadcast_as(states.shape())?;
+    dropped.where_cond(&empty.to_dtype(states.dtype())?.broadcast_as(states.shape())?, states)
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::DType;
+
+    use super::*;
+
+    #[test]
+    fn text_is_dropped_whatever_the_type_of_the_empty_prompt() -> candle_core::Result<()> {
+        let states = Tensor::new(&[[[1f32, 2.0]], [[3.0, 4.0]]], &Device::Cpu)?;
+        let dropped = Tensor::new(&[0u8, 1], &Device::Cpu)?;
+        for dtype in [DType::F32, DType::F16, DType::BF16] {
+            let empty = Tensor::new(&[[[7f32, 8.0]]], &Device::Cpu)?.to_dtype(dtype)?;
+            let replaced = replace(&dropped, &states, &empty)?;
+            assert_eq!(replaced.to_vec3::<f32>()?, [[[1.0, 2.0]], [[7.0, 8.0]]], "{dtype:?}");
+        }
+        Ok(())
     }
 }

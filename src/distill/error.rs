@@ -161,6 +161,17 @@ pub enum DistillError {
         /// What is wrong with it.
         reason: String,
     },
+    /// Activations in f16.
+    #[error(
+        "a retraining cannot compute in f16: most gradients are below 6e-5, where f16 loses precision, and vanish below 6e-8"
+    )]
+    #[diagnostic(
+        code(distill::f16),
+        help(
+            "write `dtype: bf16` in the stage that loads the teacher; bf16 takes the same memory and has the range of f32"
+        )
+    )]
+    F16,
     /// The noise schedule refused a timestep.
     #[error(transparent)]
     #[diagnostic(transparent)]

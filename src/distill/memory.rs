@@ -5,7 +5,7 @@ use candle_core::DType;
 use super::error::DistillError;
 use super::parameters::DistillParameters;
 use crate::base::units;
-use crate::model::unet::UNetConfig;
+use crate::model::unet::{UNet, UNetConfig};
 use crate::train::{ActivationCheckpointing, Moments};
 
 /// Bytes that exist at the same time. Allocator and kernels need some more.
@@ -27,6 +27,14 @@ pub struct TrainingMemory {
     pub checkpointing: ActivationCheckpointing,
     /// The teacher's weights, if it is held: otherwise they are read at each pass.
     pub teacher: u64,
+}
+
+/// Fails if gradients in this type of activations would vanish.
+pub fn check_activations(activations: DType) -> Result<(), DistillError> {
+    match activations {
+        DType::F16 => Err(DistillError::F16),
+        _ => Ok(()),
+    }
 }
 
 /// The sizes of what is trained on.
@@ -56,7 +64,7 @@ impl TrainingMemory {
             .map(|checkpointing| Self::with(parameters, sizes, given.unwrap_or(checkpointing)));
         let chosen = all.iter().find(|memory| memory.total() <= available).unwrap_or(&all[2]).clone();
         // A teacher that is read at each pass costs more time than activations that are computed again.
-        let teacher = sizes.teacher.inventory().parameters() * sizes.weights.size_in_bytes() as u64;
+        let teacher = UNet::bytes(sizes.teacher, sizes.weights);
         let holding = all.into_iter().map(|memory| Self { teacher, ..memory });
         holding.into_iter().find(|memory| memory.total() <= available).unwrap_or(chosen)
     }
@@ -176,6 +184,18 @@ impl TrainingMemory {
 mod tests {
     use super::*;
     use crate::base::{Real, Whole};
+
+    #[test]
+    fn f16_is_refused_where_it_would_compute() {
+        assert!(
+            [DType::F32, DType::BF16, DType::F64].into_iter().all(|dtype| check_activations(dtype).is_ok())
+        );
+        let refused = check_activations(DType::F16).expect_err("f16 has no range for gradients");
+        assert!(refused.to_string().contains("cannot compute in f16"), "{refused}");
+        // A CPU widens weights in f16 to f32, a GPU computes in it.
+        let activations = crate::nn::activation_dtype(DType::F16, &candle_core::Device::Cpu);
+        assert!(check_activations(activations).is_ok());
+    }
 
     #[test]
     fn less_memory_means_more_is_computed_again() {

@@ -1,13 +1,14 @@
 //! Retrains a pruned U-Net against its teacher: normalised feature distillation.
 //!
 //! [`Distillation`] is the training loop and [`DistillParameters`] its parameters. `losses` contains the formulas and
-//! `term_weights` what they are multiplied by; `batches` makes the batch of a step, `held_out` those of a validation;
+//! `term_weights` what they are multiplied by; `batches` makes the batch of a step from what `draws` draws ahead, `held_out` those of a validation;
 //! `checkpoint` and the files of `diary` survive a crash; `look` reads a checkpoint while it trains.
 
 mod batches;
 mod checkpoint;
 mod diary;
 mod divergence;
+mod draws;
 mod easel;
 mod error;
 mod feature_maps;

@@ -6,12 +6,14 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::thread;
 
 use candle_core::{Device, Tensor};
 
-use super::batches::Batches;
+use super::batches::{Batches, TrainingBatch};
 use super::checkpoint::{self, TrainingState};
 use super::diary::{Cadence, Desk, Diary};
+use super::draws::Ahead;
 use super::easel::Easel;
 use super::error::DistillError;
 use super::held_out::Division;
@@ -78,10 +80,16 @@ pub struct Distilled {
 impl Distillation<'_> {
     /// Trains to the last step, from the checkpoint if there is one.
     pub fn run(&self) -> Result<Distilled, DistillError> {
-        threads::run(|| self.train())
+        threads::run(|| {
+            let batches = self.batches()?;
+            thread::scope(|scope| {
+                let ahead = Ahead::start(scope, batches.draws());
+                self.train(batches, ahead)
+            })
+        })
     }
 
-    fn train(&self) -> Result<Distilled, DistillError> {
+    fn train(&self, mut batches: Batches<'_>, ahead: Ahead) -> Result<Distilled, DistillError> {
         let steps = u64::from(self.parameters.steps);
         self.progress.length(steps, "steps");
         self.parameters.check_freeze(self.student.weights().keys().map(String::as_str))?;
@@ -91,7 +99,6 @@ impl Distillation<'_> {
         let optimiser =
             Optimiser::sharded(self.student.variables(), moments, &average, |index| shards.owns(index))?;
         let division = Division::new(self.parameters, self.data.rows(), self.random)?;
-        let mut batches = self.batches()?;
         let state = self.begin(&optimiser.held(&shards), &mut batches, &division.trained)?;
         let mut diary = match self.collective.rank() {
             0 => Some(Diary::open(self.desk(), &state)?),
@@ -102,7 +109,7 @@ impl Distillation<'_> {
         let Division { trained, held_out } = division;
         let (order, measured) = (self.order(&trained), state.measured);
         let mut student =
-            Student { training: self, batches, measured, weights, optimiser, shards, order, held_out };
+            Student { training: self, batches, ahead, measured, weights, optimiser, shards, order, held_out };
         self.progress.position(state.step);
         for step in state.step..steps {
             if self.collective.any(self.interrupt.asked())? {
@@ -215,6 +222,7 @@ impl Distillation<'_> {
 struct Student<'a> {
     training: &'a Distillation<'a>,
     batches: Batches<'a>,
+    ahead: Ahead,
     measured: Measured,
     weights: TermWeights,
     optimiser: Optimiser,
@@ -231,24 +239,28 @@ impl Student<'_> {
         let (training, parameters) = (self.training, self.training.parameters);
         let pieces = self.batches.pieces;
         let shares = self.weights.divided(pieces);
-        let mut terms = vec![0f32; shares.len()];
+        let mut measured = Vec::new();
         let mut gradients = Gradients::default();
         let asked = parameters.gradient_norms_every.is_some_and(|every| step.is_multiple_of(every.into()));
         // Where no line is written, nobody would see them.
         let wants_norms = asked && training.writes_line(step);
         let mut by_kind: [Gradients; 3] = Default::default();
         for piece in training.own_pieces()? {
-            let batch = self.batches.piece(step, piece, &mut self.order)?;
+            let batch = self.batch(step, piece)?;
             let differentiate = |weights: &[f32], into: &mut Gradients| {
                 let (student, paths) = (training.student, &self.batches.paths);
                 batch.differentiate(student, paths, training.checkpointing, weights, into)
             };
-            let measured = differentiate(&shares, &mut gradients)?;
-            for (sum, value) in terms.iter_mut().zip(measured) {
-                *sum += value / pieces as f32;
-            }
+            measured.push(differentiate(&shares, &mut gradients)?);
             for (kind, into) in by_kind.iter_mut().enumerate().filter(|_| wants_norms) {
                 differentiate(&only(kind, &shares), into)?;
+            }
+        }
+        // Read once all passes are queued: reading waits for the device.
+        let mut terms = vec![0f32; shares.len()];
+        for piece in measured {
+            for (sum, value) in terms.iter_mut().zip(piece.to_vec1::<f32>()?) {
+                *sum += value / pieces as f32;
             }
         }
         let terms = self.mean_of_ranks(step, &terms)?;
@@ -269,6 +281,20 @@ impl Student<'_> {
         self.optimiser.update(&gradients, norm, &parameters.update(step))?;
         self.shards.share(self.optimiser.parameters())?;
         Ok(self.line(step, &terms, norm, wants_norms.then_some(norms)))
+    }
+
+    /// A piece of the batch of a step. While it is trained on, the next one is drawn.
+    fn batch(&mut self, step: u64, piece: usize) -> Result<TrainingBatch, DistillError> {
+        let own = self.training.own_pieces()?;
+        let next = match piece + 1 < own.end {
+            true => Some((step, piece + 1)),
+            false => {
+                Some((step + 1, own.start)).filter(|(step, _)| *step < self.training.parameters.steps.into())
+            }
+        };
+        let places = self.batches.places(step, piece, &mut self.order);
+        let next = next.map(|(step, piece)| self.batches.places(step, piece, &mut self.order));
+        self.batches.finish(self.ahead.take(places, next)?)
     }
 
     /// The terms of all ranks together, if they are finite.

@@ -92,7 +92,7 @@ pub enum MetricError {
         /// The text, or the prompt of the picture.
         of: String,
     },
-    /// This system cannot measure the metric.
+    /// This system or device cannot measure the metric. An evaluation goes on and says so.
     #[error("{metric} cannot be measured here: {reason}")]
     #[diagnostic(code(metric::unavailable), help("leave the metric out on this machine"))]
     Unavailable {

@@ -74,7 +74,7 @@ impl EvaluationInputs<'_> {
 pub(super) fn predict(unet: &UNet, points: &Calibration, batch: usize) -> candle_core::Result<Tensor> {
     let mut predictions = Vec::new();
     for start in (0..points.len()).step_by(batch.max(1)) {
-        let part = points.batch(start..points.len().min(start + batch.max(1)))?;
+        let part = points.batch_on(start..points.len().min(start + batch.max(1)), unet.device())?;
         let prediction = unet.forward(&part.sample, &part.timestep, &part.conditioning())?;
         predictions.push(prediction.to_dtype(DType::F32)?);
     }

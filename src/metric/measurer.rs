@@ -3,6 +3,7 @@
 
 use std::cell::{OnceCell, RefCell};
 use std::collections::{BTreeMap, HashMap};
+use std::io;
 use std::path::Path;
 
 use candle_core::{Device, Tensor, safetensors};
@@ -14,13 +15,42 @@ use super::evaluation::Evaluation;
 use super::gallery::{self, Gallery};
 use super::inputs::{EvaluationInputs, LoadedModel, predict};
 use super::kinds::Need;
-use crate::base::{FileError, Interrupt, Progress};
+use crate::base::{FileError, Interrupt, Progress, files};
 use crate::model::files::weights;
 use crate::model::unet::UNet;
 use crate::sample::Generator;
 
 /// The values of one model by metric, in f64 without loss.
 const VALUES: &str = "values.safetensors";
+/// Why metrics could not be measured; absent if all could.
+const UNAVAILABLE: &str = "unavailable.json";
+
+/// What was measured of one model.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Measured {
+    /// The values of each metric.
+    pub(super) values: BTreeMap<String, Vec<f64>>,
+    /// Why the other metrics have none.
+    pub(super) unavailable: BTreeMap<String, String>,
+}
+
+impl Measured {
+    fn add(&mut self, metric: &str, measured: Result<Vec<f64>, MetricError>) -> Result<(), MetricError> {
+        match measured {
+            Ok(values) => drop(self.values.insert(metric.to_owned(), values)),
+            Err(MetricError::Unavailable { reason, .. }) => {
+                self.unavailable.insert(metric.to_owned(), reason.to_owned());
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    pub(super) fn extend(&mut self, other: Self) {
+        self.values.extend(other.values);
+        self.unavailable.extend(other.unavailable);
+    }
+}
 
 pub(super) struct Measurer<'a> {
     evaluation: &'a Evaluation<'a>,
@@ -56,34 +86,47 @@ impl<'a> Measurer<'a> {
         self.with(index, |unet| {
             let model = self.draw(inputs, unet, checkpoint, interrupt, progress);
             let model = model.map_err(|error| error.of_model(name))?;
-            let mut values = HashMap::new();
+            let mut all = Measured::default();
             for metric in self.evaluation.metrics.iter().filter(|metric| metric.reproducible()) {
                 interrupt.check()?;
-                let measured = self.measure(*metric, index, &model)?;
-                values.insert(metric.name(), Tensor::new(measured, &Device::Cpu)?);
+                all.add(metric.name(), self.measure(*metric, index, &model))?;
             }
             self.publish(checkpoint, folder)?;
+            let tensor = |(name, values)| Ok((name, Tensor::new::<Vec<f64>>(values, &Device::Cpu)?));
+            let values: HashMap<String, Tensor> =
+                all.values.into_iter().map(tensor).collect::<Result<_, MetricError>>()?;
             let path = folder.join(VALUES);
-            Ok(weights::write_with(&path, values, None).map_err(FileError::at(&path))?)
+            weights::write_with(&path, values, None).map_err(FileError::at(&path))?;
+            if all.unavailable.is_empty() {
+                return Ok(());
+            }
+            let path = folder.join(UNAVAILABLE);
+            Ok(files::write_json(&path, &all.unavailable).map_err(FileError::at(&path))?)
         })
     }
 
     /// Reads the values that [`Measurer::measure_into`] wrote.
-    pub(super) fn values(folder: &Path) -> Result<BTreeMap<String, Vec<f64>>, MetricError> {
+    pub(super) fn values(folder: &Path) -> Result<Measured, MetricError> {
         let values = safetensors::load(folder.join(VALUES), &Device::Cpu)?;
-        values.into_iter().map(|(metric, values)| Ok((metric, values.to_vec1()?))).collect()
+        let values = values.into_iter().map(|(metric, values)| Ok((metric, values.to_vec1()?)));
+        let path = folder.join(UNAVAILABLE);
+        let unavailable = match files::read_json(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => BTreeMap::new(),
+            read => read.map_err(FileError::at(&path))?,
+        };
+        Ok(Measured { values: values.collect::<Result<_, MetricError>>()?, unavailable })
     }
 
     /// Measures the metrics that differ from run to run, which are not kept.
-    pub(super) fn unreproducible(&self, index: usize) -> Result<BTreeMap<String, Vec<f64>>, MetricError> {
-        let mut values = BTreeMap::new();
+    pub(super) fn unreproducible(&self, index: usize) -> Result<Measured, MetricError> {
+        let mut all = Measured::default();
         for metric in self.evaluation.metrics.iter().filter(|metric| !metric.reproducible()) {
             self.inputs()?;
             let measured =
-                self.with(index, |unet| self.measure(*metric, index, &LoadedModel { unet, features: None }))?;
-            values.insert(metric.name().to_owned(), measured);
+                self.with(index, |unet| self.measure(*metric, index, &LoadedModel { unet, features: None }));
+            all.add(metric.name(), measured)?;
         }
-        Ok(values)
+        Ok(all)
     }
 
     fn measure(

@@ -44,6 +44,9 @@ pub struct ModelMetrics {
     pub model: String,
     /// By metric.
     pub metrics: BTreeMap<String, Measurement>,
+    /// Why a metric could not be measured on this machine or device, by metric.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub unavailable: BTreeMap<String, String>,
 }
 
 /// One metric of one model.
@@ -185,7 +188,7 @@ mod tests {
         };
         let metrics = BTreeMap::from([("parameters".to_owned(), measurement)]);
         let mut file = Metrics::new("teacher", 3);
-        file.models.push(ModelMetrics { model: "pruned".to_owned(), metrics });
+        file.models.push(ModelMetrics { model: "pruned".to_owned(), metrics, unavailable: BTreeMap::new() });
         let text = serde_json::to_string(&file)?;
         assert_eq!(
             text,

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::error::MetricError;
 use super::evaluation::Evaluation;
-use super::measurer::Measurer;
+use super::measurer::{Measured, Measurer};
 use super::record::{self, METRICS_FILE, Metrics, ModelMetrics, ModelValues, VALUES_FILE, Values};
 use super::{gallery, summary};
 use crate::base::{Interrupt, Progress};
@@ -43,7 +43,7 @@ impl Evaluation<'_> {
         let teacher = self.teacher_index()?;
         let measurer = Measurer::new(self, teacher, progress, interrupt);
         progress.length(self.pictures(), "pictures");
-        let mut values = vec![BTreeMap::new(); self.models.len()];
+        let mut values = vec![Measured::default(); self.models.len()];
         let order = [teacher].into_iter().chain((0..self.models.len()).filter(|&index| index != teacher));
         for (done, index) in order.enumerate() {
             let model = OfModel { progress, before: (done * self.prompts.len()) as u64 };
@@ -60,7 +60,7 @@ impl Evaluation<'_> {
         Ok(self.outcome(&values, teacher))
     }
 
-    fn outcome(&self, values: &[BTreeMap<String, Vec<f64>>], teacher: usize) -> Outcome {
+    fn outcome(&self, all: &[Measured], teacher: usize) -> Outcome {
         let mut outcome = Outcome {
             metrics: Metrics::new(self.teacher, self.prompts.len()),
             timings: Metrics::new(self.teacher, self.prompts.len()),
@@ -69,9 +69,16 @@ impl Evaluation<'_> {
         for (index, model) in self.models.iter().enumerate() {
             let mut single = BTreeMap::new();
             let (mut reproducible, mut timings) = (BTreeMap::new(), BTreeMap::new());
+            let mut unavailable = (BTreeMap::new(), BTreeMap::new());
             for metric in self.metrics {
-                let own = &values[index][metric.name()];
-                let of = (index != teacher).then(|| values[teacher][metric.name()].as_slice());
+                let unavailable = if metric.reproducible() { &mut unavailable.0 } else { &mut unavailable.1 };
+                let Some(own) = all[index].values.get(metric.name()) else {
+                    let reason = all[index].unavailable.get(metric.name()).cloned();
+                    unavailable.insert(metric.name().to_owned(), reason.unwrap_or_default());
+                    continue;
+                };
+                let of = all[teacher].values.get(metric.name()).filter(|_| index != teacher);
+                let of = of.map(Vec::as_slice);
                 let measurement = summary::summarise(*metric, own, of, self.random);
                 if metric.reproducible() {
                     single.insert(metric.name().to_owned(), own.clone());
@@ -80,10 +87,14 @@ impl Evaluation<'_> {
                     timings.insert(metric.name().to_owned(), measurement);
                 }
             }
-            let name = || model.name.to_owned();
-            outcome.metrics.models.push(ModelMetrics { model: name(), metrics: reproducible });
-            outcome.timings.models.push(ModelMetrics { model: name(), metrics: timings });
-            outcome.values.models.push(ModelValues { model: name(), values: single });
+            let model =
+                |metrics, unavailable| ModelMetrics { model: model.name.to_owned(), metrics, unavailable };
+            outcome
+                .values
+                .models
+                .push(ModelValues { model: self.models[index].name.to_owned(), values: single });
+            outcome.metrics.models.push(model(reproducible, unavailable.0));
+            outcome.timings.models.push(model(timings, unavailable.1));
         }
         outcome
     }

@@ -51,7 +51,7 @@ impl Conv2d {
         if cpu::serves_weighted(x, &self.weight) {
             return self.fused(x, false);
         }
-        let op = composed::Conv2d { stride: self.stride, padding: self.padding };
+        let op = composed::Conv2d::new(self.stride, self.padding);
         composed::apply3(op, [x, &self.weight, &or_zeros(&self.bias, &self.weight, x.dtype())?])
     }
 

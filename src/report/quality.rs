@@ -1,11 +1,13 @@
 //! The results of an evaluation: measurements, pictures, and the comparison of the selection with others.
 
+use std::collections::BTreeSet;
+
 use maud::{Markup, html};
 
 use super::embedded::embedded;
 use super::folder::Measured;
 use crate::base::units;
-use crate::metric::{Baseline, Better, Measurement, Metrics, SELECTED};
+use crate::metric::{Baseline, Better, Measurement, Metrics, ModelMetrics, SELECTED};
 
 /// Rows of the picture grid: enough for a visual comparison, few enough for a page of a few megabytes.
 const ROWS: usize = 12;
@@ -33,14 +35,13 @@ pub(super) fn numbers(stage: &str, measured: &Measured) -> Markup {
 
 /// Whether there is a value to show: an evaluation may have no metric of time or memory.
 fn holds_any(metrics: &Metrics) -> bool {
-    metrics.models.iter().any(|model| !model.metrics.is_empty())
+    metrics.models.iter().any(|model| !model.metrics.is_empty() || !model.unavailable.is_empty())
 }
 
 fn table(metrics: &Metrics) -> Markup {
-    let names: Vec<&str> = match metrics.models.first() {
-        Some(model) => model.metrics.keys().map(String::as_str).collect(),
-        None => Vec::new(),
-    };
+    let of_model =
+        |model: &'_ ModelMetrics| model.metrics.keys().chain(model.unavailable.keys()).cloned().collect();
+    let names: BTreeSet<String> = metrics.models.first().map(of_model).unwrap_or_default();
     html! {
         table {
             caption {
@@ -51,12 +52,15 @@ fn table(metrics: &Metrics) -> Markup {
                 th { "metric" }
                 @for model in &metrics.models { th class="number" { (model.model) } }
             }
-            @for name in names {
+            @for name in &names {
                 tr {
                     td { (name) (direction(metrics, name)) }
                     @for model in &metrics.models {
                         td class="number" {
                             @if let Some(measurement) = model.metrics.get(name) { (cell(measurement)) }
+                            @else if let Some(reason) = model.unavailable.get(name) {
+                                span class="soft" { "not measured: " (reason) }
+                            }
                         }
                     }
                 }

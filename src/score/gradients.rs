@@ -59,7 +59,7 @@ pub fn gradients(
         return Err(ScoreError::NoPoints);
     }
     let (points, groups) = by_timestep(points)?;
-    let device = points.sample.device();
+    let device = unet.device();
     let dtype = accumulation_dtype(unet.dtype());
     let trainable = Trainable::read(unet.config(), weights, |_| false, dtype, device)?;
     let units: Vec<_> = unet.units().iter().map(|unit| &unit.id).collect();
@@ -118,13 +118,15 @@ fn differentiate(
     let (mut total, mut gradients) = (0.0, GradStore::default());
     for start in group.clone().step_by(context.limits.points.max(1)) {
         context.interrupt.check()?;
-        let piece = points.batch(start..group.end.min(start + context.limits.points.max(1)))?;
+        let end = group.end.min(start + context.limits.points.max(1));
+        let piece = points.batch_on(start..end, unet.device())?;
         let prediction = unet.forward(&piece.sample, &piece.timestep, &piece.conditioning())?;
         let target = piece.target(schedule)?;
         let loss = mean_square_difference(&prediction, &target)?;
         let loss = (loss * (piece.len() as f64 / group.len() as f64))?;
-        total += f64::from(loss.to_scalar::<f32>()?);
         gradients.extend(nn::backward(&loss)?)?;
+        // Read after the backward pass is queued: reading waits for the device.
+        total += f64::from(loss.to_scalar::<f32>()?);
     }
     Ok((total, gradients))
 }

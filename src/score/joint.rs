@@ -61,7 +61,7 @@ fn joint(
     let variants: Vec<_> =
         sets.iter().map(|set| Variant::without_all(unet, set)).collect::<Result<_, _>>()?;
     let path = Sums::path(context.checkpoint, name, &format!("{sets:?} {}", context.limits.points));
-    let sums = in_batches(points, context, &path, |_, batch| {
+    let sums = in_batches(unet, points, context, &path, |_, batch| {
         Ok(vec![(JOINT.to_owned(), measure(batch, &variants)?)])
     })?;
     Ok(sums.means(JOINT))

@@ -34,5 +34,5 @@ pub use joint::{joint_losses, joint_products};
 pub use need::Need;
 pub use scores::{OUTPUT_LOSS, Scores, UnitScores};
 pub use scoring::score;
-pub use teacher::{ClipScore, Teacher};
+pub use teacher::{ClipScore, Teacher, gradient_bytes};
 pub use traversal::{TaskEffects, Traversal, traverse};

@@ -28,6 +28,11 @@ pub struct Teacher<'a> {
     pub random: &'a Random,
 }
 
+/// Bytes of weights and their gradients: four each.
+pub fn gradient_bytes(parameters: u64) -> u64 {
+    8 * parameters
+}
+
 impl Teacher<'_> {
     /// Fails if a need of a criterion cannot be met. Called before hours of work, not after.
     pub(super) fn check(&self, criterion: &'static str, need: Need) -> Result<(), ScoreError> {
@@ -46,9 +51,9 @@ impl Teacher<'_> {
     }
 
     fn check_memory_for_gradients(&self, criterion: &'static str) -> Result<(), ScoreError> {
-        // A weight and its gradient take four bytes each; the budget is half of the memory.
-        let needed = 8 * self.unet.parameters();
-        let available = memory::budget(self.points.sample.device()).saturating_mul(2);
+        // The budget is half of the memory.
+        let needed = gradient_bytes(self.unet.parameters());
+        let available = memory::budget(self.unet.device()).saturating_mul(2);
         match needed > available {
             true => Err(ScoreError::NoMemoryForGradients { criterion, needed, available }),
             false => Ok(()),

@@ -47,7 +47,7 @@ pub fn traverse(
     let units: Vec<_> = unet.units().iter().map(|unit| unit.id.clone()).collect();
     let what = format!("{units:?} {} {}", schedule.is_some(), context.limits.points);
     let path = Sums::path(context.checkpoint, "traversal", &what);
-    let sums = in_batches(points, context, &path, |places, batch| {
+    let sums = in_batches(unet, points, context, &path, |places, batch| {
         let mut effects = Effects::new(units.len());
         walk_in_chunks(unet, batch, &variants, context, &mut effects)?;
         let mut sums = vec![(GRAM.to_owned(), effects.gram(batch.len()))];

@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use super::encode::{default_max_skipped, describe_reading};
 use super::model::Model;
+use super::needs::{self, KnownModel, KnownRows, Needs, Outlook};
 use super::sources::{SampleSource, SourceKind, prompts_file};
 use super::{BadValue, Context, Drawing, FileInput, Input, Stage, StageError, StageInfo, memory};
 use crate::base::{ArtefactKind, Manifest, Percent, StageId, Whole};
@@ -18,9 +19,6 @@ use crate::data::{
 };
 use crate::model::unet::UNetConfig;
 use crate::sample::{self, NoiseSchedule};
-
-/// CLIP's context.
-const TOKENS: usize = 77;
 
 /// `with:` of `use: calibrate`. Points come from `prompts`, from `pictures` or from a `file`: give one of the three.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -137,10 +135,26 @@ impl Stage for Calibrate {
         if self.file.is_some() { Ok(()) } else { Ok(sample::check_inputs(unet)?) }
     }
 
+    fn makes(&self, model: &KnownModel) -> Option<KnownRows> {
+        let rows = Some(self.samples.get() as u64).filter(|_| self.file.is_none());
+        Some(KnownRows { rows, latents: self.drawing.latents_of(model) })
+    }
+
+    fn needs(&self, outlook: &Outlook<'_>) -> Option<Needs> {
+        let model = outlook.models.get("model").filter(|_| self.file.is_none())?;
+        let samples = self.samples.get();
+        let (height, width) = self.drawing.latents_of(model);
+        let data = needs::points(samples, [model.unet.in_channels, height, width], &model.unet);
+        let drawing = self.drawing.needs(model, samples, outlook);
+        // Pictures pass through the autoencoder alone.
+        let weights = if self.prompts.is_some() { drawing.weights } else { 0 };
+        Some(Needs { weights, data, disk: data, ..drawing })
+    }
+
     fn run(&self, context: &Context<'_>) -> Result<(), StageError> {
         let points = if self.file.is_some() {
             let path = context.file("file");
-            let calibration = Calibration::load(path, context.device)?;
+            let calibration = Calibration::load(path, &Device::Cpu)?;
             if self.model.is_some() {
                 calibration
                     .check_fit(&Model::open(context.input("model"))?.directory.unet_config()?, path)?;
@@ -181,9 +195,8 @@ impl Calibrate {
         unet: &UNetConfig,
         device: &Device,
     ) -> Result<(), StageError> {
-        let text = TOKENS * unet.innermost().cross_attention_dim;
         let samples = self.samples.get();
-        let needed = memory::product(&[samples, 2 * latent.iter().product::<usize>() + text, 4]);
+        let needed = needs::points(samples, latent, unet);
         Ok(memory::require(needed, device, || format!("{samples} points"), "`samples`")?)
     }
 

@@ -11,15 +11,16 @@ use serde::Deserialize;
 use super::distill_task::DistillTask;
 use super::interface::Earlier;
 use super::model::Model;
+use super::needs::{Needs, Outlook};
 use super::points::points;
 use super::{
     BadValue, Bench, Context, Input, Stage, StageError, StageInfo, Task, distill_state, distill_watch,
 };
-use crate::backend::memory;
+use crate::backend::{DeviceClass, memory};
 use crate::base::{ArtefactKind, Manifest, StageId, copies};
 use crate::data::{Encoder, Latents};
 use crate::distill::history::HISTORY_FILE;
-use crate::distill::memory::Sizes;
+use crate::distill::memory::{Sizes, check_activations};
 use crate::distill::{DistillError, DistillParameters, Distilled, TrainingMemory};
 use crate::model::files::weights;
 use crate::model::{ModelDirectory, Part, UNetConfig};
@@ -93,11 +94,38 @@ impl Stage for Distill {
         Ok(self.training.check_freeze(names)?)
     }
 
+    fn needs(&self, outlook: &Outlook<'_>) -> Option<Needs> {
+        let (teacher, student) = (outlook.models.get("teacher")?, outlook.models.get("student")?);
+        let sizes = Sizes {
+            student: &student.unet,
+            teacher: &teacher.unet,
+            latents: outlook.rows.get("data")?.latents,
+            weights: teacher.dtype,
+            activations: outlook.activations(teacher.dtype),
+            on_host: outlook.class == DeviceClass::Cpu,
+            ranks: 1,
+        };
+        let memory = TrainingMemory::new(&self.training, &sizes, outlook.available);
+        let optimiser = [memory.gradients, memory.moments, memory.average].iter().sum();
+        let state =
+            [memory.weights, memory.moments, memory.average, memory.average_on_host].iter().sum::<u64>();
+        Some(Needs {
+            weights: memory.weights + memory.teacher,
+            optimiser,
+            activations: memory.activations,
+            data: 0,
+            least: memory.total(),
+            // A new checkpoint is written beside the one that it replaces.
+            disk: 2 * state + student.bytes,
+        })
+    }
+
     fn run(&self, context: &Context<'_>) -> Result<(), StageError> {
         let teacher = Model::open(context.input("teacher"))?;
         let student = Model::open(context.input("student"))?;
         sample::check_inputs(&teacher.directory.unet_config()?)?;
         check_same_inputs(&teacher, &student)?;
+        check_activations(activation_dtype(teacher.dtype, context.device))?;
         let schedule = NoiseSchedule::from_config(&teacher.directory.scheduler_config()?)?;
         let data = self.data(context, &teacher, &schedule)?;
         let memory = self.memory(&student, &teacher, &data, context)?;

@@ -6,6 +6,7 @@ use candle_core::{DType, Device};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 
+use super::needs::{KnownModel, Needs, Outlook};
 use super::size::PictureSize;
 use super::{BadValue, StageError, memory};
 use crate::base::bounded::Guidance;
@@ -14,8 +15,8 @@ use crate::base::{Interrupt, Manifest, Progress, Real, Whole};
 use crate::data::Encoder;
 use crate::model::ModelDirectory;
 use crate::model::network::Conditioning;
-use crate::model::unet::UNet;
-use crate::model::vae::{Autoencoder, TileSide};
+use crate::model::unet::{UNet, UNetConfig};
+use crate::model::vae::{Autoencoder, TileSide, VaeConfig};
 use crate::sample::{self, Generator, NoiseSchedule, Sampler};
 
 /// The default sampler: good from about 20 steps, and deterministic.
@@ -151,13 +152,41 @@ impl Drawing {
             }
         };
         let batch = self.batch.get().min(count);
-        let evaluated = if self.guidance_scale.get() > 1.0 { 2 * batch } else { batch };
-        let vae = directory.vae_config().ok().filter(|_| self.vae_tile.is_none());
-        let decoding = vae.map_or(0, |vae| memory::decoding(&vae, batch, (height, width), dtype));
-        let needed = memory::pass(&unet, evaluated, (height, width), dtype).max(decoding);
+        let vae = directory.vae_config().ok();
+        let needed = self.activations(&unet, vae.as_ref(), batch, (height, width), dtype);
         let what = || format!("{batch} samples with latents of {height}x{width}");
         memory::require(needed, device, what, "`batch` or `size`")?;
         Ok([unet.in_channels, height, width])
+    }
+
+    /// Bytes of the activations of so many samples: in the U-Net, or in the autoencoder if that takes more.
+    pub(super) fn activations(
+        &self,
+        unet: &UNetConfig,
+        vae: Option<&VaeConfig>,
+        batch: usize,
+        latents: (usize, usize),
+        dtype: DType,
+    ) -> u64 {
+        let evaluated = if self.guidance_scale.get() > 1.0 { 2 * batch } else { batch };
+        let vae = vae.filter(|_| self.vae_tile.is_none());
+        let decoding = vae.map_or(0, |vae| memory::decoding(vae, batch, latents, dtype));
+        memory::pass(unet, evaluated, latents, dtype).max(decoding)
+    }
+
+    /// Height and width of the latents of a model that is known before it is loaded. A size that does not fit is refused
+    /// when the stage runs.
+    pub(super) fn latents_of(&self, model: &KnownModel) -> (usize, usize) {
+        let asked = self.size.zip(model.vae.as_ref());
+        asked.and_then(|(size, vae)| size.in_latents(vae.downscale()).ok()).unwrap_or(model.unet.sample_size)
+    }
+
+    /// What drawing `count` samples with a model takes.
+    pub(super) fn needs(&self, model: &KnownModel, count: usize, outlook: &Outlook<'_>) -> Needs {
+        let (dtype, batch) = (outlook.activations(model.dtype), self.batch.get().min(count));
+        let latents = self.latents_of(model);
+        let activations = self.activations(&model.unet, model.vae.as_ref(), batch, latents, dtype);
+        Needs::running(UNet::bytes(&model.unet, model.dtype), activations)
     }
 
     /// The model's text side, for pictures of this size.

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::model::Model;
+use super::needs::{self, KnownModel, KnownRows, Needs, Outlook};
 use super::sources::{SampleSource, SourceKind, prompts_file};
 use super::{BadValue, Context, Drawing, FileInput, Input, Stage, StageError, StageInfo};
 use crate::base::{ArtefactKind, Manifest, Percent, StageId, Whole, copies};
@@ -132,6 +133,21 @@ impl Stage for Encode {
 
     fn check_unet(&self, unet: &UNetConfig) -> Result<(), StageError> {
         Ok(sample::check_inputs(unet)?)
+    }
+
+    fn makes(&self, model: &KnownModel) -> Option<KnownRows> {
+        let rows = self.samples.map(|samples| samples.get() as u64);
+        Some(KnownRows { rows, latents: self.drawing.latents_of(model) })
+    }
+
+    fn needs(&self, outlook: &Outlook<'_>) -> Option<Needs> {
+        let model = outlook.models.get("model")?;
+        let samples = self.samples.map(Whole::get);
+        let (height, width) = self.drawing.latents_of(model);
+        let row = |rows| needs::latents(rows, [model.unet.out_channels, height, width], &model.unet);
+        let drawing = self.drawing.needs(model, samples.unwrap_or(usize::MAX), outlook);
+        let weights = if self.prompts.is_some() { drawing.weights } else { 0 };
+        Some(Needs { weights, disk: samples.map_or(0, row), ..drawing })
     }
 
     fn run(&self, context: &Context<'_>) -> Result<(), StageError> {

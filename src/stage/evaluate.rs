@@ -10,10 +10,13 @@ use serde::Deserialize;
 
 use super::model::Model;
 use super::named::Named;
+use super::needs::{self, Needs, Outlook};
 use super::points::points;
 use super::resolved_file::path_of;
 use super::sources::{prompts_file, scorer_folder};
-use super::{BadValue, Context, Drawing, FileInput, Input, ResolvedFile, Stage, StageError, StageInfo};
+use super::{
+    BadValue, Context, Drawing, FileInput, Input, ResolvedFile, Stage, StageError, StageInfo, memory,
+};
 use crate::backend::Random;
 use crate::base::names::{self, UnknownName};
 use crate::base::{ArtefactKind, Manifest, StageId, UnitId, Whole};
@@ -21,7 +24,7 @@ use crate::data::{Calibration, prompts};
 use crate::metric::{self, Baseline, Candidate, Evaluation, Fill, Metric, Need, SELECTED, Texts};
 use crate::model::network::Conditioning;
 use crate::model::unet::UNet;
-use crate::model::vae::Autoencoder;
+use crate::model::vae::{Autoencoder, VaeConfig};
 use crate::model::{ModelDirectory, Scorer, UNetConfig};
 use crate::sample::{self, NoiseSchedule};
 use crate::score::{Limits, ScoringContext, joint_losses};
@@ -155,6 +158,24 @@ impl Stage for Evaluate {
 
     fn check_unet(&self, unet: &UNetConfig) -> Result<(), StageError> {
         Ok(sample::check_inputs(unet)?)
+    }
+
+    fn needs(&self, outlook: &Outlook<'_>) -> Option<Needs> {
+        let models = self
+            .models
+            .iter()
+            .filter_map(|(name, _)| outlook.models.get(format!("models.{name}").as_str()).copied());
+        // One model is in memory at a time.
+        let count = self.pictures.get();
+        let largest = models.map(|model| (model, self.drawing.needs(model, count, outlook)));
+        let (model, needs) = largest.max_by_key(|(_, needs)| needs.memory())?;
+        let (height, width) = self.drawing.latents_of(model);
+        let side = model.vae.as_ref().map_or(8, VaeConfig::downscale);
+        let points = outlook.rows.get("points").and_then(|points| usize::try_from(points.rows?).ok());
+        let data = needs::points(points.unwrap_or(0), [model.unet.in_channels, height, width], &model.unet);
+        // Pictures before they are compressed.
+        let disk = memory::product(&[self.models.iter().count(), count, 3, height * side, width * side]);
+        Some(Needs { data, disk, ..needs })
     }
 
     fn run(&self, context: &Context<'_>) -> Result<(), StageError> {

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::model::Model;
+use super::needs::{Needs, Outlook};
 use super::{BadValue, Context, FileInput, Input, Stage, StageError, StageInfo};
 use crate::backend::Dtype;
 use crate::base::{ArtefactKind, Manifest, StageId};
@@ -66,6 +67,11 @@ impl Stage for Export {
 
     fn check(&self) -> Result<(), BadValue> {
         Format::find(&self.to).map(drop).map_err(|error| BadValue::unknown("to", &error))
+    }
+
+    fn needs(&self, outlook: &Outlook<'_>) -> Option<Needs> {
+        let model = outlook.models.get("model")?;
+        Some(Needs { disk: model.bytes, ..Needs::default() })
     }
 
     fn run(&self, context: &Context<'_>) -> Result<(), StageError> {

@@ -8,6 +8,7 @@ use candle_core::Device;
 
 use super::error::StageError;
 use super::excerpt::{Excerpt, Reader};
+use super::needs::{KnownModel, KnownRows, Needs, Outlook};
 use super::resolved_file::{ResolvedFile, path_of};
 use crate::backend::Random;
 use crate::base::BadValue;
@@ -54,6 +55,26 @@ pub trait Stage: Send + Sync + fmt::Debug {
     /// the model itself, or the one that it is pruned from.
     fn check_unet(&self, _unet: &UNetConfig) -> Result<(), StageError> {
         Ok(())
+    }
+
+    /// What is known of the model in its files, if they are on this machine and can be read.
+    fn model_of_files(&self, _files: &BTreeMap<String, ResolvedFile>) -> Option<KnownModel> {
+        None
+    }
+
+    /// The share of the parameters that a selection asks to remove.
+    fn removes(&self) -> Option<f64> {
+        None
+    }
+
+    /// The rows that it makes with such a model.
+    fn makes(&self, _model: &KnownModel) -> Option<KnownRows> {
+        None
+    }
+
+    /// What it will take; `None` if that is next to nothing, or unknown.
+    fn needs(&self, _outlook: &Outlook<'_>) -> Option<Needs> {
+        None
     }
 
     /// The end states of runs with fewer steps that this stage, whose bytes depend on `manifest`, could go on from.

@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::model::Computation;
+use super::needs::{KnownModel, Needs, Outlook};
 use super::{BadValue, Context, Excerpt, FileInput, Input, ResolvedFile, Stage, StageError, StageInfo};
 use crate::backend::Dtype;
 use crate::base::{ArtefactKind, Manifest, copies, files};
@@ -135,6 +136,30 @@ impl Stage for Load {
             true => Some(Checkpoint::open(path).ok()?.unet_config().clone()),
             false => ModelDirectory::open(path).ok()?.unet_config().ok(),
         }
+    }
+
+    fn model_of_files(&self, files: &BTreeMap<String, ResolvedFile>) -> Option<KnownModel> {
+        let unet = self.unet_of_files(files)?;
+        let path = files.get("model")?.path()?;
+        let size = |path: &Path| fs::metadata(path).map_or(0, |found| found.len());
+        let (vae, weights, bytes) = match path.is_file() {
+            true => (None, Checkpoint::open(path).ok().map(|file| file.unet_weights()), size(path)),
+            false => {
+                let directory = ModelDirectory::open(path).ok()?;
+                let files = model_files(path, self.variant.as_deref()).unwrap_or_default();
+                let bytes = files.iter().map(|file| size(&path.join(&file.from))).sum();
+                (directory.vae_config().ok(), directory.unet_weights().ok(), bytes)
+            }
+        };
+        let dtype = self.dtype.into();
+        // All tensors of a file have one type, but for some that are small.
+        let first = weights.as_ref().and_then(|weights| weights.dtype(weights.names().next()?).ok());
+        Some(KnownModel { unet, vae, dtype, stored: first.unwrap_or(dtype), bytes })
+    }
+
+    fn needs(&self, outlook: &Outlook<'_>) -> Option<Needs> {
+        // The model that it loads stands under its own parameter.
+        outlook.models.get("model").map(|model| Needs { disk: model.bytes, ..Needs::default() })
     }
 
     fn run(&self, context: &Context<'_>) -> Result<(), StageError> {

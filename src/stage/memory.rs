@@ -45,7 +45,7 @@ pub(super) fn pass(unet: &UNetConfig, samples: usize, (height, width): (usize, u
     elements.saturating_mul(product(&[samples, dtype.size_in_bytes()]))
 }
 
-/// Bytes of the two largest feature maps of an autoencoder, which exist at once.
+/// Bytes of the two largest feature maps of an autoencoder, which exist at once. Large pictures go through it one by one.
 pub(super) fn decoding(
     vae: &VaeConfig,
     samples: usize,
@@ -53,6 +53,8 @@ pub(super) fn decoding(
     dtype: DType,
 ) -> u64 {
     let (side, channels) = (vae.downscale(), vae.decoder_width());
+    let pixels = usize::try_from(product(&[height, side, width, side])).unwrap_or(usize::MAX);
+    let samples = samples.min(vae.pictures_at_once(pixels));
     product(&[2, channels, samples, height, side, width, side, dtype.size_in_bytes()])
 }
 

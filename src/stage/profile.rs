@@ -4,8 +4,10 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::model::Model;
+use super::needs::{Needs, Outlook};
 use super::{Context, Input, Stage, StageError, StageInfo, memory};
 use crate::base::{ArtefactKind, Manifest, StageId, Whole};
+use crate::model::unet::UNet;
 use crate::profile::Latency;
 
 /// `with:` of `use: profile`.
@@ -51,6 +53,13 @@ impl Stage for Profile {
 
     fn inputs(&self) -> Vec<Input<'_>> {
         vec![Input { name: "model".to_owned(), stage: &self.model, kinds: &[ArtefactKind::Model] }]
+    }
+
+    fn needs(&self, outlook: &Outlook<'_>) -> Option<Needs> {
+        let model = outlook.models.get("model")?;
+        let dtype = outlook.activations(model.dtype);
+        let activations = memory::pass(&model.unet, self.batch.get(), model.unet.sample_size, dtype);
+        Some(Needs::running(UNet::bytes(&model.unet, model.dtype), activations))
     }
 
     fn run(&self, context: &Context<'_>) -> Result<(), StageError> {

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::model::{Computation, Model};
+use super::needs::{Needs, Outlook};
 use super::{Context, Input, Stage, StageError, StageInfo};
 use crate::base::{ArtefactKind, Manifest, StageId};
 use crate::prune;
@@ -44,6 +45,12 @@ impl Stage for Prune {
             Input { name: "model".to_owned(), stage: &self.model, kinds: &[ArtefactKind::Model] },
             Input { name: "selection".to_owned(), stage: &self.selection, kinds: &[ArtefactKind::Selection] },
         ]
+    }
+
+    fn needs(&self, outlook: &Outlook<'_>) -> Option<Needs> {
+        // The planner gives the model as it will be without the selection's units.
+        let model = outlook.models.get("model")?;
+        Some(Needs { disk: model.bytes, ..Needs::default() })
     }
 
     fn run(&self, context: &Context<'_>) -> Result<(), StageError> {

@@ -10,6 +10,7 @@ use serde::{Deserialize, Deserializer};
 use super::criterion_blocks::{self, Blocks};
 use super::delta_clip::DeltaClip;
 use super::model::Model;
+use super::needs::{self, KnownModel, KnownRows, Needs, Outlook};
 use super::points::points;
 use super::{BadValue, Context, FileInput, Input, ResolvedFile, Stage, StageError, StageInfo, memory};
 use crate::base::names::UnknownName;
@@ -152,6 +153,18 @@ impl Stage for Score {
         if self.pictures().is_none() { Ok(()) } else { Ok(sample::check_inputs(unet)?) }
     }
 
+    fn needs(&self, outlook: &Outlook<'_>) -> Option<Needs> {
+        let (model, points) = (outlook.models.get("model")?, outlook.rows.get("calibration")?);
+        let needs = needs_of_pass(model, *points, self.parameters.batch.get(), outlook);
+        let criteria = self.criteria().unwrap_or_default();
+        if !criteria.iter().any(|criterion| criterion.needs().contains(&Need::Gradients)) {
+            return Some(needs);
+        }
+        // Weights and gradients in f32, beside the U-Net that is walked.
+        let optimiser = score::gradient_bytes(model.unet.inventory().parameters());
+        Some(Needs { optimiser, least: needs.least + optimiser, ..needs })
+    }
+
     fn run(&self, context: &Context<'_>) -> Result<(), StageError> {
         let parameters = &self.parameters;
         let model = Model::open(context.input("model"))?;
@@ -210,6 +223,21 @@ impl Score {
         let criteria = self.criteria().unwrap_or_default();
         self.parameters.delta_clip.as_ref().filter(|_| drawing(&criteria).is_some())
     }
+}
+
+/// What a stage takes that sends batches of points through a model.
+pub(super) fn needs_of_pass(
+    model: &KnownModel,
+    points: KnownRows,
+    batch: usize,
+    outlook: &Outlook<'_>,
+) -> Needs {
+    let ((height, width), unet) = (points.latents, &model.unet);
+    let rows = points.rows.and_then(|rows| usize::try_from(rows).ok());
+    let batch = batch.min(rows.unwrap_or(batch));
+    let activations = memory::pass(unet, batch, (height, width), outlook.activations(model.dtype));
+    let data = needs::points(rows.unwrap_or(0), [unet.in_channels, height, width], unet);
+    Needs { data, ..Needs::running(UNet::bytes(unet, model.dtype), activations) }
 }
 
 /// A batch of points goes through the teacher.

@@ -5,8 +5,9 @@ use serde::Deserialize;
 
 use super::budgets::OtherBudgets;
 use super::model::Model;
+use super::needs::{Needs, Outlook};
 use super::points::points;
-use super::score::require_pass;
+use super::score::{needs_of_pass, require_pass};
 use super::{BadValue, Context, Input, Stage, StageError, StageInfo};
 use crate::base::bounded::Share;
 use crate::base::{ArtefactKind, Manifest, Real, StageId, Whole};
@@ -105,6 +106,16 @@ pub(super) const INFO: StageInfo = StageInfo {
 impl Stage for Select {
     fn info(&self) -> &'static StageInfo {
         &INFO
+    }
+
+    fn removes(&self) -> Option<f64> {
+        self.ratio.map(Real::get)
+    }
+
+    fn needs(&self, outlook: &Outlook<'_>) -> Option<Needs> {
+        let refine = self.refine.as_ref()?;
+        let (model, points) = (outlook.models.get("refine.model")?, outlook.rows.get("refine.calibration")?);
+        Some(needs_of_pass(model, *points, refine.batch.get(), outlook))
     }
 
     fn describe(&self, manifest: &mut Manifest) {

@@ -1,6 +1,9 @@
-//! Peak memory of one forward pass of the U-Net on one sample: its weights, and the growth of the process.
+//! Peak memory of one forward pass of the U-Net on one sample: its weights, and the growth of the process or of the GPU's
+//! memory pool.
 //!
-//! The kernel's high-water mark is reset before the pass (Linux, `clear_refs`). Unused memory that the allocator holds is
+//! On a GPU the driver's memory pool has a high-water mark of what is in tensors, which is reset before the pass.
+//!
+//! On a CPU the kernel's high-water mark is reset before the pass (Linux, `clear_refs`). Unused memory that the allocator holds is
 //! returned to the system first; otherwise the pass could use it without being noticed.
 
 use crate::backend::memory;
@@ -12,13 +15,16 @@ use crate::metric::kinds::Better;
 /// The row in `METRICS`.
 pub(super) struct PeakMemory;
 
+/// Why a GPU has no such number.
+const SILENT: &str = "the driver does not report its memory pool";
+
 impl Metric for PeakMemory {
     fn name(&self) -> &'static str {
         "peak-memory"
     }
 
     fn summary(&self) -> &'static str {
-        "bytes of the U-Net's weights plus the peak growth during one forward pass on one sample (CPU on Linux)"
+        "bytes of the U-Net's weights plus the peak growth during one forward pass on one sample (a GPU, or a CPU on Linux)"
     }
 
     fn unit(&self) -> &'static str {
@@ -40,10 +46,13 @@ impl Metric for PeakMemory {
     ) -> Result<Vec<f64>, MetricError> {
         let unavailable = |reason| MetricError::Unavailable { metric: self.name(), reason };
         let (sample, timestep, conditioning) = inputs.probe()?;
-        if !sample.device().is_cpu() {
-            return Err(unavailable(
-                "it measures the memory of the process, but the model runs on another device",
-            ));
+        let weights = model.unet.parameters() * model.unet.dtype().size_in_bytes() as u64;
+        if let Some(before) = memory::used_on_card(sample.device()) {
+            let pass = || model.unet.forward(&sample, &timestep, &conditioning).map(drop);
+            pass()?;
+            let before = before.map_err(|_| unavailable(SILENT))?;
+            let peak = memory::peak_on_card(sample.device(), pass)?.map_err(|_| unavailable(SILENT))?;
+            return Ok(vec![(weights + peak.saturating_sub(before)) as f64]);
         }
         // The first pass touches memory that is mapped only once, such as weights and the stacks of threads.
         model.unet.forward(&sample, &timestep, &conditioning)?;
@@ -54,7 +63,6 @@ impl Metric for PeakMemory {
         let before = memory::resident_bytes().ok_or_else(unread)?;
         model.unet.forward(&sample, &timestep, &conditioning)?;
         let peak = memory::peak_bytes().ok_or_else(unread)?;
-        let weights = model.unet.parameters() * model.unet.dtype().size_in_bytes() as u64;
         Ok(vec![(weights + peak.saturating_sub(before)) as f64])
     }
 }

@@ -1,6 +1,6 @@
 //! The inputs of a U-Net besides the latents: the time, the text, and for SDXL the sizes of the picture.
 
-use candle_core::{DType, Result, Tensor, bail};
+use candle_core::{DType, Device, Result, Tensor, bail};
 use candle_nn::VarBuilder;
 
 use super::config::{TextTime, UNetConfig};
@@ -22,6 +22,11 @@ impl Embedding {
             time_embedding: TwoLayers::new(config.levels[0].channels, time, vb.pp("time_embedding"))?,
             add_embedding: config.text_time.as_ref().map(add).transpose()?,
         })
+    }
+
+    /// The device of its weights.
+    pub(super) fn device(&self) -> &Device {
+        self.time_embedding.linear_1.weight.device()
     }
 
     /// timestep [b] of any numeric type.

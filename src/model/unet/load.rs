@@ -20,8 +20,13 @@ impl UNet {
         dtype: DType,
         device: &Device,
     ) -> Result<Self, ModelError> {
-        let bytes = config.inventory().parameters() * dtype.size_in_bytes() as u64;
+        let bytes = Self::bytes(&config, dtype);
         Self::load_held(config, weights, dtype, device, bytes <= memory::budget(device))
+    }
+
+    /// Bytes of the weights of a U-Net that is held in memory.
+    pub fn bytes(config: &UNetConfig, dtype: DType) -> u64 {
+        config.inventory().parameters() * dtype.size_in_bytes() as u64
     }
 
     /// Loads a U-Net for inference; its weights are `held` in memory or streamed.

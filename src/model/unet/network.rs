@@ -67,6 +67,11 @@ impl UNet {
         &self.config
     }
 
+    /// The device that it computes on.
+    pub fn device(&self) -> &Device {
+        self.embedding.device()
+    }
+
     /// The type of its activations; its weights can have another type.
     pub fn dtype(&self) -> DType {
         self.dtype

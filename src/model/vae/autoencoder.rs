@@ -64,11 +64,66 @@ impl Autoencoder {
     /// and `after` pixels of the result.
     fn walk(&self, half: &[Layer], x: &Tensor, before: usize, after: usize) -> Result<Tensor> {
         let (_, _, height, width) = x.dims4()?;
+        let scale = self.downscale() / before;
+        let at_once = |x: &Tensor| {
+            let (_, _, height, width) = x.dims4()?;
+            let pictures = self.config.pictures_at_once(height * scale * width * scale);
+            by_pictures(x, pictures, |part| walk(half, part))
+        };
         match self.tile.map(TileSide::get) {
             Some(side) if height.max(width) > side * before => {
-                tiling::by_tiles(x, side * before, side / 4 * after, |tile| walk(half, tile))
+                tiling::by_tiles(x, side * before, side / 4 * after, at_once)
             }
-            _ => walk(half, x),
+            _ => at_once(x),
         }
+    }
+}
+
+/// Applies `half` to so many pictures at a time.
+fn by_pictures(x: &Tensor, at_once: usize, half: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Tensor> {
+    let batch = x.dim(0)?;
+    if batch <= at_once {
+        return half(x);
+    }
+    let starts = (0..batch).step_by(at_once);
+    let part = |start: usize| half(&x.narrow(0, start, at_once.min(batch - start))?.contiguous()?);
+    Tensor::cat(&starts.map(part).collect::<Result<Vec<_>>>()?, 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use candle_core::{Device, Var};
+    use candle_nn::{VarBuilder, VarMap};
+
+    use super::*;
+    use crate::backend::Random;
+    use crate::model::vae::KlConfig;
+
+    #[test]
+    fn pictures_come_out_the_same_one_by_one() -> Result<()> {
+        let config = serde_json::json!({ "block_out_channels": [8, 8], "norm_num_groups": 4 });
+        let config: KlConfig = serde_json::from_value(config).expect("the rest has defaults");
+        let config = VaeConfig::Kl(config);
+        let made = VarMap::new();
+        Autoencoder::new(&config, VarBuilder::from_varmap(&made, DType::F32, &Device::Cpu))?;
+        let random = Random::new(3, "vae");
+        let weights = made.data().lock().expect("nothing panics").clone();
+        let draw = |(name, weight): (&String, &Var)| {
+            let drawn = random.normal(name, 0, weight.dims(), &Device::Cpu)? * 0.2;
+            Ok((name.clone(), drawn?))
+        };
+        let weights = weights.iter().map(draw).collect::<Result<HashMap<_, _>>>()?;
+        let vae = Autoencoder::new(&config, VarBuilder::from_tensors(weights, DType::F32, &Device::Cpu))?;
+        let latents = random.normal("latents", 0, &[5, 4, 6, 6], &Device::Cpu)?;
+        let decode = |at_once| {
+            let pictures = by_pictures(&latents, at_once, |part| walk(&vae.decoder, part))?;
+            pictures.flatten_all()?.to_vec1::<f32>()
+        };
+        let whole = decode(5)?;
+        assert_eq!(decode(1)?, whole);
+        assert_eq!(decode(2)?, whole);
+        Ok(())
     }
 }

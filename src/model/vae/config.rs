@@ -10,6 +10,9 @@ use super::tiny_config::TinyConfig;
 pub(super) const KL: &str = "AutoencoderKL";
 pub(super) const TINY: &str = "AutoencoderTiny";
 
+/// The most elements of a feature map of several pictures.
+const MOST_ELEMENTS: usize = 1 << 28;
+
 /// `config.json` of an autoencoder. [`VaeConfig::unknown_keys`] lists the keys that are not read; a value that would change
 /// the arithmetic is refused by [`VaeConfig::check`].
 #[derive(Clone, Debug)]
@@ -63,6 +66,18 @@ impl VaeConfig {
         }
     }
 
+    /// How many pictures of so many pixels go through a half together: feature maps stay at 1 GiB in f32, and far below the
+    /// 2^32 elements that kernels of GPUs can count. SDXL at 1024x1024 has 2^28 per picture: its decoder upsamples the
+    /// channels of the second level to full size.
+    pub fn pictures_at_once(&self, pixels: usize) -> usize {
+        let channels = match self {
+            Self::Kl(config) => config.block_out_channels.iter().take(2).max(),
+            Self::Tiny(config) => config.decoder_block_out_channels.iter().max(),
+        };
+        let of_picture = channels.copied().unwrap_or(1).saturating_mul(pixels);
+        (MOST_ELEMENTS / of_picture.max(1)).max(1)
+    }
+
     /// Factor that scales latents to unit variance.
     pub fn scaling_factor(&self) -> f64 {
         match self {
@@ -84,5 +99,20 @@ impl VaeConfig {
     pub fn compute_dtype(&self, asked: DType) -> DType {
         let overflows = matches!(self, Self::Kl(config) if config.force_upcast);
         if overflows && asked == DType::F16 { DType::F32 } else { asked }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_pictures_are_decoded_one_by_one() {
+        let config = serde_json::json!({ "block_out_channels": [128, 256, 512, 512] });
+        let vae = VaeConfig::Kl(serde_json::from_value(config).expect("the rest has defaults"));
+        assert_eq!(
+            [512 * 512, 1024 * 1024, 2048 * 2048].map(|pixels| vae.pictures_at_once(pixels)),
+            [4, 1, 1]
+        );
     }
 }

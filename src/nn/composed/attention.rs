@@ -32,8 +32,9 @@ impl Attention {
     /// The attention weights of the queries starting at `start`, [batch, heads, count, m] in the accumulation type.
     fn weights(&self, q: &Tensor, k: &Tensor, start: usize) -> Result<Tensor> {
         let (_, _, count, d) = q.dims4()?;
-        let scores = q.matmul(&k.transpose(2, 3)?)?.to_dtype(accumulation_dtype(q.dtype()))?;
-        let mut scores = (scores * (d as f64).sqrt().recip())?;
+        // Scaled before the product: its result has the type of the operands, and f16 ends at 65504.
+        let q = (q * (d as f64).sqrt().recip())?;
+        let mut scores = q.matmul(&k.transpose(2, 3)?)?.to_dtype(accumulation_dtype(q.dtype()))?;
         if self.causal {
             let m = k.dim(2)?;
             let mask: Vec<f32> = (start..start + count)
@@ -115,4 +116,29 @@ fn add(sum: &mut Option<Tensor>, share: Tensor) -> Result<()> {
         None => share,
     });
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{DType, Device};
+
+    use super::*;
+
+    #[test]
+    fn large_queries_and_keys_do_not_overflow_in_f16() -> Result<()> {
+        // 64 products of 40 * 40 are 102400, which f16 cannot hold; divided by the square root of 64 they are 12800.
+        let large = Tensor::full(40f32, (1, 2, 64), &Device::Cpu)?.to_dtype(DType::F16)?;
+        let values = Tensor::cat(
+            &[
+                Tensor::zeros((1, 1, 64), DType::F32, &Device::Cpu)?,
+                Tensor::ones((1, 1, 64), DType::F32, &Device::Cpu)?,
+            ],
+            1,
+        )?;
+        let op = Attention { heads: 1, causal: false };
+        let output = op.forward(&[large.clone(), large, values.to_dtype(DType::F16)?])?;
+        let output = output.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
+        assert!(output.iter().all(|value| *value == 0.5), "{output:?}");
+        Ok(())
+    }
 }

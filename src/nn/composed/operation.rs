@@ -26,15 +26,42 @@ pub(in crate::nn) trait Composed<const N: usize>: Send + Sync + 'static {
     ) -> Result<[Option<Tensor>; N]>;
 }
 
+/// candle's CUDA kernels compute the places of elements in 32 bits.
+const MOST_ELEMENTS: usize = u32::MAX as usize;
+
+/// Fails if one of these tensors has more elements than `most`.
+fn check_sizes(name: &str, tensors: &[&Tensor], most: usize) -> Result<()> {
+    match tensors.iter().find(|tensor| tensor.elem_count() > most) {
+        None => Ok(()),
+        Some(tensor) => bail!(
+            "{name}: a tensor of {:?} has {} elements; kernels on this device count to {most}: lower the batch",
+            tensor.dims(),
+            tensor.elem_count()
+        ),
+    }
+}
+
+/// Fails if the device cannot count the elements of one of these tensors.
+fn check(name: &str, tensors: &[&Tensor]) -> Result<()> {
+    match tensors[0].device().is_cpu() {
+        true => Ok(()),
+        false => check_sizes(name, tensors, MOST_ELEMENTS),
+    }
+}
+
 /// Applies an operation of one operand.
-pub(in crate::nn) fn apply1(op: impl Composed<1>, x: &Tensor) -> Result<Tensor> {
+pub(in crate::nn) fn apply1<Op: Composed<1>>(op: Op, x: &Tensor) -> Result<Tensor> {
+    check(Op::NAME, &[x])?;
     let output = op.forward(&[x.detach()])?.contiguous()?;
+    check(Op::NAME, &[&output])?;
     if x.track_op() { x.apply_op1(Made::new(op, output)) } else { Ok(output) }
 }
 
 /// Applies an operation of three operands.
-pub(in crate::nn) fn apply3(op: impl Composed<3>, operands: [&Tensor; 3]) -> Result<Tensor> {
+pub(in crate::nn) fn apply3<Op: Composed<3>>(op: Op, operands: [&Tensor; 3]) -> Result<Tensor> {
+    check(Op::NAME, &operands)?;
     let output = op.forward(&operands.map(Tensor::detach))?.contiguous()?;
+    check(Op::NAME, &[&output])?;
     let [a, b, c] = operands;
     if operands.iter().any(|operand| operand.track_op()) {
         a.apply_op3(b, c, Made::new(op, output))
@@ -156,5 +183,22 @@ impl<Op: Composed<3>> CustomOp3 for Made<Op> {
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let [of_a, of_b, of_c] = self.gradients([a, b, c], output, gradient)?;
         Ok((of_a, of_b, of_c))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{DType, Device};
+
+    use super::*;
+
+    #[test]
+    fn a_tensor_that_a_device_cannot_count_is_refused() -> Result<()> {
+        let small = Tensor::zeros((2, 3), DType::F32, &Device::Cpu)?;
+        let large = Tensor::zeros((4, 3), DType::F32, &Device::Cpu)?;
+        assert!(check_sizes("conv2d", &[&small, &large], 12).is_ok());
+        let refused = check_sizes("conv2d", &[&small, &large], 11).expect_err("12 elements").to_string();
+        assert!(refused.contains("conv2d: a tensor of [4, 3] has 12 elements"), "{refused}");
+        Ok(())
     }
 }

@@ -2,6 +2,7 @@
 
 mod checks;
 mod damage;
+mod doctor;
 mod errors;
 mod generate;
 mod handover;

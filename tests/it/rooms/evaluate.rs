@@ -12,7 +12,10 @@ use laptop_diff::data::{
     Calibration, Captioned, DataError, Encoder, Points, Preparation, Rules, SampleFiles, SampleList,
     Trajectories, pictures, sources,
 };
-use laptop_diff::metric::{self, Candidate, Evaluation, METRICS, Metric, MetricError, Outcome, picture_path};
+use laptop_diff::metric::{
+    self, Better, Candidate, Evaluation, EvaluationInputs, LoadedModel, METRICS, Metric, MetricError,
+    Outcome, picture_path,
+};
 use laptop_diff::model::network::Conditioning;
 use laptop_diff::model::unet::UNet;
 use laptop_diff::model::vae::Autoencoder;
@@ -329,12 +332,68 @@ fn time_and_memory_are_kept_apart() -> Fallible {
 fn a_forward_pass_needs_more_memory_than_its_weights() -> Fallible {
     let nano = Nano::open()?;
     let (output, checkpoint) = (tempfile::tempdir()?, tempfile::tempdir()?);
-    let outcome = match evaluate(&nano, &[metric::find("peak-memory")?], output.path(), checkpoint.path()) {
-        // A container may forbid resetting the mark; then the metric must say so.
-        Err(MetricError::Unavailable { metric: "peak-memory", .. }) => return Ok(()),
-        outcome => outcome?,
-    };
+    let outcome = evaluate(&nano, &[metric::find("peak-memory")?], output.path(), checkpoint.path())?;
+    // A container may forbid resetting the mark; then the row must say so.
+    if let Some(reason) = outcome.timings.models[0].unavailable.get("peak-memory") {
+        assert!(reason.contains("the system does not"), "{reason}");
+        return Ok(());
+    }
     let peak = outcome.timings.get("teacher", "peak-memory").expect("it was measured").value;
     assert!(peak >= (4 * nano.unet.parameters()) as f64, "{peak}");
+    Ok(())
+}
+
+/// A metric that the device cannot measure.
+struct Nowhere {
+    reproducible: bool,
+}
+
+impl Metric for Nowhere {
+    fn name(&self) -> &'static str {
+        if self.reproducible { "nowhere" } else { "nowhere-timed" }
+    }
+
+    fn summary(&self) -> &'static str {
+        "nothing"
+    }
+
+    fn unit(&self) -> &'static str {
+        "B"
+    }
+
+    fn better(&self) -> Better {
+        Better::Lower
+    }
+
+    fn reproducible(&self) -> bool {
+        self.reproducible
+    }
+
+    fn measure(&self, _: &EvaluationInputs<'_>, _: &LoadedModel<'_>) -> Result<Vec<f64>, MetricError> {
+        Err(MetricError::Unavailable { metric: self.name(), reason: "this device has no such thing" })
+    }
+}
+
+#[test]
+fn a_metric_that_cannot_be_had_says_so_and_the_others_are_measured() -> Fallible {
+    static KEPT: Nowhere = Nowhere { reproducible: true };
+    static TIMED: Nowhere = Nowhere { reproducible: false };
+    let nano = Nano::open()?;
+    let (output, checkpoint) = (tempfile::tempdir()?, tempfile::tempdir()?);
+    let metrics: [&'static dyn Metric; 3] = [&KEPT, &TIMED, metric::find("parameters")?];
+    let outcome = evaluate(&nano, &metrics, output.path(), checkpoint.path())?;
+    for (file, name) in [(&outcome.metrics, "nowhere"), (&outcome.timings, "nowhere-timed")] {
+        for model in &file.models {
+            assert_eq!(
+                model.unavailable.get(name).map(String::as_str),
+                Some("this device has no such thing")
+            );
+            assert!(!model.metrics.contains_key(name));
+        }
+    }
+    assert!(outcome.metrics.get("teacher", "parameters").is_some());
+    // What was kept of a model is read back with the reason.
+    let again = evaluate(&nano, &metrics, tempfile::tempdir()?.path(), checkpoint.path())?;
+    assert_eq!(again.metrics, outcome.metrics);
     Ok(())
 }

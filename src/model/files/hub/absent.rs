@@ -19,3 +19,9 @@ pub fn download(
 ) -> Result<PathBuf, HubError> {
     Err(HubError::NotBuilt { id: pinned.id.clone() })
 }
+
+/// Nothing is asked.
+pub fn access() -> super::Access {
+    let problem = "this program was built without the feature `hub`".to_owned();
+    super::Access { problem: Some(problem), ..super::Access::default() }
+}

@@ -5,7 +5,25 @@ use std::env;
 use hf_hub::Cache;
 use hf_hub::api::sync::{Api, ApiBuilder};
 
-use super::HubError;
+use super::{Access, HubError};
+use crate::base::path_text;
+
+/// What this process knows of the hub without asking it.
+pub fn access() -> Access {
+    let Environment { cache, endpoint, offline, who, .. } = match Environment::read("") {
+        Ok(environment) => environment,
+        Err(error) => return Access { problem: Some(error.to_string()), ..Access::default() },
+    };
+    Access {
+        endpoint: Some(endpoint),
+        cache: Some(path_text::of(cache.path())),
+        has_token: who == WITH_TOKEN,
+        problem: offline,
+    }
+}
+
+/// The identity of a client with a token.
+const WITH_TOKEN: &str = "this token";
 
 /// How this process may use the hub.
 pub(super) struct Environment {
@@ -26,7 +44,7 @@ impl Environment {
         let endpoint = endpoint.trim_end_matches('/').to_owned();
         let cache = Cache::from_env();
         let token = text("HF_TOKEN").or_else(|| cache.token());
-        let who = if token.is_some() { "this token" } else { "a client without a token" };
+        let who = if token.is_some() { WITH_TOKEN } else { "a client without a token" };
         // The crate's retries can append bytes that already exist; ours resume a file from its length.
         let builder = ApiBuilder::from_cache(cache.clone()).with_endpoint(endpoint.clone()).with_retries(0);
         let api = builder.with_token(token).with_user_agent("laptop-diff", env!("CARGO_PKG_VERSION")).build();

@@ -5,6 +5,7 @@
 //! `HF_HOME`, `HF_ENDPOINT`, `HF_TOKEN` (else the token of `hf auth login`) and `HF_HUB_OFFLINE` have the same meaning
 //! as there. Pinning and downloading need the cargo feature `hub`; without it both return an error that says so.
 
+mod access;
 #[cfg(not(feature = "hub"))]
 #[path = "absent.rs"]
 mod client;
@@ -17,6 +18,11 @@ mod pinned;
 #[cfg(feature = "hub")]
 mod transfer;
 
+pub use access::Access;
+#[cfg(not(feature = "hub"))]
+pub use client::access;
 pub use client::{download, pin};
+#[cfg(feature = "hub")]
+pub use environment::access;
 pub use error::HubError;
 pub use pinned::{Pinned, is_id, is_revision};

@@ -1,0 +1,56 @@
+//! Opens a GPU for tensors.
+//!
+//! candle is linked with the names of CUDA's functions; `loader` opens the libraries behind them at run time.
+
+mod functions;
+mod loader;
+mod slots;
+
+use std::collections::HashMap;
+use std::sync::{Mutex, OnceLock};
+
+use candle_core::{Device, Result};
+
+use super::driver::{self, driver};
+
+/// Whether the program was built with CUDA.
+pub(super) const BUILT: bool = true;
+
+/// Loads the libraries and asks the driver for a GPU; says what is missing.
+pub(super) fn available() -> std::result::Result<(), String> {
+    static AVAILABLE: OnceLock<std::result::Result<(), String>> = OnceLock::new();
+    let ask = || {
+        let driver = driver().map_err(str::to_owned)?;
+        driver.check_version(slots::BUILT_WITH)?;
+        match driver.cards()?.is_empty() {
+            true => Err("the driver finds no GPU".to_owned()),
+            false => loader::load(),
+        }
+    };
+    AVAILABLE.get_or_init(ask).clone()
+}
+
+/// The libraries that the program uses and that this machine lacks.
+pub fn missing_libraries() -> Vec<String> {
+    loader::missing()
+}
+
+/// Opens a GPU, once: a second call gives the same device.
+///
+/// All work of a device goes to one stream, whatever thread it comes from. candle's default is a stream per thread of the
+/// host, between which nothing is ordered: a tensor made by one thread and read by another would race. With one stream,
+/// the events that order several are of no use, and cost two calls of the driver per tensor.
+pub(super) fn open(index: usize) -> Result<Device> {
+    static OPEN: OnceLock<Mutex<HashMap<usize, Device>>> = OnceLock::new();
+    let mut open = OPEN.get_or_init(Mutex::default).lock().expect("nothing panics while it holds the lock");
+    if let Some(device) = open.get(&index) {
+        return Ok(device.clone());
+    }
+    let device = Device::new_cuda_with_stream(index)?;
+    // SAFETY: the device has one stream, made above, and no other is made anywhere.
+    unsafe { device.as_cuda_device()?.disable_event_tracking() };
+    // Without it the pool is slower, and nothing else changes.
+    let _ = driver::driver().map(|driver| driver.keep_freed(index));
+    open.insert(index, device.clone());
+    Ok(device)
+}

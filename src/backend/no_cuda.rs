@@ -1,0 +1,21 @@
+//! A program that was built without CUDA.
+
+use candle_core::{Device, Result, bail};
+
+/// Whether the program was built with CUDA.
+pub(super) const BUILT: bool = false;
+
+/// Why no GPU can be used.
+pub(super) fn available() -> std::result::Result<(), String> {
+    Err("this program was built without CUDA; build it with `--features cuda`".to_owned())
+}
+
+/// The libraries that the program would use and that this machine lacks: none is used.
+pub fn missing_libraries() -> Vec<String> {
+    Vec::new()
+}
+
+/// Opens a GPU.
+pub(super) fn open(_: usize) -> Result<Device> {
+    bail!("the GPU cannot be opened")
+}
