@@ -88,6 +88,9 @@ fn line(event: &Event) -> Option<String> {
             let (took, size) = (units::seconds(*seconds), units::bytes(*bytes));
             state("done", stage, &format!("key {} in {took}, {size}{peak}", key.short()))
         }
+        Event::GateCompared { stage, verdict } => {
+            state(if verdict.met { "gate met" } else { "gate missed" }, stage, &verdict.in_words())
+        }
         Event::StageFailed { stage, error } => state("failed", stage, error),
         Event::StageInterrupted { stage } => {
             state("interrupted", stage, "run the same command again to resume")
@@ -98,6 +101,7 @@ fn line(event: &Event) -> Option<String> {
         Event::RunDone { code, seconds, ran, cached, failed, skipped, folder } => {
             let end = match *code {
                 code if code == ExitCode::Done.number() => "done",
+                code if code == ExitCode::Gate.number() => "done, but a gate was not met,",
                 code if code == ExitCode::Interrupted.number() => "interrupted",
                 _ => "failed",
             };

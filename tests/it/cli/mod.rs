@@ -3,9 +3,11 @@
 mod checks;
 mod damage;
 mod errors;
+mod gates;
 mod generate;
 mod handover;
 mod hostile;
+mod kept_parts;
 mod limits;
 mod load;
 mod lora;

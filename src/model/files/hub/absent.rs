@@ -19,3 +19,13 @@ pub fn download(
 ) -> Result<PathBuf, HubError> {
     Err(HubError::NotBuilt { id: pinned.id.clone() })
 }
+
+/// Always fails: the program was built without the feature `hub`.
+pub fn download_scorer(
+    pinned: &Pinned,
+    _weights: bool,
+    _progress: &dyn Progress,
+    _interrupt: &Interrupt,
+) -> Result<PathBuf, HubError> {
+    Err(HubError::NotBuilt { id: pinned.id.clone() })
+}

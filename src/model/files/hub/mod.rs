@@ -17,6 +17,6 @@ mod pinned;
 #[cfg(feature = "hub")]
 mod transfer;
 
-pub use client::{download, pin};
+pub use client::{download, download_scorer, pin};
 pub use error::HubError;
 pub use pinned::{Pinned, is_id, is_revision};
