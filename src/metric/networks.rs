@@ -4,13 +4,13 @@
 use std::cell::{OnceCell, RefCell};
 use std::path::Path;
 
-use super::definition::Metric;
+use super::definition::{Method, Metric};
 use super::error::MetricError;
 use super::evaluation::Evaluation;
 use super::gallery::{self, Gallery, IMAGES};
 use super::inputs::{NetworkInputs, predict};
 use super::kinds::Need;
-use super::{Method, values};
+use super::values;
 use crate::base::{Interrupt, Progress};
 use crate::model::unet::UNet;
 use crate::sample::Generator;

@@ -99,12 +99,6 @@ fn line(event: &Event) -> Option<String> {
             state("skipped", stage, &format!("needs `{because}`, which failed or was skipped"))
         }
         Event::RunDone { code, seconds, ran, cached, failed, skipped, folder } => {
-            let end = match *code {
-                code if code == ExitCode::Done.number() => "done",
-                code if code == ExitCode::Gate.number() => "done, but a gate was not met,",
-                code if code == ExitCode::Interrupted.number() => "interrupted",
-                _ => "failed",
-            };
             let counts = [
                 (ran, "ran", true),
                 (cached, "cached", true),
@@ -114,10 +108,22 @@ fn line(event: &Event) -> Option<String> {
             let counts = counts.into_iter().filter(|(count, _, always)| *always || **count > 0);
             let counts: Vec<_> = counts.map(|(count, word, _)| format!("{count} {word}")).collect();
             let (took, folder) = (units::seconds(*seconds), folder.display().to_string());
+            let end = end(*code);
             format!("{end} in {took}: {}; see {}", counts.join(", "), shown::line(&folder))
         }
         Event::Hashing { .. } | Event::StageProgress { .. } | Event::StageNote { .. } => return None,
     })
+}
+
+/// How a run ended, in words.
+fn end(code: u8) -> &'static str {
+    let is = |known: ExitCode| code == known.number();
+    match code {
+        _ if is(ExitCode::Done) => "done",
+        _ if is(ExitCode::Gate) => "done, but a gate was not met,",
+        _ if is(ExitCode::Interrupted) => "interrupted",
+        _ => "failed",
+    }
 }
 
 /// `running     scores: text`. The text can come from files: an error may repeat a caption or a name of a tensor.

@@ -59,8 +59,10 @@ fn clip_score(directory: &ModelDirectory, unet: &UNet) -> Result<f64, Box<dyn st
     let generator = Generator { unet, schedule: &schedule, sampler, steps: 2, guidance_scale: 2.0 };
     let folder = tempfile::tempdir()?;
     gallery.draw(&generator, folder.path(), &Interrupt::default(), &Silent)?;
-    let read = |index| pictures::read(&picture_path(folder.path(), index));
-    let drawn = (0..prompts.len()).map(read).collect::<Result<Vec<_>, _>>()?;
+    let mut drawn = Vec::new();
+    for index in 0..prompts.len() {
+        drawn.push(pictures::read(&picture_path(folder.path(), index))?);
+    }
     let cosines = cosines(&picture_features(&scorer, &drawn, &CPU, |_| String::new())?, &texts)?;
     Ok(mean(cosines.iter().map(|cosine| 100.0 * cosine.max(0.0))))
 }
