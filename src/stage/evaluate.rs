@@ -15,7 +15,7 @@ use super::model::Model;
 use super::named::Named;
 use super::points::points;
 use super::resolved_file::path_of;
-use super::scorers::ScorerSource;
+use super::scorers::{Opened, ScorerSource, Used};
 use super::sources::prompts_file;
 use super::{BadValue, Context, Drawing, FileInput, Input, ResolvedFile, Stage, StageError, StageInfo};
 use crate::base::names::{self, UnknownName};
@@ -190,7 +190,9 @@ impl Stage for Evaluate {
     }
 
     fn run(&self, context: &Context<'_>) -> Result<(), StageError> {
-        // A selection without a joint loss fails here, not after an hour of drawing.
+        // A scorer that cannot be had, and a selection without a joint loss, fail here, not after an hour of drawing.
+        let scorers = self.used().into_iter().map(|used| used.open(context));
+        let scorers: Vec<Opened<'_>> = scorers.collect::<Result<_, StageError>>()?;
         let selection = match &self.selection {
             Some(_) => Some(selection_of_units(&context.input("selection").path)?),
             None => None,
@@ -220,7 +222,7 @@ impl Stage for Evaluate {
         let loaders: Vec<_> = models.iter().map(|(name, model)| move || load(name, model)).collect();
         let candidates: Vec<_> =
             models.iter().zip(&loaders).map(|((name, _), load)| Candidate { name, load }).collect();
-        let mut outcome = self.measure(context, &inputs, &candidates)?;
+        let mut outcome = self.measure(context, &inputs, &candidates, &scorers)?;
         outcome.metrics.baselines = baselines;
         Ok(outcome.write(context.output)?)
     }
@@ -237,26 +239,18 @@ impl Evaluate {
         context: &Context<'_>,
         inputs: &Inputs,
         candidates: &[Candidate<'_>],
+        scorers: &[Opened<'_>],
     ) -> Result<Outcome, StageError> {
         let metrics = self.metrics().expect("`check` found every metric");
-        let used = self.used();
-        let mut scorers = Vec::new();
-        for one in &used {
-            let folders = one.source.folders(&one.name, context)?;
-            let (kind, assumed) = folders.check()?;
-            assumed.iter().for_each(|note| context.progress.note(note));
-            scorers.push((folders, kind));
-        }
         let loaders: Vec<_> =
-            scorers.iter().map(|(folders, _)| move || folders.load(DType::F32, context.device)).collect();
-        let judges: Vec<Judge<'_>> = used
+            scorers.iter().map(|(_, folders, _)| move || folders.load(DType::F32, context.device)).collect();
+        let judges: Vec<Judge<'_>> = scorers
             .iter()
-            .zip(&scorers)
             .zip(&loaders)
-            .map(|((one, (_, kind)), load)| Judge { name: kind, metrics: one.metrics.clone(), load })
+            .map(|((used, _, kind), load)| Judge { name: kind, metrics: used.metrics.clone(), load })
             .collect();
         let models: Vec<&str> = candidates.iter().map(|model| model.name).collect();
-        let files: Vec<Vec<String>> = used.iter().map(Used::files).collect();
+        let files: Vec<Vec<String>> = scorers.iter().map(|(used, ..)| used.files()).collect();
         let names = Names { models: &models, teacher: &self.teacher, scorers: &files };
         let keep = |part: Part, fill: &Fill<'_>| {
             let manifest = names.manifest(part, context);
@@ -374,20 +368,5 @@ impl Evaluate {
 
     fn metrics(&self) -> Result<Vec<&'static dyn Metric>, UnknownName> {
         self.metrics.iter().map(|name| metric::find(name)).collect()
-    }
-}
-
-/// A scorer, with the metrics that use it.
-struct Used<'a> {
-    /// Its parameter.
-    name: String,
-    source: &'a ScorerSource,
-    metrics: Vec<&'static str>,
-}
-
-impl Used<'_> {
-    /// The names of its files.
-    fn files(&self) -> Vec<String> {
-        self.source.files(&self.name).into_iter().map(|file| file.name.into_owned()).collect()
     }
 }

@@ -131,3 +131,29 @@ impl JsonSchema for ScorerSource {
         json_schema!({ "anyOf": [{ "type": "string" }, block] })
     }
 }
+
+/// A scorer, with the metrics that use it.
+pub(super) struct Used<'a> {
+    /// Its parameter.
+    pub(super) name: String,
+    pub(super) source: &'a ScorerSource,
+    pub(super) metrics: Vec<&'static str>,
+}
+
+/// A scorer in its folders, and which CLIP it is.
+pub(super) type Opened<'a> = (Used<'a>, ScorerFolders, String);
+
+impl<'a> Used<'a> {
+    /// The names of its files.
+    pub(super) fn files(&self) -> Vec<String> {
+        self.source.files(&self.name).into_iter().map(|file| file.name.into_owned()).collect()
+    }
+
+    /// Downloads what is missing and checks the files. What was assumed is noted.
+    pub(super) fn open(self, context: &Context<'_>) -> Result<Opened<'a>, StageError> {
+        let folders = self.source.folders(&self.name, context)?;
+        let (kind, assumed) = folders.check()?;
+        assumed.iter().for_each(|note| context.progress.note(note));
+        Ok((self, folders, kind))
+    }
+}
