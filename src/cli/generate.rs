@@ -149,6 +149,7 @@ impl Generate {
             latent,
             batch: drawing.batch.get(),
             random: &random,
+            seed: 0,
         };
         std::fs::create_dir_all(&self.output).map_err(StageError::file(&self.output))?;
         progress.length((count * legs) as u64, "steps");

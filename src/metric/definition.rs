@@ -1,8 +1,18 @@
 //! What a metric is.
 
 use super::error::MetricError;
-use super::inputs::{EvaluationInputs, LoadedModel, Texts};
+use super::inputs::{FeatureInputs, NetworkInputs, Texts};
 use super::kinds::{Better, Need, Prominence, Statistic};
+use crate::model::unet::UNet;
+
+/// What a metric is computed from.
+#[derive(Clone, Copy)]
+pub enum Method {
+    /// The U-Net: one value per point or repetition, or a single one.
+    Network(fn(&NetworkInputs<'_>, &UNet) -> Result<Vec<f64>, MetricError>),
+    /// A scorer's features of the pictures: one value per prompt.
+    Features(fn(&FeatureInputs<'_>) -> Result<Vec<f64>, MetricError>),
+}
 
 /// One way to measure a model.
 pub trait Metric: Sync {
@@ -17,6 +27,9 @@ pub trait Metric: Sync {
 
     /// Which direction is good.
     fn better(&self) -> Better;
+
+    /// How it is computed.
+    fn method(&self) -> Method;
 
     /// The inputs that it requires.
     fn needs(&self) -> &'static [Need] {
@@ -43,11 +56,4 @@ pub trait Metric: Sync {
     fn check(&self, _texts: Texts<'_>) -> Result<(), MetricError> {
         Ok(())
     }
-
-    /// The values of one model.
-    fn measure(
-        &self,
-        inputs: &EvaluationInputs<'_>,
-        model: &LoadedModel<'_>,
-    ) -> Result<Vec<f64>, MetricError>;
 }

@@ -22,6 +22,16 @@ pub struct Candidate<'a> {
     pub load: &'a dyn Fn() -> Result<UNet, ModelError>,
 }
 
+/// A scorer, and the metrics that are computed with it.
+pub struct Judge<'a> {
+    /// Which CLIP it is.
+    pub name: &'a str,
+    /// The names of the metrics.
+    pub metrics: Vec<&'static str>,
+    /// Loads it. Only one scorer is in memory at a time, and no U-Net beside it.
+    pub load: &'a dyn Fn() -> Result<Scorer, ModelError>,
+}
+
 /// Everything that an evaluation needs.
 pub struct Evaluation<'a> {
     /// The models, in the order of the pipeline.
@@ -42,10 +52,12 @@ pub struct Evaluation<'a> {
     pub latent: [usize; 3],
     /// Decodes the pictures; none are drawn without it.
     pub vae: Option<&'a Autoencoder>,
-    /// Compares pictures with texts.
-    pub scorer: Option<&'a Scorer>,
+    /// Compare pictures with texts.
+    pub judges: &'a [Judge<'a>],
     /// The prompts of the pictures.
     pub prompts: &'a [String],
+    /// Pictures of each prompt, from different noise.
+    pub seeds: usize,
     /// The prompts, encoded.
     pub conditioning: &'a Conditioning,
     /// The negative prompt, encoded, once per prompt.
@@ -71,7 +83,12 @@ pub fn names_a_folder(name: &str) -> bool {
 impl Evaluation<'_> {
     /// The number of pictures of all models together.
     pub(super) fn pictures(&self) -> u64 {
-        (self.models.len() * self.prompts.len()) as u64
+        (self.models.len() * self.seeds * self.prompts.len()) as u64
+    }
+
+    /// The captions that a scorer chooses from.
+    pub(super) fn captions(&self) -> &[String] {
+        if self.captions.is_empty() { self.prompts } else { self.captions }
     }
 
     /// Fails if a metric lacks an input or cannot judge the texts, or if a model's name cannot name a folder.
@@ -80,7 +97,7 @@ impl Evaluation<'_> {
             for &need in metric.needs() {
                 let there = match need {
                     Need::Pictures => self.vae.is_some() && !self.prompts.is_empty(),
-                    Need::Scorer => self.scorer.is_some(),
+                    Need::Scorer => self.judges.iter().any(|judge| judge.metrics.contains(&metric.name())),
                     Need::Points => self.points.is_some(),
                     Need::Attributes => !self.attributes.is_empty(),
                 };

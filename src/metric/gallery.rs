@@ -1,7 +1,7 @@
 //! The pictures that a model draws of the prompts, from the same noise for every model.
 //!
 //! Pictures are written as PNG and scored with 8 bits per channel, as any other tool would see them. Pictures that an
-//! interrupted run left in the folder are therefore reused.
+//! interrupted run left in the folder are reused.
 
 use std::path::{Path, PathBuf};
 
@@ -29,43 +29,46 @@ pub struct Gallery<'a> {
     pub latent: [usize; 3],
     /// Pictures per batch.
     pub batch: usize,
-    /// The random streams of the noise, one per prompt.
+    /// The random streams of the noise, one per prompt and seed.
     pub random: &'a Random,
+    /// Which of the pictures of each prompt, from 0. The same seed has the same noise whatever the number of seeds.
+    pub seed: usize,
 }
 
+/// The folder of a gallery's pictures.
+pub(super) const IMAGES: &str = "images";
+
+/// The first stream of a seed is this far from that of the seed before it: more than there are prompts.
+const SEED_STRIDE: usize = 1 << 32;
+
 impl Gallery<'_> {
-    /// Draws one picture per prompt into `folder`: `000.png`, `001.png`, ... A batch whose files are all there and whole is read
-    /// instead. `progress` receives the number of pictures so far.
+    /// Draws one picture per prompt into `folder`: `000.png`, `001.png`, ... A batch whose files are all there and whole is kept.
+    /// `progress` receives the number of pictures so far.
     pub fn draw(
         &self,
         generator: &Generator<'_>,
         folder: &Path,
         interrupt: &Interrupt,
         progress: &dyn Progress,
-    ) -> Result<Vec<RgbImage>, MetricError> {
+    ) -> Result<(), MetricError> {
         let count = self.conditioning.encoder_hidden_states.dim(0)?;
-        let mut all = Vec::with_capacity(count);
         let indices: Vec<usize> = (0..count).collect();
-        let mut resumes = true;
+        let (mut done, mut resumes) = (0, true);
         for batch in indices.chunks(self.batch.max(1)) {
             let paths: Vec<PathBuf> = batch.iter().map(|&index| picture_path(folder, index)).collect();
-            if are_whole(&paths, progress)? {
-                for path in &paths {
-                    all.push(pictures::read(path)?);
-                }
-            } else {
-                if std::mem::take(&mut resumes) && !all.is_empty() {
-                    progress.resumed(all.len() as u64);
+            if !are_whole(&paths, progress)? {
+                if std::mem::take(&mut resumes) && done > 0 {
+                    progress.resumed(done);
                 }
                 let pictures = self.draw_batch(generator, batch, &mut |_| Ok(interrupt.check()?))?;
                 for (path, picture) in paths.iter().zip(&pictures) {
                     kept::write(path, |path| pictures::write(path, picture))?;
                 }
-                all.extend(pictures);
             }
-            progress.position(all.len() as u64);
+            done += batch.len() as u64;
+            progress.position(done);
         }
-        Ok(all)
+        Ok(())
     }
 
     /// Draws the pictures of some prompts, given by index. `observe` may stop the sampler with an error.
@@ -79,7 +82,8 @@ impl Gallery<'_> {
         let conditioning = part(self.conditioning)?;
         let unconditional = self.unconditional.map(part).transpose()?;
         let device = conditioning.encoder_hidden_states.device();
-        let noise = Noise { random: self.random, samples: batch, latent: self.latent, device };
+        let samples: Vec<usize> = batch.iter().map(|&index| self.seed * SEED_STRIDE + index).collect();
+        let noise = Noise { random: self.random, samples: &samples, latent: self.latent, device };
         let prompts: Vec<&str> = batch.iter().map(|&index| self.prompts[index].as_str()).collect();
         let latents = generator.run(&noise, &prompts, &conditioning, unconditional.as_ref(), observe)?;
         Ok(pictures::paint(self.vae, &latents, |row| format!("the prompt `{}`", prompts[row]))?)

@@ -1,12 +1,9 @@
-//! The inputs of every metric: what all models share, and the model at hand.
+//! The inputs of the metrics: what all models share, and a scorer's features of one model's pictures.
 
 use std::collections::BTreeMap;
 
-use candle_core::{DType, Tensor};
+use candle_core::{D, DType, Tensor};
 
-use super::clip_scorer::ClipScorer;
-use super::error::MetricError;
-use super::kinds::Need;
 use crate::data::Calibration;
 use crate::model::network::Conditioning;
 use crate::model::unet::UNet;
@@ -20,46 +17,37 @@ pub struct Texts<'a> {
     pub attributes: &'a BTreeMap<String, Vec<String>>,
 }
 
-/// What is the same for every model.
-pub struct EvaluationInputs<'a> {
-    /// The prompts of the pictures.
-    pub prompts: &'a [String],
+/// What the metrics of a U-Net share.
+pub struct NetworkInputs<'a> {
     /// The prompts, encoded.
     pub conditioning: &'a Conditioning,
     /// Channels, height and width of the latents.
     pub latent: [usize; 3],
-    /// Compares pictures with texts.
-    pub scorer: Option<ClipScorer<'a>>,
-    /// The captions that the scorer chooses from.
-    pub captions: &'a [String],
-    /// The words of each attribute, by its name.
-    pub attributes: &'a BTreeMap<String, Vec<String>>,
     /// Held-out points, and the teacher's predictions on them.
     pub points: Option<(&'a Calibration, Tensor)>,
     /// Samples per forward pass of a U-Net.
     pub batch: usize,
 }
 
-/// One model.
-pub struct LoadedModel<'a> {
-    /// Its U-Net.
-    pub unet: &'a UNet,
-    /// The scorer's features of its pictures, one row per prompt, [n, d].
-    pub features: Option<Tensor>,
+/// What a scorer makes of one picture per prompt. All features have length 1.
+pub struct FeatureInputs<'a> {
+    /// The texts that the pictures are compared with, one per picture.
+    pub prompts: &'a [String],
+    /// Their features, [n, d].
+    pub prompt_features: &'a Tensor,
+    /// The captions to choose from.
+    pub captions: &'a [String],
+    /// Their features, [m, d].
+    pub caption_features: &'a Tensor,
+    /// The words of each attribute, by its name.
+    pub attributes: &'a BTreeMap<String, Vec<String>>,
+    /// The features of the pictures, [n, d].
+    pub pictures: &'a Tensor,
+    /// The factor of the cosines: the exponential of the learned `logit_scale`.
+    pub logit_scale: f64,
 }
 
-impl EvaluationInputs<'_> {
-    /// The scorer and its features of a model's pictures.
-    pub fn scored_pictures<'s>(
-        &'s self,
-        metric: &'static str,
-        model: &'s LoadedModel<'_>,
-    ) -> Result<(&'s ClipScorer<'s>, &'s Tensor), MetricError> {
-        let scorer = self.scorer.as_ref().ok_or(MetricError::Needs { metric, need: Need::Scorer })?;
-        let features = model.features.as_ref().ok_or(MetricError::Needs { metric, need: Need::Pictures })?;
-        Ok((scorer, features))
-    }
-
+impl NetworkInputs<'_> {
     /// One sample to time a U-Net with: zero latents and the first prompt, at timestep 500.
     pub fn probe(&self) -> candle_core::Result<(Tensor, Tensor, Conditioning)> {
         let device = self.conditioning.encoder_hidden_states.device();
@@ -68,6 +56,33 @@ impl EvaluationInputs<'_> {
         let sample = Tensor::zeros((1, channels, height, width), DType::F32, device)?;
         Ok((sample, Tensor::new(&[500f32], device)?, conditioning))
     }
+}
+
+impl FeatureInputs<'_> {
+    /// The cosine of each picture with its own prompt.
+    pub fn cosines(&self) -> candle_core::Result<Vec<f64>> {
+        cosines(self.pictures, self.prompt_features)
+    }
+
+    /// For each picture the index of the caption with the largest cosine; the first one of equals.
+    pub fn best_captions(&self) -> candle_core::Result<Vec<usize>> {
+        let cosines = self.pictures.matmul(&self.caption_features.t()?)?.to_vec2::<f32>()?;
+        let best = |row: &Vec<f32>| {
+            let better = |best: usize, next: usize| if row[next] > row[best] { next } else { best };
+            (0..row.len()).reduce(better).unwrap_or(0)
+        };
+        Ok(cosines.iter().map(best).collect())
+    }
+}
+
+/// The cosines of rows of length 1, pair by pair.
+pub fn cosines(one: &Tensor, other: &Tensor) -> candle_core::Result<Vec<f64>> {
+    (one * other)?.sum(D::Minus1)?.to_dtype(DType::F64)?.to_vec1()
+}
+
+/// CLIP scores from cosines: 100 times the cosine, at least 0.
+pub fn clip_scores(cosines: &[f64]) -> Vec<f64> {
+    cosines.iter().map(|cosine| 100.0 * cosine.max(0.0)).collect()
 }
 
 /// The predictions of a U-Net on points, in f32, [N, c, h, w].

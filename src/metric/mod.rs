@@ -4,27 +4,40 @@
 //! interval and a percentage of the teacher's. A new metric is a file in `metrics/` and a row in [`METRICS`].
 
 mod bootstrap;
-mod clip_scorer;
 mod definition;
 mod error;
 mod evaluation;
+mod features;
+mod floor;
 mod gallery;
+mod gate;
+mod gate_grammar;
 mod inputs;
+mod judging;
 mod kinds;
-mod measurer;
 mod metrics;
+mod networks;
+mod paired;
+mod part;
 mod record;
 mod run;
 mod summary;
+mod values;
 
 pub use bootstrap::{Interval, bootstrap};
-pub use clip_scorer::ClipScorer;
-pub use definition::Metric;
+pub use definition::{Method, Metric};
 pub use error::MetricError;
-pub use evaluation::{Candidate, Evaluation, names_a_folder};
+pub use evaluation::{Candidate, Evaluation, Judge, names_a_folder};
+pub use features::{picture_features, text_features};
 pub use gallery::{Gallery, picture_path};
-pub use inputs::{EvaluationInputs, LoadedModel, Texts};
+pub use gate::{Gate, Verdict};
+pub use gate_grammar::GateError;
+pub use inputs::{FeatureInputs, NetworkInputs, Texts, clip_scores, cosines};
 pub use kinds::{Better, Need, Prominence, Statistic};
 pub use metrics::{METRICS, find};
-pub use record::{Baseline, Measurement, Metrics, ModelMetrics, ModelValues, SELECTED, TIMINGS_FILE, Values};
-pub use run::{Fill, Keep, Outcome};
+pub use part::{Fill, Keep, Part};
+pub use record::{
+    Baseline, Estimate, Measurement, Metrics, ModelMetrics, ModelValues, Paired, SELECTED, TIMINGS_FILE,
+    Values,
+};
+pub use run::Outcome;

@@ -30,6 +30,12 @@ pub struct Metrics {
     pub teacher: String,
     /// Number of prompts.
     pub prompts: usize,
+    /// Pictures of each prompt.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub seeds: usize,
+    /// Which CLIP each metric of pictures and texts was computed with.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub scorers: BTreeMap<String, String>,
     /// The models, in the order of the pipeline.
     pub models: Vec<ModelMetrics>,
     /// The joint output losses of the selection and of other selections of the same ratio.
@@ -77,7 +83,54 @@ pub struct Measurement {
     /// Its upper end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub of_teacher_high: Option<f64>,
+    /// The comparison with the teacher, prompt by prompt; absent for the teacher and for metrics without prompts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paired: Option<Paired>,
+    /// The teacher's value with shuffled captions: what pictures that have nothing to do with their prompts get.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub floor: Option<f64>,
+    /// Retained quality: the percentage that is left of the teacher's distance from the floor. Absent where the
+    /// teacher is not clearly better than the floor.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retained: Option<Estimate>,
 }
+
+/// A value with its 95 % interval.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Estimate {
+    /// The value.
+    pub value: f64,
+    /// The lower end; absent for fewer than two prompts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub low: Option<f64>,
+    /// The upper end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub high: Option<f64>,
+}
+
+/// A model compared with the teacher on the same prompts and the same noise. The prompt is the unit: the values of
+/// several seeds are averaged first.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Paired {
+    /// The mean of the model's values minus the teacher's, with its bootstrap interval.
+    pub difference: Estimate,
+    /// The percentage of prompts on which the model is better, an equal value counting half, with its Wilson interval.
+    pub wins: Estimate,
+    /// The standard deviation of the differences; absent for a single prompt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deviation: Option<f64>,
+}
+
+impl Paired {
+    /// The number of prompts with which the interval of the difference would end `difference` from its middle.
+    pub fn prompts_for(&self, difference: f64) -> Option<f64> {
+        let needed = (Z * self.deviation? / difference).powi(2).ceil();
+        (needed.is_finite() && difference > 0.0).then_some(needed)
+    }
+}
+
+/// The 97.5th percentile of the standard normal distribution.
+pub(super) const Z: f64 = 1.959_963_984_540_054;
 
 /// The name of the selection itself among the [`Baseline`]s.
 pub const SELECTED: &str = "selected";
@@ -109,15 +162,24 @@ pub struct Values {
 pub struct ModelValues {
     /// The model's name in the pipeline.
     pub model: String,
-    /// By metric: one value per prompt, except `output-loss`, which has one per held-out point.
+    /// By metric: one value per prompt, the mean over its seeds, except `output-loss`, which has one per held-out point.
     pub values: BTreeMap<String, Vec<f64>>,
+}
+
+fn one() -> usize {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_one(seeds: &usize) -> bool {
+    *seeds == 1
 }
 
 impl Metrics {
     /// A file without measurements.
-    pub fn new(teacher: &str, prompts: usize) -> Self {
-        let (models, baselines) = (Vec::new(), Vec::new());
-        Self { format: FORMAT, teacher: teacher.to_owned(), prompts, models, baselines }
+    pub fn new(teacher: &str, prompts: usize, seeds: usize) -> Self {
+        let (models, baselines, scorers) = (Vec::new(), Vec::new(), BTreeMap::new());
+        Self { format: FORMAT, teacher: teacher.to_owned(), prompts, seeds, scorers, models, baselines }
     }
 
     /// Reads `metrics.json` from an artefact's folder.
@@ -185,9 +247,12 @@ mod tests {
             of_teacher: Some(50.0),
             of_teacher_low: None,
             of_teacher_high: None,
+            paired: None,
+            floor: None,
+            retained: None,
         };
         let metrics = BTreeMap::from([("parameters".to_owned(), measurement)]);
-        let mut file = Metrics::new("teacher", 3);
+        let mut file = Metrics::new("teacher", 3, 1);
         file.models.push(ModelMetrics { model: "pruned".to_owned(), metrics, unavailable: BTreeMap::new() });
         let text = serde_json::to_string(&file)?;
         assert_eq!(

@@ -1,16 +1,23 @@
-//! Running an evaluation: the teacher first, then the other models, one at a time in memory.
-//!
-//! The results of one model are an intermediate artefact of their own, which can be kept: a hundred evaluations of
-//! students share one teacher. Values that differ from run to run are measured anew each time.
+//! Running an evaluation: the pictures and the networks first, the teacher before the other models, then one scorer after
+//! the other. What is kept is a [`Part`]; values that differ from run to run are measured anew each time.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use candle_core::Tensor;
+
+use super::definition::{Method, Metric};
 use super::error::MetricError;
-use super::evaluation::Evaluation;
-use super::measurer::{Measured, Measurer};
+use super::evaluation::{Evaluation, Judge};
+use super::floor::derangement;
+use super::gallery::{self, IMAGES};
+use super::judging::{self, EncodedTexts, Judging};
+use super::kinds::Need;
+use super::networks::Networks;
+use super::part::{Keep, Part};
 use super::record::{self, METRICS_FILE, Metrics, ModelMetrics, ModelValues, VALUES_FILE, Values};
-use super::{gallery, summary};
+use super::summary;
+use super::values::{self, Measured};
 use crate::base::{Interrupt, Progress};
 
 /// The results of an evaluation.
@@ -24,14 +31,29 @@ pub struct Outcome {
     pub values: Values,
 }
 
-/// Writes the results of one model. Given the folder to fill, and a checkpoint folder that survives a crash.
-pub type Fill<'a> = dyn Fn(&Path, &Path) -> Result<(), MetricError> + 'a;
+/// Values by metric.
+type ByMetric = BTreeMap<&'static str, Vec<f64>>;
 
-/// Returns the folder with the results of the model of this index, which it lets `Fill` write if they do not exist yet.
-pub type Keep<'a, E> = dyn Fn(usize, &Fill<'_>) -> Result<PathBuf, E> + 'a;
+/// What was measured.
+struct Found {
+    /// Of each model, in the order of the pipeline.
+    models: Vec<ByMetric>,
+    /// Why the others could not be measured here, of each model.
+    unavailable: Vec<BTreeMap<&'static str, String>>,
+    /// Of the teacher's pictures with shuffled captions.
+    floor: ByMetric,
+}
+
+/// Who is told and asked while it runs.
+#[derive(Clone, Copy)]
+struct Watch<'a> {
+    progress: &'a dyn Progress,
+    interrupt: &'a Interrupt,
+}
 
 impl Evaluation<'_> {
-    /// Measures all models. Their pictures go to `images/<model>/000.png`, `001.png`, ... in `output`.
+    /// Measures all models. Their pictures go to `images/<model>/000.png`, `001.png`, ... in `output`, those of further
+    /// seeds to `images/<model>/seed-1/000.png`, ....
     pub fn run<E: From<MetricError>>(
         &self,
         output: &Path,
@@ -41,73 +63,167 @@ impl Evaluation<'_> {
     ) -> Result<Outcome, E> {
         self.check()?;
         let teacher = self.teacher_index()?;
-        let measurer = Measurer::new(self, teacher, progress, interrupt);
-        progress.length(self.pictures(), "pictures");
-        let mut values = vec![Measured::default(); self.models.len()];
-        let order = [teacher].into_iter().chain((0..self.models.len()).filter(|&index| index != teacher));
-        for (done, index) in order.enumerate() {
-            let model = OfModel { progress, before: (done * self.prompts.len()) as u64 };
-            let part =
-                keep(index, &|folder, checkpoint| measurer.measure_into(index, folder, checkpoint, &model))?;
-            model.position(self.prompts.len() as u64);
-            if self.vae.is_some() {
-                let images = output.join("images").join(self.models[index].name);
-                gallery::link(&part.join("images"), &images)?;
-            }
-            values[index] = Measurer::values(&part)?;
-            values[index].extend(measurer.unreproducible(index)?);
+        let watch = Watch { progress, interrupt };
+        let count = self.models.len();
+        let mut found = Found {
+            models: vec![BTreeMap::new(); count],
+            unavailable: vec![BTreeMap::new(); count],
+            floor: BTreeMap::new(),
+        };
+        let galleries = self.networks(teacher, output, keep, watch, &mut found)?;
+        for (place, judge) in self.judges.iter().enumerate() {
+            self.judge(place, judge, &galleries, keep, watch, &mut found)?;
         }
-        Ok(self.outcome(&values, teacher))
+        Ok(self.outcome(&found, teacher))
     }
 
-    fn outcome(&self, all: &[Measured], teacher: usize) -> Outcome {
-        let mut outcome = Outcome {
-            metrics: Metrics::new(self.teacher, self.prompts.len()),
-            timings: Metrics::new(self.teacher, self.prompts.len()),
-            values: Values::new(self.prompts),
-        };
+    /// Draws all pictures and measures the networks. Returns the galleries of each model.
+    fn networks<E: From<MetricError>>(
+        &self,
+        teacher: usize,
+        output: &Path,
+        keep: &Keep<'_, E>,
+        Watch { progress, interrupt }: Watch<'_>,
+        found: &mut Found,
+    ) -> Result<Vec<Vec<PathBuf>>, E> {
+        let networks = Networks::new(self, teacher, interrupt);
+        progress.length(self.pictures(), "pictures");
+        let mut before = 0;
+        let mut galleries = vec![Vec::new(); self.models.len()];
+        let order = [teacher].into_iter().chain((0..self.models.len()).filter(|&model| model != teacher));
+        for model in order {
+            for seed in (0..self.seeds).filter(|_| self.vae.is_some()) {
+                let watch = OfPart { progress, before };
+                let draw = |folder: &Path, checkpoint: &Path| {
+                    networks.draw(model, seed, (folder, checkpoint), &watch)
+                };
+                let part = keep(Part::Gallery { model, seed }, &draw)?;
+                before += self.prompts.len() as u64;
+                progress.position(before);
+                let images = output.join(IMAGES).join(self.models[model].name);
+                let images = if seed == 0 { images } else { images.join(format!("seed-{seed}")) };
+                gallery::link(&part.join(IMAGES), &images)?;
+                galleries[model].push(part);
+            }
+            for metric in self.metrics.iter().filter(|metric| matches!(metric.method(), Method::Network(_))) {
+                let measured = match metric.reproducible() {
+                    false => networks.measure(model, *metric)?,
+                    true => {
+                        let reads_points = metric.needs().contains(&Need::Points);
+                        let part = Part::Values { model, metric: metric.name(), reads_points };
+                        let fill = |folder: &Path, _: &Path| {
+                            values::write(folder, networks.measure(model, *metric)?)
+                        };
+                        values::read(&keep(part, &fill)?)?
+                    }
+                };
+                match measured {
+                    Measured::Values(values) => drop(found.models[model].insert(metric.name(), values)),
+                    Measured::Unavailable(reason) => {
+                        found.unavailable[model].insert(metric.name(), reason);
+                    }
+                }
+            }
+        }
+        Ok(galleries)
+    }
+
+    /// Measures the metrics of one scorer.
+    fn judge<E: From<MetricError>>(
+        &self,
+        scorer: usize,
+        judge: &Judge<'_>,
+        galleries: &[Vec<PathBuf>],
+        keep: &Keep<'_, E>,
+        Watch { progress, interrupt }: Watch<'_>,
+        found: &mut Found,
+    ) -> Result<(), E> {
+        let asked = |metric: &&&'static dyn Metric| judge.metrics.contains(&metric.name());
+        let metrics: Vec<_> = self.metrics.iter().filter(asked).collect();
+        if metrics.is_empty() {
+            return Ok(());
+        }
+        let judging = Judging::new(self, judge, interrupt);
+        let encode = |folder: &Path, _: &Path| judging.encode_texts(folder, progress);
+        let texts = EncodedTexts::read(&keep(Part::Texts { scorer }, &encode)?)?;
+        progress.length(self.pictures(), "scored pictures");
+        let own: Vec<u32> = (0..self.prompts.len() as u32).collect();
+        let mut before = 0;
+        for (model, galleries) in galleries.iter().enumerate() {
+            let name = self.models[model].name;
+            let mut features: Vec<Tensor> = Vec::new();
+            for (seed, gallery) in galleries.iter().enumerate() {
+                let watch = OfPart { progress, before };
+                let fill = |folder: &Path, checkpoint: &Path| {
+                    judging.encode_pictures(name, gallery, (folder, checkpoint), &watch)
+                };
+                features.push(judging::features(&keep(Part::Features { scorer, model, seed }, &fill)?)?);
+                before += self.prompts.len() as u64;
+                progress.position(before);
+            }
+            for metric in &metrics {
+                let measured = judging.measure(**metric, name, &texts, &features, &own)?;
+                found.models[model].insert(metric.name(), measured);
+                if let Some(order) = derangement(own.len()).filter(|_| name == self.teacher) {
+                    let shuffled = judging.measure(**metric, name, &texts, &features, &order)?;
+                    found.floor.insert(metric.name(), shuffled);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn outcome(&self, found: &Found, teacher: usize) -> Outcome {
+        let empty = || Metrics::new(self.teacher, self.prompts.len(), self.seeds);
+        let mut outcome = Outcome { metrics: empty(), timings: empty(), values: Values::new(self.prompts) };
+        for judge in self.judges {
+            let asked = self.metrics.iter().filter(|metric| judge.metrics.contains(&metric.name()));
+            let named = asked.map(|metric| (metric.name().to_owned(), judge.name.to_owned()));
+            outcome.metrics.scorers.extend(named);
+        }
         for (index, model) in self.models.iter().enumerate() {
             let mut single = BTreeMap::new();
             let (mut reproducible, mut timings) = (BTreeMap::new(), BTreeMap::new());
-            let mut unavailable = (BTreeMap::new(), BTreeMap::new());
+            let mut missing = (BTreeMap::new(), BTreeMap::new());
             for metric in self.metrics {
-                let unavailable = if metric.reproducible() { &mut unavailable.0 } else { &mut unavailable.1 };
-                let Some(own) = all[index].values.get(metric.name()) else {
-                    let reason = all[index].unavailable.get(metric.name()).cloned();
-                    unavailable.insert(metric.name().to_owned(), reason.unwrap_or_default());
+                let name = metric.name();
+                if let Some(reason) = found.unavailable[index].get(name) {
+                    let missing = if metric.reproducible() { &mut missing.0 } else { &mut missing.1 };
+                    missing.insert(name.to_owned(), reason.clone());
                     continue;
+                }
+                let own = &found.models[index][name];
+                let of_teacher = found.models[teacher].get(name).filter(|_| index != teacher);
+                let against = summary::Against {
+                    teacher: of_teacher.map(Vec::as_slice),
+                    floor: found.floor.get(name).map(Vec::as_slice),
                 };
-                let of = all[teacher].values.get(metric.name()).filter(|_| index != teacher);
-                let of = of.map(Vec::as_slice);
-                let measurement = summary::summarise(*metric, own, of, self.random);
+                let measurement = summary::summarise(*metric, own, &against, self.random);
                 if metric.reproducible() {
-                    single.insert(metric.name().to_owned(), own.clone());
-                    reproducible.insert(metric.name().to_owned(), measurement);
+                    single.insert(name.to_owned(), own.clone());
+                    reproducible.insert(name.to_owned(), measurement);
                 } else {
-                    timings.insert(metric.name().to_owned(), measurement);
+                    timings.insert(name.to_owned(), measurement);
                 }
             }
-            let model =
-                |metrics, unavailable| ModelMetrics { model: model.name.to_owned(), metrics, unavailable };
-            outcome
-                .values
-                .models
-                .push(ModelValues { model: self.models[index].name.to_owned(), values: single });
-            outcome.metrics.models.push(model(reproducible, unavailable.0));
-            outcome.timings.models.push(model(timings, unavailable.1));
+            let name = || model.name.to_owned();
+            let of = |metrics, unavailable| ModelMetrics { model: name(), metrics, unavailable };
+            outcome.metrics.models.push(of(reproducible, missing.0));
+            outcome.timings.models.push(of(timings, missing.1));
+            outcome.values.models.push(ModelValues { model: name(), values: single });
         }
         outcome
     }
 }
 
-/// The progress of one model as part of the whole.
-struct OfModel<'a> {
+/// The progress of one part among those of its kind.
+struct OfPart<'a> {
     progress: &'a dyn Progress,
-    /// Pictures of the models before it.
+    /// Pictures of the parts before it.
     before: u64,
 }
 
-impl Progress for OfModel<'_> {
+impl Progress for OfPart<'_> {
     fn length(&self, _total: u64, _unit: &'static str) {}
 
     fn position(&self, done: u64) {

@@ -1,15 +1,25 @@
 //! Many values of a metric as one number, with its interval and its share of the teacher's.
 
 use super::bootstrap::bootstrap;
-use super::definition::Metric;
+use super::definition::{Method, Metric};
+use super::paired;
 use super::record::Measurement;
 use crate::backend::Random;
 
-/// Summarises the values of one model: the statistic, its interval, and the percentage of the teacher's statistic.
+/// What a model is compared with.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Against<'a> {
+    /// The teacher's values, unless the model is the teacher.
+    pub(super) teacher: Option<&'a [f64]>,
+    /// The values of the teacher's pictures with shuffled captions, where the metric has any.
+    pub(super) floor: Option<&'a [f64]>,
+}
+
+/// Summarises the values of one model: the statistic, its interval, and the comparison with the teacher.
 pub(super) fn summarise(
     metric: &dyn Metric,
     own: &[f64],
-    teacher: Option<&[f64]>,
+    against: &Against<'_>,
     random: &Random,
 ) -> Measurement {
     let statistic = metric.statistic();
@@ -21,12 +31,13 @@ pub(super) fn summarise(
     let stream = || random.stream("bootstrap", 0);
     let interval = bootstrap(own.len(), stream(), |indices| pick(own, indices));
     let value = statistic.of(own);
-    let teacher = teacher.filter(|values| statistic.of(values) != 0.0);
-    // Paired by prompt. Timings of two models are independent, so no pairs exist.
+    let teacher = against.teacher.filter(|values| statistic.of(values) != 0.0);
+    // Paired by prompt or point. Timings of two models are independent, so no pairs exist.
     let paired = teacher.filter(|values| metric.reproducible() && values.len() == own.len());
     let ratio = paired.and_then(|values| {
         bootstrap(own.len(), stream(), |indices| 100.0 * (pick(own, indices) / pick(values, indices)))
     });
+    let by_prompt = against.teacher.filter(|_| matches!(metric.method(), Method::Features(_)));
     Measurement {
         value,
         statistic,
@@ -38,6 +49,11 @@ pub(super) fn summarise(
         of_teacher: teacher.map(|values| 100.0 * (value / statistic.of(values))),
         of_teacher_low: ratio.map(|interval| interval.low),
         of_teacher_high: ratio.map(|interval| interval.high),
+        paired: by_prompt.map(|values| paired::compare(own, values, metric.better(), stream())),
+        floor: against.floor.map(|values| statistic.of(values)),
+        retained: by_prompt
+            .zip(against.floor)
+            .and_then(|(teacher, floor)| paired::retained(own, teacher, floor, metric.better(), &stream)),
     }
 }
 
@@ -47,11 +63,15 @@ mod tests {
     use crate::base::names::UnknownName;
     use crate::metric::metrics::find;
 
+    fn against(teacher: &[f64]) -> Against<'_> {
+        Against { teacher: Some(teacher), floor: None }
+    }
+
     #[test]
     fn a_model_at_ninety_percent_of_every_value_is_at_ninety() -> Result<(), UnknownName> {
         let teacher: Vec<f64> = (1..50).map(|value| f64::from(value % 7 + 1)).collect();
         let own: Vec<f64> = teacher.iter().map(|value| 0.9 * value).collect();
-        let summary = summarise(find("clip-score")?, &own, Some(&teacher), &Random::new(1, "result"));
+        let summary = summarise(find("clip-score")?, &own, &against(&teacher), &Random::new(1, "result"));
         let near = |found: Option<f64>| found.is_some_and(|found| (found - 90.0).abs() < 1e-9);
         assert!(near(summary.of_teacher) && near(summary.of_teacher_low) && near(summary.of_teacher_high));
         assert!(summary.low < Some(summary.value) && Some(summary.value) < summary.high);
@@ -61,7 +81,7 @@ mod tests {
     #[test]
     fn nothing_is_a_percentage_of_zero() -> Result<(), UnknownName> {
         let summary =
-            summarise(find("output-loss")?, &[1.0, 2.0], Some(&[0.0, 0.0]), &Random::new(1, "result"));
+            summarise(find("output-loss")?, &[1.0, 2.0], &against(&[0.0, 0.0]), &Random::new(1, "result"));
         assert_eq!(summary.of_teacher, None);
         assert_eq!(summary.value, 1.5);
         Ok(())

@@ -10,7 +10,7 @@ pub mod unet;
 pub mod vae;
 
 pub use checkpoint::Checkpoint;
-pub use clip::Scorer;
+pub use clip::{Scorer, ScorerFolders};
 pub use error::ModelError;
 pub use files::{ModelDirectory, Part, TensorEntry, Weights, WeightsError};
 pub use network::{Conditioning, Prediction};

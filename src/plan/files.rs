@@ -19,8 +19,8 @@ impl ResolvedPipeline {
     /// must exist, or repositories of the hub, for which the hub may be asked which commit a revision is.
     pub fn files(&self, stage: usize) -> Result<BTreeMap<String, ResolvedFile>, ConfigError> {
         let resolve = |file: FileInput<'_>| {
-            let found = self.find(stage, &file).map_err(|kind| self.error(kind, stage, file.name))?;
-            Ok((file.name.to_owned(), found))
+            let found = self.find(stage, &file).map_err(|kind| self.error(kind, stage, &file.name))?;
+            Ok((file.name.into_owned(), found))
         };
         self.stages[stage].stage.files().into_iter().map(resolve).collect()
     }
@@ -81,7 +81,7 @@ impl ResolvedPipeline {
                 .map_err(|error| ConfigErrorKind::Hub(Box::new(error))),
             None => {
                 let folder = fs::canonicalize(self.folder()).unwrap_or_else(|_| self.folder().to_owned());
-                let (stage, parameter) = (self.stages[stage].id.to_string(), file.name.to_owned());
+                let (stage, parameter) = (self.stages[stage].id.to_string(), file.name.to_string());
                 Err(ConfigErrorKind::MissingFile { stage, parameter, path: file.path.to_owned(), folder })
             }
         }
@@ -100,7 +100,8 @@ impl ResolvedPipeline {
         let planned = &self.stages[stage];
         let contents = |input: FileInput<'_>| {
             let digest = |path: &Path| self.tree(stage, &input, path, store).map(|tree| tree.digest());
-            Ok((input.name.to_owned(), files[input.name].contents(digest)?))
+            let contents = files[&*input.name].contents(digest)?;
+            Ok((input.name.into_owned(), contents))
         };
         let contents = planned.stage.files().into_iter().map(contents).collect::<Result<_, PlanError>>()?;
         Ok(manifest(planned, device, inputs, &contents))
@@ -115,8 +116,9 @@ impl ResolvedPipeline {
         store: &Store,
     ) -> BTreeMap<String, Tree> {
         let tree = |input: FileInput<'_>| {
-            let path = files.get(input.name)?.path()?;
-            Some((input.name.to_owned(), self.tree(stage, &input, path, store).ok()?))
+            let path = files.get(&*input.name)?.path()?;
+            let tree = self.tree(stage, &input, path, store).ok()?;
+            Some((input.name.into_owned(), tree))
         };
         self.stages[stage].stage.files().into_iter().filter_map(tree).collect()
     }
@@ -135,7 +137,7 @@ impl ResolvedPipeline {
             io::ErrorKind::Interrupted => Interrupted.into(),
             _ => PlanError::Input {
                 stage: id.clone(),
-                parameter: input.name.to_owned(),
+                parameter: input.name.to_string(),
                 source: FileError::at(path)(source),
             },
         };

@@ -23,7 +23,7 @@ pub fn is_due(ended: &Result<RunRecord, RunError>, before: Option<&RunRecord>, p
 fn is_stale(record: &RunRecord, before: Option<&RunRecord>, page: &Path) -> bool {
     let digest = |stage: &StageRecord| stage.artefact.as_ref().map(|artefact| artefact.digest);
     let differs = |(old, new): (&StageRecord, &StageRecord)| {
-        old.id != new.id || (digest(new).is_some() && digest(new) != digest(old))
+        old.id != new.id || old.gates != new.gates || (digest(new).is_some() && digest(new) != digest(old))
     };
     let is_other = |before: &RunRecord| {
         before.stages.len() != record.stages.len() || before.stages.iter().zip(&record.stages).any(differs)

@@ -5,6 +5,7 @@
 
 mod chart;
 mod curves;
+mod digits;
 mod due;
 mod embedded;
 mod error;
@@ -17,6 +18,7 @@ mod selections;
 mod sweep;
 mod training;
 mod unet;
+mod verdict;
 
 use std::path::{Path, PathBuf};
 

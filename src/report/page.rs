@@ -3,7 +3,7 @@
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::folder::{Folder, Shown};
-use super::{quality, sections, selections, sweep};
+use super::{quality, sections, selections, sweep, verdict};
 use crate::base::units;
 use crate::metric::{METRICS, ModelMetrics, Prominence};
 use crate::plan;
@@ -46,6 +46,7 @@ fn run(folder: &Folder) -> Markup {
             @if let Some(unfinished) = &folder.unfinished { p { b { (unfinished) } } }
         }
         (cards(folder))
+        (verdict::section(folder))
         h2 { "Pipeline" }
         figure { (PreEscaped(plan::svg(&record.graph.folded()))) }
         @if is_sweep { (sweep::compared(folder)) }
@@ -113,8 +114,13 @@ fn of_evaluation(shown: &Shown) -> Vec<(String, String)> {
     let students = metrics.models.iter().filter(|model| model.model != metrics.teacher);
     let cards = students.flat_map(|model| {
         prominent(Prominence::Card).filter_map(|name| {
-            let share = model.metrics.get(name)?.of_teacher?;
-            Some((format!("{name}, {}", model.model), format!("{share:.1} %")))
+            let found = model.metrics.get(name)?;
+            let (what, share) = match (&found.retained, found.of_teacher) {
+                (Some(retained), _) => ("retained, ", retained.value),
+                (None, Some(share)) => ("", share),
+                (None, None) => return None,
+            };
+            Some((format!("{name} {what}{}", model.model), format!("{share:.1} %")))
         })
     });
     cards.collect()

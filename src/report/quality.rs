@@ -45,8 +45,9 @@ fn table(metrics: &Metrics) -> Markup {
     html! {
         table {
             caption {
-                "Mean over " (metrics.prompts) " prompts with its 95 % bootstrap interval. Second line: percentage of "
-                code { (metrics.teacher) } "."
+                "Mean over " (metrics.prompts) " prompts"
+                @if metrics.seeds > 1 { ", " (metrics.seeds) " pictures each," }
+                " with its 95 % bootstrap interval. Second line: percentage of " code { (metrics.teacher) } "."
             }
             tr {
                 th { "metric" }
@@ -54,7 +55,10 @@ fn table(metrics: &Metrics) -> Markup {
             }
             @for name in &names {
                 tr {
-                    td { (name) (direction(metrics, name)) }
+                    td {
+                        (name) (direction(metrics, name))
+                        @if let Some(scorer) = metrics.scorers.get(name) { br; span class="soft" { "by " (scorer) } }
+                    }
                     @for model in &metrics.models {
                         td class="number" {
                             @if let Some(measurement) = model.metrics.get(name) { (cell(measurement)) }

@@ -83,6 +83,16 @@ pub enum RunError {
         #[diagnostic_source]
         source: StageError,
     },
+    /// Gates were not met; everything else is done and written (exit code 7).
+    #[error("{}", missed.join("; "))]
+    #[diagnostic(
+        code(run::gates),
+        help("the results are in the run folder; lower the gates of the pipeline if they are good enough")
+    )]
+    Gates {
+        /// The gates, with what was found.
+        missed: Vec<String>,
+    },
     /// The run was asked to stop (exit code 130).
     #[error(transparent)]
     #[diagnostic(code(run::interrupted))]

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::base::{Digest, StageId, clock};
+use crate::metric::Verdict;
 use crate::model::files::hub::Pinned;
 
 /// The format of events as JSON. History: 1, the first; 2, `stage-started` has no `resumed`, which `stage-resumed` says. A
@@ -152,6 +153,13 @@ pub enum Event {
         bytes: u64,
         /// Peak memory of the process while it ran, where the system says.
         peak_bytes: Option<u64>,
+    },
+    /// A gate was compared with the stage's artefact.
+    GateCompared {
+        /// The stage.
+        stage: StageId,
+        /// The gate, what was found, and whether it was met.
+        verdict: Verdict,
     },
     /// The stage gave an error.
     StageFailed {

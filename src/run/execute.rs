@@ -139,11 +139,27 @@ impl Executor<'_> {
         let (key, digest, seconds) = (entry.key, entry.digest, entry.made.seconds);
         if state == StageState::Cached {
             self.tell(&Event::StageCached { stage: id, key, digest, seconds });
-            return Ok(());
+            return self.compare(index);
         }
         let (bytes, peak_bytes) = (entry.files.bytes(), entry.made.peak_bytes);
         self.tell(&Event::StageDone { stage: id, key, digest, seconds, bytes, peak_bytes });
+        self.compare(index)?;
         self.folder.write(&self.record)
+    }
+
+    /// Compares the gates of a stage with its artefact.
+    fn compare(&mut self, index: usize) -> Result<(), RunError> {
+        let id = self.id(index);
+        let compared = self.job.pipeline.stages[index].stage.verdicts(&self.artefacts[&index].path);
+        let verdicts = compared.map_err(|source| {
+            let code = ExitCode::of_stage(&source, |_| false);
+            RunError::Stage { stage: id.clone(), code, source: self.places(index).rename_error(source) }
+        })?;
+        for verdict in &verdicts {
+            self.tell(&Event::GateCompared { stage: id.clone(), verdict: verdict.clone() });
+        }
+        self.record.stages[index].gates = verdicts;
+        Ok(())
     }
 
     /// Records that a stage failed, and skips the stages that need it.
@@ -178,7 +194,10 @@ impl Executor<'_> {
         if errors.iter().any(is_interruption) {
             errors = vec![Interrupted.into()];
         }
+        let missed = self.record.gates().filter(|(_, verdict)| !verdict.met);
+        let missed: Vec<String> = missed.map(|(_, verdict)| verdict.in_words()).collect();
         let error = match errors.len() {
+            0 if !missed.is_empty() => Some(RunError::Gates { missed }),
             0 | 1 => errors.pop(),
             _ => Some(RunError::Several { errors }),
         };

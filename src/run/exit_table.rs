@@ -56,6 +56,7 @@ impl From<&RunError> for ExitCode {
             RunError::Cache(error) => error.into(),
             RunError::Stage { code, .. } | RunError::Rank { code, .. } => *code,
             RunError::Bug { .. } => Self::Bug,
+            RunError::Gates { .. } => Self::Gate,
             RunError::Interrupted(_) => Self::Interrupted,
             RunError::Several { errors } => errors.first().map_or(Self::Bug, Self::from),
         }

@@ -10,6 +10,7 @@ use crate::base::Artefact;
 use crate::base::{Digest, Manifest, StageId, clock, sealed};
 use crate::cache::Entry;
 use crate::config::Axis;
+use crate::metric::Verdict;
 use crate::plan::{Branch, Graph, ResolvedPipeline};
 
 /// The format of `run.json`. History: 1, the first; 2, sealed.
@@ -81,6 +82,9 @@ pub struct StageRecord {
     pub artefact: Option<ArtefactRecord>,
     /// Why it failed, or which input it is missing.
     pub error: Option<String>,
+    /// Its gates, once it had its artefact.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gates: Vec<Verdict>,
 }
 
 /// A stage's artefact and how it was made, in this run or in an earlier one.
@@ -116,6 +120,7 @@ impl RunRecord {
             manifest: None,
             artefact: None,
             error: None,
+            gates: Vec::new(),
         });
         Self {
             format: RECORD_FORMAT,
@@ -141,6 +146,11 @@ impl RunRecord {
         let named =
             |error: std::io::Error| std::io::Error::new(error.kind(), format!("{}: {error}", path.display()));
         sealed::read(&path).map_err(named)
+    }
+
+    /// The gates of all stages, each with its stage.
+    pub fn gates(&self) -> impl Iterator<Item = (&StageRecord, &Verdict)> {
+        self.stages.iter().flat_map(|stage| stage.gates.iter().map(move |verdict| (stage, verdict)))
     }
 
     /// The stage with this id.

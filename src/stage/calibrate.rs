@@ -114,8 +114,9 @@ impl Stage for Calibrate {
     }
 
     fn check(&self) -> Result<(), BadValue> {
-        let bad = |name, message: String| Err(BadValue::new(name, message));
-        let given: Vec<_> = self.files().iter().map(|file| file.name).collect();
+        let bad = |name: &str, message: String| Err(BadValue::new(name, message));
+        let files = self.files();
+        let given: Vec<&str> = files.iter().map(|file| &*file.name).collect();
         match (given.as_slice(), &self.model) {
             ([], _) => {
                 return bad("samples", "no source of points: give `prompts`, `pictures` or `file`".into());

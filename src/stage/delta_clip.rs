@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use candle_core::Tensor;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -12,11 +13,11 @@ use super::sources::{prompts_file, scorer_folder};
 use super::{BadValue, Context, Drawing, FileInput, ResolvedFile, StageError};
 use crate::base::{Manifest, Whole};
 use crate::data::prompts;
-use crate::metric::{ClipScorer, Gallery, MetricError};
+use crate::metric::{Gallery, MetricError, clip_scores, cosines, picture_features, text_features};
 use crate::model::network::Conditioning;
 use crate::model::unet::UNet;
 use crate::model::vae::Autoencoder;
-use crate::model::{ModelDirectory, Scorer};
+use crate::model::{Scorer, ScorerFolders};
 use crate::sample::{self, NoiseSchedule};
 use crate::score::{ClipScore, ScoreError};
 
@@ -60,7 +61,8 @@ impl DeltaClip {
     /// Checks that the prompts can be read and that the parts of the scorer fit each other.
     pub(super) fn check_files(&self, files: &BTreeMap<String, ResolvedFile>) -> Result<(), StageError> {
         prompts::read(path_of(files, "delta-clip.prompts"))?;
-        Ok(ModelDirectory::open(path_of(files, "delta-clip.scorer"))?.check_scorer()?)
+        ScorerFolders::one(path_of(files, "delta-clip.scorer")).check()?;
+        Ok(())
     }
 
     /// Loads everything that draws and scores pictures, except the U-Net.
@@ -72,7 +74,7 @@ impl DeltaClip {
         let encoder = self.drawing.encoder(&model.directory, model.dtype, device)?;
         let (conditioning, unconditional) =
             self.drawing.texts(&encoder, &prompts, context.progress, context.interrupt)?;
-        let scorer = ModelDirectory::open(context.file("delta-clip.scorer"))?;
+        let scorer = ScorerFolders::one(context.file("delta-clip.scorer"));
         Ok(PictureScorer {
             drawing: &self.drawing,
             conditioning,
@@ -81,7 +83,7 @@ impl DeltaClip {
             latent: self.drawing.latent(&model.directory, count, model.dtype, device)?,
             schedule: NoiseSchedule::from_config(&model.directory.scheduler_config()?)?,
             vae: self.drawing.vae(&model.directory, model.dtype, device)?,
-            scorer: scorer.scorer(candle_core::DType::F32, device)?,
+            scorer: scorer.load(candle_core::DType::F32, device)?,
         })
     }
 }
@@ -104,21 +106,15 @@ impl PictureScorer<'_> {
         &'s self,
         context: &'s Context<'_>,
     ) -> Result<Box<ClipScore<'s>>, StageError> {
-        let scorer = ClipScorer::new(
-            &self.scorer,
-            &self.prompts,
-            &self.prompts,
-            context.device,
-            context.progress,
-            context.interrupt,
-        )?;
-        Ok(Box::new(move |unet: &UNet| self.mean_clip_score(unet, &scorer, context).map_err(sorted)))
+        context.progress.length(self.prompts.len() as u64, "captions");
+        let prompts = text_features(&self.scorer, &self.prompts, context.progress, context.interrupt)?;
+        Ok(Box::new(move |unet: &UNet| self.mean_clip_score(unet, &prompts, context).map_err(sorted)))
     }
 
     fn mean_clip_score(
         &self,
         unet: &UNet,
-        scorer: &ClipScorer<'_>,
+        prompts: &Tensor,
         context: &Context<'_>,
     ) -> Result<f64, MetricError> {
         let gallery = Gallery {
@@ -129,6 +125,7 @@ impl PictureScorer<'_> {
             latent: self.latent,
             batch: self.drawing.batch.get(),
             random: &context.random,
+            seed: 0,
         };
         let generator = self.drawing.generator(unet, &self.schedule);
         let mut pictures = Vec::with_capacity(self.prompts.len());
@@ -137,7 +134,9 @@ impl PictureScorer<'_> {
             let observe = &mut |_: sample::Visit<'_>| Ok(context.interrupt.check()?);
             pictures.extend(gallery.draw_batch(&generator, batch, observe)?);
         }
-        let scores = scorer.clip_scores(&scorer.picture_features(&pictures)?)?;
+        let of = |index: usize| format!("the picture of `{}`", self.prompts[index]);
+        let features = picture_features(&self.scorer, &pictures, context.device, of)?;
+        let scores = clip_scores(&cosines(&features, prompts)?);
         Ok(scores.iter().sum::<f64>() / scores.len() as f64)
     }
 }

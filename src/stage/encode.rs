@@ -125,7 +125,7 @@ impl Stage for Encode {
             }
             [first, second, ..] => {
                 let message = format!("`{}` and `{}` exclude each other; give one", first.name, second.name);
-                return Err(BadValue::new(second.name, message));
+                return Err(BadValue::new(second.name.to_string(), message));
             }
         }
         self.drawing.check(|field| format!("drawing.{field}"))

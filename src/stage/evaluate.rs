@@ -1,34 +1,36 @@
 //! `evaluate`: compares models with their teacher, and a selection with its baselines.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use candle_core::DType;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::evaluate_inputs::Inputs;
+use super::evaluate_parts::Names;
+use super::joint_losses::{joint_losses_of, selection_of_units};
 use super::model::Model;
 use super::named::Named;
 use super::needs::{self, Needs, Outlook};
 use super::points::points;
 use super::resolved_file::path_of;
-use super::sources::{prompts_file, scorer_folder};
+use super::scorers::{Opened, ScorerSource, Used};
+use super::sources::prompts_file;
 use super::{
     BadValue, Context, Drawing, FileInput, Input, ResolvedFile, Stage, StageError, StageInfo, memory,
 };
-use crate::backend::Random;
 use crate::base::names::{self, UnknownName};
-use crate::base::{ArtefactKind, Manifest, StageId, UnitId, Whole};
-use crate::data::{Calibration, prompts};
-use crate::metric::{self, Baseline, Candidate, Evaluation, Fill, Metric, Need, SELECTED, Texts};
-use crate::model::network::Conditioning;
-use crate::model::unet::UNet;
-use crate::model::vae::{Autoencoder, VaeConfig};
-use crate::model::{ModelDirectory, Scorer, UNetConfig};
-use crate::sample::{self, NoiseSchedule};
-use crate::score::{Limits, ScoringContext, joint_losses};
-use crate::select::{SelectError, Selection};
+use crate::base::{ArtefactKind, Manifest, StageId, Whole};
+use crate::data::prompts;
+use crate::metric::{
+    self, Candidate, Evaluation, Fill, Gate, GateError, Judge, Metric, Metrics, Need, Outcome, Part, Texts,
+    Verdict,
+};
+use crate::model::UNetConfig;
+use crate::model::vae::VaeConfig;
+use crate::sample;
 
 /// `with:` of `use: evaluate`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -46,8 +48,16 @@ pub(super) struct Evaluate {
     /// The number of prompts to draw, from the first. Default 200.
     #[serde(default = "default_pictures")]
     pictures: Whole<1, 1_000_000>,
-    /// A CLIPModel directory, required by the metrics that compare pictures with texts.
-    scorer: Option<PathBuf>,
+    /// Pictures of each prompt, from different noise. Their values are averaged, so that the prompt stays the unit of all
+    /// intervals. Default 1.
+    #[serde(default = "default_seeds")]
+    seeds: Whole<1, 1_000>,
+    /// The CLIP of the metrics that compare pictures with texts: a CLIPModel directory or a repository on the hub, as for
+    /// `load`; or `{ model: ..., processor: ..., revision: ... }` with tokenizer and preprocessor from another place.
+    scorer: Option<ScorerSource>,
+    /// Other CLIPs for single metrics, by the metric: `{ pick-score: yuvalkirstain/PickScore_v1 }`.
+    #[serde(default)]
+    scorers: BTreeMap<String, ScorerSource>,
     /// For `attribute-accuracy`: a text file with the captions that the scorer chooses from, one per line. Default: the prompts.
     captions: Option<PathBuf>,
     /// For `attribute-accuracy`: the words of each attribute, such as `{ colour: [red, blue], shape: [circle, square] }`.
@@ -57,6 +67,11 @@ pub(super) struct Evaluate {
     points: Option<StageId>,
     /// A stage with a selection: its joint loss and that of its baselines are measured on `points`.
     selection: Option<StageId>,
+    /// Conditions on the results, such as `retrained.pick-score.retained >= 0.96` or `retrained.parameters <= 1.3e9`:
+    /// MODEL.METRIC, then `.of-teacher`, `.difference`, `.wins` or `.retained` for what is not the value itself, then `.low` or
+    /// `.high` for an end of its interval. If one is not met, the run ends with exit code 7 after everything is written.
+    #[serde(default)]
+    gates: Vec<String>,
     /// How pictures are drawn.
     #[serde(default)]
     drawing: Drawing,
@@ -70,9 +85,14 @@ fn default_pictures() -> Whole<1, 1_000_000> {
     Whole::new(200)
 }
 
+fn default_seeds() -> Whole<1, 1_000> {
+    Whole::new(1)
+}
+
 pub(super) const INFO: StageInfo = StageInfo {
     name: "evaluate",
-    version: 1,
+    // 2: comparisons by prompt, the floor and retained quality.
+    version: 2,
     summary: "draws pictures with every model and measures quality, fidelity, size and speed",
     output: ArtefactKind::Metrics,
     seeded: true,
@@ -90,7 +110,8 @@ impl Stage for Evaluate {
             .list("models", self.models.iter().map(|(name, _)| name))
             .field("teacher", &self.teacher)
             .list("metrics", &self.metrics)
-            .field("pictures", self.pictures);
+            .field("pictures", self.pictures)
+            .field("seeds", self.seeds);
         self.drawing.describe(manifest, "drawing");
         let attributes = self.attributes.iter().filter(|_| self.needs(Need::Attributes));
         for (attribute, words) in attributes {
@@ -115,7 +136,7 @@ impl Stage for Evaluate {
 
     fn files(&self) -> Vec<FileInput<'_>> {
         let mut files = vec![prompts_file("prompts", &self.prompts, |count| count.min(self.pictures.get()))];
-        files.extend(self.scorer().map(|path| scorer_folder("scorer", path)));
+        files.extend(self.used().into_iter().flat_map(|used| used.source.files(&used.name)));
         files.extend(self.captions().map(|path| prompts_file("captions", path, |count| count)));
         files
     }
@@ -128,10 +149,7 @@ impl Stage for Evaluate {
         if self.captions().is_some() {
             prompts::read(path_of(files, "captions"))?;
         }
-        match self.scorer() {
-            Some(_) => Ok(ModelDirectory::open(path_of(files, "scorer"))?.check_scorer()?),
-            None => Ok(()),
-        }
+        self.used().iter().try_for_each(|used| used.source.check_files(&used.name, files))
     }
 
     fn check(&self) -> Result<(), BadValue> {
@@ -153,6 +171,12 @@ impl Stage for Evaluate {
             return Err(bad.help("use letters, digits, `-`, `_` and `.`, and do not begin with `.`"));
         }
         self.check_needs()?;
+        self.check_scorers()?;
+        for (index, text) in self.gates.iter().enumerate() {
+            self.gate(text).map_err(|error| {
+                BadValue::new(format!("gates.{index}"), error.to_string()).help(error.help)
+            })?;
+        }
         self.drawing.check(|field| format!("drawing.{field}"))
     }
 
@@ -178,8 +202,19 @@ impl Stage for Evaluate {
         Some(Needs { data, disk, ..needs })
     }
 
+    fn verdicts(&self, folder: &Path) -> Result<Vec<Verdict>, StageError> {
+        if self.gates.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (metrics, timings) = (Metrics::open(folder)?, Metrics::open_timings(folder)?);
+        let gates = self.gates.iter().filter_map(|text| self.gate(text).ok());
+        Ok(gates.map(|gate| gate.verdict(&metrics, timings.as_ref())).collect())
+    }
+
     fn run(&self, context: &Context<'_>) -> Result<(), StageError> {
-        // A selection without a joint loss fails here, not after an hour of drawing.
+        // A scorer that cannot be had, and a selection without a joint loss, fail here, not after an hour of drawing.
+        let scorers = self.used().into_iter().map(|used| used.open(context));
+        let scorers: Vec<Opened<'_>> = scorers.collect::<Result<_, StageError>>()?;
         let selection = match &self.selection {
             Some(_) => Some(selection_of_units(&context.input("selection").path)?),
             None => None,
@@ -192,7 +227,7 @@ impl Stage for Evaluate {
             Some(_) => Some(points(context, "points", &teacher.directory.unet_config()?)?),
             None => None,
         };
-        let inputs = Inputs::read(self, teacher, held_out, context)?;
+        let inputs = Inputs::read(&self.drawing, teacher, self.texts(context)?, held_out, context)?;
         let (mut baselines, mut teacher_unet) = (Vec::new(), None);
         if let (Some(selection), Some(points)) = (selection, &inputs.points) {
             let unet = teacher.unet(context.device)?;
@@ -209,14 +244,7 @@ impl Stage for Evaluate {
         let loaders: Vec<_> = models.iter().map(|(name, model)| move || load(name, model)).collect();
         let candidates: Vec<_> =
             models.iter().zip(&loaders).map(|((name, _), load)| Candidate { name, load }).collect();
-        let metrics = self.metrics().expect("`check` found every metric");
-        let evaluation = inputs.evaluation(self, &candidates, &metrics, &context.random);
-        let keep = |index: usize, fill: &Fill<'_>| {
-            let manifest = self.one_model(context, models[index].0);
-            context.intermediates.intermediate(&manifest, &|folder, checkpoint| Ok(fill(folder, checkpoint)?))
-        };
-        let mut outcome =
-            evaluation.run::<StageError>(context.output, &keep, context.progress, context.interrupt)?;
+        let mut outcome = self.measure(context, &inputs, &candidates, &scorers)?;
         outcome.metrics.baselines = baselines;
         Ok(outcome.write(context.output)?)
     }
@@ -227,14 +255,66 @@ impl Evaluate {
         Model::open(context.input(&format!("models.{name}")))
     }
 
-    /// What the values and pictures of one model depend on: everything except the other models and the selection.
-    fn one_model(&self, context: &Context<'_>, model: &str) -> Manifest {
-        let others = ["models", "teacher", "input selection"];
-        let mut part =
-            context.manifest.part(|name| !others.contains(&name) && !name.starts_with("input models."));
-        let digest = |name: &str| &context.input(&format!("models.{name}")).digest;
-        part.field("part", "model").input("model", digest(model)).input("teacher", digest(&self.teacher));
-        part
+    /// Runs the evaluation, each part of which is kept.
+    fn measure(
+        &self,
+        context: &Context<'_>,
+        inputs: &Inputs,
+        candidates: &[Candidate<'_>],
+        scorers: &[Opened<'_>],
+    ) -> Result<Outcome, StageError> {
+        let metrics = self.metrics().expect("`check` found every metric");
+        let loaders: Vec<_> =
+            scorers.iter().map(|(_, folders, _)| move || folders.load(DType::F32, context.device)).collect();
+        let judges: Vec<Judge<'_>> = scorers
+            .iter()
+            .zip(&loaders)
+            .map(|((used, _, kind), load)| Judge { name: kind, metrics: used.metrics.clone(), load })
+            .collect();
+        let models: Vec<&str> = candidates.iter().map(|model| model.name).collect();
+        let files: Vec<Vec<String>> = scorers.iter().map(|(used, ..)| used.files()).collect();
+        let names = Names { models: &models, teacher: &self.teacher, scorers: &files };
+        let keep = |part: Part, fill: &Fill<'_>| {
+            let manifest = names.manifest(part, context);
+            context.intermediates.intermediate(&manifest, &|folder, checkpoint| Ok(fill(folder, checkpoint)?))
+        };
+        let evaluation = Evaluation {
+            models: candidates,
+            teacher: &self.teacher,
+            metrics: &metrics,
+            schedule: &inputs.schedule,
+            sampler: self.drawing.sampler(),
+            steps: self.drawing.steps.get(),
+            guidance_scale: self.drawing.guidance_scale.get(),
+            latent: inputs.latent,
+            vae: Some(&inputs.vae),
+            judges: &judges,
+            prompts: &inputs.prompts,
+            seeds: self.seeds.get(),
+            conditioning: &inputs.conditioning,
+            unconditional: Some(&inputs.unconditional),
+            captions: &inputs.captions,
+            attributes: &self.attributes,
+            points: inputs.points.as_ref(),
+            batch: self.drawing.batch.get(),
+            random: &context.random,
+        };
+        evaluation.run(context.output, &keep, context.progress, context.interrupt)
+    }
+
+    fn gate(&self, text: &str) -> Result<Gate, GateError> {
+        let models: Vec<&str> = self.models.iter().map(|(name, _)| name).collect();
+        let metrics: Vec<&str> = self.metrics.iter().map(String::as_str).collect();
+        Gate::parse(text, &models, &self.teacher, &metrics)
+    }
+
+    /// The prompts that are drawn, and the captions to choose from.
+    fn texts(&self, context: &Context<'_>) -> Result<(Vec<String>, Vec<String>), StageError> {
+        let captions = match self.captions() {
+            Some(_) => prompts::read(context.file("captions"))?,
+            None => Vec::new(),
+        };
+        Ok((self.drawn(context.file("prompts"))?, captions))
     }
 
     /// Fails if a metric is unknown, or if what it needs is not given.
@@ -244,7 +324,9 @@ impl Evaluate {
                 let (parameter, given) = match need {
                     // Prompts are always given.
                     Need::Pictures => continue,
-                    Need::Scorer => ("scorer", self.scorer.is_some()),
+                    Need::Scorer => {
+                        ("scorer", self.scorer.is_some() || self.scorers.contains_key(metric.name()))
+                    }
                     Need::Points => ("points", self.points.is_some()),
                     Need::Attributes => ("attributes", !self.attributes.is_empty()),
                 };
@@ -263,9 +345,35 @@ impl Evaluate {
         self.metrics().is_ok_and(|metrics| metrics.iter().any(|metric| metric.needs().contains(&need)))
     }
 
-    /// The scorer, if it is used.
-    fn scorer(&self) -> Option<&Path> {
-        self.scorer.as_deref().filter(|_| self.needs(Need::Scorer))
+    /// Fails if a scorer is given to what is not a metric of pictures and texts.
+    fn check_scorers(&self) -> Result<(), BadValue> {
+        for (name, source) in &self.scorers {
+            let metric = metric::find(name).map_err(|error| BadValue::unknown("scorers", &error))?;
+            if !metric.needs().contains(&Need::Scorer) {
+                return Err(BadValue::new("scorers", format!("`{name}` uses no scorer")));
+            }
+            source.check(&format!("scorers.{name}"))?;
+        }
+        self.scorer.iter().try_for_each(|source| source.check("scorer"))
+    }
+
+    /// The scorers that are used: that of most metrics, and those of single metrics.
+    fn used(&self) -> Vec<Used<'_>> {
+        let metrics = self.metrics().unwrap_or_default();
+        let needing = metrics.iter().filter(|metric| metric.needs().contains(&Need::Scorer));
+        let (own, common): (Vec<&'static str>, Vec<&'static str>) =
+            needing.map(|metric| metric.name()).partition(|name| self.scorers.contains_key(*name));
+        let common = self.scorer.as_ref().filter(|_| !common.is_empty()).map(|source| Used {
+            name: "scorer".to_owned(),
+            source,
+            metrics: common.clone(),
+        });
+        let own = own.into_iter().map(|name| Used {
+            name: format!("scorers.{name}"),
+            source: &self.scorers[name],
+            metrics: vec![name],
+        });
+        common.into_iter().chain(own).collect()
     }
 
     /// The file of captions, if it is used.
@@ -283,114 +391,4 @@ impl Evaluate {
     fn metrics(&self) -> Result<Vec<&'static dyn Metric>, UnknownName> {
         self.metrics.iter().map(|name| metric::find(name)).collect()
     }
-}
-
-/// The files and the parts of the teacher that every model is measured with.
-struct Inputs {
-    prompts: Vec<String>,
-    captions: Vec<String>,
-    conditioning: Conditioning,
-    unconditional: Conditioning,
-    schedule: NoiseSchedule,
-    latent: [usize; 3],
-    vae: Autoencoder,
-    scorer: Option<Scorer>,
-    points: Option<Calibration>,
-}
-
-impl Inputs {
-    fn read(
-        stage: &Evaluate,
-        teacher: &Model,
-        points: Option<Calibration>,
-        context: &Context<'_>,
-    ) -> Result<Self, StageError> {
-        let (directory, dtype, device) = (&teacher.directory, teacher.dtype, context.device);
-        let prompts = stage.drawn(context.file("prompts"))?;
-        let count = prompts.len();
-        let captions = match stage.captions() {
-            Some(_) => prompts::read(context.file("captions"))?,
-            None => Vec::new(),
-        };
-        let encoder = stage.drawing.encoder(directory, dtype, device)?;
-        let (conditioning, unconditional) =
-            stage.drawing.texts(&encoder, &prompts, context.progress, context.interrupt)?;
-        let scorer = match stage.scorer() {
-            Some(_) => Some(ModelDirectory::open(context.file("scorer"))?.scorer(DType::F32, device)?),
-            None => None,
-        };
-        Ok(Self {
-            prompts,
-            captions,
-            conditioning,
-            unconditional,
-            schedule: NoiseSchedule::from_config(&directory.scheduler_config()?)?,
-            latent: stage.drawing.latent(directory, count, dtype, device)?,
-            vae: stage.drawing.vae(directory, dtype, device)?,
-            scorer,
-            points,
-        })
-    }
-
-    fn evaluation<'a>(
-        &'a self,
-        stage: &'a Evaluate,
-        models: &'a [Candidate<'a>],
-        metrics: &'a [&'static dyn Metric],
-        random: &'a Random,
-    ) -> Evaluation<'a> {
-        Evaluation {
-            models,
-            teacher: &stage.teacher,
-            metrics,
-            schedule: &self.schedule,
-            sampler: stage.drawing.sampler(),
-            steps: stage.drawing.steps.get(),
-            guidance_scale: stage.drawing.guidance_scale.get(),
-            latent: self.latent,
-            vae: Some(&self.vae),
-            scorer: self.scorer.as_ref(),
-            prompts: &self.prompts,
-            conditioning: &self.conditioning,
-            unconditional: Some(&self.unconditional),
-            captions: &self.captions,
-            attributes: &stage.attributes,
-            points: self.points.as_ref(),
-            batch: stage.drawing.batch.get(),
-            random,
-        }
-    }
-}
-
-/// Reads a selection. Fails unless it is a set of units, which has a joint loss.
-fn selection_of_units(folder: &Path) -> Result<Selection, StageError> {
-    let selection = Selection::open(folder).map_err(StageError::file(folder))?;
-    match selection.dropped_layers()? {
-        Some(layout) => Err(StageError::pipeline(SelectError::NotUnits { layout: layout.name })),
-        None => Ok(selection),
-    }
-}
-
-/// The measured joint loss of the selection, then of each of its baselines.
-fn joint_losses_of(
-    selection: Selection,
-    points: &Calibration,
-    teacher: &UNet,
-    context: &Context<'_>,
-) -> Result<Vec<Baseline>, StageError> {
-    let own = (SELECTED.to_owned(), selection.removed(), selection.removed_parameters);
-    let others = selection.baselines.into_iter();
-    let others = others.map(|one| (one.name, one.removed.into_iter().collect(), one.removed_parameters));
-    let all: Vec<(String, BTreeSet<UnitId>, u64)> = std::iter::once(own).chain(others).collect();
-    let sets: Vec<_> = all.iter().map(|(_, removed, _)| removed.clone()).collect();
-    let scoring = ScoringContext {
-        limits: Limits::default(),
-        checkpoint: context.checkpoint,
-        progress: context.progress,
-        interrupt: context.interrupt,
-    };
-    let losses = joint_losses(teacher, points, &sets, &scoring)?;
-    let baseline =
-        |((name, _, removed_parameters), joint_loss)| Baseline { name, joint_loss, removed_parameters };
-    Ok(all.into_iter().zip(losses).map(baseline).collect())
 }

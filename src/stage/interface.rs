@@ -1,5 +1,6 @@
 //! The interface between the method and the runner: how a stage describes itself, and what it receives when it runs.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -13,6 +14,7 @@ use super::resolved_file::{ResolvedFile, path_of};
 use crate::backend::Random;
 use crate::base::BadValue;
 use crate::base::{Artefact, ArtefactKind, Interrupt, Manifest, Progress, StageId};
+use crate::metric::Verdict;
 use crate::model::UNetConfig;
 use crate::train::TrainingSettings;
 use crate::train::collective::Collective;
@@ -82,6 +84,12 @@ pub trait Stage: Send + Sync + fmt::Debug {
         None
     }
 
+    /// The gates of this stage, compared with its artefact in `folder`. They change no byte of it, so they are compared
+    /// after every run, cached or not.
+    fn verdicts(&self, _folder: &Path) -> Result<Vec<Verdict>, StageError> {
+        Ok(Vec::new())
+    }
+
     /// Fills `context.output`.
     fn run(&self, context: &Context<'_>) -> Result<(), StageError>;
 }
@@ -112,7 +120,7 @@ pub struct Input<'a> {
 /// A path given by a parameter; relative paths start at the pipeline file's folder.
 pub struct FileInput<'a> {
     /// The parameter that holds it.
-    pub name: &'static str,
+    pub name: Cow<'a, str>,
     /// The path as written.
     pub path: &'a Path,
     /// The revision, if the path may also be the name of a repository on the hub. The planner resolves it to a
@@ -124,13 +132,13 @@ pub struct FileInput<'a> {
 
 impl<'a> FileInput<'a> {
     /// A path that cannot be a repository, and of which everything is read.
-    pub fn path(name: &'static str, path: &'a Path) -> Self {
+    pub fn path(name: impl Into<Cow<'a, str>>, path: &'a Path) -> Self {
         Self::part(name, path, |_| Ok(Excerpt::everything()))
     }
 
     /// A path that cannot be a repository, and of which `reader` tells the part that is read.
     pub fn part(
-        name: &'static str,
+        name: impl Into<Cow<'a, str>>,
         path: &'a Path,
         reader: impl Fn(&Path) -> Result<Excerpt, StageError> + 'a,
     ) -> Self {
@@ -139,11 +147,11 @@ impl<'a> FileInput<'a> {
 
     /// A path that cannot be a repository, and of which `reader` tells the part that the stage draws by its seed.
     pub fn drawn(
-        name: &'static str,
+        name: impl Into<Cow<'a, str>>,
         path: &'a Path,
         reader: impl Fn(&Path, &Random) -> Result<Excerpt, StageError> + 'a,
     ) -> Self {
-        Self { name, path, revision: None, reader: Box::new(reader) }
+        Self { name: name.into(), path, revision: None, reader: Box::new(reader) }
     }
 }
 

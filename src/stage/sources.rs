@@ -1,6 +1,7 @@
 //! The files that several stages read, and which part of each enters the key: of a prompt file the prompts that are
 //! used, of a folder of pictures the samples that are drawn, of a scorer the files that are opened.
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use super::{Excerpt, FileInput, StageError};
@@ -9,7 +10,7 @@ use crate::base::Progress;
 use crate::data::sample::{Found, LeftOut};
 use crate::data::sources::{self, Shards};
 use crate::data::{DataError, Rules, Sample, SampleList, prompts};
-use crate::model::ModelDirectory;
+use crate::model::clip::scorer_files;
 
 /// A file of prompts, of which the first `used(n)` of n are read.
 pub(super) fn prompts_file<'a>(
@@ -131,6 +132,6 @@ impl<'a> SampleSource<'a> {
 }
 
 /// The folder of a scorer.
-pub(super) fn scorer_folder<'a>(name: &'static str, path: &'a Path) -> FileInput<'a> {
-    FileInput::part(name, path, |folder| Ok(Excerpt::files(ModelDirectory::open(folder)?.scorer_files()?)))
+pub(super) fn scorer_folder<'a>(name: impl Into<Cow<'a, str>>, path: &'a Path) -> FileInput<'a> {
+    FileInput::part(name, path, |folder| Ok(Excerpt::files(scorer_files(folder)?)))
 }

@@ -88,6 +88,9 @@ fn line(event: &Event) -> Option<String> {
             let (took, size) = (units::seconds(*seconds), units::bytes(*bytes));
             state("done", stage, &format!("key {} in {took}, {size}{peak}", key.short()))
         }
+        Event::GateCompared { stage, verdict } => {
+            state(if verdict.met { "gate met" } else { "gate missed" }, stage, &verdict.in_words())
+        }
         Event::StageFailed { stage, error } => state("failed", stage, error),
         Event::StageInterrupted { stage } => {
             state("interrupted", stage, "run the same command again to resume")
@@ -96,11 +99,6 @@ fn line(event: &Event) -> Option<String> {
             state("skipped", stage, &format!("needs `{because}`, which failed or was skipped"))
         }
         Event::RunDone { code, seconds, ran, cached, failed, skipped, folder } => {
-            let end = match *code {
-                code if code == ExitCode::Done.number() => "done",
-                code if code == ExitCode::Interrupted.number() => "interrupted",
-                _ => "failed",
-            };
             let counts = [
                 (ran, "ran", true),
                 (cached, "cached", true),
@@ -110,10 +108,22 @@ fn line(event: &Event) -> Option<String> {
             let counts = counts.into_iter().filter(|(count, _, always)| *always || **count > 0);
             let counts: Vec<_> = counts.map(|(count, word, _)| format!("{count} {word}")).collect();
             let (took, folder) = (units::seconds(*seconds), folder.display().to_string());
+            let end = end(*code);
             format!("{end} in {took}: {}; see {}", counts.join(", "), shown::line(&folder))
         }
         Event::Hashing { .. } | Event::StageProgress { .. } | Event::StageNote { .. } => return None,
     })
+}
+
+/// How a run ended, in words.
+fn end(code: u8) -> &'static str {
+    let is = |known: ExitCode| code == known.number();
+    match code {
+        _ if is(ExitCode::Done) => "done",
+        _ if is(ExitCode::Gate) => "done, but a gate was not met,",
+        _ if is(ExitCode::Interrupted) => "interrupted",
+        _ => "failed",
+    }
 }
 
 /// `running     scores: text`. The text can come from files: an error may repeat a caption or a name of a tensor.

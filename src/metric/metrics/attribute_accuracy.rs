@@ -4,9 +4,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::metric::definition::Metric;
+use crate::metric::definition::{Method, Metric};
 use crate::metric::error::MetricError;
-use crate::metric::inputs::{EvaluationInputs, LoadedModel, Texts};
+use crate::metric::inputs::{FeatureInputs, Texts};
 use crate::metric::kinds::{Better, Need, Prominence};
 
 /// The row in `METRICS`.
@@ -29,6 +29,10 @@ impl Metric for AttributeAccuracy {
         Better::Higher
     }
 
+    fn method(&self) -> Method {
+        Method::Features(measure)
+    }
+
     fn prominence(&self) -> Prominence {
         Prominence::Card
     }
@@ -43,20 +47,11 @@ impl Metric for AttributeAccuracy {
             false => Err(unnamed(texts.attributes, prompt)),
         })
     }
+}
 
-    fn measure(
-        &self,
-        inputs: &EvaluationInputs<'_>,
-        model: &LoadedModel<'_>,
-    ) -> Result<Vec<f64>, MetricError> {
-        if inputs.attributes.is_empty() {
-            return Err(MetricError::Needs { metric: self.name(), need: Need::Attributes });
-        }
-        let (scorer, features) = inputs.scored_pictures(self.name(), model)?;
-        let best = scorer.best_captions(features)?;
-        let judged = inputs.prompts.iter().zip(best);
-        judged.map(|(prompt, best)| agrees(inputs.attributes, prompt, &inputs.captions[best])).collect()
-    }
+fn measure(inputs: &FeatureInputs<'_>) -> Result<Vec<f64>, MetricError> {
+    let judged = inputs.prompts.iter().zip(inputs.best_captions()?);
+    judged.map(|(prompt, best)| agrees(inputs.attributes, prompt, &inputs.captions[best])).collect()
 }
 
 /// 100 where the caption names, for every attribute that the prompt names, the same values in the same order; else 0.

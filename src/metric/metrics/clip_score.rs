@@ -1,9 +1,9 @@
 //! CLIP score: how well pictures match their prompts. Hessel et al. 2021, "CLIPScore", equation 1 with the factor of
 //! torchmetrics: 100 * max(cos, 0). Values of different CLIP models cannot be compared.
 
-use crate::metric::definition::Metric;
+use crate::metric::definition::{Method, Metric};
 use crate::metric::error::MetricError;
-use crate::metric::inputs::{EvaluationInputs, LoadedModel};
+use crate::metric::inputs::{FeatureInputs, clip_scores};
 use crate::metric::kinds::{Better, Need};
 
 /// The row in `METRICS`.
@@ -26,16 +26,15 @@ impl Metric for ClipScore {
         Better::Higher
     }
 
+    fn method(&self) -> Method {
+        Method::Features(measure)
+    }
+
     fn needs(&self) -> &'static [Need] {
         &[Need::Pictures, Need::Scorer]
     }
+}
 
-    fn measure(
-        &self,
-        inputs: &EvaluationInputs<'_>,
-        model: &LoadedModel<'_>,
-    ) -> Result<Vec<f64>, MetricError> {
-        let (scorer, features) = inputs.scored_pictures(self.name(), model)?;
-        Ok(scorer.clip_scores(features)?)
-    }
+fn measure(inputs: &FeatureInputs<'_>) -> Result<Vec<f64>, MetricError> {
+    Ok(clip_scores(&inputs.cosines()?))
 }

@@ -4,10 +4,11 @@
 
 use std::time::{Duration, Instant};
 
-use crate::metric::definition::Metric;
+use crate::metric::definition::{Method, Metric};
 use crate::metric::error::MetricError;
-use crate::metric::inputs::{EvaluationInputs, LoadedModel};
+use crate::metric::inputs::NetworkInputs;
 use crate::metric::kinds::{Better, Statistic};
+use crate::model::unet::UNet;
 use crate::profile::WARM_UP;
 
 /// The smallest and the largest number of timed passes.
@@ -35,6 +36,10 @@ impl Metric for Latency {
         Better::Lower
     }
 
+    fn method(&self) -> Method {
+        Method::Network(measure)
+    }
+
     fn statistic(&self) -> Statistic {
         Statistic::Median
     }
@@ -42,29 +47,25 @@ impl Metric for Latency {
     fn reproducible(&self) -> bool {
         false
     }
+}
 
-    fn measure(
-        &self,
-        inputs: &EvaluationInputs<'_>,
-        model: &LoadedModel<'_>,
-    ) -> Result<Vec<f64>, MetricError> {
-        let (sample, timestep, conditioning) = inputs.probe()?;
-        let device = sample.device().clone();
-        let pass = || -> candle_core::Result<f64> {
-            let start = Instant::now();
-            model.unet.forward(&sample, &timestep, &conditioning)?;
-            device.synchronize()?;
-            Ok(start.elapsed().as_secs_f64())
-        };
-        for _ in 0..WARM_UP {
-            pass()?;
-        }
-        let (at_least, at_most) = REPETITIONS;
+fn measure(inputs: &NetworkInputs<'_>, unet: &UNet) -> Result<Vec<f64>, MetricError> {
+    let (sample, timestep, conditioning) = inputs.probe()?;
+    let device = sample.device().clone();
+    let pass = || -> candle_core::Result<f64> {
         let start = Instant::now();
-        let mut seconds = Vec::with_capacity(at_most);
-        while seconds.len() < at_least || (seconds.len() < at_most && start.elapsed() < ENOUGH) {
-            seconds.push(pass()?);
-        }
-        Ok(seconds)
+        unet.forward(&sample, &timestep, &conditioning)?;
+        device.synchronize()?;
+        Ok(start.elapsed().as_secs_f64())
+    };
+    for _ in 0..WARM_UP {
+        pass()?;
     }
+    let (at_least, at_most) = REPETITIONS;
+    let start = Instant::now();
+    let mut seconds = Vec::with_capacity(at_most);
+    while seconds.len() < at_least || (seconds.len() < at_most && start.elapsed() < ENOUGH) {
+        seconds.push(pass()?);
+    }
+    Ok(seconds)
 }

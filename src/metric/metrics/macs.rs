@@ -1,9 +1,10 @@
 //! Multiply-accumulates of one forward pass of the U-Net.
 
-use crate::metric::definition::Metric;
+use crate::metric::definition::{Method, Metric};
 use crate::metric::error::MetricError;
-use crate::metric::inputs::{EvaluationInputs, LoadedModel};
+use crate::metric::inputs::NetworkInputs;
 use crate::metric::kinds::Better;
+use crate::model::unet::UNet;
 
 /// The row in `METRICS`.
 pub(super) struct Macs;
@@ -25,12 +26,12 @@ impl Metric for Macs {
         Better::Lower
     }
 
-    fn measure(
-        &self,
-        inputs: &EvaluationInputs<'_>,
-        model: &LoadedModel<'_>,
-    ) -> Result<Vec<f64>, MetricError> {
-        let [_, height, width] = inputs.latent;
-        Ok(vec![model.unet.macs(height, width) as f64])
+    fn method(&self) -> Method {
+        Method::Network(measure)
     }
+}
+
+fn measure(inputs: &NetworkInputs<'_>, unet: &UNet) -> Result<Vec<f64>, MetricError> {
+    let [_, height, width] = inputs.latent;
+    Ok(vec![unet.macs(height, width) as f64])
 }

@@ -2,6 +2,7 @@
 
 mod attribute_accuracy;
 mod clip_score;
+mod hps_v2;
 mod latency;
 mod macs;
 mod output_loss;
@@ -16,6 +17,7 @@ use crate::base::names::{self, UnknownName};
 pub const METRICS: &[&dyn Metric] = &[
     &clip_score::ClipScore,
     &pick_score::PickScore,
+    &hps_v2::HpsV2,
     &attribute_accuracy::AttributeAccuracy,
     &output_loss::OutputLoss,
     &parameters::Parameters,

@@ -3,17 +3,20 @@
 
 use candle_core::{DType, Tensor};
 
-use crate::metric::definition::Metric;
+use crate::metric::definition::{Method, Metric};
 use crate::metric::error::MetricError;
-use crate::metric::inputs::{EvaluationInputs, LoadedModel, predict};
+use crate::metric::inputs::{NetworkInputs, predict};
 use crate::metric::kinds::{Better, Need, Prominence};
+use crate::model::unet::UNet;
+
+const NAME: &str = "output-loss";
 
 /// The row in `METRICS`.
 pub(super) struct OutputLoss;
 
 impl Metric for OutputLoss {
     fn name(&self) -> &'static str {
-        "output-loss"
+        NAME
     }
 
     fn summary(&self) -> &'static str {
@@ -28,6 +31,10 @@ impl Metric for OutputLoss {
         Better::Lower
     }
 
+    fn method(&self) -> Method {
+        Method::Network(measure)
+    }
+
     fn prominence(&self) -> Prominence {
         Prominence::Comparison
     }
@@ -35,17 +42,13 @@ impl Metric for OutputLoss {
     fn needs(&self) -> &'static [Need] {
         &[Need::Points]
     }
+}
 
-    fn measure(
-        &self,
-        inputs: &EvaluationInputs<'_>,
-        model: &LoadedModel<'_>,
-    ) -> Result<Vec<f64>, MetricError> {
-        let (points, teacher) =
-            inputs.points.as_ref().ok_or(MetricError::Needs { metric: self.name(), need: Need::Points })?;
-        let predictions = predict(model.unet, points, inputs.batch)?;
-        Ok(mean_squares(&(predictions - teacher)?)?)
-    }
+fn measure(inputs: &NetworkInputs<'_>, unet: &UNet) -> Result<Vec<f64>, MetricError> {
+    let (points, teacher) =
+        inputs.points.as_ref().ok_or(MetricError::Needs { metric: NAME, need: Need::Points })?;
+    let predictions = predict(unet, points, inputs.batch)?;
+    Ok(mean_squares(&(predictions - teacher)?)?)
 }
 
 /// The mean square of each sample of a batch.

@@ -1,9 +1,10 @@
 //! Parameters of the U-Net.
 
-use crate::metric::definition::Metric;
+use crate::metric::definition::{Method, Metric};
 use crate::metric::error::MetricError;
-use crate::metric::inputs::{EvaluationInputs, LoadedModel};
+use crate::metric::inputs::NetworkInputs;
 use crate::metric::kinds::Better;
+use crate::model::unet::UNet;
 
 /// The row in `METRICS`.
 pub(super) struct Parameters;
@@ -25,11 +26,11 @@ impl Metric for Parameters {
         Better::Lower
     }
 
-    fn measure(
-        &self,
-        _inputs: &EvaluationInputs<'_>,
-        model: &LoadedModel<'_>,
-    ) -> Result<Vec<f64>, MetricError> {
-        Ok(vec![model.unet.parameters() as f64])
+    fn method(&self) -> Method {
+        Method::Network(measure)
     }
+}
+
+fn measure(_inputs: &NetworkInputs<'_>, unet: &UNet) -> Result<Vec<f64>, MetricError> {
+    Ok(vec![unet.parameters() as f64])
 }

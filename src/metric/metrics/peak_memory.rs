@@ -7,10 +7,13 @@
 //! returned to the system first; otherwise the pass could use it without being noticed.
 
 use crate::backend::memory;
-use crate::metric::definition::Metric;
+use crate::metric::definition::{Method, Metric};
 use crate::metric::error::MetricError;
-use crate::metric::inputs::{EvaluationInputs, LoadedModel};
+use crate::metric::inputs::NetworkInputs;
 use crate::metric::kinds::Better;
+use crate::model::unet::UNet;
+
+const NAME: &str = "peak-memory";
 
 /// The row in `METRICS`.
 pub(super) struct PeakMemory;
@@ -20,7 +23,7 @@ const SILENT: &str = "the driver does not report its memory pool";
 
 impl Metric for PeakMemory {
     fn name(&self) -> &'static str {
-        "peak-memory"
+        NAME
     }
 
     fn summary(&self) -> &'static str {
@@ -35,34 +38,34 @@ impl Metric for PeakMemory {
         Better::Lower
     }
 
+    fn method(&self) -> Method {
+        Method::Network(measure)
+    }
+
     fn reproducible(&self) -> bool {
         false
     }
+}
 
-    fn measure(
-        &self,
-        inputs: &EvaluationInputs<'_>,
-        model: &LoadedModel<'_>,
-    ) -> Result<Vec<f64>, MetricError> {
-        let unavailable = |reason| MetricError::Unavailable { metric: self.name(), reason };
-        let (sample, timestep, conditioning) = inputs.probe()?;
-        let weights = model.unet.parameters() * model.unet.dtype().size_in_bytes() as u64;
-        if let Some(before) = memory::used_on_card(sample.device()) {
-            let pass = || model.unet.forward(&sample, &timestep, &conditioning).map(drop);
-            pass()?;
-            let before = before.map_err(|_| unavailable(SILENT))?;
-            let peak = memory::peak_on_card(sample.device(), pass)?.map_err(|_| unavailable(SILENT))?;
-            return Ok(vec![(weights + peak.saturating_sub(before)) as f64]);
-        }
-        // The first pass touches memory that is mapped only once, such as weights and the stacks of threads.
-        model.unet.forward(&sample, &timestep, &conditioning)?;
-        memory::give_back();
-        std::fs::write("/proc/self/clear_refs", "5")
-            .map_err(|_| unavailable("the system does not allow resetting the high-water mark"))?;
-        let unread = || unavailable("the system does not report the memory of a process");
-        let before = memory::resident_bytes().ok_or_else(unread)?;
-        model.unet.forward(&sample, &timestep, &conditioning)?;
-        let peak = memory::peak_bytes().ok_or_else(unread)?;
-        Ok(vec![(weights + peak.saturating_sub(before)) as f64])
+fn measure(inputs: &NetworkInputs<'_>, unet: &UNet) -> Result<Vec<f64>, MetricError> {
+    let unavailable = |reason| MetricError::Unavailable { metric: NAME, reason };
+    let (sample, timestep, conditioning) = inputs.probe()?;
+    let weights = unet.parameters() * unet.dtype().size_in_bytes() as u64;
+    if let Some(before) = memory::used_on_card(sample.device()) {
+        let pass = || unet.forward(&sample, &timestep, &conditioning).map(drop);
+        pass()?;
+        let before = before.map_err(|_| unavailable(SILENT))?;
+        let peak = memory::peak_on_card(sample.device(), pass)?.map_err(|_| unavailable(SILENT))?;
+        return Ok(vec![(weights + peak.saturating_sub(before)) as f64]);
     }
+    // The first pass touches memory that is mapped only once, such as weights and the stacks of threads.
+    unet.forward(&sample, &timestep, &conditioning)?;
+    memory::give_back();
+    std::fs::write("/proc/self/clear_refs", "5")
+        .map_err(|_| unavailable("the system does not allow resetting the high-water mark"))?;
+    let unread = || unavailable("the system does not report the memory of a process");
+    let before = memory::resident_bytes().ok_or_else(unread)?;
+    unet.forward(&sample, &timestep, &conditioning)?;
+    let peak = memory::peak_bytes().ok_or_else(unread)?;
+    Ok(vec![(weights + peak.saturating_sub(before)) as f64])
 }

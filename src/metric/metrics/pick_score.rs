@@ -2,9 +2,9 @@
 //! exponential of the scorer's learned `logit_scale`. LAPTOP-Diff reports its losses of quality in this score.
 //! The values are PickScores only if the scorer is `yuvalkirstain/PickScore_v1`; other CLIP models use the same formula.
 
-use crate::metric::definition::Metric;
+use crate::metric::definition::{Method, Metric};
 use crate::metric::error::MetricError;
-use crate::metric::inputs::{EvaluationInputs, LoadedModel};
+use crate::metric::inputs::FeatureInputs;
 use crate::metric::kinds::{Better, Need, Prominence};
 
 /// The row in `METRICS`.
@@ -27,6 +27,10 @@ impl Metric for PickScore {
         Better::Higher
     }
 
+    fn method(&self) -> Method {
+        Method::Features(measure)
+    }
+
     fn prominence(&self) -> Prominence {
         Prominence::Card
     }
@@ -34,13 +38,8 @@ impl Metric for PickScore {
     fn needs(&self) -> &'static [Need] {
         &[Need::Pictures, Need::Scorer]
     }
+}
 
-    fn measure(
-        &self,
-        inputs: &EvaluationInputs<'_>,
-        model: &LoadedModel<'_>,
-    ) -> Result<Vec<f64>, MetricError> {
-        let (scorer, features) = inputs.scored_pictures(self.name(), model)?;
-        Ok(scorer.cosines(features)?.into_iter().map(|cosine| scorer.logit_scale() * cosine).collect())
-    }
+fn measure(inputs: &FeatureInputs<'_>) -> Result<Vec<f64>, MetricError> {
+    Ok(inputs.cosines()?.into_iter().map(|cosine| inputs.logit_scale * cosine).collect())
 }

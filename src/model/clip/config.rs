@@ -73,10 +73,25 @@ pub struct ClipConfig {
     pub projection_dim: usize,
     /// transformers' name of the kind of model.
     #[serde(default)]
-    model_type: Option<String>,
+    pub(super) model_type: Option<String>,
 }
 
 impl ClipConfig {
+    /// Which CLIP it is, in the words of the papers: `ViT-H/14 at 224 pixels`.
+    pub fn name(&self) -> String {
+        let VisionConfig { hidden_size, num_hidden_layers, image_size, patch_size, .. } = self.vision_config;
+        // Dosovitskiy et al. 2021, table 1; Zhai et al. 2022, table 2.
+        let size = match (hidden_size, num_hidden_layers) {
+            (768, 12) => "B".to_owned(),
+            (1024, 24) => "L".to_owned(),
+            (1280, 32) => "H".to_owned(),
+            (1408, 40) => "g".to_owned(),
+            (1664, 48) => "bigG".to_owned(),
+            (width, layers) => format!("{layers}x{width}"),
+        };
+        format!("ViT-{size}/{patch_size} at {image_size} pixels")
+    }
+
     /// What a scorer cannot be, as text.
     pub(super) fn check(&self) -> Result<(), String> {
         let colours = self.vision_config.num_channels;

@@ -7,7 +7,7 @@ use super::config::Activation;
 use crate::nn::{LayerNorm, Linear, attention, gelu, quick_gelu};
 
 /// No real tower comes close; a larger value means a damaged configuration.
-const MOST_LAYERS: usize = 1 << 8;
+pub(super) const MOST_LAYERS: usize = 1 << 8;
 
 /// No real vocabulary or layer comes close; larger values would overflow the arithmetic.
 const MOST_WIDTH: usize = 1 << 20;

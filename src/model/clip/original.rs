@@ -1,6 +1,8 @@
-//! The text encoders' tensor names in a checkpoint: CLIP-L with transformers' names; OpenCLIP's H and bigG with
-//! OpenCLIP's, where queries, keys and values are stacked in one matrix.
+//! The tensor names of CLIP in a checkpoint: CLIP-L with transformers' names; OpenCLIP's H and bigG with OpenCLIP's,
+//! where queries, keys and values are stacked in one matrix.
 
+use super::config::ClipConfig;
+use super::encoder::MOST_LAYERS;
 use crate::model::files::original::{Form, Pair};
 
 /// Naming scheme of a text encoder in a checkpoint.
@@ -51,26 +53,58 @@ pub fn text_names(layout: TextLayout, layers: usize, prefix: bool, projection: b
     same("positional_embedding".into(), "embeddings.position_embedding.weight");
     for tensor in ["weight", "bias"] {
         same(format!("ln_final.{tensor}"), &format!("final_layer_norm.{tensor}"));
-        for layer in 0..layers {
-            let (here, there) = (format!("encoder.layers.{layer}"), format!("transformer.resblocks.{layer}"));
-            for (module, original) in LAYER {
-                same(format!("{there}.{original}.{tensor}"), &format!("{here}.{module}.{tensor}"));
-            }
-        }
     }
-    for layer in 0..layers {
+    pairs.extend(open_clip_layers("", tower, layers));
+    if projection {
+        pairs.push(Pair::new("text_projection", "text_projection.weight", Form::Transposed));
+    }
+    pairs
+}
+
+/// A tensor that a whole model of OpenCLIP has and none of transformers.
+pub(super) const OF_OPEN_CLIP: &str = "visual.conv1.weight";
+
+/// All tensors of a whole CLIP model under OpenCLIP's names and those of a `CLIPModel`.
+pub(super) fn open_clip_names(config: &ClipConfig) -> Vec<Pair> {
+    let mut pairs = text_names(TextLayout::OpenClip, config.text_config.num_hidden_layers, true, true);
+    let tower = "vision_model.";
+    let mut same = |there: &str, here: &str| {
+        pairs.push(Pair::same(format!("visual.{there}"), format!("{tower}{here}")));
+    };
+    same("conv1.weight", "embeddings.patch_embedding.weight");
+    same("class_embedding", "embeddings.class_embedding");
+    same("positional_embedding", "embeddings.position_embedding.weight");
+    for tensor in ["weight", "bias"] {
+        // The name is misspelled in transformers.
+        same(&format!("ln_pre.{tensor}"), &format!("pre_layrnorm.{tensor}"));
+        same(&format!("ln_post.{tensor}"), &format!("post_layernorm.{tensor}"));
+    }
+    pairs.extend(open_clip_layers("visual.", tower, config.vision_config.num_hidden_layers));
+    pairs.push(Pair::new("visual.proj", "visual_projection.weight", Form::Transposed));
+    pairs.push(Pair::same("logit_scale", "logit_scale"));
+    pairs
+}
+
+/// The layers of one of OpenCLIP's towers. `there` and `here` are the prefixes of both names.
+fn open_clip_layers(there: &str, here: &str, layers: usize) -> Vec<Pair> {
+    let mut pairs = Vec::new();
+    // A damaged configuration with more is refused when the model is built.
+    for layer in 0..layers.min(MOST_LAYERS) {
+        let there = format!("{there}transformer.resblocks.{layer}");
+        let here = format!("{here}encoder.layers.{layer}");
         for tensor in ["weight", "bias"] {
+            for (module, original) in LAYER {
+                pairs.push(Pair::same(
+                    format!("{there}.{original}.{tensor}"),
+                    format!("{here}.{module}.{tensor}"),
+                ));
+            }
             pairs.push(Pair {
-                original: format!("transformer.resblocks.{layer}.attn.in_proj_{tensor}"),
-                parts: STACKED
-                    .map(|name| format!("{tower}encoder.layers.{layer}.self_attn.{name}.{tensor}"))
-                    .into(),
+                original: format!("{there}.attn.in_proj_{tensor}"),
+                parts: STACKED.map(|name| format!("{here}.self_attn.{name}.{tensor}")).into(),
                 form: Form::Stacked,
             });
         }
-    }
-    if projection {
-        pairs.push(Pair::new("text_projection", "text_projection.weight", Form::Transposed));
     }
     pairs
 }

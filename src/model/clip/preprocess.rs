@@ -48,6 +48,12 @@ impl ClipPreprocess {
         Self { size: side.into(), crop_size: side.into(), ..Self::default() }
     }
 
+    /// The same with other colours, where they are given.
+    pub(super) fn coloured(self, mean: Option<[f64; 3]>, std: Option<[f64; 3]>) -> Self {
+        let (image_mean, image_std) = (mean.unwrap_or(self.image_mean), std.unwrap_or(self.image_std));
+        Self { image_mean, image_std, ..self }
+    }
+
     /// Fails, with the reason, if pictures cannot be prepared like this for a tower that takes `image_size` pixels a side.
     pub(super) fn check(&self, image_size: usize) -> Result<(), String> {
         let flags = [

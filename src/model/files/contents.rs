@@ -15,6 +15,9 @@ use crate::model::error::ModelError;
 /// diffusers' name for the list of a pipeline's parts.
 pub const INDEX: &str = "model_index.json";
 
+/// The weights of OpenCLIP's repositories.
+pub const OPEN_CLIP_WEIGHTS: &str = "open_clip_model.safetensors";
+
 /// File extensions of configurations, vocabularies and the code of a pruned U-Net.
 const ENDINGS: [&str; 4] = ["json", "txt", "model", "py"];
 
@@ -77,6 +80,19 @@ pub fn choose(
         }
         _ => Ok(files),
     }
+}
+
+/// The files of a CLIP model among `paths`, with or without its weights: those of transformers, else those of OpenCLIP.
+pub fn choose_scorer(paths: &[String], weights: bool) -> Vec<String> {
+    let names: Vec<&str> = paths.iter().map(String::as_str).filter(|path| !path.contains('/')).collect();
+    let files: Vec<WeightFile<'_>> = names.iter().filter_map(|name| WeightFile::parse(name)).collect();
+    let mut of_weights: Vec<&str> = one_precision(&files, None).into_iter().map(|file| file.name).collect();
+    if of_weights.is_empty() {
+        of_weights.extend(names.iter().filter(|name| **name == OPEN_CLIP_WEIGHTS));
+    }
+    let others = names.iter().copied().filter(|name| is_read(name) && !name.starts_with('.'));
+    let wanted = of_weights.into_iter().filter(|_| weights);
+    others.chain(wanted).map(str::to_owned).collect()
 }
 
 /// The file through which a part's weights are opened: the whole file, or the index of shards. `part` is empty for a
@@ -166,6 +182,33 @@ mod tests {
             ]
         );
         Ok(())
+    }
+
+    #[test]
+    fn a_scorer_has_the_weights_of_one_library() {
+        let all = [
+            ".gitattributes",
+            "README.md",
+            "config.json",
+            "merges.txt",
+            "model.fp16.safetensors",
+            "model.safetensors",
+            "open_clip_config.json",
+            "open_clip_model.safetensors",
+            "open_clip_pytorch_model.bin",
+            "preprocessor_config.json",
+            "unet/config.json",
+        ]
+        .map(str::to_owned);
+        let small = ["config.json", "merges.txt", "open_clip_config.json", "preprocessor_config.json"];
+        assert_eq!(choose_scorer(&all, false), small);
+        assert_eq!(choose_scorer(&all, true), [&small[..], &["model.safetensors"]].concat());
+        let of_open_clip: Vec<String> =
+            all.iter().filter(|name| !name.starts_with("model.")).cloned().collect();
+        assert_eq!(
+            choose_scorer(&of_open_clip, true),
+            [&small[..], &["open_clip_model.safetensors"]].concat()
+        );
     }
 
     #[test]

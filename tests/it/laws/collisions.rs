@@ -4,7 +4,7 @@
 use std::cell::Cell;
 
 use laptop_diff::base::Manifest;
-use laptop_diff::metric::METRICS;
+use laptop_diff::metric::{METRICS, Need};
 use laptop_diff::score::CRITERIA;
 use laptop_diff::stage::{self, DEFAULT_SAMPLER, STAGES, Stage, StageInfo};
 use proptest::prelude::*;
@@ -180,9 +180,21 @@ fn plain(stage: &str, block: &Value) -> Value {
             if !needs("attribute-accuracy") {
                 remove(&mut map, &["attributes", "captions"]);
             }
-            if !["attribute-accuracy", "clip-score", "pick-score"].into_iter().any(needs) {
+            let scoring = METRICS.iter().filter(|metric| metric.needs().contains(&Need::Scorer));
+            let asked: Vec<&str> = scoring.map(|metric| metric.name()).filter(|name| needs(name)).collect();
+            let own = map.get_mut("scorers").and_then(Value::as_object_mut);
+            let own: Vec<String> = own.map_or_else(Vec::new, |own| {
+                own.retain(|name, _| asked.contains(&name.as_str()));
+                own.keys().cloned().collect()
+            });
+            if own.is_empty() {
+                map.remove("scorers");
+            }
+            if asked.iter().all(|name| own.iter().any(|own| own == name)) {
                 map.remove("scorer");
             }
+            // They compare the results and change none.
+            map.remove("gates");
         }
         // The parameters of criteria that are not asked for; an empty block is no block.
         "score" => {

@@ -10,7 +10,8 @@ use laptop_diff::backend::DeviceClass;
 use laptop_diff::base::Digest;
 use laptop_diff::cache::Store;
 use laptop_diff::config::PipelineFile;
-use laptop_diff::model::ModelDirectory;
+use laptop_diff::model::ScorerFolders;
+use laptop_diff::model::clip::scorer_files;
 use laptop_diff::plan::ResolvedPipeline;
 
 use crate::common::root;
@@ -175,9 +176,9 @@ fn what_is_read_enters_the_keys_of_its_readers() {
 #[test]
 fn a_scorer_needs_no_file_that_is_not_in_its_key() -> Result<(), Box<dyn std::error::Error>> {
     let (scorer, copied) = (root().join("examples/nano-sd/scorer"), tempfile::tempdir()?);
-    for name in ModelDirectory::open(&scorer)?.scorer_files()? {
+    for name in scorer_files(&scorer)? {
         fs::copy(scorer.join(&name), copied.path().join(&name))?;
     }
-    ModelDirectory::open(copied.path())?.scorer(DType::F32, &Device::Cpu)?;
+    ScorerFolders::one(copied.path()).load(DType::F32, &Device::Cpu)?;
     Ok(())
 }

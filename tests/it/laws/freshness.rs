@@ -41,9 +41,9 @@ const KNOBS: &[(&str, &str, &str)] = &[
     ("distill", "{ teacher: t, student: s, data: d }", "{ training: { steps: 3 } }"),
     (
         "evaluate",
-        "{ models: { teacher: t }, metrics: [attribute-accuracy], prompts: p, scorer: s, captions: c, points: h, \
-           selection: p }",
-        "{ models: { other: t }, teacher: other, metrics: [clip-score], pictures: 3, attributes: { shape: [ring] }, \
+        "{ models: { teacher: t }, metrics: [attribute-accuracy, pick-score], prompts: p, scorer: s, \
+           scorers: { pick-score: q }, captions: c, points: h, selection: p }",
+        "{ models: { other: t }, teacher: other, metrics: [clip-score], pictures: 3, seeds: 2, attributes: { shape: [ring] }, \
            drawing: { steps: 3 } }",
     ),
 ];
@@ -53,6 +53,7 @@ const PERMISSIONS: &[(&str, &str, &str)] = &[
     ("export", "allow-unrecognised", "true"),
     ("encode", "max-skipped", "3 %"),
     ("calibrate", "max-skipped", "3 %"),
+    ("evaluate", "gates", "[teacher.attribute-accuracy > 50]"),
 ];
 
 fn mapping(text: &str) -> Mapping {
@@ -83,7 +84,9 @@ fn every_parameter_enters_the_key() {
         let stage = parse(info.name, &least);
         let mut covered: BTreeSet<String> = BTreeSet::new();
         covered.extend(stage.inputs().into_iter().map(|input| input.name));
-        covered.extend(stage.files().into_iter().map(|file| file.name.to_owned()));
+        // Of a map of files, the parameter is the part before the dot.
+        let parameter = |name: &str| name.split('.').next().unwrap_or_default().to_owned();
+        covered.extend(stage.files().into_iter().map(|file| parameter(&file.name)));
         // The planner makes a commit of it.
         covered.extend(
             stage.files().into_iter().filter_map(|file| file.revision.map(|_| "revision".to_owned())),

@@ -13,13 +13,13 @@ use laptop_diff::data::{
     Trajectories, pictures, sources,
 };
 use laptop_diff::metric::{
-    self, Better, Candidate, Evaluation, EvaluationInputs, LoadedModel, METRICS, Metric, MetricError,
-    Outcome, picture_path,
+    self, Better, Candidate, Evaluation, Judge, METRICS, Method, Metric, MetricError, Need, Outcome, Part,
+    picture_path,
 };
 use laptop_diff::model::network::Conditioning;
 use laptop_diff::model::unet::UNet;
 use laptop_diff::model::vae::Autoencoder;
-use laptop_diff::model::{ModelDirectory, ModelError, Scorer};
+use laptop_diff::model::{ModelDirectory, ModelError, Scorer, ScorerFolders};
 use laptop_diff::sample::{self, Generator, Noise, NoiseSchedule};
 
 type Fallible = Result<(), Box<dyn std::error::Error>>;
@@ -43,7 +43,7 @@ impl Nano {
             schedule: NoiseSchedule::from_config(&directory.scheduler_config()?)?,
             encoder: Encoder::open(&directory, DType::F32, &Device::Cpu)?,
             vae: directory.vae(DType::F32, &Device::Cpu)?,
-            scorer: ModelDirectory::open(&folder().join("scorer"))?.scorer(DType::F32, &Device::Cpu)?,
+            scorer: ScorerFolders::one(&folder().join("scorer")).load(DType::F32, &Device::Cpu)?,
             random: Random::new(1, "test"),
             directory,
         })
@@ -207,7 +207,7 @@ fn points_come_from_pictures_too() -> Fallible {
     Ok(())
 }
 
-/// The teacher, the teacher under another name, and a pruned teacher.
+/// The teacher, the teacher under another name, and a pruned teacher, with two pictures of each prompt.
 fn evaluate(
     nano: &Nano,
     metrics: &[&'static dyn Metric],
@@ -224,6 +224,7 @@ fn evaluate(
         captions: prompts.clone(),
     }
     .points(&nano.schedule, 4, &nano.random)?;
+    let scored = METRICS.iter().filter(|metric| metric.needs().contains(&Need::Scorer));
     Evaluation {
         models: &[
             Candidate { name: "pruned", load: &|| nano.without("up_blocks.1.attentions.1") },
@@ -238,8 +239,13 @@ fn evaluate(
         guidance_scale: 3.0,
         latent: [4, 16, 16],
         vae: Some(&nano.vae),
-        scorer: Some(&nano.scorer),
+        judges: &[Judge {
+            name: "a small CLIP",
+            metrics: scored.map(|metric| metric.name()).collect(),
+            load: &|| Ok(nano.scorer.clone()),
+        }],
         prompts: &prompts,
+        seeds: 2,
         conditioning: &conditioning,
         unconditional: Some(&unconditional),
         captions: &[],
@@ -253,13 +259,17 @@ fn evaluate(
     }
     .run(
         output,
-        &|index, fill| {
-            let part = checkpoint.join(index.to_string());
-            // Written each time, so that only pictures are kept.
-            std::fs::create_dir_all(&part).expect("a writable folder");
-            let filled = output.join(format!("part-{index}"));
+        &|part, fill| {
+            let name = match part {
+                Part::Gallery { model, seed } => format!("gallery-{model}-{seed}"),
+                other => format!("{other:?}"),
+            };
+            let checkpoint = checkpoint.join(&name);
+            // Written each time, so that only checkpoints are kept.
+            std::fs::create_dir_all(&checkpoint).expect("a writable folder");
+            let filled = output.join(name);
             std::fs::create_dir_all(&filled).expect("as above");
-            fill(&filled, &part)?;
+            fill(&filled, &checkpoint)?;
             Ok(filled)
         },
         &Silent,
@@ -284,7 +294,21 @@ fn an_evaluation_tells_models_apart_and_resumes() -> Fallible {
         if teacher.value != 0.0 {
             assert_eq!(same.of_teacher, Some(100.0), "{}", metric.name());
         }
+        if metric.needs().contains(&Need::Scorer) {
+            let paired = same.paired.expect("it has a value per prompt");
+            assert_eq!(
+                (paired.difference.value, paired.wins.value, paired.deviation),
+                (0.0, 50.0, Some(0.0))
+            );
+        }
     }
+    assert_eq!(outcome.metrics.scorers["pick-score"], "a small CLIP");
+    // The captions fit the pictures: the floor is clearly lower.
+    let score = get("same", "pick-score");
+    assert!(score.floor < Some(score.value) && get("teacher", "pick-score").floor == score.floor);
+    assert_eq!(score.retained.map(|kept| (kept.value, kept.low)), Some((100.0, Some(100.0))));
+    let pruned = get("pruned", "pick-score").retained.expect("as for the teacher");
+    assert!(pruned.value < 100.0, "{pruned:?}");
     assert_eq!(get("teacher", "output-loss").value, 0.0);
     assert!(get("pruned", "output-loss").value > 0.0);
     assert!(get("pruned", "parameters").of_teacher < Some(100.0));
@@ -296,19 +320,28 @@ fn an_evaluation_tells_models_apart_and_resumes() -> Fallible {
     assert_eq!(order, ["pruned", "teacher", "same"]);
 
     // As if it had been interrupted while the pruned model drew its second batch.
-    let (again, kept) = (tempfile::tempdir()?, checkpoint.path().join("0/images"));
+    let (again, kept) = (tempfile::tempdir()?, checkpoint.path().join("gallery-0-0/images"));
     std::fs::remove_file(picture_path(&kept, 5))?;
-    std::fs::remove_dir_all(checkpoint.path().join("2/images"))?;
+    std::fs::remove_dir_all(checkpoint.path().join("gallery-2-1/images"))?;
     // Another picture has taken the place of one of the teacher's.
-    let teachers = checkpoint.path().join("1/images");
+    let teachers = checkpoint.path().join("gallery-1-0/images");
     std::fs::remove_file(picture_path(&teachers, 0))?;
     std::fs::copy(picture_path(&teachers, 1), picture_path(&teachers, 0))?;
     let resumed = evaluate(&nano, &lasting, again.path(), checkpoint.path())?;
     assert_eq!((&resumed.metrics, &resumed.values), (&outcome.metrics, &outcome.values));
     for model in order {
         for index in 0..6 {
-            let read = |root: &Path| std::fs::read(picture_path(&root.join("images").join(model), index));
-            assert_eq!(read(output.path())?, read(again.path())?, "{model} {index}");
+            let read = |root: &Path, seed: &str| {
+                std::fs::read(picture_path(&root.join("images").join(model).join(seed), index))
+            };
+            for seed in ["", "seed-1"] {
+                assert_eq!(read(output.path(), seed)?, read(again.path(), seed)?, "{model} {index} {seed}");
+            }
+            assert_ne!(
+                read(output.path(), "")?,
+                read(output.path(), "seed-1")?,
+                "the noise of a seed is its own"
+            );
         }
     }
     Ok(())
@@ -369,8 +402,10 @@ impl Metric for Nowhere {
         self.reproducible
     }
 
-    fn measure(&self, _: &EvaluationInputs<'_>, _: &LoadedModel<'_>) -> Result<Vec<f64>, MetricError> {
-        Err(MetricError::Unavailable { metric: self.name(), reason: "this device has no such thing" })
+    fn method(&self) -> Method {
+        Method::Network(|_, _| {
+            Err(MetricError::Unavailable { metric: "nowhere", reason: "this device has no such thing" })
+        })
     }
 }
 

@@ -25,3 +25,13 @@ pub fn access() -> super::Access {
     let problem = "this program was built without the feature `hub`".to_owned();
     super::Access { problem: Some(problem), ..super::Access::default() }
 }
+
+/// Always fails: the program was built without the feature `hub`.
+pub fn download_scorer(
+    pinned: &Pinned,
+    _weights: bool,
+    _progress: &dyn Progress,
+    _interrupt: &Interrupt,
+) -> Result<PathBuf, HubError> {
+    Err(HubError::NotBuilt { id: pinned.id.clone() })
+}

@@ -86,7 +86,40 @@ pub fn download(
         download.get(&[contents::INDEX], 0)?;
     }
     let chosen = contents::choose(&paths, index(&download.snapshot)?.as_ref(), variant)?;
-    download.missing(&chosen)?;
+    download.fetch(chosen.iter().map(|file| file.from.as_str()), || {
+        ModelDirectory::open(&download.snapshot)?.unet_config()?;
+        Ok(())
+    })?;
+    if revision != commit {
+        download.remember_revision()?;
+    }
+    Ok(download.snapshot)
+}
+
+/// Downloads the missing files of a CLIP model, with or without its weights, and returns its folder.
+pub fn download_scorer(
+    pinned: &Pinned,
+    weights: bool,
+    progress: &dyn Progress,
+    interrupt: &Interrupt,
+) -> Result<PathBuf, HubError> {
+    let Pinned { id, revision, commit, .. } = pinned;
+    let environment = Environment::read(id)?;
+    let snapshot = environment.folder(id).join("snapshots").join(commit);
+    let listing = match environment.listing(id, commit) {
+        Ok(listing) => listing,
+        // What is missing is named when the scorer is opened.
+        Err(Failure::Unreachable(reason)) if snapshot.is_dir() => {
+            progress.note(&format!("using the files of {id} in the hub's cache ({reason})"));
+            return Ok(snapshot);
+        }
+        Err(failure) => return Err(environment.error(failure, id, revision, "some files")),
+    };
+    let sizes: BTreeMap<_, _> =
+        listing.siblings.into_iter().map(|file| (file.rfilename, file.size)).collect();
+    let chosen = contents::choose_scorer(&sizes.keys().cloned().collect::<Vec<_>>(), weights);
+    let download = Download { environment, pinned, snapshot, sizes, progress, interrupt };
+    download.fetch(chosen.iter().map(String::as_str), || Ok(()))?;
     if revision != commit {
         download.remember_revision()?;
     }
@@ -106,16 +139,17 @@ struct Download<'a> {
 }
 
 impl Download<'_> {
-    /// The files of `chosen` that are still missing.
-    fn missing(&self, chosen: &[ModelFile]) -> Result<(), HubError> {
-        let missing = |file: &&ModelFile| !self.snapshot.join(&file.from).exists();
+    /// Those of the files that are still missing, weights last, after a check of the others.
+    fn fetch<'f>(
+        &self,
+        chosen: impl Iterator<Item = &'f str>,
+        check: impl FnOnce() -> Result<(), HubError>,
+    ) -> Result<(), HubError> {
         let (weights, small): (Vec<_>, Vec<_>) = chosen
-            .iter()
-            .filter(missing)
-            .map(|file| file.from.as_str())
+            .filter(|name| !self.snapshot.join(name).exists())
             .partition(|name| name.ends_with(".safetensors"));
         self.get(&small, 0)?;
-        ModelDirectory::open(&self.snapshot)?.unet_config()?;
+        check()?;
         let bytes: u64 = weights.iter().filter_map(|&name| self.sizes.get(name).copied().flatten()).sum();
         let total = bytes.div_ceil(MEGABYTE);
         if !weights.is_empty() {

@@ -21,7 +21,7 @@ mod transfer;
 pub use access::Access;
 #[cfg(not(feature = "hub"))]
 pub use client::access;
-pub use client::{download, pin};
+pub use client::{download, download_scorer, pin};
 #[cfg(feature = "hub")]
 pub use environment::access;
 pub use error::HubError;

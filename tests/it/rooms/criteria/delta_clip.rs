@@ -6,10 +6,10 @@ use candle_core::DType;
 use laptop_diff::backend::Random;
 use laptop_diff::base::Interrupt;
 use laptop_diff::base::progress::Silent;
-use laptop_diff::data::{Encoder, prompts};
-use laptop_diff::metric::{ClipScorer, Gallery};
-use laptop_diff::model::ModelDirectory;
+use laptop_diff::data::{Encoder, pictures, prompts};
+use laptop_diff::metric::{Gallery, cosines, picture_features, picture_path, text_features};
 use laptop_diff::model::unet::UNet;
+use laptop_diff::model::{ModelDirectory, ScorerFolders};
 use laptop_diff::sample::{self, Generator, NoiseSchedule};
 use laptop_diff::score::Scores;
 
@@ -43,8 +43,8 @@ fn clip_score(directory: &ModelDirectory, unet: &UNet) -> Result<f64, Box<dyn st
     let (conditioning, unconditional) = (encoder.encode(&prompts)?, encoder.unconditional("", 3)?);
     let schedule = NoiseSchedule::from_config(&directory.scheduler_config()?)?;
     let vae = directory.vae(DType::F32, &CPU)?;
-    let scorer = ModelDirectory::open(&nano.join("scorer"))?.scorer(DType::F32, &CPU)?;
-    let scorer = ClipScorer::new(&scorer, &prompts, &prompts, &CPU, &Silent, &Interrupt::default())?;
+    let scorer = ScorerFolders::one(&nano.join("scorer")).load(DType::F32, &CPU)?;
+    let texts = text_features(&scorer, &prompts, &Silent, &Interrupt::default())?;
     let gallery = Gallery {
         prompts: &prompts,
         vae: &vae,
@@ -53,12 +53,17 @@ fn clip_score(directory: &ModelDirectory, unet: &UNet) -> Result<f64, Box<dyn st
         latent: [4, 16, 16],
         batch: 2,
         random: &Random::new(7, "scores"),
+        seed: 0,
     };
     let sampler = sample::find("euler")?;
     let generator = Generator { unet, schedule: &schedule, sampler, steps: 2, guidance_scale: 2.0 };
     let folder = tempfile::tempdir()?;
-    let pictures = gallery.draw(&generator, folder.path(), &Interrupt::default(), &Silent)?;
-    let cosines = scorer.cosines(&scorer.picture_features(&pictures)?)?;
+    gallery.draw(&generator, folder.path(), &Interrupt::default(), &Silent)?;
+    let mut drawn = Vec::new();
+    for index in 0..prompts.len() {
+        drawn.push(pictures::read(&picture_path(folder.path(), index))?);
+    }
+    let cosines = cosines(&picture_features(&scorer, &drawn, &CPU, |_| String::new())?, &texts)?;
     Ok(mean(cosines.iter().map(|cosine| 100.0 * cosine.max(0.0))))
 }
 

@@ -6,6 +6,7 @@ mod config;
 mod golden;
 mod hostile;
 mod mutated;
+mod open_clip;
 mod pruning;
 mod survey;
 mod text;

@@ -8,7 +8,7 @@ use std::fs;
 
 use candle_core::{DType, Device};
 use laptop_diff::model::unet::UNetConfig;
-use laptop_diff::model::{ModelDirectory, Part};
+use laptop_diff::model::{ModelDirectory, Part, ScorerFolders};
 use laptop_diff::train::Trainable;
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -260,7 +260,6 @@ fn config_of_a_scorer() {
     }
     survives(golden.config.as_bytes(), |bytes| {
         fs::write(sandbox.path().join("config.json"), bytes).expect("as above");
-        let directory = ModelDirectory::open(sandbox.path()).expect("it has a config");
-        drop(directory.scorer(DType::F32, &Device::Cpu));
+        drop(ScorerFolders::one(sandbox.path()).load(DType::F32, &Device::Cpu));
     });
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
 use laptop_diff::base::UnitId;
-use laptop_diff::model::{Checkpoint, ModelDirectory, Part, Weights};
+use laptop_diff::model::{Checkpoint, ModelDirectory, Part, ScorerFolders, Weights};
 use laptop_diff::prune::{ExportRequest, Format};
 use laptop_diff::survey::{Depth, State, Survey, survey_directory, survey_file};
 use serde_json::{Value, json};
@@ -417,8 +417,7 @@ fn a_scorer_that_does_not_fit_is_refused_in_a_sentence() -> miette::Result<()> {
             fs::copy(&path, sandbox.path().join(path.file_name().expect("a name"))).expect("as above");
         }
         change(sandbox.path());
-        let model = ModelDirectory::open(sandbox.path())?;
-        model.scorer(DType::F32, &Device::Cpu).map(drop)
+        ScorerFolders::one(sandbox.path()).load(DType::F32, &Device::Cpu).map(drop)
     };
     let set = |file: &'static str, key: &'static str, value: Value| {
         move |folder: &Path| edit(&folder.join(file), |config| config[key] = value.clone())

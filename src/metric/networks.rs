@@ -1,0 +1,116 @@
+//! What needs the U-Nets: drawing the pictures, and the metrics of the networks themselves. One model at a time is in
+//! memory, and it is loaded when its first part is missing: never, if all parts were kept and nothing is timed.
+
+use std::cell::{OnceCell, RefCell};
+use std::path::Path;
+
+use super::definition::{Method, Metric};
+use super::error::MetricError;
+use super::evaluation::Evaluation;
+use super::gallery::{self, Gallery, IMAGES};
+use super::inputs::{NetworkInputs, predict};
+use super::kinds::Need;
+use super::values::{self, Measured};
+use crate::base::{Interrupt, Progress};
+use crate::model::unet::UNet;
+use crate::sample::Generator;
+
+pub(super) struct Networks<'a> {
+    evaluation: &'a Evaluation<'a>,
+    teacher: usize,
+    inputs: OnceCell<NetworkInputs<'a>>,
+    /// The model in memory.
+    loaded: RefCell<Option<(usize, UNet)>>,
+    interrupt: &'a Interrupt,
+}
+
+impl<'a> Networks<'a> {
+    pub(super) fn new(evaluation: &'a Evaluation<'a>, teacher: usize, interrupt: &'a Interrupt) -> Self {
+        Self { evaluation, teacher, inputs: OnceCell::new(), loaded: RefCell::default(), interrupt }
+    }
+
+    /// Draws one picture of each prompt into `folder`. `progress` receives the number of pictures so far.
+    pub(super) fn draw(
+        &self,
+        model: usize,
+        seed: usize,
+        (folder, checkpoint): (&Path, &Path),
+        progress: &dyn Progress,
+    ) -> Result<(), MetricError> {
+        let evaluation = self.evaluation;
+        let Some(vae) = evaluation.vae else { return Ok(()) };
+        let gallery = Gallery {
+            prompts: evaluation.prompts,
+            vae,
+            conditioning: evaluation.conditioning,
+            unconditional: evaluation.unconditional,
+            latent: evaluation.latent,
+            batch: evaluation.batch,
+            random: evaluation.random,
+            seed,
+        };
+        self.with(model, |unet| {
+            let generator = Generator {
+                unet,
+                schedule: evaluation.schedule,
+                sampler: evaluation.sampler,
+                steps: evaluation.steps,
+                guidance_scale: evaluation.guidance_scale,
+            };
+            let drawn = gallery.draw(&generator, &checkpoint.join(IMAGES), self.interrupt, progress);
+            drawn.map_err(|error| error.of_model(evaluation.models[model].name))
+        })?;
+        gallery::link(&checkpoint.join(IMAGES), &folder.join(IMAGES))
+    }
+
+    /// Measures one metric of a U-Net.
+    pub(super) fn measure(&self, model: usize, metric: &'static dyn Metric) -> Result<Measured, MetricError> {
+        let Method::Network(measure) = metric.method() else { return Ok(Measured::Values(Vec::new())) };
+        self.interrupt.check()?;
+        let inputs = self.inputs()?;
+        match self.with(model, |unet| measure(inputs, unet)) {
+            Err(MetricError::Unavailable { reason, .. }) => Ok(Measured::Unavailable(reason.to_owned())),
+            measured => {
+                let name = self.evaluation.models[model].name;
+                values::finite(metric.name(), name, measured?).map(Measured::Values)
+            }
+        }
+    }
+
+    /// Calls `act` with a model, after replacing the one in memory if it is another.
+    fn with<T>(
+        &self,
+        index: usize,
+        act: impl FnOnce(&UNet) -> Result<T, MetricError>,
+    ) -> Result<T, MetricError> {
+        let mut loaded = self.loaded.borrow_mut();
+        let unet = match loaded.take() {
+            Some((other, unet)) if other == index => unet,
+            other => {
+                drop(other);
+                (self.evaluation.models[index].load)()?
+            }
+        };
+        act(&loaded.insert((index, unet)).1)
+    }
+
+    fn inputs(&self) -> Result<&NetworkInputs<'a>, MetricError> {
+        if let Some(inputs) = self.inputs.get() {
+            return Ok(inputs);
+        }
+        let evaluation = self.evaluation;
+        let points = match evaluation.points.filter(|_| evaluation.needs(Need::Points)) {
+            Some(points) => {
+                let predict = |unet: &UNet| Ok(predict(unet, points, evaluation.batch)?);
+                Some((points, self.with(self.teacher, predict)?))
+            }
+            None => None,
+        };
+        Ok(self.inputs.get_or_init(|| NetworkInputs {
+            conditioning: evaluation.conditioning,
+            latent: evaluation.latent,
+            points,
+            batch: evaluation.batch,
+        }))
+    }
+}

@@ -1,0 +1,159 @@
+//! The scorers of an evaluation: where each comes from, and which metrics it serves.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserializer, MapAccess, Visitor};
+use serde::{Deserialize, Serialize};
+
+use super::sources::scorer_folder;
+use super::{BadValue, Context, Excerpt, FileInput, ResolvedFile, StageError};
+use crate::model::ScorerFolders;
+use crate::model::clip::processor_files;
+use crate::model::files::hub;
+
+/// Branch of a repository on the hub, unless another is given.
+const MAIN: &str = "main";
+
+/// Where a scorer comes from: a folder or a repository on the hub, as a text or as a block.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct ScorerSource(Block);
+
+/// The block.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct Block {
+    /// The weights: a CLIPModel directory, the folder of a checkpoint of OpenCLIP with its `open_clip_config.json`, or
+    /// the name of a repository on the Hugging Face hub, such as `yuvalkirstain/PickScore_v1`.
+    model: PathBuf,
+    /// A folder or a repository with the tokenizer and the preprocessor configuration. Default: those beside the weights.
+    processor: Option<PathBuf>,
+    /// Branch, tag or commit of `model` on the hub. Default `main`.
+    #[serde(default = "main")]
+    revision: String,
+}
+
+fn main() -> String {
+    MAIN.to_owned()
+}
+
+impl ScorerSource {
+    /// The files that are read. `name` is the parameter.
+    pub(super) fn files<'a>(&'a self, name: &str) -> Vec<FileInput<'a>> {
+        let Block { model, processor, revision } = &self.0;
+        let weights = FileInput { revision: Some(revision), ..scorer_folder(name.to_owned(), model) };
+        let processor = processor.iter().map(|path| {
+            let reader = |folder: &Path| Ok(Excerpt::files(processor_files(folder)));
+            FileInput { revision: Some(MAIN), ..FileInput::part(format!("{name}.processor"), path, reader) }
+        });
+        [weights].into_iter().chain(processor).collect()
+    }
+
+    pub(super) fn check(&self, name: &str) -> Result<(), BadValue> {
+        let Block { model, revision, .. } = &self.0;
+        let bad = |message| Err(BadValue::new(format!("{name}.revision"), message));
+        if !hub::is_revision(revision) {
+            return bad(format!("`revision` is `{revision}`, which cannot be a branch, tag or commit"));
+        }
+        if revision != MAIN && !model.to_str().is_some_and(hub::is_id) {
+            let model = model.display();
+            return bad(format!(
+                "`revision` needs a repository such as owner/name, but `model` is the path {model}"
+            ));
+        }
+        Ok(())
+    }
+
+    /// Checks that the files fit each other, as far as they are on this machine.
+    pub(super) fn check_files(
+        &self,
+        name: &str,
+        files: &BTreeMap<String, ResolvedFile>,
+    ) -> Result<(), StageError> {
+        let path = |name: &str| files.get(name).and_then(ResolvedFile::path).map(Path::to_owned);
+        let processor = format!("{name}.processor");
+        match (path(name), self.0.processor.as_ref().map(|_| path(&processor))) {
+            (Some(model), None) => ScorerFolders { model, processor: None }.check()?,
+            (Some(model), Some(processor @ Some(_))) => ScorerFolders { model, processor }.check()?,
+            _ => return Ok(()),
+        };
+        Ok(())
+    }
+
+    /// The folders, after a download of what is missing.
+    pub(super) fn folders(&self, name: &str, context: &Context<'_>) -> Result<ScorerFolders, StageError> {
+        let folder = |name: &str, weights: bool| -> Result<PathBuf, StageError> {
+            Ok(match context.source(name) {
+                ResolvedFile::Path(path) => path.clone(),
+                ResolvedFile::Repository(pinned) => {
+                    hub::download_scorer(pinned, weights, context.progress, context.interrupt)?
+                }
+            })
+        };
+        let processor = self.0.processor.as_ref().map(|_| folder(&format!("{name}.processor"), false));
+        Ok(ScorerFolders { model: folder(name, true)?, processor: processor.transpose()? })
+    }
+}
+
+impl<'de> Deserialize<'de> for ScorerSource {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Source;
+        impl<'de> Visitor<'de> for Source {
+            type Value = ScorerSource;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a folder or a repository, or { model: ..., processor: ..., revision: ... }")
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<ScorerSource, E> {
+                Ok(ScorerSource(Block { model: text.into(), processor: None, revision: main() }))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<ScorerSource, A::Error> {
+                Block::deserialize(MapAccessDeserializer::new(map)).map(ScorerSource)
+            }
+        }
+        deserializer.deserialize_any(Source)
+    }
+}
+
+impl JsonSchema for ScorerSource {
+    fn schema_name() -> Cow<'static, str> {
+        "ScorerSource".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let block = generator.subschema_for::<Block>();
+        json_schema!({ "anyOf": [{ "type": "string" }, block] })
+    }
+}
+
+/// A scorer, with the metrics that use it.
+pub(super) struct Used<'a> {
+    /// Its parameter.
+    pub(super) name: String,
+    pub(super) source: &'a ScorerSource,
+    pub(super) metrics: Vec<&'static str>,
+}
+
+/// A scorer in its folders, and which CLIP it is.
+pub(super) type Opened<'a> = (Used<'a>, ScorerFolders, String);
+
+impl<'a> Used<'a> {
+    /// The names of its files.
+    pub(super) fn files(&self) -> Vec<String> {
+        self.source.files(&self.name).into_iter().map(|file| file.name.into_owned()).collect()
+    }
+
+    /// Downloads what is missing and checks the files. What was assumed is noted.
+    pub(super) fn open(self, context: &Context<'_>) -> Result<Opened<'a>, StageError> {
+        let folders = self.source.folders(&self.name, context)?;
+        let (kind, assumed) = folders.check()?;
+        assumed.iter().for_each(|note| context.progress.note(note));
+        Ok((self, folders, kind))
+    }
+}
