@@ -74,7 +74,8 @@ pub(super) fn describe_reading(manifest: &mut Manifest, captions: Captions, back
 pub(super) const INFO: StageInfo = StageInfo {
     name: "encode",
     // 2: pictures are cropped before they are scaled, by another library, with their true sizes; `samples.jsonl`.
-    version: 2,
+    // 3: JPEGs are decoded by libjpeg-turbo's arithmetic.
+    version: 3,
     summary: "makes training data: clean latents and text states, from prompts or from pictures",
     output: ArtefactKind::Latents,
     seeded: true,
