@@ -253,6 +253,13 @@ def tables():
         "caption": [["first", "second"], ["only one"]],
     }), folder / "lists.parquet")
     parquet.write_table(pyarrow.table({"url": ["http://a"], "caption": ["x"]}), folder / "urls.parquet")
+    (folder / "files").mkdir()
+    (folder / "files/x.png").write_bytes(encoded(pattern(4, 4), "PNG"))
+    paths = ["./files/x.png", "lost.png", "../pictures/plain.png", "https://a/b.png"]
+    rows = [whole, *({"bytes": None, "path": path} for path in paths), {"bytes": None, "path": None}]
+    parquet.write_table(pyarrow.table({
+        "image": pyarrow.array(rows, image), "text": ["inside", "in a file", "lost", "outside", "a link", "nothing"],
+    }), folder / "paths.parquet")
 
     folder = HERE / "caches"
     shutil.rmtree(folder, ignore_errors=True)
