@@ -96,9 +96,9 @@ impl<'a> SampleSource<'a> {
         list.notes.iter().for_each(|note| progress.note(note));
         let (used, available) = (list.samples.len(), list.available);
         match self.count {
-            Some(asked) if asked > available => progress.note(&format!(
-                "{available} samples, fewer than the {asked} asked for: all are used"
-            )),
+            Some(asked) if asked > available => {
+                progress.note(&format!("{available} samples, fewer than the {asked} asked for: all are used"))
+            }
             _ if used < available => {
                 progress.note(&format!("{used} of {available} samples, chosen by the seed"));
             }

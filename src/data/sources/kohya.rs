@@ -77,10 +77,11 @@ impl Keys {
 
 /// The rows of a file; none if it is of another program.
 fn rows(metadata: &Value) -> impl Iterator<Item = (&str, &Map<String, Value>)> {
-    let rows: Option<Vec<_>> = metadata.as_object().and_then(|rows| {
-        rows.iter().map(|(key, row)| Some((key.as_str(), row.as_object()?))).collect()
-    });
-    let is_kohyas = |(_, row): &(&str, &Map<String, Value>)| FIELDS.iter().any(|field| row.contains_key(*field));
+    let rows: Option<Vec<_>> = metadata
+        .as_object()
+        .and_then(|rows| rows.iter().map(|(key, row)| Some((key.as_str(), row.as_object()?))).collect());
+    let is_kohyas =
+        |(_, row): &(&str, &Map<String, Value>)| FIELDS.iter().any(|field| row.contains_key(*field));
     rows.filter(|rows| rows.iter().all(is_kohyas)).unwrap_or_default().into_iter()
 }
 
@@ -147,6 +148,8 @@ mod tests {
         assert_eq!(caption(both, Some("tags")), Ok("cat, fur".to_owned()));
         assert_eq!(caption(r#"{ "caption": null, "tags": "cat" }"#, None), Ok("cat".to_owned()));
         assert_eq!(caption(r#"{ "train_resolution": [64, 64] }"#, None), Ok(String::new()));
-        assert!(caption(r#"{ "caption": ["a", "b"] }"#, None).is_err_and(|reason| reason.contains("`caption`")));
+        assert!(
+            caption(r#"{ "caption": ["a", "b"] }"#, None).is_err_and(|reason| reason.contains("`caption`"))
+        );
     }
 }

@@ -225,7 +225,10 @@ fn tables_of_the_hub_and_of_img2dataset_are_read() -> Outcome {
     let paths = [table("paths.parquet")];
     let found = sources::parquet(&paths, None, &random)?;
     assert_eq!(told(&found), [("paths.parquet:0", "inside", 1), ("paths.parquet:1", "in a file", 1)]);
-    assert_eq!(contents(&found)?, [expected, fs::read(root().join("tests/odd_pictures/tables/files/x.png"))?]);
+    assert_eq!(
+        contents(&found)?,
+        [expected, fs::read(root().join("tests/odd_pictures/tables/files/x.png"))?]
+    );
     assert_eq!(sources::pictures_beside(&paths)?, ["files/x.png"], "they enter the key");
     for ((name, reason), (row, words)) in reasons(&found).into_iter().zip([
         ("paths.parquet:2", "lost.png does not exist beside the table: copy it there"),
