@@ -78,7 +78,10 @@ impl<'a> Diary<'a> {
         let validation = Lines::open(desk.folder.join(VALIDATION_FILE), &state.validation)?;
         let before = history::read(history.path()).map_err(DistillError::file(history.path()))?;
         let divergence = Divergence::after(before.iter().map(|line| line.total));
+        let measured = super::validation::read(desk.folder).map_err(DistillError::file(validation.path()))?;
         desk.watcher.begin(state.step);
+        before.iter().for_each(|line| desk.watcher.earlier(line.step, &line.numbers()));
+        measured.iter().for_each(|line| desk.watcher.earlier(line.step, &line.numbers()));
         let is_last = state.step == u64::from(desk.parameters.steps);
         Ok(Self {
             desk,

@@ -20,9 +20,9 @@ pub enum Normalisation {
     /// By 1 / sqrt(mean(f^2)).
     InverseNorm,
     /// By 1 / mean(f^2): every map's error counts relative to its own power.
-    #[default]
     InverseSquareNorm,
-    /// By the inverse of its own loss before training.
+    /// By the inverse of its own loss before training, and so the losses of task and output.
+    #[default]
     InitialLoss,
 }
 
@@ -32,14 +32,13 @@ impl Normalisation {
     /// They are scaled so that the weighted sum of the starting losses equals the plain sum. Under `InitialLoss` that sum
     /// is 1. If all starting losses are zero (the student equals the teacher), the mean of the weights is 1.
     pub fn weights(self, mean_squares: &[f64], losses: &[f64]) -> Vec<f32> {
-        let by = if self == Self::InitialLoss { losses } else { mean_squares };
+        let by =
+            if self == Self::InitialLoss { touched(mean_squares, losses) } else { mean_squares.to_vec() };
         let largest = by.iter().fold(0.0, |a: f64, b| a.max(*b));
-        // Below 1e-8 of the largest value a map is only noise, and would get all the weight. A loss of zero is that of a
-        // map before the first removed unit: it gets the weight of the largest loss.
-        let least = if self == Self::InitialLoss { largest } else { largest * 1e-8 };
         let raw: Vec<f64> = by
             .iter()
-            .map(|value| if *value > largest * 1e-8 { *value } else { least }.max(f64::MIN_POSITIVE))
+            // Below 1e-8 of the largest value a map is only noise, and would get all the weight.
+            .map(|value| value.max(largest * 1e-8).max(f64::MIN_POSITIVE))
             .map(|value| match self {
                 Self::None => 1.0,
                 Self::InverseNorm => value.sqrt().recip(),
@@ -57,6 +56,22 @@ impl Normalisation {
     pub fn weight_of_term(self, loss: f64) -> f32 {
         if self == Self::InitialLoss && loss > 0.0 { loss.recip() as f32 } else { 1.0 }
     }
+}
+
+/// The part of the largest error, relative to a map's power, below which a map's error is only that of rounding: a teacher
+/// in bf16 differs from its own weights in f32 by some 1e-5 of the power.
+const ROUNDING: f64 = 1e-4;
+
+/// The starting losses. A map before the first removed unit has none, or that of rounding, and gets one as if its error
+/// relative to its power were the largest.
+fn touched(mean_squares: &[f64], losses: &[f64]) -> Vec<f64> {
+    let relative = |(square, loss): (&f64, &f64)| if *square > 0.0 { loss / square } else { 0.0 };
+    let largest = mean_squares.iter().zip(losses).map(relative).fold(0.0, f64::max);
+    let of = |(square, loss): (&f64, &f64)| match relative((square, loss)) {
+        error if error > ROUNDING * largest || *square == 0.0 => *loss,
+        _ => square * largest,
+    };
+    mean_squares.iter().zip(losses).map(of).collect()
 }
 
 /// A U-Net's output for one batch.
@@ -157,8 +172,11 @@ mod tests {
     fn terms_divided_by_their_first_values_start_at_one() {
         let weights = Normalisation::InitialLoss.weights(&[4.0, 100.0], &[1.0, 50.0]);
         assert_eq!(weights, [0.5, 0.01]);
-        // A map before the first removed unit.
-        assert_eq!(Normalisation::InitialLoss.weights(&[4.0, 100.0], &[0.0, 50.0]), [0.02, 0.02]);
+        // A map before the first removed unit, without and with rounding.
+        for rounding in [0.0, 1e-5] {
+            let weights = Normalisation::InitialLoss.weights(&[4.0, 100.0], &[rounding, 50.0]);
+            assert!((weights[0] - 0.5).abs() < 1e-5 && (weights[1] - 0.02).abs() < 1e-6, "{weights:?}");
+        }
         assert_eq!(Normalisation::InitialLoss.weight_of_term(0.25), 4.0);
         assert_eq!(Normalisation::InitialLoss.weight_of_term(0.0), 1.0);
         assert_eq!(Normalisation::None.weight_of_term(0.25), 1.0);

@@ -75,7 +75,7 @@ pub struct DistillParameters {
     pub output_weight: Real<Weight>,
     /// Weight of the feature loss. It means the same under `none`, `inverse-norm` and `inverse-square-norm`, whose losses start at the same value. Default 1.
     pub feature_weight: Real<Weight>,
-    /// How each feature map's loss is weighted. Default `inverse-square-norm`: the error relative to the teacher's power (LAPTOP-Diff's idea; BK-SDM has `none`). `initial-loss` divides every term, also those of task and output, by its own value before training: each kind of loss begins at 1, times its weight.
+    /// How each feature map's loss is weighted. `inverse-square-norm`: by the error relative to the teacher's power (our reading of LAPTOP-Diff); BK-SDM has `none`. Default `initial-loss` (ours): every term, also those of task and output, is divided by its own value before training, so that each kind of loss begins at 1, times its weight. With the others almost all of the gradient is that of the features, and nothing holds the output.
     pub normalisation: Normalisation,
     /// Batches over which norms and starting losses are measured. Default 8: the loss of a single batch depends strongly on the timesteps it drew.
     pub normalisation_batches: Whole<1, 1_000_000>,
@@ -122,7 +122,7 @@ impl Default for DistillParameters {
             min_snr_gamma: None,
             output_weight: Real::new(1.0),
             feature_weight: Real::new(1.0),
-            normalisation: Normalisation::InverseSquareNorm,
+            normalisation: Normalisation::InitialLoss,
             normalisation_batches: Whole::new(8),
             features: FeatureTaps::Stages,
             unconditional_fraction: Real::new(0.1),

@@ -51,7 +51,8 @@ pub(super) const INFO: StageInfo = StageInfo {
     // 2: a velocity is computed from the clean latents, not from the noisy ones.
     // 3: the history has the weighted terms by kind.
     // 4: gradients are summed segment by segment.
-    version: 4,
+    // 5: a feature map without a starting loss of its own is weighted by its power.
+    version: 5,
     summary: "retrains a pruned model against its teacher, by normalised feature distillation",
     output: ArtefactKind::Model,
     seeded: true,

@@ -10,11 +10,14 @@ check.py single CHECKPOINT FOLDER FILE
                                  loads the single file with the configurations of FOLDER, and compares its U-Net with
                                  FILE and its autoencoder and text encoders with those of FOLDER
 check.py same FOLDER OTHER       the models of two folders compute the same
+check.py serve                   runs commands from its input, a JSON list per line, and answers `ok` or `failed`
 check.py lora FOLDER LORA FILE   reads LORA as diffusers does for the pipeline, adds it to the U-Net, and compares with FILE
 """
 
 import json
+import os
 import sys
+import traceback
 from pathlib import Path
 
 import torch
@@ -192,7 +195,25 @@ def lora(folder, file, points):
     compare("with LoRA", pipeline.unet, load_file(points))
 
 
+COMMANDS = {"make": make, "run": run, "original": original, "single": single, "same": same, "lora": lora}
+COMMANDS["stock"] = lambda folder, file: run(folder, file, stock=True)
+
+
+def serve():
+    """Runs a command per line, each in a process of its own: importing the libraries takes ten times as long as a check."""
+    for line in sys.stdin:
+        name, *arguments = json.loads(line)
+        child = os.fork()
+        if child == 0:
+            os.dup2(2, 1)
+            try:
+                COMMANDS[name](*arguments)
+            except BaseException:
+                traceback.print_exc()
+                os._exit(1)
+            os._exit(0)
+        print("failed" if os.waitpid(child, 0)[1] else "ok", flush=True)
+
+
 if __name__ == "__main__":
-    commands = {"make": make, "run": run, "original": original, "single": single, "same": same, "lora": lora}
-    commands["stock"] = lambda folder, file: run(folder, file, stock=True)
-    commands[sys.argv[1]](*sys.argv[2:])
+    serve() if sys.argv[1:] == ["serve"] else COMMANDS[sys.argv[1]](*sys.argv[2:])

@@ -78,6 +78,11 @@ impl Watcher for MlFlow<'_> {
     /// What was sent before is known by its steps.
     fn begin(&self, _step: u64) {}
 
+    /// Numbers that waited when the earlier attempt was killed are sent now.
+    fn earlier(&self, step: u64, numbers: &[(String, f64)]) {
+        self.numbers(step, numbers);
+    }
+
     fn numbers(&self, step: u64, numbers: &[(String, f64)]) {
         let timestamp = milliseconds();
         // JSON has no other numbers.

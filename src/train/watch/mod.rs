@@ -29,6 +29,8 @@ pub enum End {
 pub trait Watcher: Sync {
     /// The training does this step next; what a killed attempt measured from there on is measured again.
     fn begin(&self, step: u64);
+    /// Numbers that an earlier attempt measured before that step. A watcher that keeps at once what it is told need not look at them.
+    fn earlier(&self, _step: u64, _numbers: &[(String, f64)]) {}
     /// Numbers measured at a step, by names such as `loss/total`.
     fn numbers(&self, step: u64, numbers: &[(String, f64)]);
     /// A picture drawn after so many steps, as PNG of this width and height.
@@ -44,6 +46,10 @@ pub struct Watchers<'a>(pub Vec<Box<dyn Watcher + 'a>>);
 impl Watcher for Watchers<'_> {
     fn begin(&self, step: u64) {
         self.0.iter().for_each(|one| one.begin(step));
+    }
+
+    fn earlier(&self, step: u64, numbers: &[(String, f64)]) {
+        self.0.iter().for_each(|one| one.earlier(step, numbers));
     }
 
     fn numbers(&self, step: u64, numbers: &[(String, f64)]) {

@@ -4,17 +4,14 @@
 //! what earlier files say of that step and later ones: no step is shown twice.
 
 use std::fs::{self, File};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::record::{What, event};
 use super::{End, Watcher};
 use crate::base::Progress;
-
-/// How often the file is written to the disk: TensorBoard looks every few seconds.
-const FLUSH_EVERY: Duration = Duration::from_secs(2);
 
 /// Writes event files.
 pub struct TensorBoard<'a> {
@@ -26,10 +23,7 @@ pub struct TensorBoard<'a> {
 /// The file of this attempt.
 enum Log {
     Closed,
-    Open {
-        file: BufWriter<File>,
-        flushed: Instant,
-    },
+    Open(File),
     /// It could not be written, which was noted.
     Failed,
 }
@@ -49,30 +43,27 @@ impl<'a> TensorBoard<'a> {
             format!("events.out.tfevents.{:010}.{host}.{}.{number}", now() as u64, std::process::id())
         };
         let mut number = 0;
-        let file = loop {
+        let mut file = loop {
             match File::create_new(self.folder.join(name(number))) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => number += 1,
                 file => break file?,
             }
         };
-        let mut file = BufWriter::new(file);
         file.write_all(&event(now(), 0, &What::FileVersion))?;
-        Ok(Log::Open { file, flushed: Instant::now() })
+        Ok(Log::Open(file))
     }
 
-    fn write(&self, step: u64, what: &What<'_>, flush: bool) {
+    /// Every event is written at once: a checkpoint of later steps must not outlive it.
+    fn write(&self, step: u64, what: &What<'_>) {
         let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
-        let written = (|| {
+        let written: io::Result<()> = (|| {
             if let Log::Closed = *log {
                 *log = self.open()?;
             }
-            let Log::Open { file, flushed } = &mut *log else { return Ok(()) };
-            file.write_all(&event(now(), step, what))?;
-            if flush || flushed.elapsed() >= FLUSH_EVERY {
-                file.flush()?;
-                *flushed = Instant::now();
+            match &mut *log {
+                Log::Open(file) => file.write_all(&event(now(), step, what)),
+                Log::Closed | Log::Failed => Ok(()),
             }
-            Ok::<_, io::Error>(())
         })();
         if let Err(error) = written {
             *log = Log::Failed;
@@ -85,24 +76,19 @@ impl<'a> TensorBoard<'a> {
 
 impl Watcher for TensorBoard<'_> {
     fn begin(&self, step: u64) {
-        self.write(step, &What::Start, true);
+        self.write(step, &What::Start);
     }
 
     fn numbers(&self, step: u64, numbers: &[(String, f64)]) {
-        self.write(step, &What::Numbers(numbers), false);
+        self.write(step, &What::Numbers(numbers));
     }
 
     fn picture(&self, step: u64, name: &str, png: &[u8], size: (u32, u32)) {
-        self.write(step, &What::Picture(name, png, size), true);
+        self.write(step, &What::Picture(name, png, size));
     }
 
     fn end(&self, _end: End) {
-        let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
-        // Dropping the file would write the rest too, but hide an error, which here only loses the last seconds.
-        if let Log::Open { file, .. } = &mut *log {
-            let _ = file.flush();
-        }
-        *log = Log::Closed;
+        *self.log.lock().unwrap_or_else(PoisonError::into_inner) = Log::Closed;
     }
 }
 

@@ -89,7 +89,10 @@ fn a_resumed_training_goes_on_in_its_run_and_sends_no_step_twice() -> std::io::R
     push(&first, 0..1500);
     first.end(End::Interrupted);
     let second = MlFlow::new(&server, told(folder.path()), &notes);
-    push(&second, 1400..1600);
+    for step in 1400..1520 {
+        second.earlier(step, &[("loss/total".to_owned(), 0.5)]);
+    }
+    push(&second, 1520..1600);
     second.end(End::Done);
     assert_eq!(sent(&calls), (0..1600).collect::<Vec<_>>());
     let calls = calls.lock().expect("nobody panicked");

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use candle_core::{DType, Device, Tensor, safetensors};
 use laptop_diff::distill::history::{self, HistoryLine};
+use laptop_diff::distill::validation;
 use serde_json::Value;
 
 use crate::common::{Sandbox, expect, expect_code};
@@ -71,44 +72,55 @@ fn retrained(sandbox: &Sandbox) -> PathBuf {
 /// Relative: sums in f32 have another order.
 const TOLERANCE: f64 = 1e-5;
 
-#[test]
-fn two_ranks_train_as_one_with_the_whole_batch() {
-    let (one, file) = prepared();
-    expect_code(&one.run(&["run", &file]), 0);
-    let two = &TWO.0;
-    let weights = |model: PathBuf| -> Vec<f64> {
-        let file = model.join("unet/diffusion_pytorch_model.safetensors");
-        let tensors = safetensors::load(file, &Device::Cpu).expect("the weights are there");
-        let sorted: BTreeMap<_, _> = tensors.into_iter().collect();
-        let numbers = |tensor: Tensor| tensor.flatten_all()?.to_dtype(DType::F64)?.to_vec1::<f64>();
-        sorted.into_values().flat_map(|tensor| numbers(tensor).expect("numbers")).collect()
-    };
-    let [alone, together, before] =
-        [retrained(&one), retrained(two), one.path("runs/together/student")].map(weights);
+/// The trained weights of a run, one after the other, in f64.
+fn weights(model: &Path) -> Vec<f64> {
+    let file = model.join("unet/diffusion_pytorch_model.safetensors");
+    let tensors = safetensors::load(file, &Device::Cpu).expect("the weights are there");
+    let sorted: BTreeMap<_, _> = tensors.into_iter().collect();
+    let numbers = |tensor: Tensor| tensor.flatten_all()?.to_dtype(DType::F64)?.to_vec1::<f64>();
+    sorted.into_values().flat_map(|tensor| numbers(tensor).expect("numbers")).collect()
+}
+
+/// Fails unless two trainings agree but for rounding: the weights, which moved much farther, and each line.
+fn agree(one: &Sandbox, other: &Sandbox, steps: usize) {
+    let [expected, found, before] =
+        [retrained(one), retrained(other), one.path("runs/together/student")].map(|model| weights(&model));
     let distance = |other: &[f64]| {
-        assert_eq!(alone.len(), other.len());
-        alone.iter().zip(other).map(|(a, b)| (a - b).powi(2)).sum::<f64>().sqrt()
+        assert_eq!(expected.len(), other.len());
+        expected.iter().zip(other).map(|(a, b)| (a - b).powi(2)).sum::<f64>().sqrt()
     };
-    let length = alone.iter().map(|number| number * number).sum::<f64>().sqrt();
-    let (off, moved) = (distance(&together), distance(&before));
+    let length = expected.iter().map(|number| number * number).sum::<f64>().sqrt();
+    let (off, moved) = (distance(&found), distance(&before));
     assert!(off <= TOLERANCE * length && 10.0 * off < moved, "off by {off} of {length}, moved by {moved}");
     let lines = |sandbox| history::read(&retrained(sandbox).join("losses.jsonl")).expect("a history");
-    let (alone, together) = (lines(&one), lines(two));
-    assert_eq!(alone.len(), 8);
-    for (one, two) in alone.iter().zip(&together) {
+    let (expected, found) = (lines(one), lines(other));
+    assert_eq!(expected.len(), steps);
+    assert_eq!(found.len(), steps);
+    for (expected, found) in expected.iter().zip(&found) {
         let numbers = |line: &HistoryLine| {
             let norms = line.gradient_norms.map(|norms| [norms.task, norms.output, norms.features]);
             let terms = [line.task, line.output, line.total, line.gradient_norm];
             let features = line.features.values().map(|feature| feature.weighted);
             terms.into_iter().chain(norms.into_iter().flatten()).chain(features).collect::<Vec<f32>>()
         };
-        let (found, expected) = (numbers(two), numbers(one));
-        assert_eq!(found.len(), expected.len());
-        for (found, expected) in found.iter().zip(&expected) {
-            let off = f64::from((found - expected).abs());
-            assert!(off <= TOLERANCE * f64::from(expected.abs()), "{two:?} is not {one:?}");
-        }
+        close(&numbers(found), &numbers(expected));
     }
+}
+
+/// Fails unless all numbers agree but for rounding.
+fn close(found: &[f32], expected: &[f32]) {
+    assert_eq!(found.len(), expected.len());
+    for (one, other) in found.iter().zip(expected) {
+        let off = f64::from((one - other).abs());
+        assert!(off <= TOLERANCE * f64::from(other.abs()), "{found:?} is not {expected:?}");
+    }
+}
+
+#[test]
+fn two_ranks_train_as_one_with_the_whole_batch() {
+    let (one, file) = prepared();
+    expect_code(&one.run(&["run", &file]), 0);
+    agree(&one, &TWO.0, 8);
 
     // The number of ranks enters no key.
     let again = one.run(&["run", &file, "--ranks", "2", "--json"]);
@@ -127,7 +139,12 @@ struct Run {
 
 impl Run {
     fn start(sandbox: &Sandbox, file: &str) -> Self {
+        Self::start_with(sandbox, file, &[])
+    }
+
+    fn start_with(sandbox: &Sandbox, file: &str, environment: &[(&str, &str)]) -> Self {
         let mut command = sandbox.command(&["run", file, "--ranks", "2", "--json"]);
+        command.envs(environment.iter().copied());
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
         let lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
         let events = lines
@@ -207,6 +224,35 @@ fn all_ranks_stop_at_one_step_survive_a_killed_one_and_end_with_the_same_bytes()
     let (output, _) = run.end();
     expect_code(&output, 0);
     assert_eq!(sandbox.digests("together"), TWO.1);
+}
+
+#[test]
+fn a_training_of_two_ranks_is_watched_like_one_and_goes_on_with_one() {
+    let validated = PIPELINE.replace(
+        "training: { steps: 8,",
+        "training: { steps: 8, validation: { every: 4, rows: 2, prompts: [a star], steps: 1, guidance-scale: 1 },",
+    );
+    let [one, other] = [(); 2].map(|()| {
+        let (sandbox, _) = prepared();
+        sandbox.write("together.yaml", &validated);
+        sandbox
+    });
+    let file = other.path("together.yaml").to_string_lossy().into_owned();
+    expect_code(&one.run(&["run", &one.path("together.yaml").to_string_lossy()]), 0);
+    let mut run = Run::start_with(&other, &file, &[("LAPTOP_DIFF_TENSORBOARD", "true")]);
+    assert!(!run.until(4));
+    Run::signal(run.second(), libc::SIGTERM);
+    expect_code(&run.end().0, 130);
+    expect(&other.run(&["run", &file]), 0, &["resum"]);
+    agree(&one, &other, 8);
+    let validated = |sandbox| -> Vec<f32> {
+        let lines = validation::read(&retrained(sandbox)).expect("a history");
+        lines.iter().flat_map(|line| [line.step as f32, line.task, line.output, line.total]).collect()
+    };
+    assert_eq!(validated(&one).len(), 3 * 4);
+    close(&validated(&other), &validated(&one));
+    let events = fs::read_dir(other.path("runs/together/tensorboard/retrained")).expect("event files");
+    assert_eq!(events.count(), 1, "one of the ranks writes");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! A training seen from outside: looked at before its end, extended after it, watched while it runs.
 
 use std::fs;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::time::{Duration, Instant};
@@ -208,6 +209,8 @@ fn tensorboard_and_mlflow_show_each_step_once() {
         .current_dir(sandbox.path(""))
         .stdout(fs::File::create(sandbox.path("mlflow.log")).expect("a log"))
         .stderr(fs::File::create(sandbox.path("mlflow.err")).expect("a log"))
+        // The server starts workers of its own.
+        .process_group(0)
         .spawn()
         .expect("the server starts");
     let begun = Instant::now();
@@ -219,7 +222,8 @@ fn tensorboard_and_mlflow_show_each_step_once() {
     let script = crate::common::root().join("tests/golden_distill/watched.py");
     let folder = sandbox.path("runs/small/tensorboard/retrained");
     let read = std::process::Command::new(&python).arg(script).arg(folder).arg(server).output();
-    mlflow.kill().expect("it runs");
+    // SAFETY: signals the process group of the server alone.
+    assert_eq!(unsafe { libc::kill(-(mlflow.id() as libc::pid_t), libc::SIGKILL) }, 0);
     mlflow.wait().expect("it ends");
     expect_code(&read.expect("Python starts"), 0);
 }

@@ -598,6 +598,11 @@ impl Watcher for Heard {
         self.0.lock().expect("nobody panicked").push((step, "begin".to_owned()));
     }
 
+    fn earlier(&self, step: u64, numbers: &[(String, f64)]) {
+        let mut heard = self.0.lock().expect("nobody panicked");
+        heard.extend(numbers.iter().map(|(name, _)| (step, format!("earlier {name}"))));
+    }
+
     fn numbers(&self, step: u64, numbers: &[(String, f64)]) {
         let mut heard = self.0.lock().expect("nobody panicked");
         heard.extend(numbers.iter().map(|(name, _)| (step, name.clone())));
@@ -618,15 +623,24 @@ fn watchers_hear_of_every_line() -> Outcome {
     let watch = Watch::nothing();
     let student = setup.student(&REMOVED, &parameters)?;
     setup.distil_watched(&student, &parameters, folder.path(), &watch, &heard)?;
-    let heard = heard.0.into_inner()?;
     let steps = |name: &str| -> Vec<u64> {
+        let heard = heard.0.lock().expect("nobody panicked");
         heard.iter().filter(|(_, heard)| heard == name).map(|(step, _)| *step).collect()
     };
     assert_eq!(steps("begin"), [0]);
+    assert!(steps("earlier loss/total").is_empty());
     assert_eq!(steps("loss/total"), [0, 4, 8, 11]);
     assert_eq!(steps("training/learning_rate"), [0, 4, 8, 11]);
     assert_eq!(steps("feature/mid_block"), [0, 4, 8, 11]);
     assert_eq!(steps("validation/output"), [0, 6, 12]);
+    // The next attempt tells what the first may not have told before it was killed.
+    let longer = DistillParameters { steps: Whole::new(16), ..parameters };
+    let student = setup.student(&REMOVED, &longer)?;
+    setup.distil_watched(&student, &longer, folder.path(), &watch, &heard)?;
+    assert_eq!(steps("begin"), [0, 12]);
+    assert_eq!(steps("earlier loss/total"), [0, 4, 8]);
+    // That of step 12 is measured again.
+    assert_eq!(steps("earlier validation/output"), [0, 6]);
     Ok(())
 }
 
