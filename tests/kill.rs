@@ -138,7 +138,7 @@ stages:
     use: calibrate
     with: { model: teacher, prompts: \"{nano}/prompts/calibration.txt\", samples: 4, drawing: { steps: 1, guidance-scale: 1, batch: 4 } }
   - { id: scores, use: score, with: { model: teacher, calibration: points, criteria: [magnitude] } }
-  - { id: selection, use: select, with: { scores: scores, ratio: 0.5 } }
+  - { id: selection, use: select, with: { scores: scores, criterion: magnitude, ratio: 0.5 } }
   - { id: student, use: prune, with: { model: teacher, selection: selection } }
   - id: retrained
     use: distill
@@ -146,7 +146,7 @@ stages:
       teacher: teacher
       student: student
       data: latents
-      training: { steps: 60, batch-size: 4, normalisation-batches: 2 }
+      training: { steps: 40, batch-size: 2, normalisation-batches: 2 }
 ";
 
 /// Two archives with pictures of several shapes.
@@ -159,7 +159,7 @@ fn write_archives(sandbox: &Sandbox) {
             header.set_mode(0o644);
             builder.append_data(&mut header, name, bytes).expect("memory takes it");
         };
-        for index in 0..300_u32 {
+        for index in 0..150_u32 {
             let (width, height) = [(64, 64), (40, 70)][index as usize % 2];
             let colour = |x: u32, y: u32| image::Rgb([(x + index) as u8, (y * 3) as u8, archive as u8]);
             let mut png = std::io::Cursor::new(Vec::new());
@@ -177,7 +177,7 @@ fn write_archives(sandbox: &Sandbox) {
 /// end before the stage does, because progress is told now and then only.
 fn random_moments(random: &mut impl Rng) -> Vec<(&'static str, u64)> {
     let mut moments = Vec::new();
-    for (stage, kills, last) in [("latents", 5, 500), ("retrained", 7, 50)] {
+    for (stage, kills, last) in [("latents", 5, 240), ("retrained", 7, 32)] {
         let mut done: Vec<u64> = (0..kills).map(|_| random.random_range(0..last)).collect();
         done.sort_unstable();
         moments.extend(done.into_iter().map(|done| (stage, done)));
