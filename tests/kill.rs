@@ -7,8 +7,11 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::ExitStatusExt;
 use std::process::Stdio;
+use std::time::Duration;
 
 use common::{Sandbox, expect_code};
+use rand::{Rng, RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
 
 const PIPELINE: &str = include_str!("pipelines/small.yaml");
@@ -19,7 +22,7 @@ enum Moment {
     /// The stage has begun.
     Started,
     /// The first progress of an attempt in this unit, after the beginning and before the end. With the flag, the next
-    /// attempt finds a checkpoint. (`distill` writes one every ten seconds only.)
+    /// attempt finds a checkpoint.
     Progress(&'static str, bool),
     /// The first progress beyond so many pieces.
     Beyond(u64),
@@ -69,9 +72,10 @@ impl Moment {
     }
 }
 
-/// Starts the run and kills it at a moment; gives whether the stage resumed from a checkpoint.
-fn kill_at(sandbox: &Sandbox, file: &str, stage: &str, moment: Moment) -> bool {
+/// Starts the run and kills it `pause` after a moment; gives whether the stage resumed from a checkpoint.
+fn kill_at(sandbox: &Sandbox, file: &str, stage: &str, moment: Moment, pause: Duration) -> bool {
     let mut command = sandbox.command(&["run", file, "--json"]);
+    command.env("LAPTOP_DIFF_CHECKPOINT_EVERY_STEPS", "2");
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("the program starts");
     let mut resumed = false;
     let lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
@@ -82,6 +86,7 @@ fn kill_at(sandbox: &Sandbox, file: &str, stage: &str, moment: Moment) -> bool {
         resumed |= event["type"] == "stage-resumed" && event["stage"] == stage;
         moment.is(stage, &event)
     });
+    std::thread::sleep(pause);
     child.kill().expect("SIGKILL is allowed");
     let status = child.wait().expect("a child to wait for");
     assert!(met, "the run ended ({status}) without {moment:?} of {stage}");
@@ -110,7 +115,7 @@ fn a_killed_run_resumes_and_ends_with_the_same_bytes() {
     let file = file.to_string_lossy();
     let mut before = None;
     for (stage, moment) in MOMENTS {
-        let resumed = kill_at(&stormy, &file, stage, moment);
+        let resumed = kill_at(&stormy, &file, stage, moment, Duration::ZERO);
         if let Some((last, Progress(_, true))) = before
             && last == stage
         {
@@ -122,13 +127,26 @@ fn a_killed_run_resumes_and_ends_with_the_same_bytes() {
     assert_eq!(stormy.digests("small"), calm.digests("small"));
 }
 
-/// Pictures that take long enough to be hit.
+/// The whole way from archives to a retrained student.
 const ARCHIVE: &str = "\
 format: 1
 name: small
 stages:
   - { id: teacher, use: load, with: { model: \"{nano}\" } }
   - { id: latents, use: encode, with: { model: teacher, webdataset: \"{0..1}.tar\", aspect-buckets: true } }
+  - id: points
+    use: calibrate
+    with: { model: teacher, prompts: \"{nano}/prompts/calibration.txt\", samples: 4, drawing: { steps: 1, guidance-scale: 1, batch: 4 } }
+  - { id: scores, use: score, with: { model: teacher, calibration: points, criteria: [magnitude] } }
+  - { id: selection, use: select, with: { scores: scores, criterion: magnitude, ratio: 0.5 } }
+  - { id: student, use: prune, with: { model: teacher, selection: selection } }
+  - id: retrained
+    use: distill
+    with:
+      teacher: teacher
+      student: student
+      data: latents
+      training: { steps: 40, batch-size: 2, normalisation-batches: 2 }
 ";
 
 /// Two archives with pictures of several shapes.
@@ -141,7 +159,7 @@ fn write_archives(sandbox: &Sandbox) {
             header.set_mode(0o644);
             builder.append_data(&mut header, name, bytes).expect("memory takes it");
         };
-        for index in 0..300_u32 {
+        for index in 0..150_u32 {
             let (width, height) = [(64, 64), (40, 70)][index as usize % 2];
             let colour = |x: u32, y: u32| image::Rgb([(x + index) as u8, (y * 3) as u8, archive as u8]);
             let mut png = std::io::Cursor::new(Vec::new());
@@ -155,8 +173,20 @@ fn write_archives(sandbox: &Sandbox) {
     }
 }
 
+/// Twelve moments at which a run of [`ARCHIVE`] is killed: the stage, and how many pictures or steps it has behind it. They
+/// end before the stage does, because progress is told now and then only.
+fn random_moments(random: &mut impl Rng) -> Vec<(&'static str, u64)> {
+    let mut moments = Vec::new();
+    for (stage, kills, last) in [("latents", 5, 240), ("retrained", 7, 32)] {
+        let mut done: Vec<u64> = (0..kills).map(|_| random.random_range(0..last)).collect();
+        done.sort_unstable();
+        moments.extend(done.into_iter().map(|done| (stage, done)));
+    }
+    moments
+}
+
 #[test]
-fn pictures_of_an_archive_resume_at_the_shard_that_was_cut_off() {
+fn twelve_kills_at_random_leave_no_trace_in_a_training_on_an_archive() {
     let start = || {
         let sandbox = Sandbox::new();
         write_archives(&sandbox);
@@ -166,14 +196,21 @@ fn pictures_of_an_archive_resume_at_the_shard_that_was_cut_off() {
     let (calm, file) = start();
     expect_code(&calm.run(&["run", &file]), 0);
     let (stormy, file) = start();
-    for (moment, resumes) in [
-        (Started, false),
-        (Beyond(10), false),
-        (Beyond(140), false),
-        (Beyond(200), true),
-        (Beyond(400), true),
-    ] {
-        assert!(kill_at(&stormy, &file, "latents", moment) >= resumes, "{moment:?}");
+    let mut random = ChaCha8Rng::seed_from_u64(12);
+    let mut before = None;
+    for (stage, done) in random_moments(&mut random) {
+        // Some time after the event, so that the kill hits anything: a step, or the writing of a checkpoint or shard.
+        let pause = Duration::from_micros(random.random_range(0..20_000));
+        let resumed = kill_at(&stormy, &file, stage, Beyond(done), pause);
+        // A shard has 128 pictures, and a checkpoint is written every second step.
+        let kept = if stage == "latents" { 128 } else { 3 };
+        if let Some((last, done_before)) = before
+            && last == stage
+            && done_before >= kept
+        {
+            assert!(resumed, "after {done_before} in {stage}, the attempt began at the start of the stage");
+        }
+        before = Some((stage, done));
     }
     expect_code(&stormy.run(&["run", &file]), 0);
     assert_eq!(stormy.digests("small"), calm.digests("small"));

@@ -7,7 +7,7 @@ use rand::RngExt;
 
 use super::encode_files::SampleFiles;
 use super::order::spread;
-use super::samples::{Rules, reasons};
+use super::samples::{Rules, tell_skipped};
 use super::{Calibration, DataError, Encoder, Points};
 use crate::backend::Random;
 use crate::base::Progress;
@@ -46,14 +46,7 @@ impl Captioned {
         })?;
         let skipped: Vec<_> = rows.iter().filter_map(|row| row.record.as_left_out()).collect();
         rules.check_skipped(&skipped, rows.len())?;
-        if !skipped.is_empty() {
-            progress.note(&format!(
-                "{} of {} pictures skipped: {}",
-                skipped.len(),
-                rows.len(),
-                reasons(&skipped)
-            ));
-        }
+        tell_skipped(&skipped, rows.len(), progress);
         let rows: Vec<_> = rows.into_iter().filter(|row| row.latents.is_some()).collect();
         let captions: Vec<String> = rows.iter().map(|row| list.captions[row.caption].clone()).collect();
         let conditioning = encoder.encode_all(&captions, progress, interrupt)?;

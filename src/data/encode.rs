@@ -16,7 +16,7 @@ use super::index::{
 use super::latents::Texts;
 use super::records::{self, Record, Row, part_path, read_part, write_part};
 use super::sample::LeftOut;
-use super::samples::{Rules, reasons};
+use super::samples::{Rules, reasons, tell_skipped};
 use super::{DataError, Encoder, SampleList};
 use crate::backend::Random;
 use crate::base::{Interrupt, Progress, kept};
@@ -116,13 +116,9 @@ impl Encoding<'_> {
         let sample = &self.list.samples[index];
         let record = Record {
             sample: sample.name.clone(),
-            bytes: None,
-            digest: None,
             caption: Some(self.list.captions[sample.caption].clone()),
             repeats: sample.repeats,
-            latents: None,
-            skipped: None,
-            notes: Vec::new(),
+            ..Record::default()
         };
         Row { record, caption: sample.caption, latents: Some(latents), sizes: None }
     }
@@ -177,11 +173,7 @@ impl Encoding<'_> {
         }
         records.extend(self.list.left_out.iter().map(Record::of_left_out));
         let skipped: Vec<LeftOut> = records.iter().filter_map(Record::as_left_out).collect();
-        if !skipped.is_empty() {
-            let text =
-                format!("{} of {} samples skipped: {}", skipped.len(), records.len(), reasons(&skipped));
-            self.progress.note(&text);
-        }
+        tell_skipped(&skipped, records.len(), self.progress);
         let noted: Vec<LeftOut> = records
             .iter()
             .filter(|record| !record.notes.is_empty())

@@ -96,9 +96,8 @@ impl SampleFiles<'_> {
             digest: prepared.read.map(|(_, digest)| digest),
             caption: Some(self.list.captions[sample.caption].clone()),
             repeats: sample.repeats,
-            latents: None,
-            skipped: None,
             notes: prepared.notes.into_iter().map(str::to_owned).collect(),
+            ..Record::default()
         };
         let (mut latents, mut sizes) = (None, None);
         match prepared.content {

@@ -57,7 +57,12 @@ pub enum DataError {
     },
     /// A tensor of the wrong shape.
     #[error("{}: `{tensor}` has shape {found:?}; {needed} is needed", place.display())]
-    #[diagnostic(code(data::shape))]
+    #[diagnostic(
+        code(data::shape),
+        help(
+            "create the file again: the first dimension of every tensor counts the points, in the same order"
+        )
+    )]
     Shape {
         /// The file, or where the tensor came from.
         place: PathBuf,
@@ -86,7 +91,7 @@ pub enum DataError {
     },
     /// A tensor of the wrong type.
     #[error("{}: `{tensor}` is of type {found}; {needed} is needed", place.display())]
-    #[diagnostic(code(data::dtype))]
+    #[diagnostic(code(data::dtype), help("convert `{tensor}` and save the file again"))]
     Dtype {
         /// The file, or where the tensor came from.
         place: PathBuf,
@@ -139,7 +144,7 @@ pub enum DataError {
     #[error("{} contains no samples{}", path.display(), if notes.is_empty() { String::new() } else { format!("; {notes}") })]
     #[diagnostic(
         code(data::no_samples),
-        help("put PNG, JPEG or WebP pictures there, each with its caption in a .txt file of the same name")
+        help("PNG, JPEG or WebP pictures with captions are needed: examples/data.md shows the layouts")
     )]
     NoSamples {
         /// The source.
@@ -192,7 +197,7 @@ pub enum DataError {
     },
     /// A picture that cannot be decoded or written.
     #[error("{}: {reason}", path.display())]
-    #[diagnostic(code(data::picture))]
+    #[diagnostic(code(data::picture), help("copy the file again, or save the picture as PNG"))]
     Picture {
         /// The file.
         path: PathBuf,

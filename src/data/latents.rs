@@ -110,6 +110,16 @@ impl Latents {
         self.stored.iter().map(|row| places[shard_of(row)]).collect()
     }
 
+    /// Height and width of the largest latents.
+    pub fn largest_size(&self) -> (usize, usize) {
+        let size = |shard: &Shard| match shard.shape("latents") {
+            Some(&[_, height, width]) => (height, width),
+            _ => (0, 0),
+        };
+        let sizes = self.rows.shards.iter().map(size);
+        sizes.max_by_key(|(height, width)| height * width).unwrap_or_default()
+    }
+
     /// The caption of a row.
     pub fn caption(&self, row: usize) -> &str {
         &self.captions[self.caption_index(row)]

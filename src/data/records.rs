@@ -14,7 +14,7 @@ use crate::base::{Digest, FileError, files, kept};
 pub(super) const FILE: &str = "samples.jsonl";
 
 /// What became of one sample.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Record {
     /// Its name inside the source.
     pub(super) sample: String,
@@ -53,16 +53,7 @@ pub(super) struct Row {
 impl Record {
     /// A sample that is skipped before it is read.
     pub(super) fn of_left_out(sample: &LeftOut) -> Self {
-        Self {
-            sample: sample.name.clone(),
-            bytes: None,
-            digest: None,
-            caption: None,
-            repeats: 0,
-            latents: None,
-            skipped: Some(sample.reason.clone()),
-            notes: Vec::new(),
-        }
+        Self { sample: sample.name.clone(), skipped: Some(sample.reason.clone()), ..Self::default() }
     }
 
     /// The sample with the reason, if it was skipped.

@@ -12,7 +12,7 @@ use super::DataError;
 use super::order::shuffled;
 use super::sample::{Candidate, Found, LeftOut, Place};
 use crate::backend::Random;
-use crate::base::Percent;
+use crate::base::{Percent, Progress};
 
 /// Names that a message lists.
 const LISTED: usize = 12;
@@ -197,6 +197,13 @@ fn some(names: &[&str]) -> String {
     match names.len().checked_sub(LISTED) {
         None | Some(0) => names.join(", "),
         Some(more) => format!("{}, and {more} more", names[..LISTED].join(", ")),
+    }
+}
+
+/// Notes what was skipped of `total` samples.
+pub(super) fn tell_skipped(skipped: &[LeftOut], total: usize, progress: &dyn Progress) {
+    if !skipped.is_empty() {
+        progress.note(&format!("{} of {total} samples skipped: {}", skipped.len(), reasons(skipped)));
     }
 }
 

@@ -43,7 +43,7 @@ pub struct Sizes<'a> {
     pub student: &'a UNetConfig,
     /// The teacher.
     pub teacher: &'a UNetConfig,
-    /// Height and width of the latents.
+    /// Height and width of the largest latents.
     pub latents: (usize, usize),
     /// Type of the teacher's weights.
     pub weights: DType,

@@ -68,7 +68,8 @@ fn one() -> Whole<1, 10_000> {
 pub(super) const INFO: StageInfo = StageInfo {
     name: "calibrate",
     // 2: pictures are cropped before they are scaled, by another library, and drawn by the seed if there are too many.
-    version: 2,
+    // 3: JPEGs are decoded by libjpeg-turbo's arithmetic.
+    version: 3,
     summary: "takes calibration points from the teacher's trajectories, from pictures, or from a file",
     output: ArtefactKind::Calibration,
     seeded: true,

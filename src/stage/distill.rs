@@ -171,11 +171,10 @@ impl Distill {
         context: &Context<'_>,
     ) -> Result<TrainingMemory, StageError> {
         self.training.pieces(context.ranks.size())?;
-        let (_, _, height, width) = data.fetch(&[0], &Device::Cpu)?.latents.dims4()?;
         let sizes = Sizes {
             student: &student.directory.unet_config()?,
             teacher: &teacher.directory.unet_config()?,
-            latents: (height, width),
+            latents: data.largest_size(),
             weights: teacher.dtype,
             activations: activation_dtype(teacher.dtype, context.device),
             on_host: context.device.is_cpu(),

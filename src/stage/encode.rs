@@ -27,13 +27,14 @@ pub(super) struct Encode {
     /// A text file with one prompt per line: the teacher draws the latents.
     prompts: Option<PathBuf>,
     /// A folder of PNG, JPEG or WebP pictures, with sub-folders. A caption is in a `.txt` or `.caption` file of the picture's
-    /// name, or in `metadata.jsonl` or `metadata.csv` with `file_name`. Pictures below a folder `10_name` count ten times.
+    /// name, in `metadata.jsonl` or `metadata.csv` with `file_name`, or in a metadata file of kohya's scripts
+    /// (`meta_lat.json`). Pictures below a folder `10_name` count ten times.
     pictures: Option<PathBuf>,
     /// Tar archives in webdataset's layout, such as img2dataset's: a folder, one file, or a pattern such as
     /// `data/{00000..00009}.tar`. Compressed archives (`.tar.gz`) are unpacked into the cache while the stage runs.
     webdataset: Option<PathBuf>,
     /// Parquet files with pictures inside, in a column `image` with `bytes` or a column `jpg`: a folder, one file, or a
-    /// pattern such as `data/train-*.parquet`.
+    /// pattern such as `data/train-*.parquet`. A row with a `path` and no `bytes` is a file below the table's folder.
     parquet: Option<PathBuf>,
     /// A folder of latents in kohya's `.npz` files, with captions as for `pictures`.
     cached_latents: Option<PathBuf>,
@@ -75,7 +76,8 @@ pub(super) fn describe_reading(manifest: &mut Manifest, captions: Captions, back
 pub(super) const INFO: StageInfo = StageInfo {
     name: "encode",
     // 2: pictures are cropped before they are scaled, by another library, with their true sizes; `samples.jsonl`.
-    version: 2,
+    // 3: JPEGs are decoded by libjpeg-turbo's arithmetic.
+    version: 3,
     summary: "makes training data: clean latents and text states, from prompts or from pictures",
     output: ArtefactKind::Latents,
     seeded: true,

@@ -2,7 +2,7 @@
 //! used, of a folder of pictures the samples that are drawn, of a scorer the files that are opened.
 
 use std::borrow::Cow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::{Excerpt, FileInput, StageError};
 use crate::backend::Random;
@@ -50,12 +50,17 @@ pub(super) enum SourceKind {
 }
 
 impl<'a> SampleSource<'a> {
-    /// What of it enters the key: of a folder the samples that are drawn, of archives and tables each whole file.
+    /// What of it enters the key: of a folder the samples that are drawn, of archives and tables each whole file, with the
+    /// pictures that tables name.
     pub(super) fn input(self) -> FileInput<'a> {
         if let Some(endings) = self.endings() {
-            let shards = Shards::new(self.path);
+            let shards = Shards::new(self.path, endings);
             return FileInput::part(self.name, shards.place, move |place| {
-                Ok(shards.names(place, endings)?.map_or_else(Excerpt::everything, Excerpt::files))
+                let mut names = shards.names(place)?;
+                if self.kind == SourceKind::Parquet {
+                    names.extend(sources::pictures_beside(&paths(place, &names))?);
+                }
+                Ok(Excerpt::files(names))
             });
         }
         FileInput::drawn(self.name, self.path, move |folder, random| {
@@ -81,14 +86,7 @@ impl<'a> SampleSource<'a> {
         let found = match self.endings() {
             None => self.in_folder(place)?,
             Some(endings) => {
-                let file = |name: String| (name.clone(), place.join(name));
-                let files = match Shards::new(self.path).names(place, endings)? {
-                    Some(names) => names.into_iter().map(file).collect(),
-                    None => {
-                        let name = place.file_name().unwrap_or_default().to_string_lossy().into_owned();
-                        vec![(name, place.to_owned())]
-                    }
-                };
+                let files = paths(place, &Shards::new(self.path, endings).names(place)?);
                 match self.kind {
                     SourceKind::Parquet => sources::parquet(&files, self.column, random)?,
                     _ => sources::webdataset(&files, self.column, scratch)?,
@@ -99,11 +97,11 @@ impl<'a> SampleSource<'a> {
         list.notes.iter().for_each(|note| progress.note(note));
         let (used, available) = (list.samples.len(), list.available);
         match self.count {
-            Some(asked) if asked > available => progress.note(&format!(
-                "{available} pictures, fewer than the {asked} samples asked for: all are used"
-            )),
+            Some(asked) if asked > available => {
+                progress.note(&format!("{available} samples, fewer than the {asked} asked for: all are used"))
+            }
             _ if used < available => {
-                progress.note(&format!("{used} of {available} pictures, chosen by the seed"));
+                progress.note(&format!("{used} of {available} samples, chosen by the seed"));
             }
             _ => {}
         }
@@ -129,6 +127,11 @@ impl<'a> SampleSource<'a> {
     fn draw(self, found: Found, place: &Path, random: &Random) -> Result<SampleList, DataError> {
         SampleList::draw(found, place, self.rules, self.count, random)
     }
+}
+
+/// Files of a folder, each with its name.
+fn paths(folder: &Path, names: &[String]) -> Vec<(String, PathBuf)> {
+    names.iter().map(|name| (name.clone(), folder.join(name))).collect()
 }
 
 /// The folder of a scorer.

@@ -3,18 +3,21 @@
     python tests/odd_pictures/make.py
 
 Writes `pictures/`, the pictures that can be decoded as `expected/NAME.png`, `skipped.json` with words of the reason for
-each of the others, `tables/` and `caches/`. Made with Pillow 13.0.0 (libjpeg-turbo, littleCMS, libwebp), pyarrow 26.0.1
-and NumPy 2.4.6. Names that are not UTF-8 and huge files are made by the test itself.
+each of the others, `tables/` and `caches/`. Made with Pillow 13.0.0 (libjpeg-turbo 3.2.0, littleCMS, libwebp), pyarrow
+26.0.1, NumPy 2.4.6 and jpegtran 2.1.5 (Debian's libjpeg-turbo-progs). Names that are not UTF-8 and huge files are made by
+the test itself.
 """
 
 import io
 import json
+import random
 import shutil
 import struct
+import subprocess
 import zlib
 from pathlib import Path
 
-from PIL import Image, ImageCms, ImageOps, PngImagePlugin
+from PIL import Image, ImageChops, ImageCms, ImageDraw, ImageOps
 
 HERE = Path(__file__).parent
 PICTURES, EXPECTED = HERE / "pictures", HERE / "expected"
@@ -23,12 +26,28 @@ SKIPPED = {}
 
 
 def pattern(width=WIDTH, height=HEIGHT):
-    """Smooth colours: JPEG's decoders may differ where colours jump."""
+    """Smooth colours."""
     picture = Image.new("RGB", (width, height))
     for y in range(height):
         for x in range(width):
             picture.putpixel((x, y), (40 + 8 * x, 30 + 10 * y, 220 - 4 * x - 5 * y))
     return picture
+
+
+def photograph(width=61, height=47):
+    """Strong edges between colours, with noise, on odd sides: where decoders differ most."""
+    draw = random.Random(7)
+    picture = Image.new("RGB", (width, height), (30, 60, 200))
+    for _ in range(12):
+        x, y, size = draw.randrange(width), draw.randrange(height), draw.randrange(3, 25)
+        colour = tuple(draw.choice([0, 255, draw.randrange(256)]) for _ in range(3))
+        ImageDraw.Draw(picture).ellipse([x - size, y - size, x + size, y + size], fill=colour)
+    noise = Image.frombytes("RGB", picture.size, bytes(draw.randrange(24) for _ in range(3 * width * height)))
+    return ImageChops.add(picture, noise)
+
+
+def jpegtran(data, *options):
+    return subprocess.run(["jpegtran", *options], input=data, capture_output=True, check=True).stdout
 
 
 def put(name, data, expected=None, skipped=None, caption="a picture"):
@@ -40,7 +59,8 @@ def put(name, data, expected=None, skipped=None, caption="a picture"):
         return
     if expected is None:
         expected = Image.open(io.BytesIO(data))
-    expected.convert("RGB").save(EXPECTED / f"{name}.png")
+    # Without the profile, which holds the time.
+    expected.convert("RGB").save(EXPECTED / f"{name}.png", icc_profile=None)
 
 
 def encoded(picture, kind, **options):
@@ -99,16 +119,25 @@ def jpegs():
     base = pattern()
     whole = encoded(base, "JPEG", quality=95, subsampling=0)
     put("plain.jpg", whole)
-    put("subsampled.jpg", encoded(pattern(48, 32), "JPEG", quality=95, subsampling=2))
     put("progressive.jpg", encoded(base, "JPEG", quality=95, subsampling=0, progressive=True))
+    for name in ["4:4:4", "4:2:2", "4:2:0", "4:1:1"]:
+        for progressive in [False, True]:
+            data = encoded(photograph(), "JPEG", quality=80, subsampling=name, progressive=progressive)
+            put(f"photograph-{name.replace(':', '')}{'-progressive' * progressive}.jpg", data)
+            if name == "4:2:2" and not progressive:
+                put("photograph-440.jpg", jpegtran(data, "-rotate", "90"))
+                put("arithmetic.jpg", jpegtran(data, "-arithmetic"))
+                put("restarts.jpg", jpegtran(data, "-restart", "3B"))
+    put("one-column.jpg", encoded(photograph(1, 17), "JPEG"))
     put("grey.jpg", encoded(base.convert("L"), "JPEG", quality=95))
     put("cut.jpg", whole[: len(whole) // 2], skipped="cut off")
     put("rubbish-after.jpg", whole + b"rubbish" * 20)
     put("name-of-a-jpeg.png", whole)
     at = whole.index(b"\xff\xc0")
-    put("arithmetic.jpg", whole[: at + 1] + b"\xc9" + whole[at + 2 :], skipped="")
+    put("bits-12.jpg", whole[: at + 4] + b"\x0c" + whole[at + 5 :], skipped="12 bits")
     print_ = encoded(base.convert("CMYK"), "JPEG", quality=95)
     put("cmyk.jpg", print_)
+    put("cmyk-progressive.jpg", encoded(photograph().convert("CMYK"), "JPEG", quality=80, progressive=True))
     # The Adobe segment says what the four channels are; Pillow only writes 0, CMYK.
     ycc = Image.merge("RGB", base.convert("CMYK").split()[:3]).convert("YCbCr")
     ycck = encoded(Image.merge("CMYK", [ImageOps.invert(c) for c in ycc.split()] + [Image.new("L", base.size, 30)]), "JPEG", quality=95)
@@ -167,6 +196,7 @@ def others():
     base = pattern()
     put("lossless.webp", encoded(base, "WEBP", lossless=True))
     put("lossy.webp", encoded(base, "WEBP", quality=95))
+    put("photograph.webp", encoded(photograph(), "WEBP", quality=80))
     put("animated.webp", encoded(base, "WEBP", lossless=True, save_all=True, append_images=[base.rotate(180)]), base)
     whole = encoded(base, "WEBP", lossless=True)
     put("cut.webp", whole[: len(whole) // 2], skipped="")
@@ -223,6 +253,13 @@ def tables():
         "caption": [["first", "second"], ["only one"]],
     }), folder / "lists.parquet")
     parquet.write_table(pyarrow.table({"url": ["http://a"], "caption": ["x"]}), folder / "urls.parquet")
+    (folder / "files").mkdir()
+    (folder / "files/x.png").write_bytes(encoded(pattern(4, 4), "PNG"))
+    paths = ["./files/x.png", "lost.png", "../pictures/plain.png", "https://a/b.png"]
+    rows = [whole, *({"bytes": None, "path": path} for path in paths), {"bytes": None, "path": None}]
+    parquet.write_table(pyarrow.table({
+        "image": pyarrow.array(rows, image), "text": ["inside", "in a file", "lost", "outside", "a link", "nothing"],
+    }), folder / "paths.parquet")
 
     folder = HERE / "caches"
     shutil.rmtree(folder, ignore_errors=True)

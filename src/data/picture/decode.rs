@@ -2,6 +2,7 @@
 //! alpha. A file is judged by its first bytes, whatever its name says. What cannot be decoded whole is refused.
 
 use std::io::Cursor;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, RgbImage};
@@ -80,10 +81,23 @@ pub enum Undecodable {
     /// The decoder's error.
     #[error("{0}")]
     Damaged(String),
+    /// The decoder panicked.
+    #[error("its decoder fails on it, which is a bug")]
+    Panicked,
 }
 
 /// Decodes a file. Transparent pixels show the background; `room` limits what is decoded at the same time.
 pub fn decode(bytes: &[u8], background: [u8; 3], room: &Room) -> Result<Decoded, Undecodable> {
+    unless_panicked(|| decode_any(bytes, background, room))
+}
+
+/// A decoder's bug costs one picture, not the work on all others.
+fn unless_panicked<T>(decode: impl FnOnce() -> Result<T, Undecodable>) -> Result<T, Undecodable> {
+    // Nothing that the decoder changed is used after a panic.
+    catch_unwind(AssertUnwindSafe(decode)).unwrap_or(Err(Undecodable::Panicked))
+}
+
+fn decode_any(bytes: &[u8], background: [u8; 3], room: &Room) -> Result<Decoded, Undecodable> {
     match bytes {
         [] => Err(Undecodable::Empty),
         [0xff, 0xd8, ..] => of_jpeg(bytes, background, room),
@@ -172,4 +186,21 @@ fn finished(
     let (picture, note) = colour::to_rgb(pixels, profile, background);
     notes.extend(note);
     Decoded { picture, notes }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_a_reason_to_skip_the_picture() {
+        let room = Room::new(8);
+        let broken = || -> Result<Decoded, Undecodable> {
+            let _part = room.take(8);
+            panic!("a bug of a decoder")
+        };
+        assert_eq!(unless_panicked(broken), Err(Undecodable::Panicked));
+        // The room is free again: this would wait for ever.
+        drop(room.take(8));
+    }
 }

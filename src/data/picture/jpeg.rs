@@ -1,14 +1,15 @@
-//! JPEG. The decoder fills what is missing from a file with grey; a picture that is not whole is refused here instead.
+//! JPEG, decoded to the same values as by libjpeg-turbo, with which the pictures of most models were read. A file that is
+//! not whole is refused: decoders fill what is missing with grey.
 
 use image::{DynamicImage, GrayImage, RgbImage};
-use zune_core::bytestream::ZCursor;
-use zune_core::colorspace::ColorSpace;
-use zune_core::options::DecoderOptions;
-use zune_jpeg::JpegDecoder;
+use libjpeg_turbo_rs::{DecodeLimits, Decoder, PixelFormat};
+
+/// The most scans of a progressive file, each of which passes over the whole picture. Encoders write about ten.
+const MOST_SCANS: usize = 100;
 
 /// A JPEG whose header was read.
 pub(super) struct Jpeg<'a> {
-    decoder: JpegDecoder<ZCursor<&'a [u8]>>,
+    decoder: Decoder<'a>,
     pub(super) width: u32,
     pub(super) height: u32,
     /// CMYK or YCCK, as printers use them.
@@ -20,35 +21,45 @@ pub(super) struct Jpeg<'a> {
 impl<'a> Jpeg<'a> {
     /// Reads the header.
     pub(super) fn open(bytes: &'a [u8]) -> Result<Self, String> {
-        // Strict: a fault inside the compressed data is an error.
-        let options = DecoderOptions::default()
-            .set_strict_mode(true)
-            .set_max_width(usize::from(u16::MAX))
-            .set_max_height(usize::from(u16::MAX));
-        let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), options);
-        decoder.decode_headers().map_err(|error| error.to_string())?;
-        let colours = decoder.input_colorspace();
-        let target = if colours == Some(ColorSpace::Luma) { ColorSpace::Luma } else { ColorSpace::RGB };
-        decoder.set_options(options.jpeg_set_out_colorspace(target));
-        let (width, height) = decoder.info().map_or((0, 0), |info| (info.width, info.height));
+        let limits = DecodeLimits { max_scans: MOST_SCANS, ..DecodeLimits::default() };
+        let mut decoder = Decoder::new_with_limits(bytes, limits).map_err(|error| error.to_string())?;
+        let header = decoder.header();
+        if header.precision != 8 {
+            return Err(format!("it has {} bits for each value; 8 are read", header.precision));
+        }
+        let (width, height) = (header.width.into(), header.height.into());
+        let sampling: Vec<(u8, u8)> = header
+            .components
+            .iter()
+            .map(|component| (component.horizontal_sampling, component.vertical_sampling))
+            .collect();
+        // The decoder panics on others.
+        if let [cyan, others @ .., black] = &sampling[..]
+            && sampling.len() == 4
+            && (black != cyan || others.iter().any(|other| other.0 > cyan.0 || other.1 > cyan.1))
+        {
+            return Err("its four colours are sampled in a way that is not supported".to_owned());
+        }
+        let is_grey = sampling.len() == 1;
+        decoder.set_output_format(if is_grey { PixelFormat::Grayscale } else { PixelFormat::Rgb });
         Ok(Self {
-            width: width.into(),
-            height: height.into(),
-            is_for_print: matches!(colours, Some(ColorSpace::CMYK | ColorSpace::YCCK)),
-            exif: decoder.exif().cloned(),
-            profile: decoder.icc_profile(),
+            width,
+            height,
+            is_for_print: sampling.len() == 4,
+            exif: decoder.exif_data().map(<[u8]>::to_vec),
+            profile: decoder.icc_profile().map_err(|error| error.to_string())?,
             decoder,
         })
     }
 
     /// Decodes the pixels.
-    pub(super) fn pixels(mut self) -> Result<DynamicImage, String> {
-        let bytes = self.decoder.decode().map_err(|error| error.to_string())?;
-        let pixels = match self.decoder.output_colorspace() {
-            Some(ColorSpace::Luma) => {
-                GrayImage::from_raw(self.width, self.height, bytes).map(DynamicImage::from)
+    pub(super) fn pixels(self) -> Result<DynamicImage, String> {
+        let image = self.decoder.decode_image().map_err(|error| error.to_string())?;
+        let pixels = match image.pixel_format {
+            PixelFormat::Grayscale => {
+                GrayImage::from_raw(self.width, self.height, image.data).map(DynamicImage::from)
             }
-            _ => RgbImage::from_raw(self.width, self.height, bytes).map(DynamicImage::from),
+            _ => RgbImage::from_raw(self.width, self.height, image.data).map(DynamicImage::from),
         };
         pixels.ok_or_else(|| "the decoder gives pixels of another size than the header says".to_owned())
     }
@@ -80,17 +91,14 @@ pub(super) fn is_whole(bytes: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Cursor;
+    use libjpeg_turbo_rs::{Subsampling, compress};
 
     use super::*;
 
     #[test]
     fn a_file_that_was_cut_off_is_not_whole() {
-        let picture =
-            RgbImage::from_fn(40, 30, |x, y| image::Rgb([(x * 6) as u8, (y * 8) as u8, (x * y) as u8]));
-        let mut whole = Cursor::new(Vec::new());
-        picture.write_to(&mut whole, image::ImageFormat::Jpeg).expect("memory takes it");
-        let mut whole = whole.into_inner();
+        let pixels: Vec<u8> = (0..40 * 30 * 3).map(|index| (index * index / 7) as u8).collect();
+        let mut whole = compress(&pixels, 40, 30, PixelFormat::Rgb, 90, Subsampling::S420).expect("it fits");
         assert!(is_whole(&whole));
         for end in 0..whole.len() {
             assert!(!is_whole(&whole[..end]), "{end} of {}", whole.len());
@@ -98,5 +106,16 @@ mod tests {
         whole.extend(b"rubbish after the end");
         assert!(is_whole(&whole));
         assert!(Jpeg::open(&whole).and_then(Jpeg::pixels).is_ok());
+    }
+
+    #[test]
+    fn black_sampled_unlike_the_other_colours_is_refused() {
+        let pixels = vec![9; 16 * 16 * 4];
+        let mut file = compress(&pixels, 16, 16, PixelFormat::Cmyk, 90, Subsampling::S444).expect("it fits");
+        assert!(Jpeg::open(&file).is_ok_and(|jpeg| jpeg.is_for_print));
+        let frame = file.windows(2).position(|pair| pair == [0xff, 0xc0]).expect("a frame header");
+        // Marker, length, precision, size and count, then three bytes for each colour: its id, sampling and table.
+        file[frame + 11] = 0x22;
+        assert!(Jpeg::open(&file).is_err_and(|reason| reason.contains("four colours")));
     }
 }

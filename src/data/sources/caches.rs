@@ -6,9 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Cursor, Read};
 use std::path::Path;
 
-use super::captions::Sidecars;
 use super::folder::repeats;
-use super::metadata;
+use super::folder_captions::FolderCaptions;
 use super::walk::{Entry, walk};
 use crate::data::DataError;
 use crate::data::sample::{Candidate, Found, LeftOut, Place};
@@ -32,23 +31,10 @@ pub struct Cached {
 /// The latents below a folder. Captions are found as for pictures.
 pub fn list(root: &Path, column: Option<&str>) -> Result<Found, DataError> {
     let (entries, _) = walk(root)?;
-    let captions = metadata::read(&entries, column)?;
-    // A metadata file names pictures.
-    let of_pictures: BTreeMap<&str, &Result<String, String>> = captions
-        .iter()
-        .map(|(name, caption)| (name.rsplit_once('.').map_or(&**name, |(stem, _)| stem), caption))
-        .collect();
-    let sidecars = Sidecars::of(&entries);
+    let captions = FolderCaptions::read(&entries, column)?;
     let mut found = Found::default();
     for (entry, stem) in chosen(root, &entries)? {
-        let full =
-            entry.name.strip_suffix(&format!("{}.npz", entry.stem)).unwrap_or_default().to_owned() + stem;
-        let caption = match of_pictures.get(full.as_str()) {
-            Some(Ok(caption)) if caption.is_empty() => sidecars.caption(&entry.folder, stem),
-            Some(caption) => (*caption).clone(),
-            None => sidecars.caption(&entry.folder, stem),
-        };
-        match caption {
+        match captions.find(&entry.folder, stem, None) {
             Ok(caption) => found.candidates.push(Candidate {
                 name: entry.name.clone(),
                 caption,

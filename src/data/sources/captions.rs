@@ -1,57 +1,13 @@
-//! Captions in text files beside their samples, and captions from anywhere as one line of text.
+//! Captions from anywhere as one line of text.
 
-use std::collections::HashMap;
-use std::io::Read;
-use std::path::{Path, PathBuf};
-
-use super::walk::Entry;
+/// A caption in one line, empty if there is none. The error is the reason to skip its sample.
+pub(super) type Caption = Result<String, String>;
 
 /// The largest caption in bytes. A text encoder reads some hundreds.
-const MOST_BYTES: u64 = 1 << 20;
-
-/// The extensions of caption files; the first that exists counts.
-const EXTENSIONS: [&str; 2] = ["txt", "caption"];
-
-/// The caption files below a folder.
-pub(super) struct Sidecars<'a>(HashMap<(&'a str, &'a str, &'a str), &'a Path>);
-
-impl<'a> Sidecars<'a> {
-    pub(super) fn of(entries: &'a [Entry]) -> Self {
-        let captions = entries.iter().filter(|entry| EXTENSIONS.contains(&entry.extension.as_str()));
-        let place = |entry: &'a Entry| {
-            ((entry.folder.as_str(), entry.stem.as_str(), entry.extension.as_str()), entry.path.as_path())
-        };
-        Self(captions.map(place).collect())
-    }
-
-    /// The caption of the sample with this stem; empty if there is none. The error is the reason to skip it.
-    pub(super) fn caption(&self, folder: &str, stem: &str) -> Result<String, String> {
-        for extension in EXTENSIONS {
-            if let Some(path) = self.0.get(&(folder, stem, extension)) {
-                let caption = read(path)?;
-                if !caption.is_empty() {
-                    return Ok(caption);
-                }
-            }
-        }
-        Ok(String::new())
-    }
-}
-
-fn read(path: &Path) -> Result<String, String> {
-    let named = |error: String| format!("its caption {}: {error}", file_name(path));
-    let mut bytes = Vec::new();
-    let file = std::fs::File::open(path).map_err(|error| named(error.to_string()))?;
-    file.take(MOST_BYTES + 1).read_to_end(&mut bytes).map_err(|error| named(error.to_string()))?;
-    decode(&bytes).map_err(named)
-}
-
-fn file_name(path: &Path) -> String {
-    path.file_name().map(PathBuf::from).unwrap_or_default().display().to_string()
-}
+pub(super) const MOST_BYTES: u64 = 1 << 20;
 
 /// A caption file as one line: UTF-8 with or without a mark, or UTF-16 with one.
-pub(super) fn decode(bytes: &[u8]) -> Result<String, String> {
+pub(super) fn decode(bytes: &[u8]) -> Caption {
     if bytes.len() as u64 > MOST_BYTES {
         return Err("longer than 1 MiB".to_owned());
     }
@@ -76,7 +32,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<String, String> {
 }
 
 /// A caption in one line: line ends become spaces.
-pub(super) fn one_line(text: &str) -> Result<String, String> {
+pub(super) fn one_line(text: &str) -> Caption {
     if text.contains('\0') {
         return Err("contains a NUL character".to_owned());
     }

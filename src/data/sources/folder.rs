@@ -4,8 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use super::captions::Sidecars;
-use super::metadata;
+use super::folder_captions::FolderCaptions;
 use super::walk::{Entry, walk};
 use crate::data::DataError;
 use crate::data::sample::{Candidate, Found, LeftOut, Place};
@@ -19,20 +18,15 @@ const MOST_REPEATS: u32 = 1000;
 /// The pictures below a folder. `column` names the caption in metadata files.
 pub fn list(root: &Path, column: Option<&str>) -> Result<Found, DataError> {
     let (entries, left_out) = walk(root)?;
-    let (captions, sidecars) = (metadata::read(&entries, column)?, Sidecars::of(&entries));
+    let captions = FolderCaptions::read(&entries, column)?;
     let mut found = Found { left_out, ..Found::default() };
     let mut repeated = BTreeMap::new();
     for entry in entries.iter().filter(|entry| entry.is_picture()) {
-        let caption = match captions.get(&entry.name) {
-            Some(Ok(caption)) if caption.is_empty() => sidecars.caption(&entry.folder, &entry.stem),
-            Some(caption) => caption.clone(),
-            None => sidecars.caption(&entry.folder, &entry.stem),
-        };
         let (folder, repeats) = repeats(&entry.folder);
         if repeats > 1 {
             repeated.insert(folder, repeats);
         }
-        match caption {
+        match captions.find(&entry.folder, &entry.stem, Some(&entry.extension)) {
             Ok(caption) => found.candidates.push(Candidate {
                 name: entry.name.clone(),
                 caption,
@@ -42,7 +36,7 @@ pub fn list(root: &Path, column: Option<&str>) -> Result<Found, DataError> {
             Err(reason) => found.left_out.push(LeftOut { name: entry.name.clone(), reason }),
         }
     }
-    found.notes = notes(&entries, &captions, &repeated);
+    found.notes = notes(&entries, &captions.lost(&entries), &repeated);
     Ok(found)
 }
 
@@ -56,11 +50,8 @@ pub(super) fn repeats(folder: &str) -> (&str, u32) {
     { steps }.next().unwrap_or(("", 1))
 }
 
-fn notes(entries: &[Entry], captions: &metadata::Captions, repeated: &BTreeMap<&str, u32>) -> Vec<String> {
+fn notes(entries: &[Entry], lost: &BTreeSet<String>, repeated: &BTreeMap<&str, u32>) -> Vec<String> {
     let mut notes = Vec::new();
-    let names: BTreeSet<&str> = entries.iter().map(|entry| entry.name.as_str()).collect();
-    let lost: BTreeSet<&str> =
-        captions.keys().map(String::as_str).filter(|name| !names.contains(name)).collect();
     if let Some(first) = lost.first() {
         notes.push(format!("metadata names {} files that do not exist, such as {first}", lost.len()));
     }

@@ -1,35 +1,29 @@
 //! `metadata.jsonl` and `metadata.csv` of Hugging Face's image folders: one row for each file, with `file_name`.
 
-use std::collections::HashMap;
-
 use serde_json::Value;
 
-use super::captions::{one_line, usual};
-use super::walk::Entry;
+use super::captions::{Caption, one_line, usual};
+use super::walk::{Entry, inside};
 use crate::base::python_json;
 use crate::data::DataError;
 
 /// The column that names the file of a row.
 const FILE_NAME: &str = "file_name";
 
-/// Captions by the names of their files below the root. An error is the reason to skip the file.
-pub(super) type Captions = HashMap<String, Result<String, String>>;
-
-/// Reads every metadata file. A row names a file below the folder of the metadata file.
-pub(super) fn read(entries: &[Entry], column: Option<&str>) -> Result<Captions, DataError> {
-    let mut captions = Captions::new();
+/// The rows of every metadata file: the name of a file below the root, and its caption.
+pub(super) fn read(entries: &[Entry], column: Option<&str>) -> Result<Vec<(String, Caption)>, DataError> {
+    let mut captions = Vec::new();
     for entry in entries.iter().filter(|entry| entry.stem == "metadata") {
         let rows = match entry.extension.as_str() {
             "jsonl" => json_rows(entry, column)?,
             "csv" => csv_rows(entry, column)?,
             _ => continue,
         };
-        let full = |name: String| {
-            let name = name.trim_start_matches("./").to_owned();
-            if entry.folder.is_empty() { name } else { format!("{}/{name}", entry.folder) }
-        };
+        // A row names a file below the folder of the metadata file.
         captions.extend(rows.into_iter().map(|(name, caption)| {
-            (full(name), one_line(&caption).map_err(|error| format!("its caption in {} {error}", entry.name)))
+            let caption =
+                one_line(&caption).map_err(|error| format!("its caption in {} {error}", entry.name));
+            (inside(&entry.folder, name.trim_start_matches("./")), caption)
         }));
     }
     Ok(captions)

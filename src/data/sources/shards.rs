@@ -1,4 +1,4 @@
-//! The files that one path means: a file, the files of a folder, or a pattern in its last part, such as
+//! The files that one path means: the files of a folder, or those that its last part names: one file, or a pattern such as
 //! `{00000..00009}.tar` or `train-*.parquet`.
 
 use std::path::Path;
@@ -12,27 +12,32 @@ const MOST: usize = 100_000;
 /// A path as the user wrote it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shards<'a> {
-    /// The file or folder that must exist.
+    /// The folder that must exist.
     pub place: &'a Path,
-    /// The pattern of the files in it.
+    /// The file or the pattern of the files in it.
     pattern: Option<&'a str>,
+    /// What names of the files of a folder end with.
+    endings: &'a [&'a str],
 }
 
 impl<'a> Shards<'a> {
-    /// Splits a path before a pattern.
-    pub fn new(path: &'a Path) -> Self {
+    /// Splits a path before a file with one of these endings, or before a pattern.
+    pub fn new(path: &'a Path, endings: &'a [&'a str]) -> Self {
         let last = path.file_name().and_then(|name| name.to_str());
-        let pattern = last.filter(|name| name.contains(['{', '*']));
+        let pattern = last.filter(|name| name.contains(['{', '*']) || ends_with(name, endings));
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
         let place = if pattern.is_some() { folder.unwrap_or(Path::new(".")) } else { path };
-        Self { place, pattern }
+        Self { place, pattern, endings }
     }
 
-    /// The names of the files in `place`, which is [`Shards::place`] from where the program runs. `None` if it is a file
-    /// itself. Without a pattern, files with these endings are meant.
-    pub fn names(&self, place: &Path, endings: &[&str]) -> Result<Option<Vec<String>>, DataError> {
-        if self.pattern.is_none() && place.is_file() {
-            return Ok(None);
+    /// The names of the files in `place`, which is [`Shards::place`] from where the program runs.
+    pub fn names(&self, place: &Path) -> Result<Vec<String>, DataError> {
+        let bad = |reason: String, help: &str| {
+            Err(DataError::Source { path: place.to_owned(), reason, help: help.to_owned() })
+        };
+        if place.is_file() {
+            let reason = format!("its name does not end in {}", self.endings.join(" or "));
+            return bad(reason, "rename it if it is such a file");
         }
         let mut there = Vec::new();
         for entry in std::fs::read_dir(place).map_err(DataError::file(place))? {
@@ -45,17 +50,14 @@ impl<'a> Shards<'a> {
             }
         }
         there.sort();
-        let bad = |reason: String, help: &str| {
-            Err(DataError::Source { path: place.to_owned(), reason, help: help.to_owned() })
-        };
         let Some(pattern) = self.pattern else {
-            there.retain(|name| endings.iter().any(|ending| name.to_lowercase().ends_with(ending)));
+            there.retain(|name| ends_with(name, self.endings));
             return match there.is_empty() {
                 true => bad(
-                    format!("it contains no {} files", endings.join(", ")),
+                    format!("it contains no {} files", self.endings.join(", ")),
                     "give a folder with such files, one file, or a pattern such as `data/{00000..00009}.tar`",
                 ),
-                false => Ok(Some(there)),
+                false => Ok(there),
             };
         };
         let Some(wanted) = expand(pattern) else {
@@ -72,8 +74,12 @@ impl<'a> Shards<'a> {
                 return bad(format!("it contains no `{wanted}`"), "correct the pattern, or copy the file");
             }
         }
-        Ok(Some(names))
+        Ok(names)
     }
+}
+
+fn ends_with(name: &str, endings: &[&str]) -> bool {
+    endings.iter().any(|ending| name.to_lowercase().ends_with(ending))
 }
 
 /// Every text that a pattern with braces stands for; `None` if the braces cannot be read.
@@ -129,16 +135,18 @@ mod tests {
         }
         let names = |path: &str| {
             let path = folder.path().join(path);
-            let shards = Shards::new(&path);
-            shards.names(shards.place, &[".tar"]).map(Option::unwrap_or_default)
+            let shards = Shards::new(&path, &[".tar"]);
+            shards.names(shards.place)
         };
         assert_eq!(names("")?, ["1.tar", "10.tar", "2.TAR"]);
         assert_eq!(names("{1,10}.tar")?, ["1.tar", "10.tar"]);
         assert_eq!(names("1*.tar")?, ["1.tar", "10.tar"]);
-        assert_eq!(names("1.tar")?, [""; 0], "the file itself");
+        assert_eq!((names("1.tar")?, names("2.TAR")?), (vec!["1.tar".to_owned()], vec!["2.TAR".to_owned()]));
         let error = names("{1..3}.tar").expect_err("2.tar is 2.TAR").to_string();
         assert!(error.contains("contains no `2.tar`"), "{error}");
-        assert_eq!(Shards::new(Path::new("{1..2}.tar")).place, Path::new("."));
+        let error = names("readme.md").expect_err("no archive").to_string();
+        assert!(error.ends_with("its name does not end in .tar"), "{error}");
+        assert_eq!(Shards::new(Path::new("{1..2}.tar"), &[".tar"]).place, Path::new("."));
         Ok(())
     }
 }

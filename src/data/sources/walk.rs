@@ -35,6 +35,21 @@ pub(super) fn is_picture(extension: &str) -> bool {
     PICTURES.contains(&extension)
 }
 
+/// The name of what lies in a folder below the root, which is the empty name.
+pub(super) fn inside(folder: &str, name: &str) -> String {
+    if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") }
+}
+
+/// A path before its last dot, and the rest; a dot in the name of a folder does not count.
+pub(super) fn without_extension(path: &str) -> (&str, &str) {
+    path.rsplit_once('.').filter(|(_, extension)| !extension.contains('/')).unwrap_or((path, ""))
+}
+
+/// The part of a path after its last `/`.
+pub(super) fn last_part(path: &str) -> &str {
+    path.rsplit_once('/').map_or(path, |(_, last)| last)
+}
+
 /// The files in the order of their names, and the pictures whose names cannot be written. Links are followed.
 pub(super) fn walk(root: &Path) -> Result<(Vec<Entry>, Vec<LeftOut>), DataError> {
     let (mut entries, mut left_out) = (Vec::new(), Vec::new());
@@ -52,8 +67,8 @@ pub(super) fn walk(root: &Path) -> Result<(Vec<Entry>, Vec<LeftOut>), DataError>
                 continue;
             }
             let shown = file_name.to_string_lossy();
-            let inner = if name.is_empty() { shown.clone().into_owned() } else { format!("{name}/{shown}") };
-            let (stem, extension) = shown.rsplit_once('.').unwrap_or((&shown, ""));
+            let inner = inside(&name, &shown);
+            let (stem, extension) = without_extension(&shown);
             let extension = extension.to_lowercase();
             let mut leave = |reason: String| {
                 if is_picture(&extension) {

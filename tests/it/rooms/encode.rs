@@ -255,7 +255,7 @@ fn pictures_stopped_anywhere_give_the_same_bytes_and_shapes_have_files_of_their_
 
     let latents = Latents::open(whole.path())?;
     let shapes = latents.shapes();
-    assert_eq!(latents.rows(), 149);
+    assert_eq!((latents.rows(), latents.largest_size()), (149, (16, 16)));
     for (shape, size) in [(12, 20), (16, 16), (20, 12)].into_iter().enumerate() {
         let rows: Vec<usize> = (0..149).filter(|&row| shapes[row] == shape).collect();
         assert!(rows.len() >= 49, "{rows:?}");

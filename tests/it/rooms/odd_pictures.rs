@@ -59,21 +59,15 @@ fn each_is_decoded_as_by_pillow() -> Outcome {
         assert_eq!(found.picture.dimensions(), expected.dimensions(), "{name}");
         let far = |(one, two): (&u8, &u8)| one.abs_diff(*two);
         let far = found.picture.as_raw().iter().zip(expected.as_raw()).map(far).max();
-        // Two right decoders of JPEG may round a colour difference to neighbouring levels, which are 1.77 levels of blue, and
-        // more of them where colours are interpolated.
-        let allowed = match name.as_str() {
-            "grey.jpg" => 1,
-            "subsampled.jpg" => 3,
-            _ if bytes.starts_with(b"\xff\xd8") => 2,
-            _ => 1,
-        };
+        // JPEGs are read by the same arithmetic as in Pillow; lossy WebP and colour profiles by other libraries.
+        let allowed = u8::from(!bytes.starts_with(b"\xff\xd8") || name.starts_with("display-p3"));
         if far > Some(allowed) {
             wrong.push(format!("{name} is {far:?} levels away"));
         }
         decoded += 1;
     }
     assert_eq!(wrong, [""; 0]);
-    assert!(decoded > 30, "{decoded}");
+    assert!(decoded > 40, "{decoded}");
     Ok(())
 }
 

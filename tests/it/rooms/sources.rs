@@ -77,6 +77,43 @@ fn a_folder_has_captions_in_files_beside_and_in_metadata() -> Outcome {
     Ok(())
 }
 
+#[test]
+fn metadata_of_kohyas_scripts_is_read() -> Outcome {
+    let folder = tempfile::tempdir()?;
+    write(
+        folder.path(),
+        &[
+            ("meta_cap.json", br#"{ "a": { "caption": "an early caption" }, "lost": { "caption": "x" } }"#),
+            (
+                "meta_lat.json",
+                br#"{ "a": { "caption": "a cat", "tags": "cat, fur", "train_resolution": [512, 768] },
+                    "/home/other/data/5_dogs/b.webp": { "tags": "dog" },
+                    "c": { "train_resolution": [512, 512] } }"#,
+            ),
+            ("metadata.json", br#"{ "version": 1 }"#),
+            ("a.png", PICTURE),
+            ("5_dogs/b.webp", PICTURE),
+            ("c.png", PICTURE),
+            ("c.txt", b"beside"),
+        ],
+    )?;
+    let found = sources::folder(folder.path(), None)?;
+    let expected = [("5_dogs/b.webp", "dog", 5), ("a.png", "a cat, cat, fur", 1), ("c.png", "beside", 1)];
+    assert_eq!(told(&found), expected);
+    assert!(found.notes[0].contains("1 files that do not exist, such as lost"), "{:?}", found.notes);
+    assert_eq!(sources::folder(folder.path(), Some("tags"))?.candidates[1].caption, "cat, fur");
+
+    fs::copy(root().join("tests/odd_pictures/caches/a.npz"), folder.path().join("a_0128x0128_sd.npz"))?;
+    fs::remove_file(folder.path().join("a.png"))?;
+    let latents = sources::cached_latents(folder.path(), None)?;
+    assert_eq!(told(&latents), [("a_0128x0128_sd.npz", "a cat, cat, fur", 1)]);
+
+    fs::write(folder.path().join("meta_lat.json"), "{ \"a\": ")?;
+    let error = sources::folder(folder.path(), None).expect_err("it is cut off").to_string();
+    assert!(error.contains("meta_lat.json: it is not JSON"), "{error}");
+    Ok(())
+}
+
 fn archive(members: &[(&str, &[u8])]) -> Result<Vec<u8>, std::io::Error> {
     let mut builder = tar::Builder::new(Vec::new());
     for (name, bytes) in members {
@@ -162,15 +199,16 @@ fn tables_of_the_hub_and_of_img2dataset_are_read() -> Outcome {
     let random = Random::new(1, "x");
     let hub = sources::parquet(&[table("train-00000-of-00001.parquet")], None, &random)?;
     let names = ["a red circle", "a blue star", "", "a ring"];
+    assert!(reasons(&hub)[0].1.contains("lost.png does not exist"), "{:?}", hub.left_out);
     let captions: Vec<&str> = hub.candidates.iter().map(|one| one.caption.as_str()).collect();
     assert_eq!(captions, names);
-    assert_eq!(hub.notes, ["1 rows have no picture and are no samples"]);
     let expected = fs::read(root().join("tests/odd_pictures/pictures/plain.png"))?;
     assert!(contents(&hub)?.iter().all(|bytes| *bytes == expected));
 
     let img2dataset = sources::parquet(&[table("00000.parquet")], None, &random)?;
     assert_eq!(told(&img2dataset), [("00000.parquet:0", "one", 1), ("00000.parquet:2", "", 1)]);
     assert_eq!(contents(&img2dataset)?.len(), 2);
+    assert_eq!(img2dataset.notes, ["1 rows have no picture and are no samples"]);
     let url = sources::parquet(&[table("00000.parquet")], Some("url"), &random)?;
     assert_eq!(url.candidates[0].caption, "http://a");
 
@@ -183,6 +221,22 @@ fn tables_of_the_hub_and_of_img2dataset_are_read() -> Outcome {
         })
         .collect::<Result<_, Box<dyn std::error::Error>>>()?;
     assert!(drawn.contains(&"first".to_owned()) && drawn.contains(&"second".to_owned()), "{drawn:?}");
+
+    let paths = [table("paths.parquet")];
+    let found = sources::parquet(&paths, None, &random)?;
+    assert_eq!(told(&found), [("paths.parquet:0", "inside", 1), ("paths.parquet:1", "in a file", 1)]);
+    assert_eq!(
+        contents(&found)?,
+        [expected, fs::read(root().join("tests/odd_pictures/tables/files/x.png"))?]
+    );
+    assert_eq!(sources::pictures_beside(&paths)?, ["files/x.png"], "they enter the key");
+    for ((name, reason), (row, words)) in reasons(&found).into_iter().zip([
+        ("paths.parquet:2", "lost.png does not exist beside the table: copy it there"),
+        ("paths.parquet:3", "../pictures/plain.png is not below the folder of the table: move it there"),
+        ("paths.parquet:4", "a link, https://a/b.png: download it first"),
+    ]) {
+        assert!(name == row && reason.contains(words), "{name}: {reason}");
+    }
 
     let error = |files: &[(String, PathBuf)], column| {
         sources::parquet(files, column, &random).expect_err("it cannot be read").to_string()
