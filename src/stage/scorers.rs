@@ -21,12 +21,12 @@ const MAIN: &str = "main";
 
 /// Where a scorer comes from: a folder or a repository on the hub, as a text or as a block.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct ScorerSource(Block);
+pub(super) struct ScorerSource(ScorerBlock);
 
-/// The block.
+/// A scorer whose files lie in several places, or at a revision of the hub.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-struct Block {
+struct ScorerBlock {
     /// The weights: a CLIPModel directory, the folder of a checkpoint of OpenCLIP with its `open_clip_config.json`, or
     /// the name of a repository on the Hugging Face hub, such as `yuvalkirstain/PickScore_v1`.
     model: PathBuf,
@@ -44,7 +44,7 @@ fn main() -> String {
 impl ScorerSource {
     /// The files that are read. `name` is the parameter.
     pub(super) fn files<'a>(&'a self, name: &str) -> Vec<FileInput<'a>> {
-        let Block { model, processor, revision } = &self.0;
+        let ScorerBlock { model, processor, revision } = &self.0;
         let weights = FileInput { revision: Some(revision), ..scorer_folder(name.to_owned(), model) };
         let processor = processor.iter().map(|path| {
             let reader = |folder: &Path| Ok(Excerpt::files(processor_files(folder)));
@@ -54,7 +54,7 @@ impl ScorerSource {
     }
 
     pub(super) fn check(&self, name: &str) -> Result<(), BadValue> {
-        let Block { model, revision, .. } = &self.0;
+        let ScorerBlock { model, revision, .. } = &self.0;
         let bad = |message| Err(BadValue::new(format!("{name}.revision"), message));
         if !hub::is_revision(revision) {
             return bad(format!("`revision` is `{revision}`, which cannot be a branch, tag or commit"));
@@ -110,11 +110,11 @@ impl<'de> Deserialize<'de> for ScorerSource {
             }
 
             fn visit_str<E>(self, text: &str) -> Result<ScorerSource, E> {
-                Ok(ScorerSource(Block { model: text.into(), processor: None, revision: main() }))
+                Ok(ScorerSource(ScorerBlock { model: text.into(), processor: None, revision: main() }))
             }
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<ScorerSource, A::Error> {
-                Block::deserialize(MapAccessDeserializer::new(map)).map(ScorerSource)
+                ScorerBlock::deserialize(MapAccessDeserializer::new(map)).map(ScorerSource)
             }
         }
         deserializer.deserialize_any(Source)
@@ -127,7 +127,7 @@ impl JsonSchema for ScorerSource {
     }
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        let block = generator.subschema_for::<Block>();
+        let block = generator.subschema_for::<ScorerBlock>();
         json_schema!({ "anyOf": [{ "type": "string" }, block] })
     }
 }
