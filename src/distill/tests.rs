@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::batches::TrainingBatch;
 use super::feature_maps::{common_paths, predict};
-use super::losses::mean_square;
+use super::losses::{Normalisation, mean_square};
 use super::parameters::{DistillParameters, FeatureTaps};
 use super::term_weights::{Measured, TermWeights};
 use crate::base::Real;
@@ -182,7 +182,11 @@ impl Case {
     }
 
     fn two_steps(&self) -> Outcome {
-        let parameters = DistillParameters { learning_rate: Real::new(1e-3), ..Default::default() };
+        let parameters = DistillParameters {
+            learning_rate: Real::new(1e-3),
+            normalisation: Normalisation::InverseSquareNorm,
+            ..Default::default()
+        };
         let average = Average::On(Device::Cpu);
         let optimiser = Optimiser::new(self.student.variables(), Moments::F32, &average)?;
         let mut weights = None;

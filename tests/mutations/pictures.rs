@@ -1,7 +1,9 @@
 //! PNG and JPEG files, changed in their headers and chunks. Checksums are made right again, or the decoder would look no
 //! further.
 
+use std::fs;
 use std::io::Cursor;
+use std::path::Path;
 
 use image::{DynamicImage, ImageFormat, RgbImage};
 
@@ -22,11 +24,23 @@ pub(crate) fn pngs() -> Vec<Vec<u8>> {
     kinds.iter().map(|kind| encoded(kind, ImageFormat::Png)).collect()
 }
 
+/// One of each kind: baseline, progressive, arithmetic-coded, with restarts, every sampling, grey, four colours.
 pub(crate) fn jpegs() -> Vec<Vec<u8>> {
-    let rgb = picture(33, 18);
-    let kinds =
-        [rgb.clone(), DynamicImage::from(rgb.to_luma8()), DynamicImage::from(RgbImage::new(600, 600))];
-    kinds.iter().map(|kind| encoded(kind, ImageFormat::Jpeg)).collect()
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/odd_pictures/pictures");
+    let kinds = [
+        "plain",
+        "progressive",
+        "arithmetic",
+        "restarts",
+        "grey",
+        "cmyk",
+        "cmyk-progressive",
+        "photograph-411",
+        "photograph-420-progressive",
+        "photograph-422",
+        "photograph-440",
+    ];
+    kinds.iter().map(|kind| fs::read(folder.join(kind).with_extension("jpg")).expect("a picture")).collect()
 }
 
 fn picture(width: u32, height: u32) -> DynamicImage {

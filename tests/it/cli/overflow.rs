@@ -122,7 +122,7 @@ fn a_text_encoder_that_overflows_is_named_with_the_prompt() {
 fn a_scorer_that_overflows_scores_nothing() {
     for (tensor, words) in [
         ("text_projection.weight", "the scorer gives NaN for the text `"),
-        ("visual_projection.weight", "the scorer gives NaN for the picture of `"),
+        ("visual_projection.weight", "the scorer gives NaN for the picture that `teacher` drew of `"),
     ] {
         let sandbox = Sandbox::new();
         broken(&sandbox, "scorer/model.safetensors", tensor);

@@ -85,18 +85,22 @@ fn what_no_value_reaches_runs_once_and_another_value_runs_alone() {
     assert!(starts(&sandbox, "small").values().all(|&count| count == 1));
     assert!(sandbox.path("runs/small/student@ratio=0.3/unet/config.json").is_file());
 
-    assert_eq!(parts(&sandbox), 3, "a teacher for both branches, and two students");
+    // Of each model pictures, their features and the output loss; and the texts.
+    assert_eq!(parts(&sandbox), 3 * 3 + 1, "a teacher for both branches, and two students");
 
     expect_code(&sandbox.run(&["sweep", "small.yaml", "--over", "selection.ratio=0.3,0.4,0.50"]), 0);
     let again = record(&sandbox, "small");
     assert_eq!(are(&again, "done"), branches("0.4").into());
     assert_eq!(are(&again, "cached"), all);
-    assert_eq!(parts(&sandbox), 4, "a student more");
-    // What is measured, and how, is a matter of the teacher's part too; the selection and other models are not.
-    for (change, found) in [("result.metrics=[output-loss]", 6), ("result.selection=selection", 6)] {
-        let single =
-            ["run", "small.yaml", "--set", "selection.ratio=0.3", "--set", "result.metrics=[output-loss]"];
-        expect_code(&sandbox.run(&[&single[..], &["--set", change]].concat()), 0);
+    assert_eq!(parts(&sandbox), 4 * 3 + 1, "a student more");
+    // Fewer metrics, a selection, and other models are no matter of a part; how pictures are drawn is.
+    let single = ["run", "small.yaml", "--set", "selection.ratio=0.3", "--set"];
+    for (change, found) in [
+        ("result.metrics=[output-loss]", 13),
+        ("result.selection=selection", 13),
+        ("result.drawing.steps=2", 17),
+    ] {
+        expect_code(&sandbox.run(&[&single[..], &[change]].concat()), 0);
         assert_eq!(parts(&sandbox), found, "{change}");
     }
 
