@@ -28,6 +28,9 @@ impl<'a> Jpeg<'a> {
             return Err(format!("it has {} bits for each value; 8 are read", header.precision));
         }
         let (width, height) = (header.width.into(), header.height.into());
+        if width == 0 || height == 0 {
+            return Err("its header does not say how high it is, which is not supported".to_owned());
+        }
         let sampling: Vec<(u8, u8)> = header
             .components
             .iter()

@@ -255,7 +255,7 @@ fn the_loss_falls_and_every_term_is_told() -> Outcome {
     let paths: Vec<_> = lines[0].features.keys().map(String::as_str).collect();
     assert_eq!(paths, ["down_blocks.0", "down_blocks.1", "mid_block", "up_blocks.0", "up_blocks.1"]);
     for line in &lines {
-        let sum = line.output + feature(line);
+        let sum = line.weighted.output + feature(line);
         assert!((line.total - sum).abs() < 1e-4 * sum, "step {}: {} is not {sum}", line.step, line.total);
     }
     assert!(lines[0].learning_rate < lines[2].learning_rate);
