@@ -80,8 +80,8 @@ impl<'a> Diary<'a> {
         let divergence = Divergence::after(before.iter().map(|line| line.total));
         let measured = super::validation::read(desk.folder).map_err(DistillError::file(validation.path()))?;
         desk.watcher.begin(state.step);
-        before.iter().for_each(|line| desk.watcher.earlier(line.step, &line.numbers()));
-        measured.iter().for_each(|line| desk.watcher.earlier(line.step, &line.numbers()));
+        before.iter().for_each(|line| desk.watcher.earlier(line.step, &|| line.numbers()));
+        measured.iter().for_each(|line| desk.watcher.earlier(line.step, &|| line.numbers()));
         let is_last = state.step == u64::from(desk.parameters.steps);
         Ok(Self {
             desk,

@@ -117,14 +117,17 @@ impl Outlook<'_> {
 
 /// Bytes of so many rows of points: noisy latents, their noise and the text states, in f32.
 pub(super) fn points(rows: usize, latent: [usize; 3], unet: &UNetConfig) -> u64 {
-    let text = TOKENS * unet.innermost().cross_attention_dim;
-    product(&[rows, 2 * latent.iter().product::<usize>() + text, 4])
+    of_rows(rows, 2 * latent.iter().product::<usize>(), unet)
 }
 
 /// Bytes of so many rows of training data, in f32.
 pub(super) fn latents(rows: usize, latent: [usize; 3], unet: &UNetConfig) -> u64 {
-    let text = TOKENS * unet.innermost().cross_attention_dim;
-    product(&[rows, latent.iter().product::<usize>() + text, 4])
+    of_rows(rows, latent.iter().product(), unet)
+}
+
+/// Bytes of rows of so many numbers and the text states.
+fn of_rows(rows: usize, numbers: usize, unet: &UNetConfig) -> u64 {
+    product(&[rows, numbers + TOKENS * unet.innermost().cross_attention_dim, 4])
 }
 
 #[cfg(test)]

@@ -32,6 +32,11 @@ __device__ __forceinline__ size_t head_offset(int rows, int stride, int d) {
     return size_t(blockIdx.z) * rows * stride + blockIdx.y * d;
 }
 
+// Where the rows of a head begin in lse and delta, [batch, heads, n].
+__device__ __forceinline__ size_t statistics_offset(int n, int heads) {
+    return (size_t(blockIdx.z) * heads + blockIdx.y) * n;
+}
+
 // Starts to copy rows first..first + ROWS of a head to shared memory, zeros beyond its rows and beyond D columns.
 template <int D, class T, int ROWS>
 __device__ __forceinline__ void copy_tile(bf16* to, const Head& head, int first) {
@@ -42,6 +47,15 @@ __device__ __forceinline__ void copy_tile(bf16* to, const Head& head, int first)
         const size_t offset = present ? size_t(first + row) * head.stride + column : 0;
         copy_async(to + row * T::ROW + column, head.at + offset, present);
     }
+}
+
+// Starts to copy tile `tile` of two operands that pass by together, each to the first or the second of its two places.
+template <int D, class T>
+__device__ __forceinline__ void copy_passing(bf16* to_a, const Head& a, bf16* to_b, const Head& b, int tile,
+                                             int place) {
+    const int at = place * T::PASSING * T::ROW;
+    copy_tile<D, T, T::PASSING>(to_a + at, a, tile * T::PASSING);
+    copy_tile<D, T, T::PASSING>(to_b + at, b, tile * T::PASSING);
 }
 
 // s = own rows times the passing tile transposed. `own` is the warp's first row.

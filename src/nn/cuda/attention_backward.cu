@@ -14,7 +14,7 @@ __device__ __forceinline__ void attention_delta(const bf16* out, const bf16* d_o
     float sum = 0.f;
     for (int d = threadIdx.x % 32; d < D; d += 32) sum += widen(out[at + d]) * widen(d_out[at + d]);
     sum = warp_sum(sum);
-    if (threadIdx.x % 32 == 0) delta[(size_t(blockIdx.z) * heads + blockIdx.y) * n + row] = sum;
+    if (threadIdx.x % 32 == 0) delta[statistics_offset(n, heads) + row] = sum;
 }
 
 // P in base 2 from scores and the row's lse, which is infinite for rows that do not exist.
@@ -37,15 +37,14 @@ __device__ __forceinline__ void attention_dq(const bf16* q, const bf16* k, const
 
     copy_tile<D, T, OWN>(shared_q, {q + at_q, n, stride}, first);
     copy_tile<D, T, OWN>(shared_do, {d_out + at_q, n, stride}, first);
-    copy_tile<D, T, T::PASSING>(shared_k, keys, 0);
-    copy_tile<D, T, T::PASSING>(shared_v, values, 0);
+    copy_passing<D, T>(shared_k, keys, shared_v, values, 0, 0);
     copy_commit();
 
     float row_lse[2], row_delta[2];
 #pragma unroll
     for (int half = 0; half < 2; half++) {
         const int row = first + own + fragment_row(2 * half);
-        const size_t at = (size_t(blockIdx.z) * heads + blockIdx.y) * n + row;
+        const size_t at = statistics_offset(n, heads) + row;
         row_lse[half] = row < n ? lse[at] : INFINITY;
         row_delta[half] = row < n ? delta[at] : 0.f;
     }
@@ -53,11 +52,8 @@ __device__ __forceinline__ void attention_dq(const bf16* q, const bf16* k, const
     const int visible = causal ? min(m, first + OWN) : m;
     const int tiles = (visible + T::PASSING - 1) / T::PASSING;
     for (int tile = 0; tile < tiles; tile++) {
-        const int here = tile % 2 * TILE, next = (tile + 1) % 2 * TILE;
-        if (tile + 1 < tiles) {
-            copy_tile<D, T, T::PASSING>(shared_k + next, keys, (tile + 1) * T::PASSING);
-            copy_tile<D, T, T::PASSING>(shared_v + next, values, (tile + 1) * T::PASSING);
-        }
+        const int here = tile % 2 * TILE;
+        if (tile + 1 < tiles) copy_passing<D, T>(shared_k, keys, shared_v, values, tile + 1, (tile + 1) % 2);
         copy_commit();
         copy_wait<1>();
         __syncthreads();
@@ -91,7 +87,7 @@ __device__ __forceinline__ void attention_dkv(const bf16* q, const bf16* k, cons
     constexpr int TILE = T::PASSING * T::ROW;
     const int stride = heads * D, first = blockIdx.x * OWN, own = threadIdx.x / 32 * 16;
     const size_t at_q = head_offset(n, stride, D), at_k = head_offset(m, stride, D);
-    const size_t at_row = (size_t(blockIdx.z) * heads + blockIdx.y) * n;
+    const size_t at_row = statistics_offset(n, heads);
     const Head queries{q + at_q, n, stride}, gradients{d_out + at_q, n, stride};
     bf16* shared_k = shared_memory<bf16>();
     bf16* shared_v = shared_k + OWN * T::ROW;
@@ -104,17 +100,14 @@ __device__ __forceinline__ void attention_dkv(const bf16* q, const bf16* k, cons
     const int start = causal ? first / T::PASSING : 0, end = (n + T::PASSING - 1) / T::PASSING;
     copy_tile<D, T, OWN>(shared_k, {k + at_k, m, stride}, first);
     copy_tile<D, T, OWN>(shared_v, {v + at_k, m, stride}, first);
-    copy_tile<D, T, T::PASSING>(shared_q, queries, start * T::PASSING);
-    copy_tile<D, T, T::PASSING>(shared_do, gradients, start * T::PASSING);
+    copy_passing<D, T>(shared_q, queries, shared_do, gradients, start, 0);
     copy_commit();
 
     float sums_k[T::BLOCKS][4] = {}, sums_v[T::BLOCKS][4] = {};
     for (int tile = start; tile < end; tile++) {
-        const int here = (tile - start) % 2 * TILE, next = (tile - start + 1) % 2 * TILE;
-        if (tile + 1 < end) {
-            copy_tile<D, T, T::PASSING>(shared_q + next, queries, (tile + 1) * T::PASSING);
-            copy_tile<D, T, T::PASSING>(shared_do + next, gradients, (tile + 1) * T::PASSING);
-        }
+        const int here = (tile - start) % 2 * TILE;
+        if (tile + 1 < end)
+            copy_passing<D, T>(shared_q, queries, shared_do, gradients, tile + 1, (tile - start + 1) % 2);
         copy_commit();
         if (threadIdx.x < T::PASSING) {
             const int row = tile * T::PASSING + threadIdx.x;

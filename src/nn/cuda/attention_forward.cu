@@ -16,19 +16,15 @@ __device__ __forceinline__ void attention_forward(const bf16* q, const bf16* k, 
     bf16* shared_v = shared_k + 2 * TILE;     // two tiles
 
     copy_tile<D, T, OWN>(shared_q, {q + at_q, n, stride}, first);
-    copy_tile<D, T, T::PASSING>(shared_k, keys, 0);
-    copy_tile<D, T, T::PASSING>(shared_v, values, 0);
+    copy_passing<D, T>(shared_k, keys, shared_v, values, 0, 0);
     copy_commit();
 
     float sums[T::BLOCKS][4] = {}, largest[2] = {-INFINITY, -INFINITY}, total[2] = {0.f, 0.f};
     const int visible = causal ? min(m, first + OWN) : m; // keys that some query of the block sees
     const int tiles = (visible + T::PASSING - 1) / T::PASSING;
     for (int tile = 0; tile < tiles; tile++) {
-        const int here = tile % 2 * TILE, next = (tile + 1) % 2 * TILE;
-        if (tile + 1 < tiles) {
-            copy_tile<D, T, T::PASSING>(shared_k + next, keys, (tile + 1) * T::PASSING);
-            copy_tile<D, T, T::PASSING>(shared_v + next, values, (tile + 1) * T::PASSING);
-        }
+        const int here = tile % 2 * TILE;
+        if (tile + 1 < tiles) copy_passing<D, T>(shared_k, keys, shared_v, values, tile + 1, (tile + 1) % 2);
         copy_commit();
         copy_wait<1>();
         __syncthreads();
@@ -74,7 +70,7 @@ __device__ __forceinline__ void attention_forward(const bf16* q, const bf16* k, 
         const int row = first + own + fragment_row(2 * half);
         if (row >= n) continue;
         if (threadIdx.x % 4 == 0)
-            lse[(size_t(blockIdx.z) * heads + blockIdx.y) * n + row] = largest[half] * scale + logf(total[half]);
+            lse[statistics_offset(n, heads) + row] = largest[half] * scale + logf(total[half]);
         write_row<D, T>(out, at_q + size_t(row) * stride, sums, half, 1.f / total[half]);
     }
 }

@@ -79,8 +79,8 @@ impl Watcher for MlFlow<'_> {
     fn begin(&self, _step: u64) {}
 
     /// Numbers that waited when the earlier attempt was killed are sent now.
-    fn earlier(&self, step: u64, numbers: &[(String, f64)]) {
-        self.numbers(step, numbers);
+    fn earlier(&self, step: u64, numbers: &dyn Fn() -> Vec<(String, f64)>) {
+        self.numbers(step, &numbers());
     }
 
     fn numbers(&self, step: u64, numbers: &[(String, f64)]) {

@@ -30,7 +30,7 @@ pub trait Watcher: Sync {
     /// The training does this step next; what a killed attempt measured from there on is measured again.
     fn begin(&self, step: u64);
     /// Numbers that an earlier attempt measured before that step. A watcher that keeps at once what it is told need not look at them.
-    fn earlier(&self, _step: u64, _numbers: &[(String, f64)]) {}
+    fn earlier(&self, _step: u64, _numbers: &dyn Fn() -> Vec<(String, f64)>) {}
     /// Numbers measured at a step, by names such as `loss/total`.
     fn numbers(&self, step: u64, numbers: &[(String, f64)]);
     /// A picture drawn after so many steps, as PNG of this width and height.
@@ -48,7 +48,7 @@ impl Watcher for Watchers<'_> {
         self.0.iter().for_each(|one| one.begin(step));
     }
 
-    fn earlier(&self, step: u64, numbers: &[(String, f64)]) {
+    fn earlier(&self, step: u64, numbers: &dyn Fn() -> Vec<(String, f64)>) {
         self.0.iter().for_each(|one| one.earlier(step, numbers));
     }
 

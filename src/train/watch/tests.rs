@@ -90,7 +90,7 @@ fn a_resumed_training_goes_on_in_its_run_and_sends_no_step_twice() -> std::io::R
     first.end(End::Interrupted);
     let second = MlFlow::new(&server, told(folder.path()), &notes);
     for step in 1400..1520 {
-        second.earlier(step, &[("loss/total".to_owned(), 0.5)]);
+        second.earlier(step, &|| vec![("loss/total".to_owned(), 0.5)]);
     }
     push(&second, 1520..1600);
     second.end(End::Done);

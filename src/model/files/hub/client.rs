@@ -1,6 +1,7 @@
 //! Resolves a name to a commit, and downloads the files of a commit into the hub's cache.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use hf_hub::{Repo, RepoType};
@@ -64,24 +65,15 @@ pub fn download(
     progress: &dyn Progress,
     interrupt: &Interrupt,
 ) -> Result<PathBuf, HubError> {
-    let Pinned { id, revision, commit, .. } = pinned;
-    let environment = Environment::read(id)?;
-    let snapshot = environment.folder(id).join("snapshots").join(commit);
-    let listing = match environment.listing(id, commit) {
-        Ok(listing) => listing,
-        Err(Failure::Unreachable(reason)) if is_complete(&snapshot, variant)? => {
-            progress.note(&format!("using the files of {id} in the hub's cache ({reason})"));
-            return Ok(snapshot);
-        }
-        Err(failure) => return Err(environment.error(failure, id, revision, "some files")),
+    let is_enough = |snapshot: &Path| is_complete(snapshot, variant);
+    let download = match Download::begin(pinned, is_enough, progress, interrupt)? {
+        ControlFlow::Break(snapshot) => return Ok(snapshot),
+        ControlFlow::Continue(download) => download,
     };
-    let sizes: BTreeMap<_, _> =
-        listing.siblings.into_iter().map(|file| (file.rfilename, file.size)).collect();
-    let paths: Vec<String> = sizes.keys().cloned().collect();
+    let paths = download.paths();
     if !paths.iter().any(|path| path == "unet/config.json" || path == "config.json") {
-        return Err(HubError::NoModel { id: id.clone() });
+        return Err(HubError::NoModel { id: pinned.id.clone() });
     }
-    let download = Download { environment, pinned, snapshot, sizes, progress, interrupt };
     if download.sizes.contains_key(contents::INDEX) {
         download.get(&[contents::INDEX], 0)?;
     }
@@ -90,10 +82,7 @@ pub fn download(
         ModelDirectory::open(&download.snapshot)?.unet_config()?;
         Ok(())
     })?;
-    if revision != commit {
-        download.remember_revision()?;
-    }
-    Ok(download.snapshot)
+    download.finish()
 }
 
 /// Downloads the missing files of a CLIP model, with or without its weights, and returns its folder.
@@ -103,27 +92,14 @@ pub fn download_scorer(
     progress: &dyn Progress,
     interrupt: &Interrupt,
 ) -> Result<PathBuf, HubError> {
-    let Pinned { id, revision, commit, .. } = pinned;
-    let environment = Environment::read(id)?;
-    let snapshot = environment.folder(id).join("snapshots").join(commit);
-    let listing = match environment.listing(id, commit) {
-        Ok(listing) => listing,
-        // What is missing is named when the scorer is opened.
-        Err(Failure::Unreachable(reason)) if snapshot.is_dir() => {
-            progress.note(&format!("using the files of {id} in the hub's cache ({reason})"));
-            return Ok(snapshot);
-        }
-        Err(failure) => return Err(environment.error(failure, id, revision, "some files")),
+    // What is missing is named when the scorer is opened.
+    let download = match Download::begin(pinned, |snapshot| Ok(snapshot.is_dir()), progress, interrupt)? {
+        ControlFlow::Break(snapshot) => return Ok(snapshot),
+        ControlFlow::Continue(download) => download,
     };
-    let sizes: BTreeMap<_, _> =
-        listing.siblings.into_iter().map(|file| (file.rfilename, file.size)).collect();
-    let chosen = contents::choose_scorer(&sizes.keys().cloned().collect::<Vec<_>>(), weights);
-    let download = Download { environment, pinned, snapshot, sizes, progress, interrupt };
+    let chosen = contents::choose_scorer(&download.paths(), weights);
     download.fetch(chosen.iter().map(String::as_str), || Ok(()))?;
-    if revision != commit {
-        download.remember_revision()?;
-    }
-    Ok(download.snapshot)
+    download.finish()
 }
 
 /// A repository that is being downloaded.
@@ -138,7 +114,43 @@ struct Download<'a> {
     interrupt: &'a Interrupt,
 }
 
-impl Download<'_> {
+impl<'a> Download<'a> {
+    /// Asks the hub for the files of a commit. Breaks with the folder in the hub's cache if the hub cannot be reached and
+    /// `is_enough` says that the folder can be used without it.
+    fn begin(
+        pinned: &'a Pinned,
+        is_enough: impl FnOnce(&Path) -> Result<bool, HubError>,
+        progress: &'a dyn Progress,
+        interrupt: &'a Interrupt,
+    ) -> Result<ControlFlow<PathBuf, Self>, HubError> {
+        let Pinned { id, revision, commit, .. } = pinned;
+        let environment = Environment::read(id)?;
+        let snapshot = environment.folder(id).join("snapshots").join(commit);
+        let listing = match environment.listing(id, commit) {
+            Ok(listing) => listing,
+            Err(Failure::Unreachable(reason)) if is_enough(&snapshot)? => {
+                progress.note(&format!("using the files of {id} in the hub's cache ({reason})"));
+                return Ok(ControlFlow::Break(snapshot));
+            }
+            Err(failure) => return Err(environment.error(failure, id, revision, "some files")),
+        };
+        let sizes = listing.siblings.into_iter().map(|file| (file.rfilename, file.size)).collect();
+        Ok(ControlFlow::Continue(Self { environment, pinned, snapshot, sizes, progress, interrupt }))
+    }
+
+    /// The names of the repository's files.
+    fn paths(&self) -> Vec<String> {
+        self.sizes.keys().cloned().collect()
+    }
+
+    /// The folder, after the last file.
+    fn finish(self) -> Result<PathBuf, HubError> {
+        if self.pinned.revision != self.pinned.commit {
+            self.remember_revision()?;
+        }
+        Ok(self.snapshot)
+    }
+
     /// Those of the files that are still missing, weights last, after a check of the others.
     fn fetch<'f>(
         &self,
