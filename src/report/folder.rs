@@ -24,6 +24,8 @@ pub(super) struct Folder {
     pub(super) damaged: Vec<String>,
     /// The stage that is at work, or where the run stopped, if it is not over.
     pub(super) unfinished: Option<String>,
+    /// The bytes that each set of pictures on the page may take.
+    pub(super) room: usize,
 }
 
 /// The contents of an artefact that a report shows.
@@ -72,7 +74,13 @@ impl Folder {
             damaged.extend(damage);
             shown.extend(one.map(|one| (stage.id.to_string(), one)));
         }
-        Ok(Self { record, shown, damaged, unfinished })
+        Ok(Self { record, shown, damaged, unfinished, room: 0 })
+    }
+
+    /// How many of its stages may have drawn pictures.
+    pub(super) fn pictured(&self) -> usize {
+        let is_pictured = |shown: &Shown| matches!(shown, Shown::Metrics(_) | Shown::Training(_));
+        self.shown.iter().filter(|(_, shown)| is_pictured(shown)).count()
     }
 
     /// The exports by their stages' ids.
