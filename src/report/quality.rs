@@ -12,7 +12,10 @@ use crate::metric::{Baseline, Better, SELECTED};
 pub(super) fn numbers(stage: &str, measured: &Measured) -> Markup {
     html! {
         h3 { "Evaluation " code { (stage) } }
-        @for (metric, scorer) in &measured.metrics.scorers { p class="soft" { (metric) " by " (scorer) "." } }
+        @if !measured.metrics.scorers.is_empty() {
+            @let by = measured.metrics.scorers.iter().map(|(metric, scorer)| format!("{metric} by {scorer}"));
+            p class="soft" { (by.collect::<Vec<_>>().join("; ")) "." }
+        }
         (records::of_evaluation(measured).html())
         p class="soft" {
             "The difference is the model's value minus the teacher's on the same prompt; an equal value counts as half a win. Scores of CLIP \
@@ -44,12 +47,13 @@ pub(super) fn sign(better: Better) -> &'static str {
     }
 }
 
-/// A number with its unit, rounded for reading.
+/// A number with its unit, rounded for reading. What is counted is said beside it.
 pub(super) fn value(value: f64, unit: &str) -> String {
     match unit {
         "B" | "bytes" => units::bytes(value as u64),
         "s" => units::seconds(value),
         "%" => format!("{value:.1} %"),
+        "parameters" | "MAC" => units::count(value as u64),
         _ if value.abs() >= 1e4 => format!("{} {unit}", units::count(value as u64)).trim_end().to_owned(),
         _ => format!("{} {unit}", chart::number(value)).trim_end().to_owned(),
     }

@@ -32,4 +32,5 @@ for (const gallery of document.querySelectorAll(".gallery")) {
   move();
   show();
   slider.hidden = false;
+  gallery.classList.add("compared");
 }

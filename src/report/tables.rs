@@ -73,7 +73,7 @@ impl Cell {
     /// The value of a measurement. One without an interval may be a count, a time or an amount of memory.
     pub(super) fn value(of: &Measurement) -> Self {
         match of.low {
-            Some(_) => Self::Estimate(of.value, of.low, of.high, ""),
+            Some(_) => Self::Estimate(of.value, of.low, of.high, if of.unit == "s" { "s" } else { "" }),
             None => Self::Number(of.value, super::quality::value(of.value, &of.unit)),
         }
     }

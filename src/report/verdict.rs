@@ -154,13 +154,11 @@ fn table(measured: &Measured) -> Markup {
 
 /// The share of the teacher, the value, and a bar that shows the share with its interval.
 fn cell(found: &Measurement, is_cost: bool) -> Markup {
-    let (value, interval) = match found.low {
-        Some(_) => digits::apart(found.value, found.low, found.high, ""),
+    let unit = if found.unit == "%" { "%" } else { "" };
+    let (value, interval) = match found.low.filter(|_| !is_cost) {
+        Some(_) => digits::apart(found.value, found.low, found.high, unit),
         None => (quality::value(found.value, &found.unit), None),
     };
-    let interval = interval.filter(|_| !is_cost);
-    // `1.5 M`: the row says of what.
-    let value = value.trim_end_matches(" parameters").trim_end_matches(" MAC").to_owned();
     let Some((share, low, high)) = share(found) else {
         return html! { b { (value) } @if let Some(interval) = interval { small { (interval) } } };
     };

@@ -9,7 +9,7 @@ mod scale;
 use maud::{Markup, html};
 
 use scale::{Scale, Tick};
-pub(super) use scale::{number, power};
+pub(super) use scale::{number, power, trimmed};
 
 /// One named set of points.
 pub(super) struct Series {
@@ -225,8 +225,8 @@ mod tests {
     fn every_point_has_a_tooltip_and_the_label_tells_the_curve() {
         let page = draw(&[(0.0, 0.5), (10.0, 2e-3), (20.0, 0.0), (30.0, f64::NAN)]);
         assert_eq!(page.matches("<title>").count(), 4, "{page}");
-        assert!(page.contains("<title>task\nstep: 10\nloss: 0.002</title>"), "{page}");
-        assert!(page.contains("loss against step: task goes from 0.5 at 0 to 0.002 at 10, between 0.002 and 0.5; output: 2 points"));
+        assert!(page.contains("<title>task\nstep: 10\nloss: 2×10⁻³</title>"), "{page}");
+        assert!(page.contains("loss against step: task goes from 0.5 at 0 to 2×10⁻³ at 10, between 2×10⁻³ and 0.5; output: 2 points"));
         assert!(page.contains(">10⁻²</text>"), "{page}");
     }
 

@@ -44,11 +44,12 @@ impl Scale {
     }
 
     pub(super) fn ticks(&self) -> Vec<Tick> {
-        match self.log {
-            true if self.high - self.low < 1.5 => self.within_a_power(),
-            true => self.powers(),
-            false => self.round_numbers(),
+        if !self.log {
+            return self.round_numbers();
         }
+        let powers = self.powers();
+        let labels = powers.iter().filter(|tick| !tick.label.is_empty()).count();
+        if labels < 2 { self.within_a_power() } else { powers }
     }
 
     fn tick(&self, value: f64, label: String) -> Option<Tick> {
@@ -89,7 +90,7 @@ impl Scale {
         ticks
     }
 
-    /// For less than one and a half powers of ten: 1, 2 and 5 times a power have labels, or as many numbers as it takes.
+    /// For a range with less than two powers of ten: 1, 2 and 5 times a power have labels, or as many numbers as it takes.
     fn within_a_power(&self) -> Vec<Tick> {
         let (first, last) = (self.low.floor() as i32, self.high.ceil() as i32);
         let some = |factors: &[i32]| -> Vec<Tick> {
@@ -119,7 +120,7 @@ pub(in crate::report) fn number(value: f64) -> String {
     if value == 0.0 {
         return "0".to_owned();
     }
-    if !(1e-3..1e5).contains(&size) {
+    if !(1e-2..1e5).contains(&size) {
         let mut exponent = size.log10().floor() as i32;
         let mut factor = trimmed(value / 10_f64.powi(exponent), 3);
         if factor.trim_start_matches('-') == "10" {
@@ -155,7 +156,7 @@ fn raised(digit: char) -> char {
 }
 
 /// A number without zeros at its end.
-fn trimmed(value: f64, decimals: usize) -> String {
+pub(in crate::report) fn trimmed(value: f64, decimals: usize) -> String {
     let text = format!("{value:.decimals$}");
     match text.contains('.') {
         true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
@@ -201,7 +202,7 @@ mod tests {
             [0.0, 1.0, -0.25, 12.345_67, 1234.5, 400_000.0, 1e-3, 3.0e-4, 9.9996e-5, -2.5e-7].map(number);
         assert_eq!(
             shown,
-            ["0", "1", "-0.25", "12.35", "1234", "4×10⁵", "0.001", "3×10⁻⁴", "10⁻⁴", "-2.5×10⁻⁷"]
+            ["0", "1", "-0.25", "12.35", "1234", "4×10⁵", "10⁻³", "3×10⁻⁴", "10⁻⁴", "-2.5×10⁻⁷"]
         );
     }
 }
