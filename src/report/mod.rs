@@ -15,6 +15,7 @@ mod overview;
 mod page;
 mod pictures;
 mod quality;
+mod reconstructed;
 mod records;
 mod rows;
 mod sections;

@@ -5,7 +5,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use super::folder::{Folder, Shown};
 use super::pictures::{self, Gallery};
 use super::tables::scroll;
-use super::{compare, quality, sections, selections, sweep, verdict};
+use super::{compare, quality, reconstructed, sections, selections, sweep, verdict};
 use crate::base::units;
 use crate::plan;
 use crate::run::{RunRecord, StageState};
@@ -116,6 +116,7 @@ fn chosen(folder: &Folder) -> Markup {
                     (quality::baselines(&measured.metrics.baselines))
                 }
                 Shown::Unreadable(why) => (sections::unreadable(stage, why)),
+                Shown::Reconstruction(record) => (reconstructed::section(stage, record)),
                 Shown::Metrics(_) | Shown::Training(_) | Shown::Export(_) => {}
             }
         }

@@ -7,7 +7,7 @@ use maud::{Markup, html};
 use super::folder::{Folder, Measured, Shown};
 use super::rows::{Curve, Row, axes, curves, label, nodes, rows};
 use super::tables::scroll;
-use super::{embedded, quality, sections, selections};
+use super::{embedded, quality, reconstructed, sections, selections};
 use crate::base::{ArtefactKind, StageId};
 use crate::config::Axis;
 use crate::metric::{Better, Measurement};
@@ -47,6 +47,7 @@ pub(super) fn alone(folder: &Folder) -> Markup {
         Shown::Scores(scores) => Some(sections::scores(scores, None)),
         Shown::Training(training) => Some(training.section(stage, folder.room)),
         Shown::Metrics(measured) => Some(quality::numbers(stage, measured)),
+        Shown::Reconstruction(record) => Some(reconstructed::section(stage, record)),
         Shown::Unreadable(why) => Some(sections::unreadable(stage, why)),
         // Shown among the selections and the exports.
         Shown::Selection(_) | Shown::Export(_) => None,

@@ -28,6 +28,7 @@ mod needs;
 mod points;
 mod profile;
 mod prune;
+mod reconstruct;
 mod resolved_file;
 mod score;
 mod scorers;

@@ -20,8 +20,8 @@ seed: 1
 stages:
   - { id: teacher, use: load, with: { model: '{nano}' } }
   - { id: points, use: calibrate, with: { model: teacher, prompts: prompts.txt, samples: 2, drawing: { steps: 1, guidance-scale: 1 } } }
-  - { id: scores, use: score, with: { model: teacher, calibration: points, criteria: [output-loss, magnitude], additivity-sets: 3 } }
-  - { id: selection, use: select, with: { scores: scores, ratio: 0.5 } }
+  - { id: scores, use: score, with: { model: teacher, calibration: points, criteria: [magnitude, random], additivity-sets: 0 } }
+  - { id: selection, use: select, with: { scores: scores, criterion: magnitude, ratio: 0.5 } }
   - { id: student, use: prune, with: { model: teacher, selection: selection } }
   - { id: latents, use: encode, with: { model: teacher, prompts: prompts.txt, samples: 4, drawing: { steps: 1, guidance-scale: 1 } } }
   - id: retrained
