@@ -94,11 +94,20 @@ fn entries(stage: &StageRecord) -> Option<BTreeMap<String, String>> {
     };
     let shown = |(name, value): (&str, &str)| match name.strip_prefix("file ") {
         Some(file) => (file.to_owned(), format!("file {}", value.chars().take(12).collect::<String>())),
-        None => (name.to_owned(), value.to_owned()),
+        None if name == "stage" => ("version".to_owned(), value.to_owned()),
+        None => (name.to_owned(), listed(value)),
     };
     let kept =
         |manifest: &Manifest| manifest.entries().filter(|(name, _)| !follows(name)).map(shown).collect();
     stage.manifest.as_ref().map(kept)
+}
+
+/// A list as a reader would write it; another value as it is.
+fn listed(value: &str) -> String {
+    match serde_json::from_str::<Vec<String>>(value) {
+        Ok(list) => list.join(", "),
+        Err(_) => value.to_owned(),
+    }
 }
 
 /// An evaluation with the name of its run, and its own where the run has several.
@@ -155,12 +164,12 @@ fn results(evaluations: &[(String, &Measured)]) -> Vec<Table> {
             };
             let arrow = found.iter().flatten().next().map_or("", |one| quality::sign(one.better));
             row(format!("{metric} {arrow}"), cells(&|one| Cell::value(one)));
-            row("retained above the floor".to_owned(), cells(&|one| Cell::percent(one.retained.as_ref())));
-            let share = |one: &Measurement| match (one.of_teacher, &one.retained) {
-                (Some(share), None) => Cell::Estimate(share, one.of_teacher_low, one.of_teacher_high, "%"),
-                _ => Cell::Empty,
+            row("– retained above the floor".to_owned(), cells(&|one| Cell::percent(one.retained.as_ref())));
+            let share = |one: &Measurement| match one.of_teacher {
+                Some(share) => Cell::Estimate(share, one.of_teacher_low, one.of_teacher_high, "%"),
+                None => Cell::Empty,
             };
-            row("of the teacher".to_owned(), cells(&share));
+            row("– of the teacher".to_owned(), cells(&share));
         }
         let columns = std::iter::once(Column::text(""))
             .chain(evaluations.iter().map(|(label, _)| Column::estimate(label)));

@@ -90,3 +90,56 @@ impl Old {
         Tensor::cat(&[weight, bias], 0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::model::network::TailKind;
+
+    /// torch's least squares on the same numbers; see `tests/golden_reconstruct/solve.py`.
+    #[test]
+    fn layers_are_solved_as_by_torch() -> Result<(), ReconstructError> {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden_reconstruct/solve.safetensors");
+        let golden = Weights::open(&path)?;
+        for (name, kernel, inputs, outputs) in [("conv", 3, 3, 4), ("linear", 1, 6, 5)] {
+            let tensor = |part: &str| golden.tensor(&format!("{name}.{part}"), DType::F64, &Device::Cpu);
+            let sums = |part: &str| -> Result<Normal, ReconstructError> {
+                let mut sums = Normal::new(inputs * kernel * kernel, outputs)?;
+                sums.add(&tensor(&format!("{part}.features"))?, kernel, &tensor(&format!("{part}.lack"))?)?;
+                Ok(sums)
+            };
+            let tail = Tail { kind: TailKind::Conv2, name: name.to_owned(), kernel, inputs, outputs };
+            let solved = solve(&tail, &golden, &sums("fitted")?, &sums("held")?)?;
+            let expected: Vec<f64> = tensor("expected.errors")?.to_vec1()?;
+            let LayerRecord { before, after, strength, taken, .. } = solved.record;
+            assert!(taken && strength == expected[2], "{name}: {strength}");
+            assert!((before / expected[0] - 1.0).abs() < 1e-9 && (after / expected[1] - 1.0).abs() < 1e-9);
+            let (weight, bias) = solved.weights.expect("they are taken");
+            for (found, part) in [(weight, "expected.weight"), (bias, "expected.bias")] {
+                let off = (found - tensor(part)?)?.abs()?.max_all()?.to_scalar::<f64>()?;
+                assert!(off < 1e-9, "{name}, {part}: {off}");
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn weights_that_cannot_be_improved_stay() -> Result<(), ReconstructError> {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden_reconstruct/solve.safetensors");
+        let golden = Weights::open(&path)?;
+        let tensor = |part: &str| golden.tensor(&format!("linear.{part}"), DType::F64, &Device::Cpu);
+        let sums = |sign: f64| -> Result<Normal, ReconstructError> {
+            let mut sums = Normal::new(6, 5)?;
+            sums.add(&tensor("fitted.features")?, 1, &(tensor("fitted.lack")? * sign)?)?;
+            Ok(sums)
+        };
+        let tail =
+            Tail { kind: TailKind::Projection, name: "linear".to_owned(), kernel: 1, inputs: 6, outputs: 5 };
+        // What helps the fitted points harms the held-out ones.
+        let solved = solve(&tail, &golden, &sums(1.0)?, &sums(-1.0)?)?;
+        assert!(!solved.record.taken && solved.weights.is_none());
+        Ok(())
+    }
+}
