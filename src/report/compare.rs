@@ -6,8 +6,8 @@ use maud::{Markup, html};
 
 use super::folder::{Folder, Measured, Shown};
 use super::pictures::{Gallery, spread};
-use super::quality;
 use super::tables::{Cell, Column, Table};
+use super::values;
 use crate::base::Manifest;
 use crate::metric::{Measurement, Metrics};
 use crate::run::StageRecord;
@@ -162,7 +162,7 @@ fn results(evaluations: &[(String, &Measured)]) -> Vec<Table> {
                     rows.push(std::iter::once(Cell::Text(name)).chain(cells).collect::<Vec<_>>());
                 }
             };
-            let arrow = found.iter().flatten().next().map_or("", |one| quality::sign(one.better));
+            let arrow = found.iter().flatten().next().map_or("", |one| values::sign(one.better));
             row(format!("{metric} {arrow}"), cells(&|one| Cell::value(one)));
             row("– retained above the floor".to_owned(), cells(&|one| Cell::percent(one.retained.as_ref())));
             let share = |one: &Measurement| match one.of_teacher {

@@ -4,8 +4,8 @@
 use maud::{Markup, html};
 
 use super::chart::{Axis as Scale, Chart, Series, plot as draw};
-use super::quality;
 use super::rows::{Curve, Row, is_number, named};
+use super::values;
 use crate::config::Axis;
 use crate::metric::Better;
 
@@ -40,7 +40,7 @@ pub(super) fn plots(axes: &[&Axis], rows: &[Row<'_>], curves: &[Curve<'_>]) -> M
                             b { (models[0].metric) }
                             @if let [model] = models { " of " (model.model) }
                             @for value in choice { ", " (value) }
-                            (quality::arrow(rows.iter().find_map(|row| row.find(models[0])).map(|found| found.better)))
+                            (values::arrow(rows.iter().find_map(|row| row.find(models[0])).map(|found| found.better)))
                         }
                         (plot(&within, models, x, lines))
                     }

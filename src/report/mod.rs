@@ -24,6 +24,7 @@ mod sweep;
 mod tables;
 mod training;
 mod unet;
+mod values;
 mod verdict;
 
 use std::path::{Path, PathBuf};

@@ -6,7 +6,7 @@ use super::folder::Measured;
 use super::tables::scroll;
 use super::{chart, records};
 use crate::base::units;
-use crate::metric::{Baseline, Better, SELECTED};
+use crate::metric::{Baseline, SELECTED};
 
 /// The statistics of one evaluation.
 pub(super) fn numbers(stage: &str, measured: &Measured) -> Markup {
@@ -22,40 +22,6 @@ pub(super) fn numbers(stage: &str, measured: &Measured) -> Markup {
              models lie in a narrow band, so the plain percentage of the teacher flatters every model; what is retained is measured from \
              the floor."
         }
-    }
-}
-
-/// Which direction is good, in words.
-pub(super) fn arrow(better: Option<Better>) -> Markup {
-    html! {
-        span class="soft" {
-            @match better {
-                Some(Better::Higher) => { " ↑ higher is better" }
-                Some(Better::Lower) => { " ↓ lower is better" }
-                Some(Better::None) | None => {}
-            }
-        }
-    }
-}
-
-/// Which direction is good, as a sign.
-pub(super) fn sign(better: Better) -> &'static str {
-    match better {
-        Better::Higher => "↑",
-        Better::Lower => "↓",
-        Better::None => "",
-    }
-}
-
-/// A number with its unit, rounded for reading. What is counted is said beside it.
-pub(super) fn value(value: f64, unit: &str) -> String {
-    match unit {
-        "B" | "bytes" => units::bytes(value as u64),
-        "s" => units::seconds(value),
-        "%" => format!("{value:.1} %"),
-        "parameters" | "MAC" => units::count(value as u64),
-        _ if value.abs() >= 1e4 => format!("{} {unit}", units::count(value as u64)).trim_end().to_owned(),
-        _ => format!("{} {unit}", chart::number(value)).trim_end().to_owned(),
     }
 }
 

@@ -3,6 +3,7 @@
 use super::compare;
 use super::folder::{Folder, Measured, Shown};
 use super::tables::{Cell, Column, Table};
+use super::values;
 use crate::base::units;
 use crate::metric::{Measurement, Metrics};
 
@@ -113,7 +114,7 @@ fn result_rows(measured: &Measured) -> Vec<Vec<Cell>> {
 
 fn result_row(model: &str, name: &str, found: &Measurement, teacher: Option<&Measurement>) -> Vec<Cell> {
     let share = |value: f64| Cell::Estimate(value, found.of_teacher_low, found.of_teacher_high, "%");
-    let number = |value: f64| Cell::number(value, super::quality::value(value, &found.unit));
+    let number = |value: f64| Cell::number(value, values::value(value, &found.unit));
     let better =
         serde_json::to_value(found.better).ok().and_then(|better| better.as_str().map(str::to_owned));
     let paired = found.paired.as_ref();

@@ -7,7 +7,7 @@ use maud::{Markup, html};
 use super::folder::{Folder, Measured, Shown};
 use super::rows::{Curve, Row, axes, curves, label, nodes, rows};
 use super::tables::scroll;
-use super::{embedded, quality, reconstructed, sections, selections};
+use super::{embedded, quality, reconstructed, sections, selections, values};
 use crate::base::{ArtefactKind, StageId};
 use crate::config::Axis;
 use crate::metric::{Better, Measurement};
@@ -122,11 +122,11 @@ fn table(axes: &[&Axis], rows: &[Row<'_>], curves: &[Curve<'_>]) -> Markup {
 }
 
 fn number(found: &Measurement, is_best: bool) -> Markup {
-    let text = quality::value(found.value, &found.unit);
+    let text = values::value(found.value, &found.unit);
     html! {
         @if is_best { b { (text) } } @else { (text) }
         @if let (Some(low), Some(high)) = (found.low, found.high) {
-            br; span class="soft" { (quality::value(low, "")) " – " (quality::value(high, "")) }
+            br; span class="soft" { (values::value(low, "")) " – " (values::value(high, "")) }
         }
     }
 }

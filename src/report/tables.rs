@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 use serde_json::{Map, Value, json};
 
-use super::digits;
+use super::{digits, values};
 use crate::metric::{Estimate, Measurement};
 
 /// A table with a name by which it can be asked for.
@@ -74,7 +74,7 @@ impl Cell {
     pub(super) fn value(of: &Measurement) -> Self {
         match of.low {
             Some(_) => Self::Estimate(of.value, of.low, of.high, if of.unit == "s" { "s" } else { "" }),
-            None => Self::Number(of.value, super::quality::value(of.value, &of.unit)),
+            None => Self::Number(of.value, values::value(of.value, &of.unit)),
         }
     }
 

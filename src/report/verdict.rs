@@ -6,7 +6,7 @@ use maud::{Markup, html};
 
 use super::folder::{Folder, Measured, Shown};
 use super::tables::scroll;
-use super::{chart, digits, quality, sweep};
+use super::{chart, digits, sweep, values};
 use crate::metric::{self, METRICS, Measurement, ModelMetrics, Prominence, Verdict};
 use crate::run::StageRecord;
 
@@ -124,7 +124,7 @@ fn table(measured: &Measured) -> Markup {
             tr {
                 th scope="row" {
                     (in_words(name))
-                    @if let Some(found) = sample.filter(|_| !is_cost) { " " span class="soft" { (quality::sign(found.better)) } }
+                    @if let Some(found) = sample.filter(|_| !is_cost) { " " span class="soft" { (values::sign(found.better)) } }
                     @if sample.is_some_and(|found| found.retained.is_some()) { small { "retained" } }
                 }
                 @for one in own { td { @if let Some(one) = one { (cell(one, is_cost)) } @else { "–" } } }
@@ -157,7 +157,7 @@ fn cell(found: &Measurement, is_cost: bool) -> Markup {
     let unit = if found.unit == "%" { "%" } else { "" };
     let (value, interval) = match found.low.filter(|_| !is_cost) {
         Some(_) => digits::apart(found.value, found.low, found.high, unit),
-        None => (quality::value(found.value, &found.unit), None),
+        None => (values::value(found.value, &found.unit), None),
     };
     let Some((share, low, high)) = share(found) else {
         return html! { b { (value) } @if let Some(interval) = interval { small { (interval) } } };

@@ -1,5 +1,7 @@
 //! `reconstruct`: solves linear layers of a pruned model anew, so that its states follow the teacher's.
 
+use std::collections::BTreeSet;
+
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -27,7 +29,7 @@ pub(super) struct Reconstruct {
     calibration: StageId,
     /// Which layers are solved anew, from the first removed unit on. Default all: `[shortcut, projection, conv2, conv-out]`.
     #[serde(default = "all_kinds")]
-    kinds: Vec<LayerKind>,
+    kinds: BTreeSet<LayerKind>,
     /// How many of the points are held out, in percent; they choose the strength of each layer's ridge, and whether its new weights are taken. Default 12.
     #[serde(default = "default_held_out")]
     held_out: Whole<1, 90>,
@@ -72,8 +74,8 @@ impl LayerKind {
     }
 }
 
-fn all_kinds() -> Vec<LayerKind> {
-    LayerKind::ALL.to_vec()
+fn all_kinds() -> BTreeSet<LayerKind> {
+    LayerKind::ALL.into()
 }
 
 fn default_held_out() -> Whole<1, 90> {
@@ -101,7 +103,7 @@ impl Stage for Reconstruct {
 
     fn describe(&self, manifest: &mut Manifest) {
         manifest
-            .list("kinds", self.kinds().iter().map(|kind| kind.name()))
+            .list("kinds", self.kinds.iter().map(|kind| kind.name()))
             .field("held-out", self.held_out)
             .field("batch", self.batch);
     }
@@ -135,7 +137,7 @@ impl Stage for Reconstruct {
         let student = Model::open(context.input("student"))?;
         let (teacher_unet, student_unet) = (teacher.unet(context.device)?, student.unet(context.device)?);
         let points = points(context, "calibration", teacher_unet.config())?;
-        let kinds: Vec<TailKind> = self.kinds().into_iter().map(LayerKind::tail).collect();
+        let kinds: Vec<TailKind> = self.kinds.iter().map(|kind| kind.tail()).collect();
         let work = Reconstructing {
             teacher: &teacher_unet,
             student: &student_unet,
@@ -165,12 +167,5 @@ impl Stage for Reconstruct {
         }
         record.save(context.output).map_err(StageError::file(context.output))?;
         Computation::open(&context.input("student").path)?.save(context.output)
-    }
-}
-
-impl Reconstruct {
-    /// The kinds, each once, in a fixed order: neither order nor repetition changes the result.
-    fn kinds(&self) -> Vec<LayerKind> {
-        LayerKind::ALL.into_iter().filter(|kind| self.kinds.contains(kind)).collect()
     }
 }

@@ -112,7 +112,7 @@ impl Inventory {
     }
 
     /// The paths of the steps in walk order; no two are equal.
-    pub fn paths(&self) -> impl ExactSizeIterator<Item = &str> {
+    pub fn paths(&self) -> impl ExactSizeIterator<Item = &str> + Clone {
         self.specs.iter().map(|spec| spec.path.as_str())
     }
 

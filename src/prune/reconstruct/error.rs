@@ -8,12 +8,12 @@ use crate::model::files::weights::WeightsError;
 /// Why a pruned model cannot be reconstructed.
 #[derive(Debug, thiserror::Error, Diagnostic)]
 pub enum ReconstructError {
-    /// The student is not a part of the teacher.
-    #[error("the teacher's U-Net has no `{path}`, which the student has")]
+    /// The student is not what pruning makes of the teacher.
+    #[error("the student is not pruned from the teacher: they differ at `{path}`")]
     #[diagnostic(
         code(reconstruct::mismatch),
         help(
-            "`teacher` must be the model that the student was pruned from; a student whose layers were numbered anew cannot be reconstructed"
+            "`teacher` must be the model that the student was pruned from; a student whose `layout` numbers layers anew cannot be reconstructed"
         )
     )]
     Mismatch {

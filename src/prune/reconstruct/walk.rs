@@ -13,7 +13,7 @@ use super::error::ReconstructError;
 use super::work::Reconstructing;
 use crate::backend::memory;
 use crate::data::Calibration;
-use crate::model::network::{Condition, Step, Tail, TailKind, WalkState};
+use crate::model::network::{Condition, PruneError, Step, Tail, TailKind, WalkState};
 use crate::model::unet::UNet;
 
 /// Both walks of the points.
@@ -37,6 +37,24 @@ struct Pair {
     student: WalkState,
 }
 
+/// For each step of the student, the place of the corresponding one in the teacher. Equal paths are not enough: a published
+/// layout numbers the layers that it keeps anew.
+fn places(teacher: &UNet, student: &UNet) -> Result<Vec<usize>, ReconstructError> {
+    let named = |path: &str| ReconstructError::Mismatch { path: path.to_owned() };
+    let removed = &student.config().removed_units;
+    let pruned =
+        teacher.config().prune(removed).map_err(|PruneError::UnknownUnit { unit }| named(unit.as_str()))?;
+    let expected = pruned.inventory();
+    let mut rest = expected.paths();
+    let own = student.inventory().paths();
+    if let Some(other) = own.clone().find(|path| rest.next() != Some(path)).or_else(|| rest.next()) {
+        return Err(named(other));
+    }
+    let there: BTreeMap<&str, usize> =
+        teacher.inventory().paths().enumerate().map(|(place, path)| (path, place)).collect();
+    own.map(|path| there.get(path).copied().ok_or_else(|| named(path))).collect()
+}
+
 /// What one batch brings along.
 struct Given {
     teacher: Condition,
@@ -49,12 +67,7 @@ impl<'a> Walk<'a> {
         if held == 0 || held >= points {
             return Err(ReconstructError::Points { points, held_out: held });
         }
-        let there: BTreeMap<&str, usize> =
-            work.teacher.inventory().paths().enumerate().map(|(place, path)| (path, place)).collect();
-        let place = |path: &str| {
-            there.get(path).copied().ok_or_else(|| ReconstructError::Mismatch { path: path.to_owned() })
-        };
-        let places = work.student.inventory().paths().map(place).collect::<Result<Vec<_>, _>>()?;
+        let places = places(work.teacher, work.student)?;
         let size = work.batch.max(1);
         let part = |range: Range<usize>| {
             let end = range.end;

@@ -37,7 +37,7 @@ stages:
       selection: selection
       scorer: '{nano}/scorer'
       drawing: { steps: 1, guidance-scale: 1 }
-      gates: [retrained.parameters <= 2e6]
+      gates: [retrained.parameters <= 3e6]
 ";
 
 const WIDTHS: [u32; 3] = [400, 800, 1600];

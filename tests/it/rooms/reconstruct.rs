@@ -151,15 +151,26 @@ fn an_interrupted_reconstruction_resumes_to_the_same_bytes() -> miette::Result<(
 }
 
 #[test]
-fn a_student_of_another_teacher_is_refused() -> miette::Result<()> {
-    let pair = Pair::new(&configs()[0].1, DType::F32)?;
-    let swap = |from: &str, to: &str| {
-        std::fs::rename(pair.folder.path().join(from), pair.folder.path().join(to)).expect("moved")
+fn a_student_that_was_not_pruned_from_the_teacher_is_refused() -> miette::Result<()> {
+    let refused = |pair: &Pair| {
+        let ended = pair.run(&ALL, 4, "checkpoint", &Silent, &Interrupt::default());
+        assert!(matches!(ended, Err(ReconstructError::Mismatch { .. })), "{ended:?}");
     };
+    let (_, config) = &configs()[0];
+    let pair = Pair::new(config, DType::F32)?;
+    let at = |name: &str| pair.folder.path().join(name);
+    let swap = |from: &str, to: &str| std::fs::rename(at(from), at(to)).expect("moved");
     swap("teacher", "other");
     swap("student", "teacher");
     swap("other", "student");
-    let refused = pair.run(&ALL, 4, "checkpoint", &Silent, &Interrupt::default());
-    assert!(matches!(refused, Err(ReconstructError::Mismatch { .. })));
+    refused(&pair);
+
+    // All paths of a network with fewer layers are in the teacher too, but stand for other layers.
+    let mut fewer = config.clone();
+    fewer["layers_per_block"] = 1.into();
+    std::fs::remove_dir_all(at("teacher")).expect("removed");
+    swap("student", "teacher");
+    small_unets::save(&fewer, 1, &at("student"))?;
+    refused(&pair);
     Ok(())
 }

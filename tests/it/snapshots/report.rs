@@ -43,7 +43,7 @@ fn tables(sandbox: &Sandbox) {
     let csv = printed(&["report", "runs/small", "--format", "csv"]);
     let pruned =
         csv.lines().find(|line| line.starts_with("small,result,pruned,parameters,lower,parameters,1,"));
-    assert!(pruned.is_some_and(|line| line.contains(",1452")), "{csv}");
+    assert!(pruned.is_some_and(|line| line.contains(",1492724,")), "{csv}");
     let markdown = printed(&["report", "runs/small", "--format", "md", "--table", "selections"]);
     assert!(
         markdown
