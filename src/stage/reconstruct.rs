@@ -46,7 +46,7 @@ enum LayerKind {
     Shortcut,
     /// `proj_out` of a transformer, `to_out` of attention, the last layer of a feed-forward layer.
     Projection,
-    /// The second convolution of a ResNet. Its sums take 8 * (9 channels)^2 bytes: 1 GB for 1,280 channels, four times.
+    /// The second convolution of a ResNet. Its sums take about 2.6 GB of memory for 1,280 channels.
     Conv2,
     /// The last convolution of the U-Net.
     ConvOut,
