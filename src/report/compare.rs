@@ -195,8 +195,9 @@ fn pictures(drawn: &[(String, &Measured)], room: usize) -> Markup {
     let teacher = &first.1.metrics.teacher;
     let mut models = vec![(teacher.clone(), of(first.1, teacher))];
     for (label, measured) in drawn {
-        let students = measured.metrics.models.iter().filter(|model| model.model != measured.metrics.teacher);
-        if let Some(student) = students.last() {
+        let mut students =
+            measured.metrics.models.iter().filter(|model| model.model != measured.metrics.teacher);
+        if let Some(student) = students.next_back() {
             models.push((format!("{label}: {}", student.model), of(measured, &student.model)));
         }
     }

@@ -182,16 +182,16 @@ fn small_factor(block: &Tensor) -> Result<Option<(Tensor, Tensor)>> {
         }
         lower[row][row + 1..].fill(0.0);
     }
-    let mut inverse = vec![vec![0.0; size]; size];
-    for row in 0..size {
-        for column in 0..=row {
-            let products = (column..row).map(|k| lower[row][k] * inverse[k][column]);
+    let mut columns = vec![vec![0.0; size]; size];
+    for (column, inverse) in columns.iter_mut().enumerate() {
+        for (row, values) in lower.iter().enumerate().skip(column) {
+            let products = (column..row).map(|k| values[k] * inverse[k]);
             let one = if row == column { 1.0 } else { 0.0 };
-            inverse[row][column] = (one - products.sum::<f64>()) / lower[row][row];
+            inverse[row] = (one - products.sum::<f64>()) / values[row];
         }
     }
     let tensor = |rows: Vec<Vec<f64>>| Tensor::from_vec(rows.concat(), (size, size), &Device::Cpu);
-    Ok(Some((tensor(lower)?, tensor(inverse)?)))
+    Ok(Some((tensor(lower)?, tensor(columns)?.t()?.contiguous()?)))
 }
 
 #[cfg(test)]
