@@ -76,6 +76,7 @@ fn a_report_is_whole_in_a_browser() {
         let file = sandbox.path(page);
         assert!(file.metadata().expect("a page").len() < 3_000_000, "{page} is large");
         browser.open(&file);
+        browser.value("document.querySelectorAll('details').forEach(one => one.open = true)");
         for (scheme, width) in
             ["light", "dark"].into_iter().flat_map(|scheme| WIDTHS.map(|width| (scheme, width)))
         {
