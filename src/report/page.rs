@@ -12,6 +12,18 @@ use crate::run::{RunRecord, StageState};
 
 /// The page of one run, or of several with their comparison first. `labels` are the names of the runs.
 pub(super) fn page(folders: &[Folder], labels: &[String]) -> Markup {
+    let body = html! {
+        main {
+            @if let [folder] = folders {
+                (run(folder, &labels[0]))
+            } @else {
+                (compare::section(folders, labels))
+                @for (folder, label) in folders.iter().zip(labels) {
+                    details class="run" { summary { "All of " (label) } (run(folder, label)) }
+                }
+            }
+        }
+    };
     html! {
         (DOCTYPE)
         html lang="en" {
@@ -24,17 +36,8 @@ pub(super) fn page(folders: &[Folder], labels: &[String]) -> Markup {
                 style { (PreEscaped(include_str!("style.css"))) }
             }
             body {
-                main {
-                    @if let [folder] = folders {
-                        (run(folder, &labels[0]))
-                    } @else {
-                        (compare::section(folders, labels))
-                        @for (folder, label) in folders.iter().zip(labels) {
-                            details class="run" { summary { "All of " (label) } (run(folder, label)) }
-                        }
-                    }
-                }
-                (pictures::script())
+                (body)
+                @if pictures::slides(&body) { (pictures::script()) }
             }
         }
     }

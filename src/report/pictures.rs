@@ -104,6 +104,11 @@ fn slider(names: &[String]) -> Markup {
     }
 }
 
+/// Whether a part of the page has a slider.
+pub(super) fn slides(part: &Markup) -> bool {
+    part.0.contains("<div class=\"slider\"")
+}
+
 /// What the sliders of a page need.
 pub(super) fn script() -> Markup {
     html! { script { (PreEscaped(include_str!("slider.js"))) } }

@@ -24,7 +24,7 @@ pub(super) fn section(folder: &Folder) -> Markup {
         .collect();
     let gates: Vec<(&StageRecord, &Verdict)> = folder.record.gates().collect();
     html! {
-        @if !measured.is_empty() || !gates.is_empty() { h2 id="verdict" { "Verdict" } }
+        @if !measured.is_empty() || !gates.is_empty() { h2 { "Verdict" } }
         @for (stage, one) in &measured {
             @if measured.len() > 1 { h3 { code { (stage) } } }
             (headline(one))
