@@ -9,6 +9,8 @@ mod error;
 mod evaluation;
 mod features;
 mod floor;
+mod found;
+mod frechet;
 mod gallery;
 mod gate;
 mod gate_grammar;
@@ -21,20 +23,22 @@ mod paired;
 mod part;
 mod record;
 mod run;
+mod scoring;
 mod summary;
 mod values;
 
 pub use bootstrap::{Interval, bootstrap};
 pub use definition::{Method, Metric};
 pub use error::MetricError;
-pub use evaluation::{Candidate, Evaluation, Judge, names_a_folder};
+pub use evaluation::{Candidate, Evaluation, Judge, Reference, names_a_folder, too_few};
 pub use features::{picture_features, text_features};
 pub use gallery::{Gallery, picture_path};
 pub use gate::{Gate, Verdict};
 pub use gate_grammar::GateError;
-pub use inputs::{FeatureInputs, NetworkInputs, Texts, clip_scores, cosines};
-pub use kinds::{Better, Need, Prominence, Statistic};
-pub use metrics::{METRICS, find};
+pub use frechet::frechet;
+pub use inputs::{FeatureInputs, NetworkInputs, SetInputs, Texts, clip_scores, cosines};
+pub use kinds::{Better, Need, OfSet, Prominence, Statistic};
+pub use metrics::{METRICS, cmmd, find};
 pub use part::{Fill, Keep, Part};
 pub use record::{
     Baseline, Estimate, Measurement, Metrics, ModelMetrics, ModelValues, Paired, SELECTED, TIMINGS_FILE,

@@ -1,9 +1,10 @@
 //! Many values of a metric as one number, with its interval and its share of the teacher's.
 
 use super::bootstrap::bootstrap;
-use super::definition::{Method, Metric};
+use super::definition::Metric;
+use super::kinds::{OfSet, Statistic};
 use super::paired;
-use super::record::Measurement;
+use super::record::{Measurement, Z};
 use crate::backend::Random;
 
 /// What a model is compared with.
@@ -31,13 +32,13 @@ pub(super) fn summarise(
     let stream = || random.stream("bootstrap", 0);
     let interval = bootstrap(own.len(), stream(), |indices| pick(own, indices));
     let value = statistic.of(own);
-    let teacher = against.teacher.filter(|values| statistic.of(values) != 0.0);
+    let teacher = against.teacher.filter(|values| metric.has_zero() && statistic.of(values) != 0.0);
     // Paired by prompt or point. Timings of two models are independent, so no pairs exist.
     let paired = teacher.filter(|values| metric.reproducible() && values.len() == own.len());
     let ratio = paired.and_then(|values| {
         bootstrap(own.len(), stream(), |indices| 100.0 * (pick(own, indices) / pick(values, indices)))
     });
-    let by_prompt = against.teacher.filter(|_| matches!(metric.method(), Method::Features(_)));
+    let by_prompt = against.teacher.filter(|_| metric.method().is_by_prompt());
     Measurement {
         value,
         statistic,
@@ -54,6 +55,31 @@ pub(super) fn summarise(
         retained: by_prompt
             .zip(against.floor)
             .and_then(|(teacher, floor)| paired::retained(own, teacher, floor, metric.better(), &stream)),
+    }
+}
+
+/// The value of a set of pictures: with the interval of its standard error, if it has one.
+pub(super) fn of_set(
+    metric: &dyn Metric,
+    own: &OfSet,
+    teacher: Option<&OfSet>,
+    pictures: usize,
+) -> Measurement {
+    let teacher = teacher.filter(|teacher| metric.has_zero() && teacher.value != 0.0);
+    Measurement {
+        value: own.value,
+        statistic: Statistic::Mean,
+        count: pictures,
+        low: own.error.map(|error| own.value - Z * error),
+        high: own.error.map(|error| own.value + Z * error),
+        unit: metric.unit().to_owned(),
+        better: metric.better(),
+        of_teacher: teacher.map(|teacher| 100.0 * (own.value / teacher.value)),
+        of_teacher_low: None,
+        of_teacher_high: None,
+        paired: None,
+        floor: None,
+        retained: None,
     }
 }
 

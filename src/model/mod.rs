@@ -6,6 +6,7 @@ pub mod clip;
 mod error;
 pub mod files;
 pub mod network;
+pub mod scorers;
 pub mod unet;
 pub mod vae;
 
@@ -13,5 +14,6 @@ pub use checkpoint::Checkpoint;
 pub use clip::{Scorer, ScorerFolders};
 pub use error::ModelError;
 pub use files::{ModelDirectory, Part, TensorEntry, Weights, WeightsError};
+pub use scorers::{Known, PictureModel, ScorerKind};
 pub use network::{Conditioning, Prediction};
 pub use unet::{UNet, UNetConfig};

@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::evaluate_inputs::Inputs;
+use super::evaluate_needs::Given;
 use super::evaluate_parts::Names;
 use super::joint_losses::{joint_losses_of, selection_of_units};
 use super::model::Model;
@@ -17,7 +18,7 @@ use super::needs::{self, Needs, Outlook};
 use super::points::points;
 use super::resolved_file::path_of;
 use super::scorers::{Opened, ScorerSource, Used};
-use super::sources::prompts_file;
+use super::sources::{prompts_file, reference_folder, reference_pictures};
 use super::{
     BadValue, Context, Drawing, FileInput, Input, ResolvedFile, Stage, StageError, StageInfo, memory,
 };
@@ -25,10 +26,10 @@ use crate::base::names::{self, UnknownName};
 use crate::base::{ArtefactKind, Manifest, StageId, Whole};
 use crate::data::prompts;
 use crate::metric::{
-    self, Candidate, Evaluation, Fill, Gate, GateError, Judge, Metric, Metrics, Need, Outcome, Part, Texts,
-    Verdict,
+    self, Candidate, Evaluation, Fill, Gate, GateError, Judge, Method, Metric, Metrics, Need, Outcome, Part,
+    Reference, Texts, Verdict,
 };
-use crate::model::UNetConfig;
+use crate::model::{PictureModel, UNetConfig};
 use crate::model::vae::VaeConfig;
 use crate::sample;
 
@@ -52,12 +53,18 @@ pub(super) struct Evaluate {
     /// intervals. Default 1.
     #[serde(default = "default_seeds")]
     seeds: Whole<1, 1_000>,
-    /// The CLIP of the metrics that compare pictures with texts: a CLIPModel directory or a repository on the hub, as for
-    /// `load`; or `{ model: ..., processor: ..., revision: ... }` with tokenizer and preprocessor from another place.
+    /// The CLIP of the metrics that can use one: a CLIPModel directory or a repository on the hub, as for `load`; or
+    /// `{ model: ..., processor: ..., revision: ... }` with tokenizer and preprocessor from another place.
     scorer: Option<ScorerSource>,
-    /// Other CLIPs for single metrics, by the metric: `{ pick-score: yuvalkirstain/PickScore_v1 }`.
+    /// Scorers of single metrics, by the metric: `{ pick-score: yuvalkirstain/PickScore_v1, fid: ../scorers/inception }`.
+    /// `image-reward`, `fid` and `fd-dinov2` need their own, which is no CLIP.
     #[serde(default)]
     scorers: BTreeMap<String, ScorerSource>,
+    /// For `cmmd`, `fd-dinov2` and `fid`: a folder of real pictures to compare with. Default: the teacher's pictures.
+    reference: Option<PathBuf>,
+    /// Measure `fid` for fewer than 5,000 pictures too. Its values then depend on the number of pictures. Default `false`.
+    #[serde(default)]
+    small_sets: bool,
     /// For `attribute-accuracy`: a text file with the captions that the scorer chooses from, one per line. Default: the prompts.
     captions: Option<PathBuf>,
     /// For `attribute-accuracy`: the words of each attribute, such as `{ colour: [red, blue], shape: [circle, square] }`.
@@ -91,8 +98,8 @@ fn default_seeds() -> Whole<1, 1_000> {
 
 pub(super) const INFO: StageInfo = StageInfo {
     name: "evaluate",
-    // 2: comparisons by prompt, the floor and retained quality.
-    version: 2,
+    // 2: comparisons by prompt, the floor and retained quality. 3: features of every scorer are kept in one form.
+    version: 3,
     summary: "draws pictures with every model and measures quality, fidelity, size and speed",
     output: ArtefactKind::Metrics,
     seeded: true,
@@ -112,6 +119,8 @@ impl Stage for Evaluate {
             .list("metrics", &self.metrics)
             .field("pictures", self.pictures)
             .field("seeds", self.seeds);
+        // It changes no value, but without it there is none.
+        manifest.field("small-sets", self.small_sets);
         self.drawing.describe(manifest, "drawing");
         let attributes = self.attributes.iter().filter(|_| self.needs(Need::Attributes));
         for (attribute, words) in attributes {
@@ -137,6 +146,7 @@ impl Stage for Evaluate {
     fn files(&self) -> Vec<FileInput<'_>> {
         let mut files = vec![prompts_file("prompts", &self.prompts, |count| count.min(self.pictures.get()))];
         files.extend(self.used().into_iter().flat_map(|used| used.source.files(&used.name)));
+        files.extend(self.reference().map(|path| reference_folder("reference", path)));
         files.extend(self.captions().map(|path| prompts_file("captions", path, |count| count)));
         files
     }
@@ -146,10 +156,21 @@ impl Stage for Evaluate {
         let texts = Texts { prompts: &prompts, attributes: &self.attributes };
         let metrics = self.metrics().expect("`check` found every metric");
         metrics.iter().try_for_each(|metric| metric.check(texts)).map_err(StageError::input)?;
+        let sizes = [
+            Some((prompts.len() * self.seeds.get(), "of each model")),
+            match self.reference() {
+                Some(_) => Some((reference_pictures(path_of(files, "reference"))?.len(), "of the reference")),
+                None => None,
+            },
+        ];
+        for (found, of) in sizes.into_iter().flatten().filter(|_| !self.small_sets) {
+            let enough = metrics.iter().try_for_each(|metric| metric::too_few(*metric, found, of));
+            enough.map_err(StageError::input)?;
+        }
         if self.captions().is_some() {
             prompts::read(path_of(files, "captions"))?;
         }
-        self.used().iter().try_for_each(|used| used.source.check_files(&used.name, files))
+        self.used().iter().try_for_each(|used| used.check_files(files))
     }
 
     fn check(&self) -> Result<(), BadValue> {
@@ -170,8 +191,8 @@ impl Stage for Evaluate {
             let bad = BadValue::new("models", message);
             return Err(bad.help("use letters, digits, `-`, `_` and `.`, and do not begin with `.`"));
         }
-        self.check_needs()?;
-        self.check_scorers()?;
+        let metrics = self.metrics().map_err(|error| BadValue::unknown("metrics", &error))?;
+        self.given(metrics).check()?;
         for (index, text) in self.gates.iter().enumerate() {
             self.gate(text).map_err(|error| {
                 BadValue::new(format!("gates.{index}"), error.to_string()).help(error.help)
@@ -264,13 +285,26 @@ impl Evaluate {
         scorers: &[Opened<'_>],
     ) -> Result<Outcome, StageError> {
         let metrics = self.metrics().expect("`check` found every metric");
-        let loaders: Vec<_> =
-            scorers.iter().map(|(_, folders, _)| move || folders.load(DType::F32, context.device)).collect();
+        let loaders: Vec<_> = scorers
+            .iter()
+            .map(|(_, folders, _)| move || PictureModel::load(folders, DType::F32, context.device))
+            .collect();
         let judges: Vec<Judge<'_>> = scorers
             .iter()
             .zip(&loaders)
-            .map(|((used, _, kind), load)| Judge { name: kind, metrics: used.metrics.clone(), load })
+            .map(|((used, _, known), load)| Judge {
+                name: &known.name,
+                kind: known.kind,
+                metrics: used.metrics.clone(),
+                load,
+            })
             .collect();
+        let real = match self.reference() {
+            Some(_) => reference_pictures(context.file("reference"))?,
+            None => Vec::new(),
+        };
+        let name = self.reference().map(|path| path.display().to_string());
+        let reference = name.as_deref().map(|name| Reference { name, pictures: &real });
         let models: Vec<&str> = candidates.iter().map(|model| model.name).collect();
         let files: Vec<Vec<String>> = scorers.iter().map(|(used, ..)| used.files()).collect();
         let names = Names { models: &models, teacher: &self.teacher, scorers: &files };
@@ -295,6 +329,8 @@ impl Evaluate {
             unconditional: Some(&inputs.unconditional),
             captions: &inputs.captions,
             attributes: &self.attributes,
+            reference: reference.as_ref(),
+            small_sets: self.small_sets,
             points: inputs.points.as_ref(),
             batch: self.drawing.batch.get(),
             random: &context.random,
@@ -317,63 +353,33 @@ impl Evaluate {
         Ok((self.drawn(context.file("prompts"))?, captions))
     }
 
-    /// Fails if a metric is unknown, or if what it needs is not given.
-    fn check_needs(&self) -> Result<(), BadValue> {
-        for metric in self.metrics().map_err(|error| BadValue::unknown("metrics", &error))? {
-            for need in metric.needs() {
-                let (parameter, given) = match need {
-                    // Prompts are always given.
-                    Need::Pictures => continue,
-                    Need::Scorer => {
-                        ("scorer", self.scorer.is_some() || self.scorers.contains_key(metric.name()))
-                    }
-                    Need::Points => ("points", self.points.is_some()),
-                    Need::Attributes => ("attributes", !self.attributes.is_empty()),
-                };
-                if !given {
-                    let message = format!("`{}` needs `{parameter}`, which is not given", metric.name());
-                    let help = format!("add `{parameter}:`, or leave the metric out");
-                    return Err(BadValue::new("metrics", message).help(help));
-                }
-            }
-        }
-        Ok(())
-    }
-
     /// Whether a metric needs this.
     fn needs(&self, need: Need) -> bool {
         self.metrics().is_ok_and(|metrics| metrics.iter().any(|metric| metric.needs().contains(&need)))
     }
 
-    /// Fails if a scorer is given to what is not a metric of pictures and texts.
-    fn check_scorers(&self) -> Result<(), BadValue> {
-        for (name, source) in &self.scorers {
-            let metric = metric::find(name).map_err(|error| BadValue::unknown("scorers", &error))?;
-            if !metric.needs().contains(&Need::Scorer) {
-                return Err(BadValue::new("scorers", format!("`{name}` uses no scorer")));
-            }
-            source.check(&format!("scorers.{name}"))?;
-        }
-        self.scorer.iter().try_for_each(|source| source.check("scorer"))
+    /// The scorers that are used.
+    fn used(&self) -> Vec<Used<'_>> {
+        self.given(self.metrics().unwrap_or_default()).used()
     }
 
-    /// The scorers that are used: that of most metrics, and those of single metrics.
-    fn used(&self) -> Vec<Used<'_>> {
+    /// What the metrics may need.
+    fn given(&self, metrics: Vec<&'static dyn Metric>) -> Given<'_> {
+        Given {
+            scorer: self.scorer.as_ref(),
+            scorers: &self.scorers,
+            points: self.points.is_some(),
+            attributes: !self.attributes.is_empty(),
+            seeds: self.seeds.get(),
+            metrics,
+        }
+    }
+
+    /// The folder of real pictures, if it is used.
+    fn reference(&self) -> Option<&Path> {
         let metrics = self.metrics().unwrap_or_default();
-        let needing = metrics.iter().filter(|metric| metric.needs().contains(&Need::Scorer));
-        let (own, common): (Vec<&'static str>, Vec<&'static str>) =
-            needing.map(|metric| metric.name()).partition(|name| self.scorers.contains_key(*name));
-        let common = self.scorer.as_ref().filter(|_| !common.is_empty()).map(|source| Used {
-            name: "scorer".to_owned(),
-            source,
-            metrics: common.clone(),
-        });
-        let own = own.into_iter().map(|name| Used {
-            name: format!("scorers.{name}"),
-            source: &self.scorers[name],
-            metrics: vec![name],
-        });
-        common.into_iter().chain(own).collect()
+        let used = metrics.iter().any(|metric| matches!(metric.method(), Method::Set(_)));
+        self.reference.as_deref().filter(|_| used)
     }
 
     /// The file of captions, if it is used.

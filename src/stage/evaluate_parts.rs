@@ -44,6 +44,13 @@ impl Names<'_> {
                 self.scorer(scorer, context, &mut manifest);
                 manifest
             }
+            Part::Reference { scorer } => {
+                let mut manifest =
+                    context.manifest.part(|name| COMMON.contains(&name) || name == "file reference");
+                manifest.field("part", "reference");
+                self.scorer(scorer, context, &mut manifest);
+                manifest
+            }
             Part::Features { scorer, model, seed } => {
                 let mut manifest = self.gallery(model, seed, context);
                 manifest.field("of the part", "features");

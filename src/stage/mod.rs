@@ -15,6 +15,7 @@ mod encode;
 mod error;
 mod evaluate;
 mod evaluate_inputs;
+mod evaluate_needs;
 mod evaluate_parts;
 mod excerpt;
 mod export;

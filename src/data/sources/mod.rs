@@ -19,4 +19,5 @@ pub use fetch::{Fetched, Fetcher};
 pub use folder::list as folder;
 pub use parquet::{ENDINGS as PARQUET, files_beside as pictures_beside, list as parquet};
 pub use shards::Shards;
+pub use walk::pictures;
 pub use webdataset::{ENDINGS as WEBDATASET, list as webdataset};

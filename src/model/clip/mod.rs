@@ -14,6 +14,7 @@ mod tokenizer;
 mod vision;
 
 pub use config::{Activation, ClipConfig, TextConfig, VisionConfig};
+pub(in crate::model) use encoder::{MOST_LAYERS, check_sizes};
 pub use model::ClipModel;
 pub use original::{TextLayout, text_names};
 pub use preprocess::ClipPreprocess;

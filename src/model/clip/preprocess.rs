@@ -44,12 +44,12 @@ const BICUBIC: u64 = 3;
 
 impl ClipPreprocess {
     /// The preprocessing of OpenAI's CLIP for a tower that reads pictures of this side.
-    pub(super) fn of_side(side: usize) -> Self {
+    pub(in crate::model) fn of_side(side: usize) -> Self {
         Self { size: side.into(), crop_size: side.into(), ..Self::default() }
     }
 
     /// The same with other colours, where they are given.
-    pub(super) fn coloured(self, mean: Option<[f64; 3]>, std: Option<[f64; 3]>) -> Self {
+    pub(in crate::model) fn coloured(self, mean: Option<[f64; 3]>, std: Option<[f64; 3]>) -> Self {
         let (image_mean, image_std) = (mean.unwrap_or(self.image_mean), std.unwrap_or(self.image_std));
         Self { image_mean, image_std, ..self }
     }

@@ -7,6 +7,7 @@ mod golden;
 mod hostile;
 mod mutated;
 mod open_clip;
+mod scorers;
 mod pruning;
 mod survey;
 mod text;
