@@ -14,6 +14,8 @@ pub mod order;
 pub mod picture;
 pub mod pictures;
 mod prepare;
+pub mod prompt_sets;
+mod prompt_table;
 pub mod prompts;
 mod records;
 pub mod sample;
@@ -22,6 +24,7 @@ mod shard;
 pub mod sources;
 pub mod table;
 mod target;
+mod text_file;
 pub mod text;
 mod trajectories;
 

@@ -57,6 +57,11 @@ pub trait Metric: Sync {
         &[ScorerKind::Clip]
     }
 
+    /// Where the weights of its scorer are released, and how big they are.
+    fn released(&self) -> Option<&'static str> {
+        None
+    }
+
     /// The smallest number of pictures for which its values mean anything.
     fn least_pictures(&self) -> usize {
         1

@@ -1,5 +1,7 @@
 //! Why an evaluation fails.
 
+use std::path::PathBuf;
+
 use miette::Diagnostic;
 
 use super::kinds::Need;
@@ -86,6 +88,18 @@ pub enum MetricError {
         parameter: String,
         /// What the scorer is.
         found: ScorerKind,
+    },
+    /// A file of scores from outside that cannot be used.
+    #[error("{}: {reason}", path.display())]
+    #[diagnostic(
+        code(metric::outside),
+        help("each line is an object such as {{\"model\": \"teacher\", \"prompt\": 0, \"score\": 0.5}}")
+    )]
+    Outside {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
     },
     /// A value is NaN or infinite.
     #[error("{metric} of `{model}` is {found} for value {index}; it must be finite")]

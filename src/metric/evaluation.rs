@@ -7,6 +7,7 @@ use super::definition::{Method, Metric};
 use super::error::MetricError;
 use super::inputs::Texts;
 use super::kinds::Need;
+use super::outside::Outside;
 use crate::backend::Random;
 use crate::data::Calibration;
 use crate::model::network::Conditioning;
@@ -81,6 +82,8 @@ pub struct Evaluation<'a> {
     pub reference: Option<&'a Reference<'a>>,
     /// Whether metrics of sets are measured for fewer pictures than they need.
     pub small_sets: bool,
+    /// What is written for judges outside, and what they said.
+    pub outside: Option<&'a Outside>,
     /// Held-out points.
     pub points: Option<&'a Calibration>,
     /// Samples that go through a U-Net together.

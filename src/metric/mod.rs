@@ -19,6 +19,7 @@ mod judging;
 mod kinds;
 mod metrics;
 mod networks;
+mod outside;
 mod paired;
 mod part;
 mod record;
@@ -39,6 +40,7 @@ pub use frechet::frechet;
 pub use inputs::{FeatureInputs, NetworkInputs, SetInputs, Texts, clip_scores, cosines};
 pub use kinds::{Better, Need, OfSet, Prominence, Statistic};
 pub use metrics::{METRICS, cmmd, find};
+pub use outside::{Outside, ScoresByModel, read_scores};
 pub use part::{Fill, Keep, Part};
 pub use record::{
     Baseline, Estimate, Measurement, Metrics, ModelMetrics, ModelValues, Paired, SELECTED, TIMINGS_FILE,

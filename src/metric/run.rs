@@ -12,7 +12,7 @@ use super::gallery::{self, IMAGES};
 use super::kinds::Need;
 use super::networks::Networks;
 use super::part::{Keep, Part};
-use super::record::{self, METRICS_FILE, Metrics, ModelMetrics, ModelValues, VALUES_FILE, Values};
+use super::record::{self, METRICS_FILE, Measurement, Metrics, ModelMetrics, ModelValues, VALUES_FILE, Values};
 use super::summary;
 use super::values::{self, Measured};
 use crate::base::{Interrupt, Progress};
@@ -75,6 +75,9 @@ impl Evaluation<'_> {
                 let images = output.join(IMAGES).join(self.models[model].name);
                 let images = if seed == 0 { images } else { images.join(format!("seed-{seed}")) };
                 gallery::link(&part.join(IMAGES), &images)?;
+                if let Some(outside) = self.outside {
+                    outside.link(&part, (self.models[model].name, seed), output)?;
+                }
                 galleries[model].push(part);
             }
             for metric in self.metrics.iter().filter(|metric| matches!(metric.method(), Method::Network(_))) {
@@ -98,6 +101,24 @@ impl Evaluation<'_> {
             }
         }
         Ok(galleries)
+    }
+
+    /// Adds the scores from outside of one model.
+    fn add_outside(
+        &self,
+        model: usize,
+        teacher: usize,
+        single: &mut BTreeMap<String, Vec<f64>>,
+        measured: &mut BTreeMap<String, Measurement>,
+    ) {
+        let scores = self.outside.map(|outside| &outside.scores);
+        for (metric, by_model) in scores.into_iter().flatten() {
+            let of = |model: usize| by_model.get(self.models[model].name).map(Vec::as_slice);
+            let Some(own) = of(model) else { continue };
+            let against = summary::Against { teacher: of(teacher).filter(|_| model != teacher), floor: None };
+            single.insert(metric.clone(), own.to_vec());
+            measured.insert(metric.clone(), summary::summarise(summary::OUTSIDE, own, &against, self.random));
+        }
     }
 
     fn outcome(&self, found: &Found, teacher: usize) -> Outcome {
@@ -134,7 +155,7 @@ impl Evaluation<'_> {
                     teacher: of_teacher.map(Vec::as_slice),
                     floor: found.floor.get(name).map(Vec::as_slice),
                 };
-                let measurement = summary::summarise(*metric, own, &against, self.random);
+                let measurement = summary::summarise((*metric).into(), own, &against, self.random);
                 if metric.reproducible() {
                     single.insert(name.to_owned(), own.clone());
                     reproducible.insert(name.to_owned(), measurement);
@@ -142,6 +163,7 @@ impl Evaluation<'_> {
                     timings.insert(name.to_owned(), measurement);
                 }
             }
+            self.add_outside(index, teacher, &mut single, &mut reproducible);
             let name = || model.name.to_owned();
             let of = |metrics, unavailable| ModelMetrics { model: name(), metrics, unavailable };
             outcome.metrics.models.push(of(reproducible, missing.0));

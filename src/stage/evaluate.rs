@@ -8,29 +8,30 @@ use candle_core::DType;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::evaluate_inputs::Inputs;
-use super::evaluate_needs::Given;
+use super::evaluate_inputs::{Inputs, check_sizes, real_pictures};
+use super::evaluate_needs::{Given, memory_of};
+use super::evaluate_outside::Judges;
 use super::evaluate_parts::Names;
 use super::joint_losses::{joint_losses_of, selection_of_units};
 use super::model::Model;
 use super::named::Named;
-use super::needs::{self, Needs, Outlook};
+use super::needs::{Needs, Outlook};
 use super::points::points;
+use super::prompt_source::PromptSource;
 use super::resolved_file::path_of;
 use super::scorers::{Opened, ScorerSource, Used};
-use super::sources::{prompts_file, reference_folder, reference_pictures};
+use super::sources::{prompts_file, reference_folder};
 use super::{
-    BadValue, Context, Drawing, FileInput, Input, ResolvedFile, Stage, StageError, StageInfo, memory,
+    BadValue, Context, Drawing, FileInput, Input, ResolvedFile, Stage, StageError, StageInfo,
 };
 use crate::base::names::{self, UnknownName};
 use crate::base::{ArtefactKind, Manifest, StageId, Whole};
 use crate::data::prompts;
 use crate::metric::{
-    self, Candidate, Evaluation, Fill, Gate, GateError, Judge, Method, Metric, Metrics, Need, Outcome, Part,
-    Reference, Texts, Verdict,
+    self, Candidate, Evaluation, Fill, Gate, GateError, Judge, Method, Metric, Metrics, Need, Outcome,
+    Part, Reference, Texts, Verdict,
 };
 use crate::model::{PictureModel, UNetConfig};
-use crate::model::vae::VaeConfig;
 use crate::sample;
 
 /// `with:` of `use: evaluate`.
@@ -44,9 +45,9 @@ pub(super) struct Evaluate {
     teacher: String,
     /// The metrics (`laptop-diff list metrics`).
     metrics: Vec<String>,
-    /// A text file with the prompts of the pictures, one per line.
-    prompts: PathBuf,
-    /// The number of prompts to draw, from the first. Default 200.
+    /// The prompts of the pictures: a text file with one per line, a table, or a block that names a column or a published set.
+    prompts: PromptSource,
+    /// The number of prompts to draw, from the first of a file. Default 200.
     #[serde(default = "default_pictures")]
     pictures: Whole<1, 1_000_000>,
     /// Pictures of each prompt, from different noise. Their values are averaged, so that the prompt stays the unit of all
@@ -79,6 +80,10 @@ pub(super) struct Evaluate {
     /// `.high` for an end of its interval. If one is not met, the run ends with exit code 7 after everything is written.
     #[serde(default)]
     gates: Vec<String>,
+    /// For judges that run outside, such as GenEval: the pictures are written once more as `pictures/MODEL/00000/samples/0000.png`
+    /// with `metadata.jsonl`. Their scores by name, once there are any: `{ geneval: results.jsonl }`, a JSON object per line with
+    /// `model`, `prompt` (its number from 0) and `score`, or what GenEval writes. `{}` for the pictures alone.
+    outside: Option<Judges>,
     /// How pictures are drawn.
     #[serde(default)]
     drawing: Drawing,
@@ -121,6 +126,9 @@ impl Stage for Evaluate {
             .field("seeds", self.seeds);
         // It changes no value, but without it there is none.
         manifest.field("small-sets", self.small_sets);
+        if let Some(outside) = &self.outside {
+            manifest.list("outside", outside.names());
+        }
         self.drawing.describe(manifest, "drawing");
         let attributes = self.attributes.iter().filter(|_| self.needs(Need::Attributes));
         for (attribute, words) in attributes {
@@ -144,28 +152,28 @@ impl Stage for Evaluate {
     }
 
     fn files(&self) -> Vec<FileInput<'_>> {
-        let mut files = vec![prompts_file("prompts", &self.prompts, |count| count.min(self.pictures.get()))];
-        files.extend(self.used().into_iter().flat_map(|used| used.source.files(&used.name)));
+        let mut files = vec![self.prompts.input("prompts", self.pictures.get())];
+        files.extend(self.used().iter().flat_map(Used::inputs));
         files.extend(self.reference().map(|path| reference_folder("reference", path)));
+        files.extend(self.outside.iter().flat_map(Judges::inputs));
         files.extend(self.captions().map(|path| prompts_file("captions", path, |count| count)));
         files
     }
 
     fn check_files(&self, files: &BTreeMap<String, ResolvedFile>) -> Result<(), StageError> {
-        let prompts = self.drawn(path_of(files, "prompts"))?;
+        // What is missing is listed before a run.
+        let Some(path) = files.get("prompts").and_then(ResolvedFile::path) else { return Ok(()) };
+        let prompts = self.prompts.read(path, self.pictures.get())?;
         let texts = Texts { prompts: &prompts, attributes: &self.attributes };
         let metrics = self.metrics().expect("`check` found every metric");
         metrics.iter().try_for_each(|metric| metric.check(texts)).map_err(StageError::input)?;
-        let sizes = [
-            Some((prompts.len() * self.seeds.get(), "of each model")),
-            match self.reference() {
-                Some(_) => Some((reference_pictures(path_of(files, "reference"))?.len(), "of the reference")),
-                None => None,
-            },
-        ];
-        for (found, of) in sizes.into_iter().flatten().filter(|_| !self.small_sets) {
-            let enough = metrics.iter().try_for_each(|metric| metric::too_few(*metric, found, of));
-            enough.map_err(StageError::input)?;
+        if !self.small_sets {
+            let reference = self.reference().map(|_| path_of(files, "reference"));
+            check_sizes(&metrics, prompts.len() * self.seeds.get(), reference)?;
+        }
+        if let Some(outside) = &self.outside {
+            let path = |name: &str| path_of(files, name).to_owned();
+            outside.read(&self.names(), prompts.len(), &path).map_err(StageError::input)?;
         }
         if self.captions().is_some() {
             prompts::read(path_of(files, "captions"))?;
@@ -191,6 +199,8 @@ impl Stage for Evaluate {
             let bad = BadValue::new("models", message);
             return Err(bad.help("use letters, digits, `-`, `_` and `.`, and do not begin with `.`"));
         }
+        self.prompts.check("prompts")?;
+        self.outside.iter().try_for_each(Judges::check)?;
         let metrics = self.metrics().map_err(|error| BadValue::unknown("metrics", &error))?;
         self.given(metrics).check()?;
         for (index, text) in self.gates.iter().enumerate() {
@@ -206,21 +216,7 @@ impl Stage for Evaluate {
     }
 
     fn needs(&self, outlook: &Outlook<'_>) -> Option<Needs> {
-        let models = self
-            .models
-            .iter()
-            .filter_map(|(name, _)| outlook.models.get(format!("models.{name}").as_str()).copied());
-        // One model is in memory at a time.
-        let count = self.pictures.get();
-        let largest = models.map(|model| (model, self.drawing.needs(model, count, outlook)));
-        let (model, needs) = largest.max_by_key(|(_, needs)| needs.memory())?;
-        let (height, width) = self.drawing.latents_of(model);
-        let side = model.vae.as_ref().map_or(8, VaeConfig::downscale);
-        let points = outlook.rows.get("points").and_then(|points| usize::try_from(points.rows?).ok());
-        let data = needs::points(points.unwrap_or(0), [model.unet.in_channels, height, width], &model.unet);
-        // Pictures before they are compressed.
-        let disk = memory::product(&[self.models.iter().count(), count, 3, height * side, width * side]);
-        Some(Needs { data, disk, ..needs })
+        memory_of(&self.names(), &self.drawing, self.pictures.get() * self.seeds.get(), outlook)
     }
 
     fn verdicts(&self, folder: &Path) -> Result<Vec<Verdict>, StageError> {
@@ -285,26 +281,14 @@ impl Evaluate {
         scorers: &[Opened<'_>],
     ) -> Result<Outcome, StageError> {
         let metrics = self.metrics().expect("`check` found every metric");
-        let loaders: Vec<_> = scorers
-            .iter()
-            .map(|(_, folders, _)| move || PictureModel::load(folders, DType::F32, context.device))
-            .collect();
-        let judges: Vec<Judge<'_>> = scorers
-            .iter()
-            .zip(&loaders)
-            .map(|((used, _, known), load)| Judge {
-                name: &known.name,
-                kind: known.kind,
-                metrics: used.metrics.clone(),
-                load,
-            })
-            .collect();
-        let real = match self.reference() {
-            Some(_) => reference_pictures(context.file("reference"))?,
-            None => Vec::new(),
-        };
-        let name = self.reference().map(|path| path.display().to_string());
-        let reference = name.as_deref().map(|name| Reference { name, pictures: &real });
+        let load = |folders| move || PictureModel::load(folders, DType::F32, context.device);
+        let loaders: Vec<_> = scorers.iter().map(|(_, folders, _)| load(folders)).collect();
+        let judges: Vec<Judge<'_>> =
+            scorers.iter().zip(&loaders).map(|((used, _, known), load)| used.judge(known, load)).collect();
+        let real = self.reference().map(|path| real_pictures(path, context)).transpose()?;
+        let reference = real.as_ref().map(|(name, pictures)| Reference { name, pictures });
+        let open = |judges: &Judges| judges.open(&self.prompts, &inputs.prompts, &self.names(), context);
+        let outside = self.outside.as_ref().map(open).transpose()?;
         let models: Vec<&str> = candidates.iter().map(|model| model.name).collect();
         let files: Vec<Vec<String>> = scorers.iter().map(|(used, ..)| used.files()).collect();
         let names = Names { models: &models, teacher: &self.teacher, scorers: &files };
@@ -330,6 +314,7 @@ impl Evaluate {
             captions: &inputs.captions,
             attributes: &self.attributes,
             reference: reference.as_ref(),
+            outside: outside.as_ref(),
             small_sets: self.small_sets,
             points: inputs.points.as_ref(),
             batch: self.drawing.batch.get(),
@@ -339,8 +324,9 @@ impl Evaluate {
     }
 
     fn gate(&self, text: &str) -> Result<Gate, GateError> {
-        let models: Vec<&str> = self.models.iter().map(|(name, _)| name).collect();
-        let metrics: Vec<&str> = self.metrics.iter().map(String::as_str).collect();
+        let models = self.names();
+        let outside = self.outside.iter().flat_map(Judges::names);
+        let metrics: Vec<&str> = self.metrics.iter().chain(outside).map(String::as_str).collect();
         Gate::parse(text, &models, &self.teacher, &metrics)
     }
 
@@ -350,7 +336,7 @@ impl Evaluate {
             Some(_) => prompts::read(context.file("captions"))?,
             None => Vec::new(),
         };
-        Ok((self.drawn(context.file("prompts"))?, captions))
+        Ok((self.prompts.read(context.file("prompts"), self.pictures.get())?, captions))
     }
 
     /// Whether a metric needs this.
@@ -375,6 +361,11 @@ impl Evaluate {
         }
     }
 
+    /// The names of the models.
+    fn names(&self) -> Vec<&str> {
+        self.models.iter().map(|(name, _)| name).collect()
+    }
+
     /// The folder of real pictures, if it is used.
     fn reference(&self) -> Option<&Path> {
         let metrics = self.metrics().unwrap_or_default();
@@ -385,13 +376,6 @@ impl Evaluate {
     /// The file of captions, if it is used.
     fn captions(&self) -> Option<&Path> {
         self.captions.as_deref().filter(|_| self.needs(Need::Attributes))
-    }
-
-    /// The prompts that are drawn.
-    fn drawn(&self, path: &Path) -> Result<Vec<String>, StageError> {
-        let mut prompts = prompts::read(path)?;
-        prompts.truncate(self.pictures.get());
-        Ok(prompts)
     }
 
     fn metrics(&self) -> Result<Vec<&'static dyn Metric>, UnknownName> {

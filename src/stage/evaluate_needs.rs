@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use super::BadValue;
+use super::needs::{self, Needs, Outlook};
 use super::scorers::{ScorerSource, Used};
+use super::{BadValue, Drawing, memory};
 use crate::metric::{self, Metric, Need};
 use crate::model::ScorerKind;
+use crate::model::vae::VaeConfig;
 
 /// The parameters that metrics may need.
 pub(super) struct Given<'a> {
@@ -79,6 +81,25 @@ impl<'a> Given<'a> {
         });
         common.into_iter().chain(own).collect()
     }
+}
+
+/// What drawing pictures with each of some models takes. One model is in memory at a time.
+pub(super) fn memory_of(
+    names: &[&str],
+    drawing: &Drawing,
+    pictures: usize,
+    outlook: &Outlook<'_>,
+) -> Option<Needs> {
+    let models = names.iter().filter_map(|name| outlook.models.get(format!("models.{name}").as_str()).copied());
+    let largest = models.map(|model| (model, drawing.needs(model, pictures, outlook)));
+    let (model, needs) = largest.max_by_key(|(_, needs)| needs.memory())?;
+    let (height, width) = drawing.latents_of(model);
+    let side = model.vae.as_ref().map_or(8, VaeConfig::downscale);
+    let points = outlook.rows.get("points").and_then(|points| usize::try_from(points.rows?).ok());
+    let data = needs::points(points.unwrap_or(0), [model.unet.in_channels, height, width], &model.unet);
+    // Pictures before they are compressed.
+    let disk = memory::product(&[names.len(), pictures, 3, height * side, width * side]);
+    Some(Needs { data, disk, ..needs })
 }
 
 fn needs_scorer(metric: &&'static dyn Metric) -> bool {

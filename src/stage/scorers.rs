@@ -12,9 +12,9 @@ use serde::{Deserialize, Serialize};
 
 use super::sources::scorer_folder;
 use super::{BadValue, Context, Excerpt, FileInput, ResolvedFile, StageError};
-use crate::metric::{self, MetricError};
+use crate::metric::{self, Judge, MetricError};
 use crate::model::scorers::processor_files;
-use crate::model::{Known, PictureModel, ScorerFolders};
+use crate::model::{Known, ModelError, PictureModel, ScorerFolders};
 use crate::model::files::hub;
 
 /// Branch of a repository on the hub, unless another is given.
@@ -44,13 +44,18 @@ fn main() -> String {
 }
 
 impl ScorerSource {
-    /// The files that are read. `name` is the parameter.
-    pub(super) fn files<'a>(&'a self, name: &str) -> Vec<FileInput<'a>> {
+    /// The files that are read. `name` is the parameter, `released` where the weights come from.
+    pub(super) fn files<'a>(&'a self, name: &str, released: Option<&'static str>) -> Vec<FileInput<'a>> {
         let ScorerBlock { model, processor, revision } = &self.0;
-        let weights = FileInput { revision: Some(revision), ..scorer_folder(name.to_owned(), model) };
+        let weights = FileInput {
+            revision: Some(revision),
+            from: Some(released.unwrap_or("a CLIP takes up to 4 GB")),
+            ..scorer_folder(name.to_owned(), model)
+        };
         let processor = processor.iter().map(|path| {
             let reader = |folder: &Path| Ok(Excerpt::files(processor_files(folder)));
-            FileInput { revision: Some(MAIN), ..FileInput::part(format!("{name}.processor"), path, reader) }
+            let from = Some("its tokenizer and configurations take a few MB; the weights are not needed");
+            FileInput { revision: Some(MAIN), from, ..FileInput::part(format!("{name}.processor"), path, reader) }
         });
         [weights].into_iter().chain(processor).collect()
     }
@@ -91,6 +96,7 @@ impl ScorerSource {
         let folder = |name: &str, weights: bool| -> Result<PathBuf, StageError> {
             Ok(match context.source(name) {
                 ResolvedFile::Path(path) => path.clone(),
+                ResolvedFile::Missing(missing) => panic!("BUG: a stage runs without {}", missing.what),
                 ResolvedFile::Repository(pinned) => {
                     hub::download_scorer(pinned, weights, context.progress, context.interrupt)?
                 }
@@ -148,7 +154,13 @@ pub(super) type Opened<'a> = (Used<'a>, ScorerFolders, Known);
 impl<'a> Used<'a> {
     /// The names of its files.
     pub(super) fn files(&self) -> Vec<String> {
-        self.source.files(&self.name).into_iter().map(|file| file.name.into_owned()).collect()
+        self.inputs().into_iter().map(|file| file.name.into_owned()).collect()
+    }
+
+    /// Its files.
+    pub(super) fn inputs(&self) -> Vec<FileInput<'a>> {
+        let metric = self.metrics.first().and_then(|name| metric::find(name).ok());
+        self.source.files(&self.name, metric.and_then(|metric| metric.released()))
     }
 
     /// Checks the files, as far as they are on this machine.
@@ -166,6 +178,15 @@ impl<'a> Used<'a> {
         self.check_kind(&known)?;
         known.assumed.iter().for_each(|note| context.progress.note(note));
         Ok((self, folders, known))
+    }
+
+    /// The scorer for an evaluation.
+    pub(super) fn judge<'j>(
+        &self,
+        known: &'j Known,
+        load: &'j dyn Fn() -> Result<PictureModel, ModelError>,
+    ) -> Judge<'j> {
+        Judge { name: &known.name, kind: known.kind, metrics: self.metrics.clone(), load }
     }
 
     /// Fails if a metric cannot use it.

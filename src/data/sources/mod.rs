@@ -14,6 +14,8 @@ mod sidecars;
 mod walk;
 mod webdataset;
 
+pub(in crate::data) use captions::usual;
+
 pub use caches::{Cached, list as cached_latents, read as read_latents};
 pub use fetch::{Fetched, Fetcher};
 pub use folder::list as folder;

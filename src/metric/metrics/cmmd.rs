@@ -48,6 +48,10 @@ impl Metric for Cmmd {
         Prominence::Comparison
     }
 
+    fn released(&self) -> Option<&'static str> {
+        Some("openai/clip-vit-large-patch14-336 on the hub takes 1.7 GB")
+    }
+
     fn needs(&self) -> &'static [Need] {
         &[Need::Pictures, Need::Scorer]
     }

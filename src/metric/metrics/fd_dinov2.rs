@@ -33,6 +33,10 @@ impl Metric for FdDinov2 {
         Method::Set(measure)
     }
 
+    fn released(&self) -> Option<&'static str> {
+        Some("facebook/dinov2-large on the hub takes 1.2 GB")
+    }
+
     fn needs(&self) -> &'static [Need] {
         &[Need::Pictures, Need::Scorer]
     }

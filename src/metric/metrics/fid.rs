@@ -36,6 +36,10 @@ impl Metric for Fid {
         Method::Set(measure)
     }
 
+    fn released(&self) -> Option<&'static str> {
+        Some("pt_inception-2015-12-05-6726825d.pth of the releases of github.com/mseitzer/pytorch-fid takes 96 MB; examples/convert-weights.py makes the folder of it")
+    }
+
     fn needs(&self) -> &'static [Need] {
         &[Need::Pictures, Need::Scorer]
     }

@@ -33,6 +33,10 @@ impl Metric for ImageReward {
         Prominence::Comparison
     }
 
+    fn released(&self) -> Option<&'static str> {
+        Some("ImageReward.pt of THUDM/ImageReward on the hub takes 1.8 GB; examples/convert-weights.py makes the folder of it")
+    }
+
     fn needs(&self) -> &'static [Need] {
         &[Need::Pictures, Need::Scorer]
     }

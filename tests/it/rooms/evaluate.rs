@@ -260,6 +260,7 @@ fn evaluate(
         judges: &judges,
         reference: None,
         small_sets: true,
+        outside: None,
         prompts: &prompts,
         seeds: 2,
         conditioning: &conditioning,
