@@ -62,8 +62,8 @@ pub const PROMPT_SETS: &[PromptSet] = &[
     },
 ];
 
-/// Of 1,632 prompts, read from the repository's only version.
-const PARTI: &str = "PARTI_DIGEST";
+/// Of the file of the first release, commit 2c99f66 of google-research/parti.
+const PARTI: &str = "b447c8f47dda6259d4598ccdcb0d3d7dec05b2503b5e2dade98b3675e2c5df3d";
 
 /// The set of this name.
 pub fn find(name: &str) -> Result<&'static PromptSet, UnknownName> {

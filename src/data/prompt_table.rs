@@ -122,3 +122,34 @@ fn chosen(names: &[String], column: Option<&str>) -> Result<String, String> {
     };
     usual(&known, column).map(str::to_owned).ok_or_else(missing)
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::data::prompts::read_column;
+
+    fn read(name: &str, text: &str, column: Option<&str>) -> Result<Vec<String>, String> {
+        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).expect("ours");
+        read_column(&path, column).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_column_is_read_from_every_kind_of_table() {
+        let expected = Ok(vec!["a \"red\" cat, left".to_owned(), "a dog".to_owned()]);
+        for (name, text, column) in [
+            ("a.tsv", "Prompt\tKind\na \"red\" cat, left\tx\na dog\ty\n", None),
+            ("a.csv", "id,caption\n1,\"a \"\"red\"\" cat, left\"\n2,a dog\n", None),
+            ("a.json", r#"["a \"red\" cat, left", "a dog"]"#, None),
+            ("a.json", r#"[{"q": "a \"red\" cat, left"}, {"q": "a dog"}]"#, Some("q")),
+            ("a.jsonl", "{\"prompt\": \"a \\\"red\\\" cat, left\"}\n\n{\"prompt\": \"a dog\"}\n", None),
+        ] {
+            assert_eq!(read(name, text, column), expected, "{name}");
+        }
+        let error = read("a.tsv", "Wort\tKind\na\tx\n", None).expect_err("no column is usual");
+        assert!(error.contains("it has Wort, Kind"), "{error}");
+        let error = read("a.csv", "text\na\n", Some("words")).expect_err("there is no such column");
+        assert!(error.contains("no column `words`; it has text"), "{error}");
+        assert!(read("a.json", "[1]", None).expect_err("a number").contains("row 1 has no text"));
+    }
+}

@@ -124,8 +124,6 @@ impl Stage for Evaluate {
             .list("metrics", &self.metrics)
             .field("pictures", self.pictures)
             .field("seeds", self.seeds);
-        // It changes no value, but without it there is none.
-        manifest.field("small-sets", self.small_sets);
         if let Some(outside) = &self.outside {
             manifest.list("outside", outside.names());
         }

@@ -5,13 +5,12 @@
 
 use candle_core::{Device, IndexOp, Result, Tensor};
 use candle_nn::VarBuilder;
-use image::imageops::{self, FilterType};
 use image::RgbImage;
 use serde::Deserialize;
 
 use super::resample::{Kernel, interpolate};
 use super::vit::{Feed, Layer, Vit};
-use crate::model::clip::{ClipPreprocess, check_sizes, MOST_LAYERS};
+use crate::model::clip::{ClipPreprocess, MOST_LAYERS, bicubic, check_sizes};
 use crate::nn::{Conv2d, LayerNorm, Linear, pointwise};
 
 /// The side of a prepared picture.
@@ -109,12 +108,8 @@ impl DinoV2 {
 
     /// A picture of any size -> [3, 224, 224] f32 on the CPU: Pillow's bicubic filter, ImageNet's colours.
     pub fn prepare(&self, picture: &RgbImage) -> Result<Tensor> {
-        let side = SIDE as u32;
         let colours = ClipPreprocess::of_side(SIDE).coloured(Some(MEAN), Some(STD));
-        match picture.dimensions() == (side, side) {
-            true => colours.prepare(picture),
-            false => colours.prepare(&imageops::resize(picture, side, side, FilterType::CatmullRom)),
-        }
+        colours.prepare(&bicubic(picture, SIDE as u32, SIDE as u32)?)
     }
 
     /// Prepared pictures [n, 3, 224, 224] -> the state of the class token after the last norm, [n, hidden].

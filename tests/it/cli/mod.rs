@@ -4,6 +4,7 @@ mod checks;
 mod damage;
 mod doctor;
 mod errors;
+mod fetching;
 mod gates;
 mod generate;
 mod handover;

@@ -69,7 +69,7 @@ fn assert_prepared(model: &PictureModel, every: usize, needed: &Tensor, step: f6
     let found = prepared.index_select(&places, 2)?.index_select(&places, 3)?;
     let off = (found - needed)?.abs()?;
     let (largest, mean) = (off.max_all()?.to_scalar::<f32>()?, off.mean_all()?.to_scalar::<f32>()?);
-    assert!(f64::from(largest) <= step * 1.01 && f64::from(mean) < step / 4.0, "{largest} {mean} {step}");
+    assert!(f64::from(largest) <= step * 1.01 && f64::from(mean) < step / 10.0, "{largest} {mean} {step}");
     Ok(())
 }
 
@@ -167,7 +167,8 @@ fn distances_of_sets_are_those_of_pytorch_fid_and_of_the_authors_of_cmmd() -> Fa
         ] {
             assert!((found / needed - 1.0).abs() < 1e-6, "{what} of {name}: {found} {needed}");
         }
-        assert!(frechet(&one, &one)?.abs() < 1e-6);
+        // Roots of eigenvalues that are 0 but for rounding, of variances of some hundred.
+        assert!(frechet(&one, &one)?.abs() < 1e-4);
     }
     Ok(())
 }
