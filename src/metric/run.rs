@@ -175,6 +175,12 @@ impl Evaluation<'_> {
 }
 
 impl Outcome {
+    /// Adds the models of another evaluation of the same prompts.
+    pub fn extend(&mut self, other: Self) {
+        self.metrics.models.extend(other.metrics.models);
+        self.values.models.extend(other.values.models);
+    }
+
     /// Writes `metrics.json`, `.timings.json` and `values.json`.
     pub fn write(&self, folder: &Path) -> Result<(), MetricError> {
         record::write(&folder.join(METRICS_FILE), &self.metrics)?;

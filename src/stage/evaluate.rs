@@ -4,14 +4,14 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use candle_core::DType;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::evaluate_inputs::{Inputs, check_sizes, real_pictures};
+use super::evaluate_measure::Measuring;
 use super::evaluate_needs::{Given, memory_of};
 use super::evaluate_outside::Judges;
-use super::evaluate_parts::Names;
+use super::evaluate_settings::Settings;
 use super::joint_losses::{joint_losses_of, selection_of_units};
 use super::model::Model;
 use super::named::Named;
@@ -28,10 +28,9 @@ use crate::base::names::{self, UnknownName};
 use crate::base::{ArtefactKind, Manifest, StageId, Whole};
 use crate::data::prompts;
 use crate::metric::{
-    self, Candidate, Evaluation, Fill, Gate, GateError, Judge, Method, Metric, Metrics, Need, Outcome,
-    Part, Reference, Texts, Verdict,
+    self, Candidate, Gate, GateError, Method, Metric, Metrics, Need, Texts, Verdict,
 };
-use crate::model::{PictureModel, UNetConfig};
+use crate::model::UNetConfig;
 use crate::sample;
 
 /// `with:` of `use: evaluate`.
@@ -84,6 +83,10 @@ pub(super) struct Evaluate {
     /// with `metadata.jsonl`. Their scores by name, once there are any: `{ geneval: results.jsonl }`, a JSON object per line with
     /// `model`, `prompt` (its number from 0) and `score`, or what GenEval writes. `{}` for the pictures alone.
     outside: Option<Judges>,
+    /// Other ways to draw, by name, in which the metrics of pictures are measured too: `{ cfg3: { guidance-scale: 3 } }`. Each
+    /// adds a column per model, `retrained.cfg3`, which is compared with the teacher in the same setting.
+    #[serde(default)]
+    settings: Settings,
     /// How pictures are drawn.
     #[serde(default)]
     drawing: Drawing,
@@ -128,6 +131,7 @@ impl Stage for Evaluate {
             manifest.list("outside", outside.names());
         }
         self.drawing.describe(manifest, "drawing");
+        self.settings.describe(&self.drawing, manifest);
         let attributes = self.attributes.iter().filter(|_| self.needs(Need::Attributes));
         for (attribute, words) in attributes {
             manifest.list(&format!("attributes.{attribute}"), words);
@@ -199,6 +203,7 @@ impl Stage for Evaluate {
         }
         self.prompts.check("prompts")?;
         self.outside.iter().try_for_each(Judges::check)?;
+        self.settings.check(&self.drawing, &self.names())?;
         let metrics = self.metrics().map_err(|error| BadValue::unknown("metrics", &error))?;
         self.given(metrics).check()?;
         for (index, text) in self.gates.iter().enumerate() {
@@ -259,7 +264,15 @@ impl Stage for Evaluate {
         let loaders: Vec<_> = models.iter().map(|(name, model)| move || load(name, model)).collect();
         let candidates: Vec<_> =
             models.iter().zip(&loaders).map(|((name, _), load)| Candidate { name, load }).collect();
-        let mut outcome = self.measure(context, &inputs, &candidates, &scorers)?;
+        let measuring = self.measuring(context, &scorers)?;
+        let open = |judges: &Judges| judges.open(&self.prompts, &inputs.prompts, &self.names(), context);
+        let outside = self.outside.as_ref().map(open).transpose()?;
+        let mut outcome = measuring.all(&self.drawing, &inputs, &candidates, outside.as_ref())?;
+        drop(inputs);
+        for (name, drawing) in self.settings.drawings(&self.drawing) {
+            let inputs = Inputs::read(&drawing, teacher, self.texts(context)?, None, context)?;
+            outcome.extend(measuring.in_setting(name, &drawing, &inputs, &candidates)?);
+        }
         outcome.metrics.baselines = baselines;
         Ok(outcome.write(context.output)?)
     }
@@ -270,59 +283,27 @@ impl Evaluate {
         Model::open(context.input(&format!("models.{name}")))
     }
 
-    /// Runs the evaluation, each part of which is kept.
-    fn measure(
-        &self,
-        context: &Context<'_>,
-        inputs: &Inputs,
-        candidates: &[Candidate<'_>],
-        scorers: &[Opened<'_>],
-    ) -> Result<Outcome, StageError> {
-        let metrics = self.metrics().expect("`check` found every metric");
-        let load = |folders| move || PictureModel::load(folders, DType::F32, context.device);
-        let loaders: Vec<_> = scorers.iter().map(|(_, folders, _)| load(folders)).collect();
-        let judges: Vec<Judge<'_>> =
-            scorers.iter().zip(&loaders).map(|((used, _, known), load)| used.judge(known, load)).collect();
-        let real = self.reference().map(|path| real_pictures(path, context)).transpose()?;
-        let reference = real.as_ref().map(|(name, pictures)| Reference { name, pictures });
-        let open = |judges: &Judges| judges.open(&self.prompts, &inputs.prompts, &self.names(), context);
-        let outside = self.outside.as_ref().map(open).transpose()?;
-        let models: Vec<&str> = candidates.iter().map(|model| model.name).collect();
-        let files: Vec<Vec<String>> = scorers.iter().map(|(used, ..)| used.files()).collect();
-        let names = Names { models: &models, teacher: &self.teacher, scorers: &files };
-        let keep = |part: Part, fill: &Fill<'_>| {
-            let manifest = names.manifest(part, context);
-            context.intermediates.intermediate(&manifest, &|folder, checkpoint| Ok(fill(folder, checkpoint)?))
-        };
-        let evaluation = Evaluation {
-            models: candidates,
+    /// What is measured in every setting alike.
+    fn measuring<'a>(
+        &'a self,
+        context: &'a Context<'a>,
+        scorers: &'a [Opened<'a>],
+    ) -> Result<Measuring<'a>, StageError> {
+        Ok(Measuring {
+            context,
             teacher: &self.teacher,
-            metrics: &metrics,
-            schedule: &inputs.schedule,
-            sampler: self.drawing.sampler(),
-            steps: self.drawing.steps.get(),
-            guidance_scale: self.drawing.guidance_scale.get(),
-            latent: inputs.latent,
-            vae: Some(&inputs.vae),
-            judges: &judges,
-            prompts: &inputs.prompts,
+            metrics: self.metrics().expect("`check` found every metric"),
             seeds: self.seeds.get(),
-            conditioning: &inputs.conditioning,
-            unconditional: Some(&inputs.unconditional),
-            captions: &inputs.captions,
+            scorers,
             attributes: &self.attributes,
-            reference: reference.as_ref(),
-            outside: outside.as_ref(),
+            real: self.reference().map(|path| real_pictures(path, context)).transpose()?,
             small_sets: self.small_sets,
-            points: inputs.points.as_ref(),
-            batch: self.drawing.batch.get(),
-            random: &context.random,
-        };
-        evaluation.run(context.output, &keep, context.progress, context.interrupt)
+        })
     }
 
     fn gate(&self, text: &str) -> Result<Gate, GateError> {
-        let models = self.names();
+        let columns = self.settings.columns(&self.names());
+        let models: Vec<&str> = columns.iter().map(String::as_str).collect();
         let outside = self.outside.iter().flat_map(Judges::names);
         let metrics: Vec<&str> = self.metrics.iter().chain(outside).map(String::as_str).collect();
         Gate::parse(text, &models, &self.teacher, &metrics)
