@@ -24,8 +24,8 @@ mod shard;
 pub mod sources;
 pub mod table;
 mod target;
-mod text_file;
 pub mod text;
+mod text_file;
 mod trajectories;
 
 pub use calibration::{Calibration, Points};

@@ -85,7 +85,11 @@ impl PromptSet {
             true => format!("it is not `{}`: its prompts have the digest {}", self.name, digest_of(&prompts)),
             false => format!("`{}` has {} prompts, but {} were read", self.name, self.count, prompts.len()),
         };
-        Err(DataError::Source { path: folder.to_owned(), reason, help: format!("fetch it again: {}", self.from) })
+        Err(DataError::Source {
+            path: folder.to_owned(),
+            reason,
+            help: format!("fetch it again: {}", self.from),
+        })
     }
 }
 

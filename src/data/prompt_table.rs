@@ -102,7 +102,8 @@ fn parquet(path: &Path, column: Option<&str>) -> Result<Vec<String>, String> {
     for group in 0..reader.num_row_groups() {
         let group = reader.get_row_group(group).map_err(text)?;
         let rows = usize::try_from(group.metadata().num_rows()).map_err(|error| error.to_string())?;
-        let ColumnReader::ByteArrayColumnReader(mut column) = group.get_column_reader(place).map_err(text)? else {
+        let ColumnReader::ByteArrayColumnReader(mut column) = group.get_column_reader(place).map_err(text)?
+        else {
             return Err(format!("the column `{wanted}` holds no texts"));
         };
         let (mut definitions, mut values): (Vec<i16>, Vec<ByteArray>) = (Vec::new(), Vec::new());

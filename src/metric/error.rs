@@ -8,8 +8,8 @@ use super::kinds::Need;
 use crate::base::names::UnknownName;
 use crate::base::{FileError, Interrupted};
 use crate::data::DataError;
-use crate::model::{ModelError, ScorerKind};
 use crate::model::clip::TokenizerError;
+use crate::model::{ModelError, ScorerKind};
 use crate::sample::SampleError;
 
 /// Why an evaluation fails.
@@ -78,7 +78,10 @@ pub enum MetricError {
     },
     /// A scorer that a metric cannot use.
     #[error("{metric} needs {}, but `{parameter}` is {}", needed(wanted), found.in_words())]
-    #[diagnostic(code(metric::scorer_kind), help("give the metric its own under `scorers`, as examples/evaluating.md says"))]
+    #[diagnostic(
+        code(metric::scorer_kind),
+        help("give the metric its own under `scorers`, as examples/evaluating.md says")
+    )]
     ScorerKind {
         /// The metric.
         metric: &'static str,

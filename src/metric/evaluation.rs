@@ -150,7 +150,7 @@ impl Evaluation<'_> {
     /// The name of the reference, if a metric of sets is measured.
     pub(super) fn reference_name(&self) -> Option<String> {
         let of_set = |metric: &&'static dyn Metric| matches!(metric.method(), Method::Set(_));
-        self.metrics.iter().any(|metric| of_set(metric)).then(|| match self.reference {
+        self.metrics.iter().any(of_set).then(|| match self.reference {
             Some(reference) => format!("{} pictures in {}", reference.pictures.len(), reference.name),
             None => format!("the pictures of {}", self.teacher),
         })

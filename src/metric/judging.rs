@@ -171,9 +171,10 @@ pub(super) fn scores(
     galleries: &[Tensor],
     shuffled: bool,
 ) -> Result<Vec<f64>, MetricError> {
-    let sum = galleries.iter().skip(1).try_fold(galleries[0].to_dtype(DType::F64)?, |sum, scores| {
-        sum + scores.to_dtype(DType::F64)?
-    })?;
+    let sum = galleries
+        .iter()
+        .skip(1)
+        .try_fold(galleries[0].to_dtype(DType::F64)?, |sum, scores| sum + scores.to_dtype(DType::F64)?)?;
     let mean = (sum / galleries.len() as f64)?;
     values::finite(metric.name(), model, mean.narrow(1, usize::from(shuffled), 1)?.flatten_all()?.to_vec1()?)
 }

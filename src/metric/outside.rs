@@ -87,9 +87,12 @@ pub fn read_scores(path: &Path, models: &[&str], prompts: usize) -> Result<Score
         let score = line.score.or(line.correct.map(|correct| f64::from(u8::from(correct))));
         let score = score.filter(|score| score.is_finite());
         let score = score.ok_or_else(|| at("it has neither `score`, a finite number, nor `correct`"))?;
-        let of_model = found.get_mut(&model).ok_or_else(|| at(&format!("`{model}` is not among the models")))?;
+        let of_model =
+            found.get_mut(&model).ok_or_else(|| at(&format!("`{model}` is not among the models")))?;
         let values = of_model.get_mut(prompt);
-        values.ok_or_else(|| at(&format!("there is no prompt {prompt}, only 0 to {}", prompts - 1)))?.push(score);
+        values
+            .ok_or_else(|| at(&format!("there is no prompt {prompt}, only 0 to {}", prompts - 1)))?
+            .push(score);
     }
     let mean = |(model, values): (String, Vec<Vec<f64>>)| {
         if let Some(prompt) = values.iter().position(Vec::is_empty) {
@@ -142,6 +145,8 @@ mod tests {
         assert!(reason(r#"{"model": "a", "prompt": 2, "score": 1}"#).contains("only 0 to 1"));
         assert!(reason(r#"{"prompt": "a cat", "score": 1}"#).contains("neither `model` and `prompt`"));
         assert!(reason(r#"{"model": "a", "prompt": 0}"#).contains("neither `score`"));
-        assert!(reason(r#"{"model": "a", "prompt": 0, "score": 1}"#).contains("no score for prompt 1 of `a`"));
+        assert!(
+            reason(r#"{"model": "a", "prompt": 0, "score": 1}"#).contains("no score for prompt 1 of `a`")
+        );
     }
 }

@@ -12,7 +12,9 @@ use super::gallery::{self, IMAGES};
 use super::kinds::Need;
 use super::networks::Networks;
 use super::part::{Keep, Part};
-use super::record::{self, METRICS_FILE, Measurement, Metrics, ModelMetrics, ModelValues, VALUES_FILE, Values};
+use super::record::{
+    self, METRICS_FILE, Measurement, Metrics, ModelMetrics, ModelValues, VALUES_FILE, Values,
+};
 use super::summary;
 use super::values::{self, Measured};
 use crate::base::{Interrupt, Progress};

@@ -64,7 +64,8 @@ impl Evaluation<'_> {
             }
             self.of_prompts(&metrics, (model, teacher), (&judging, texts.as_ref()), &features, found)?;
             let real = self.reference.is_some();
-            found.sets[model] = self.of_sets(&metrics, model, &features, (reference.as_deref(), real))?;
+            let sets = self.of_sets(&metrics, model, &features, (reference.as_deref(), real))?;
+            found.sets[model].extend(sets);
             // The teacher comes first.
             reference.get_or_insert(features);
         }

@@ -51,12 +51,7 @@ impl From<&dyn Metric> for Traits {
 }
 
 /// Summarises the values of one model: the statistic, its interval, and the comparison with the teacher.
-pub(super) fn summarise(
-    metric: Traits,
-    own: &[f64],
-    against: &Against<'_>,
-    random: &Random,
-) -> Measurement {
+pub(super) fn summarise(metric: Traits, own: &[f64], against: &Against<'_>, random: &Random) -> Measurement {
     let statistic = metric.statistic;
     let pick = |values: &[f64], indices: &[usize]| {
         let picked: Vec<f64> = indices.iter().map(|&index| values[index]).collect();
@@ -131,7 +126,8 @@ mod tests {
     fn a_model_at_ninety_percent_of_every_value_is_at_ninety() -> Result<(), UnknownName> {
         let teacher: Vec<f64> = (1..50).map(|value| f64::from(value % 7 + 1)).collect();
         let own: Vec<f64> = teacher.iter().map(|value| 0.9 * value).collect();
-        let summary = summarise(find("clip-score")?.into(), &own, &against(&teacher), &Random::new(1, "result"));
+        let summary =
+            summarise(find("clip-score")?.into(), &own, &against(&teacher), &Random::new(1, "result"));
         let near = |found: Option<f64>| found.is_some_and(|found| (found - 90.0).abs() < 1e-9);
         assert!(near(summary.of_teacher) && near(summary.of_teacher_low) && near(summary.of_teacher_high));
         assert!(summary.low < Some(summary.value) && Some(summary.value) < summary.high);
@@ -140,8 +136,12 @@ mod tests {
 
     #[test]
     fn nothing_is_a_percentage_of_zero() -> Result<(), UnknownName> {
-        let summary =
-            summarise(find("output-loss")?.into(), &[1.0, 2.0], &against(&[0.0, 0.0]), &Random::new(1, "result"));
+        let summary = summarise(
+            find("output-loss")?.into(),
+            &[1.0, 2.0],
+            &against(&[0.0, 0.0]),
+            &Random::new(1, "result"),
+        );
         assert_eq!(summary.of_teacher, None);
         assert_eq!(summary.value, 1.5);
         Ok(())

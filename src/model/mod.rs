@@ -14,6 +14,6 @@ pub use checkpoint::Checkpoint;
 pub use clip::{Scorer, ScorerFolders};
 pub use error::ModelError;
 pub use files::{ModelDirectory, Part, TensorEntry, Weights, WeightsError};
-pub use scorers::{Known, PictureModel, ScorerKind};
 pub use network::{Conditioning, Prediction};
+pub use scorers::{Known, PictureModel, ScorerKind};
 pub use unet::{UNet, UNetConfig};

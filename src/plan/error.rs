@@ -36,7 +36,9 @@ pub enum PlanError {
     #[error("the run needs {} that are not on this machine:\n{}", count(files.len()), list(files))]
     #[diagnostic(
         code(plan::missing),
-        help("fetch them and run the same command again; `laptop-diff plan` shows what is left, and `--until` runs the stages before")
+        help(
+            "fetch them and run the same command again; `laptop-diff plan` shows what is left, and `--until` runs the stages before"
+        )
     )]
     Missing {
         /// What each is and where it comes from, and the parameter that names it.

@@ -38,7 +38,8 @@ pub fn explain(
         }
         let files = &files[&index];
         let repositories = files.values().filter_map(ResolvedFile::repository).cloned().collect();
-        let missing = files.values().filter_map(ResolvedFile::missing).map(|file| format!("needs {file}")).collect();
+        let missing =
+            files.values().filter_map(ResolvedFile::missing).map(|file| format!("needs {file}")).collect();
         let new = pipeline.manifest(index, device, &known, files, store)?;
         let last = store.last_manifest(&pipeline.name, &node.id);
         let name_files = |reason: Reason| {

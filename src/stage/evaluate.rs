@@ -21,15 +21,11 @@ use super::prompt_source::PromptSource;
 use super::resolved_file::path_of;
 use super::scorers::{Opened, ScorerSource, Used};
 use super::sources::{prompts_file, reference_folder};
-use super::{
-    BadValue, Context, Drawing, FileInput, Input, ResolvedFile, Stage, StageError, StageInfo,
-};
+use super::{BadValue, Context, Drawing, FileInput, Input, ResolvedFile, Stage, StageError, StageInfo};
 use crate::base::names::{self, UnknownName};
 use crate::base::{ArtefactKind, Manifest, StageId, Whole};
 use crate::data::prompts;
-use crate::metric::{
-    self, Candidate, Gate, GateError, Method, Metric, Metrics, Need, Texts, Verdict,
-};
+use crate::metric::{self, Candidate, Gate, GateError, Method, Metric, Metrics, Need, Texts, Verdict};
 use crate::model::UNetConfig;
 use crate::sample;
 

@@ -10,9 +10,7 @@ use super::evaluate_parts::Names;
 use super::evaluate_settings::at;
 use super::scorers::Opened;
 use super::{Context, Drawing, StageError};
-use crate::metric::{
-    Candidate, Evaluation, Fill, Judge, Metric, Need, Outcome, Outside, Part, Reference,
-};
+use crate::metric::{Candidate, Evaluation, Fill, Judge, Metric, Need, Outcome, Outside, Part, Reference};
 use crate::model::PictureModel;
 
 /// What is measured in every setting alike.

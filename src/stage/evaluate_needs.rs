@@ -46,8 +46,11 @@ impl<'a> Given<'a> {
             }
             Need::Scorer => (own.as_str(), self.scorers.contains_key(name)),
             Need::Seeds if self.seeds < 2 => {
-                let message = format!("`{name}` compares the pictures of a prompt, but `seeds` is {}", self.seeds);
-                return Err(BadValue::new("seeds", message).help("set it to 2 or more, or leave the metric out"));
+                let message =
+                    format!("`{name}` compares the pictures of a prompt, but `seeds` is {}", self.seeds);
+                return Err(
+                    BadValue::new("seeds", message).help("set it to 2 or more, or leave the metric out")
+                );
             }
             Need::Seeds => return Ok(()),
             Need::Points => ("points", self.points),
@@ -90,7 +93,8 @@ pub(super) fn memory_of(
     pictures: usize,
     outlook: &Outlook<'_>,
 ) -> Option<Needs> {
-    let models = names.iter().filter_map(|name| outlook.models.get(format!("models.{name}").as_str()).copied());
+    let models =
+        names.iter().filter_map(|name| outlook.models.get(format!("models.{name}").as_str()).copied());
     let largest = models.map(|model| (model, drawing.needs(model, pictures, outlook)));
     let (model, needs) = largest.max_by_key(|(_, needs)| needs.memory())?;
     let (height, width) = drawing.latents_of(model);

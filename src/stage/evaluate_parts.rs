@@ -63,9 +63,9 @@ impl Names<'_> {
     }
 
     fn gallery(&self, model: usize, seed: usize, context: &Context<'_>) -> Manifest {
-        let mut manifest = context.manifest.part(|name| {
-            COMMON.contains(&name) || STREAMS.contains(&name) || name == "file prompts"
-        });
+        let mut manifest = context
+            .manifest
+            .part(|name| COMMON.contains(&name) || STREAMS.contains(&name) || name == "file prompts");
         self.drawing.describe(&mut manifest, "drawing");
         manifest.field("part", "gallery").field("picture", seed);
         self.models(model, context, &mut manifest);

@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::BadValue;
 use super::drawing::Drawing;
 use super::size::PictureSize;
-use super::BadValue;
 use crate::base::bounded::Guidance;
 use crate::base::{Manifest, Real, Whole};
 use crate::metric;
@@ -64,7 +64,9 @@ impl Settings {
             if !metric::names_a_folder(name) {
                 return bad(format!("the name `{name}` cannot name a folder"));
             }
-            if let Some(model) = models.iter().map(|model| at(model, name)).find(|both| models.contains(&both.as_str())) {
+            if let Some(model) =
+                models.iter().map(|model| at(model, name)).find(|both| models.contains(&both.as_str()))
+            {
                 return bad(format!("`{model}` is a model already; name the setting differently"));
             }
             drawing.check(|field| format!("settings.{name}.{field}"))?;

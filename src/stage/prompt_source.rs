@@ -38,6 +38,9 @@ struct PromptBlock {
     digest: Option<String>,
 }
 
+/// A line for each prompt, and its place in a set of several files: the file without its ending, and the number in it.
+type Metadata = (Vec<String>, Vec<(String, usize)>);
+
 impl PromptSource {
     pub(super) fn check(&self, name: &str) -> Result<(), BadValue> {
         let PromptBlock { file, column, set, folder, .. } = &self.block;
@@ -46,7 +49,9 @@ impl PromptSource {
             (None, None) | (Some(_), Some(_)) => bad("one of `file` and `set` must be given"),
             (Some(_), None) if folder.is_some() => bad("`folder` is for `set`"),
             (None, Some(_)) if column.is_some() => bad("`column` is for `file`"),
-            (None, Some(set)) => prompt_sets::find(set).map(drop).map_err(|error| BadValue::unknown(name, &error)),
+            (None, Some(set)) => {
+                prompt_sets::find(set).map(drop).map_err(|error| BadValue::unknown(name, &error))
+            }
             _ => Ok(()),
         }
     }
@@ -88,13 +93,14 @@ impl PromptSource {
         &self,
         path: &Path,
         prompts: &[String],
-    ) -> Result<(Vec<String>, Vec<(String, usize)>), StageError> {
+    ) -> Result<Metadata, StageError> {
         let is_lines = path.extension().is_some_and(|ending| ending == "jsonl");
         let own: Vec<String> = match is_lines {
             true => prompts::lines(path)?.into_iter().take(prompts.len()).collect(),
             false => Vec::new(),
         };
-        let made = || prompts.iter().map(|prompt| serde_json::json!({ "prompt": prompt }).to_string()).collect();
+        let made =
+            || prompts.iter().map(|prompt| serde_json::json!({ "prompt": prompt }).to_string()).collect();
         let lines = if own.len() == prompts.len() { own } else { made() };
         let places = self.set().filter(|set| set.files.len() > 1).map(PromptSet::places).unwrap_or_default();
         let (total, count) = (places.len(), prompts.len());

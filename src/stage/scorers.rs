@@ -13,9 +13,9 @@ use serde::{Deserialize, Serialize};
 use super::sources::scorer_folder;
 use super::{BadValue, Context, Excerpt, FileInput, ResolvedFile, StageError};
 use crate::metric::{self, Judge, MetricError};
+use crate::model::files::hub;
 use crate::model::scorers::processor_files;
 use crate::model::{Known, ModelError, PictureModel, ScorerFolders};
-use crate::model::files::hub;
 
 /// Branch of a repository on the hub, unless another is given.
 const MAIN: &str = "main";
@@ -55,7 +55,11 @@ impl ScorerSource {
         let processor = processor.iter().map(|path| {
             let reader = |folder: &Path| Ok(Excerpt::files(processor_files(folder)));
             let from = Some("its tokenizer and configurations take a few MB; the weights are not needed");
-            FileInput { revision: Some(MAIN), from, ..FileInput::part(format!("{name}.processor"), path, reader) }
+            FileInput {
+                revision: Some(MAIN),
+                from,
+                ..FileInput::part(format!("{name}.processor"), path, reader)
+            }
         });
         [weights].into_iter().chain(processor).collect()
     }
@@ -76,11 +80,7 @@ impl ScorerSource {
     }
 
     /// What the scorer is, if its files are on this machine and fit each other.
-    fn known(
-        &self,
-        name: &str,
-        files: &BTreeMap<String, ResolvedFile>,
-    ) -> Result<Option<Known>, StageError> {
+    fn known(&self, name: &str, files: &BTreeMap<String, ResolvedFile>) -> Result<Option<Known>, StageError> {
         let path = |name: &str| files.get(name).and_then(ResolvedFile::path).map(Path::to_owned);
         let processor = self.0.processor.as_ref().map(|_| path(&format!("{name}.processor")));
         let folders = match (path(name), processor) {

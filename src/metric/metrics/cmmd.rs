@@ -6,6 +6,8 @@
 //! The interval is the value and 1.96 jackknife errors over prompts. Resampled prompts would occur twice, and a picture
 //! is nearer to itself than to any other: the bootstrap of this estimate is biased.
 
+use std::slice;
+
 use candle_core::{D, DType, Tensor};
 
 use crate::metric::definition::{Method, Metric};
@@ -79,7 +81,7 @@ fn measure(inputs: &SetInputs<'_>) -> Result<OfSet, MetricError> {
 
 /// The distance of two sets of features of length 1, [n, d] and [m, d].
 pub fn cmmd(one: &Tensor, other: &Tensor) -> Result<f64, MetricError> {
-    let (pictures, reference) = (&[one.clone()], &[other.clone()]);
+    let (pictures, reference) = (slice::from_ref(one), slice::from_ref(other));
     Ok(measure(&SetInputs { pictures, reference, paired: false })?.value)
 }
 
@@ -106,7 +108,8 @@ impl Sums {
         let (across, y_squares) = (y.t()?.contiguous()?, squares(y)?.t()?);
         for start in (0..n).step_by(ROWS) {
             let rows = x.narrow(0, start, ROWS.min(n - start))?;
-            let distances = (rows.matmul(&across)? * -2.0)?.broadcast_add(&squares(&rows)?)?.broadcast_add(&y_squares)?;
+            let distances =
+                (rows.matmul(&across)? * -2.0)?.broadcast_add(&squares(&rows)?)?.broadcast_add(&y_squares)?;
             let kernel = (distances * -GAMMA)?.exp()?;
             let by_row = kernel.sum(1)?.to_vec1::<f64>()?;
             sums.total += by_row.iter().sum::<f64>();
@@ -117,7 +120,9 @@ impl Sums {
             for (column, sum) in kernel.sum(0)?.to_vec1::<f64>()?.iter().enumerate() {
                 sums.of_prompt[column % columns] += sum;
             }
-            let same = |row: usize| (0..m / columns).map(move |seed| ((start + row) % prompts + seed * columns) as u32);
+            let same = |row: usize| {
+                (0..m / columns).map(move |seed| ((start + row) % prompts + seed * columns) as u32)
+            };
             let places: Vec<u32> = (0..by_row.len()).flat_map(same).collect();
             let places = Tensor::from_vec(places, (by_row.len(), m / columns), x.device())?;
             for (row, both) in kernel.gather(&places, 1)?.sum(1)?.to_vec1::<f64>()?.iter().enumerate() {
@@ -148,7 +153,8 @@ mod tests {
 
     #[test]
     fn leaving_a_prompt_out_is_the_distance_of_the_others() -> Result<(), MetricError> {
-        let seeds = |a: f64| [features(5, a, 0.1), features(5, a, 0.9)].into_iter().collect::<Result<Vec<_>, _>>();
+        let seeds =
+            |a: f64| [features(5, a, 0.1), features(5, a, 0.9)].into_iter().collect::<Result<Vec<_>, _>>();
         let (x, y) = (seeds(0.7)?, seeds(1.3)?);
         for paired in [true, false] {
             let all = measure(&SetInputs { pictures: &x, reference: &y, paired })?;

@@ -37,7 +37,9 @@ impl Metric for Fid {
     }
 
     fn released(&self) -> Option<&'static str> {
-        Some("pt_inception-2015-12-05-6726825d.pth of the releases of github.com/mseitzer/pytorch-fid takes 96 MB; examples/convert-weights.py makes the folder of it")
+        Some(
+            "pt_inception-2015-12-05-6726825d.pth of the releases of github.com/mseitzer/pytorch-fid takes 96 MB; examples/convert-weights.py makes the folder of it",
+        )
     }
 
     fn needs(&self) -> &'static [Need] {

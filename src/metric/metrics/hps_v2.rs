@@ -36,7 +36,9 @@ impl Metric for HpsV2 {
     }
 
     fn released(&self) -> Option<&'static str> {
-        Some("HPS_v2.1_compressed.pt of xswu/HPSv2 on the hub takes about 2 GB; examples/convert-weights.py makes the folder of it")
+        Some(
+            "HPS_v2.1_compressed.pt of xswu/HPSv2 on the hub takes about 2 GB; examples/convert-weights.py makes the folder of it",
+        )
     }
 
     fn needs(&self) -> &'static [Need] {

@@ -34,7 +34,9 @@ impl Metric for ImageReward {
     }
 
     fn released(&self) -> Option<&'static str> {
-        Some("ImageReward.pt of THUDM/ImageReward on the hub takes 1.8 GB; examples/convert-weights.py makes the folder of it")
+        Some(
+            "ImageReward.pt of THUDM/ImageReward on the hub takes 1.8 GB; examples/convert-weights.py makes the folder of it",
+        )
     }
 
     fn needs(&self) -> &'static [Need] {

@@ -69,8 +69,11 @@ mod tests {
     fn it_is_the_mean_over_pairs_of_seeds() -> Result<(), MetricError> {
         let seed = |rows: [[f32; 2]; 2]| Tensor::new(&rows, &Device::Cpu);
         // The first prompt: two right angles and an equal pair. The second: three of one direction.
-        let pictures =
-            [seed([[2.0, 0.0], [0.6, 0.8]])?, seed([[0.0, 1.0], [6.0, 8.0]])?, seed([[1.0, 0.0], [0.6, 0.8]])?];
+        let pictures = [
+            seed([[2.0, 0.0], [0.6, 0.8]])?,
+            seed([[0.0, 1.0], [6.0, 8.0]])?,
+            seed([[1.0, 0.0], [0.6, 0.8]])?,
+        ];
         let found = measure(&pictures)?;
         assert!((found[0] - 2.0 / 3.0).abs() < 1e-6 && found[1].abs() < 1e-6, "{found:?}");
         Ok(())

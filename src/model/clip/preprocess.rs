@@ -99,7 +99,7 @@ impl ClipPreprocess {
     /// A picture of any size -> [3, side, side] f32 on the CPU.
     pub fn prepare(&self, picture: &RgbImage) -> candle_core::Result<Tensor> {
         let side = side_of(&self.crop_size, &["height", "width"]).unwrap_or(OPENAI);
-        let picture = self.resize(picture, side_of(&self.size, &["shortest_edge"]).unwrap_or(OPENAI))?;
+        let picture = self.resize(picture, side_of(&self.size, &["shortest_edge"]).unwrap_or(OPENAI));
         let (left, top) = (self.margin(picture.width(), side), self.margin(picture.height(), side));
         let picture = imageops::crop_imm(&picture, left, top, side, side).to_image();
         let (width, height) = picture.dimensions();
@@ -124,10 +124,10 @@ impl ClipPreprocess {
     }
 
     /// Scales the short side.
-    fn resize(&self, picture: &RgbImage, short: u32) -> candle_core::Result<RgbImage> {
+    fn resize(&self, picture: &RgbImage, short: u32) -> RgbImage {
         let (width, height) = picture.dimensions();
         if width.min(height) == short {
-            return Ok(picture.clone());
+            return picture.clone();
         }
         let long = |side: u32, other: u32| (u64::from(short) * u64::from(side) / u64::from(other)) as u32;
         let (width, height) = match width <= height {

@@ -71,10 +71,16 @@ impl Config {
         }
         let (patch, heads) = (self.patch_size, self.num_attention_heads);
         if patch == 0 || !SIDE.is_multiple_of(patch) || !self.image_size.is_multiple_of(patch) {
-            return Err(format!("`patch_size` {patch} must divide {SIDE} and `image_size` {}", self.image_size));
+            return Err(format!(
+                "`patch_size` {patch} must divide {SIDE} and `image_size` {}",
+                self.image_size
+            ));
         }
         if heads == 0 || !self.hidden_size.is_multiple_of(heads) {
-            return Err(format!("`num_attention_heads` {heads} must divide `hidden_size` {}", self.hidden_size));
+            return Err(format!(
+                "`num_attention_heads` {heads} must divide `hidden_size` {}",
+                self.hidden_size
+            ));
         }
         if self.num_hidden_layers > MOST_LAYERS || !(0.1..=64.0).contains(&self.mlp_ratio) {
             return Err("`num_hidden_layers` or `mlp_ratio` is out of range".to_owned());
@@ -96,7 +102,8 @@ impl DinoV2 {
         let trained = config.image_size / patch;
         let positions = pointwise(&embeddings, (1, trained * trained + 1, hidden), "position_embeddings")?;
         let projection = embeddings.pp("patch_embeddings.projection");
-        let layers = (0..config.num_hidden_layers).map(|layer| self::layer(config, vb.pp("encoder.layer").pp(layer)));
+        let layers =
+            (0..config.num_hidden_layers).map(|layer| self::layer(config, vb.pp("encoder.layer").pp(layer)));
         Ok(Self(Vit {
             patches: Conv2d::new(3, hidden, patch, patch, 0, projection)?,
             class: pointwise(&embeddings, (1, 1, hidden), "cls_token")?,
@@ -109,7 +116,7 @@ impl DinoV2 {
     /// A picture of any size -> [3, 224, 224] f32 on the CPU: Pillow's bicubic filter, ImageNet's colours.
     pub fn prepare(&self, picture: &RgbImage) -> Result<Tensor> {
         let colours = ClipPreprocess::of_side(SIDE).coloured(Some(MEAN), Some(STD));
-        colours.prepare(&bicubic(picture, SIDE as u32, SIDE as u32)?)
+        colours.prepare(&bicubic(picture, SIDE as u32, SIDE as u32))
     }
 
     /// Prepared pictures [n, 3, 224, 224] -> the state of the class token after the last norm, [n, hidden].
@@ -126,7 +133,8 @@ pub(super) fn root(vb: VarBuilder<'_>) -> VarBuilder<'_> {
 fn layer(config: &Config, vb: VarBuilder) -> Result<Layer> {
     let (hidden, inner) = (config.hidden_size, config.inner());
     let norm = |name| LayerNorm::new(hidden, config.layer_norm_eps, vb.pp(name));
-    let attention = |name| Linear::new(hidden, hidden, config.qkv_bias, vb.pp("attention.attention").pp(name));
+    let attention =
+        |name| Linear::new(hidden, hidden, config.qkv_bias, vb.pp("attention.attention").pp(name));
     let scale = |name| pointwise(&vb.pp(name), hidden, "lambda1");
     let mlp = vb.pp("mlp");
     let feed = match config.use_swiglu_ffn {

@@ -15,7 +15,7 @@ stages:
       prompts: { set: partiprompts }
       scorers:
         pick-score: { model: yuvalkirstain/PickScore_v1, processor: '{nano}/scorer' }
-        hps-v2: { model: scorers/hps-v2.1, processor: '{nano}/scorer' }
+        hps-v2: { model: ./scorers/hps-v2.1, processor: '{nano}/scorer' }
 ";
 
 /// Of each missing file its name, where it comes from and how big it is.
@@ -30,6 +30,12 @@ const LACKING: [&str; 8] = [
     "github.com/google-research/parti",
 ];
 
+/// A message without the places where its lines are broken.
+fn unwrapped(text: &[u8]) -> String {
+    let text = String::from_utf8_lossy(text).replace('│', " ");
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
 #[test]
 fn a_plan_works_offline_and_a_run_lists_what_to_fetch_before_its_first_stage() {
     let sandbox = Sandbox::new();
@@ -42,7 +48,7 @@ fn a_plan_works_offline_and_a_run_lists_what_to_fetch_before_its_first_stage() {
     expect_code(&plan, 0);
     expect_code(&refused, 4);
     for (what, text) in [("plan", plan.stdout), ("run", refused.stderr)] {
-        let text = String::from_utf8_lossy(&text).split_whitespace().collect::<Vec<_>>().join(" ");
+        let text = unwrapped(&text);
         for words in LACKING {
             assert!(text.contains(words), "{what} lacks `{words}`: {text}");
         }
@@ -60,7 +66,7 @@ fn prompts_of_a_set_are_compared_with_its_number_and_digest() {
     let refused = |words: &str| {
         let output = sandbox.run(&["plan", "lacking.yaml"]);
         expect_code(&output, 4);
-        let text = String::from_utf8_lossy(&output.stderr).split_whitespace().collect::<Vec<_>>().join(" ");
+        let text = unwrapped(&output.stderr);
         assert!(text.contains(words), "{words}: {text}");
     };
     refused("its prompts have the digest");

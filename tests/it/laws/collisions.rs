@@ -195,6 +195,7 @@ fn plain(stage: &str, block: &Value) -> Value {
             }
             // They compare the results and change none.
             map.remove("gates");
+            map.remove("small-sets");
         }
         // The parameters of criteria that are not asked for; an empty block is no block.
         "score" => {

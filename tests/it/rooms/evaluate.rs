@@ -19,9 +19,7 @@ use laptop_diff::metric::{
 use laptop_diff::model::network::Conditioning;
 use laptop_diff::model::unet::UNet;
 use laptop_diff::model::vae::Autoencoder;
-use laptop_diff::model::{
-    ModelDirectory, ModelError, PictureModel, Scorer, ScorerFolders, ScorerKind,
-};
+use laptop_diff::model::{ModelDirectory, ModelError, PictureModel, Scorer, ScorerFolders, ScorerKind};
 use laptop_diff::sample::{self, Generator, Noise, NoiseSchedule};
 
 type Fallible = Result<(), Box<dyn std::error::Error>>;

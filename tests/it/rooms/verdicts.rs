@@ -59,12 +59,16 @@ fn evaluate(
 ) -> Result<Outcome, Box<dyn std::error::Error>> {
     let directory = ModelDirectory::open(&nano())?;
     let encoder = Encoder::open(&directory, DType::F32, &Device::Cpu)?;
-    let captions = (0..PROMPTS).map(|index| fs::read_to_string(nano().join(format!("pictures/{index:02}.txt"))));
-    let prompts = captions.map(|text| Ok(text?.trim().to_owned())).collect::<Result<Vec<String>, std::io::Error>>()?;
+    let captions =
+        (0..PROMPTS).map(|index| fs::read_to_string(nano().join(format!("pictures/{index:02}.txt"))));
+    let prompts =
+        captions.map(|text| Ok(text?.trim().to_owned())).collect::<Result<Vec<String>, std::io::Error>>()?;
     let conditioning = encoder.encode(&prompts[..1])?;
     let place = |name: &str| nano().join(name);
-    let load = |folder: PathBuf| move || PictureModel::load(&ScorerFolders::one(&folder), DType::F32, &Device::Cpu);
-    let loaders = ["scorer", "scorers/dinov2", "scorers/inception", "scorers/image-reward"].map(|name| load(place(name)));
+    let load =
+        |folder: PathBuf| move || PictureModel::load(&ScorerFolders::one(&folder), DType::F32, &Device::Cpu);
+    let loaders = ["scorer", "scorers/dinov2", "scorers/inception", "scorers/image-reward"]
+        .map(|name| load(place(name)));
     let kinds = [ScorerKind::Clip, ScorerKind::DinoV2, ScorerKind::Inception, ScorerKind::ImageReward];
     let of = |kind: ScorerKind| {
         metrics.iter().filter(|metric| metric.scorers()[0] == kind).map(|metric| metric.name()).collect()
@@ -75,7 +79,8 @@ fn evaluate(
         .map(|(kind, load)| Judge { name: kind.in_words(), kind, metrics: of(kind), load })
         .collect();
     let never = || panic!("no U-Net is needed");
-    let candidates: Vec<Candidate<'_>> = models.iter().map(|&name| Candidate { name, load: &never }).collect();
+    let candidates: Vec<Candidate<'_>> =
+        models.iter().map(|&name| Candidate { name, load: &never }).collect();
     for (model, &name) in models.iter().enumerate() {
         for (seed, prompt) in (0..SEEDS).flat_map(|seed| (0..PROMPTS).map(move |prompt| (seed, prompt))) {
             let folder = output.join(format!("gallery-{model}-{seed}/images"));
@@ -128,17 +133,24 @@ fn the_same_pictures_retain_everything_and_noise_nothing() -> Fallible {
     let output = tempfile::tempdir()?;
     let models = ["teacher", "again", "shifted", "noise"];
     let outcome = evaluate(&models, &found(&METRICS), (None, None), (true, output.path()))?;
-    let get = |model: &str, metric: &str| outcome.metrics.get(model, metric).expect("it was measured").clone();
+    let get =
+        |model: &str, metric: &str| outcome.metrics.get(model, metric).expect("it was measured").clone();
     for metric in ["clip-score", "pick-score", "hps-v2", "image-reward", "seed-diversity"] {
         let same = get("again", metric).paired.expect("it is compared by prompt");
-        assert_eq!((same.difference.value, same.wins.value, same.deviation), (0.0, 50.0, Some(0.0)), "{metric}");
+        assert_eq!(
+            (same.difference.value, same.wins.value, same.deviation),
+            (0.0, 50.0, Some(0.0)),
+            "{metric}"
+        );
     }
     // Only the CLIP is trained; the others measure something, but not quality.
     for metric in ["clip-score", "pick-score", "hps-v2"] {
-        let retained = |model: &str| get(model, metric).retained.expect("the teacher is better than its floor");
+        let retained =
+            |model: &str| get(model, metric).retained.expect("the teacher is better than its floor");
         assert_eq!(retained("again").value, 100.0, "{metric}");
         for wrong in ["shifted", "noise"] {
-            let (low, high) = (retained(wrong).low.expect("an interval"), retained(wrong).high.expect("as above"));
+            let (low, high) =
+                (retained(wrong).low.expect("an interval"), retained(wrong).high.expect("as above"));
             assert!(high < 40.0 && low < 5.0, "{metric} of {wrong}: {low} to {high}");
             let wins = get(wrong, metric).paired.expect("by prompt").wins.value;
             assert!(wins < 20.0, "{metric} of {wrong}: better on {wins} %");
@@ -166,8 +178,12 @@ fn real_pictures_are_a_reference_for_the_teacher_too() -> Fallible {
     let output = tempfile::tempdir()?;
     let real: Vec<PathBuf> = (12..24).map(|index| nano().join(format!("pictures/{index:02}.png"))).collect();
     let reference = Reference { name: "pictures", pictures: &real };
-    let outcome =
-        evaluate(&["teacher", "noise"], &found(&["cmmd", "fid"]), (Some(&reference), None), (true, output.path()))?;
+    let outcome = evaluate(
+        &["teacher", "noise"],
+        &found(&["cmmd", "fid"]),
+        (Some(&reference), None),
+        (true, output.path()),
+    )?;
     for metric in ["cmmd", "fid"] {
         let value = |model: &str| outcome.metrics.get(model, metric).expect("measured").value;
         assert!(0.0 < value("teacher") && value("teacher") < value("noise"), "{metric}");

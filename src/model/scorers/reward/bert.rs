@@ -137,8 +137,7 @@ impl Attention {
     }
 
     fn forward(&self, x: &Tensor, source: &Tensor) -> Result<Tensor> {
-        let (q, k, v) =
-            (self.query.forward(x)?, self.key.forward(source)?, self.value.forward(source)?);
+        let (q, k, v) = (self.query.forward(x)?, self.key.forward(source)?, self.value.forward(source)?);
         let attended = attention(&q, &k, &v, self.heads, false)?;
         self.norm.forward(&(self.dense.forward(&attended)? + x)?)
     }

@@ -54,7 +54,8 @@ impl Sizes {
         let ([_, tokens, hidden], [_, _, patch, _]) = (&positions[..], &patches[..]) else {
             return Err("the vision transformer has no `pos_embed` or no `patch_embed`".to_owned());
         };
-        let exists = |layer: &usize| weights.contains(&format!("blip.visual_encoder.blocks.{layer}.norm1.weight"));
+        let exists =
+            |layer: &usize| weights.contains(&format!("blip.visual_encoder.blocks.{layer}.norm1.weight"));
         let sizes = Self {
             hidden: *hidden,
             patch: *patch,
@@ -64,7 +65,9 @@ impl Sizes {
         check_sizes(&[*hidden, *patch, *tokens]).map_err(|error| error.to_string())?;
         match hidden.is_multiple_of(HEAD) && sizes.across().pow(2) + 1 == *tokens {
             true => Ok(sizes),
-            false => Err(format!("a vision transformer of width {hidden} with {tokens} positions is not BLIP's")),
+            false => {
+                Err(format!("a vision transformer of width {hidden} with {tokens} positions is not BLIP's"))
+            }
         }
     }
 
@@ -119,7 +122,8 @@ fn vision(sizes: Sizes, vb: VarBuilder) -> Result<Vit> {
         let stacked = Linear::new(hidden, 3 * hidden, true, vb.pp("attn.qkv"))?;
         let part = |place: usize| {
             let weight = stacked.weight.narrow(0, place * hidden, hidden)?;
-            let bias = stacked.bias.as_ref().map(|bias| bias.narrow(0, place * hidden, hidden)).transpose()?;
+            let bias =
+                stacked.bias.as_ref().map(|bias| bias.narrow(0, place * hidden, hidden)).transpose()?;
             Ok::<_, candle_core::Error>(Linear { weight, bias })
         };
         let mlp = vb.pp("mlp");

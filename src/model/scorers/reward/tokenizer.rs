@@ -55,7 +55,9 @@ impl BertTokenizer {
         let special = SPECIAL.map(|token| AddedToken::from(token.to_owned(), true));
         tokenizer.add_special_tokens(special).map_err(|error| unreadable(error.to_string()))?;
         let id = |token: &str| {
-            tokenizer.token_to_id(token).ok_or_else(|| unreadable(format!("`{token}` is not in the vocabulary")))
+            tokenizer
+                .token_to_id(token)
+                .ok_or_else(|| unreadable(format!("`{token}` is not in the vocabulary")))
         };
         Ok(Self { first: id(FIRST)?, last: id(LAST)?, tokenizer })
     }
@@ -70,10 +72,10 @@ impl BertTokenizer {
 
     /// The ids of a text, without padding.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
-        let encoding = self.tokenizer.encode_fast(text, false).map_err(|error| TokenizerError::Encode {
-            prompt: text.to_owned(),
-            reason: error.to_string(),
-        })?;
+        let encoding = self
+            .tokenizer
+            .encode_fast(text, false)
+            .map_err(|error| TokenizerError::Encode { prompt: text.to_owned(), reason: error.to_string() })?;
         let inner = encoding.get_ids().iter().take(LENGTH - 2).copied();
         Ok([self.first].into_iter().chain(inner).chain([self.last]).collect())
     }
