@@ -109,7 +109,7 @@ impl ResolvedPipeline {
                 Err(error) => Err(ConfigErrorKind::Hub(Box::new(error))),
             },
             None if file.from.is_some() => Ok(ResolvedFile::Missing(MissingFile {
-                what: path.display().to_string(),
+                what: file.path.display().to_string(),
                 reason: "it does not exist".to_owned(),
                 from: file.from.unwrap_or_default().to_owned(),
             })),

@@ -123,6 +123,7 @@ impl Stage for Evaluate {
             .list("metrics", &self.metrics)
             .field("pictures", self.pictures)
             .field("seeds", self.seeds);
+        self.prompts.describe(manifest);
         if let Some(outside) = &self.outside {
             manifest.list("outside", outside.names());
         }

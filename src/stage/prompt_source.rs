@@ -10,6 +10,7 @@ use serde::de::{Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
 use super::{BadValue, Excerpt, FileInput, StageError};
+use crate::base::Manifest;
 use crate::data::prompt_sets::{self, PromptSet};
 use crate::data::{DataError, prompts};
 
@@ -53,6 +54,13 @@ impl PromptSource {
                 prompt_sets::find(set).map(drop).map_err(|error| BadValue::unknown(name, &error))
             }
             _ => Ok(()),
+        }
+    }
+
+    pub(super) fn describe(&self, manifest: &mut Manifest) {
+        let PromptBlock { column, set, digest, .. } = &self.block;
+        for (name, value) in [("column", column), ("set", set), ("digest", digest)] {
+            value.iter().for_each(|value| drop(manifest.field(&format!("prompts.{name}"), value)));
         }
     }
 
