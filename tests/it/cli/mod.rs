@@ -5,6 +5,7 @@ mod checks;
 mod damage;
 mod doctor;
 mod errors;
+mod fetching;
 mod gates;
 mod generate;
 mod handover;
