@@ -6,13 +6,22 @@
 use candle_core::{CpuStorage, CustomOp2, DType, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
+use super::route::{self, Layer, Route};
+use super::{cuda, operation};
+
 /// Number of elements summed per task. It is fixed, so that the sum does not depend on the number of threads.
 const CHUNK: usize = 1 << 14;
 
 /// The mean over all elements, an f32 scalar. Differentiable with respect to both operands.
 pub fn mean_square_difference(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    if a.dims() != b.dims() {
+        bail!("mean square difference: {:?} and {:?} differ in shape", a.dims(), b.dims())
+    }
+    if route::of(Layer::Difference, &[a, b], &[]) == Route::Cuda {
+        return operation::apply2(cuda::Difference, [a, b]);
+    }
     let (a, b) = (a.to_dtype(DType::F32)?, b.to_dtype(DType::F32)?);
-    if a.device().is_cpu() && a.dims() == b.dims() {
+    if a.device().is_cpu() {
         a.contiguous()?.apply_op2(&b.contiguous()?, MeanSquareDifference)
     } else {
         (a - b)?.sqr()?.mean_all()

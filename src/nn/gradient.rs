@@ -8,7 +8,7 @@
 use std::cell::RefCell;
 
 use candle_core::backprop::GradStore;
-use candle_core::{Result, Tensor};
+use candle_core::{Result, Tensor, bail};
 
 thread_local! {
     /// The store of the backward pass that runs on this thread.
@@ -25,6 +25,14 @@ pub fn backward(loss: &Tensor) -> Result<GradStore> {
         gradients.extend(taken)?;
     }
     Ok(gradients)
+}
+
+/// Adds to the gradient of a variable that is no operand in candle's graph.
+pub(super) fn put(variable: &Tensor, gradient: Tensor) -> Result<()> {
+    match give(variable, gradient)? {
+        None => Ok(()),
+        Some(_) => bail!("BUG: the gradient of {variable:?} needs `nn::backward`, and candle's own was called"),
+    }
 }
 
 /// The return value of an operation's `bwd` for an operand with this gradient.

@@ -1,9 +1,9 @@
 //! Layers with tested gradients, and the kernels that compute them.
 //!
 //! candle's own fused layers silently detach from the graph (layer norm, softmax) or give wrong gradients (nearest
-//! upsampling), so other modules do not call them. Every layer here has two implementations, each with a backward pass,
-//! and chooses by device and type: f32 on the CPU uses a kernel (`cpu`), everything else a composition of candle's
-//! operations (`composed`).
+//! upsampling), so other modules do not call them. Every layer here has up to three implementations, each with a backward pass,
+//! and chooses by device and type (`route`): kernels for CPUs (`cpu`), kernels for GPUs (`cuda`), or a composition of candle's
+//! operations (`composed`). On a GPU, images have their channels last (`image`).
 
 mod activation;
 mod attention;
@@ -11,19 +11,21 @@ pub mod average;
 pub mod blockwise;
 mod composed;
 mod conv;
+pub mod copies;
 mod cpu;
-// Only tests launch these kernels so far, on the CPU: the emulation switches stacks in x86-64's assembly.
-#[cfg(all(test, target_os = "linux", target_arch = "x86_64"))]
 mod cuda;
 mod difference;
 mod embedding;
 mod finite;
 mod gradient;
 pub mod gradients;
+pub mod image;
 mod linear;
 mod norm;
+mod operation;
 pub mod optim;
 mod precision;
+mod route;
 mod seed;
 mod upsample;
 
@@ -36,7 +38,7 @@ pub use finite::first_not_finite;
 pub use gradient::backward;
 pub use linear::Linear;
 pub use norm::{GroupNorm, LayerNorm};
-use precision::or_zeros;
+use precision::{or_zeros, widened};
 pub use precision::{accumulation_dtype, activation_dtype, pointwise};
 pub use seed::seed;
 pub use upsample::upsample_nearest_2x;

@@ -22,6 +22,12 @@ pub fn pointwise(vb: &VarBuilder, shape: impl Into<Shape>, name: &str) -> Result
     vb.get(shape.into(), name)?.to_dtype(activation_dtype(vb.dtype(), vb.device()))
 }
 
+/// Reads a bias, or the weight of a norm: widened from half precision on every device, because layers add and multiply in full
+/// precision.
+pub(super) fn widened(vb: &VarBuilder, size: usize, name: &str) -> Result<Tensor> {
+    vb.get(size, name)?.to_dtype(accumulation_dtype(vb.dtype()))
+}
+
 /// The bias of a layer, or untracked zeros.
 pub(super) fn or_zeros(bias: &Option<Tensor>, weight: &Tensor, dtype: DType) -> Result<Tensor> {
     match bias {

@@ -43,19 +43,18 @@ impl ResnetBlock {
         })
     }
 
-    /// The time embedding's contribution between the convolutions: embedding [b, time] after its SiLU -> [b, outputs,
-    /// 1, 1].
+    /// The time embedding's contribution between the convolutions: embedding [b, time] after its SiLU -> [b, outputs].
     pub(in crate::model) fn time(&self, embedding: &Tensor) -> Result<Option<Tensor>> {
-        let project = |proj: &Linear| proj.forward(embedding)?.unsqueeze(2)?.unsqueeze(3);
-        self.time_emb_proj.as_ref().map(project).transpose()
+        self.time_emb_proj.as_ref().map(|proj| proj.forward(embedding)).transpose()
     }
 
-    /// x [b, inputs, h, w] and the output of [`Self::time`] -> [b, outputs, h, w].
+    /// An image and the output of [`Self::time`] -> an image of `outputs` channels.
     pub(in crate::model) fn forward(&self, x: &Tensor, time: Option<&Tensor>) -> Result<Tensor> {
-        let mut hidden = self.conv1.forward(&self.norm1.forward_silu(x)?)?;
-        if let Some(time) = time {
-            hidden = hidden.broadcast_add(time)?;
-        }
+        let hidden = self.norm1.forward_silu(x)?;
+        let hidden = match time {
+            Some(time) => self.conv1.forward_shifted(&hidden, time)?,
+            None => self.conv1.forward(&hidden)?,
+        };
         let hidden = self.conv2.forward(&self.norm2.forward_silu(&hidden)?)?;
         match &self.conv_shortcut {
             Some(shortcut) => shortcut.forward(x)? + hidden,

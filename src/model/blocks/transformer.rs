@@ -4,6 +4,7 @@
 use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 
+use crate::nn::image::{pixels, tokens};
 use crate::nn::{Conv2d, GroupNorm, LayerNorm, Linear, attention, geglu};
 
 /// Epsilon of the shell's norm; diffusers fixes it, regardless of `norm_eps`.
@@ -45,7 +46,7 @@ impl Enter {
         Ok(Self { norm, proj_in: Projection::new(channels, linear, vb.pp("proj_in"))? })
     }
 
-    /// [b, c, h, w] -> tokens [b, h*w, c].
+    /// An image -> tokens [b, h*w, c].
     pub(in crate::model) fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let x = self.norm.forward(x)?;
         match &self.proj_in {
@@ -66,7 +67,7 @@ impl Exit {
         Ok(Self { proj_out: Projection::new(channels, linear, vb.pp("proj_out"))? })
     }
 
-    /// tokens [b, h*w, c] and the input of the shell [b, c, h, w] -> [b, c, h, w].
+    /// Tokens [b, h*w, c] and the shell's input, an image -> an image.
     pub(in crate::model) fn forward(&self, x: &Tensor, residual: &Tensor) -> Result<Tensor> {
         let branch = match &self.proj_out {
             Projection::Convolution(conv) => conv.forward(&pixels(x, residual)?)?,
@@ -126,7 +127,7 @@ impl Attention {
             Some(text) => text,
             None => &self.read(&normed)?,
         };
-        x + self.to_out.forward(&attention(&q, keys, values, self.heads, false)?)?
+        self.to_out.forward_onto(&attention(&q, keys, values, self.heads, false)?, x)
     }
 }
 
@@ -151,16 +152,6 @@ impl FeedForward {
     /// tokens [b, n, c] -> [b, n, c].
     pub(in crate::model) fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let gated = self.gated.forward(&self.norm.forward(x)?)?;
-        x + self.out.forward(&geglu(&gated)?)?
+        self.out.forward_onto(&geglu(&gated)?, x)
     }
-}
-
-/// [b, c, h, w] -> [b, h*w, c]
-fn tokens(x: &Tensor) -> Result<Tensor> {
-    x.flatten_from(2)?.transpose(1, 2)?.contiguous()
-}
-
-/// [b, h*w, c] -> the shape of `like`, [b, c, h, w]
-fn pixels(x: &Tensor, like: &Tensor) -> Result<Tensor> {
-    x.transpose(1, 2)?.contiguous()?.reshape(like.shape())
 }

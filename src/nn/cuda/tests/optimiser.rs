@@ -3,7 +3,8 @@
 use candle_core::{Device, Result, Tensor, Var};
 use half::bf16;
 
-use super::emulator::{Buffer, Emulator};
+use super::buffer::Buffer;
+use super::emulator::Emulator;
 use crate::backend::Random;
 use crate::nn::average;
 use crate::nn::cuda::launch::Pointer;

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Result};
 
+use super::buffer::{Buffer, Flowing};
 use super::attention::operands;
-use super::emulator::{Buffer, Build, Emulator, Flowing, compile, sources};
+use super::emulator::{Build, Emulator, compile, sources};
 use super::sanitizers;
 use crate::nn::cuda::attention::Attention;
 

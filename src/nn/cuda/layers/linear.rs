@@ -1,0 +1,180 @@
+//! Linear layers: products with cuBLAS, and one launch for bias and residual.
+
+use candle_core::{DType, Result, Shape, Tensor};
+
+use super::{machine_of, output, pointwise};
+use crate::nn::cuda::array::Array;
+use crate::nn::cuda::channels::Numbers;
+use crate::nn::cuda::epilogue::{add_bias, bias_gradient};
+use crate::nn::cuda::launch::Machine;
+use crate::nn::cuda::product::{Matrix, Product};
+use crate::nn::gradient;
+use crate::nn::operation::{Operation, Output};
+
+/// `residual + x W^T + b` for x [.., in] and weight [out, in]; bias and residual may be missing.
+pub(in crate::nn) fn project(
+    machine: &dyn Machine,
+    [x, weight]: [&Array; 2],
+    bias: Option<&Array>,
+    residual: Option<&Array>,
+) -> Result<Array> {
+    let (out, input) = weight.shape.dims2()?;
+    let mut dims = x.shape.dims().to_vec();
+    *dims.last_mut().expect("the layer checks the rank") = out;
+    let y = machine.allocate(dims.into(), x.dtype)?;
+    Product {
+        a: Matrix::new(x.pointer),
+        b: Matrix::transposed(weight.pointer),
+        c: y.pointer,
+        sizes: [x.rows(), out, input],
+        operands: x.numbers()?,
+        result: x.numbers()?,
+        adds: false,
+    }
+    .run(machine)?;
+    add_bias(machine, &y, bias, residual)?;
+    Ok(y)
+}
+
+/// The gradient of x, which has the given shape.
+pub(in crate::nn) fn input_gradient(
+    machine: &dyn Machine,
+    [gradient, weight]: [&Array; 2],
+    x: &Shape,
+) -> Result<Array> {
+    let (out, input) = weight.shape.dims2()?;
+    let dx = machine.allocate(x.clone(), gradient.dtype)?;
+    Product {
+        a: Matrix::new(gradient.pointer),
+        b: Matrix::new(weight.pointer),
+        c: dx.pointer,
+        sizes: [gradient.rows(), input, out],
+        operands: gradient.numbers()?,
+        result: gradient.numbers()?,
+        adds: false,
+    }
+    .run(machine)?;
+    Ok(dx)
+}
+
+/// The gradient of the weight, [out, in] in f32.
+pub(in crate::nn) fn weight_gradient(machine: &dyn Machine, [gradient, x]: [&Array; 2]) -> Result<Array> {
+    let (out, input) = (gradient.width(), x.width());
+    let dw = machine.allocate(Shape::from((out, input)), DType::F32)?;
+    Product {
+        a: Matrix::transposed(gradient.pointer),
+        b: Matrix::new(x.pointer),
+        c: dw.pointer,
+        sizes: [out, input, gradient.rows()],
+        operands: gradient.numbers()?,
+        result: Numbers::F32,
+        adds: false,
+    }
+    .run(machine)?;
+    Ok(dw)
+}
+
+/// Operands: x [.., in], weight [out, in] and, in the second form, bias `[out]`.
+pub(in crate::nn) struct Linear {
+    /// The weight in the type of x, if there is a copy of it.
+    pub(in crate::nn) copy: Option<Tensor>,
+}
+
+impl Linear {
+    fn weight(&self, weight: &Tensor, dtype: DType) -> Result<Array> {
+        match &self.copy {
+            Some(copy) => Array::of(copy),
+            None => Array::of(&weight.to_dtype(dtype)?),
+        }
+    }
+
+    fn gradients(
+        &self,
+        [x, weight]: [&Tensor; 2],
+        gradient: &Array,
+        wanted: [bool; 2],
+    ) -> Result<[Option<Tensor>; 2]> {
+        let machine = machine_of(x)?;
+        let of_x = || {
+            let weight = self.weight(weight, x.dtype())?;
+            input_gradient(&*machine, [gradient, &weight], x.shape())?.into_tensor()
+        };
+        let of_weight = || weight_gradient(&*machine, [gradient, &Array::of(x)?])?.into_tensor();
+        Ok([wanted[0].then(of_x).transpose()?, wanted[1].then(of_weight).transpose()?])
+    }
+}
+
+impl Operation<2> for Linear {
+    const NAME: &'static str = "linear";
+
+    fn forward(&self, [x, weight]: &[Tensor; 2]) -> Result<Output> {
+        let weight = self.weight(weight, x.dtype())?;
+        output(project(&*machine_of(x)?, [&Array::of(x)?, &weight], None, None)?)
+    }
+
+    fn backward(
+        &self,
+        [x, weight]: &[Tensor; 2],
+        _: &Tensor,
+        gradient: &Tensor,
+        wanted: [bool; 2],
+    ) -> Result<[Option<Tensor>; 2]> {
+        self.gradients([x, weight], &Array::of(gradient)?, wanted)
+    }
+}
+
+impl Operation<3> for Linear {
+    const NAME: &'static str = "linear";
+
+    fn forward(&self, [x, weight, bias]: &[Tensor; 3]) -> Result<Output> {
+        let (weight, bias) = (self.weight(weight, x.dtype())?, pointwise(bias)?);
+        output(project(&*machine_of(x)?, [&Array::of(x)?, &weight], Some(&bias), None)?)
+    }
+
+    fn backward(
+        &self,
+        [x, weight, bias]: &[Tensor; 3],
+        _: &Tensor,
+        gradient: &Tensor,
+        [of_x, of_weight, of_bias]: [bool; 3],
+    ) -> Result<[Option<Tensor>; 3]> {
+        let (machine, gradient) = (machine_of(x)?, Array::of(gradient)?);
+        let [dx, dw] = self.gradients([x, weight], &gradient, [of_x, of_weight])?;
+        let of_bias = of_bias.then(|| bias_gradient(&*machine, &gradient, bias.shape())?.into_tensor());
+        Ok([dx, dw, of_bias.transpose()?])
+    }
+}
+
+/// Operands: x [.., in], weight [out, in], and residual [.., out], which the result is added to. The bias is a fourth
+/// operand, for which candle's graph has no place: its gradient is given to the store of `nn::backward` alone.
+pub(in crate::nn) struct Onto {
+    pub(in crate::nn) linear: Linear,
+    pub(in crate::nn) bias: Option<Tensor>,
+}
+
+impl Operation<3> for Onto {
+    const NAME: &'static str = "linear-onto";
+
+    fn forward(&self, [x, weight, residual]: &[Tensor; 3]) -> Result<Output> {
+        let weight = self.linear.weight(weight, x.dtype())?;
+        let bias = self.bias.as_ref().map(|bias| pointwise(&bias.detach())).transpose()?;
+        let residual = Array::of(residual)?;
+        output(project(&*machine_of(x)?, [&Array::of(x)?, &weight], bias.as_ref(), Some(&residual))?)
+    }
+
+    fn backward(
+        &self,
+        [x, weight, _]: &[Tensor; 3],
+        _: &Tensor,
+        gradient: &Tensor,
+        [of_x, of_weight, of_residual]: [bool; 3],
+    ) -> Result<[Option<Tensor>; 3]> {
+        let given = Array::of(gradient)?;
+        let [dx, dw] = self.linear.gradients([x, weight], &given, [of_x, of_weight])?;
+        if let Some(bias) = self.bias.as_ref().filter(|bias| bias.track_op()) {
+            let made = bias_gradient(&*machine_of(x)?, &given, bias.shape())?.into_tensor()?;
+            gradient::put(bias, made.to_dtype(bias.dtype())?)?;
+        }
+        Ok([dx, dw, of_residual.then(|| gradient.clone())])
+    }
+}
