@@ -4,6 +4,8 @@ use candle_core::backprop::GradStore;
 use candle_core::{CpuStorage, DType, Result, Storage, Tensor, Var};
 use rayon::prelude::*;
 
+use super::cuda;
+
 /// One gradient per parameter, in the parameters' order; `None` if the loss does not depend on the parameter.
 #[derive(Default)]
 pub struct Gradients(Vec<Option<Tensor>>);
@@ -48,6 +50,11 @@ impl Gradients {
     pub fn norm(&self) -> Result<f64> {
         let squares: Vec<Tensor> = self.0.iter().flatten().map(Tensor::detach).collect();
         let on_host = |tensor: &Tensor| tensor.device().is_cpu() && tensor.dtype() == DType::F32;
+        let on_card =
+            |tensor: &Tensor| tensor.dtype() == DType::F32 && cuda::has_kernels(tensor.device());
+        if !squares.is_empty() && squares.iter().all(on_card) {
+            return cuda::norm(&squares);
+        }
         let sums = if squares.iter().all(on_host) {
             squares.par_iter().map(sum_of_squares).collect::<Result<Vec<f64>>>()?
         } else if squares.is_empty() {

@@ -12,6 +12,7 @@ pub mod blockwise;
 mod composed;
 mod conv;
 pub mod copies;
+pub mod counting;
 mod cpu;
 mod cuda;
 mod difference;

@@ -3,7 +3,8 @@
 use candle_core::{Result, Tensor, Var, bail};
 
 use super::blockwise::Blockwise;
-use super::cpu;
+pub use super::cuda::Trained;
+use super::{copies, cpu, cuda};
 
 /// The hyperparameters of AdamW. The defaults are torch's, except for the learning rate, which is BK-SDM's (Kim et al.
 /// 2024).
@@ -55,6 +56,17 @@ impl AdamW {
         let (m, v) = self.composed(parameter, gradient, before, step, gradient_scale)?;
         first.set(&m)?;
         second.set(&v)
+    }
+
+    /// Updates all tensors, each of which [`Trained::is_on_card`], in one launch; their averages with this decay.
+    pub fn step_together(
+        &self,
+        tensors: &[Trained<'_>],
+        step: u64,
+        gradient_scale: f64,
+        decay: f64,
+    ) -> Result<()> {
+        cuda::update(tensors, &self.fused(step, gradient_scale), 1.0 - decay as f32)
     }
 
     /// The same with moments in 8 bits, for a parameter in f32.
@@ -114,7 +126,7 @@ impl AdamW {
         let v = ((second * self.beta2)? + (gradient.sqr()? * (1.0 - self.beta2))?)?;
         let move_by = ((&m / correction1)? / ((&v / correction2)?.sqrt()? + self.eps)?)?;
         let kept = (parameter.as_detached_tensor() * (1.0 - self.learning_rate * self.weight_decay))?;
-        parameter.set(&(kept - (move_by * self.learning_rate)?)?)?;
+        copies::set(parameter, &(kept - (move_by * self.learning_rate)?)?)?;
         Ok((m, v))
     }
 }

@@ -10,6 +10,7 @@ mod optimiser;
 mod pass;
 mod settings;
 mod shards;
+mod step_cost;
 pub mod watch;
 
 pub use activation_checkpointing::ActivationCheckpointing;
@@ -20,3 +21,4 @@ pub use optimiser::{Average, Moments, Optimiser, Update};
 pub use pass::{Input, Loss};
 pub use settings::TrainingSettings;
 pub use shards::Shards;
+pub use step_cost::step_cost;

@@ -8,6 +8,8 @@ use candle_nn::VarBuilder;
 
 use crate::model::unet::{UNet, UNetConfig};
 use crate::model::{ModelDirectory, ModelError, Weights};
+use crate::nn;
+use crate::nn::copies::Copies;
 
 /// A U-Net with its variables.
 pub struct Trainable {
@@ -17,6 +19,8 @@ pub struct Trainable {
     weights: BTreeMap<String, Var>,
     /// The names of the weights that are trained.
     trained: Vec<String>,
+    /// Of the weights of products, for activations in another type.
+    _copies: Copies,
 }
 
 impl Trainable {
@@ -28,19 +32,25 @@ impl Trainable {
         dtype: DType,
         device: &Device,
     ) -> Result<Self> {
-        let on = |tracked: &dyn Fn(&str) -> bool| {
+        let mut copies = Copies::default();
+        let mut on = |tracked: &dyn Fn(&str) -> bool| {
             let tensor = |(name, weight): (&String, &Var)| {
                 let tensor =
                     if tracked(name) { weight.as_tensor().clone() } else { weight.as_detached_tensor() };
                 (name.clone(), tensor)
             };
             let tensors: HashMap<String, Tensor> = weights.iter().map(tensor).collect();
+            if nn::activation_dtype(dtype, device) == DType::BF16 {
+                for (name, tensor) in tensors.iter().filter(|(_, tensor)| tensor.rank() == 2) {
+                    copies.add(&weights[name], tensor)?;
+                }
+            }
             let unet = UNet::new(config.clone(), VarBuilder::from_tensors(tensors, DType::F32, device))?;
             Result::Ok(unet.computing_in(dtype, device))
         };
         let (recorded, plain) = (on(&|name| !frozen(name))?, on(&|_| false)?);
         let trained = weights.keys().filter(|name| !frozen(name)).cloned().collect();
-        Ok(Self { recorded, plain, weights, trained })
+        Ok(Self { recorded, plain, weights, trained, _copies: copies })
     }
 
     /// Reads the weights that `config` requires.

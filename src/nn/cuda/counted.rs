@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use candle_core::{DType, Result, Shape};
 
 use super::array::Array;
-use super::launch::{Launch, Launcher, Machine};
+use super::launch::{Launch, Launcher};
+use super::machine::Machine;
 use super::product::Gemm;
 
 /// Counts what it is asked to run.
@@ -25,7 +26,7 @@ struct Memory {
 
 /// Memory in use until this is dropped.
 #[derive(Debug)]
-pub(in crate::nn) struct Counted {
+struct Counted {
     bytes: u64,
     memory: Arc<Memory>,
 }
@@ -66,7 +67,7 @@ impl Machine for Counter {
         let used = self.memory.used.fetch_add(bytes, Ordering::Relaxed) + bytes;
         self.memory.peak.fetch_max(used, Ordering::Relaxed);
         let counted = Counted { bytes, memory: self.memory.clone() };
-        Ok(Array::counted(shape, dtype, counted))
+        Ok(Array::counted(shape, dtype, Box::new(counted)))
     }
 
     fn multiply(&self, product: &Gemm) -> Result<()> {

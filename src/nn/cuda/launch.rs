@@ -1,10 +1,7 @@
 //! The seam between the code that launches kernels and what runs them: a card, the emulation in tests, or nothing at
 //! all where launches are counted.
 
-use candle_core::{DType, Result, Shape, bail};
-
-use super::array::Array;
-use super::product::Gemm;
+use candle_core::{Result, bail};
 
 /// An address in the memory of what runs the kernels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,15 +25,6 @@ pub(in crate::nn) enum Argument {
 /// Runs kernels, one after the other.
 pub(in crate::nn) trait Launcher {
     fn launch(&self, launch: &Launch) -> Result<()>;
-}
-
-/// A launcher with memory and matrix products.
-pub(in crate::nn) trait Machine: Launcher {
-    /// Memory whose numbers are not set.
-    fn allocate(&self, shape: Shape, dtype: DType) -> Result<Array>;
-
-    /// Runs a matrix product, in the order of the launches.
-    fn multiply(&self, product: &Gemm) -> Result<()>;
 }
 
 /// A kernel with its grid and arguments, in the order of the kernel's parameters.

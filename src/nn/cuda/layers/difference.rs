@@ -4,7 +4,8 @@ use candle_core::{DType, Result, Shape, Tensor};
 
 use super::{machine_of, output};
 use crate::nn::cuda::array::Array;
-use crate::nn::cuda::launch::{Launch, Machine};
+use crate::nn::cuda::launch::Launch;
+use crate::nn::cuda::machine::Machine;
 use crate::nn::operation::{Operation, Output};
 
 const THREADS: u32 = 256;

@@ -5,7 +5,7 @@ use candle_core::{DType, Result, Shape, Tensor};
 use super::{Saved, machine_of, output, pointwise, tensor};
 use crate::nn::cuda::array::Array;
 use crate::nn::cuda::group_norm::{self, Backward};
-use crate::nn::cuda::launch::Machine;
+use crate::nn::cuda::machine::Machine;
 use crate::nn::cuda::layer_norm;
 use crate::nn::operation::{Operation, Output};
 

@@ -239,7 +239,7 @@ fn copies_of_weights() -> Result<()> {
     };
     let wanted = forward(&weight)?;
     let mut held = Copies::default();
-    held.add(&weight, &[&other])?;
+    held.add(&weight, &other)?;
     assert_eq!([forward(&weight)?, forward(&other)?], [wanted.clone(), wanted.clone()]);
     // Changed behind the copy's back, then as it should be.
     weight.set(&(weight.as_detached_tensor() * 2.0)?)?;

@@ -8,7 +8,8 @@ use half::bf16;
 use super::emulator::Emulator;
 use crate::nn::cuda::array::Array;
 use crate::nn::cuda::channels::Numbers;
-use crate::nn::cuda::launch::{Machine, Pointer};
+use crate::nn::cuda::launch::Pointer;
+use crate::nn::cuda::machine::Machine;
 use crate::nn::cuda::product::Gemm;
 
 thread_local! {
