@@ -31,7 +31,9 @@ pub fn backward(loss: &Tensor) -> Result<GradStore> {
 pub(super) fn put(variable: &Tensor, gradient: Tensor) -> Result<()> {
     match give(variable, gradient)? {
         None => Ok(()),
-        Some(_) => bail!("BUG: the gradient of {variable:?} needs `nn::backward`, and candle's own was called"),
+        Some(_) => {
+            bail!("BUG: the gradient of {variable:?} needs `nn::backward`, and candle's own was called")
+        }
     }
 }
 

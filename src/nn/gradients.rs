@@ -50,8 +50,7 @@ impl Gradients {
     pub fn norm(&self) -> Result<f64> {
         let squares: Vec<Tensor> = self.0.iter().flatten().map(Tensor::detach).collect();
         let on_host = |tensor: &Tensor| tensor.device().is_cpu() && tensor.dtype() == DType::F32;
-        let on_card =
-            |tensor: &Tensor| tensor.dtype() == DType::F32 && cuda::has_kernels(tensor.device());
+        let on_card = |tensor: &Tensor| tensor.dtype() == DType::F32 && cuda::has_kernels(tensor.device());
         if !squares.is_empty() && squares.iter().all(on_card) {
             return cuda::norm(&squares);
         }

@@ -41,7 +41,9 @@ impl Linear {
         let rows = x.reshape(((), input))?;
         let bias = or_zeros(&self.bias, &self.weight, x.dtype())?;
         let y = match route {
-            Route::Cpu => rows.contiguous()?.apply_op3(&self.weight.contiguous()?, &bias, cpu::linear::Linear)?,
+            Route::Cpu => {
+                rows.contiguous()?.apply_op3(&self.weight.contiguous()?, &bias, cpu::linear::Linear)?
+            }
             _ => composed::apply3(composed::Linear, [&rows, &self.weight, &bias])?,
         };
         y.reshape(dims)

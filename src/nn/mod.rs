@@ -39,14 +39,17 @@ pub use finite::first_not_finite;
 pub use gradient::backward;
 pub use linear::Linear;
 pub use norm::{GroupNorm, LayerNorm};
-use precision::{or_zeros, widened};
 pub use precision::{accumulation_dtype, activation_dtype, pointwise};
+use precision::{or_zeros, widened};
 pub use seed::seed;
 pub use upsample::upsample_nearest_2x;
 
 /// Increased when the layers give different bytes for the same operands; every stage that computes then runs again.
 /// 1: columns for every convolution. 2: Winograd's and the direct method, attention in blocks of keys, vectorised sums.
 pub const VERSION: u32 = 2;
+
+#[cfg(all(test, target_os = "linux", target_arch = "x86_64"))]
+pub(crate) use cuda::tests::emulating;
 
 #[cfg(test)]
 mod tests;

@@ -39,9 +39,7 @@ impl Output {
     fn tensor(self) -> Tensor {
         match self {
             Self::Tensor(tensor) => tensor,
-            Self::Storage(storage, shape) => {
-                Tensor::from_storage(storage, shape, BackpropOp::none(), false)
-            }
+            Self::Storage(storage, shape) => Tensor::from_storage(storage, shape, BackpropOp::none(), false),
         }
     }
 }

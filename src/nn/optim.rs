@@ -4,7 +4,7 @@ use candle_core::{Result, Tensor, Var, bail};
 
 use super::blockwise::Blockwise;
 pub use super::cuda::Trained;
-use super::{copies, cpu, cuda};
+use super::{average, copies, cpu, cuda};
 
 /// The hyperparameters of AdamW. The defaults are torch's, except for the learning rate, which is BK-SDM's (Kim et al.
 /// 2024).
@@ -58,15 +58,26 @@ impl AdamW {
         second.set(&v)
     }
 
-    /// Updates all tensors, each of which [`Trained::is_on_card`], in one launch; their averages with this decay.
-    pub fn step_together(
+    /// Updates all tensors as [`Self::step`] does, and their averages with this decay; those on a GPU in one launch.
+    pub fn step_all(
         &self,
         tensors: &[Trained<'_>],
         step: u64,
         gradient_scale: f64,
         decay: f64,
     ) -> Result<()> {
-        cuda::update(tensors, &self.fused(step, gradient_scale), 1.0 - decay as f32)
+        let (on_card, others): (Vec<Trained<'_>>, Vec<Trained<'_>>) =
+            tensors.iter().copied().partition(Trained::is_on_card);
+        cuda::update(&on_card, &self.fused(step, gradient_scale), 1.0 - decay as f32)?;
+        for Trained { parameter, gradient, average } in others {
+            if let Some((gradient, [first, second])) = gradient {
+                self.step(parameter, gradient, (first, second), step, gradient_scale)?;
+            }
+            if let Some(average) = average {
+                average::update_from(average, parameter, decay)?;
+            }
+        }
+        Ok(())
     }
 
     /// The same with moments in 8 bits, for a parameter in f32.

@@ -3,6 +3,8 @@
 
 mod activation_checkpointing;
 pub mod collective;
+#[cfg(all(test, target_os = "linux", target_arch = "x86_64"))]
+mod emulated;
 mod error;
 mod gathered;
 mod network;

@@ -92,36 +92,6 @@ struct Slot {
     average: Option<Var>,
 }
 
-impl Slot {
-    /// Everything for an update together with other tensors, if the moments are in f32.
-    fn trained<'a>(&'a self, gradient: Option<&'a Tensor>) -> Option<Trained<'a>> {
-        let gradient = match (gradient, &self.moments) {
-            (Some(gradient), Some(SlotMoments::F32 { first, second })) => Some((gradient, [first, second])),
-            (Some(_), Some(SlotMoments::EightBit { .. })) => return None,
-            _ => None,
-        };
-        Some(Trained { parameter: &self.parameter, gradient, average: self.average.as_ref() })
-    }
-
-    fn update(&self, gradient: Option<&Tensor>, adamw: &AdamW, step: u64, scale: f64) -> Result<()> {
-        match (gradient, &self.moments) {
-            (Some(gradient), Some(SlotMoments::F32 { first, second })) => {
-                adamw.step(&self.parameter, gradient, (first, second), step, scale)
-            }
-            (Some(gradient), Some(SlotMoments::EightBit { first, second })) => {
-                adamw.step_blockwise(&self.parameter, gradient, (first, second), step, scale)
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn average(&self, decay: f64) -> Result<()> {
-        let Some(average) = &self.average else { return Ok(()) };
-        let parameter = self.parameter.as_detached_tensor().to_device(average.device())?;
-        average::update(average, &parameter, decay)
-    }
-}
-
 enum SlotMoments {
     F32 { first: Var, second: Var },
     EightBit { first: Blockwise, second: Blockwise },
@@ -193,17 +163,22 @@ impl Optimiser {
         let Update { adamw, step, clip, ema_decay } = update;
         let scale = clip_scale(norm, *clip);
         let decay = average::decay_at(*step, *ema_decay);
-        let mut together = Vec::new();
+        let mut in_f32 = Vec::new();
         for (slot, gradient) in self.slots.iter().zip(gradients.iter()) {
-            let trained = slot.trained(gradient).filter(Trained::is_on_card);
-            if let Some(trained) = trained {
-                together.push(trained);
-            } else {
-                slot.update(gradient, adamw, step + 1, scale)?;
-                slot.average(decay)?;
-            }
+            let (parameter, average) = (&slot.parameter, slot.average.as_ref());
+            let gradient = match (gradient, &slot.moments) {
+                (Some(gradient), Some(SlotMoments::F32 { first, second })) => {
+                    Some((gradient, [first, second]))
+                }
+                (Some(gradient), Some(SlotMoments::EightBit { first, second })) => {
+                    adamw.step_blockwise(parameter, gradient, (first, second), step + 1, scale)?;
+                    None
+                }
+                _ => None,
+            };
+            in_f32.push(Trained { parameter, gradient, average });
         }
-        adamw.step_together(&together, step + 1, scale, decay)
+        adamw.step_all(&in_f32, step + 1, scale, decay)
     }
 
     /// Everything that a checkpoint must hold.

@@ -207,9 +207,7 @@ impl Counted {
                 pass.add(&residual, &branch)?
             }
             Kind::SelfAttention { heads, .. } => attend(pass, &x, None, weights, heads)?,
-            Kind::CrossAttention { heads, .. } => {
-                attend(pass, &x, Some(&state.text), weights, heads)?
-            }
+            Kind::CrossAttention { heads, .. } => attend(pass, &x, Some(&state.text), weights, heads)?,
             Kind::FeedForward { .. } => {
                 let normed = pass.norm(&x, &weights[0], Rows::Last)?;
                 let gated = pass.linear(&normed, &weights[1], None)?;
@@ -244,7 +242,13 @@ impl Counted {
 
 impl State {
     /// Begins a segment at copies of what it reads.
-    fn enter(&mut self, pass: &mut Pass, segment: &Segment, embedding: &Value, has_input: bool) -> Result<()> {
+    fn enter(
+        &mut self,
+        pass: &mut Pass,
+        segment: &Segment,
+        embedding: &Value,
+        has_input: bool,
+    ) -> Result<()> {
         let read = self.skips.len() - segment.skips;
         let mut inputs = vec![embedding.clone()];
         inputs.extend(has_input.then(|| self.hidden.clone()));

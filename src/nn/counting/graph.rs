@@ -76,7 +76,8 @@ impl Pass {
     pub fn counts(&self) -> Counts {
         let Done { counter, least_bytes, .. } = &self.done;
         let (launches, bytes) = (counter.launches(), counter.bytes());
-        Counts { launches, bytes, least_bytes: *least_bytes, peak_bytes: counter.peak() }
+        let (own_launches, peak_bytes) = (counter.own(), counter.peak());
+        Counts { launches, own_launches, bytes, least_bytes: *least_bytes, peak_bytes }
     }
 
     /// Launches over a few numbers.

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use candle_core::{DType, Result, Shape};
 
+use super::Implementation;
 use super::composed::{self, Cost};
 use super::graph::{Done, Pass, Value};
-use super::Implementation;
 use crate::nn::cuda::{self, Array, Machine};
 
 /// What a norm is of.
@@ -252,9 +252,8 @@ impl Pass {
             let operands = [&*arrays[0], &*arrays[1], &*arrays[2]];
             let Some(lse) = lse else {
                 done.charge(cost.backward());
-                let share = |(wanted, operand): (&bool, &&Array)| {
-                    wanted.then(|| done.like(operand)).transpose()
-                };
+                let share =
+                    |(wanted, operand): (&bool, &&Array)| wanted.then(|| done.like(operand)).transpose();
                 return wanted.iter().zip(&operands).map(share).collect();
             };
             let wanted = [wanted[0], wanted[1] || wanted[2]];
@@ -308,9 +307,7 @@ impl Pass {
         let y = self.done.counter.allocate(Shape::from(dims), DType::BF16)?;
         let parts = [a.array.clone(), b.array.clone()];
         Ok(self.node(&[a, b], false, y, move |done, _, wanted| {
-            let share = |(wanted, part): (&bool, &Arc<Array>)| {
-                wanted.then(|| done.like(part)).transpose()
-            };
+            let share = |(wanted, part): (&bool, &Arc<Array>)| wanted.then(|| done.like(part)).transpose();
             wanted.iter().zip(&parts).map(share).collect()
         }))
     }

@@ -17,6 +17,8 @@ pub use layers::{Parameters, Rows};
 pub struct Counts {
     /// Launches of kernels and matrix products, and memory that is set or copied.
     pub launches: u64,
+    /// Those of our own kernels and of matrix products that we call.
+    pub own_launches: u64,
     /// Bytes read and written.
     pub bytes: u64,
     /// Bytes if each layer read its operands and wrote its results once, and nothing were moved between layers.

@@ -21,6 +21,10 @@ pub(in crate::nn) struct Array {
 #[derive(Debug)]
 enum Owner {
     Tensor(#[expect(dead_code, reason = "it is only kept")] Tensor),
+    #[cfg_attr(
+        not(any(feature = "cuda", test)),
+        expect(dead_code, reason = "only what runs kernels allocates")
+    )]
     Storage(Storage),
     Other(#[expect(dead_code, reason = "it is only kept")] Box<dyn Debug + Send + Sync>),
 }
@@ -47,6 +51,10 @@ impl Array {
     }
 
     /// New memory.
+    #[cfg_attr(
+        not(any(feature = "cuda", test)),
+        expect(dead_code, reason = "only what runs kernels allocates")
+    )]
     pub(in crate::nn) fn owned(storage: Storage, shape: Shape, dtype: DType) -> Result<Self> {
         let pointer = address(&storage, &Layout::contiguous(&shape), 0)?;
         Ok(Self { shape, dtype, pointer, owner: Owner::Storage(storage) })

@@ -14,6 +14,8 @@ use super::product::Gemm;
 #[derive(Debug, Default)]
 pub(in crate::nn) struct Counter {
     launches: AtomicU64,
+    /// Those of our kernels and of products.
+    own: AtomicU64,
     bytes: AtomicU64,
     memory: Arc<Memory>,
 }
@@ -32,9 +34,14 @@ struct Counted {
 }
 
 impl Counter {
-    /// Launches of kernels and products.
+    /// Launches of all kinds.
     pub(in crate::nn) fn launches(&self) -> u64 {
         self.launches.load(Ordering::Relaxed)
+    }
+
+    /// Launches of our kernels and products alone.
+    pub(in crate::nn) fn own(&self) -> u64 {
+        self.own.load(Ordering::Relaxed)
     }
 
     /// Bytes read and written.
@@ -56,6 +63,7 @@ impl Counter {
 
 impl Launcher for Counter {
     fn launch(&self, launch: &Launch) -> Result<()> {
+        self.own.fetch_add(1, Ordering::Relaxed);
         self.charge(1, launch.bytes);
         Ok(())
     }
@@ -71,6 +79,7 @@ impl Machine for Counter {
     }
 
     fn multiply(&self, product: &Gemm) -> Result<()> {
+        self.own.fetch_add(1, Ordering::Relaxed);
         self.charge(1, product.bytes);
         Ok(())
     }

@@ -16,6 +16,7 @@ impl Pointer {
 
 /// An argument of a kernel, passed by value.
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(not(any(feature = "cuda", test)), expect(dead_code, reason = "only what runs kernels reads them"))]
 pub(in crate::nn) enum Argument {
     Pointer(u64),
     Int(i32),
@@ -29,6 +30,7 @@ pub(in crate::nn) trait Launcher {
 
 /// A kernel with its grid and arguments, in the order of the kernel's parameters.
 #[derive(Debug)]
+#[cfg_attr(not(any(feature = "cuda", test)), expect(dead_code, reason = "only what runs kernels reads all"))]
 pub(in crate::nn) struct Launch {
     pub(in crate::nn) kernel: String,
     /// Blocks in x, y and z.
@@ -56,7 +58,15 @@ impl Launch {
         let fits = grid.iter().zip(LARGEST_GRID).all(|(&size, largest)| size <= largest);
         let refused = (!fits).then(|| format!("a grid of {grid:?} blocks, more than {LARGEST_GRID:?}"));
         let grid = grid.map(|size| u32::try_from(size).unwrap_or(u32::MAX));
-        Self { kernel: kernel.into(), grid, threads, shared_bytes: 0, arguments: Vec::new(), bytes: 0, refused }
+        Self {
+            kernel: kernel.into(),
+            grid,
+            threads,
+            shared_bytes: 0,
+            arguments: Vec::new(),
+            bytes: 0,
+            refused,
+        }
     }
 
     /// With so many bytes of shared memory per block.

@@ -43,6 +43,7 @@ pub(in crate::nn) struct Product {
 
 /// A call of BLAS' `gemm`: `c [m, n] = op(a) op(b) + beta c` with column-major matrices.
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(not(any(feature = "cuda", test)), expect(dead_code, reason = "only what multiplies reads all"))]
 pub(in crate::nn) struct Gemm {
     /// Whether the first and the second operand are transposed.
     pub(in crate::nn) transposed: [bool; 2],

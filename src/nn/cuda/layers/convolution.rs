@@ -48,8 +48,7 @@ impl Convolution {
         let ((batch, height, width, channels), (out, _, kernel, _)) = (x.shape.dims4()?, weight.dims4()?);
         let Conv2d { stride, padding, enlarged, most_columns } = *conv;
         let numbers = x.numbers()?;
-        let columns =
-            Columns { numbers, batch, height, width, channels, kernel, stride, padding, enlarged };
+        let columns = Columns { numbers, batch, height, width, channels, kernel, stride, padding, enlarged };
         Ok(Self { columns, out, most_columns })
     }
 

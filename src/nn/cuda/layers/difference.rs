@@ -75,9 +75,6 @@ impl Operation<2> for Difference {
         let of = |operands: [&Array; 2]| {
             difference_gradient(&*machine, [operands[0], operands[1], &gradient])?.into_tensor()
         };
-        Ok([
-            wanted[0].then(|| of([&a, &b])).transpose()?,
-            wanted[1].then(|| of([&b, &a])).transpose()?,
-        ])
+        Ok([wanted[0].then(|| of([&a, &b])).transpose()?, wanted[1].then(|| of([&b, &a])).transpose()?])
     }
 }

@@ -123,7 +123,8 @@ pub(in crate::nn) fn counted_update(machine: &dyn Machine, tensors: &[(i64, bool
         ..TrainedTensor::default()
     };
     let table = Table::new(tensors.iter().map(row).collect());
-    let [partial, result] = [table.partial(), 2].map(|count| machine.allocate(Shape::from(count), DType::F64));
+    let [partial, result] =
+        [table.partial(), 2].map(|count| machine.allocate(Shape::from(count), DType::F64));
     let (partial, result) = (partial?, result?);
     table.norm_and_clip(machine, result.pointer, 1.0, [partial.pointer, result.pointer])?;
     table.adamw(machine, result.pointer, result.pointer, &Step::nothing(), 0.0)
