@@ -21,10 +21,6 @@ pub(in crate::nn) struct Array {
 #[derive(Debug)]
 enum Owner {
     Tensor(#[expect(dead_code, reason = "it is only kept")] Tensor),
-    #[cfg_attr(
-        not(any(feature = "cuda", test)),
-        expect(dead_code, reason = "only what runs kernels allocates")
-    )]
     Storage(Storage),
     Other(#[expect(dead_code, reason = "it is only kept")] Box<dyn Debug + Send + Sync>),
 }

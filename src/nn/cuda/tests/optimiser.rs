@@ -158,13 +158,15 @@ fn an_update_of_tensors_has_the_bits_of_the_cpu() -> Result<()> {
             let [parameter, first, second, average] = variables;
             tensors.push(([parameter?, first?, second?, average?], variable(&gradient)?));
         }
-        let trained =
-            |(index, ([parameter, first, second, average], gradient)): (usize, &([Var; 4], Var))| Trained {
+        let trained = tensors.iter().enumerate().map(|(index, (variables, gradient))| {
+            let [parameter, first, second, average] = variables;
+            Trained {
                 parameter,
                 gradient: (index != 3).then_some((gradient.as_tensor(), [first, second])),
                 average: (index != NO_AVERAGE).then_some(average),
-            };
-        let trained: Vec<Trained<'_>> = tensors.iter().enumerate().map(trained).collect();
+            }
+        });
+        let trained: Vec<Trained<'_>> = trained.collect();
         SETTINGS.step_all(&trained, 3, 0.25, DECAY)?;
         let mut gradients = Gradients::default();
         let loss = |(variables, gradient): &([Var; 4], Var)| {
