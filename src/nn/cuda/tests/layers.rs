@@ -23,9 +23,9 @@ fn differentiate(
         true => variable.as_detached_tensor(),
         false => variable.as_tensor().clone(),
     };
-    let y = op(&variables.iter().enumerate().map(tracked).collect::<Vec<_>>())?;
-    let loss = (&y * cotangent.to_dtype(y.dtype())?)?.to_dtype(DType::F32)?.sum_all()?;
-    let store = nn::backward(&loss)?;
+    let tracked: Vec<Tensor> = variables.iter().enumerate().map(tracked).collect();
+    let (y, tape) = nn::record(|| op(&tracked))?;
+    let store = tape.backward([(y.clone(), cotangent.to_dtype(y.dtype())?)])?;
     let mut gradients = Vec::new();
     for (i, variable) in variables.iter().enumerate() {
         match store.get(variable) {
@@ -141,7 +141,7 @@ fn convolutions_in_slabs() -> Result<()> {
             }
             let x = image::begin(&t[0])?;
             let op = cuda::Conv2d::new(1, 1, false).by(most);
-            image::end(&operation::apply3(op, [&x, &t[1], &t[2]])?)
+            image::end(&operation::apply(op, [&x, &t[1], &t[2]])?)
         };
         check("conv in slabs", &op, &[&[3, 8, 4, 5], &[6, 8, 3, 3], &[6]], 1, DType::BF16)?;
     }
@@ -215,9 +215,9 @@ fn images_keep_their_pixels() -> Result<()> {
         assert_eq!(image::size(&image)?, (2, 3, 4, 5));
         let tokens = image::tokens(&image)?;
         let back = image::pixels(&tokens, &image)?;
-        let both = image::concatenate(&[&image, &back])?;
-        let shift = image::to_each_pixel(&Tensor::arange(0f32, 12.0, x.device())?.reshape((2, 6))?)?;
-        let padded = image::pad_end(&both.broadcast_add(&shift)?)?;
+        let both = image::concatenate([&image, &back])?;
+        let numbers_of_channels = Tensor::arange(0f32, 12.0, x.device())?.reshape((2, 6))?;
+        let padded = image::pad_end(&image::shift(&both, &numbers_of_channels)?)?;
         let results = [tokens, image::end(&padded)?, image::end(&image::crop(&padded, 2, 3)?)?];
         results.iter().map(numbers).collect()
     };
