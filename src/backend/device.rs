@@ -151,9 +151,8 @@ impl FromStr for DeviceChoice {
                     Some(index) => index.parse().ok().map(Self::CudaTf32),
                     None => rest.parse().ok().map(Self::Cuda),
                 });
-                parsed.ok_or_else(|| {
-                    format!("`{text}` is not a device; give auto, cpu, cuda:N or cuda:N+tf32")
-                })
+                parsed
+                    .ok_or_else(|| format!("`{text}` is not a device; give auto, cpu, cuda:N or cuda:N+tf32"))
             }
         }
     }

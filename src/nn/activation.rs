@@ -9,20 +9,20 @@ use super::{composed, cuda, operation};
 /// `x * sigmoid(x)`, any shape.
 pub fn silu(x: &Tensor) -> Result<Tensor> {
     match is_pointwise_on_cpu(x) {
-        true => x.contiguous()?.apply_op1(Activation::Swish { slope: 1.0 }),
+        true => operation::apply(Activation::Swish { slope: 1.0 }, [x]),
         false => x.silu(),
     }
 }
 
 /// `x * Phi(x)` with the error function, any shape; diffusers and CLIP call this `gelu`.
 pub fn gelu(x: &Tensor) -> Result<Tensor> {
-    if is_pointwise_on_cpu(x) { x.contiguous()?.apply_op1(Activation::Gelu) } else { x.gelu_erf() }
+    if is_pointwise_on_cpu(x) { operation::apply(Activation::Gelu, [x]) } else { x.gelu_erf() }
 }
 
 /// `x * sigmoid(1.702 x)`, any shape; the activation of OpenAI's CLIP.
 pub fn quick_gelu(x: &Tensor) -> Result<Tensor> {
     if is_pointwise_on_cpu(x) {
-        x.contiguous()?.apply_op1(Activation::Swish { slope: QUICK as f32 })
+        operation::apply(Activation::Swish { slope: QUICK as f32 }, [x])
     } else {
         (x * QUICK)?.silu()? / QUICK
     }
@@ -35,9 +35,9 @@ pub fn geglu(x: &Tensor) -> Result<Tensor> {
         bail!("geglu: the last dimension of {:?} must be even: value and gate", x.dims())
     }
     match route::of(Layer::Geglu, &[x], &[]) {
-        Route::Cpu => x.contiguous()?.apply_op1(Geglu),
-        Route::Cuda => operation::apply1(cuda::Geglu, x),
-        Route::Composed => composed::apply1(composed::Geglu, x),
+        Route::Cpu => operation::apply(Geglu, [x]),
+        Route::Cuda => operation::apply(cuda::Geglu, [x]),
+        Route::Composed => composed::apply(composed::Geglu, [x]),
     }
 }
 

@@ -29,9 +29,9 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, heads: usize, causal: bool)
     match route::of(Layer::Attention { head: width / heads }, &[q, k, v], &[]) {
         Route::Cpu => {
             let op = cpu::attention::Attention::new(heads, causal);
-            q.contiguous()?.apply_op3(&k.contiguous()?, &v.contiguous()?, op)
+            operation::apply(op, [q, k, v])
         }
-        Route::Cuda => operation::apply3(cuda::Attention::new(heads, causal), [q, k, v]),
-        Route::Composed => composed::apply3(composed::Attention { heads, causal }, [q, k, v]),
+        Route::Cuda => operation::apply(cuda::Attention::new(heads, causal), [q, k, v]),
+        Route::Composed => composed::apply(composed::Attention { heads, causal }, [q, k, v]),
     }
 }

@@ -55,7 +55,7 @@ impl Conv2d {
             Route::Composed => {
                 let op = composed::Conv2d::new(self.stride, self.padding);
                 let bias = or_zeros(&self.bias, &self.weight, x.dtype())?;
-                image::begin(&composed::apply3(op, [&image::end(x)?, &self.weight, &bias])?)
+                image::begin(&composed::apply(op, [&image::end(x)?, &self.weight, &bias])?)
             }
         }
     }
@@ -67,7 +67,7 @@ impl Conv2d {
                 self.check(x, 1)?;
                 self.by_columns(x, Some(&shift.to_dtype(bias.dtype())?.broadcast_add(bias)?), false)
             }
-            _ => self.forward(x)?.broadcast_add(&image::to_each_pixel(shift)?),
+            _ => image::shift(&self.forward(x)?, shift),
         }
     }
 
@@ -86,14 +86,14 @@ impl Conv2d {
     fn fused(&self, x: &Tensor, upsampled: bool) -> Result<Tensor> {
         let op = cpu::conv::Conv2d { stride: self.stride, padding: self.padding, upsampled };
         let bias = or_zeros(&self.bias, &self.weight, x.dtype())?;
-        x.contiguous()?.apply_op3(&self.weight.contiguous()?, &bias, op)
+        operation::apply(op, [x, &self.weight, &bias])
     }
 
     fn by_columns(&self, x: &Tensor, bias: Option<&Tensor>, upsampled: bool) -> Result<Tensor> {
         let op = cuda::Conv2d::new(self.stride, self.padding, upsampled);
         match bias {
-            Some(bias) => operation::apply3(op, [x, &self.weight, bias]),
-            None => operation::apply2(op, [x, &self.weight]),
+            Some(bias) => operation::apply(op, [x, &self.weight, bias]),
+            None => operation::apply(op, [x, &self.weight]),
         }
     }
 

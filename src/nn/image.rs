@@ -7,7 +7,11 @@
 
 use candle_core::{Device, Result, Tensor};
 
-use super::cuda;
+use super::cpu::concatenate::Concatenate;
+use super::cpu::sum::Shift;
+use super::cpu::transpose::Transpose;
+use super::route::{self, Layer, Route};
+use super::{cuda, operation};
 
 /// Whether images on this device have their channels last.
 fn channels_last(device: &Device) -> bool {
@@ -44,27 +48,47 @@ pub(super) fn channel(x: &Tensor) -> usize {
 
 /// The pixels as tokens, [b, h*w, c].
 pub fn tokens(x: &Tensor) -> Result<Tensor> {
-    if channels_last(x.device()) { x.flatten(1, 2) } else { x.flatten_from(2)?.transpose(1, 2)?.contiguous() }
+    if channels_last(x.device()) {
+        let (b, h, w, c) = x.dims4()?;
+        return operation::reshape(x, (b, h * w, c));
+    }
+    let (b, c, h, w) = x.dims4()?;
+    match route::of(Layer::Pointwise, &[x], &[]) {
+        Route::Cpu => operation::apply(Transpose { rows: c, columns: h * w, to: (b, h * w, c).into() }, [x]),
+        _ => x.flatten_from(2)?.transpose(1, 2)?.contiguous(),
+    }
 }
 
 /// Tokens [b, h*w, c] as an image with the shape of another.
 pub fn pixels(tokens: &Tensor, like: &Tensor) -> Result<Tensor> {
     if channels_last(tokens.device()) {
-        tokens.reshape(like.shape())
-    } else {
-        tokens.transpose(1, 2)?.contiguous()?.reshape(like.shape())
+        return operation::reshape(tokens, like.shape());
+    }
+    let (_, rows, columns) = tokens.dims3()?;
+    match route::of(Layer::Pointwise, &[tokens], &[]) {
+        Route::Cpu => operation::apply(Transpose { rows, columns, to: like.shape().clone() }, [tokens]),
+        _ => tokens.transpose(1, 2)?.contiguous()?.reshape(like.shape()),
     }
 }
 
-/// Images of the same size with their channels one after the other.
-pub fn concatenate(images: &[&Tensor]) -> Result<Tensor> {
-    Tensor::cat(images, channel(images[0]))
+/// Two images of the same size with their channels one after the other.
+pub fn concatenate(images: [&Tensor; 2]) -> Result<Tensor> {
+    match route::of(Layer::Rows, &images, &[]) {
+        Route::Cpu => operation::apply(Concatenate, images),
+        Route::Cuda => operation::apply(cuda::Concatenate, images),
+        Route::Composed => Tensor::cat(&images, channel(images[0])),
+    }
 }
 
-/// Numbers [b, c], shaped so that they can be added to every pixel of an image.
-pub fn to_each_pixel(numbers: &Tensor) -> Result<Tensor> {
-    let [height, width] = sides(numbers);
-    numbers.unsqueeze(height)?.unsqueeze(width)
+/// An image with numbers [b, c] added to each of its pixels.
+pub(super) fn shift(x: &Tensor, numbers: &Tensor) -> Result<Tensor> {
+    match route::of(Layer::Pointwise, &[x, numbers], &[]) {
+        Route::Cpu => operation::apply(Shift, [x, numbers]),
+        _ => {
+            let [height, width] = sides(numbers);
+            x.broadcast_add(&numbers.unsqueeze(height)?.unsqueeze(width)?)
+        }
+    }
 }
 
 /// The first rows and columns of an image.

@@ -4,7 +4,7 @@ use candle_core::{D, Result, Tensor, bail};
 use candle_nn::VarBuilder;
 
 use super::route::{self, Layer, Route};
-use super::{composed, copies, cpu, cuda, operation, or_zeros, widened};
+use super::{add, composed, copies, cpu, cuda, operation, or_zeros, widened};
 
 /// `x W^T + b`.
 #[derive(Clone, Debug)]
@@ -26,40 +26,33 @@ impl Linear {
     /// [.., in] -> [.., out].
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let (input, output) = self.check(x)?;
-        let route = match route::of(Layer::Product, &[x], &[&self.weight]) {
-            Route::Cuda => {
-                let op = self.on_cuda(x);
-                return match &self.bias {
-                    Some(bias) => operation::apply3(op, [x, &self.weight, bias]),
-                    None => operation::apply2(op, [x, &self.weight]),
-                };
+        let operands = |bias| [x, &self.weight, bias];
+        match (route::of(Layer::Product, &[x], &[&self.weight]), &self.bias) {
+            (Route::Cuda, Some(bias)) => operation::apply(self.on_cuda(x), operands(bias)),
+            (Route::Cuda, None) => operation::apply(self.on_cuda(x), [x, &self.weight]),
+            (Route::Cpu, bias) => {
+                let bias = or_zeros(bias, &self.weight, x.dtype())?;
+                operation::apply(cpu::linear::Linear, operands(&bias))
             }
-            route => route,
-        };
-        let mut dims = x.dims().to_vec();
-        *dims.last_mut().expect("the rank was checked above") = output;
-        let rows = x.reshape(((), input))?;
-        let bias = or_zeros(&self.bias, &self.weight, x.dtype())?;
-        let y = match route {
-            Route::Cpu => {
-                rows.contiguous()?.apply_op3(&self.weight.contiguous()?, &bias, cpu::linear::Linear)?
+            (Route::Composed, bias) => {
+                let mut dims = x.dims().to_vec();
+                *dims.last_mut().expect("the rank was checked above") = output;
+                let bias = or_zeros(bias, &self.weight, x.dtype())?;
+                let rows = operation::reshape(x, (x.elem_count() / input, input))?;
+                let y = composed::apply(composed::Linear, [&rows, &self.weight, &bias])?;
+                operation::reshape(&y, dims)
             }
-            _ => composed::apply3(composed::Linear, [&rows, &self.weight, &bias])?,
-        };
-        y.reshape(dims)
+        }
     }
 
-    /// `residual + forward(x)`, on a GPU in one node of the graph, which keeps no tensor in between. Its gradients need
-    /// [`super::backward`].
+    /// `residual + forward(x)`, on a GPU in one operation, which keeps no tensor in between.
     pub fn forward_onto(&self, x: &Tensor, residual: &Tensor) -> Result<Tensor> {
-        let variable = self.bias.as_ref().is_none_or(|bias| bias.is_variable() || !bias.track_op());
-        match route::of(Layer::Product, &[x, residual], &[&self.weight]) {
-            Route::Cuda if variable => {
-                let op = cuda::Onto { linear: self.on_cuda(x), bias: self.bias.clone() };
+        match (route::of(Layer::Product, &[x, residual], &[&self.weight]), &self.bias) {
+            (Route::Cuda, Some(bias)) => {
                 self.check(x)?;
-                operation::apply3(op, [x, &self.weight, residual])
+                operation::apply(cuda::Onto(self.on_cuda(x)), [x, &self.weight, bias, residual])
             }
-            _ => residual + self.forward(x)?,
+            _ => add(residual, &self.forward(x)?),
         }
     }
 

@@ -18,7 +18,6 @@ mod cuda;
 mod difference;
 mod embedding;
 mod finite;
-mod gradient;
 pub mod gradients;
 pub mod image;
 mod linear;
@@ -27,7 +26,8 @@ mod operation;
 pub mod optim;
 mod precision;
 mod route;
-mod seed;
+mod sum;
+mod tape;
 mod upsample;
 
 pub use activation::{geglu, gelu, quick_gelu, silu};
@@ -36,17 +36,18 @@ pub use conv::Conv2d;
 pub use difference::mean_square_difference;
 pub use embedding::timestep_embedding;
 pub use finite::first_not_finite;
-pub use gradient::backward;
 pub use linear::Linear;
 pub use norm::{GroupNorm, LayerNorm};
 pub use precision::{accumulation_dtype, activation_dtype, pointwise};
 use precision::{or_zeros, widened};
-pub use seed::seed;
+pub use sum::add;
+pub use tape::{Found, Tape, differentiate, record, settled, tracked};
 pub use upsample::upsample_nearest_2x;
 
 /// Increased when the layers give different bytes for the same operands; every stage that computes then runs again.
 /// 1: columns for every convolution. 2: Winograd's and the direct method, attention in blocks of keys, vectorised sums.
-pub const VERSION: u32 = 2;
+/// 3: sums over the pixels of an image in f64.
+pub const VERSION: u32 = 3;
 
 #[cfg(all(test, target_os = "linux", target_arch = "x86_64"))]
 pub(crate) use cuda::tests::emulating;

@@ -55,18 +55,18 @@ impl GroupNorm {
         match route::of(Layer::Norm, &[x], &[&self.weight, &self.bias]) {
             Route::Cpu => {
                 let op = cpu::group_norm::GroupNorm::new(self.groups, self.eps as f32, with_silu);
-                x.contiguous()?.apply_op3(&self.weight.contiguous()?, &self.bias.contiguous()?, op)
+                operation::apply(op, [x, &self.weight, &self.bias])
             }
             Route::Cuda => {
                 let rows = cuda::Rows::Groups { groups: self.groups, silu: with_silu };
                 let op = cuda::Normalise::new(rows, self.eps);
-                operation::apply3(op, [x, &self.weight, &self.bias])
+                operation::apply(op, [x, &self.weight, &self.bias])
             }
             Route::Composed => {
                 let op = composed::Norm { groups: Some(self.groups), eps: self.eps, silu: with_silu };
                 let channel = image::channel(x);
                 let first = if channel == 1 { x.clone() } else { x.transpose(1, channel)? };
-                let y = composed::apply3(op, [&first, &self.weight, &self.bias])?;
+                let y = composed::apply(op, [&first, &self.weight, &self.bias])?;
                 if channel == 1 { Ok(y) } else { y.transpose(1, channel)?.contiguous() }
             }
         }
@@ -100,12 +100,12 @@ impl LayerNorm {
         match route::of(Layer::Norm, &[x], &[&self.weight, &self.bias]) {
             Route::Cpu => {
                 let op = cpu::layer_norm::LayerNorm::new(self.eps as f32);
-                x.contiguous()?.apply_op3(&self.weight.contiguous()?, &self.bias.contiguous()?, op)
+                operation::apply(op, [x, &self.weight, &self.bias])
             }
-            Route::Cuda => operation::apply3(cuda::Normalise::new(cuda::Rows::Last, self.eps), operands),
+            Route::Cuda => operation::apply(cuda::Normalise::new(cuda::Rows::Last, self.eps), operands),
             Route::Composed => {
                 let op = composed::Norm { groups: None, eps: self.eps, silu: false };
-                composed::apply3(op, operands)
+                composed::apply(op, operands)
             }
         }
     }

@@ -1,23 +1,15 @@
-//! An operation with its own backward pass as a node in candle's graph.
+//! An operation with its own gradients, and how it is applied: at once, and on the tape where a gradient may be wanted.
 
-use std::sync::Mutex;
+use candle_core::{CpuStorage, Result, Shape, Storage, Tensor};
 
-use candle_core::backend::BackendStorage;
-use candle_core::op::BackpropOp;
-use candle_core::{
-    CpuStorage, CudaStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Storage, Tensor, bail,
-};
-
-use super::gradient;
+use super::tape::{self, Step};
 
 /// One operation: the function of its operands, and its gradients.
-pub(super) trait Operation<const N: usize>: Send + Sync + 'static {
-    const NAME: &'static str;
-
-    /// The output. The operands are not tracked.
+pub(super) trait Operation<const N: usize>: 'static {
+    /// The output. The operands are contiguous and have no graph.
     fn forward(&self, operands: &[Tensor; N]) -> Result<Output>;
 
-    /// The gradient of each operand that is `wanted`, in any type.
+    /// The gradient of each operand that is `wanted`, in any type. All tensors are contiguous.
     fn backward(
         &self,
         operands: &[Tensor; N],
@@ -29,190 +21,104 @@ pub(super) trait Operation<const N: usize>: Send + Sync + 'static {
 
 /// What an operation gives.
 pub(super) enum Output {
-    /// A tensor. candle's graph needs a storage of its own, so a tracked one is copied.
-    Tensor(Tensor),
     /// Memory that was written for this output, which becomes the tensor.
     Storage(Storage, Shape),
+    /// A tensor that candle computed. On the tape its memory is copied, because candle shares it with no variable.
+    Tensor(Tensor),
+    /// A tensor that shares the memory of an operand. Only operations of `nn` may use it: to candle it is no variable.
+    View(Tensor),
 }
 
 impl Output {
-    fn tensor(self) -> Tensor {
+    /// New numbers on the CPU.
+    pub(super) fn numbers(numbers: Vec<f32>, shape: impl Into<Shape>) -> Self {
+        Self::Storage(Storage::Cpu(CpuStorage::F32(numbers)), shape.into())
+    }
+
+    fn tensor(self, on_tape: bool) -> Result<Tensor> {
         match self {
-            Self::Tensor(tensor) => tensor,
-            Self::Storage(storage, shape) => Tensor::from_storage(storage, shape, BackpropOp::none(), false),
+            Self::Storage(storage, shape) => Ok(tape::tensor(storage, shape, on_tape)),
+            Self::Tensor(tensor) if on_tape => Ok(candle_core::Var::from_tensor(&tensor)?.into_inner()),
+            Self::Tensor(tensor) | Self::View(tensor) => Ok(tensor),
         }
     }
 }
 
-/// Applies an operation of one operand.
-pub(super) fn apply1<Op: Operation<1>>(op: Op, x: &Tensor) -> Result<Tensor> {
-    let output = op.forward(&[x.detach()])?;
-    if x.track_op() { x.apply_op1(Made::new(op, output)) } else { Ok(output.tensor()) }
+/// Applies an operation.
+pub(super) fn apply<Op: Operation<N>, const N: usize>(op: Op, operands: [&Tensor; N]) -> Result<Tensor> {
+    let wanted = operands.map(tape::tracks);
+    let on_tape = tape::records() && wanted.contains(&true);
+    let output = op.forward(&plain(operands)?)?.tensor(on_tape)?;
+    if on_tape {
+        tape::write(&output, Box::new(Applied { op, operands: operands.map(Tensor::clone), wanted }));
+    }
+    Ok(output)
 }
 
-/// Applies an operation of two operands.
-pub(super) fn apply2<Op: Operation<2>>(op: Op, operands: [&Tensor; 2]) -> Result<Tensor> {
-    let output = op.forward(&operands.map(Tensor::detach))?;
-    let [a, b] = operands;
-    let tracked = operands.iter().any(|operand| operand.track_op());
-    if tracked { a.apply_op2(b, Made::new(op, output)) } else { Ok(output.tensor()) }
+/// The operands without their graphs, contiguous.
+fn plain<const N: usize>(operands: [&Tensor; N]) -> Result<[Tensor; N]> {
+    let mut plain = operands.map(Tensor::detach);
+    for operand in &mut plain {
+        *operand = operand.contiguous()?;
+    }
+    Ok(plain)
 }
 
-/// Applies an operation of three operands.
-pub(super) fn apply3<Op: Operation<3>>(op: Op, operands: [&Tensor; 3]) -> Result<Tensor> {
-    let output = op.forward(&operands.map(Tensor::detach))?;
-    let [a, b, c] = operands;
-    let tracked = operands.iter().any(|operand| operand.track_op());
-    if tracked { a.apply_op3(b, c, Made::new(op, output)) } else { Ok(output.tensor()) }
-}
-
-/// An operation to be added to candle's graph, with its output already computed.
-struct Made<Op> {
+/// An operation with its operands.
+struct Applied<Op, const N: usize> {
     op: Op,
-    /// Held until candle asks for it.
-    output: Mutex<Option<Output>>,
+    operands: [Tensor; N],
+    wanted: [bool; N],
 }
 
-impl<Op> Made<Op> {
-    fn new(op: Op, output: Output) -> Self {
-        Self { op, output: Mutex::new(Some(output)) }
-    }
-
-    fn take(&self) -> Output {
-        let output = self.output.lock().expect("nothing panics while it holds the lock").take();
-        output.expect("BUG: an operation ran twice")
-    }
-
-    fn on_cpu(&self) -> Result<(CpuStorage, Shape)> {
-        match self.take() {
-            Output::Storage(Storage::Cpu(storage), shape) => Ok((storage, shape)),
-            Output::Tensor(output) => match &*output.storage_and_layout().0 {
-                Storage::Cpu(storage) => Ok((storage.try_clone(output.layout())?, output.shape().clone())),
-                _ => bail!("the operands are on different devices"),
-            },
-            Output::Storage(..) => bail!("the operands are on different devices"),
-        }
-    }
-
-    fn on_cuda(&self) -> Result<(CudaStorage, Shape)> {
-        match self.take() {
-            Output::Storage(Storage::Cuda(storage), shape) => Ok((storage, shape)),
-            Output::Tensor(output) => match &*output.storage_and_layout().0 {
-                Storage::Cuda(storage) => Ok((storage.try_clone(output.layout())?, output.shape().clone())),
-                _ => bail!("the operands are on different devices"),
-            },
-            Output::Storage(..) => bail!("the operands are on different devices"),
-        }
-    }
-
-    fn gradients<const N: usize>(
+impl<Op: Operation<N>, const N: usize> Step for Applied<Op, N> {
+    fn back(
         &self,
-        operands: [&Tensor; N],
         output: &Tensor,
         gradient: &Tensor,
-    ) -> Result<[Option<Tensor>; N]>
-    where
-        Op: Operation<N>,
-    {
-        let (wanted, detached) = (operands.map(Tensor::track_op), operands.map(Tensor::detach));
-        let mut gradients = self.op.backward(&detached, &output.detach(), &gradient.contiguous()?, wanted)?;
-        for (operand, gradient) in operands.into_iter().zip(&mut gradients) {
-            if let Some(made) = gradient.take() {
-                *gradient = gradient::give(operand, made.to_dtype(operand.dtype())?)?;
+        give: &mut dyn FnMut(&Tensor, Tensor) -> Result<()>,
+    ) -> Result<()> {
+        let operands = plain(self.operands.each_ref())?;
+        let gradient = gradient.detach().contiguous()?;
+        let gradients = self.op.backward(&operands, &output.detach(), &gradient, self.wanted)?;
+        for (operand, gradient) in self.operands.iter().zip(gradients) {
+            if let Some(gradient) = gradient {
+                give(operand, gradient.to_dtype(operand.dtype())?)?;
             }
         }
-        Ok(gradients)
+        Ok(())
     }
 }
 
-impl<Op: Operation<1>> CustomOp1 for Made<Op> {
-    fn name(&self) -> &'static str {
-        Op::NAME
-    }
-
-    fn cpu_fwd(&self, _: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
-        self.on_cpu()
-    }
-
-    fn cuda_fwd(&self, _: &CudaStorage, _: &Layout) -> Result<(CudaStorage, Shape)> {
-        self.on_cuda()
-    }
-
-    fn bwd(&self, x: &Tensor, output: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
-        let [gradient] = self.gradients([x], output, gradient)?;
-        Ok(gradient)
-    }
+/// An operand's gradient on the CPU, if it is wanted.
+pub(super) fn gradient_of(
+    operand: &Tensor,
+    wanted: bool,
+    gradient: impl FnOnce() -> Vec<f32>,
+) -> Result<Option<Tensor>> {
+    let tensor = || Tensor::from_vec(gradient(), operand.shape(), operand.device());
+    wanted.then(tensor).transpose()
 }
 
-impl<Op: Operation<2>> CustomOp2 for Made<Op> {
-    fn name(&self) -> &'static str {
-        Op::NAME
+/// `operand` with another shape of as many elements, without a copy.
+pub(super) fn reshape(operand: &Tensor, shape: impl Into<Shape>) -> Result<Tensor> {
+    apply(Reshape(shape.into()), [operand])
+}
+
+struct Reshape(Shape);
+
+impl Operation<1> for Reshape {
+    fn forward(&self, [operand]: &[Tensor; 1]) -> Result<Output> {
+        Ok(Output::View(operand.reshape(&self.0)?))
     }
 
-    fn cpu_fwd(&self, _: &CpuStorage, _: &Layout, _: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
-        self.on_cpu()
-    }
-
-    fn cuda_fwd(
+    fn backward(
         &self,
-        _: &CudaStorage,
-        _: &Layout,
-        _: &CudaStorage,
-        _: &Layout,
-    ) -> Result<(CudaStorage, Shape)> {
-        self.on_cuda()
-    }
-
-    fn bwd(
-        &self,
-        a: &Tensor,
-        b: &Tensor,
-        output: &Tensor,
+        [operand]: &[Tensor; 1],
+        _: &Tensor,
         gradient: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let [of_a, of_b] = self.gradients([a, b], output, gradient)?;
-        Ok((of_a, of_b))
-    }
-}
-
-impl<Op: Operation<3>> CustomOp3 for Made<Op> {
-    fn name(&self) -> &'static str {
-        Op::NAME
-    }
-
-    fn cpu_fwd(
-        &self,
-        _: &CpuStorage,
-        _: &Layout,
-        _: &CpuStorage,
-        _: &Layout,
-        _: &CpuStorage,
-        _: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        self.on_cpu()
-    }
-
-    fn cuda_fwd(
-        &self,
-        _: &CudaStorage,
-        _: &Layout,
-        _: &CudaStorage,
-        _: &Layout,
-        _: &CudaStorage,
-        _: &Layout,
-    ) -> Result<(CudaStorage, Shape)> {
-        self.on_cuda()
-    }
-
-    fn bwd(
-        &self,
-        a: &Tensor,
-        b: &Tensor,
-        c: &Tensor,
-        output: &Tensor,
-        gradient: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let [of_a, of_b, of_c] = self.gradients([a, b, c], output, gradient)?;
-        Ok((of_a, of_b, of_c))
+        _: [bool; 1],
+    ) -> Result<[Option<Tensor>; 1]> {
+        Ok([Some(gradient.reshape(operand.shape())?)])
     }
 }

@@ -4,7 +4,7 @@
 //! |---|---|---|---|
 //! | CPU | f32 | all | kernels of `cpu` |
 //! | GPU | bf16 | attention with heads of 40, 64, 80 or 160 | kernels of `cuda` |
-//! | GPU | bf16, f32 | convolution, linear layers, norms, gated GELU, mean-square difference | kernels of `cuda` |
+//! | GPU | bf16, f32 | convolution, linear layers, norms, gated GELU, sums, concatenation, mean-square difference | kernels of `cuda` |
 //! | any | any other | any other | a composition of candle's operations |
 //!
 //! Weights can have a type of their own: f32 or half precision on a CPU, f32 or bf16 on a GPU.
@@ -37,6 +37,8 @@ pub(super) enum Layer {
     Geglu,
     /// Mean-square difference.
     Difference,
+    /// A sum of two, or one after the other.
+    Rows,
     /// Another function of single elements or pixels.
     Pointwise,
 }
@@ -47,7 +49,9 @@ pub(super) fn of(layer: Layer, activations: &[&Tensor], weights: &[&Tensor]) -> 
     if activations.iter().all(|tensor| cuda::has_kernels(tensor.device())) {
         let types: &[DType] = match layer {
             Layer::Attention { head } if cuda::has_head(head) => &[DType::BF16],
-            Layer::Product | Layer::Norm | Layer::Geglu | Layer::Difference => &[DType::BF16, DType::F32],
+            Layer::Product | Layer::Norm | Layer::Geglu | Layer::Difference | Layer::Rows => {
+                &[DType::BF16, DType::F32]
+            }
             Layer::Attention { .. } | Layer::Pointwise => &[],
         };
         let same = activations.iter().all(|tensor| tensor.dtype() == activations[0].dtype());

@@ -69,8 +69,7 @@ fn step(dtype: DType, (height, width): (usize, usize)) -> Result<(Tensor, BTreeM
     let named = named.map(|((name, _), gradient)| {
         (name.to_owned(), gradient.unwrap_or_else(|| panic!("`{name}` has no gradient")).clone())
     });
-    let plain = &trainable.plain();
-    let after = plain.forward(&input.sample, &input.timestep, &input.conditioning)?;
+    let after = trainable.unet().forward(&input.sample, &input.timestep, &input.conditioning)?;
     Ok((prediction.expect("the walk ends with it"), named.collect(), after))
 }
 

@@ -232,6 +232,7 @@ mod tests {
     use candle_core::Device;
 
     use super::*;
+    use crate::nn::differentiate;
     use crate::train::collective::Alone;
 
     fn optimiser(a: &Var, b: &Var) -> Result<Optimiser> {
@@ -257,7 +258,7 @@ mod tests {
             let loss = product(&a, Tensor::new(&of_a, &Device::Cpu))?
                 + product(&b, Tensor::new(&of_b, &Device::Cpu))?;
             let mut gradients = Gradients::default();
-            gradients.add(&mut loss?.backward()?, [&a, &b].into_iter())?;
+            gradients.add(&mut differentiate(|| loss)?.1, [&a, &b].into_iter())?;
             let norm = gradients.norm()?;
             assert!((norm - expected).abs() < 1e-5, "{norm} is not {expected}");
             optimiser.update(
@@ -286,7 +287,7 @@ mod tests {
         let unused = Var::new(&[7f32], &Device::Cpu)?;
         let optimiser = optimiser(&a, &unused)?;
         let mut gradients = Gradients::default();
-        gradients.add(&mut a.sqr()?.sum_all()?.backward()?, [&a, &unused].into_iter())?;
+        gradients.add(&mut differentiate(|| a.sqr()?.sum_all())?.1, [&a, &unused].into_iter())?;
         let update = Update { adamw: AdamW::default(), step: 0, clip: 1.0, ema_decay: 0.9999 };
         optimiser.update(&gradients, gradients.norm()?, &update)?;
         assert_eq!(unused.to_vec1::<f32>()?, [7.0]);
@@ -305,7 +306,7 @@ mod tests {
         let parameters = [("large", &large), ("small", &small)].into_iter();
         let optimiser = Optimiser::new(parameters, Moments::EightBit, &Average::None)?;
         let mut gradients = Gradients::default();
-        gradients.add(&mut large.sqr()?.sum_all()?.backward()?, [&large, &small].into_iter())?;
+        gradients.add(&mut differentiate(|| large.sqr()?.sum_all())?.1, [&large, &small].into_iter())?;
         let update = Update { adamw: AdamW::default(), step: 0, clip: 1e9, ema_decay: 0.0 };
         optimiser.update(&gradients, gradients.norm()?, &update)?;
         let shards = Shards::new(&Alone, &[4096, 4095]);

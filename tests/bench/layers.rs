@@ -248,7 +248,13 @@ fn prepare(layer: Operation, trains: bool, dtype: DType, device: &Device) -> Res
         }
         Operation::Adamw { tensors, elements } => return adamw(tensors, elements, device),
     };
-    Ok(Box::new(move || if trains { nn::backward(&run()?).map(drop) } else { run().map(drop) }))
+    Ok(Box::new(move || {
+        if !trains {
+            return run().map(drop);
+        }
+        let (y, tape) = nn::record(&run)?;
+        tape.backward([(y.clone(), y.ones_like()?)]).map(drop)
+    }))
 }
 
 fn adamw(tensors: usize, elements: usize, device: &Device) -> Result<Call<'_>> {

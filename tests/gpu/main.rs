@@ -17,7 +17,7 @@ use laptop_diff::data::Calibration;
 use laptop_diff::model::network::Conditioning;
 use laptop_diff::model::unet::UNet;
 use laptop_diff::nn::optim::{AdamW, Trained};
-use laptop_diff::nn::{self, Conv2d, GroupNorm, LayerNorm, Linear, backward, image};
+use laptop_diff::nn::{self, Conv2d, GroupNorm, LayerNorm, Linear, image};
 use laptop_diff::score::{Limits, ScoreError, ScoringContext, traverse};
 
 use golden::{Golden, UNETS, relative_l2};
@@ -137,11 +137,11 @@ const LAYERS: &[(&str, Op, &[&[usize]])] = &[
 fn differentiate(op: Op, operands: &[Tensor]) -> Result<Vec<Tensor>> {
     let variables = operands.iter().map(Var::from_tensor).collect::<Result<Vec<_>>>()?;
     let tensors: Vec<Tensor> = variables.iter().map(|variable| variable.as_tensor().clone()).collect();
-    let y = op(&tensors)?;
+    let (y, tape) = nn::record(|| op(&tensors))?;
     let cotangent = Random::new(5, "gpu").normal("cotangent", 0, y.dims(), &Device::Cpu)?;
     let cotangent = cotangent.to_device(y.device())?.to_dtype(y.dtype())?;
-    let store = backward(&(&y * cotangent)?.to_dtype(DType::F32)?.sum_all()?)?;
-    let gradients = variables.iter().map(|v| store.get(v).cloned().expect("every operand has a gradient"));
+    let found = tape.backward([(y.clone(), cotangent)])?;
+    let gradients = variables.iter().map(|v| found.get(v).cloned().expect("every operand has a gradient"));
     std::iter::once(y).chain(gradients).map(|x| x.to_device(&Device::Cpu)?.to_dtype(DType::F64)).collect()
 }
 
@@ -222,14 +222,16 @@ fn predictions_and_gradients_of_whole_u_nets() -> Result<()> {
                 Trainable::new(&golden, flowing, &device)?,
                 Trainable::new(&golden, DType::F32, &Device::Cpu)?,
             );
-            let loss = |prediction: &Tensor| prediction.to_dtype(DType::F32)?.sqr()?.mean_all();
-            let found = there.predict(&golden, &device)?;
-            let wanted = here.predict(&golden, &Device::Cpu)?;
+            let (found, there_tape) = nn::record(|| there.predict(&golden, &device))?;
+            let (wanted, here_tape) = nn::record(|| here.predict(&golden, &Device::Cpu))?;
             assert_eq!(found.dtype(), flowing);
             let on_cpu = |x: &Tensor| x.to_device(&Device::Cpu)?.to_dtype(DType::F32);
             let distance = relative_l2(&on_cpu(&found)?, &wanted);
             assert!(distance <= of_prediction, "{name}, {flowing:?}: the prediction is {distance:.1e} off");
-            let (found, wanted) = (backward(&loss(&found)?)?, backward(&loss(&wanted)?)?);
+            // Of the mean square.
+            let gradient = |y: &Tensor| y * (2.0 / y.elem_count() as f64);
+            let found = there_tape.backward([(found.clone(), gradient(&found)?)])?;
+            let wanted = here_tape.backward([(wanted.clone(), gradient(&wanted)?)])?;
             for (path, variable) in &there.variables {
                 let gradient =
                     found.get(variable).unwrap_or_else(|| panic!("{name}: {path} has no gradient"));

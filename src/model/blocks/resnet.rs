@@ -4,7 +4,7 @@
 use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 
-use crate::nn::{Conv2d, GroupNorm, Linear};
+use crate::nn::{Conv2d, GroupNorm, Linear, add};
 
 /// `shortcut(x) + conv2(silu(norm2(conv1(silu(norm1(x))) + time_emb_proj(embedding))))`.
 #[derive(Clone, Debug)]
@@ -57,8 +57,8 @@ impl ResnetBlock {
         };
         let hidden = self.conv2.forward(&self.norm2.forward_silu(&hidden)?)?;
         match &self.conv_shortcut {
-            Some(shortcut) => shortcut.forward(x)? + hidden,
-            None => x + hidden,
+            Some(shortcut) => add(&shortcut.forward(x)?, &hidden),
+            None => add(x, &hidden),
         }
     }
 }

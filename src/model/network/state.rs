@@ -1,6 +1,6 @@
 //! The state that passes through a network's list of steps.
 
-use candle_core::Tensor;
+use candle_core::{Result, Tensor};
 
 /// The state of a walk through a U-Net.
 #[derive(Clone, Debug)]
@@ -12,4 +12,16 @@ pub struct WalkState {
     pub skips: Vec<Tensor>,
     /// The input of the open transformer shell, an image.
     pub residual: Option<Tensor>,
+}
+
+impl WalkState {
+    /// Replaces each tensor.
+    pub fn each(&mut self, change: impl Fn(&Tensor) -> Result<Tensor>) -> Result<()> {
+        let Self { hidden, skips, residual } = self;
+        let mut tensors = [hidden].into_iter().chain(skips).chain(residual);
+        tensors.try_for_each(|tensor| {
+            *tensor = change(tensor)?;
+            Ok(())
+        })
+    }
 }

@@ -191,7 +191,7 @@ impl Step {
             Op::ConvOut(norm, conv) => image::end(&conv.forward(&norm.forward_silu(x)?)?)?,
             Op::Upsample(conv) => upsample(conv, x, state.skips.last())?,
             Op::Concatenate => match state.skips.pop() {
-                Some(skip) => image::concatenate(&[x, &skip])?,
+                Some(skip) => image::concatenate([x, &skip])?,
                 None => bail!("`{}` has no features to append: a step may be missing", self.path),
             },
             Op::Enter(shell) => {

@@ -5,7 +5,7 @@ use candle_core::{Result, Tensor, bail};
 use crate::nn::operation::{self, Operation, Output};
 
 /// One operation: the function of its operands, and its gradients.
-pub(in crate::nn) trait Composed<const N: usize>: Send + Sync + 'static {
+pub(in crate::nn) trait Composed<const N: usize>: 'static {
     const NAME: &'static str;
 
     /// The output. The operands are not tracked.
@@ -25,8 +25,6 @@ pub(in crate::nn) trait Composed<const N: usize>: Send + Sync + 'static {
 struct Composition<C>(C);
 
 impl<C: Composed<N>, const N: usize> Operation<N> for Composition<C> {
-    const NAME: &'static str = C::NAME;
-
     fn forward(&self, operands: &[Tensor; N]) -> Result<Output> {
         check(C::NAME, &operands.each_ref())?;
         let output = self.0.forward(operands)?.contiguous()?;
@@ -45,14 +43,12 @@ impl<C: Composed<N>, const N: usize> Operation<N> for Composition<C> {
     }
 }
 
-/// Applies an operation of one operand.
-pub(in crate::nn) fn apply1<Op: Composed<1>>(op: Op, x: &Tensor) -> Result<Tensor> {
-    operation::apply1(Composition(op), x)
-}
-
-/// Applies an operation of three operands.
-pub(in crate::nn) fn apply3<Op: Composed<3>>(op: Op, operands: [&Tensor; 3]) -> Result<Tensor> {
-    operation::apply3(Composition(op), operands)
+/// Applies an operation.
+pub(in crate::nn) fn apply<Op: Composed<N>, const N: usize>(
+    op: Op,
+    operands: [&Tensor; N],
+) -> Result<Tensor> {
+    operation::apply(Composition(op), operands)
 }
 
 /// candle's CUDA kernels compute the places of elements in 32 bits.

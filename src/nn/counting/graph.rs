@@ -1,4 +1,4 @@
-//! Values, the graph of a pass, and what candle does around the layers.
+//! Values, the tape of a pass or candle's graph, and what is done around the layers.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -96,9 +96,12 @@ impl Pass {
         Value { array: array.into(), id: self.next, tracked }
     }
 
-    /// Begins a segment, whose graph begins at copies of these values.
+    /// Begins a segment at these values. candle's graph begins at copies of them.
     pub fn segment(&mut self, inputs: &[Value]) -> Result<Vec<Value>> {
         self.segments.push(std::mem::take(&mut self.nodes));
+        if self.implementation == Implementation::Kernels {
+            return Ok(inputs.to_vec());
+        }
         let copy = |input: &Value| {
             let Value { array, id, .. } = input;
             self.done.counter.charge(1, 2 * array.bytes() as u64);
@@ -140,10 +143,14 @@ impl Pass {
         self.add_gradient(value.id, share)
     }
 
-    /// What candle does with a share of a gradient: zeros, once, and a sum that is new each time.
+    /// The tape moves the first share of a gradient, and sums further ones. candle's graph adds each to zeros.
     fn add_gradient(&mut self, id: usize, share: Array) -> Result<()> {
         let (counter, bytes) = (&self.done.counter, share.bytes() as u64);
         if !self.gradients.contains_key(&id) {
+            if self.implementation == Implementation::Kernels {
+                self.gradients.insert(id, share);
+                return Ok(());
+            }
             counter.charge(1, bytes);
             self.gradients.insert(id, counter.allocate(share.shape.clone(), share.dtype)?);
         }
@@ -182,12 +189,13 @@ impl Pass {
     }
 
     fn differentiate(&mut self, nodes: Vec<Node>) -> Result<()> {
-        // `nn::seed` for each output that later segments read: a zero, its copy, the sum of such scalars and its gradients.
-        let outputs = nodes.iter().filter(|node| self.gradients.contains_key(&node.output)).count() as u64;
-        if outputs == 0 {
-            return Ok(());
+        let composes = self.implementation == Implementation::Composed;
+        if composes {
+            // A scalar for each output that later segments read: a zero, its copy, the sum of such scalars and its gradients.
+            let outputs =
+                nodes.iter().filter(|node| self.gradients.contains_key(&node.output)).count() as u64;
+            self.done.counter.charge(if outputs == 0 { 0 } else { 1 + 7 * outputs }, 0);
         }
-        self.done.counter.charge(1 + 7 * outputs, 0);
         let mut kept = Vec::new();
         for Node { operands, output, backward } in nodes.into_iter().rev() {
             let Some(gradient) = self.gradients.remove(&output) else { continue };
@@ -197,8 +205,10 @@ impl Pass {
                     self.add_gradient(operand.id, share)?;
                 }
             }
-            // Candle's graph ends as a whole.
-            kept.push(operands);
+            if composes {
+                // candle's graph ends as a whole.
+                kept.push(operands);
+            }
         }
         Ok(())
     }

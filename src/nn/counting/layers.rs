@@ -189,8 +189,8 @@ impl Pass {
             }
             let mut shares = vec![of_x];
             if wanted.len() > 1 {
-                // Of the shift: candle sums what it has broadcast, small.
-                done.counter.charge(3, 0);
+                // Of the shift: candle's graph of the sum, small.
+                done.counter.charge(12, 0);
                 let shift = Shape::from((batch, conv.out));
                 shares.push(wanted[1].then(|| done.counter.allocate(shift, DType::BF16)).transpose()?);
             }
@@ -286,29 +286,43 @@ impl Pass {
         }))
     }
 
-    /// candle's sum.
+    /// A sum, whose operands have its gradient.
     pub fn add(&mut self, a: &Value, b: &Value) -> Result<Value> {
         let bytes = 3 * a.array.bytes();
         self.done.least(bytes);
-        self.done.counter.charge(1, bytes as u64);
-        let y = self.done.like(&a.array)?;
+        let y = if self.composes() {
+            self.done.counter.charge(1, bytes as u64);
+            self.done.like(&a.array)?
+        } else {
+            cuda::sum(&self.done.counter, [&a.array, &b.array])?
+        };
         Ok(self.node(&[a, b], false, y, |done, g, wanted| {
             wanted.iter().map(|wanted| wanted.then(|| done.like(g)).transpose()).collect()
         }))
     }
 
-    /// candle's concatenation of two images: a copy of each, and strided sums of the gradients.
+    /// Two images with their channels one after the other. Composed: a copy of each, and gradients that are views.
     pub fn concatenate(&mut self, a: &Value, b: &Value) -> Result<Value> {
+        let (parts, composes) = ([a.array.clone(), b.array.clone()], self.composes());
         let bytes = 2 * (a.array.bytes() + b.array.bytes());
         self.done.least(bytes);
-        self.done.counter.charge(2, bytes as u64);
-        let mut dims = a.array.shape.dims().to_vec();
-        *dims.last_mut().unwrap_or(&mut 0) += b.array.width();
-        let y = self.done.counter.allocate(Shape::from(dims), DType::BF16)?;
-        let parts = [a.array.clone(), b.array.clone()];
-        Ok(self.node(&[a, b], false, y, move |done, _, wanted| {
-            let share = |(wanted, part): (&bool, &Arc<Array>)| wanted.then(|| done.like(part)).transpose();
-            wanted.iter().zip(&parts).map(share).collect()
+        let y = if composes {
+            self.done.counter.charge(2, bytes as u64);
+            let mut dims = parts[0].shape.dims().to_vec();
+            *dims.last_mut().unwrap_or(&mut 0) += parts[1].width();
+            self.done.counter.allocate(Shape::from(dims), DType::BF16)?
+        } else {
+            cuda::concatenate(&self.done.counter, [&parts[0], &parts[1]])?
+        };
+        Ok(self.node(&[a, b], false, y, move |done, g, wanted| {
+            done.least(bytes);
+            if composes {
+                let share =
+                    |(wanted, part): (&bool, &Arc<Array>)| wanted.then(|| done.like(part)).transpose();
+                return wanted.iter().zip(&parts).map(share).collect();
+            }
+            let wanted = [wanted[0], wanted[1]];
+            Ok(cuda::split(&done.counter, [&parts[0], &parts[1]], g, wanted)?.into_iter().collect())
         }))
     }
 

@@ -2,8 +2,8 @@
 //!
 //! A [`Pass`] has the layers of `nn`, with values that have a shape and no numbers. With kernels, a layer runs the same code as on a
 //! card, on a machine that only counts. Composed, it is charged what reading `composed` and candle's source gives, see
-//! [`composed`]. Around the layers, both are charged for candle's graph: it sets the gradient of every value to zeros once
-//! and adds the share of each of its uses.
+//! [`composed`], and for candle's graph, which set the gradient of every value to zeros once and added the share of each of its
+//! uses. With kernels there is `nn::tape`, which moves them.
 
 mod composed;
 mod graph;
@@ -32,6 +32,6 @@ pub struct Counts {
 pub enum Implementation {
     /// Our kernels, as on a GPU in bf16.
     Kernels,
-    /// Compositions of candle's operations.
+    /// Compositions of candle's operations in candle's graph, as before there were kernels and a tape.
     Composed,
 }

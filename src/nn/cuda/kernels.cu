@@ -9,4 +9,5 @@
 #include "group_norm.cu"
 #include "layer_norm.cu"
 #include "optimiser.cu"
+#include "rows.cu"
 #include "weight.cu"

@@ -67,8 +67,6 @@ impl Attention {
 }
 
 impl Operation<3> for Attention {
-    const NAME: &'static str = "attention";
-
     fn forward(&self, [q, k, v]: &[Tensor; 3]) -> Result<Output> {
         let operands = [&Array::of(q)?, &Array::of(k)?, &Array::of(v)?];
         let [out, lse] = attend(&*machine_of(q)?, operands, self.heads, self.causal)?;

@@ -226,8 +226,6 @@ impl Conv2d {
 }
 
 impl Operation<2> for Conv2d {
-    const NAME: &'static str = "conv2d";
-
     fn forward(&self, [x, weight]: &[Tensor; 2]) -> Result<Output> {
         self.forward([x, weight], None)
     }
@@ -244,8 +242,6 @@ impl Operation<2> for Conv2d {
 }
 
 impl Operation<3> for Conv2d {
-    const NAME: &'static str = "conv2d";
-
     fn forward(&self, [x, weight, bias]: &[Tensor; 3]) -> Result<Output> {
         self.forward([x, weight], Some(bias))
     }

@@ -57,8 +57,6 @@ pub(in crate::nn) fn difference_gradient(
 pub(in crate::nn) struct Difference;
 
 impl Operation<2> for Difference {
-    const NAME: &'static str = "mean-square-difference";
-
     fn forward(&self, [a, b]: &[Tensor; 2]) -> Result<Output> {
         output(difference(&*machine_of(a)?, [&Array::of(a)?, &Array::of(b)?])?)
     }

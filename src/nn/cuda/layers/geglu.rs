@@ -32,8 +32,6 @@ pub(in crate::nn) fn gate_gradient(machine: &dyn Machine, x: &Array, gradient: &
 pub(in crate::nn) struct Geglu;
 
 impl Operation<1> for Geglu {
-    const NAME: &'static str = "geglu";
-
     fn forward(&self, [x]: &[Tensor; 1]) -> Result<Output> {
         output(gate(&*machine_of(x)?, &Array::of(x)?)?)
     }

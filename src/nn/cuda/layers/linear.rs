@@ -8,7 +8,6 @@ use crate::nn::cuda::channels::Numbers;
 use crate::nn::cuda::epilogue::{add_bias, bias_gradient};
 use crate::nn::cuda::machine::{Machine, multiply};
 use crate::nn::cuda::product::{Matrix, Product};
-use crate::nn::gradient;
 use crate::nn::operation::{Operation, Output};
 
 /// `residual + x W^T + b` for x [.., in] and weight [out, in]; bias and residual may be missing.
@@ -105,8 +104,6 @@ impl Linear {
 }
 
 impl Operation<2> for Linear {
-    const NAME: &'static str = "linear";
-
     fn forward(&self, [x, weight]: &[Tensor; 2]) -> Result<Output> {
         let weight = self.weight(weight, x.dtype())?;
         output(project(&*machine_of(x)?, [&Array::of(x)?, &weight], None, None)?)
@@ -124,8 +121,6 @@ impl Operation<2> for Linear {
 }
 
 impl Operation<3> for Linear {
-    const NAME: &'static str = "linear";
-
     fn forward(&self, [x, weight, bias]: &[Tensor; 3]) -> Result<Output> {
         let (weight, bias) = (self.weight(weight, x.dtype())?, pointwise(bias)?);
         output(project(&*machine_of(x)?, [&Array::of(x)?, &weight], Some(&bias), None)?)
@@ -145,36 +140,25 @@ impl Operation<3> for Linear {
     }
 }
 
-/// Operands: x [.., in], weight [out, in], and residual [.., out], which the result is added to. The bias is a fourth
-/// operand, for which candle's graph has no place: its gradient is given to the store of `nn::backward` alone.
-pub(in crate::nn) struct Onto {
-    pub(in crate::nn) linear: Linear,
-    pub(in crate::nn) bias: Option<Tensor>,
-}
+/// Operands: x [.., in], weight [out, in], bias `[out]`, and residual [.., out], which the result is added to.
+pub(in crate::nn) struct Onto(pub(in crate::nn) Linear);
 
-impl Operation<3> for Onto {
-    const NAME: &'static str = "linear-onto";
-
-    fn forward(&self, [x, weight, residual]: &[Tensor; 3]) -> Result<Output> {
-        let weight = self.linear.weight(weight, x.dtype())?;
-        let bias = self.bias.as_ref().map(|bias| pointwise(&bias.detach())).transpose()?;
+impl Operation<4> for Onto {
+    fn forward(&self, [x, weight, bias, residual]: &[Tensor; 4]) -> Result<Output> {
+        let (weight, bias) = (self.0.weight(weight, x.dtype())?, pointwise(bias)?);
         let residual = Array::of(residual)?;
-        output(project(&*machine_of(x)?, [&Array::of(x)?, &weight], bias.as_ref(), Some(&residual))?)
+        output(project(&*machine_of(x)?, [&Array::of(x)?, &weight], Some(&bias), Some(&residual))?)
     }
 
     fn backward(
         &self,
-        [x, weight, _]: &[Tensor; 3],
-        _: &Tensor,
+        [x, weight, bias, _]: &[Tensor; 4],
+        output: &Tensor,
         gradient: &Tensor,
-        [of_x, of_weight, of_residual]: [bool; 3],
-    ) -> Result<[Option<Tensor>; 3]> {
-        let given = Array::of(gradient)?;
-        let [dx, dw] = self.linear.gradients([x, weight], &given, [of_x, of_weight])?;
-        if let Some(bias) = self.bias.as_ref().filter(|bias| bias.track_op()) {
-            let made = bias_gradient(&*machine_of(x)?, &given, bias.shape())?.into_tensor()?;
-            gradient::put(bias, made.to_dtype(bias.dtype())?)?;
-        }
-        Ok([dx, dw, of_residual.then(|| gradient.clone())])
+        [of_x, of_weight, of_bias, of_residual]: [bool; 4],
+    ) -> Result<[Option<Tensor>; 4]> {
+        let operands = [x.clone(), weight.clone(), bias.clone()];
+        let [dx, dw, db] = self.0.backward(&operands, output, gradient, [of_x, of_weight, of_bias])?;
+        Ok([dx, dw, db, of_residual.then(|| gradient.clone())])
     }
 }

@@ -10,6 +10,7 @@ mod geglu;
 mod linear;
 mod norm;
 mod optimiser;
+mod rows;
 
 use std::sync::Mutex;
 
@@ -28,6 +29,7 @@ pub(in crate::nn) use linear::{Linear, Onto, input_gradient, project, weight_gra
 pub(in crate::nn) use norm::{Norm, Normalise, Rows};
 pub use optimiser::Trained;
 pub(in crate::nn) use optimiser::{counted_update, norm, update};
+pub(in crate::nn) use rows::{Concatenate, Sum, concatenate, split, sum};
 
 /// What forward leaves for backward.
 struct Saved(Mutex<Option<Array>>);

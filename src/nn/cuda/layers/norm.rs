@@ -122,8 +122,6 @@ impl Normalise {
 }
 
 impl Operation<3> for Normalise {
-    const NAME: &'static str = "norm";
-
     fn forward(&self, [x, weight, bias]: &[Tensor; 3]) -> Result<Output> {
         let operands = [&Array::of(x)?, &pointwise(weight)?, &pointwise(bias)?];
         let [y, statistics] = self.norm.forward(&*machine_of(x)?, operands)?;

@@ -23,9 +23,9 @@ fn differentiate(
         true => variable.as_detached_tensor(),
         false => variable.as_tensor().clone(),
     };
-    let y = op(&variables.iter().enumerate().map(tracked).collect::<Vec<_>>())?;
-    let loss = (&y * cotangent.to_dtype(y.dtype())?)?.to_dtype(DType::F32)?.sum_all()?;
-    let store = nn::backward(&loss)?;
+    let tracked: Vec<Tensor> = variables.iter().enumerate().map(tracked).collect();
+    let (y, tape) = nn::record(|| op(&tracked))?;
+    let store = tape.backward([(y.clone(), cotangent.to_dtype(y.dtype())?)])?;
     let mut gradients = Vec::new();
     for (i, variable) in variables.iter().enumerate() {
         match store.get(variable) {
@@ -141,7 +141,7 @@ fn convolutions_in_slabs() -> Result<()> {
             }
             let x = image::begin(&t[0])?;
             let op = cuda::Conv2d::new(1, 1, false).by(most);
-            image::end(&operation::apply3(op, [&x, &t[1], &t[2]])?)
+            image::end(&operation::apply(op, [&x, &t[1], &t[2]])?)
         };
         check("conv in slabs", &op, &[&[3, 8, 4, 5], &[6, 8, 3, 3], &[6]], 1, DType::BF16)?;
     }
@@ -179,6 +179,13 @@ fn attention_and_what_is_pointwise() -> Result<()> {
         }
     }
     for flowing in TYPES {
+        let join =
+            |t: &[Tensor]| image::end(&image::concatenate([&image::begin(&t[0])?, &image::begin(&t[1])?])?);
+        for [of_a, of_b] in [[8, 16], [3, 5]] {
+            check("concatenation", &join, &[&[2, of_a, 3, 4], &[2, of_b, 3, 4]], 2, flowing)?;
+        }
+        let shape: &[usize] = &[3, 7, 5];
+        check("sum", &|t| nn::add(&t[0], &t[1]), &[shape, shape], 2, flowing)?;
         check("geglu", &|t| nn::geglu(&t[0]), &[&[2, 5, 48]], 1, flowing)?;
         let op = |t: &[Tensor]| on_images(t, nn::upsample_nearest_2x);
         check("enlargement", &op, &[&[2, 3, 4, 5]], 1, flowing)?;
@@ -214,9 +221,9 @@ fn images_keep_their_pixels() -> Result<()> {
         assert_eq!(image::size(&image)?, (2, 3, 4, 5));
         let tokens = image::tokens(&image)?;
         let back = image::pixels(&tokens, &image)?;
-        let both = image::concatenate(&[&image, &back])?;
-        let shift = image::to_each_pixel(&Tensor::arange(0f32, 12.0, x.device())?.reshape((2, 6))?)?;
-        let padded = image::pad_end(&both.broadcast_add(&shift)?)?;
+        let both = image::concatenate([&image, &back])?;
+        let numbers_of_channels = Tensor::arange(0f32, 12.0, x.device())?.reshape((2, 6))?;
+        let padded = image::pad_end(&image::shift(&both, &numbers_of_channels)?)?;
         let results = [tokens, image::end(&padded)?, image::end(&image::crop(&padded, 2, 3)?)?];
         results.iter().map(numbers).collect()
     };
