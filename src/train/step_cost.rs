@@ -71,11 +71,11 @@ mod tests {
         assert!((0.48..0.58).contains(&share), "the student has {share:.3} of the teacher");
         let cost = |implementation| step_cost(&student, &teacher, 2, (128, 128), implementation);
         let (before, after) = (cost(Implementation::Composed)?, cost(Implementation::Kernels)?);
-        println!("{share} before {before:?} after {after:?}");
+        println!("before: {before:?}\nafter: {after:?}");
         assert!(after.launches <= 6_000, "{after:?}");
         assert!(after.bytes <= 2 * after.least_bytes, "{after:?}");
         assert!(after.peak_bytes <= 36_000_000_000, "{after:?}");
-        assert!((25_000..45_000).contains(&before.launches), "{before:?}");
+        assert!((45_000..60_000).contains(&before.launches), "{before:?}");
         Ok(())
     }
 }
