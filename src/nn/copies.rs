@@ -19,11 +19,14 @@ const NO_PANIC: &str = "nothing panics while it holds the lock";
 pub struct Copies(Vec<TensorId>);
 
 impl Copies {
-    /// Copies `weight`, which is known by these tensors too.
-    pub fn add(&mut self, weight: &Var, also: &[&Tensor]) -> Result<()> {
-        let copy = weight.as_detached_tensor().to_dtype(DType::BF16)?;
+    /// Copies `weight`, unless there is a copy already, and lets `tensor`, which shares its numbers, be known by it too.
+    pub fn add(&mut self, weight: &Var, tensor: &Tensor) -> Result<()> {
+        let copy = match of(weight) {
+            Some(copy) => copy,
+            None => weight.as_detached_tensor().to_dtype(DType::BF16)?,
+        };
         let mut copies = COPIES.write().expect(NO_PANIC);
-        for id in also.iter().map(|tensor| tensor.id()).chain([weight.id()]) {
+        for id in [weight.id(), tensor.id()] {
             copies.insert(id, copy.clone());
             self.0.push(id);
         }

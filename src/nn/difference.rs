@@ -6,8 +6,8 @@
 use candle_core::{DType, Result, Tensor, bail};
 use rayon::prelude::*;
 
-use super::route::{self, Layer, Route};
 use super::operation::{self, Operation, Output, gradient_of};
+use super::route::{self, Layer, Route};
 use super::{cpu, cuda};
 
 /// Number of elements summed per task. It is fixed, so that the sum does not depend on the number of threads.

@@ -3,7 +3,7 @@
 use candle_core::{CpuStorage, DType, Result, Storage, Tensor, Var};
 use rayon::prelude::*;
 
-use super::Found;
+use super::{Found, cuda};
 
 /// One gradient per parameter, in the parameters' order; `None` if the loss does not depend on the parameter.
 #[derive(Default)]
@@ -11,11 +11,7 @@ pub struct Gradients(Vec<Option<Tensor>>);
 
 impl Gradients {
     /// Adds the gradients of `parameters` that were found; `parameters` must be the same at each call.
-    pub fn add<'a>(
-        &mut self,
-        found: &mut Found,
-        parameters: impl Iterator<Item = &'a Var>,
-    ) -> Result<()> {
+    pub fn add<'a>(&mut self, found: &mut Found, parameters: impl Iterator<Item = &'a Var>) -> Result<()> {
         let first = self.0.is_empty();
         for (index, parameter) in parameters.enumerate() {
             let new = found.remove(parameter).map(|gradient| gradient.contiguous()).transpose()?;
@@ -49,6 +45,10 @@ impl Gradients {
     pub fn norm(&self) -> Result<f64> {
         let squares: Vec<Tensor> = self.0.iter().flatten().map(Tensor::detach).collect();
         let on_host = |tensor: &Tensor| tensor.device().is_cpu() && tensor.dtype() == DType::F32;
+        let on_card = |tensor: &Tensor| tensor.dtype() == DType::F32 && cuda::has_kernels(tensor.device());
+        if !squares.is_empty() && squares.iter().all(on_card) {
+            return cuda::norm(&squares);
+        }
         let sums = if squares.iter().all(on_host) {
             squares.par_iter().map(sum_of_squares).collect::<Result<Vec<f64>>>()?
         } else if squares.is_empty() {

@@ -54,9 +54,7 @@ pub fn tokens(x: &Tensor) -> Result<Tensor> {
     }
     let (b, c, h, w) = x.dims4()?;
     match route::of(Layer::Pointwise, &[x], &[]) {
-        Route::Cpu => {
-            operation::apply(Transpose { rows: c, columns: h * w, to: (b, h * w, c).into() }, [x])
-        }
+        Route::Cpu => operation::apply(Transpose { rows: c, columns: h * w, to: (b, h * w, c).into() }, [x]),
         _ => x.flatten_from(2)?.transpose(1, 2)?.contiguous(),
     }
 }

@@ -12,6 +12,7 @@ pub mod blockwise;
 mod composed;
 mod conv;
 pub mod copies;
+pub mod counting;
 mod cpu;
 mod cuda;
 mod difference;
@@ -37,8 +38,8 @@ pub use embedding::timestep_embedding;
 pub use finite::first_not_finite;
 pub use linear::Linear;
 pub use norm::{GroupNorm, LayerNorm};
-use precision::{or_zeros, widened};
 pub use precision::{accumulation_dtype, activation_dtype, pointwise};
+use precision::{or_zeros, widened};
 pub use sum::add;
 pub use tape::{Found, Tape, differentiate, record, settled, tracked};
 pub use upsample::upsample_nearest_2x;
@@ -47,6 +48,9 @@ pub use upsample::upsample_nearest_2x;
 /// 1: columns for every convolution. 2: Winograd's and the direct method, attention in blocks of keys, vectorised sums.
 /// 3: sums over the pixels of an image in f64.
 pub const VERSION: u32 = 3;
+
+#[cfg(all(test, target_os = "linux", target_arch = "x86_64"))]
+pub(crate) use cuda::tests::emulating;
 
 #[cfg(test)]
 mod tests;

@@ -3,6 +3,8 @@
 use candle_core::{DType, Device, Result, Shape, Tensor};
 use candle_nn::VarBuilder;
 
+use super::cuda;
+
 /// Half precision is widened for sums and exponentials; f32 and f64 are kept.
 pub fn accumulation_dtype(dtype: DType) -> DType {
     match dtype {
@@ -14,7 +16,7 @@ pub fn accumulation_dtype(dtype: DType) -> DType {
 /// The type of activations for weights of type `dtype`: CPUs compute in f32 and widen half-precision weights on the
 /// fly, so that a model takes no more memory than its file.
 pub fn activation_dtype(dtype: DType, device: &Device) -> DType {
-    if device.is_cpu() { accumulation_dtype(dtype) } else { dtype }
+    if device.is_cpu() && !cuda::has_kernels(device) { accumulation_dtype(dtype) } else { dtype }
 }
 
 /// Reads a tensor that is added or multiplied elementwise, in the type of the layer's activations.

@@ -2,9 +2,9 @@
 
 use candle_core::{Result, Tensor, bail};
 
+use super::cpu;
 use super::operation::{self, Operation, Output};
 use super::route::{self, Layer, Route};
-use super::cpu;
 
 /// `a + b`, of the same shape and type.
 pub fn add(a: &Tensor, b: &Tensor) -> Result<Tensor> {

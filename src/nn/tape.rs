@@ -11,10 +11,12 @@
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 
+use candle_core::backend::{BackendDevice, BackendStorage};
 use candle_core::backprop::GradStore;
 use candle_core::op::BackpropOp;
-use candle_core::backend::{BackendDevice, BackendStorage};
-use candle_core::{CpuStorage, CudaStorage, CustomOp1, DType, Layout, Result, Shape, Storage, Tensor, TensorId, Var, bail};
+use candle_core::{
+    CpuStorage, CudaStorage, CustomOp1, DType, Layout, Result, Shape, Storage, Tensor, TensorId, Var, bail,
+};
 
 use super::operation::{self, Operation, Output};
 
@@ -73,7 +75,11 @@ pub fn tracked(tensor: &Tensor) -> Result<Tensor> {
 
 /// The same tensor as the output of an operation on the tape, so that another tape can begin with it.
 pub fn settled(tensor: &Tensor) -> Result<Tensor> {
-    if tensor.is_variable() || !tracks(tensor) { Ok(tensor.clone()) } else { operation::apply(Settled, [tensor]) }
+    if tensor.is_variable() || !tracks(tensor) {
+        Ok(tensor.clone())
+    } else {
+        operation::apply(Settled, [tensor])
+    }
 }
 
 struct Settled;
@@ -83,7 +89,13 @@ impl Operation<1> for Settled {
         Ok(Output::Tensor(tensor.clone()))
     }
 
-    fn backward(&self, _: &[Tensor; 1], _: &Tensor, gradient: &Tensor, _: [bool; 1]) -> Result<[Option<Tensor>; 1]> {
+    fn backward(
+        &self,
+        _: &[Tensor; 1],
+        _: &Tensor,
+        gradient: &Tensor,
+        _: [bool; 1],
+    ) -> Result<[Option<Tensor>; 1]> {
         Ok([Some(gradient.clone())])
     }
 }

@@ -7,6 +7,8 @@ use candle_nn::VarBuilder;
 
 use crate::model::unet::{UNet, UNetConfig};
 use crate::model::{ModelDirectory, ModelError, Weights};
+use crate::nn;
+use crate::nn::copies::Copies;
 
 /// A U-Net with its variables.
 pub struct Trainable {
@@ -15,6 +17,8 @@ pub struct Trainable {
     weights: BTreeMap<String, Var>,
     /// The names of the weights that are trained.
     trained: Vec<String>,
+    /// Of the weights of products, for activations in another type.
+    _copies: Copies,
 }
 
 impl Trainable {
@@ -31,10 +35,16 @@ impl Trainable {
             (name.clone(), if frozen { weight.as_detached_tensor() } else { weight.as_tensor().clone() })
         };
         let tensors: HashMap<String, Tensor> = weights.iter().map(tensor).collect();
+        let mut copies = Copies::default();
+        if nn::activation_dtype(dtype, device) == DType::BF16 {
+            for (name, tensor) in tensors.iter().filter(|(_, tensor)| tensor.rank() == 2) {
+                copies.add(&weights[name], tensor)?;
+            }
+        }
         let unet = UNet::new(config.clone(), VarBuilder::from_tensors(tensors, DType::F32, device))?;
         let unet = unet.computing_in(dtype, device);
         let trained = weights.keys().filter(|name| !frozen(name)).cloned().collect();
-        Ok(Self { unet, weights, trained })
+        Ok(Self { unet, weights, trained, _copies: copies })
     }
 
     /// Reads the weights that `config` requires.

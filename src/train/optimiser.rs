@@ -10,7 +10,7 @@ use super::{Held, Shards, TrainError};
 use crate::nn::average;
 use crate::nn::blockwise::{BLOCK, Blockwise, Sign};
 use crate::nn::gradients::{Gradients, clip_scale};
-use crate::nn::optim::AdamW;
+use crate::nn::optim::{AdamW, Trained};
 
 /// How AdamW's two moments are kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -163,22 +163,22 @@ impl Optimiser {
         let Update { adamw, step, clip, ema_decay } = update;
         let scale = clip_scale(norm, *clip);
         let decay = average::decay_at(*step, *ema_decay);
+        let mut in_f32 = Vec::new();
         for (slot, gradient) in self.slots.iter().zip(gradients.iter()) {
-            match (gradient, &slot.moments) {
+            let (parameter, average) = (&slot.parameter, slot.average.as_ref());
+            let gradient = match (gradient, &slot.moments) {
                 (Some(gradient), Some(SlotMoments::F32 { first, second })) => {
-                    adamw.step(&slot.parameter, gradient, (first, second), step + 1, scale)?;
+                    Some((gradient, [first, second]))
                 }
                 (Some(gradient), Some(SlotMoments::EightBit { first, second })) => {
-                    adamw.step_blockwise(&slot.parameter, gradient, (first, second), step + 1, scale)?;
+                    adamw.step_blockwise(parameter, gradient, (first, second), step + 1, scale)?;
+                    None
                 }
-                _ => {}
-            }
-            if let Some(average) = &slot.average {
-                let parameter = slot.parameter.as_detached_tensor().to_device(average.device())?;
-                average::update(average, &parameter, decay)?;
-            }
+                _ => None,
+            };
+            in_f32.push(Trained { parameter, gradient, average });
         }
-        Ok(())
+        adamw.step_all(&in_f32, step + 1, scale, decay)
     }
 
     /// Everything that a checkpoint must hold.

@@ -4,7 +4,7 @@
 use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 
-use crate::nn::{add, Conv2d, GroupNorm, Linear};
+use crate::nn::{Conv2d, GroupNorm, Linear, add};
 
 /// `shortcut(x) + conv2(silu(norm2(conv1(silu(norm1(x))) + time_emb_proj(embedding))))`.
 #[derive(Clone, Debug)]

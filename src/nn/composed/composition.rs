@@ -44,7 +44,10 @@ impl<C: Composed<N>, const N: usize> Operation<N> for Composition<C> {
 }
 
 /// Applies an operation.
-pub(in crate::nn) fn apply<Op: Composed<N>, const N: usize>(op: Op, operands: [&Tensor; N]) -> Result<Tensor> {
+pub(in crate::nn) fn apply<Op: Composed<N>, const N: usize>(
+    op: Op,
+    operands: [&Tensor; N],
+) -> Result<Tensor> {
     operation::apply(Composition(op), operands)
 }
 

@@ -1,10 +1,11 @@
 //! Numbers in the memory of a machine: a tensor's, or new ones that become a tensor.
 
+use std::fmt::Debug;
+
 use candle_core::op::BackpropOp;
 use candle_core::{DType, Layout, Result, Shape, Storage, Tensor, bail};
 
 use super::channels::Numbers;
-use super::counted::Counted;
 use super::launch::{ALIGNMENT, Pointer};
 
 /// A contiguous array.
@@ -21,7 +22,7 @@ pub(in crate::nn) struct Array {
 enum Owner {
     Tensor(#[expect(dead_code, reason = "it is only kept")] Tensor),
     Storage(Storage),
-    Counted(#[expect(dead_code, reason = "it is only kept")] Counted),
+    Other(#[expect(dead_code, reason = "it is only kept")] Box<dyn Debug + Send + Sync>),
 }
 
 impl Array {
@@ -46,16 +47,20 @@ impl Array {
     }
 
     /// New memory.
+    #[cfg_attr(
+        not(any(feature = "cuda", test)),
+        expect(dead_code, reason = "only what runs kernels allocates")
+    )]
     pub(in crate::nn) fn owned(storage: Storage, shape: Shape, dtype: DType) -> Result<Self> {
         let pointer = address(&storage, &Layout::contiguous(&shape), 0)?;
         Ok(Self { shape, dtype, pointer, owner: Owner::Storage(storage) })
     }
 
-    /// Memory that is only counted.
-    pub(in crate::nn) fn counted(shape: Shape, dtype: DType, counted: Counted) -> Self {
+    /// No memory at all, for a machine that only counts; it ends with `owner`.
+    pub(in crate::nn) fn counted(shape: Shape, dtype: DType, owner: Box<dyn Debug + Send + Sync>) -> Self {
         // An address that every launch accepts; nothing is behind it.
         let pointer = Pointer(ALIGNMENT);
-        Self { shape, dtype, pointer, owner: Owner::Counted(counted) }
+        Self { shape, dtype, pointer, owner: Owner::Other(owner) }
     }
 
     /// New memory with what has been written to it.

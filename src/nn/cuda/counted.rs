@@ -6,13 +6,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use candle_core::{DType, Result, Shape};
 
 use super::array::Array;
-use super::launch::{Launch, Launcher, Machine};
+use super::launch::{Launch, Launcher};
+use super::machine::Machine;
 use super::product::Gemm;
 
 /// Counts what it is asked to run.
 #[derive(Debug, Default)]
 pub(in crate::nn) struct Counter {
     launches: AtomicU64,
+    /// Those of our kernels and of products.
+    own: AtomicU64,
     bytes: AtomicU64,
     memory: Arc<Memory>,
 }
@@ -25,15 +28,20 @@ struct Memory {
 
 /// Memory in use until this is dropped.
 #[derive(Debug)]
-pub(in crate::nn) struct Counted {
+struct Counted {
     bytes: u64,
     memory: Arc<Memory>,
 }
 
 impl Counter {
-    /// Launches of kernels and products.
+    /// Launches of all kinds.
     pub(in crate::nn) fn launches(&self) -> u64 {
         self.launches.load(Ordering::Relaxed)
+    }
+
+    /// Launches of our kernels and products alone.
+    pub(in crate::nn) fn own(&self) -> u64 {
+        self.own.load(Ordering::Relaxed)
     }
 
     /// Bytes read and written.
@@ -55,6 +63,7 @@ impl Counter {
 
 impl Launcher for Counter {
     fn launch(&self, launch: &Launch) -> Result<()> {
+        self.own.fetch_add(1, Ordering::Relaxed);
         self.charge(1, launch.bytes);
         Ok(())
     }
@@ -66,10 +75,11 @@ impl Machine for Counter {
         let used = self.memory.used.fetch_add(bytes, Ordering::Relaxed) + bytes;
         self.memory.peak.fetch_max(used, Ordering::Relaxed);
         let counted = Counted { bytes, memory: self.memory.clone() };
-        Ok(Array::counted(shape, dtype, counted))
+        Ok(Array::counted(shape, dtype, Box::new(counted)))
     }
 
     fn multiply(&self, product: &Gemm) -> Result<()> {
+        self.own.fetch_add(1, Ordering::Relaxed);
         self.charge(1, product.bytes);
         Ok(())
     }

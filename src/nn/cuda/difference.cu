@@ -26,7 +26,7 @@ __device__ __forceinline__ void difference_sums(const T* a, const T* b, double* 
     if (threadIdx.x == 0) partial[blockIdx.x] = total;
 }
 
-__device__ __forceinline__ void difference_mean(const double* partial, float* mean, int blocks, int elements) {
+__device__ __forceinline__ void mean_of_parts(const double* partial, float* mean, int blocks, int elements) {
     double sum = 0.;
     for (int i = threadIdx.x; i < blocks; i += DIFFERENCE_THREADS) sum += partial[i];
     sum = block_sum(sum, shared_memory<double>());
@@ -60,4 +60,4 @@ __device__ __forceinline__ void difference_gradient(const T* a, const T* b, cons
 DIFFERENCE(bf16, bf16)
 DIFFERENCE(f32, float)
 KERNEL(difference_mean, DIFFERENCE_THREADS, (const double* partial, float* mean, int blocks, int elements),
-       difference_mean(partial, mean, blocks, elements))
+       mean_of_parts(partial, mean, blocks, elements))

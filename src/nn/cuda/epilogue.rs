@@ -4,7 +4,8 @@ use candle_core::{DType, Result, Shape};
 
 use super::array::Array;
 use super::channels::{CHANNEL_THREADS, Slabs, fold};
-use super::launch::{Launch, Machine, Pointer};
+use super::launch::{Launch, Pointer};
+use super::machine::Machine;
 
 const THREADS: usize = 256;
 
@@ -33,7 +34,7 @@ pub(super) fn add_bias(
 }
 
 /// The sums over the rows of g [.., channels]: all rows for a bias `[channels]`, those of each sample for [batch, channels].
-pub(super) fn bias_gradient(machine: &dyn Machine, g: &Array, bias: &Shape) -> Result<Array> {
+pub(in crate::nn) fn bias_gradient(machine: &dyn Machine, g: &Array, bias: &Shape) -> Result<Array> {
     let numbers = g.numbers()?;
     let channels = g.width();
     let batch = bias.elem_count() / channels.max(1);

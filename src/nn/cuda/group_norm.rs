@@ -62,7 +62,11 @@ impl GroupNorm {
         [y, statistics, partial]: [Pointer; 3],
     ) -> Result<()> {
         let shared = self.groups * size_of::<f32>() + self.numbers.sums_bytes(1, self.channels);
-        self.launch("statistics", shared).moving(self.bytes()).pointers([x, partial]).sizes(self.sizes()).run(launcher)?;
+        self.launch("statistics", shared)
+            .moving(self.bytes())
+            .pointers([x, partial])
+            .sizes(self.sizes())
+            .run(launcher)?;
         self.launch("forward", self.per_group_bytes())
             .moving(2 * self.bytes())
             .pointers([x, weight, bias, partial, y, statistics])

@@ -1,10 +1,7 @@
 //! The seam between the code that launches kernels and what runs them: a card, the emulation in tests, or nothing at
 //! all where launches are counted.
 
-use candle_core::{DType, Result, Shape, bail};
-
-use super::array::Array;
-use super::product::Gemm;
+use candle_core::{Result, bail};
 
 /// An address in the memory of what runs the kernels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +16,7 @@ impl Pointer {
 
 /// An argument of a kernel, passed by value.
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(not(any(feature = "cuda", test)), expect(dead_code, reason = "only what runs kernels reads them"))]
 pub(in crate::nn) enum Argument {
     Pointer(u64),
     Int(i32),
@@ -30,17 +28,9 @@ pub(in crate::nn) trait Launcher {
     fn launch(&self, launch: &Launch) -> Result<()>;
 }
 
-/// A launcher with memory and matrix products.
-pub(in crate::nn) trait Machine: Launcher {
-    /// Memory whose numbers are not set.
-    fn allocate(&self, shape: Shape, dtype: DType) -> Result<Array>;
-
-    /// Runs a matrix product, in the order of the launches.
-    fn multiply(&self, product: &Gemm) -> Result<()>;
-}
-
 /// A kernel with its grid and arguments, in the order of the kernel's parameters.
 #[derive(Debug)]
+#[cfg_attr(not(any(feature = "cuda", test)), expect(dead_code, reason = "only what runs kernels reads all"))]
 pub(in crate::nn) struct Launch {
     pub(in crate::nn) kernel: String,
     /// Blocks in x, y and z.
@@ -68,7 +58,15 @@ impl Launch {
         let fits = grid.iter().zip(LARGEST_GRID).all(|(&size, largest)| size <= largest);
         let refused = (!fits).then(|| format!("a grid of {grid:?} blocks, more than {LARGEST_GRID:?}"));
         let grid = grid.map(|size| u32::try_from(size).unwrap_or(u32::MAX));
-        Self { kernel: kernel.into(), grid, threads, shared_bytes: 0, arguments: Vec::new(), bytes: 0, refused }
+        Self {
+            kernel: kernel.into(),
+            grid,
+            threads,
+            shared_bytes: 0,
+            arguments: Vec::new(),
+            bytes: 0,
+            refused,
+        }
     }
 
     /// With so many bytes of shared memory per block.

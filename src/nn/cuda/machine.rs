@@ -1,25 +1,25 @@
-//! Which machine runs the kernels for a tensor.
+//! A launcher with memory and matrix products: a card, the emulation in tests, or one that only counts.
 
-use candle_core::{Device, Result, bail};
+use candle_core::{DType, Result, Shape, bail};
 
-use super::launch::Machine;
+use super::array::Array;
+use super::launch::Launcher;
+use super::product::{Gemm, Product};
 
-/// The machine of this device.
-pub(in crate::nn) fn machine(device: &Device) -> Result<Box<dyn Machine>> {
-    match device {
-        #[cfg(feature = "cuda")]
-        Device::Cuda(device) => Ok(Box::new(super::card::Card::new(device)?)),
-        #[cfg(all(test, target_os = "linux", target_arch = "x86_64"))]
-        Device::Cpu => Ok(Box::new(super::tests::Emulator::of_thread()?)),
-        other => bail!("BUG: there are no kernels of ours for {other:?}"),
-    }
+/// What the layers need of a device.
+pub(in crate::nn) trait Machine: Launcher {
+    /// Memory whose numbers are not set.
+    fn allocate(&self, shape: Shape, dtype: DType) -> Result<Array>;
+
+    /// Runs a matrix product, in the order of the launches.
+    fn multiply(&self, product: &Gemm) -> Result<()>;
 }
 
-/// Whether the layers of this thread use the kernels for tensors on this device.
-pub(in crate::nn) fn has_kernels(device: &Device) -> bool {
-    match device {
-        #[cfg(all(test, target_os = "linux", target_arch = "x86_64"))]
-        Device::Cpu => super::tests::Emulator::of_thread().is_ok(),
-        device => device.is_cuda(),
+/// Runs a product, unless it has no elements.
+pub(in crate::nn) fn multiply(machine: &dyn Machine, product: &Product) -> Result<()> {
+    match product.sizes {
+        [0, ..] | [_, 0, _] => Ok(()),
+        [_, _, 0] => bail!("BUG: a product of {product:?} has no terms"),
+        _ => machine.multiply(&product.gemm()?),
     }
 }

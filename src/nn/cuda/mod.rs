@@ -15,6 +15,7 @@ mod card;
 mod channels;
 mod columns;
 mod counted;
+mod device;
 mod epilogue;
 mod geglu;
 mod group_norm;
@@ -26,9 +27,18 @@ mod machine;
 mod optimiser;
 mod product;
 
+pub(super) use array::Array;
 pub(super) use attention::has as has_head;
-pub(super) use layers::{Attention, Conv2d, Difference, Geglu, Linear, Normalise, Onto, Rows};
-pub(super) use machine::has_kernels;
+pub(super) use counted::Counter;
+pub(super) use device::has_kernels;
+pub(super) use epilogue::bias_gradient;
+pub use layers::Trained;
+pub(super) use layers::{
+    Attention, Conv2d, Convolution, Difference, Geglu, Linear, Norm, Normalise, Onto, Rows, attend,
+    attend_backward, counted_update, difference, difference_gradient, gate, gate_gradient, input_gradient,
+    norm, project, update, weight_gradient,
+};
+pub(super) use machine::Machine;
 
 // The emulation switches stacks in x86-64's assembly.
 #[cfg(all(test, target_os = "linux", target_arch = "x86_64"))]

@@ -6,7 +6,7 @@
 use candle_core::{Result, bail};
 
 use super::channels::Numbers;
-use super::launch::{Machine, Pointer};
+use super::launch::Pointer;
 
 /// An operand: a row-major matrix in memory, used as it is or transposed.
 #[derive(Clone, Copy, Debug)]
@@ -43,6 +43,7 @@ pub(in crate::nn) struct Product {
 
 /// A call of BLAS' `gemm`: `c [m, n] = op(a) op(b) + beta c` with column-major matrices.
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(not(any(feature = "cuda", test)), expect(dead_code, reason = "only what multiplies reads all"))]
 pub(in crate::nn) struct Gemm {
     /// Whether the first and the second operand are transposed.
     pub(in crate::nn) transposed: [bool; 2],
@@ -64,15 +65,7 @@ pub(in crate::nn) struct Gemm {
 }
 
 impl Product {
-    pub(in crate::nn) fn run(&self, machine: &dyn Machine) -> Result<()> {
-        match self.sizes {
-            [0, ..] | [_, 0, _] => Ok(()),
-            [_, _, 0] => bail!("BUG: a product of {self:?} has no terms"),
-            _ => machine.multiply(&self.gemm()?),
-        }
-    }
-
-    fn gemm(&self) -> Result<Gemm> {
+    pub(super) fn gemm(&self) -> Result<Gemm> {
         let [m, n, k] = self.sizes;
         let size = |size: usize| match i32::try_from(size) {
             Ok(size) => Ok(size),

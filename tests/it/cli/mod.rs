@@ -6,6 +6,8 @@ mod doctor;
 mod errors;
 mod gates;
 mod generate;
+#[cfg(unix)]
+mod gpu_script;
 mod handover;
 mod hostile;
 mod kept_parts;

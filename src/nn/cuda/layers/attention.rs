@@ -5,7 +5,7 @@ use candle_core::{DType, Result, Shape, Tensor};
 use super::{Saved, machine_of, output, tensor};
 use crate::nn::cuda::array::Array;
 use crate::nn::cuda::attention as kernels;
-use crate::nn::cuda::launch::Machine;
+use crate::nn::cuda::machine::Machine;
 use crate::nn::operation::{Operation, Output};
 
 fn shape([q, k]: [&Array; 2], heads: usize, causal: bool) -> Result<kernels::Attention> {

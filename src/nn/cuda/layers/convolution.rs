@@ -9,7 +9,8 @@ use crate::nn::cuda::array::Array;
 use crate::nn::cuda::channels::Numbers;
 use crate::nn::cuda::columns::Columns;
 use crate::nn::cuda::epilogue::{add_bias, bias_gradient};
-use crate::nn::cuda::launch::{Launch, Machine};
+use crate::nn::cuda::launch::Launch;
+use crate::nn::cuda::machine::{Machine, multiply};
 use crate::nn::cuda::product::{Matrix, Product};
 use crate::nn::operation::{Operation, Output};
 
@@ -47,8 +48,7 @@ impl Convolution {
         let ((batch, height, width, channels), (out, _, kernel, _)) = (x.shape.dims4()?, weight.dims4()?);
         let Conv2d { stride, padding, enlarged, most_columns } = *conv;
         let numbers = x.numbers()?;
-        let columns =
-            Columns { numbers, batch, height, width, channels, kernel, stride, padding, enlarged };
+        let columns = Columns { numbers, batch, height, width, channels, kernel, stride, padding, enlarged };
         Ok(Self { columns, out, most_columns })
     }
 
@@ -104,7 +104,7 @@ impl Convolution {
         let y = machine.allocate(Shape::from((self.columns.batch, height, width, self.out)), x.dtype)?;
         for rows in self.slabs() {
             let columns = self.columns(machine, x, &rows)?;
-            Product {
+            let product = Product {
                 a: Matrix::new(columns.as_ref().unwrap_or(x).pointer),
                 b: Matrix::transposed(matrix.pointer),
                 c: y.at_row(rows.start),
@@ -112,8 +112,8 @@ impl Convolution {
                 operands: self.columns.numbers,
                 result: self.columns.numbers,
                 adds: false,
-            }
-            .run(machine)?;
+            };
+            multiply(machine, &product)?;
         }
         add_bias(machine, &y, bias, None)?;
         Ok(y)
@@ -132,7 +132,7 @@ impl Convolution {
                 true => None,
                 false => Some(self.room(machine, gradient.dtype, &rows)?),
             };
-            Product {
+            let product = Product {
                 a: Matrix::new(gradient.at_row(rows.start)),
                 b: Matrix::new(matrix.pointer),
                 c: columns.as_ref().unwrap_or(&dx).pointer,
@@ -140,8 +140,8 @@ impl Convolution {
                 operands: self.columns.numbers,
                 result: self.columns.numbers,
                 adds: false,
-            }
-            .run(machine)?;
+            };
+            multiply(machine, &product)?;
             if let Some(columns) = columns {
                 self.columns.backward(machine, columns.pointer, dx.pointer, &rows)?;
             }
@@ -160,7 +160,7 @@ impl Convolution {
         let sum = machine.allocate(shape.clone(), DType::F32)?;
         for rows in self.slabs() {
             let columns = self.columns(machine, x, &rows)?;
-            Product {
+            let product = Product {
                 a: Matrix::transposed(gradient.at_row(rows.start)),
                 b: Matrix::new(columns.as_ref().unwrap_or(x).pointer),
                 c: sum.pointer,
@@ -168,8 +168,8 @@ impl Convolution {
                 operands: self.columns.numbers,
                 result: Numbers::F32,
                 adds: rows.start > 0,
-            }
-            .run(machine)?;
+            };
+            multiply(machine, &product)?;
         }
         match self.taps() {
             1 => Ok(sum),

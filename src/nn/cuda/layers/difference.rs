@@ -4,7 +4,8 @@ use candle_core::{DType, Result, Shape, Tensor};
 
 use super::{machine_of, output};
 use crate::nn::cuda::array::Array;
-use crate::nn::cuda::launch::{Launch, Machine};
+use crate::nn::cuda::launch::Launch;
+use crate::nn::cuda::machine::Machine;
 use crate::nn::operation::{Operation, Output};
 
 const THREADS: u32 = 256;
@@ -72,9 +73,6 @@ impl Operation<2> for Difference {
         let of = |operands: [&Array; 2]| {
             difference_gradient(&*machine, [operands[0], operands[1], &gradient])?.into_tensor()
         };
-        Ok([
-            wanted[0].then(|| of([&a, &b])).transpose()?,
-            wanted[1].then(|| of([&b, &a])).transpose()?,
-        ])
+        Ok([wanted[0].then(|| of([&a, &b])).transpose()?, wanted[1].then(|| of([&b, &a])).transpose()?])
     }
 }

@@ -5,7 +5,7 @@ use candle_core::{Result, Tensor};
 use super::{machine_of, output};
 use crate::nn::cuda::array::Array;
 use crate::nn::cuda::geglu as kernels;
-use crate::nn::cuda::launch::Machine;
+use crate::nn::cuda::machine::Machine;
 use crate::nn::operation::{Operation, Output};
 
 fn shape(x: &Array) -> Result<kernels::Geglu> {

@@ -6,7 +6,7 @@ use super::{machine_of, output, pointwise};
 use crate::nn::cuda::array::Array;
 use crate::nn::cuda::channels::Numbers;
 use crate::nn::cuda::epilogue::{add_bias, bias_gradient};
-use crate::nn::cuda::launch::Machine;
+use crate::nn::cuda::machine::{Machine, multiply};
 use crate::nn::cuda::product::{Matrix, Product};
 use crate::nn::operation::{Operation, Output};
 
@@ -21,7 +21,7 @@ pub(in crate::nn) fn project(
     let mut dims = x.shape.dims().to_vec();
     *dims.last_mut().expect("the layer checks the rank") = out;
     let y = machine.allocate(dims.into(), x.dtype)?;
-    Product {
+    let product = Product {
         a: Matrix::new(x.pointer),
         b: Matrix::transposed(weight.pointer),
         c: y.pointer,
@@ -29,8 +29,8 @@ pub(in crate::nn) fn project(
         operands: x.numbers()?,
         result: x.numbers()?,
         adds: false,
-    }
-    .run(machine)?;
+    };
+    multiply(machine, &product)?;
     add_bias(machine, &y, bias, residual)?;
     Ok(y)
 }
@@ -43,7 +43,7 @@ pub(in crate::nn) fn input_gradient(
 ) -> Result<Array> {
     let (out, input) = weight.shape.dims2()?;
     let dx = machine.allocate(x.clone(), gradient.dtype)?;
-    Product {
+    let product = Product {
         a: Matrix::new(gradient.pointer),
         b: Matrix::new(weight.pointer),
         c: dx.pointer,
@@ -51,8 +51,8 @@ pub(in crate::nn) fn input_gradient(
         operands: gradient.numbers()?,
         result: gradient.numbers()?,
         adds: false,
-    }
-    .run(machine)?;
+    };
+    multiply(machine, &product)?;
     Ok(dx)
 }
 
@@ -60,7 +60,7 @@ pub(in crate::nn) fn input_gradient(
 pub(in crate::nn) fn weight_gradient(machine: &dyn Machine, [gradient, x]: [&Array; 2]) -> Result<Array> {
     let (out, input) = (gradient.width(), x.width());
     let dw = machine.allocate(Shape::from((out, input)), DType::F32)?;
-    Product {
+    let product = Product {
         a: Matrix::transposed(gradient.pointer),
         b: Matrix::new(x.pointer),
         c: dw.pointer,
@@ -68,8 +68,8 @@ pub(in crate::nn) fn weight_gradient(machine: &dyn Machine, [gradient, x]: [&Arr
         operands: gradient.numbers()?,
         result: Numbers::F32,
         adds: false,
-    }
-    .run(machine)?;
+    };
+    multiply(machine, &product)?;
     Ok(dw)
 }
 

@@ -9,14 +9,15 @@ mod difference;
 mod geglu;
 mod linear;
 mod norm;
+mod optimiser;
 
 use std::sync::Mutex;
 
 use candle_core::{DType, Result, Tensor};
 
 use super::array::Array;
-use super::launch::Machine;
-use super::machine::machine;
+use super::device::machine;
+use super::machine::Machine;
 use crate::nn::operation::Output;
 
 pub(in crate::nn) use attention::{Attention, attend, attend_backward};
@@ -25,6 +26,8 @@ pub(in crate::nn) use difference::{Difference, difference, difference_gradient};
 pub(in crate::nn) use geglu::{Geglu, gate, gate_gradient};
 pub(in crate::nn) use linear::{Linear, Onto, input_gradient, project, weight_gradient};
 pub(in crate::nn) use norm::{Norm, Normalise, Rows};
+pub use optimiser::Trained;
+pub(in crate::nn) use optimiser::{counted_update, norm, update};
 
 /// What forward leaves for backward.
 struct Saved(Mutex<Option<Array>>);

@@ -5,8 +5,8 @@ use candle_core::{DType, Result, Shape, Tensor};
 use super::{Saved, machine_of, output, pointwise, tensor};
 use crate::nn::cuda::array::Array;
 use crate::nn::cuda::group_norm::{self, Backward};
-use crate::nn::cuda::launch::Machine;
 use crate::nn::cuda::layer_norm;
+use crate::nn::cuda::machine::Machine;
 use crate::nn::operation::{Operation, Output};
 
 /// The rows that a norm is of.

@@ -144,6 +144,7 @@ impl Emulator {
 
 impl Launcher for Emulator {
     fn launch(&self, launch: &Launch) -> Result<()> {
+        super::memory::count_launch();
         let mut values = launch.arguments.clone();
         let kinds: String = values.iter().map(kind).collect();
         let mut pointers: Vec<*mut c_void> = values.iter_mut().map(address).collect();

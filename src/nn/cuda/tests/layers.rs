@@ -43,9 +43,9 @@ fn differentiate(
 /// Compares the kernels with f64 under all schedules, for activations in `flowing` and weights in f32; the first `flow` operands
 /// are activations. Outputs are measured by the sum of the absolute values of their terms.
 fn check(what: &str, op: Op, shapes: &[&[usize]], flow: usize, flowing: DType) -> Result<()> {
-    let types: Vec<DType> =
-        (0..shapes.len()).map(|i| if i < flow { flowing } else { DType::F32 }).collect();
-    let operands = shapes.iter().enumerate().map(|(i, shape)| normal(&format!("{what} {i}"), shape, types[i]));
+    let types: Vec<DType> = (0..shapes.len()).map(|i| if i < flow { flowing } else { DType::F32 }).collect();
+    let operands =
+        shapes.iter().enumerate().map(|(i, shape)| normal(&format!("{what} {i}"), shape, types[i]));
     let operands = operands.collect::<Result<Vec<_>>>()?;
     let case = Case::new(op, operands, flowing)?;
     let sizes = case.operands.iter().map(Tensor::abs).collect::<Result<Vec<_>>>()?;
@@ -159,9 +159,8 @@ fn norms() -> Result<()> {
             check("group norm", &op, &[&[2, 16, 5, 3], &[16], &[16]], 1, flowing)?;
             check("group norm, odd", &op, &[&[1, 12, 7, 3], &[12], &[12]], 1, flowing)?;
         }
-        let op = |t: &[Tensor]| {
-            LayerNorm { weight: t[1].clone(), bias: t[2].clone(), eps: 1e-5 }.forward(&t[0])
-        };
+        let op =
+            |t: &[Tensor]| LayerNorm { weight: t[1].clone(), bias: t[2].clone(), eps: 1e-5 }.forward(&t[0]);
         check("layer norm", &op, &[&[2, 9, 40], &[40], &[40]], 1, flowing)?;
     }
     Ok(())
@@ -239,7 +238,7 @@ fn copies_of_weights() -> Result<()> {
     };
     let wanted = forward(&weight)?;
     let mut held = Copies::default();
-    held.add(&weight, &[&other])?;
+    held.add(&weight, &other)?;
     assert_eq!([forward(&weight)?, forward(&other)?], [wanted.clone(), wanted.clone()]);
     // Changed behind the copy's back, then as it should be.
     weight.set(&(weight.as_detached_tensor() * 2.0)?)?;

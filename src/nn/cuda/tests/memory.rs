@@ -8,12 +8,26 @@ use half::bf16;
 use super::emulator::Emulator;
 use crate::nn::cuda::array::Array;
 use crate::nn::cuda::channels::Numbers;
-use crate::nn::cuda::launch::{Machine, Pointer};
+use crate::nn::cuda::launch::Pointer;
+use crate::nn::cuda::machine::Machine;
 use crate::nn::cuda::product::Gemm;
 
 thread_local! {
     /// The emulator that the layers of this thread use for tensors on the CPU.
     static EMULATOR: Cell<Option<Emulator>> = const { Cell::new(None) };
+    /// Kernels and products that this thread has run.
+    static LAUNCHES: Cell<u64> = const { Cell::new(0) };
+}
+
+pub(super) fn count_launch() {
+    LAUNCHES.set(LAUNCHES.get() + 1);
+}
+
+/// Lets the layers of this thread compute as on a GPU while `act` runs. Gives its result and the number of launches.
+pub(crate) fn emulating<R>(act: impl FnOnce() -> R) -> (R, u64) {
+    let before = LAUNCHES.get();
+    let result = Emulator::schedules()[0].emulating(act);
+    (result, LAUNCHES.get() - before)
 }
 
 impl Emulator {
@@ -49,6 +63,7 @@ impl Machine for Emulator {
 
     /// `gemm` as BLAS defines it, with column-major matrices.
     fn multiply(&self, product: &Gemm) -> Result<()> {
+        count_launch();
         let &Gemm { transposed, m, n, k, a, lda, b, ldb, beta, c, ldc, operands, result, .. } = product;
         let [m, n, k, lda, ldb, ldc] = [m, n, k, lda, ldb, ldc].map(|size| size as usize);
         let of_a = if transposed[0] { m } else { k };

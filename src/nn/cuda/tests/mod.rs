@@ -18,3 +18,4 @@ mod planted;
 mod sanitizers;
 
 pub(in crate::nn) use emulator::Emulator;
+pub(crate) use memory::emulating;

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Result};
 
-use super::buffer::{Buffer, Flowing};
 use super::attention::operands;
+use super::buffer::{Buffer, Flowing};
 use super::emulator::{Build, Emulator, compile, sources};
 use super::sanitizers;
 use crate::nn::cuda::attention::Attention;
