@@ -7,6 +7,7 @@ use candle_nn::VarBuilder;
 
 use crate::model::unet::{UNet, UNetConfig};
 use crate::model::{ModelDirectory, ModelError, Weights};
+use crate::nn;
 use crate::nn::copies::Copies;
 
 /// A U-Net with its variables.
@@ -34,16 +35,15 @@ impl Trainable {
             (name.clone(), if frozen { weight.as_detached_tensor() } else { weight.as_tensor().clone() })
         };
         let tensors: HashMap<String, Tensor> = weights.iter().map(tensor).collect();
-        let copied: Vec<_> = tensors.clone().into_iter().filter(|(_, weight)| weight.rank() == 2).collect();
+        let mut copies = Copies::default();
+        if nn::activation_dtype(dtype, device) == DType::BF16 {
+            for (name, tensor) in tensors.iter().filter(|(_, tensor)| tensor.rank() == 2) {
+                copies.add(&weights[name], tensor)?;
+            }
+        }
         let unet = UNet::new(config.clone(), VarBuilder::from_tensors(tensors, DType::F32, device))?;
         let unet = unet.computing_in(dtype, device);
         let trained = weights.keys().filter(|name| !frozen(name)).cloned().collect();
-        let mut copies = Copies::default();
-        if unet.dtype() == DType::BF16 {
-            for (name, weight) in copied {
-                copies.add(&weights[&name], &weight)?;
-            }
-        }
         Ok(Self { unet, weights, trained, _copies: copies })
     }
 
