@@ -8,6 +8,8 @@ mod errors;
 mod fetching;
 mod gates;
 mod generate;
+#[cfg(unix)]
+mod gpu_script;
 mod handover;
 mod hostile;
 mod kept_parts;
