@@ -9,7 +9,7 @@ use image::RgbImage;
 
 use super::resample::{Kernel, interpolate};
 use crate::model::files::Weights;
-use crate::nn::{Conv2d, pointwise};
+use crate::nn::{Conv2d, image, pointwise};
 
 /// The side of a prepared picture.
 const SIDE: usize = 299;
@@ -240,7 +240,9 @@ impl Convolution {
     }
 
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let Some((across, along)) = self.uneven else { return self.conv.forward(x)?.relu() };
+        let Some((across, along)) = self.uneven else {
+            return image::end(&self.conv.forward(&image::begin(x)?)?)?.relu();
+        };
         let Conv2d { weight, bias, stride, padding } = &self.conv;
         let x = x.pad_with_zeros(2, across, across)?.pad_with_zeros(3, along, along)?;
         let y = x.conv2d(weight, *padding, *stride, 1, 1)?;

@@ -3,7 +3,7 @@
 
 use candle_core::{Result, Tensor};
 
-use crate::nn::{Conv2d, LayerNorm, Linear, attention, gelu, silu};
+use crate::nn::{Conv2d, LayerNorm, Linear, attention, gelu, image, silu};
 
 /// A vision transformer.
 #[derive(Clone, Debug)]
@@ -45,7 +45,7 @@ impl Vit {
     /// Prepared pictures [n, 3, side, side] -> [n, 1 + patches, hidden]
     pub(super) fn forward(&self, pictures: &Tensor) -> Result<Tensor> {
         let pictures = pictures.to_dtype(self.class.dtype())?;
-        let patches = self.patches.forward(&pictures)?.flatten_from(2)?.transpose(1, 2)?;
+        let patches = image::tokens(&self.patches.forward(&image::begin(&pictures)?)?)?;
         let (n, _, hidden) = patches.dims3()?;
         let class = self.class.expand((n, 1, hidden))?;
         let tokens = Tensor::cat(&[class, patches.contiguous()?], 1)?.broadcast_add(&self.positions)?;
