@@ -9,6 +9,7 @@ mod slots;
 use std::collections::HashMap;
 use std::sync::{Mutex, OnceLock};
 
+use candle_core::cuda_backend::{gemm_reduced_precision_f32, set_gemm_reduced_precision_f32};
 use candle_core::{Device, Result};
 
 use super::driver::{self, driver};
@@ -35,12 +36,19 @@ pub fn missing_libraries() -> Vec<String> {
     loader::missing()
 }
 
-/// Opens a GPU, once: a second call gives the same device.
+/// Whether products in f32 are in TF32.
+pub(super) fn rounds_to_tf32() -> bool {
+    gemm_reduced_precision_f32()
+}
+
+/// Opens a GPU, once: a second call gives the same device. With `tf32`, products in f32 are in TF32 from then on, on all GPUs
+/// of this process, which opens one.
 ///
 /// All work of a device goes to one stream, whatever thread it comes from. candle's default is a stream per thread of the
 /// host, between which nothing is ordered: a tensor made by one thread and read by another would race. With one stream,
 /// the events that order several are of no use, and cost two calls of the driver per tensor.
-pub(super) fn open(index: usize) -> Result<Device> {
+pub(super) fn open(index: usize, tf32: bool) -> Result<Device> {
+    set_gemm_reduced_precision_f32(tf32);
     static OPEN: OnceLock<Mutex<HashMap<usize, Device>>> = OnceLock::new();
     let mut open = OPEN.get_or_init(Mutex::default).lock().expect("nothing panics while it holds the lock");
     if let Some(device) = open.get(&index) {

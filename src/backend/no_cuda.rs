@@ -15,7 +15,12 @@ pub fn missing_libraries() -> Vec<String> {
     Vec::new()
 }
 
+/// Whether products in f32 are in TF32: there is no device for them.
+pub(super) fn rounds_to_tf32() -> bool {
+    false
+}
+
 /// Opens a GPU.
-pub(super) fn open(_: usize) -> Result<Device> {
+pub(super) fn open(_: usize, _: bool) -> Result<Device> {
     bail!("the GPU cannot be opened")
 }

@@ -80,7 +80,7 @@ impl SettingsArguments {
 /// How to compute, for commands that need no cache.
 #[derive(Args)]
 pub(super) struct ComputeArguments {
-    /// Device: auto, cpu or cuda:N
+    /// Device: auto, cpu, cuda:N or cuda:N+tf32
     #[arg(long)]
     device: Option<DeviceChoice>,
     /// Number of CPU threads

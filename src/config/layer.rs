@@ -44,7 +44,7 @@ pub struct Layer {
     /// Folder for run folders, one per pipeline name. Default `runs`.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "bytes_of_path")]
     pub runs: Option<PathBuf>,
-    /// Device: `auto`, `cpu` or `cuda:N`.
+    /// Device: `auto`, `cpu`, `cuda:N` or `cuda:N+tf32`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>", regex(pattern = "^(auto|cpu|cuda|cuda:[0-9]+)$"))]
     pub device: Option<DeviceChoice>,

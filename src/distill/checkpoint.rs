@@ -20,6 +20,7 @@ use super::term_weights::Measured;
 use super::validation::VALIDATION_FILE;
 use crate::base::{FileError, Mapping, Progress, kept};
 use crate::model::files::weights;
+use crate::nn::copies;
 use crate::train::collective::{Collective, hear, tell};
 use crate::train::{Held, gather};
 
@@ -160,7 +161,7 @@ fn fill(path: &Path, tensors: &[Held]) -> Result<Result<TrainingState, String>, 
     };
     for (found, held) in found.iter().zip(tensors) {
         if let Some(variable) = &held.variable {
-            variable.set(&found.load(variable.device())?)?;
+            copies::set(variable, &found.load(variable.device())?)?;
         }
     }
     Ok(Ok(state))

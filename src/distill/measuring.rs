@@ -18,7 +18,7 @@ impl Distillation<'_> {
         let mut order = self.order(rows);
         let own = self.own_pieces()?;
         let first = batches.piece(0, own.start, &mut order)?;
-        let paths = common_paths(&first.input, self.student.plain(), self.teacher, self.parameters.features)?;
+        let paths = common_paths(&first.input, self.student.unet(), self.teacher, self.parameters.features)?;
         if paths.is_empty() && self.parameters.feature_weight.get() > 0.0 {
             let reason = "they have no feature map in common".to_owned();
             return Err(DistillError::Mismatch { reason });
@@ -36,7 +36,7 @@ impl Distillation<'_> {
                 for (sum, map) in squares.iter_mut().zip(&batch.teacher.features) {
                     *sum += f64::from(losses::mean_square(map)?.to_scalar::<f32>()?);
                 }
-                let terms = batch.terms(self.student.plain(), &batches.paths)?.to_vec1::<f32>()?;
+                let terms = batch.terms(self.student.unet(), &batches.paths)?.to_vec1::<f32>()?;
                 for (sum, term) in plain.iter_mut().zip(terms) {
                     *sum += f64::from(term);
                 }

@@ -122,7 +122,7 @@ impl Case {
             },
             timestep: timestep.clone(),
         };
-        let paths = common_paths(&input, student.plain(), &teacher, FeatureTaps::Stages)?;
+        let paths = common_paths(&input, student.unet(), &teacher, FeatureTaps::Stages)?;
         let batch = TrainingBatch {
             target: schedule.target(latents, noise, &timestep)?,
             sample_weights: weights.map(|weights| Tensor::new(weights, &Device::Cpu)).transpose()?,
@@ -191,7 +191,7 @@ impl Case {
         let optimiser = Optimiser::new(self.student.variables(), Moments::F32, &average)?;
         let mut weights = None;
         for step in 0..2 {
-            let numbers = self.batch.terms(self.student.plain(), &self.paths)?.to_vec1::<f32>()?;
+            let numbers = self.batch.terms(self.student.unet(), &self.paths)?.to_vec1::<f32>()?;
             self.compare(&format!("terms.{step}"), &numbers)?;
             let weights = match &mut weights {
                 Some(weights) => weights,

@@ -197,7 +197,7 @@ impl Distillation<'_> {
             unconditional: self.data.unconditional(self.device)?,
             paths: Vec::new(),
             pieces: self.parameters.pieces(self.collective.size())? * self.collective.size(),
-            levels: self.student.plain().config().levels.len(),
+            levels: self.student.unet().config().levels.len(),
         })
     }
 
@@ -356,7 +356,7 @@ impl Student<'_> {
         diary: &mut Diary<'_>,
     ) -> Result<(), DistillError> {
         let training = self.training;
-        let unet = training.student.plain().on_weights(weights, training.device)?;
+        let unet = training.student.unet().on_weights(weights, training.device)?;
         if !self.held_out.is_empty() {
             let (rows, measured) = (&self.held_out, &self.measured);
             diary.validated(&self.batches.validate(&unet, rows, done, measured, &self.weights)?)?;

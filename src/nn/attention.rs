@@ -2,7 +2,8 @@
 
 use candle_core::{Result, Tensor, bail};
 
-use super::{composed, cpu};
+use super::route::{self, Layer, Route};
+use super::{composed, cpu, cuda, operation};
 
 /// `softmax(q k^T / sqrt(d)) v` for each head.
 ///
@@ -25,9 +26,12 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, heads: usize, causal: bool)
     if causal && n != m {
         bail!("attention: causal needs as many queries as keys, found {:?} and {:?}", q.dims(), k.dims())
     }
-    if cpu::serves(&[q, k, v]) {
-        let op = cpu::attention::Attention::new(heads, causal);
-        return q.contiguous()?.apply_op3(&k.contiguous()?, &v.contiguous()?, op);
+    match route::of(Layer::Attention { head: width / heads }, &[q, k, v], &[]) {
+        Route::Cpu => {
+            let op = cpu::attention::Attention::new(heads, causal);
+            operation::apply(op, [q, k, v])
+        }
+        Route::Cuda => operation::apply(cuda::Attention::new(heads, causal), [q, k, v]),
+        Route::Composed => composed::apply(composed::Attention { heads, causal }, [q, k, v]),
     }
-    composed::apply3(composed::Attention { heads, causal }, [q, k, v])
 }

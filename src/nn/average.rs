@@ -22,6 +22,11 @@ pub fn update(average: &Var, parameter: &Tensor, decay: f64) -> Result<()> {
     }
 }
 
+/// Moves `average` towards `parameter`, which may be on another device.
+pub fn update_from(average: &Var, parameter: &Var, decay: f64) -> Result<()> {
+    update(average, &parameter.as_detached_tensor().to_device(average.device())?, decay)
+}
+
 /// A single pass over both slices, instead of three temporary tensors.
 struct Approach(f32);
 

@@ -3,17 +3,27 @@
 //! Composed of candle's operations, it would allocate several tensors of the size of a feature map per map and step,
 //! each with a new memory mapping; this version allocates one, the gradient.
 
-use candle_core::{CpuStorage, CustomOp2, DType, Layout, Result, Shape, Tensor, bail};
+use candle_core::{DType, Result, Tensor, bail};
 use rayon::prelude::*;
+
+use super::operation::{self, Operation, Output, gradient_of};
+use super::route::{self, Layer, Route};
+use super::{cpu, cuda};
 
 /// Number of elements summed per task. It is fixed, so that the sum does not depend on the number of threads.
 const CHUNK: usize = 1 << 14;
 
 /// The mean over all elements, an f32 scalar. Differentiable with respect to both operands.
 pub fn mean_square_difference(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    if a.dims() != b.dims() {
+        bail!("mean square difference: {:?} and {:?} differ in shape", a.dims(), b.dims())
+    }
+    if route::of(Layer::Difference, &[a, b], &[]) == Route::Cuda {
+        return operation::apply(cuda::Difference, [a, b]);
+    }
     let (a, b) = (a.to_dtype(DType::F32)?, b.to_dtype(DType::F32)?);
-    if a.device().is_cpu() && a.dims() == b.dims() {
-        a.contiguous()?.apply_op2(&b.contiguous()?, MeanSquareDifference)
+    if a.device().is_cpu() {
+        operation::apply(MeanSquareDifference, [&a, &b])
     } else {
         (a - b)?.sqr()?.mean_all()
     }
@@ -21,71 +31,32 @@ pub fn mean_square_difference(a: &Tensor, b: &Tensor) -> Result<Tensor> {
 
 struct MeanSquareDifference;
 
-impl CustomOp2 for MeanSquareDifference {
-    fn name(&self) -> &'static str {
-        "mean-square-difference"
-    }
-
-    fn cpu_fwd(
-        &self,
-        a: &CpuStorage,
-        to_a: &Layout,
-        b: &CpuStorage,
-        to_b: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let (a, b) = (slice(a, to_a)?, slice(b, to_b)?);
+impl Operation<2> for MeanSquareDifference {
+    fn forward(&self, [a, b]: &[Tensor; 2]) -> Result<Output> {
+        let (a, b) = (cpu::elements(a)?, cpu::elements(b)?);
         let sums: Vec<f64> = a
             .par_chunks(CHUNK)
             .zip(b.par_chunks(CHUNK))
             .map(|(a, b)| a.iter().zip(b).map(|(a, b)| f64::from(a - b).powi(2)).sum())
             .collect();
         let mean = sums.iter().sum::<f64>() / a.len() as f64;
-        Ok((CpuStorage::F32(vec![mean as f32]), Shape::from(())))
+        Ok(Output::numbers(vec![mean as f32], ()))
     }
 
-    fn bwd(
+    fn backward(
         &self,
-        a: &Tensor,
-        b: &Tensor,
+        [a, b]: &[Tensor; 2],
         _: &Tensor,
-        grad: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let factor = 2.0 * grad.to_scalar::<f32>()? / a.elem_count() as f32;
-        // A teacher's tensor is not tracked, so its gradient is not needed.
-        let gradient = |tensor: &Tensor, factor: f32| {
-            let wanted = tensor.track_op();
-            wanted.then(|| a.detach().apply_op2_no_bwd(&b.detach(), &ScaledDifference(factor))).transpose()
+        gradient: &Tensor,
+        [of_a, of_b]: [bool; 2],
+    ) -> Result<[Option<Tensor>; 2]> {
+        let factor = 2.0 * gradient.to_scalar::<f32>()? / a.elem_count() as f32;
+        let (x, y) = (cpu::elements(a)?, cpu::elements(b)?);
+        let scaled = |factor: f32| {
+            let pairs = x.par_iter().zip(&y[..]).with_min_len(CHUNK);
+            pairs.map(|(a, b)| factor * (a - b)).collect()
         };
-        Ok((gradient(a, factor)?, gradient(b, -factor)?))
-    }
-}
-
-/// factor (a - b)
-struct ScaledDifference(f32);
-
-impl CustomOp2 for ScaledDifference {
-    fn name(&self) -> &'static str {
-        "scaled-difference"
-    }
-
-    fn cpu_fwd(
-        &self,
-        a: &CpuStorage,
-        to_a: &Layout,
-        b: &CpuStorage,
-        to_b: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let (a, b) = (slice(a, to_a)?, slice(b, to_b)?);
-        let difference = a.par_iter().zip(b).with_min_len(CHUNK).map(|(a, b)| self.0 * (a - b)).collect();
-        Ok((CpuStorage::F32(difference), to_a.shape().clone()))
-    }
-}
-
-/// The elements of a contiguous f32 tensor.
-fn slice<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
-    match (storage, layout.contiguous_offsets()) {
-        (CpuStorage::F32(numbers), Some((start, end))) => Ok(&numbers[start..end]),
-        _ => bail!("mean square difference: both tensors must be contiguous f32"),
+        Ok([gradient_of(a, of_a, || scaled(factor))?, gradient_of(b, of_b, || scaled(-factor))?])
     }
 }
 
@@ -94,6 +65,7 @@ mod tests {
     use candle_core::{Device, Var};
 
     use super::*;
+    use crate::nn::differentiate;
 
     #[test]
     fn value_and_gradients_agree_with_the_composed_form() -> Result<()> {
@@ -101,14 +73,14 @@ mod tests {
         let numbers = |shift: f32| (0..40_003).map(move |i| ((i as f32) * 0.37 + shift).sin());
         let a = Var::from_tensor(&Tensor::from_iter(numbers(0.0), &Device::Cpu)?)?;
         let b = Var::from_tensor(&Tensor::from_iter(numbers(1.0), &Device::Cpu)?)?;
-        let composed = (a.as_tensor() - b.as_tensor())?.sqr()?.mean_all()?;
-        let fused = mean_square_difference(&a, &b)?;
-        assert!((composed.to_scalar::<f32>()? - fused.to_scalar::<f32>()?).abs() < 1e-5);
-        let (composed, fused) = ((composed * 3.0)?.backward()?, (fused * 3.0)?.backward()?);
+        let composed = ((a.as_tensor() - b.as_tensor())?.sqr()?.mean_all()? * 3.0)?;
+        let (loss, fused) = differentiate(|| mean_square_difference(&a, &b)? * 3.0)?;
+        assert!((composed.to_scalar::<f32>()? - loss.to_scalar::<f32>()?).abs() < 1e-5);
+        let composed = composed.backward()?;
         for var in [&a, &b] {
-            let gradient =
-                |store: &candle_core::backprop::GradStore| store.get(var).expect("it was used").clone();
-            let far = (gradient(&composed) - gradient(&fused))?.abs()?.max_all()?.to_scalar::<f32>()?;
+            let (composed, fused) =
+                (composed.get(var).expect("it was used"), fused.get(var).expect("it was used"));
+            let far = (composed - fused)?.abs()?.max_all()?.to_scalar::<f32>()?;
             assert!(far < 1e-10, "{far} where gradients are up to {}", 6.0 / 40_003.0);
         }
         Ok(())

@@ -1,23 +1,20 @@
 //! The gradients of one step: collected by parameter, summed over the parts of a batch, and measured for clipping.
 
-use candle_core::backprop::GradStore;
 use candle_core::{CpuStorage, DType, Result, Storage, Tensor, Var};
 use rayon::prelude::*;
+
+use super::{Found, cuda};
 
 /// One gradient per parameter, in the parameters' order; `None` if the loss does not depend on the parameter.
 #[derive(Default)]
 pub struct Gradients(Vec<Option<Tensor>>);
 
 impl Gradients {
-    /// Adds the gradients of `parameters` in `store`; `parameters` must be the same at each call.
-    pub fn add<'a>(
-        &mut self,
-        store: &mut GradStore,
-        parameters: impl Iterator<Item = &'a Var>,
-    ) -> Result<()> {
+    /// Adds the gradients of `parameters` that were found; `parameters` must be the same at each call.
+    pub fn add<'a>(&mut self, found: &mut Found, parameters: impl Iterator<Item = &'a Var>) -> Result<()> {
         let first = self.0.is_empty();
         for (index, parameter) in parameters.enumerate() {
-            let new = store.remove(parameter).map(|gradient| gradient.contiguous()).transpose()?;
+            let new = found.remove(parameter).map(|gradient| gradient.contiguous()).transpose()?;
             if first {
                 self.0.push(new);
             } else if let Some(new) = new {
@@ -48,6 +45,10 @@ impl Gradients {
     pub fn norm(&self) -> Result<f64> {
         let squares: Vec<Tensor> = self.0.iter().flatten().map(Tensor::detach).collect();
         let on_host = |tensor: &Tensor| tensor.device().is_cpu() && tensor.dtype() == DType::F32;
+        let on_card = |tensor: &Tensor| tensor.dtype() == DType::F32 && cuda::has_kernels(tensor.device());
+        if !squares.is_empty() && squares.iter().all(on_card) {
+            return cuda::norm(&squares);
+        }
         let sums = if squares.iter().all(on_host) {
             squares.par_iter().map(sum_of_squares).collect::<Result<Vec<f64>>>()?
         } else if squares.is_empty() {
@@ -99,6 +100,7 @@ mod tests {
     use candle_core::Device;
 
     use super::*;
+    use crate::nn::differentiate;
 
     #[test]
     fn norm_and_clip_on_known_numbers() -> Result<()> {
@@ -108,12 +110,12 @@ mod tests {
         // d/da sum(a^2) = 2a = 6; d/db of the sum of its transpose's squares = 2b.
         let loss = || a.sqr()?.sum_all()? + b.t()?.sqr()?.sum_all()?;
         let mut gradients = Gradients::default();
-        gradients.add(&mut loss()?.backward()?, [&a, &b, &unused].into_iter())?;
+        gradients.add(&mut differentiate(loss)?.1, [&a, &b, &unused].into_iter())?;
         let norm = gradients.norm()?;
         assert!((norm - (9f64 * 36.0 + 4.0 * 30.0).sqrt()).abs() < 1e-6, "{norm}");
         assert!(gradients.iter().last().is_some_and(|gradient| gradient.is_none()));
 
-        gradients.add(&mut loss()?.backward()?, [&a, &b, &unused].into_iter())?;
+        gradients.add(&mut differentiate(loss)?.1, [&a, &b, &unused].into_iter())?;
         assert!((gradients.norm()? - 2.0 * norm).abs() < 1e-6);
 
         assert_eq!(clip_scale(0.5, 1.0), 1.0);

@@ -1,9 +1,9 @@
 //! Layers with tested gradients, and the kernels that compute them.
 //!
 //! candle's own fused layers silently detach from the graph (layer norm, softmax) or give wrong gradients (nearest
-//! upsampling), so other modules do not call them. Every layer here has two implementations, each with a backward pass,
-//! and chooses by device and type: f32 on the CPU uses a kernel (`cpu`), everything else a composition of candle's
-//! operations (`composed`).
+//! upsampling), so other modules do not call them. Every layer here has up to three implementations, each with a backward pass,
+//! and chooses by device and type (`route`): kernels for CPUs (`cpu`), kernels for GPUs (`cuda`), or a composition of candle's
+//! operations (`composed`). On a GPU, images have their channels last (`image`).
 
 mod activation;
 mod attention;
@@ -11,20 +11,23 @@ pub mod average;
 pub mod blockwise;
 mod composed;
 mod conv;
+pub mod copies;
+pub mod counting;
 mod cpu;
-// Only tests launch these kernels so far, on the CPU: the emulation switches stacks in x86-64's assembly.
-#[cfg(all(test, target_os = "linux", target_arch = "x86_64"))]
 mod cuda;
 mod difference;
 mod embedding;
 mod finite;
-mod gradient;
 pub mod gradients;
+pub mod image;
 mod linear;
 mod norm;
+mod operation;
 pub mod optim;
 mod precision;
-mod seed;
+mod route;
+mod sum;
+mod tape;
 mod upsample;
 
 pub use activation::{geglu, gelu, quick_gelu, silu};
@@ -33,17 +36,21 @@ pub use conv::Conv2d;
 pub use difference::mean_square_difference;
 pub use embedding::timestep_embedding;
 pub use finite::first_not_finite;
-pub use gradient::backward;
 pub use linear::Linear;
 pub use norm::{GroupNorm, LayerNorm};
-use precision::or_zeros;
 pub use precision::{accumulation_dtype, activation_dtype, pointwise};
-pub use seed::seed;
+use precision::{or_zeros, widened};
+pub use sum::add;
+pub use tape::{Found, Tape, differentiate, record, settled, tracked};
 pub use upsample::upsample_nearest_2x;
 
 /// Increased when the layers give different bytes for the same operands; every stage that computes then runs again.
 /// 1: columns for every convolution. 2: Winograd's and the direct method, attention in blocks of keys, vectorised sums.
-pub const VERSION: u32 = 2;
+/// 3: sums over the pixels of an image in f64.
+pub const VERSION: u32 = 3;
+
+#[cfg(all(test, target_os = "linux", target_arch = "x86_64"))]
+pub(crate) use cuda::tests::emulating;
 
 #[cfg(test)]
 mod tests;

@@ -3,7 +3,8 @@
 use candle_core::{D, Result, Tensor, bail};
 use candle_nn::VarBuilder;
 
-use super::{composed, cpu, pointwise};
+use super::route::{self, Layer, Route};
+use super::{composed, cpu, cuda, image, operation, widened};
 
 /// Normalises each group of channels of each sample over its elements (Wu and He 2018).
 #[derive(Clone, Debug)]
@@ -25,14 +26,14 @@ impl GroupNorm {
             bail!("group norm `{}`: {groups} groups do not divide {channels} channels", vb.prefix())
         }
         Ok(Self {
-            weight: pointwise(&vb, channels, "weight")?,
-            bias: pointwise(&vb, channels, "bias")?,
+            weight: widened(&vb, channels, "weight")?,
+            bias: widened(&vb, channels, "bias")?,
             groups,
             eps,
         })
     }
 
-    /// [batch, channels, ..] -> the same shape.
+    /// An image, or [batch, channels, ..] -> the same shape. On a GPU the channels are last.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         self.apply(x, false)
     }
@@ -44,19 +45,31 @@ impl GroupNorm {
 
     fn apply(&self, x: &Tensor, with_silu: bool) -> Result<Tensor> {
         let channels = self.weight.dim(0)?;
-        if x.rank() < 2 || x.dim(1)? != channels {
+        if x.rank() < 2 || x.dim(image::channel(x))? != channels {
             bail!(
                 "group norm: weight {:?} needs [batch, {channels}, ..], found {:?}",
                 self.weight.dims(),
                 x.dims()
             )
         }
-        if cpu::serves(&[x, &self.weight, &self.bias]) {
-            let op = cpu::group_norm::GroupNorm::new(self.groups, self.eps as f32, with_silu);
-            return x.contiguous()?.apply_op3(&self.weight.contiguous()?, &self.bias.contiguous()?, op);
+        match route::of(Layer::Norm, &[x], &[&self.weight, &self.bias]) {
+            Route::Cpu => {
+                let op = cpu::group_norm::GroupNorm::new(self.groups, self.eps as f32, with_silu);
+                operation::apply(op, [x, &self.weight, &self.bias])
+            }
+            Route::Cuda => {
+                let rows = cuda::Rows::Groups { groups: self.groups, silu: with_silu };
+                let op = cuda::Normalise::new(rows, self.eps);
+                operation::apply(op, [x, &self.weight, &self.bias])
+            }
+            Route::Composed => {
+                let op = composed::Norm { groups: Some(self.groups), eps: self.eps, silu: with_silu };
+                let channel = image::channel(x);
+                let first = if channel == 1 { x.clone() } else { x.transpose(1, channel)? };
+                let y = composed::apply(op, [&first, &self.weight, &self.bias])?;
+                if channel == 1 { Ok(y) } else { y.transpose(1, channel)?.contiguous() }
+            }
         }
-        let op = composed::Norm { groups: Some(self.groups), eps: self.eps, silu: with_silu };
-        composed::apply3(op, [x, &self.weight, &self.bias])
     }
 }
 
@@ -74,7 +87,7 @@ pub struct LayerNorm {
 impl LayerNorm {
     /// Reads `weight` and `bias`, both `[size]`.
     pub fn new(size: usize, eps: f64, vb: VarBuilder) -> Result<Self> {
-        Ok(Self { weight: pointwise(&vb, size, "weight")?, bias: pointwise(&vb, size, "bias")?, eps })
+        Ok(Self { weight: widened(&vb, size, "weight")?, bias: widened(&vb, size, "bias")?, eps })
     }
 
     /// [.., size] -> the same shape.
@@ -83,11 +96,17 @@ impl LayerNorm {
         if x.rank() == 0 || x.dim(D::Minus1)? != size {
             bail!("layer norm: weight {:?} needs [.., {size}], found {:?}", self.weight.dims(), x.dims())
         }
-        if cpu::serves(&[x, &self.weight, &self.bias]) {
-            let op = cpu::layer_norm::LayerNorm::new(self.eps as f32);
-            return x.contiguous()?.apply_op3(&self.weight.contiguous()?, &self.bias.contiguous()?, op);
+        let operands = [x, &self.weight, &self.bias];
+        match route::of(Layer::Norm, &[x], &[&self.weight, &self.bias]) {
+            Route::Cpu => {
+                let op = cpu::layer_norm::LayerNorm::new(self.eps as f32);
+                operation::apply(op, [x, &self.weight, &self.bias])
+            }
+            Route::Cuda => operation::apply(cuda::Normalise::new(cuda::Rows::Last, self.eps), operands),
+            Route::Composed => {
+                let op = composed::Norm { groups: None, eps: self.eps, silu: false };
+                composed::apply(op, operands)
+            }
         }
-        let op = composed::Norm { groups: None, eps: self.eps, silu: false };
-        composed::apply3(op, [x, &self.weight, &self.bias])
     }
 }

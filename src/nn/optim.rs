@@ -3,7 +3,8 @@
 use candle_core::{Result, Tensor, Var, bail};
 
 use super::blockwise::Blockwise;
-use super::cpu;
+pub use super::cuda::Trained;
+use super::{average, copies, cpu, cuda};
 
 /// The hyperparameters of AdamW. The defaults are torch's, except for the learning rate, which is BK-SDM's (Kim et al.
 /// 2024).
@@ -55,6 +56,28 @@ impl AdamW {
         let (m, v) = self.composed(parameter, gradient, before, step, gradient_scale)?;
         first.set(&m)?;
         second.set(&v)
+    }
+
+    /// Updates all tensors as [`Self::step`] does, and their averages with this decay; those on a GPU in one launch.
+    pub fn step_all(
+        &self,
+        tensors: &[Trained<'_>],
+        step: u64,
+        gradient_scale: f64,
+        decay: f64,
+    ) -> Result<()> {
+        let (on_card, others): (Vec<Trained<'_>>, Vec<Trained<'_>>) =
+            tensors.iter().copied().partition(Trained::is_on_card);
+        cuda::update(&on_card, &self.fused(step, gradient_scale), 1.0 - decay as f32)?;
+        for Trained { parameter, gradient, average } in others {
+            if let Some((gradient, [first, second])) = gradient {
+                self.step(parameter, gradient, (first, second), step, gradient_scale)?;
+            }
+            if let Some(average) = average {
+                average::update_from(average, parameter, decay)?;
+            }
+        }
+        Ok(())
     }
 
     /// The same with moments in 8 bits, for a parameter in f32.
@@ -114,7 +137,7 @@ impl AdamW {
         let v = ((second * self.beta2)? + (gradient.sqr()? * (1.0 - self.beta2))?)?;
         let move_by = ((&m / correction1)? / ((&v / correction2)?.sqrt()? + self.eps)?)?;
         let kept = (parameter.as_detached_tensor() * (1.0 - self.learning_rate * self.weight_decay))?;
-        parameter.set(&(kept - (move_by * self.learning_rate)?)?)?;
+        copies::set(parameter, &(kept - (move_by * self.learning_rate)?)?)?;
         Ok((m, v))
     }
 }

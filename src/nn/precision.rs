@@ -3,6 +3,8 @@
 use candle_core::{DType, Device, Result, Shape, Tensor};
 use candle_nn::VarBuilder;
 
+use super::cuda;
+
 /// Half precision is widened for sums and exponentials; f32 and f64 are kept.
 pub fn accumulation_dtype(dtype: DType) -> DType {
     match dtype {
@@ -14,12 +16,18 @@ pub fn accumulation_dtype(dtype: DType) -> DType {
 /// The type of activations for weights of type `dtype`: CPUs compute in f32 and widen half-precision weights on the
 /// fly, so that a model takes no more memory than its file.
 pub fn activation_dtype(dtype: DType, device: &Device) -> DType {
-    if device.is_cpu() { accumulation_dtype(dtype) } else { dtype }
+    if device.is_cpu() && !cuda::has_kernels(device) { accumulation_dtype(dtype) } else { dtype }
 }
 
 /// Reads a tensor that is added or multiplied elementwise, in the type of the layer's activations.
 pub fn pointwise(vb: &VarBuilder, shape: impl Into<Shape>, name: &str) -> Result<Tensor> {
     vb.get(shape.into(), name)?.to_dtype(activation_dtype(vb.dtype(), vb.device()))
+}
+
+/// Reads a bias, or the weight of a norm: widened from half precision on every device, because layers add and multiply in full
+/// precision.
+pub(super) fn widened(vb: &VarBuilder, size: usize, name: &str) -> Result<Tensor> {
+    vb.get(size, name)?.to_dtype(accumulation_dtype(vb.dtype()))
 }
 
 /// The bias of a layer, or untracked zeros.

@@ -3,15 +3,13 @@
 
 use candle_core::{Result, Tensor};
 
-use super::cpu;
+use super::route::{self, Layer, Route};
+use super::{cpu, image, operation};
 
-/// Repeats each pixel twice in both directions: [batch, channels, h, w] -> [batch, channels, 2h, 2w].
+/// Repeats each pixel of an image twice in both directions.
 pub fn upsample_nearest_2x(x: &Tensor) -> Result<Tensor> {
-    let (batch, channels, height, width) = x.dims4()?;
-    if cpu::serves(&[x]) {
-        return x.contiguous()?.apply_op1(cpu::upsample::Upsample2x);
+    match route::of(Layer::Pointwise, &[x], &[]) {
+        Route::Cpu => operation::apply(cpu::upsample::Upsample2x, [x]),
+        Route::Cuda | Route::Composed => image::enlarge(x),
     }
-    x.reshape((batch, channels, height, 1, width, 1))?
-        .broadcast_as((batch, channels, height, 2, width, 2))?
-        .reshape((batch, channels, 2 * height, 2 * width))
 }

@@ -21,7 +21,7 @@ const TOGETHER_ON_GPU: usize = 1 << 31;
 fn together(state: usize, class: DeviceClass, most: usize) -> usize {
     let elements = match class {
         DeviceClass::Cpu => TOGETHER_ON_CPU,
-        DeviceClass::Cuda => TOGETHER_ON_GPU,
+        DeviceClass::Cuda | DeviceClass::CudaTf32 => TOGETHER_ON_GPU,
     };
     (elements / state.max(1)).clamp(1, most.max(1))
 }

@@ -7,7 +7,6 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use candle_core::backprop::GradStore;
 use candle_core::{DType, Tensor, Var};
 
 use super::checkpoint::Sums;
@@ -17,7 +16,7 @@ use crate::backend::threads;
 use crate::data::Calibration;
 use crate::model::files::weights::Weights;
 use crate::model::unet::UNet;
-use crate::nn::{self, accumulation_dtype, mean_square_difference};
+use crate::nn::{self, Found, accumulation_dtype, mean_square_difference};
 use crate::sample::NoiseSchedule;
 use crate::train::Trainable;
 
@@ -69,7 +68,7 @@ pub fn gradients(
     let sums = Sums::over(&pieces, "points", &path, context, |group| {
         let name = |what: &str| format!("{what} {}", group.start);
         let (loss, store) =
-            threads::run(|| differentiate(trainable.recorded(), &points, schedule, group.clone(), context))?;
+            threads::run(|| differentiate(trainable.unet(), &points, schedule, group.clone(), context))?;
         let (signed, absolute) = sums_by_unit(unet, trainable.weights(), &store)?;
         Ok(vec![(name(LOSS), vec![loss]), (name(SIGNED), signed), (name(ABSOLUTE), absolute)])
     })?;
@@ -114,17 +113,18 @@ fn differentiate(
     schedule: &NoiseSchedule,
     group: Range<usize>,
     context: &ScoringContext<'_>,
-) -> Result<(f64, GradStore), ScoreError> {
-    let (mut total, mut gradients) = (0.0, GradStore::default());
+) -> Result<(f64, Found), ScoreError> {
+    let (mut total, mut gradients) = (0.0, Found::default());
     for start in group.clone().step_by(context.limits.points.max(1)) {
         context.interrupt.check()?;
         let end = group.end.min(start + context.limits.points.max(1));
         let piece = points.batch_on(start..end, unet.device())?;
-        let prediction = unet.forward(&piece.sample, &piece.timestep, &piece.conditioning())?;
         let target = piece.target(schedule)?;
-        let loss = mean_square_difference(&prediction, &target)?;
-        let loss = (loss * (piece.len() as f64 / group.len() as f64))?;
-        gradients.extend(nn::backward(&loss)?)?;
+        let (loss, found) = nn::differentiate(|| {
+            let prediction = unet.forward(&piece.sample, &piece.timestep, &piece.conditioning())?;
+            mean_square_difference(&prediction, &target)? * (piece.len() as f64 / group.len() as f64)
+        })?;
+        gradients.extend(found)?;
         // Read after the backward pass is queued: reading waits for the device.
         total += f64::from(loss.to_scalar::<f32>()?);
     }
@@ -135,7 +135,7 @@ fn differentiate(
 fn sums_by_unit(
     unet: &UNet,
     variables: &BTreeMap<String, Var>,
-    gradients: &GradStore,
+    gradients: &Found,
 ) -> candle_core::Result<(Vec<f64>, Vec<f64>)> {
     let total = |product: &Tensor| -> candle_core::Result<f64> {
         Ok(product.sum(1)?.to_vec1::<f32>()?.into_iter().map(f64::from).sum())

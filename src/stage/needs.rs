@@ -110,7 +110,7 @@ impl Outlook<'_> {
     pub(super) fn activations(&self, dtype: DType) -> DType {
         match self.class {
             DeviceClass::Cpu => accumulation_dtype(dtype),
-            DeviceClass::Cuda => dtype,
+            DeviceClass::Cuda | DeviceClass::CudaTf32 => dtype,
         }
     }
 }

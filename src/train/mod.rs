@@ -3,6 +3,8 @@
 
 mod activation_checkpointing;
 pub mod collective;
+#[cfg(all(test, target_os = "linux", target_arch = "x86_64"))]
+mod emulated;
 mod error;
 mod gathered;
 mod network;
@@ -10,6 +12,7 @@ mod optimiser;
 mod pass;
 mod settings;
 mod shards;
+mod step_cost;
 pub mod watch;
 
 pub use activation_checkpointing::ActivationCheckpointing;
@@ -20,3 +23,4 @@ pub use optimiser::{Average, Moments, Optimiser, Update};
 pub use pass::{Input, Loss};
 pub use settings::TrainingSettings;
 pub use shards::Shards;
+pub use step_cost::step_cost;

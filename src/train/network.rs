@@ -1,5 +1,4 @@
-//! A U-Net that is trained, on two sides that share their weights: one whose passes are recorded for gradients, and one
-//! whose passes are not.
+//! A U-Net that is trained.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -8,15 +7,18 @@ use candle_nn::VarBuilder;
 
 use crate::model::unet::{UNet, UNetConfig};
 use crate::model::{ModelDirectory, ModelError, Weights};
+use crate::nn;
+use crate::nn::copies::Copies;
 
 /// A U-Net with its variables.
 pub struct Trainable {
-    recorded: UNet,
-    plain: UNet,
+    unet: UNet,
     /// All weights by name, f32.
     weights: BTreeMap<String, Var>,
     /// The names of the weights that are trained.
     trained: Vec<String>,
+    /// Of the weights of products, for activations in another type.
+    _copies: Copies,
 }
 
 impl Trainable {
@@ -28,19 +30,21 @@ impl Trainable {
         dtype: DType,
         device: &Device,
     ) -> Result<Self> {
-        let on = |tracked: &dyn Fn(&str) -> bool| {
-            let tensor = |(name, weight): (&String, &Var)| {
-                let tensor =
-                    if tracked(name) { weight.as_tensor().clone() } else { weight.as_detached_tensor() };
-                (name.clone(), tensor)
-            };
-            let tensors: HashMap<String, Tensor> = weights.iter().map(tensor).collect();
-            let unet = UNet::new(config.clone(), VarBuilder::from_tensors(tensors, DType::F32, device))?;
-            Result::Ok(unet.computing_in(dtype, device))
+        let tensor = |(name, weight): (&String, &Var)| {
+            let frozen = frozen(name);
+            (name.clone(), if frozen { weight.as_detached_tensor() } else { weight.as_tensor().clone() })
         };
-        let (recorded, plain) = (on(&|name| !frozen(name))?, on(&|_| false)?);
+        let tensors: HashMap<String, Tensor> = weights.iter().map(tensor).collect();
+        let mut copies = Copies::default();
+        if nn::activation_dtype(dtype, device) == DType::BF16 {
+            for (name, tensor) in tensors.iter().filter(|(_, tensor)| tensor.rank() == 2) {
+                copies.add(&weights[name], tensor)?;
+            }
+        }
+        let unet = UNet::new(config.clone(), VarBuilder::from_tensors(tensors, DType::F32, device))?;
+        let unet = unet.computing_in(dtype, device);
         let trained = weights.keys().filter(|name| !frozen(name)).cloned().collect();
-        Ok(Self { recorded, plain, weights, trained })
+        Ok(Self { unet, weights, trained, _copies: copies })
     }
 
     /// Reads the weights that `config` requires.
@@ -70,14 +74,9 @@ impl Trainable {
         Self::read(&directory.unet_config()?, &directory.unet_weights()?, frozen, dtype, device)
     }
 
-    /// The U-Net whose passes are recorded.
-    pub fn recorded(&self) -> &UNet {
-        &self.recorded
-    }
-
-    /// The U-Net whose passes are not recorded. It sees every change of the weights.
-    pub fn plain(&self) -> &UNet {
-        &self.plain
+    /// The U-Net. It sees every change of the weights.
+    pub fn unet(&self) -> &UNet {
+        &self.unet
     }
 
     /// All weights by name.

@@ -10,7 +10,7 @@ use super::{Held, Shards, TrainError};
 use crate::nn::average;
 use crate::nn::blockwise::{BLOCK, Blockwise, Sign};
 use crate::nn::gradients::{Gradients, clip_scale};
-use crate::nn::optim::AdamW;
+use crate::nn::optim::{AdamW, Trained};
 
 /// How AdamW's two moments are kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -163,22 +163,22 @@ impl Optimiser {
         let Update { adamw, step, clip, ema_decay } = update;
         let scale = clip_scale(norm, *clip);
         let decay = average::decay_at(*step, *ema_decay);
+        let mut in_f32 = Vec::new();
         for (slot, gradient) in self.slots.iter().zip(gradients.iter()) {
-            match (gradient, &slot.moments) {
+            let (parameter, average) = (&slot.parameter, slot.average.as_ref());
+            let gradient = match (gradient, &slot.moments) {
                 (Some(gradient), Some(SlotMoments::F32 { first, second })) => {
-                    adamw.step(&slot.parameter, gradient, (first, second), step + 1, scale)?;
+                    Some((gradient, [first, second]))
                 }
                 (Some(gradient), Some(SlotMoments::EightBit { first, second })) => {
-                    adamw.step_blockwise(&slot.parameter, gradient, (first, second), step + 1, scale)?;
+                    adamw.step_blockwise(parameter, gradient, (first, second), step + 1, scale)?;
+                    None
                 }
-                _ => {}
-            }
-            if let Some(average) = &slot.average {
-                let parameter = slot.parameter.as_detached_tensor().to_device(average.device())?;
-                average::update(average, &parameter, decay)?;
-            }
+                _ => None,
+            };
+            in_f32.push(Trained { parameter, gradient, average });
         }
-        Ok(())
+        adamw.step_all(&in_f32, step + 1, scale, decay)
     }
 
     /// Everything that a checkpoint must hold.
@@ -232,6 +232,7 @@ mod tests {
     use candle_core::Device;
 
     use super::*;
+    use crate::nn::differentiate;
     use crate::train::collective::Alone;
 
     fn optimiser(a: &Var, b: &Var) -> Result<Optimiser> {
@@ -257,7 +258,7 @@ mod tests {
             let loss = product(&a, Tensor::new(&of_a, &Device::Cpu))?
                 + product(&b, Tensor::new(&of_b, &Device::Cpu))?;
             let mut gradients = Gradients::default();
-            gradients.add(&mut loss?.backward()?, [&a, &b].into_iter())?;
+            gradients.add(&mut differentiate(|| loss)?.1, [&a, &b].into_iter())?;
             let norm = gradients.norm()?;
             assert!((norm - expected).abs() < 1e-5, "{norm} is not {expected}");
             optimiser.update(
@@ -286,7 +287,7 @@ mod tests {
         let unused = Var::new(&[7f32], &Device::Cpu)?;
         let optimiser = optimiser(&a, &unused)?;
         let mut gradients = Gradients::default();
-        gradients.add(&mut a.sqr()?.sum_all()?.backward()?, [&a, &unused].into_iter())?;
+        gradients.add(&mut differentiate(|| a.sqr()?.sum_all())?.1, [&a, &unused].into_iter())?;
         let update = Update { adamw: AdamW::default(), step: 0, clip: 1.0, ema_decay: 0.9999 };
         optimiser.update(&gradients, gradients.norm()?, &update)?;
         assert_eq!(unused.to_vec1::<f32>()?, [7.0]);
@@ -305,7 +306,7 @@ mod tests {
         let parameters = [("large", &large), ("small", &small)].into_iter();
         let optimiser = Optimiser::new(parameters, Moments::EightBit, &Average::None)?;
         let mut gradients = Gradients::default();
-        gradients.add(&mut large.sqr()?.sum_all()?.backward()?, [&large, &small].into_iter())?;
+        gradients.add(&mut differentiate(|| large.sqr()?.sum_all())?.1, [&large, &small].into_iter())?;
         let update = Update { adamw: AdamW::default(), step: 0, clip: 1e9, ema_decay: 0.0 };
         optimiser.update(&gradients, gradients.norm()?, &update)?;
         let shards = Shards::new(&Alone, &[4096, 4095]);

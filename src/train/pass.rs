@@ -1,21 +1,21 @@
 //! The forward and the backward pass of a U-Net, in segments.
 //!
-//! Candle's graph of a segment begins at variables that hold the segment's inputs. After its backward pass, their
-//! gradients are passed on to the segments that made them. A graph exists while its group of segments is differentiated:
-//! all of it at once, or made again from the state before the group (see [`ActivationCheckpointing`]). The sums are the same in
-//! either case, so the gradients are too, bit by bit.
+//! Each segment is recorded on a tape of its own. After its backward pass, the gradients of its inputs are passed on to the
+//! segments that made them. A tape exists while its group of segments is differentiated: all tapes at once, or made again
+//! from the state before the group (see [`ActivationCheckpointing`]). The sums are the same in either case, so the
+//! gradients are too, bit by bit.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-use candle_core::{Result, Tensor, Var};
+use candle_core::{Result, Tensor};
 
 use super::activation_checkpointing::ActivationCheckpointing;
 use super::network::Trainable;
 use crate::model::network::{Condition, Conditioning, Segment, WalkState};
 use crate::model::unet::UNet;
-use crate::nn;
 use crate::nn::gradients::Gradients;
+use crate::nn::{self, Tape};
 
 /// The inputs of a U-Net.
 pub struct Input {
@@ -40,13 +40,14 @@ impl Trainable {
         into: &mut Gradients,
     ) -> Result<()> {
         let (_, _, height, width) = input.sample.dims4()?;
-        let segments = self.recorded().inventory().segments(height, width);
+        let segments = self.unet().inventory().segments(height, width);
         let groups = checkpointing.groups(&segments);
-        let condition = self.recorded().condition(&input.timestep, &input.conditioning)?;
+        let (condition, embedding_tape) =
+            nn::record(|| self.unet().condition(&input.timestep, &input.conditioning))?;
         let mut pass = Pass {
             network: self,
             text: condition.encoder_hidden_states.detach(),
-            values: vec![Some(condition.embedding.detach())],
+            values: vec![Some(condition.embedding.clone())],
             gradients: vec![None],
         };
         let mut entries = vec![pass.begin(&input.sample)?];
@@ -59,20 +60,20 @@ impl Trainable {
         let mut exit = None;
         for (group, entry) in groups.into_iter().zip(entries).rev() {
             let mut place = entry.clone();
-            let tapes: Vec<Tape> = segments[group]
+            let recorded: Vec<Recorded> = segments[group]
                 .iter()
                 .map(|segment| pass.record(segment, &mut place, loss))
                 .collect::<Result<_>>()?;
             if let Some(exit) = exit.replace(entry) {
                 pass.join(&place, &exit)?;
             }
-            for tape in tapes.into_iter().rev() {
-                pass.backward(tape, into)?;
+            for segment in recorded.into_iter().rev() {
+                pass.backward(segment, into)?;
             }
         }
         let Some(gradient) = pass.gradients[EMBEDDING].take() else { return Ok(()) };
-        let mut store = nn::backward(&nn::seed(&condition.embedding, gradient)?)?;
-        into.add(&mut store, self.variables().map(|(_, variable)| variable))
+        let mut found = embedding_tape.backward([(condition.embedding, gradient)])?;
+        into.add(&mut found, self.variables().map(|(_, variable)| variable))
     }
 }
 
@@ -100,17 +101,17 @@ struct Places {
     residual: Option<usize>,
 }
 
-/// The graph of a segment.
-struct Tape {
-    inputs: BTreeMap<usize, Var>,
-    /// With its graph.
+/// A segment on its tape.
+struct Recorded {
+    inputs: BTreeMap<usize, Tensor>,
     outputs: Vec<(usize, Tensor)>,
     loss: Option<Tensor>,
+    tape: Tape,
 }
 
 impl Pass<'_> {
     fn begin(&mut self, sample: &Tensor) -> Result<Places> {
-        let hidden = self.add(self.network.plain().begin(sample)?.hidden);
+        let hidden = self.add(self.network.unet().begin(sample)?.hidden);
         Ok(Places { hidden, skips: Vec::new(), residual: None })
     }
 
@@ -130,43 +131,42 @@ impl Pass<'_> {
         let known = places(entry, &state);
         let condition =
             Condition { embedding: self.value(EMBEDDING), encoder_hidden_states: self.text.clone() };
-        walk(self.network.plain(), steps, &mut state, &condition, &mut |_, _| Ok(()))?;
+        walk(self.network.unet(), steps, &mut state, &condition, &mut |_, _| Ok(()))?;
         Ok(self.place(&state, known).0)
     }
 
-    /// Walks a segment with a graph, and moves `place` behind it.
-    fn record(&mut self, segment: &Segment, place: &mut Places, loss: &mut Loss<'_>) -> Result<Tape> {
+    /// Records a segment, and moves `place` behind it.
+    fn record(&mut self, segment: &Segment, place: &mut Places, loss: &mut Loss<'_>) -> Result<Recorded> {
         let read = place.skips.len() - segment.skips;
         let needed = [EMBEDDING, place.hidden].into_iter().chain(place.residual);
         let needed: BTreeSet<usize> = needed.chain(place.skips[read..].iter().copied()).collect();
         // Nobody asks for the gradient of the latents.
         let needed = needed.into_iter().filter(|place| *place != SAMPLE);
-        let variable = |place| Ok((place, Var::from_tensor(&self.value(place))?));
-        let inputs = needed.map(variable).collect::<Result<BTreeMap<usize, Var>>>()?;
+        let tracked = |place| Ok((place, nn::tracked(&self.value(place))?));
+        let inputs = needed.map(tracked).collect::<Result<BTreeMap<usize, Tensor>>>()?;
         let mut state = self.state(place, &inputs);
         let known = places(place, &state);
-        let condition = Condition {
-            embedding: inputs[&EMBEDDING].as_tensor().clone(),
-            encoder_hidden_states: self.text.clone(),
-        };
+        let condition =
+            Condition { embedding: inputs[&EMBEDDING].clone(), encoder_hidden_states: self.text.clone() };
         let mut sum: Option<Tensor> = None;
-        walk(self.network.recorded(), segment.steps.clone(), &mut state, &condition, &mut |path, hidden| {
-            if let Some(addend) = loss(path, hidden)? {
-                sum = Some(plus(sum.take(), addend)?);
-            }
-            Ok(())
+        let unet = self.network.unet();
+        let ((), tape) = nn::record(|| {
+            walk(unet, segment.steps.clone(), &mut state, &condition, &mut |path, hidden| {
+                if let Some(addend) = loss(path, hidden)? {
+                    sum = Some(plus(sum.take(), addend)?);
+                }
+                Ok(())
+            })?;
+            state.each(nn::settled)
         })?;
         let (after, outputs) = self.place(&state, known);
         *place = after;
-        Ok(Tape { inputs, outputs, loss: sum })
+        Ok(Recorded { inputs, outputs, loss: sum, tape })
     }
 
-    /// The tensors at these places: variables where there are some.
-    fn state(&self, place: &Places, variables: &BTreeMap<usize, Var>) -> WalkState {
-        let tensor = |place: &usize| match variables.get(place) {
-            Some(variable) => variable.as_tensor().clone(),
-            None => self.value(*place),
-        };
+    /// The tensors at these places, which can be given.
+    fn state(&self, place: &Places, given: &BTreeMap<usize, Tensor>) -> WalkState {
+        let tensor = |place: &usize| given.get(place).cloned().unwrap_or_else(|| self.value(*place));
         WalkState {
             hidden: tensor(&place.hidden),
             skips: place.skips.iter().map(tensor).collect(),
@@ -174,13 +174,13 @@ impl Pass<'_> {
         }
     }
 
-    /// Gives places to the tensors of a state that have none yet, and lists them with their graphs.
+    /// Gives places to the tensors of a state that have none yet, and lists these.
     fn place(&mut self, state: &WalkState, mut known: Known) -> (Places, Vec<(usize, Tensor)>) {
         let mut outputs = Vec::new();
         let mut of = |tensor: &Tensor| match known.iter().find(|(id, _)| *id == tensor.id()) {
             Some((_, place)) => *place,
             None => {
-                let place = self.add(tensor.detach());
+                let place = self.add(tensor.clone());
                 known.push((tensor.id(), place));
                 outputs.push((place, tensor.clone()));
                 place
@@ -207,22 +207,27 @@ impl Pass<'_> {
     }
 
     /// Differentiates a segment, whose outputs have all their gradients by now.
-    fn backward(&mut self, tape: Tape, into: &mut Gradients) -> Result<()> {
-        let mut loss = tape.loss;
-        for (place, output) in &tape.outputs {
-            self.values[*place] = None;
-            if let Some(gradient) = self.gradients[*place].take() {
-                loss = Some(plus(loss, nn::seed(output, gradient)?)?);
+    fn backward(&mut self, segment: Recorded, into: &mut Gradients) -> Result<()> {
+        let mut known = Vec::new();
+        if let Some(loss) = segment.loss {
+            known.push((loss.clone(), loss.ones_like()?));
+        }
+        for (place, output) in segment.outputs {
+            self.values[place] = None;
+            if let Some(gradient) = self.gradients[place].take() {
+                known.push((output, gradient));
             }
         }
-        let Some(loss) = loss else { return Ok(()) };
-        let mut store = nn::backward(&loss)?;
-        for (place, variable) in &tape.inputs {
-            if let Some(gradient) = store.remove(variable) {
+        if known.is_empty() {
+            return Ok(());
+        }
+        let mut found = segment.tape.backward(known)?;
+        for (place, input) in &segment.inputs {
+            if let Some(gradient) = found.remove(input) {
                 self.gradients[*place] = Some(plus(self.gradients[*place].take(), gradient)?);
             }
         }
-        into.add(&mut store, self.network.variables().map(|(_, variable)| variable))
+        into.add(&mut found, self.network.variables().map(|(_, variable)| variable))
     }
 }
 
@@ -242,7 +247,7 @@ fn places(place: &Places, state: &WalkState) -> Known {
 
 fn plus(sum: Option<Tensor>, addend: Tensor) -> Result<Tensor> {
     match sum {
-        Some(sum) => sum + addend,
+        Some(sum) => nn::add(&sum, &addend),
         None => Ok(addend),
     }
 }

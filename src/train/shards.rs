@@ -9,6 +9,7 @@ use safetensors::View;
 
 use super::TrainError;
 use super::collective::Collective;
+use crate::nn::copies;
 use crate::nn::gradients::Gradients;
 
 /// The tensors of a training, each with its owner.
@@ -102,7 +103,7 @@ impl<'a> Shards<'a> {
             let mut numbers = numbers(variable)?;
             self.collective.broadcast_numbers(&mut numbers, self.owners[index])?;
             if !self.owns(index) {
-                variable.set(&Tensor::from_vec(numbers, variable.shape(), variable.device())?)?;
+                copies::set(variable, &Tensor::from_vec(numbers, variable.shape(), variable.device())?)?;
             }
         }
         Ok(())

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use candle_core::{DType, Device, Result, Tensor, Var};
 use laptop_diff::backend::{Random, memory, threads};
-use laptop_diff::nn::optim::AdamW;
+use laptop_diff::nn::optim::{AdamW, Trained};
 use laptop_diff::nn::{self, Conv2d, GroupNorm, LayerNorm, Linear};
 use serde::Serialize;
 
@@ -198,12 +198,17 @@ fn prepare(layer: Operation, trains: bool, dtype: DType, device: &Device) -> Res
     let tensor = |index, shape: &[usize]| of_type(nn::activation_dtype(dtype, device), index, shape);
     // Only the weights of products are in half precision on the CPU.
     let weight = |shape: &[usize]| of_type(dtype, 1, shape);
+    let image = |shape: &[usize]| -> Result<Tensor> {
+        let dtype = nn::activation_dtype(dtype, device);
+        let image = nn::image::begin(&random.normal("operand", 0, shape, device)?.to_dtype(dtype)?)?;
+        if trains { Ok(Var::from_tensor(&image)?.into_inner()) } else { Ok(image) }
+    };
     let three = |a: &[usize], b: &[usize], c: &[usize]| -> Result<[Tensor; 3]> {
         Ok([tensor(0, a)?, tensor(1, b)?, tensor(2, c)?])
     };
     let run: Box<dyn Fn() -> Result<Tensor> + Send + Sync> = match layer {
         Operation::Conv2d { batch, input, output, size, kernel, stride, upsampled } => {
-            let x = tensor(0, &[batch, input, size, size])?;
+            let x = image(&[batch, input, size, size])?;
             let (weight, bias) = (weight(&[output, input, kernel, kernel])?, Some(tensor(2, &[output])?));
             let conv = Conv2d { weight, bias, stride, padding: kernel / 2 };
             Box::new(move || if upsampled { conv.forward_upsampled(&x) } else { conv.forward(&x) })
@@ -214,7 +219,8 @@ fn prepare(layer: Operation, trains: bool, dtype: DType, device: &Device) -> Res
             Box::new(move || linear.forward(&x))
         }
         Operation::GroupNorm { batch, channels, size, silu } => {
-            let [x, weight, bias] = three(&[batch, channels, size, size], &[channels], &[channels])?;
+            let x = image(&[batch, channels, size, size])?;
+            let (weight, bias) = (tensor(1, &[channels])?, tensor(2, &[channels])?);
             let norm = GroupNorm { weight, bias, groups: 32, eps: 1e-5 };
             Box::new(move || if silu { norm.forward_silu(&x) } else { norm.forward(&x) })
         }
@@ -237,12 +243,18 @@ fn prepare(layer: Operation, trains: bool, dtype: DType, device: &Device) -> Res
             Box::new(move || nn::silu(&x))
         }
         Operation::Upsample { batch, channels, size } => {
-            let x = tensor(0, &[batch, channels, size, size])?;
+            let x = image(&[batch, channels, size, size])?;
             Box::new(move || nn::upsample_nearest_2x(&x))
         }
         Operation::Adamw { tensors, elements } => return adamw(tensors, elements, device),
     };
-    Ok(Box::new(move || if trains { nn::backward(&run()?).map(drop) } else { run().map(drop) }))
+    Ok(Box::new(move || {
+        if !trains {
+            return run().map(drop);
+        }
+        let (y, tape) = nn::record(&run)?;
+        tape.backward([(y.clone(), y.ones_like()?)]).map(drop)
+    }))
 }
 
 fn adamw(tensors: usize, elements: usize, device: &Device) -> Result<Call<'_>> {
@@ -252,9 +264,12 @@ fn adamw(tensors: usize, elements: usize, device: &Device) -> Result<Call<'_>> {
         (0..tensors).map(|_| Ok([variable()?, variable()?, variable()?])).collect::<Result<Vec<_>>>()?;
     let gradient = Random::new(1, "bench").normal("gradient", 0, &[elements], device)?;
     Ok(Box::new(move || {
-        slots.iter().try_for_each(|[parameter, first, second]| {
-            settings.step(parameter, &gradient, (first, second), 100, 1.0)
-        })
+        let trained = slots.iter().map(|[parameter, first, second]| Trained {
+            parameter,
+            gradient: Some((&gradient, [first, second])),
+            average: None,
+        });
+        settings.step_all(&trained.collect::<Vec<_>>(), 100, 1.0, 0.0)
     }))
 }
 

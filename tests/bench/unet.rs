@@ -15,8 +15,8 @@ use candle_core::{DType, Device, Result, Tensor, Var};
 use laptop_diff::backend::{memory, threads};
 use laptop_diff::model::ModelDirectory;
 use laptop_diff::model::network::Conditioning;
-use laptop_diff::nn::backward;
-use laptop_diff::nn::optim::AdamW;
+use laptop_diff::nn::optim::{AdamW, Trained};
+use laptop_diff::nn::{Found, record};
 use laptop_diff::train::Trainable;
 use serde::Deserialize;
 
@@ -197,7 +197,7 @@ fn measure(job: &str) -> std::result::Result<(), Box<dyn Error>> {
         (directory.unet(arguments.dtype.into(), &device)?, Vec::new())
     } else {
         let trainable = Trainable::open(&directory, |_| false, arguments.dtype.into(), &device)?;
-        (trainable.recorded().clone(), trainable.weights().values().cloned().collect())
+        (trainable.unet().clone(), trainable.weights().values().cloned().collect())
     };
     let moments = if passes == "training" {
         let zeros = |variable: &Var| Var::zeros(variable.shape(), DType::F32, &device);
@@ -206,14 +206,20 @@ fn measure(job: &str) -> std::result::Result<(), Box<dyn Error>> {
         Vec::new()
     };
     let call = || -> Result<Tensor> {
-        let prediction = unet.forward(&given["sample"], &given["timestep"], &conditioning)?;
-        if passes != "forward" {
-            let loss = (prediction.to_dtype(DType::F32)? - &given["target"])?.sqr()?.mean_all()?;
-            step(&loss, &variables, &moments)?;
+        let predict = || unet.forward(&given["sample"], &given["timestep"], &conditioning);
+        if passes == "forward" {
+            return predict();
         }
+        let (prediction, tape) = record(predict)?;
+        // Of the mean square difference.
+        let difference = (prediction.to_dtype(DType::F32)?.detach() - &given["target"])?;
+        let gradient =
+            (&difference * (2.0 / difference.elem_count() as f64))?.to_dtype(prediction.dtype())?;
+        step(&tape.backward([(prediction.clone(), gradient)])?, &variables, &moments)?;
         Ok(prediction.detach())
     };
-    let (prediction, seconds) = threads::run(|| -> Result<(Tensor, f64)> {
+    let mut measured = None;
+    let turns = || -> Result<(Tensor, f64)> {
         let prediction = call()?;
         let mut seconds = f64::INFINITY;
         for _ in 0..turns {
@@ -224,23 +230,28 @@ fn measure(job: &str) -> std::result::Result<(), Box<dyn Error>> {
             seconds = seconds.min(begun.elapsed().as_secs_f64());
         }
         Ok((prediction, seconds))
+    };
+    let on_card = memory::peak_on_card(&device, || {
+        measured = Some(threads::run(turns)?);
+        Result::Ok(())
     })?;
+    let (prediction, seconds) = measured.ok_or("nothing was measured")?;
     let prediction = prediction.to_dtype(DType::F32)?.to_device(&Device::Cpu)?;
     let tensors = std::collections::HashMap::from([("prediction", prediction)]);
     candle_core::safetensors::save(&tensors, folder.join("ours.safetensors"))?;
-    let peak_bytes = memory::peak_bytes().unwrap_or_default();
+    // The device's, or that of the process where both are the same.
+    let peak_bytes = on_card.ok().or_else(memory::peak_bytes).unwrap_or_default();
     println!("{}", serde_json::json!({ "seconds": seconds, "peak_bytes": peak_bytes }));
     Ok(())
 }
 
-/// Backward and, where there are moments, AdamW.
-fn step(loss: &Tensor, variables: &[Var], moments: &[(Var, Var)]) -> Result<()> {
-    let gradients = backward(loss)?;
+/// AdamW, where there are moments.
+fn step(gradients: &Found, variables: &[Var], moments: &[(Var, Var)]) -> Result<()> {
     let settings = AdamW { learning_rate: 1e-5, ..AdamW::default() };
-    for (variable, (first, second)) in variables.iter().zip(moments) {
-        if let Some(gradient) = gradients.get(variable) {
-            settings.step(variable, gradient, (first, second), 1, 1.0)?;
-        }
-    }
-    Ok(())
+    let trained = variables.iter().zip(moments).map(|(parameter, (first, second))| Trained {
+        parameter,
+        gradient: gradients.get(parameter).map(|gradient| (gradient, [first, second])),
+        average: None,
+    });
+    settings.step_all(&trained.collect::<Vec<_>>(), 1, 1.0, 0.0)
 }

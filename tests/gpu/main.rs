@@ -16,8 +16,8 @@ use laptop_diff::base::progress::Silent;
 use laptop_diff::data::Calibration;
 use laptop_diff::model::network::Conditioning;
 use laptop_diff::model::unet::UNet;
-use laptop_diff::nn::optim::AdamW;
-use laptop_diff::nn::{self, Conv2d, GroupNorm, LayerNorm, Linear, backward};
+use laptop_diff::nn::optim::{AdamW, Trained};
+use laptop_diff::nn::{self, Conv2d, GroupNorm, LayerNorm, Linear, image};
 use laptop_diff::score::{Limits, ScoreError, ScoringContext, traverse};
 
 use golden::{Golden, UNETS, relative_l2};
@@ -41,24 +41,45 @@ fn conv(t: &[Tensor], stride: usize, padding: usize) -> Conv2d {
     Conv2d { weight: t[1].clone(), bias: Some(t[2].clone()), stride, padding }
 }
 
+/// Of images [b, c, h, w].
+fn on_images(t: &[Tensor], layer: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Tensor> {
+    image::end(&layer(&image::begin(&t[0])?)?)
+}
+
 fn group_norm(t: &[Tensor]) -> GroupNorm {
     GroupNorm { weight: t[1].clone(), bias: t[2].clone(), groups: 4, eps: 1e-5 }
 }
 
 /// What a layer is called, what it does to its operands, and their shapes. The first operand flows.
 const LAYERS: &[(&str, Op, &[&[usize]])] = &[
-    ("conv 3x3", |t| conv(t, 1, 1).forward(&t[0]), &[&[2, 16, 12, 10], &[24, 16, 3, 3], &[24]]),
-    ("conv 3x3, stride 2", |t| conv(t, 2, 1).forward(&t[0]), &[&[2, 16, 13, 10], &[24, 16, 3, 3], &[24]]),
-    ("conv 1x1", |t| conv(t, 1, 0).forward(&t[0]), &[&[2, 16, 9, 7], &[24, 16, 1, 1], &[24]]),
-    ("conv, enlarged", |t| conv(t, 1, 1).forward_upsampled(&t[0]), &[&[2, 8, 6, 5], &[12, 8, 3, 3], &[12]]),
-    ("conv 14x14", |t| conv(t, 14, 0).forward(&t[0]), &[&[1, 3, 42, 42], &[16, 3, 14, 14], &[16]]),
+    ("conv 3x3", |t| on_images(t, |x| conv(t, 1, 1).forward(x)), &[&[2, 16, 12, 10], &[24, 16, 3, 3], &[24]]),
+    (
+        "conv 3x3, stride 2",
+        |t| on_images(t, |x| conv(t, 2, 1).forward(x)),
+        &[&[2, 16, 13, 10], &[24, 16, 3, 3], &[24]],
+    ),
+    ("conv 1x1", |t| on_images(t, |x| conv(t, 1, 0).forward(x)), &[&[2, 16, 9, 7], &[24, 16, 1, 1], &[24]]),
+    (
+        "conv, enlarged",
+        |t| on_images(t, |x| conv(t, 1, 1).forward_upsampled(x)),
+        &[&[2, 8, 6, 5], &[12, 8, 3, 3], &[12]],
+    ),
+    (
+        "conv 14x14",
+        |t| on_images(t, |x| conv(t, 14, 0).forward(x)),
+        &[&[1, 3, 42, 42], &[16, 3, 14, 14], &[16]],
+    ),
     (
         "linear",
         |t| Linear { weight: t[1].clone(), bias: Some(t[2].clone()) }.forward(&t[0]),
         &[&[2, 77, 48], &[40, 48], &[40]],
     ),
-    ("group norm", |t| group_norm(t).forward(&t[0]), &[&[2, 16, 9, 7], &[16], &[16]]),
-    ("group norm, SiLU", |t| group_norm(t).forward_silu(&t[0]), &[&[2, 16, 9, 7], &[16], &[16]]),
+    ("group norm", |t| on_images(t, |x| group_norm(t).forward(x)), &[&[2, 16, 9, 7], &[16], &[16]]),
+    (
+        "group norm, SiLU",
+        |t| on_images(t, |x| group_norm(t).forward_silu(x)),
+        &[&[2, 16, 9, 7], &[16], &[16]],
+    ),
     (
         "layer norm",
         |t| LayerNorm { weight: t[1].clone(), bias: t[2].clone(), eps: 1e-5 }.forward(&t[0]),
@@ -79,22 +100,48 @@ const LAYERS: &[(&str, Op, &[&[usize]])] = &[
         |t| nn::attention(&t[0], &t[1], &t[2], 4, true),
         &[&[2, 77, 32], &[2, 77, 32], &[2, 77, 32]],
     ),
+    // Heads that have kernels.
+    (
+        "attention, heads of 40",
+        |t| nn::attention(&t[0], &t[1], &t[2], 2, false),
+        &[&[2, 65, 80], &[2, 77, 80], &[2, 77, 80]],
+    ),
+    (
+        "attention, heads of 64",
+        |t| nn::attention(&t[0], &t[1], &t[2], 2, true),
+        &[&[2, 130, 128], &[2, 130, 128], &[2, 130, 128]],
+    ),
+    (
+        "attention, heads of 80",
+        |t| nn::attention(&t[0], &t[1], &t[2], 2, false),
+        &[&[2, 65, 160], &[2, 77, 160], &[2, 77, 160]],
+    ),
+    (
+        "attention, heads of 160",
+        |t| nn::attention(&t[0], &t[1], &t[2], 2, false),
+        &[&[2, 65, 320], &[2, 77, 320], &[2, 77, 320]],
+    ),
+    (
+        "linear, residual",
+        |t| Linear { weight: t[1].clone(), bias: Some(t[2].clone()) }.forward_onto(&t[0], &t[0]),
+        &[&[2, 77, 48], &[48, 48], &[48]],
+    ),
     ("GEGLU", |t| nn::geglu(&t[0]), &[&[2, 33, 64]]),
     ("SiLU", |t| nn::silu(&t[0]), &[&[2, 333]]),
     ("GELU", |t| nn::gelu(&t[0]), &[&[2, 333]]),
     ("quick GELU", |t| nn::quick_gelu(&t[0]), &[&[2, 333]]),
-    ("enlargement", |t| nn::upsample_nearest_2x(&t[0]), &[&[2, 3, 5, 7]]),
+    ("enlargement", |t| on_images(t, nn::upsample_nearest_2x), &[&[2, 3, 5, 7]]),
 ];
 
 /// The output and all gradients, in f64 on the CPU.
 fn differentiate(op: Op, operands: &[Tensor]) -> Result<Vec<Tensor>> {
     let variables = operands.iter().map(Var::from_tensor).collect::<Result<Vec<_>>>()?;
     let tensors: Vec<Tensor> = variables.iter().map(|variable| variable.as_tensor().clone()).collect();
-    let y = op(&tensors)?;
+    let (y, tape) = nn::record(|| op(&tensors))?;
     let cotangent = Random::new(5, "gpu").normal("cotangent", 0, y.dims(), &Device::Cpu)?;
     let cotangent = cotangent.to_device(y.device())?.to_dtype(y.dtype())?;
-    let store = backward(&(&y * cotangent)?.to_dtype(DType::F32)?.sum_all()?)?;
-    let gradients = variables.iter().map(|v| store.get(v).cloned().expect("every operand has a gradient"));
+    let found = tape.backward([(y.clone(), cotangent)])?;
+    let gradients = variables.iter().map(|v| found.get(v).cloned().expect("every operand has a gradient"));
     std::iter::once(y).chain(gradients).map(|x| x.to_device(&Device::Cpu)?.to_dtype(DType::F64)).collect()
 }
 
@@ -175,14 +222,16 @@ fn predictions_and_gradients_of_whole_u_nets() -> Result<()> {
                 Trainable::new(&golden, flowing, &device)?,
                 Trainable::new(&golden, DType::F32, &Device::Cpu)?,
             );
-            let loss = |prediction: &Tensor| prediction.to_dtype(DType::F32)?.sqr()?.mean_all();
-            let found = there.predict(&golden, &device)?;
-            let wanted = here.predict(&golden, &Device::Cpu)?;
+            let (found, there_tape) = nn::record(|| there.predict(&golden, &device))?;
+            let (wanted, here_tape) = nn::record(|| here.predict(&golden, &Device::Cpu))?;
             assert_eq!(found.dtype(), flowing);
             let on_cpu = |x: &Tensor| x.to_device(&Device::Cpu)?.to_dtype(DType::F32);
             let distance = relative_l2(&on_cpu(&found)?, &wanted);
             assert!(distance <= of_prediction, "{name}, {flowing:?}: the prediction is {distance:.1e} off");
-            let (found, wanted) = (backward(&loss(&found)?)?, backward(&loss(&wanted)?)?);
+            // Of the mean square.
+            let gradient = |y: &Tensor| y * (2.0 / y.elem_count() as f64);
+            let found = there_tape.backward([(found.clone(), gradient(&found)?)])?;
+            let wanted = here_tape.backward([(wanted.clone(), gradient(&wanted)?)])?;
             for (path, variable) in &there.variables {
                 let gradient =
                     found.get(variable).unwrap_or_else(|| panic!("{name}: {path} has no gradient"));
@@ -210,7 +259,13 @@ fn the_optimiser_takes_the_steps_it_takes_on_the_cpu() -> Result<()> {
             (Var::from_tensor(&parameter.zeros_like()?)?, Var::from_tensor(&parameter.zeros_like()?)?);
         for step in 1..=5 {
             let gradient = random.normal("gradient", step, &[1000], device)?;
-            settings.step(&parameter, &gradient, (&first, &second), step, 0.5)?;
+            let gradient = Some((&gradient, [&first, &second]));
+            settings.step_all(
+                &[Trained { parameter: &parameter, gradient, average: None }],
+                step,
+                0.5,
+                0.0,
+            )?;
         }
         parameter.as_tensor().to_device(&Device::Cpu)
     };

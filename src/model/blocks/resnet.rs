@@ -4,7 +4,7 @@
 use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 
-use crate::nn::{Conv2d, GroupNorm, Linear};
+use crate::nn::{Conv2d, GroupNorm, Linear, add};
 
 /// `shortcut(x) + conv2(silu(norm2(conv1(silu(norm1(x))) + time_emb_proj(embedding))))`.
 #[derive(Clone, Debug)]
@@ -43,19 +43,18 @@ impl ResnetBlock {
         })
     }
 
-    /// The time embedding's contribution between the convolutions: embedding [b, time] after its SiLU -> [b, outputs,
-    /// 1, 1].
+    /// The time embedding's contribution between the convolutions: embedding [b, time] after its SiLU -> [b, outputs].
     pub(in crate::model) fn time(&self, embedding: &Tensor) -> Result<Option<Tensor>> {
-        let project = |proj: &Linear| proj.forward(embedding)?.unsqueeze(2)?.unsqueeze(3);
-        self.time_emb_proj.as_ref().map(project).transpose()
+        self.time_emb_proj.as_ref().map(|proj| proj.forward(embedding)).transpose()
     }
 
-    /// What the second convolution reads, [b, outputs, h, w]; arguments are those of [`Self::forward`].
+    /// What the second convolution reads, an image of `outputs` channels; arguments are those of [`Self::forward`].
     pub(in crate::model) fn features(&self, x: &Tensor, time: Option<&Tensor>) -> Result<Tensor> {
-        let mut hidden = self.conv1.forward(&self.norm1.forward_silu(x)?)?;
-        if let Some(time) = time {
-            hidden = hidden.broadcast_add(time)?;
-        }
+        let hidden = self.norm1.forward_silu(x)?;
+        let hidden = match time {
+            Some(time) => self.conv1.forward_shifted(&hidden, time)?,
+            None => self.conv1.forward(&hidden)?,
+        };
         self.norm2.forward_silu(&hidden)
     }
 
@@ -64,12 +63,12 @@ impl ResnetBlock {
         (&mut self.conv2.weight, &mut self.conv2.bias)
     }
 
-    /// x [b, inputs, h, w] and the output of [`Self::time`] -> [b, outputs, h, w].
+    /// An image and the output of [`Self::time`] -> an image of `outputs` channels.
     pub(in crate::model) fn forward(&self, x: &Tensor, time: Option<&Tensor>) -> Result<Tensor> {
         let hidden = self.conv2.forward(&self.features(x, time)?)?;
         match &self.conv_shortcut {
-            Some(shortcut) => shortcut.forward(x)? + hidden,
-            None => x + hidden,
+            Some(shortcut) => add(&shortcut.forward(x)?, &hidden),
+            None => add(x, &hidden),
         }
     }
 }

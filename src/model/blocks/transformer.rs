@@ -4,7 +4,8 @@
 use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 
-use crate::nn::{Conv2d, GroupNorm, LayerNorm, Linear, attention, geglu};
+use crate::nn::image::{pixels, tokens};
+use crate::nn::{Conv2d, GroupNorm, LayerNorm, Linear, add, attention, geglu};
 
 /// Epsilon of the shell's norm; diffusers fixes it, regardless of `norm_eps`.
 const SHELL_EPS: f64 = 1e-6;
@@ -45,7 +46,7 @@ impl Enter {
         Ok(Self { norm, proj_in: Projection::new(channels, linear, vb.pp("proj_in"))? })
     }
 
-    /// [b, c, h, w] -> tokens [b, h*w, c].
+    /// An image -> tokens [b, h*w, c].
     pub(in crate::model) fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let x = self.norm.forward(x)?;
         match &self.proj_in {
@@ -74,13 +75,13 @@ impl Exit {
         }
     }
 
-    /// tokens [b, h*w, c] and the input of the shell [b, c, h, w] -> [b, c, h, w].
+    /// Tokens [b, h*w, c] and the shell's input, an image -> an image.
     pub(in crate::model) fn forward(&self, x: &Tensor, residual: &Tensor) -> Result<Tensor> {
         let branch = match &self.proj_out {
             Projection::Convolution(conv) => conv.forward(&pixels(x, residual)?)?,
             Projection::Linear(linear) => pixels(&linear.forward(x)?, residual)?,
         };
-        residual + branch
+        add(residual, &branch)
     }
 }
 
@@ -144,7 +145,7 @@ impl Attention {
 
     /// tokens [b, n, c], and the keys and values of the text (`None` for self-attention) -> [b, n, c].
     pub(in crate::model) fn forward(&self, x: &Tensor, text: Option<&Reading>) -> Result<Tensor> {
-        x + self.to_out.forward(&self.features(x, text)?)?
+        self.to_out.forward_onto(&self.features(x, text)?, x)
     }
 }
 
@@ -178,16 +179,6 @@ impl FeedForward {
 
     /// tokens [b, n, c] -> [b, n, c].
     pub(in crate::model) fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        x + self.out.forward(&self.features(x)?)?
+        self.out.forward_onto(&self.features(x)?, x)
     }
-}
-
-/// [b, c, h, w] -> [b, h*w, c]
-fn tokens(x: &Tensor) -> Result<Tensor> {
-    x.flatten_from(2)?.transpose(1, 2)?.contiguous()
-}
-
-/// [b, h*w, c] -> the shape of `like`, [b, c, h, w]
-fn pixels(x: &Tensor, like: &Tensor) -> Result<Tensor> {
-    x.transpose(1, 2)?.contiguous()?.reshape(like.shape())
 }

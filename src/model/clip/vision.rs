@@ -5,7 +5,7 @@ use candle_nn::VarBuilder;
 
 use super::config::VisionConfig;
 use super::encoder::{Layer, Shape, check_sizes};
-use crate::nn::{Conv2d, LayerNorm, pointwise};
+use crate::nn::{Conv2d, LayerNorm, image, pointwise};
 
 /// The image tower of a `CLIPModel`.
 #[derive(Clone, Debug)]
@@ -59,10 +59,10 @@ impl ClipVisionModel {
     /// Prepared pictures [n, 3, size, size] -> the state of the class token, [n, hidden].
     pub fn forward(&self, pictures: &Tensor) -> Result<Tensor> {
         let pictures = pictures.to_dtype(self.class_embedding.dtype())?;
-        let patches = self.patch_embedding.forward(&pictures)?.flatten_from(2)?.transpose(1, 2)?; // [n, patches, c]
+        let patches = image::tokens(&self.patch_embedding.forward(&image::begin(&pictures)?)?)?; // [n, patches, c]
         let (n, _, hidden) = patches.dims3()?;
         let class = self.class_embedding.expand((n, 1, hidden))?;
-        let x = Tensor::cat(&[class, patches.contiguous()?], 1)?.broadcast_add(&self.position_embedding)?;
+        let x = Tensor::cat(&[class, patches], 1)?.broadcast_add(&self.position_embedding)?;
         let mut x = self.pre_layer_norm.forward(&x)?;
         for layer in &self.layers {
             x = layer.forward(&x)?;

@@ -7,7 +7,7 @@ use super::condition::Condition;
 use super::spec::{ENTER, Groups, Kind, Spec, norm_of};
 use super::state::WalkState;
 use crate::model::blocks::{Attention, Enter, Exit, FeedForward, Reading, ResnetBlock, shortcut};
-use crate::nn::{Conv2d, GroupNorm, upsample_nearest_2x};
+use crate::nn::{Conv2d, GroupNorm, image, upsample_nearest_2x};
 
 /// One step of a U-Net's list. Cheap to clone: tensors are shared.
 #[derive(Clone, Debug)]
@@ -37,7 +37,7 @@ enum Op {
 /// The part of a step that depends only on the condition, computed before any features are needed.
 #[derive(Clone, Debug, Default)]
 pub struct Shared {
-    /// The time embedding's contribution to a ResNet's features, [b, c, 1, 1].
+    /// The time embedding's contribution to a ResNet's features, [b, c].
     time: Option<Tensor>,
     /// Keys and values of the text, [b, m, c].
     text: Option<Reading>,
@@ -51,7 +51,7 @@ impl Shared {
             Ok(Reading { keys: repeat(&text.keys)?, values: repeat(&text.values)? })
         };
         Ok(Self {
-            time: self.time.as_ref().map(|time| time.repeat((states, 1, 1, 1))).transpose()?,
+            time: self.time.as_ref().map(|time| time.repeat((states, 1))).transpose()?,
             text: self.text.as_ref().map(text).transpose()?,
         })
     }
@@ -224,10 +224,10 @@ impl Step {
             Op::SelfAttention(part) => part.forward(x, None)?,
             Op::CrossAttention(part) => part.forward(x, shared.text.as_ref())?,
             Op::FeedForward(part) => part.forward(x)?,
-            Op::ConvOut(norm, conv) => conv.forward(&norm.forward_silu(x)?)?,
+            Op::ConvOut(norm, conv) => image::end(&conv.forward(&norm.forward_silu(x)?)?)?,
             Op::Upsample(conv) => upsample(conv, x, state.skips.last())?,
             Op::Concatenate => match state.skips.pop() {
-                Some(skip) => Tensor::cat(&[x, &skip], 1)?,
+                Some(skip) => image::concatenate([x, &skip])?,
                 None => bail!("`{}` has no features to append: a step may be missing", self.path),
             },
             Op::Enter(shell) => {
@@ -249,13 +249,13 @@ impl Step {
     }
 }
 
-/// Doubles [b, c, h, w] and convolves it. The doubled features lose their last row or column if those of the down path
-/// have an odd size; this equals nearest interpolation to the odd size.
+/// Doubles an image and convolves it. The doubled features lose their last row or column if those of the down path have an
+/// odd size; this equals nearest interpolation to the odd size.
 fn upsample(conv: &Conv2d, x: &Tensor, skip: Option<&Tensor>) -> Result<Tensor> {
-    let (_, _, height, width) = x.dims4()?;
-    match skip.map(Tensor::dims4).transpose()? {
+    let (_, _, height, width) = image::size(x)?;
+    match skip.map(image::size).transpose()? {
         Some((_, _, h, w)) if (h, w) != (2 * height, 2 * width) => {
-            conv.forward(&upsample_nearest_2x(x)?.narrow(2, 0, h)?.narrow(3, 0, w)?.contiguous()?)
+            conv.forward(&image::crop(&upsample_nearest_2x(x)?, h, w)?)
         }
         _ => conv.forward_upsampled(x),
     }

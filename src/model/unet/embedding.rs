@@ -5,7 +5,7 @@ use candle_nn::VarBuilder;
 
 use super::config::{TextTime, UNetConfig};
 use crate::model::network::{Condition, Conditioning};
-use crate::nn::{Linear, silu, timestep_embedding};
+use crate::nn::{Linear, add, silu, timestep_embedding};
 
 /// The layers that compute a [`Condition`].
 #[derive(Clone, Debug)]
@@ -49,7 +49,7 @@ impl Embedding {
             };
             let ids = sinusoid(&ids.flatten_all()?, text_time.time_dim)?.reshape((text.dim(0)?, ()))?;
             let input = Tensor::cat(&[&text.to_dtype(dtype)?, &ids], 1)?; // [b, input_dim]
-            embedding = (embedding + layers.forward(&input)?)?;
+            embedding = add(&embedding, &layers.forward(&input)?)?;
         }
         Ok(Condition {
             embedding: silu(&embedding)?,

@@ -2,6 +2,7 @@
 
 mod assembly;
 mod config;
+mod counted;
 mod embedding;
 mod error;
 mod flatten;
@@ -16,6 +17,7 @@ mod raw;
 
 pub use assembly::{Assembly, KeptDepths, Layers, Origin};
 pub use config::{Level, Mid, SIZES, TextTime, UNetConfig};
+pub use counted::{Counted, Outputs};
 pub use error::ConfigError;
 pub use json::CLASS;
 pub use network::UNet;

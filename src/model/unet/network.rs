@@ -11,7 +11,7 @@ use super::embedding::Embedding;
 use super::flatten::flatten;
 use crate::model::network::steps::Steps;
 use crate::model::network::{Condition, Conditioning, Granularity, Inventory, Step, Unit, WalkState};
-use crate::nn::activation_dtype;
+use crate::nn::{activation_dtype, image};
 
 impl UNetConfig {
     /// Names, shapes, units and cost, computed without weights.
@@ -114,7 +114,8 @@ impl UNet {
 
     /// The state before the first step, for latents [b, in_channels, h, w].
     pub fn begin(&self, sample: &Tensor) -> Result<WalkState> {
-        Ok(WalkState { hidden: sample.to_dtype(self.dtype)?, skips: Vec::new(), residual: None })
+        let hidden = image::begin(&sample.to_dtype(self.dtype)?)?;
+        Ok(WalkState { hidden, skips: Vec::new(), residual: None })
     }
 
     /// The prediction [b, out_channels, h, w] for latents [b, in_channels, h, w], in the model's dtype.
@@ -123,8 +124,8 @@ impl UNet {
     }
 
     /// Like [`UNet::forward`], but calls `tap` with the path and the output of each step. The paths include those of
-    /// the stages (`down_blocks.0`, `mid_block`, `up_blocks.3`: [b, c, h, w]) and of the units (in transformer blocks:
-    /// tokens [b, h*w, c]).
+    /// the stages (`down_blocks.0`, `mid_block`, `up_blocks.3`: images, see `nn::image`) and of the units (in transformer
+    /// blocks: tokens [b, h*w, c]).
     pub fn forward_with_taps(
         &self,
         sample: &Tensor,

@@ -3,7 +3,7 @@
 use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 
-use crate::nn::{Conv2d, GroupNorm, Linear, attention};
+use crate::nn::{Conv2d, GroupNorm, Linear, attention, image};
 
 /// Epsilon of every norm; diffusers fixes it.
 pub(super) const EPS: f64 = 1e-6;
@@ -36,11 +36,11 @@ impl AttentionBlock {
     }
 
     pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let tokens = self.group_norm.forward(x)?.flatten_from(2)?.transpose(1, 2)?.contiguous()?; // [b, h*w, c]
+        let tokens = image::tokens(&self.group_norm.forward(x)?)?;
         let (q, k, v) =
             (self.to_q.forward(&tokens)?, self.to_k.forward(&tokens)?, self.to_v.forward(&tokens)?);
         let tokens = self.to_out.forward(&attention(&q, &k, &v, 1, false)?)?;
-        x + tokens.transpose(1, 2)?.contiguous()?.reshape(x.shape())?
+        x + image::pixels(&tokens, x)?
     }
 }
 

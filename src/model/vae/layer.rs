@@ -4,7 +4,7 @@ use candle_core::{Result, Tensor};
 
 use super::blocks::{AttentionBlock, TinyBlock};
 use crate::model::blocks::ResnetBlock;
-use crate::nn::{Conv2d, GroupNorm};
+use crate::nn::{Conv2d, GroupNorm, image};
 
 /// One step of a half. The last four are those of `AutoencoderTiny` alone.
 #[derive(Clone, Debug)]
@@ -23,19 +23,20 @@ pub(super) enum Layer {
     SoftClamp(f64),
 }
 
-/// Applies the layers in their order.
+/// Applies the layers in their order to x [b, c, h, w].
 pub(super) fn walk(layers: &[Layer], x: &Tensor) -> Result<Tensor> {
-    layers.iter().try_fold(x.clone(), |x, layer| match layer {
+    let y = layers.iter().try_fold(image::begin(x)?, |x, layer| match layer {
         Layer::Conv(conv) => conv.forward(&x),
         Layer::Resnet(block) => block.forward(&x, None),
         Layer::Attention(block) => block.forward(&x),
         // One zero row and column, only at the end, unlike in a U-Net.
-        Layer::Downsample(conv) => conv.forward(&x.pad_with_zeros(2, 0, 1)?.pad_with_zeros(3, 0, 1)?),
+        Layer::Downsample(conv) => conv.forward(&image::pad_end(&x)?),
         Layer::Upsample(conv) => conv.forward_upsampled(&x),
         Layer::Out(norm, conv) => conv.forward(&norm.forward_silu(&x)?),
         Layer::Tiny(block) => block.forward(&x),
         Layer::Relu => x.relu(),
         Layer::Affine(factor, summand) => x.affine(*factor, *summand),
         Layer::SoftClamp(bound) => (x / *bound)?.tanh()? * *bound,
-    })
+    })?;
+    image::end(&y)
 }

@@ -6,15 +6,15 @@
 //! inside the operation, so that f32 weights are trained with bf16 activations and their gradients are f32.
 
 mod attention;
+mod composition;
 mod conv;
 mod geglu;
 mod linear;
 mod norm;
-mod operation;
 
 pub(super) use attention::Attention;
+pub(super) use composition::{Composed, apply};
 pub(super) use conv::Conv2d;
 pub(super) use geglu::Geglu;
 pub(super) use linear::Linear;
 pub(super) use norm::Norm;
-pub(super) use operation::{Composed, apply1, apply3};

@@ -1,11 +1,12 @@
 //! Vectorised pointwise activations and their derivatives.
 
-use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
+use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
 use super::math::{normal, sigmoid};
 use super::simd::widest;
-use super::{elements, filled, for_tracked, operand};
+use super::{elements, filled};
+use crate::nn::operation::{Operation, Output, gradient_of};
 
 /// A function of one element.
 #[derive(Clone, Copy)]
@@ -19,16 +20,9 @@ pub(in crate::nn) enum Activation {
 /// Elements per task.
 const TASK_ELEMENTS: usize = 1 << 14;
 
-impl CustomOp1 for Activation {
-    fn name(&self) -> &'static str {
-        match self {
-            Self::Swish { .. } => "swish",
-            Self::Gelu => "gelu",
-        }
-    }
-
-    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let x = operand(self.name(), x, layout)?;
+impl Operation<1> for Activation {
+    fn forward(&self, [x]: &[Tensor; 1]) -> Result<Output> {
+        let (shape, x) = (x.shape(), elements(x)?);
         let out = filled(x.len(), |out| {
             let tasks = out.par_chunks_mut(TASK_ELEMENTS).zip(x.par_chunks(TASK_ELEMENTS));
             tasks.for_each(|(out, x)| {
@@ -42,12 +36,17 @@ impl CustomOp1 for Activation {
                 );
             });
         });
-        Ok((CpuStorage::F32(out), layout.shape().clone()))
+        Ok(Output::numbers(out, shape))
     }
 
-    fn bwd(&self, x: &Tensor, _: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
-        let gradient = gradient.contiguous()?;
-        let (x_data, g) = (elements(x)?, elements(&gradient)?);
+    fn backward(
+        &self,
+        [x]: &[Tensor; 1],
+        _: &Tensor,
+        gradient: &Tensor,
+        [of_x]: [bool; 1],
+    ) -> Result<[Option<Tensor>; 1]> {
+        let (x_data, g) = (elements(x)?, elements(gradient)?);
         let write = |out: &mut [f32]| {
             let inputs = x_data.par_chunks(TASK_ELEMENTS).zip(g.par_chunks(TASK_ELEMENTS));
             out.par_chunks_mut(TASK_ELEMENTS).zip(inputs).for_each(|(out, (x, g))| {
@@ -67,7 +66,7 @@ impl CustomOp1 for Activation {
                 );
             });
         };
-        for_tracked(x, || filled(x_data.len(), write))
+        Ok([gradient_of(x, of_x, || filled(x_data.len(), write))?])
     }
 }
 
@@ -81,14 +80,9 @@ impl Geglu {
     }
 }
 
-impl CustomOp1 for Geglu {
-    fn name(&self) -> &'static str {
-        "geglu"
-    }
-
-    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let x = operand(self.name(), x, layout)?;
-        let mut dims = layout.dims().to_vec();
+impl Operation<1> for Geglu {
+    fn forward(&self, [x]: &[Tensor; 1]) -> Result<Output> {
+        let (mut dims, x) = (x.dims().to_vec(), elements(x)?);
         let last = dims.last_mut().expect("the layer checked the rank");
         *last /= 2;
         let n = *last;
@@ -109,12 +103,17 @@ impl CustomOp1 for Geglu {
                 );
             });
         });
-        Ok((CpuStorage::F32(out), dims.into()))
+        Ok(Output::numbers(out, dims))
     }
 
-    fn bwd(&self, x: &Tensor, _: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
-        let gradient = gradient.contiguous()?;
-        let (x_data, g) = (elements(x)?, elements(&gradient)?);
+    fn backward(
+        &self,
+        [x]: &[Tensor; 1],
+        _: &Tensor,
+        gradient: &Tensor,
+        [of_x]: [bool; 1],
+    ) -> Result<[Option<Tensor>; 1]> {
+        let (x_data, g) = (elements(x)?, elements(gradient)?);
         let n = *gradient.dims().last().expect("the layer checked the rank");
         let rows = Self::rows(n);
         let write = |out: &mut [f32]| {
@@ -136,6 +135,6 @@ impl CustomOp1 for Geglu {
                 );
             });
         };
-        for_tracked(x, || filled(x_data.len(), write))
+        Ok([gradient_of(x, of_x, || filled(x_data.len(), write))?])
     }
 }

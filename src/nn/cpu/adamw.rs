@@ -31,6 +31,20 @@ pub(in crate::nn) struct Step {
 const TASK_ELEMENTS: usize = 1 << 14;
 
 impl Step {
+    /// A step that changes nothing.
+    pub(in crate::nn) fn nothing() -> Self {
+        Self {
+            gradient_scale: 0.0,
+            beta1: 1.0,
+            beta2: 1.0,
+            rest: (0.0, 0.0),
+            keep: 1.0,
+            rate: 0.0,
+            root_correction: 1.0,
+            eps: 1.0,
+        }
+    }
+
     /// Updates `parameter` and both moments, all contiguous f32 on the CPU.
     pub(in crate::nn) fn apply(
         &self,

@@ -5,7 +5,7 @@
 use std::ops::Range;
 use std::sync::OnceLock;
 
-use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
+use candle_core::{Result, Shape, Tensor};
 use pulp::{Arch, Simd};
 use rayon::prelude::*;
 
@@ -13,7 +13,8 @@ use super::gemm::{Matrix, Write, product};
 use super::math::exp;
 use super::reduce::{dot, max, sum};
 use super::simd::widest;
-use super::{elements, filled, for_tracked, operand, scratch};
+use super::{elements, filled, scratch};
+use crate::nn::operation::{Operation, Output, gradient_of};
 
 /// Operands: q [batch, n, heads*d], k and v [batch, m, heads*d].
 pub(in crate::nn) struct Attention {
@@ -49,40 +50,22 @@ impl Attention {
     }
 }
 
-impl CustomOp3 for Attention {
-    fn name(&self) -> &'static str {
-        "attention"
-    }
-
-    fn cpu_fwd(
-        &self,
-        q: &CpuStorage,
-        q_layout: &Layout,
-        k: &CpuStorage,
-        k_layout: &Layout,
-        v: &CpuStorage,
-        v_layout: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let geometry = self.geometry(q_layout.shape(), k_layout.shape())?;
-        let (out, log_sums) = geometry.attend(
-            operand(self.name(), q, q_layout)?,
-            operand(self.name(), k, k_layout)?,
-            operand(self.name(), v, v_layout)?,
-        );
+impl Operation<3> for Attention {
+    fn forward(&self, [q, k, v]: &[Tensor; 3]) -> Result<Output> {
+        let geometry = self.geometry(q.shape(), k.shape())?;
+        let (out, log_sums) = geometry.attend(&elements(q)?, &elements(k)?, &elements(v)?);
         self.log_sums.set(log_sums).expect("BUG: an operation ran twice");
-        Ok((CpuStorage::F32(out), q_layout.shape().clone()))
+        Ok(Output::numbers(out, q.shape()))
     }
 
-    fn bwd(
+    fn backward(
         &self,
-        q: &Tensor,
-        k: &Tensor,
-        v: &Tensor,
+        [q, k, v]: &[Tensor; 3],
         out: &Tensor,
         gradient: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        [of_q, of_k, of_v]: [bool; 3],
+    ) -> Result<[Option<Tensor>; 3]> {
         let geometry = self.geometry(q.shape(), k.shape())?;
-        let gradient = gradient.contiguous()?;
         let (k_data, v_data) = (elements(k)?, elements(v)?);
         let inputs = Inputs {
             q: &elements(q)?,
@@ -90,19 +73,18 @@ impl CustomOp3 for Attention {
             keys: &geometry.transpose(&k_data),
             values: &geometry.transpose(&v_data),
             out: &elements(out)?,
-            gradient: &elements(&gradient)?,
+            gradient: &elements(gradient)?,
             log_sums: self.log_sums.get().expect("BUG: backward ran before forward"),
         };
-        let wanted = [q.track_op(), k.track_op(), v.track_op()];
         let heads: Vec<[Vec<f32>; 3]> = (0..q.dim(0)? * self.heads)
             .into_par_iter()
-            .map(|head| geometry.gradients_of(head, &inputs, wanted))
+            .map(|head| geometry.gradients_of(head, &inputs, [of_q, of_k, of_v]))
             .collect();
-        Ok((
-            for_tracked(q, || geometry.join_heads(&heads, 0, geometry.queries))?,
-            for_tracked(k, || geometry.join_heads(&heads, 1, geometry.keys))?,
-            for_tracked(v, || geometry.join_heads(&heads, 2, geometry.keys))?,
-        ))
+        Ok([
+            gradient_of(q, of_q, || geometry.join_heads(&heads, 0, geometry.queries))?,
+            gradient_of(k, of_k, || geometry.join_heads(&heads, 1, geometry.keys))?,
+            gradient_of(v, of_v, || geometry.join_heads(&heads, 2, geometry.keys))?,
+        ])
     }
 }
 

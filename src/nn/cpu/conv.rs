@@ -5,7 +5,7 @@
 //! 16 pixels spends its time on packing the weights. A few large images are processed one after the other, with their
 //! channels distributed over the cores.
 
-use candle_core::{CpuStorage, CustomOp3, DType, Layout, Result, Shape, Tensor};
+use candle_core::{DType, Result, Shape, Tensor};
 use rayon::prelude::*;
 
 use super::columns::Geometry;
@@ -13,7 +13,8 @@ use super::direct::Direct;
 use super::gemm::{Matrix, SERIAL, TASKS, Write, product};
 use super::weight::Weight;
 use super::winograd::Winograd;
-use super::{elements, filled, for_tracked, operand, scratch};
+use super::{elements, filled, scratch};
+use crate::nn::operation::{Operation, Output, gradient_of};
 
 /// Operands: x [batch, in, h, w], weight [out, in, kernel, kernel], bias [out].
 pub(in crate::nn) struct Conv2d {
@@ -79,59 +80,45 @@ impl Conv2d {
     }
 }
 
-impl CustomOp3 for Conv2d {
-    fn name(&self) -> &'static str {
-        "conv2d"
-    }
-
-    fn cpu_fwd(
-        &self,
-        x: &CpuStorage,
-        x_layout: &Layout,
-        weight: &CpuStorage,
-        weight_layout: &Layout,
-        bias: &CpuStorage,
-        bias_layout: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let geometry = self.geometry(x_layout.shape(), weight_layout.shape())?;
-        let x = operand(self.name(), x, x_layout)?;
-        let weight = Weight::of(self.name(), weight, weight_layout)?;
-        let bias = operand(self.name(), bias, bias_layout)?;
+impl Operation<3> for Conv2d {
+    fn forward(&self, [x, weight, bias]: &[Tensor; 3]) -> Result<Output> {
+        let geometry = self.geometry(x.shape(), weight.shape())?;
+        let (x, bias) = (elements(x)?, elements(bias)?);
+        let (storage, layout) = weight.storage_and_layout();
+        let weight = Weight::of(&storage, layout)?;
         let y = match self.method(&geometry) {
-            Method::Winograd(winograd) => winograd.convolve(x, weight, bias),
-            Method::Direct(direct) => weight.lend_all(|weight| direct.convolve(x, weight, bias)),
-            Method::Columns => weight.lend_all(|weight| geometry.convolve(x, weight, bias)),
+            Method::Winograd(winograd) => winograd.convolve(&x, weight, &bias),
+            Method::Direct(direct) => weight.lend_all(|weight| direct.convolve(&x, weight, &bias)),
+            Method::Columns => weight.lend_all(|weight| geometry.convolve(&x, weight, &bias)),
         };
         let shape = (geometry.batch, geometry.output, geometry.out_height, geometry.out_width);
-        Ok((CpuStorage::F32(y), shape.into()))
+        Ok(Output::numbers(y, shape))
     }
 
-    fn bwd(
+    fn backward(
         &self,
-        x: &Tensor,
-        weight: &Tensor,
-        bias: &Tensor,
+        [x, weight, bias]: &[Tensor; 3],
         _: &Tensor,
         gradient: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        [of_x, of_weight, of_bias]: [bool; 3],
+    ) -> Result<[Option<Tensor>; 3]> {
         let geometry = self.geometry(x.shape(), weight.shape())?;
         let method = self.method(&geometry);
-        let gradient = gradient.contiguous()?;
         let wide = weight.to_dtype(DType::F32)?;
-        let (x_data, weight_data, g) = (elements(x)?, elements(&wide)?, elements(&gradient)?);
-        Ok((
-            for_tracked(x, || match &method {
+        let (x_data, weight_data, g) = (elements(x)?, elements(&wide)?, elements(gradient)?);
+        Ok([
+            gradient_of(x, of_x, || match &method {
                 Method::Direct(direct) => direct.input_gradient(&g, &weight_data),
                 Method::Winograd(winograd) => winograd.input_gradient(&g, &weight_data),
                 Method::Columns => geometry.input_gradient(&g, &weight_data),
             })?,
-            for_tracked(weight, || match &method {
+            gradient_of(weight, of_weight, || match &method {
                 Method::Direct(direct) => direct.weight_gradient(&g, &x_data),
                 Method::Winograd(winograd) => winograd.weight_gradient(&g, &x_data),
                 Method::Columns => geometry.weight_gradient(&g, &x_data),
             })?,
-            for_tracked(bias, || geometry.bias_gradient(&g))?,
-        ))
+            gradient_of(bias, of_bias, || geometry.bias_gradient(&g))?,
+        ])
     }
 }
 

@@ -2,13 +2,14 @@
 
 use std::sync::OnceLock;
 
-use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
+use candle_core::{Result, Shape, Tensor};
 use pulp::{Arch, Simd};
 use rayon::prelude::*;
 
 use super::math::sigmoid;
 use super::reduce::{Moments, WithNormal, sum_of_rows, sums};
-use super::{elements, filled, for_tracked, operand};
+use super::{elements, filled};
+use crate::nn::operation::{Operation, Output, gradient_of};
 
 /// Operands: x [batch, channels, ..], weight [channels], bias [channels].
 pub(in crate::nn) struct GroupNorm {
@@ -56,24 +57,12 @@ impl Blocks {
     }
 }
 
-impl CustomOp3 for GroupNorm {
-    fn name(&self) -> &'static str {
-        "group-norm"
-    }
-
-    fn cpu_fwd(
-        &self,
-        x: &CpuStorage,
-        x_layout: &Layout,
-        weight: &CpuStorage,
-        weight_layout: &Layout,
-        bias: &CpuStorage,
-        bias_layout: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let x = operand(self.name(), x, x_layout)?;
-        let weight = operand(self.name(), weight, weight_layout)?;
-        let bias = operand(self.name(), bias, bias_layout)?;
-        let blocks = self.blocks(x_layout.shape());
+impl Operation<3> for GroupNorm {
+    fn forward(&self, [x, weight, bias]: &[Tensor; 3]) -> Result<Output> {
+        let (shape, x) = (x.shape(), elements(x)?);
+        let (weight_data, bias_data) = (elements(weight)?, elements(bias)?);
+        let (weight, bias): (&[f32], &[f32]) = (&weight_data, &bias_data);
+        let blocks = self.blocks(shape);
         let mut moments = vec![Moments::default(); x.len() / blocks.size()];
         let out = filled(x.len(), |out| {
             let tasks = out.par_chunks_mut(blocks.size()).zip(x.par_chunks(blocks.size())).zip(&mut moments);
@@ -83,20 +72,18 @@ impl CustomOp3 for GroupNorm {
             });
         });
         self.moments.set(moments).ok().expect("BUG: an operation ran twice");
-        Ok((CpuStorage::F32(out), x_layout.shape().clone()))
+        Ok(Output::numbers(out, shape))
     }
 
-    fn bwd(
+    fn backward(
         &self,
-        x: &Tensor,
-        weight: &Tensor,
-        bias: &Tensor,
+        [x, weight, bias]: &[Tensor; 3],
         _: &Tensor,
         gradient: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let gradient = gradient.contiguous()?;
+        [of_x, of_weight, of_bias]: [bool; 3],
+    ) -> Result<[Option<Tensor>; 3]> {
         let (x_data, weight_data) = (elements(x)?, elements(weight)?);
-        let (bias_data, g) = (elements(bias)?, elements(&gradient)?);
+        let (bias_data, g) = (elements(bias)?, elements(gradient)?);
         let (weights, biases): (&[f32], &[f32]) = (&weight_data, &bias_data);
         let blocks = self.blocks(x.shape());
         let moments = self.moments.get().expect("BUG: backward ran before forward");
@@ -121,11 +108,11 @@ impl CustomOp3 for GroupNorm {
                 },
             );
         });
-        Ok((
-            for_tracked(x, || x_gradient)?,
-            for_tracked(weight, || sum_of_rows(&weight_sums, blocks.channels))?,
-            for_tracked(bias, || sum_of_rows(&bias_sums, blocks.channels))?,
-        ))
+        Ok([
+            gradient_of(x, of_x, || x_gradient)?,
+            gradient_of(weight, of_weight, || sum_of_rows(&weight_sums, blocks.channels))?,
+            gradient_of(bias, of_bias, || sum_of_rows(&bias_sums, blocks.channels))?,
+        ])
     }
 }
 

@@ -2,12 +2,13 @@
 
 use std::sync::OnceLock;
 
-use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
+use candle_core::{Result, Tensor};
 use pulp::{Arch, Simd};
 use rayon::prelude::*;
 
 use super::reduce::{Moments, WithNormal, sum_of_rows, sums};
-use super::{elements, filled, for_tracked, operand};
+use super::{elements, filled};
+use crate::nn::operation::{Operation, Output, gradient_of};
 
 /// Operands: x [.., size], weight [size], bias [size].
 pub(in crate::nn) struct LayerNorm {
@@ -30,23 +31,11 @@ impl LayerNorm {
 /// Elements per task.
 const TASK_ELEMENTS: usize = 1 << 13;
 
-impl CustomOp3 for LayerNorm {
-    fn name(&self) -> &'static str {
-        "layer-norm"
-    }
-
-    fn cpu_fwd(
-        &self,
-        x: &CpuStorage,
-        x_layout: &Layout,
-        weight: &CpuStorage,
-        weight_layout: &Layout,
-        bias: &CpuStorage,
-        bias_layout: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let x = operand(self.name(), x, x_layout)?;
-        let weight = operand(self.name(), weight, weight_layout)?;
-        let bias = operand(self.name(), bias, bias_layout)?;
+impl Operation<3> for LayerNorm {
+    fn forward(&self, [x, weight, bias]: &[Tensor; 3]) -> Result<Output> {
+        let (shape, x) = (x.shape(), elements(x)?);
+        let (weight_data, bias_data) = (elements(weight)?, elements(bias)?);
+        let (weight, bias): (&[f32], &[f32]) = (&weight_data, &bias_data);
         let (size, task) = (weight.len(), Self::rows(weight.len()));
         let mut moments = vec![Moments::default(); x.len() / size];
         let out = filled(x.len(), |out| {
@@ -56,19 +45,17 @@ impl CustomOp3 for LayerNorm {
             });
         });
         self.moments.set(moments).ok().expect("BUG: an operation ran twice");
-        Ok((CpuStorage::F32(out), x_layout.shape().clone()))
+        Ok(Output::numbers(out, shape))
     }
 
-    fn bwd(
+    fn backward(
         &self,
-        x: &Tensor,
-        weight: &Tensor,
-        bias: &Tensor,
+        [x, weight, bias]: &[Tensor; 3],
         _: &Tensor,
         gradient: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let gradient = gradient.contiguous()?;
-        let (x_data, weight_data, g) = (elements(x)?, elements(weight)?, elements(&gradient)?);
+        [of_x, of_weight, of_bias]: [bool; 3],
+    ) -> Result<[Option<Tensor>; 3]> {
+        let (x_data, weight_data, g) = (elements(x)?, elements(weight)?, elements(gradient)?);
         let weights: &[f32] = &weight_data;
         let (size, task) = (weights.len(), Self::rows(weights.len()));
         let moments = self.moments.get().expect("BUG: backward ran before forward");
@@ -84,11 +71,11 @@ impl CustomOp3 for LayerNorm {
         });
         let mut weight_sums = sum_of_rows(&task_sums, 2 * size);
         let bias_sums = weight_sums.split_off(size);
-        Ok((
-            for_tracked(x, || x_gradient)?,
-            for_tracked(weight, || weight_sums)?,
-            for_tracked(bias, || bias_sums)?,
-        ))
+        Ok([
+            gradient_of(x, of_x, || x_gradient)?,
+            gradient_of(weight, of_weight, || weight_sums)?,
+            gradient_of(bias, of_bias, || bias_sums)?,
+        ])
     }
 }
 

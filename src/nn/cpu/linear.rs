@@ -1,65 +1,60 @@
 //! `x W^T + b` and its gradients as three matrix products.
 
-use candle_core::{CpuStorage, CustomOp3, DType, Layout, Result, Shape, Tensor};
+use candle_core::{D, DType, Result, Tensor};
 
 use super::gemm::{Matrix, parallel_product};
 use super::reduce::sum_of_rows;
 use super::weight::Weight;
-use super::{elements, filled, for_tracked, operand};
+use super::{elements, filled};
+use crate::nn::operation::{Operation, Output, gradient_of};
 
-/// Operands: x [rows, in], weight [out, in], bias [out].
+/// Operands: x [.., in], weight [out, in], bias [out].
 pub(in crate::nn) struct Linear;
 
-const NAME: &str = "linear";
-
-impl CustomOp3 for Linear {
-    fn name(&self) -> &'static str {
-        NAME
-    }
-
-    fn cpu_fwd(
-        &self,
-        x: &CpuStorage,
-        x_layout: &Layout,
-        weight: &CpuStorage,
-        weight_layout: &Layout,
-        bias: &CpuStorage,
-        bias_layout: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let ((rows, input), (output, _)) = (x_layout.shape().dims2()?, weight_layout.shape().dims2()?);
-        let x = Matrix::rows(operand(NAME, x, x_layout)?, input);
-        let bias = Some(operand(NAME, bias, bias_layout)?);
-        let weight = Weight::of(NAME, weight, weight_layout)?;
+impl Operation<3> for Linear {
+    fn forward(&self, [x, weight, bias]: &[Tensor; 3]) -> Result<Output> {
+        let (rows, input) = sizes(x)?;
+        let output = weight.dim(0)?;
+        let (x_data, bias) = (elements(x)?, elements(bias)?);
+        let x_matrix = Matrix::rows(&x_data, input);
+        let (storage, layout) = weight.storage_and_layout();
+        let weight = Weight::of(&storage, layout)?;
         let y = filled(rows * output, |y| {
             weight.lend_all(|weight| {
                 let weight = Matrix::rows(weight, input).transposed();
-                parallel_product([rows, output, input], x, weight, bias, y);
+                parallel_product([rows, output, input], x_matrix, weight, Some(&bias), y);
             })
         });
-        Ok((CpuStorage::F32(y), (rows, output).into()))
+        let mut shape = x.dims().to_vec();
+        *shape.last_mut().expect("BUG: the layer checked the rank") = output;
+        Ok(Output::numbers(y, shape))
     }
 
-    fn bwd(
+    fn backward(
         &self,
-        x: &Tensor,
-        weight: &Tensor,
-        bias: &Tensor,
+        [x, weight, bias]: &[Tensor; 3],
         _: &Tensor,
         gradient: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let gradient = gradient.contiguous()?;
-        let ((rows, input), output) = (x.dims2()?, weight.dim(0)?);
+        [of_x, of_weight, of_bias]: [bool; 3],
+    ) -> Result<[Option<Tensor>; 3]> {
+        let ((rows, input), output) = (sizes(x)?, weight.dim(0)?);
         let wide = weight.to_dtype(DType::F32)?;
-        let (x_data, weight_data, g) = (elements(x)?, elements(&wide)?, elements(&gradient)?);
+        let (x_data, weight_data, g) = (elements(x)?, elements(&wide)?, elements(gradient)?);
         let g_matrix = Matrix::rows(&g, output);
-        let x_gradient = for_tracked(x, || {
+        let x_gradient = gradient_of(x, of_x, || {
             let weight = Matrix::rows(&weight_data, input);
             filled(rows * input, |out| parallel_product([rows, input, output], g_matrix, weight, None, out))
         })?;
-        let weight_gradient = for_tracked(weight, || {
+        let weight_gradient = gradient_of(weight, of_weight, || {
             let (g, x) = (g_matrix.transposed(), Matrix::rows(&x_data, input));
             filled(output * input, |out| parallel_product([output, input, rows], g, x, None, out))
         })?;
-        Ok((x_gradient, weight_gradient, for_tracked(bias, || sum_of_rows(&g, output))?))
+        Ok([x_gradient, weight_gradient, gradient_of(bias, of_bias, || sum_of_rows(&g, output))?])
     }
+}
+
+/// Rows of x and their length.
+fn sizes(x: &Tensor) -> Result<(usize, usize)> {
+    let input = x.dim(D::Minus1)?;
+    Ok((x.elem_count() / input, input))
 }

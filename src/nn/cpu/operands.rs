@@ -3,9 +3,7 @@
 use std::cell::RefCell;
 use std::ops::{Deref, Range};
 
-use candle_core::{CpuStorage, DType, Layout, Result, Storage, Tensor, bail};
-
-use crate::nn::gradient;
+use candle_core::{CpuStorage, DType, Result, Storage, Tensor, bail};
 
 /// Whether the kernels of this module support these operands.
 pub(in crate::nn) fn serves(tensors: &[&Tensor]) -> bool {
@@ -17,23 +15,14 @@ pub(in crate::nn) fn serves_weighted(x: &Tensor, weight: &Tensor) -> bool {
     serves(&[x]) && matches!(weight.dtype(), DType::F32 | DType::F16 | DType::BF16)
 }
 
-/// The elements of a forward operand; the layers ensure that it is contiguous.
-pub(super) fn operand<'a>(op: &str, storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
-    match (storage, layout.contiguous_offsets()) {
-        (CpuStorage::F32(data), Some((start, end))) => Ok(&data[start..end]),
-        (CpuStorage::F32(_), None) => bail!("{op}: operand {:?} is not contiguous", layout.shape()),
-        _ => bail!("{op}: operand {:?} is not f32", layout.shape()),
-    }
-}
-
 /// The elements of a tensor, locked for reading.
-pub(super) struct Elements<Guard> {
+pub(in crate::nn) struct Elements<Guard> {
     storage: Guard,
     range: Range<usize>,
 }
 
 /// Locks a contiguous f32 tensor on the CPU for reading. candle's lock type has no public name.
-pub(super) fn elements(tensor: &Tensor) -> Result<Elements<impl Deref<Target = Storage>>> {
+pub(in crate::nn) fn elements(tensor: &Tensor) -> Result<Elements<impl Deref<Target = Storage>>> {
     let (storage, layout) = tensor.storage_and_layout();
     match (&*storage, layout.contiguous_offsets()) {
         (Storage::Cpu(CpuStorage::F32(_)), Some((start, end))) => Ok(Elements { storage, range: start..end }),
@@ -49,16 +38,6 @@ impl<Guard: Deref<Target = Storage>> Deref for Elements<Guard> {
             Storage::Cpu(CpuStorage::F32(data)) => &data[self.range.clone()],
             _ => unreachable!("BUG: the storage was checked when it was locked"),
         }
-    }
-}
-
-/// The gradient of an operand, computed only if it is needed.
-pub(super) fn for_tracked(operand: &Tensor, gradient: impl FnOnce() -> Vec<f32>) -> Result<Option<Tensor>> {
-    if operand.track_op() {
-        let gradient = Tensor::from_vec(gradient(), operand.shape(), operand.device())?;
-        gradient::give(operand, gradient.to_dtype(operand.dtype())?)
-    } else {
-        Ok(None)
     }
 }
 

@@ -1,9 +1,10 @@
 //! Nearest-neighbour upsampling by two: each pixel is repeated four times; backward adds the four gradients.
 
-use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
+use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
-use super::{elements, filled, for_tracked, operand};
+use super::{elements, filled};
+use crate::nn::operation::{Operation, Output, gradient_of};
 
 /// x [batch, channels, h, w] -> [batch, channels, 2h, 2w]
 pub(in crate::nn) struct Upsample2x;
@@ -11,14 +12,10 @@ pub(in crate::nn) struct Upsample2x;
 /// Input rows per task.
 const ROWS: usize = 256;
 
-impl CustomOp1 for Upsample2x {
-    fn name(&self) -> &'static str {
-        "upsample-nearest-2x"
-    }
-
-    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let x = operand(self.name(), x, layout)?;
-        let (batch, channels, height, width) = layout.shape().dims4()?;
+impl Operation<1> for Upsample2x {
+    fn forward(&self, [x]: &[Tensor; 1]) -> Result<Output> {
+        let (batch, channels, height, width) = x.dims4()?;
+        let x = elements(x)?;
         let out = filled(4 * x.len(), |out| {
             let rows = out.par_chunks_mut(4 * width).zip(x.par_chunks(width)).with_min_len(ROWS);
             rows.for_each(|(out, x)| {
@@ -29,14 +26,19 @@ impl CustomOp1 for Upsample2x {
                 second.copy_from_slice(first);
             });
         });
-        Ok((CpuStorage::F32(out), (batch, channels, 2 * height, 2 * width).into()))
+        Ok(Output::numbers(out, (batch, channels, 2 * height, 2 * width)))
     }
 
-    fn bwd(&self, x: &Tensor, _: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
-        let gradient = gradient.contiguous()?;
-        let g = elements(&gradient)?;
+    fn backward(
+        &self,
+        [x]: &[Tensor; 1],
+        _: &Tensor,
+        gradient: &Tensor,
+        [of_x]: [bool; 1],
+    ) -> Result<[Option<Tensor>; 1]> {
+        let g = elements(gradient)?;
         let width = x.dim(3)?;
-        for_tracked(x, || {
+        let gradient = gradient_of(x, of_x, || {
             filled(g.len() / 4, |out| {
                 let rows = out.par_chunks_mut(width).zip(g.par_chunks(4 * width)).with_min_len(ROWS);
                 rows.for_each(|(out, g)| {
@@ -45,6 +47,7 @@ impl CustomOp1 for Upsample2x {
                     out.iter_mut().zip(pairs).for_each(|(sum, ([a, b], [c, d]))| *sum = (a + b) + (c + d));
                 });
             })
-        })
+        })?;
+        Ok([gradient])
     }
 }

@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use candle_core::{CpuStorage, Layout, Result, bail};
+use candle_core::{CpuStorage, Layout, Result, Storage, bail};
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use rayon::prelude::*;
@@ -21,16 +21,16 @@ pub(super) enum Weight<'a> {
 const TASK_ELEMENTS: usize = 1 << 16;
 
 impl<'a> Weight<'a> {
-    /// A forward operand; the layers ensure that it is contiguous.
-    pub(super) fn of(op: &str, storage: &'a CpuStorage, layout: &Layout) -> Result<Self> {
+    /// The elements of a contiguous tensor.
+    pub(super) fn of(storage: &'a Storage, layout: &Layout) -> Result<Self> {
         let Some((start, end)) = layout.contiguous_offsets() else {
-            bail!("{op}: the weight {:?} is not contiguous", layout.shape())
+            bail!("the weight {:?} is not contiguous", layout.shape())
         };
         match storage {
-            CpuStorage::F32(data) => Ok(Self::F32(&data[start..end])),
-            CpuStorage::F16(data) => Ok(Self::F16(&data[start..end])),
-            CpuStorage::BF16(data) => Ok(Self::Bf16(&data[start..end])),
-            _ => bail!("{op}: the weight {:?} is not f32, f16 or bf16", layout.shape()),
+            Storage::Cpu(CpuStorage::F32(data)) => Ok(Self::F32(&data[start..end])),
+            Storage::Cpu(CpuStorage::F16(data)) => Ok(Self::F16(&data[start..end])),
+            Storage::Cpu(CpuStorage::BF16(data)) => Ok(Self::Bf16(&data[start..end])),
+            _ => bail!("the weight {:?} is not f32, f16 or bf16 on the CPU", layout.shape()),
         }
     }
 

@@ -25,6 +25,11 @@ const THREADS: u32 = 128;
 /// Rows of a block's own tile: 16 for each of four warps.
 const OWN: usize = 64;
 
+/// Whether there are kernels for heads of this size.
+pub(in crate::nn) fn has(d: usize) -> bool {
+    TILES.iter().any(|(known, _)| *known == d)
+}
+
 impl Attention {
     /// Elements of lse and of delta, [batch, heads, n] in f32.
     pub(in crate::nn) fn statistics(&self) -> usize {
@@ -38,7 +43,9 @@ impl Attention {
         [q, k, v]: [Pointer; 3],
         [out, lse]: [Pointer; 2],
     ) -> Result<()> {
+        let [of_q, of_k] = self.bytes();
         self.launch("forward", self.n, self.shared_bytes(1, 0))
+            .moving(2 * of_q + 2 * of_k + 4 * self.statistics())
             .pointers([q, k, v, out, lse])
             .sizes([self.n, self.m, self.heads])
             .numbers([self.scale()])
@@ -57,7 +64,9 @@ impl Attention {
     ) -> Result<()> {
         let rows_of_block = THREADS as usize / 32;
         let grid = [self.n.div_ceil(rows_of_block), self.heads, self.batch];
+        let ([of_q, of_k], of_row) = (self.bytes(), 4 * self.statistics());
         Launch::new(format!("attention_delta_{}", self.d), grid, THREADS)
+            .moving(2 * of_q + of_row)
             .pointers([out, d_out, delta])
             .sizes([self.n, self.heads])
             .run(launcher)?;
@@ -70,15 +79,22 @@ impl Attention {
         };
         if let Some(dq) = dq {
             let launch = self.launch("dq", self.n, self.shared_bytes(2, 1));
+            let launch = launch.moving(3 * of_q + 2 * of_k + 2 * of_row);
             finish(launch.pointers([q, k, v, d_out, lse, delta, dq]))?;
         }
         if let Some([dk, dv]) = dkv {
             // Beside the tiles, lse and delta of the passing rows.
             let statistics = 2 * self.passing(2) * size_of::<f32>();
             let launch = self.launch("dkv", self.m, self.shared_bytes(2, 2) + statistics);
+            let launch = launch.moving(2 * of_q + 4 * of_k + 2 * of_row);
             finish(launch.pointers([q, k, v, d_out, lse, delta, dk, dv]))?;
         }
         Ok(())
+    }
+
+    /// Bytes of the queries, and of the keys.
+    fn bytes(&self) -> [usize; 2] {
+        [self.n, self.m].map(|rows| 2 * self.batch * rows * self.heads * self.d)
     }
 
     fn scale(&self) -> f32 {

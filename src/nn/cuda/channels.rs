@@ -1,6 +1,6 @@
 //! What the kernels over rows with channels last share: their variants, slabs of rows, and sums over slabs.
 
-use candle_core::Result;
+use candle_core::{DType, Result, bail};
 
 use super::launch::{Launch, Launcher, Pointer};
 
@@ -12,6 +12,27 @@ pub(in crate::nn) enum Numbers {
 }
 
 impl Numbers {
+    /// The kernels' name for a tensor's type.
+    pub(in crate::nn) fn of(dtype: DType) -> Result<Self> {
+        match dtype {
+            DType::BF16 => Ok(Self::Bf16),
+            DType::F32 => Ok(Self::F32),
+            other => bail!("BUG: no kernel of ours computes in {other:?}"),
+        }
+    }
+
+    /// The word for it in the names of kernels.
+    pub(in crate::nn) fn word(self) -> &'static str {
+        match self {
+            Self::Bf16 => "bf16",
+            Self::F32 => "f32",
+        }
+    }
+
+    pub(in crate::nn) fn bytes(self) -> usize {
+        16 / self.wide()
+    }
+
     /// How many numbers 16 bytes hold.
     fn wide(self) -> usize {
         match self {
@@ -20,20 +41,21 @@ impl Numbers {
         }
     }
 
+    /// How many numbers of a row of so many a thread moves at once.
+    pub(super) fn pack(self, length: usize) -> usize {
+        if length.is_multiple_of(self.wide()) { self.wide() } else { 1 }
+    }
+
     /// The variant of a kernel for rows of so many numbers.
     pub(super) fn variant(self, kernel: &str, length: usize) -> String {
-        let numbers = match self {
-            Self::Bf16 => "bf16",
-            Self::F32 => "f32",
-        };
+        let numbers = self.word();
         let width = if length.is_multiple_of(self.wide()) { "wide" } else { "single" };
         format!("{kernel}_{numbers}_{width}")
     }
 
     /// Bytes of shared memory in which a block adds `sums` numbers per channel: `Slab` in `channels.cuh`.
     pub(super) fn sums_bytes(self, sums: usize, channels: usize) -> usize {
-        let wide = if channels.is_multiple_of(self.wide()) { self.wide() } else { 1 };
-        let across = (channels / wide).min(CHANNEL_THREADS as usize);
+        let across = (channels / self.pack(channels)).min(CHANNEL_THREADS as usize);
         let down = CHANNEL_THREADS as usize / across;
         sums * down * channels * size_of::<f32>()
     }
@@ -74,6 +96,7 @@ pub(super) fn fold(
 ) -> Result<()> {
     Launch::new("fold_parts", [width.div_ceil(32), outer, 1], 256)
         .shared(256 * size_of::<f32>())
+        .moving(outer * (parts + 1) * width * size_of::<f32>())
         .pointers([input, out])
         .sizes([parts, width])
         .run(launcher)

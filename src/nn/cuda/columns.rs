@@ -61,6 +61,7 @@ impl Columns {
     ) -> Result<()> {
         let kernel = self.numbers.variant("image_to_columns", self.channels);
         Launch::new(kernel, [rows.len(), 1, 1], THREADS)
+            .moving(self.bytes(rows))
             .pointers([x, columns])
             .sizes([rows.start])
             .sizes(self.sizes())
@@ -81,10 +82,18 @@ impl Columns {
         let pixels = self.height * self.width;
         let kernel = self.numbers.variant("columns_to_image", self.channels);
         Launch::new(kernel, [images.len() * pixels, 1, 1], THREADS)
+            .moving(self.bytes(rows))
             .pointers([columns, dx])
             .sizes([images.start * pixels, rows.start, rows.len()])
             .sizes(self.sizes())
             .run(launcher)
+    }
+
+    /// Bytes of these rows of the columns, and of their share of x.
+    fn bytes(&self, rows: &Range<usize>) -> usize {
+        let [height, width] = self.output();
+        let of_x = self.height * self.width * self.channels * rows.len() / (height * width);
+        (rows.len() * self.row() + of_x) * self.numbers.bytes()
     }
 
     fn scale(&self) -> usize {

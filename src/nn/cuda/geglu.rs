@@ -16,7 +16,11 @@ pub(in crate::nn) struct Geglu {
 impl Geglu {
     /// Writes y.
     pub(in crate::nn) fn forward(&self, launcher: &dyn Launcher, x: Pointer, y: Pointer) -> Result<()> {
-        self.launch("geglu_forward").pointers([x, y]).sizes([self.half]).run(launcher)
+        self.launch("geglu_forward")
+            .moving(3 * self.bytes())
+            .pointers([x, y])
+            .sizes([self.half])
+            .run(launcher)
     }
 
     /// Writes the gradient of x.
@@ -26,7 +30,16 @@ impl Geglu {
         [x, dy]: [Pointer; 2],
         dx: Pointer,
     ) -> Result<()> {
-        self.launch("geglu_backward").pointers([x, dy, dx]).sizes([self.half]).run(launcher)
+        self.launch("geglu_backward")
+            .moving(5 * self.bytes())
+            .pointers([x, dy, dx])
+            .sizes([self.half])
+            .run(launcher)
+    }
+
+    /// Bytes of y.
+    fn bytes(&self) -> usize {
+        self.rows * self.half * self.numbers.bytes()
     }
 
     /// A block per row.

@@ -62,8 +62,13 @@ impl GroupNorm {
         [y, statistics, partial]: [Pointer; 3],
     ) -> Result<()> {
         let shared = self.groups * size_of::<f32>() + self.numbers.sums_bytes(1, self.channels);
-        self.launch("statistics", shared).pointers([x, partial]).sizes(self.sizes()).run(launcher)?;
+        self.launch("statistics", shared)
+            .moving(self.bytes())
+            .pointers([x, partial])
+            .sizes(self.sizes())
+            .run(launcher)?;
         self.launch("forward", self.per_group_bytes())
+            .moving(2 * self.bytes())
             .pointers([x, weight, bias, partial, y, statistics])
             .sizes(self.sizes())
             .numbers([self.eps])
@@ -82,6 +87,7 @@ impl GroupNorm {
         let Backward { x, dy, weight, bias, statistics, partial, sums } = *operands;
         let width = 2 * self.channels;
         self.launch("sums", self.numbers.sums_bytes(2, self.channels))
+            .moving(2 * self.bytes())
             .pointers([x, dy, weight, bias, statistics, partial])
             .sizes(self.sizes())
             .sizes([usize::from(self.silu)])
@@ -89,12 +95,18 @@ impl GroupNorm {
         fold(launcher, [self.batch, self.slabs().count, width], partial, sums)?;
         if let Some(dx) = dx {
             self.launch("backward", self.per_group_bytes())
+                .moving(3 * self.bytes())
                 .pointers([x, dy, weight, bias, statistics, sums, dx])
                 .sizes(self.sizes())
                 .sizes([usize::from(self.silu)])
                 .run(launcher)?;
         }
         d_bias_and_weight.map_or(Ok(()), |to| fold(launcher, [1, self.batch, width], sums, to))
+    }
+
+    /// Bytes of x.
+    fn bytes(&self) -> usize {
+        self.batch * self.rows * self.channels * self.numbers.bytes()
     }
 
     fn slabs(&self) -> Slabs {

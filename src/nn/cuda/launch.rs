@@ -1,4 +1,5 @@
-//! The seam between the code that launches kernels and what runs them: a card, or the emulation in tests.
+//! The seam between the code that launches kernels and what runs them: a card, the emulation in tests, or nothing at
+//! all where launches are counted.
 
 use candle_core::{Result, bail};
 
@@ -6,8 +7,16 @@ use candle_core::{Result, bail};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::nn) struct Pointer(pub(in crate::nn) u64);
 
+impl Pointer {
+    /// Whether kernels can move 16 bytes at a time from here.
+    pub(in crate::nn) fn is_aligned(self) -> bool {
+        self.0.is_multiple_of(ALIGNMENT)
+    }
+}
+
 /// An argument of a kernel, passed by value.
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(not(any(feature = "cuda", test)), expect(dead_code, reason = "only what runs kernels reads them"))]
 pub(in crate::nn) enum Argument {
     Pointer(u64),
     Int(i32),
@@ -21,6 +30,7 @@ pub(in crate::nn) trait Launcher {
 
 /// A kernel with its grid and arguments, in the order of the kernel's parameters.
 #[derive(Debug)]
+#[cfg_attr(not(any(feature = "cuda", test)), expect(dead_code, reason = "only what runs kernels reads all"))]
 pub(in crate::nn) struct Launch {
     pub(in crate::nn) kernel: String,
     /// Blocks in x, y and z.
@@ -30,6 +40,8 @@ pub(in crate::nn) struct Launch {
     /// Shared memory of a block; a card must be told before it gives a kernel more than 48 KiB.
     pub(in crate::nn) shared_bytes: u32,
     pub(in crate::nn) arguments: Vec<Argument>,
+    /// Bytes that it reads and writes if each number comes from memory once.
+    pub(in crate::nn) bytes: u64,
     /// What a kernel cannot take.
     refused: Option<String>,
 }
@@ -38,7 +50,7 @@ pub(in crate::nn) struct Launch {
 const LARGEST_GRID: [usize; 3] = [i32::MAX as usize, 65_535, 65_535];
 
 /// Kernels move 16 bytes at a time.
-const ALIGNMENT: u64 = 16;
+pub(in crate::nn) const ALIGNMENT: u64 = 16;
 
 impl Launch {
     /// A launch over `grid` blocks of `threads` threads.
@@ -46,12 +58,25 @@ impl Launch {
         let fits = grid.iter().zip(LARGEST_GRID).all(|(&size, largest)| size <= largest);
         let refused = (!fits).then(|| format!("a grid of {grid:?} blocks, more than {LARGEST_GRID:?}"));
         let grid = grid.map(|size| u32::try_from(size).unwrap_or(u32::MAX));
-        Self { kernel: kernel.into(), grid, threads, shared_bytes: 0, arguments: Vec::new(), refused }
+        Self {
+            kernel: kernel.into(),
+            grid,
+            threads,
+            shared_bytes: 0,
+            arguments: Vec::new(),
+            bytes: 0,
+            refused,
+        }
     }
 
     /// With so many bytes of shared memory per block.
     pub(in crate::nn) fn shared(self, bytes: usize) -> Self {
         Self { shared_bytes: bytes as u32, ..self }
+    }
+
+    /// Moving so many bytes of memory.
+    pub(in crate::nn) fn moving(self, bytes: usize) -> Self {
+        Self { bytes: bytes as u64, ..self }
     }
 
     /// Adds operands.

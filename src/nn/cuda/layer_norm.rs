@@ -36,6 +36,7 @@ impl LayerNorm {
         [y, statistics]: [Pointer; 2],
     ) -> Result<()> {
         self.launch("forward")
+            .moving(2 * self.bytes())
             .pointers([x, weight, bias, y, statistics])
             .sizes([self.rows, self.channels])
             .numbers([self.eps])
@@ -50,6 +51,7 @@ impl LayerNorm {
         dx: Pointer,
     ) -> Result<()> {
         self.launch("backward")
+            .moving(3 * self.bytes())
             .pointers([x, dy, weight, statistics, dx])
             .sizes([self.rows, self.channels])
             .run(launcher)
@@ -65,10 +67,16 @@ impl LayerNorm {
         let Slabs { rows, count } = self.slabs();
         Launch::new(self.numbers.variant("layer_norm_sums", self.channels), [count, 1, 1], CHANNEL_THREADS)
             .shared(self.numbers.sums_bytes(2, self.channels))
+            .moving(2 * self.bytes())
             .pointers([x, dy, statistics, partial])
             .sizes([self.rows, self.channels, rows])
             .run(launcher)?;
         fold(launcher, [1, count, 2 * self.channels], partial, d_bias_and_weight)
+    }
+
+    /// Bytes of x.
+    fn bytes(&self) -> usize {
+        self.rows * self.channels * self.numbers.bytes()
     }
 
     fn slabs(&self) -> Slabs {

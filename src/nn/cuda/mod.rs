@@ -8,14 +8,38 @@
 //! Activations have their channels last. Numbers that flow are bf16 or f32; weights of norms, statistics and sums are
 //! f32.
 
-pub(super) mod attention;
-pub(super) mod channels;
-pub(super) mod columns;
-pub(super) mod geglu;
-pub(super) mod group_norm;
-pub(super) mod launch;
-pub(super) mod layer_norm;
-pub(super) mod optimiser;
+mod array;
+mod attention;
+#[cfg(feature = "cuda")]
+mod card;
+mod channels;
+mod columns;
+mod counted;
+mod device;
+mod epilogue;
+mod geglu;
+mod group_norm;
+mod host;
+mod launch;
+mod layer_norm;
+mod layers;
+mod machine;
+mod optimiser;
+mod product;
 
-#[cfg(test)]
-mod tests;
+pub(super) use array::Array;
+pub(super) use attention::has as has_head;
+pub(super) use counted::Counter;
+pub(super) use device::has_kernels;
+pub(super) use epilogue::bias_gradient;
+pub use layers::Trained;
+pub(super) use layers::{
+    Attention, Concatenate, Conv2d, Convolution, Difference, Geglu, Linear, Norm, Normalise, Onto, Rows, Sum,
+    attend, attend_backward, concatenate, counted_update, difference, difference_gradient, gate,
+    gate_gradient, input_gradient, norm, project, split, sum, update, weight_gradient,
+};
+pub(super) use machine::Machine;
+
+// The emulation switches stacks in x86-64's assembly.
+#[cfg(all(test, target_os = "linux", target_arch = "x86_64"))]
+pub(super) mod tests;

@@ -46,6 +46,11 @@ impl Table {
         Self { rows, blocks: blocks as usize }
     }
 
+    /// Bytes that are moved if `of_each` gives those per element.
+    fn bytes(&self, of_each: impl Fn(&TrainedTensor) -> i64) -> usize {
+        self.rows.iter().map(|row| row.elements * of_each(row)).sum::<i64>() as usize
+    }
+
     /// Elements of `partial` in [`Self::norm_and_clip`], in f64.
     pub(in crate::nn) fn partial(&self) -> usize {
         self.blocks
@@ -60,6 +65,7 @@ impl Table {
         [partial, norm]: [Pointer; 2],
     ) -> Result<()> {
         Launch::new("optimiser_squared_norms", [self.blocks, 1, 1], THREADS)
+            .moving(self.bytes(|row| 4 * i64::from(row.gradient != 0)))
             .shared(SCRATCH_BYTES)
             .pointers([table])
             .sizes([self.rows.len()])
@@ -85,7 +91,14 @@ impl Table {
         approach: f32,
     ) -> Result<()> {
         let (rest1, rest2) = step.rest;
+        let of_each = |row: &TrainedTensor| {
+            let average = if row.average == 0 { 0 } else { 8 };
+            let half = if row.half == 0 { 0 } else { 2 };
+            // Gradient, and both moments and the parameter there and back.
+            if row.gradient == 0 { average + 4 } else { average + half + 28 }
+        };
         Launch::new("optimiser_adamw", [self.blocks, 1, 1], THREADS)
+            .moving(self.bytes(of_each))
             .pointers([table])
             .sizes([self.rows.len()])
             .pointers([norm])

@@ -39,7 +39,12 @@ fn bits(tensors: &[Tensor]) -> Result<Vec<u32>> {
 
 /// A scalar that depends on every element of the output with a different weight.
 fn loss(y: &Tensor) -> Result<Tensor> {
-    y.mul(&normal("cotangent", y.dims())?.to_dtype(y.dtype())?)?.sum_all()
+    y.mul(&cotangent(y)?)?.sum_all()
+}
+
+/// The gradient of [`loss`].
+fn cotangent(y: &Tensor) -> Result<Tensor> {
+    normal("cotangent", y.dims())?.to_dtype(y.dtype())
 }
 
 /// The output, and the gradient of each input except `frozen`.
@@ -48,9 +53,9 @@ fn differentiate(op: Op, inputs: &[Tensor], frozen: Option<usize>) -> Result<Vec
     for (i, input) in inputs.iter().enumerate() {
         operands.push(if frozen == Some(i) { input.clone() } else { Var::from_tensor(input)?.into_inner() });
     }
-    let y = op(&operands)?;
-    let store = loss(&y)?.backward()?;
-    let mut results = vec![y];
+    let (y, tape) = record(|| op(&operands))?;
+    let store = tape.backward([(y.clone(), cotangent(&y)?)])?;
+    let mut results = vec![y.detach()];
     for (i, operand) in operands.iter().enumerate() {
         match store.get(operand) {
             Some(gradient) => {

@@ -1,6 +1,7 @@
 //! Weights of a type other than the activations', and the gradients of weights that are used twice.
 
 use super::*;
+use crate::nn::differentiate as differentiate_loss;
 
 /// Half-precision weights are widened, not computed with: the result equals that with widened weights.
 #[test]
@@ -79,21 +80,53 @@ fn weights_of_a_type_other_than_the_activations() -> Result<()> {
     Ok(())
 }
 
-/// A weight that is used twice, once by a layer and once by candle itself, has one gradient: the sum.
+/// A weight that is used twice, once by a layer and once by candle itself, has one gradient: the sum. So has a tensor
+/// between two layers that candle uses too.
 #[test]
-fn backward_agrees_with_candle() -> Result<()> {
+fn operations_of_candle_may_stand_between() -> Result<()> {
     let weight = Var::from_tensor(&normal("weight", &[6, 6])?)?;
     let x = Var::from_tensor(&normal("x", &[5, 6])?)?;
-    let loss = || -> Result<Tensor> {
-        let linear = Linear { weight: weight.as_tensor().clone(), bias: None };
-        let y = linear.forward(&linear.forward(&x)?)?;
-        (y.sqr()?.sum_all()? + weight.sqr()?.sum_all()?)? + x.sum_all()?
+    let loss = |linear: &dyn Fn(&Tensor) -> Result<Tensor>| -> Result<Tensor> {
+        let y = linear(&x)?;
+        let z = linear(&((&y * 2.0)? + y.tanh()?)?.t()?.contiguous()?.t()?)?;
+        let sum = (z.sqr()?.sum_all()? + weight.sqr()?.sum_all()?)?;
+        sum + (x.sum_all()? + y.narrow(0, 1, 2)?.sum_all()?)?
     };
-    let (ours, candles) = (backward(&loss()?)?, loss()?.backward()?);
+    let layer = Linear { weight: weight.as_tensor().clone(), bias: None };
+    let (value, ours) = differentiate_loss(|| loss(&|x| layer.forward(x)))?;
+    let composed = loss(&|x| x.matmul(&weight.t()?))?;
+    assert_close("the loss", &value, &composed)?;
+    let candles = composed.backward()?;
     for variable in [&weight, &x] {
-        let of = |store: &candle_core::backprop::GradStore| store.get(variable).cloned();
-        let (Some(found), Some(wanted)) = (of(&ours), of(&candles)) else { panic!("a gradient is missing") };
-        assert_close("the gradient of a variable", &found, &wanted)?;
+        let (Some(found), Some(wanted)) = (ours.get(variable), candles.get(variable)) else {
+            panic!("a gradient is missing")
+        };
+        assert_close("the gradient of a variable", found, wanted)?;
     }
     Ok(())
+}
+
+/// What one tape computes can be the input of another: the gradients passed on are those of one tape for both.
+#[test]
+fn two_tapes_are_one() -> Result<()> {
+    let x = Var::from_tensor(&normal("x", &[4, 6])?)?;
+    let (whole, of_whole) = differentiate_loss(|| silu(&silu(&x)?)?.sum_all())?;
+    let (middle, first) = record(|| silu(&x))?;
+    let (loss, mut of_second) = differentiate_loss(|| silu(&middle)?.sum_all())?;
+    let gradient = of_second.remove(&middle).expect("the second tape begins there");
+    let found = first.backward([(middle.clone(), gradient)])?;
+    assert!(bits(&[whole])? == bits(&[loss])?);
+    let gradients = [&of_whole, &found].map(|found| found.get(&x).expect("x was used").clone());
+    assert!(bits(&gradients[..1])? == bits(&gradients[1..])?);
+    // Without a tape, nothing is kept.
+    assert!(!silu(&x)?.track_op());
+    assert!(first_error(&middle).contains("cannot be"), "{}", first_error(&middle));
+    Ok(())
+}
+
+/// What a gradient of another shape is answered with.
+fn first_error(middle: &Tensor) -> String {
+    let tape = crate::nn::Tape::default();
+    let wrong = Tensor::zeros(2, DType::F32, &Device::Cpu).expect("two zeros");
+    tape.backward([(middle.clone(), wrong)]).err().map(|error| error.to_string()).unwrap_or_default()
 }

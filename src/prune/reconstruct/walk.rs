@@ -15,6 +15,7 @@ use crate::backend::memory;
 use crate::data::Calibration;
 use crate::model::network::{Condition, PruneError, Step, Tail, TailKind, WalkState};
 use crate::model::unet::UNet;
+use crate::nn::image;
 
 /// Both walks of the points.
 pub(super) struct Walk<'a> {
@@ -196,7 +197,10 @@ impl<'a> Walk<'a> {
             self.lead(&given, &mut pair.teacher, self.places[self.next]..self.target(self.next))?;
             let single = |tensor: &Tensor| tensor.to_dtype(DType::F32);
             let lack = (single(&pair.teacher.hidden)? - single(&pair.student.hidden)?)?;
-            receive(range.start >= fitted, &features, &lack)?;
+            let pixels = |x: &Tensor| if x.rank() == 4 { image::end(x) } else { Ok(x.clone()) };
+            // The walk's own output is no image any more.
+            let lack = if self.next + 1 == self.work.student.steps().len() { lack } else { pixels(&lack)? };
+            receive(range.start >= fitted, &pixels(&features)?, &lack)?;
         }
         Ok(())
     }

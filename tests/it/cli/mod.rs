@@ -5,8 +5,11 @@ mod checks;
 mod damage;
 mod doctor;
 mod errors;
+mod fetching;
 mod gates;
 mod generate;
+#[cfg(unix)]
+mod gpu_script;
 mod handover;
 mod hostile;
 mod kept_parts;

@@ -46,10 +46,10 @@ const KNOBS: &[(&str, &str, &str)] = &[
     ("distill", "{ teacher: t, student: s, data: d }", "{ training: { steps: 3 } }"),
     (
         "evaluate",
-        "{ models: { teacher: t }, metrics: [attribute-accuracy, pick-score], prompts: p, scorer: s, \
-           scorers: { pick-score: q }, captions: c, points: h, selection: p }",
+        "{ models: { teacher: t }, metrics: [attribute-accuracy, pick-score, cmmd], prompts: p, scorer: s, \
+           scorers: { pick-score: q }, captions: c, points: h, selection: p, reference: r }",
         "{ models: { other: t }, teacher: other, metrics: [clip-score], pictures: 3, seeds: 2, attributes: { shape: [ring] }, \
-           drawing: { steps: 3 } }",
+           outside: { geneval: g }, settings: { low: { guidance-scale: 2 } }, drawing: { steps: 3 } }",
     ),
 ];
 
@@ -59,6 +59,7 @@ const PERMISSIONS: &[(&str, &str, &str)] = &[
     ("encode", "max-skipped", "3 %"),
     ("calibrate", "max-skipped", "3 %"),
     ("evaluate", "gates", "[teacher.attribute-accuracy > 50]"),
+    ("evaluate", "small-sets", "true"),
 ];
 
 fn mapping(text: &str) -> Mapping {

@@ -18,4 +18,5 @@ mod sample;
 mod score;
 mod select;
 mod sources;
+mod verdicts;
 mod zoo;

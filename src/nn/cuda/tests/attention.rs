@@ -2,8 +2,9 @@
 
 use candle_core::{DType, Result, Tensor};
 
+use super::buffer::{Buffer, Flowing};
 use super::case::{Case, Results, normal};
-use super::emulator::{Buffer, Emulator, Flowing};
+use super::emulator::Emulator;
 use crate::nn;
 use crate::nn::cuda::attention::Attention;
 

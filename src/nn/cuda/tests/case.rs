@@ -105,7 +105,7 @@ impl<'a> Case<'a> {
     fn check_gradients(&self, what: &str, tolerance: f64, found: &[Tensor]) -> Result<()> {
         let variables = self.operands.iter().map(Var::from_tensor).collect::<Result<Vec<_>>>()?;
         let tracked: Vec<Tensor> = variables.iter().map(|variable| variable.as_tensor().clone()).collect();
-        let store = self.loss(&tracked)?.backward()?;
+        let (_, store) = crate::nn::differentiate(|| self.loss(&tracked))?;
         assert_eq!(found.len(), variables.len(), "{what}: a gradient for each operand");
         // A gradient of almost nothing, as of equal keys, is measured by the cotangent.
         let least = 1e-3 * largest(&self.cotangent)?;

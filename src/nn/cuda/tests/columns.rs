@@ -2,8 +2,9 @@
 
 use candle_core::{DType, Result, Tensor};
 
+use super::buffer::Flowing;
 use super::case::{Case, Results, normal, numbers};
-use super::emulator::{Emulator, Flowing};
+use super::emulator::Emulator;
 use crate::nn::Conv2d;
 use crate::nn::cuda::columns::Columns;
 

@@ -1,4 +1,4 @@
-//! Runs kernels on the CPU: the library that g++ builds from them, and memory that starts as NaN.
+//! Runs kernels on the CPU: the library that g++ builds from them.
 
 use std::ffi::{CString, c_char, c_int, c_uint, c_void};
 use std::fs;
@@ -7,10 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-use candle_core::{DType, Device, Result, Tensor, bail};
-use half::bf16;
+use candle_core::{Result, bail};
 
-use crate::nn::cuda::launch::{Argument, Launch, Launcher, Pointer};
+use crate::nn::cuda::launch::{Argument, Launch, Launcher};
 
 /// How a library is built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,7 +104,7 @@ type LaunchFunction = unsafe extern "C" fn(
 
 /// A library with one schedule: the order in which threads and copies advance.
 #[derive(Clone, Copy)]
-pub(super) struct Emulator {
+pub(in crate::nn) struct Emulator {
     function: LaunchFunction,
     seed: u32,
 }
@@ -145,6 +144,7 @@ impl Emulator {
 
 impl Launcher for Emulator {
     fn launch(&self, launch: &Launch) -> Result<()> {
+        super::memory::count_launch();
         let mut values = launch.arguments.clone();
         let kinds: String = values.iter().map(kind).collect();
         let mut pointers: Vec<*mut c_void> = values.iter_mut().map(address).collect();
@@ -187,62 +187,5 @@ fn address(argument: &mut Argument) -> *mut c_void {
         Argument::Pointer(value) => std::ptr::from_mut(value).cast(),
         Argument::Int(value) => std::ptr::from_mut(value).cast(),
         Argument::Float(value) => std::ptr::from_mut(value).cast(),
-    }
-}
-
-/// Numbers in the emulation's memory, which is the host's.
-pub(super) struct Buffer<T>(pub(super) Vec<T>);
-
-impl<T> Buffer<T> {
-    pub(super) fn pointer(&mut self) -> Pointer {
-        Pointer(self.0.as_mut_ptr() as u64)
-    }
-}
-
-impl Buffer<f32> {
-    /// What no kernel may read before it is written.
-    pub(super) fn nan(elements: usize) -> Self {
-        Self(vec![f32::NAN; elements])
-    }
-
-    pub(super) fn of(tensor: &Tensor) -> Result<Self> {
-        Ok(Self(tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?))
-    }
-}
-
-/// Numbers that flow, in one of the kernels' types.
-pub(super) enum Flowing {
-    Bf16(Buffer<bf16>),
-    F32(Buffer<f32>),
-}
-
-impl Flowing {
-    pub(super) fn of(tensor: &Tensor, dtype: DType) -> Result<Self> {
-        Ok(match dtype {
-            DType::BF16 => {
-                Self::Bf16(Buffer(tensor.to_dtype(DType::F32)?.to_dtype(dtype)?.flatten_all()?.to_vec1()?))
-            }
-            _ => Self::F32(Buffer::of(tensor)?),
-        })
-    }
-
-    pub(super) fn nan(shape: &[usize], dtype: DType) -> Result<Self> {
-        Self::of(&Tensor::full(f32::NAN, shape, &Device::Cpu)?, dtype)
-    }
-
-    pub(super) fn pointer(&mut self) -> Pointer {
-        match self {
-            Self::Bf16(buffer) => buffer.pointer(),
-            Self::F32(buffer) => buffer.pointer(),
-        }
-    }
-
-    /// In f64.
-    pub(super) fn tensor(&self, shape: &[usize]) -> Result<Tensor> {
-        match self {
-            Self::Bf16(Buffer(numbers)) => Tensor::from_slice(numbers, shape, &Device::Cpu),
-            Self::F32(Buffer(numbers)) => Tensor::from_slice(numbers, shape, &Device::Cpu),
-        }?
-        .to_dtype(DType::F64)
     }
 }

@@ -2,8 +2,8 @@
 
 use candle_core::{DType, Result, Tensor};
 
+use super::buffer::Flowing;
 use super::case::{Case, Results, normal, numbers};
-use super::emulator::Flowing;
 use crate::nn;
 use crate::nn::cuda::geglu::Geglu;
 

@@ -5,11 +5,17 @@
 //! them must notice.
 
 mod attention;
+mod buffer;
 mod case;
 mod columns;
 mod emulator;
 mod geglu;
+mod layers;
+mod memory;
 mod norms;
 mod optimiser;
 mod planted;
 mod sanitizers;
+
+pub(in crate::nn) use emulator::Emulator;
+pub(crate) use memory::emulating;

@@ -3,7 +3,8 @@
 use candle_core::{Device, Result, Tensor, Var};
 use half::bf16;
 
-use super::emulator::{Buffer, Emulator};
+use super::buffer::Buffer;
+use super::emulator::Emulator;
 use crate::backend::Random;
 use crate::nn::average;
 use crate::nn::cuda::launch::Pointer;
@@ -141,5 +142,44 @@ fn a_norm_that_is_not_finite_changes_nothing() -> Result<()> {
         assert!(slot.parameter.0 == start.parameter.0 && slot.first.0 == start.first.0);
         assert!(slot.average.0 == start.average.0 && slot.copy.0.iter().all(|x| x.is_nan()));
     }
+    Ok(())
+}
+
+/// The tensors of a training on the CPU and as on a GPU: parameters, moments, averages and the norm of the gradients.
+#[test]
+fn an_update_of_tensors_has_the_bits_of_the_cpu() -> Result<()> {
+    use crate::nn::gradients::Gradients;
+    use crate::nn::optim::Trained;
+    let update = || -> Result<(Vec<Vec<f32>>, f64)> {
+        let mut tensors = Vec::new();
+        for slot in slots()?.into_iter().filter(|slot| !slot.parameter.0.is_empty()) {
+            let Slot { parameter, gradient, first, second, average, .. } = slot;
+            let variables = [parameter, first, second, average].map(|buffer| variable(&buffer));
+            let [parameter, first, second, average] = variables;
+            tensors.push(([parameter?, first?, second?, average?], variable(&gradient)?));
+        }
+        let trained = tensors.iter().enumerate().map(|(index, (variables, gradient))| {
+            let [parameter, first, second, average] = variables;
+            Trained {
+                parameter,
+                gradient: (index != 3).then_some((gradient.as_tensor(), [first, second])),
+                average: (index != NO_AVERAGE).then_some(average),
+            }
+        });
+        let trained: Vec<Trained<'_>> = trained.collect();
+        SETTINGS.step_all(&trained, 3, 0.25, DECAY)?;
+        let mut gradients = Gradients::default();
+        let loss = |(variables, gradient): &([Var; 4], Var)| {
+            (variables[0].as_tensor() * gradient.as_detached_tensor())?.sum_all()
+        };
+        let sum = || tensors.iter().map(loss).reduce(|a, b| a? + b?).expect("some tensors");
+        let (_, mut found) = crate::nn::differentiate(sum)?;
+        gradients.add(&mut found, tensors.iter().map(|(variables, _)| &variables[0]))?;
+        let all = tensors.iter().flat_map(|(variables, _)| variables).map(|v| v.to_vec1::<f32>());
+        Ok((all.collect::<Result<_>>()?, gradients.norm()?))
+    };
+    let ((found, norm), (wanted, exact)) = (Emulator::schedules()[0].emulating(update)?, update()?);
+    assert!(found == wanted, "an updated tensor differs from the CPU's");
+    assert!((norm - exact).abs() < 1e-6 * exact, "{norm}, needed {exact}");
     Ok(())
 }

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use candle_core::{DType, Result};
 
 use super::attention::operands;
-use super::emulator::{Buffer, Build, Emulator, Flowing, compile, sources};
+use super::buffer::{Buffer, Flowing};
+use super::emulator::{Build, Emulator, compile, sources};
 use super::sanitizers;
 use crate::nn::cuda::attention::Attention;
 

@@ -11,6 +11,7 @@ use laptop_diff::backend::threads;
 use laptop_diff::data::Calibration;
 use laptop_diff::model::network::Unit;
 use laptop_diff::model::unet::UNet;
+use laptop_diff::nn::differentiate;
 use laptop_diff::sample::NoiseSchedule;
 use laptop_diff::score::with_parameters;
 use serde_json::json;
@@ -99,10 +100,12 @@ fn diff_pruning_is_the_slope_along_the_signs_of_the_gradient() -> miette::Result
     for group in groups {
         let points = doubles(&points.select(group).expect("some of the points"));
         let gradients = threads::run(|| {
-            let drawn = unet.forward(&points.sample, &points.timestep, &points.conditioning())?;
-            (drawn - &points.noise)?.sqr()?.mean_all()?.backward()
+            differentiate(|| {
+                let drawn = unet.forward(&points.sample, &points.timestep, &points.conditioning())?;
+                (drawn - &points.noise)?.sqr()?.mean_all()
+            })
         });
-        let gradients = gradients.expect("gradients");
+        let (_, gradients) = gradients.expect("gradients");
         losses.push(task_loss(&model.in_doubles(|_, tensor| Ok(tensor)), &points, &schedule));
         let slope = |unit: &Unit| {
             let branch: BTreeSet<_> =

@@ -7,7 +7,7 @@ use candle_nn::VarBuilder;
 use laptop_diff::base::UnitId;
 use laptop_diff::model::network::{UnitKind, WalkState};
 use laptop_diff::model::unet::UNet;
-use laptop_diff::nn::backward;
+use laptop_diff::nn::differentiate;
 
 use super::golden::{Golden, UNETS, max_difference};
 
@@ -81,7 +81,7 @@ fn every_tensor_of_every_configuration_is_asked_for_and_gets_a_gradient() -> Res
         let some = parts.step_by(2).map(|unit| unit.id.clone()).collect();
         for unet in [unet.prune(&some).expect("these are its units"), unet] {
             let asked: Vec<_> = unet.inventory().tensors().map(|entry| entry.name.clone()).collect();
-            let gradients = backward(&golden.predict(&unet).sqr()?.mean_all()?)?;
+            let (_, gradients) = differentiate(|| golden.predict(&unet).sqr()?.mean_all())?;
             for path in asked {
                 let gradient =
                     gradients.get(&variables[&path]).unwrap_or_else(|| panic!("{name}: {path} has none"));

@@ -1,0 +1,164 @@
+//! Linear layers: products with cuBLAS, and one launch for bias and residual.
+
+use candle_core::{DType, Result, Shape, Tensor};
+
+use super::{machine_of, output, pointwise};
+use crate::nn::cuda::array::Array;
+use crate::nn::cuda::channels::Numbers;
+use crate::nn::cuda::epilogue::{add_bias, bias_gradient};
+use crate::nn::cuda::machine::{Machine, multiply};
+use crate::nn::cuda::product::{Matrix, Product};
+use crate::nn::operation::{Operation, Output};
+
+/// `residual + x W^T + b` for x [.., in] and weight [out, in]; bias and residual may be missing.
+pub(in crate::nn) fn project(
+    machine: &dyn Machine,
+    [x, weight]: [&Array; 2],
+    bias: Option<&Array>,
+    residual: Option<&Array>,
+) -> Result<Array> {
+    let (out, input) = weight.shape.dims2()?;
+    let mut dims = x.shape.dims().to_vec();
+    *dims.last_mut().expect("the layer checks the rank") = out;
+    let y = machine.allocate(dims.into(), x.dtype)?;
+    let product = Product {
+        a: Matrix::new(x.pointer),
+        b: Matrix::transposed(weight.pointer),
+        c: y.pointer,
+        sizes: [x.rows(), out, input],
+        operands: x.numbers()?,
+        result: x.numbers()?,
+        adds: false,
+    };
+    multiply(machine, &product)?;
+    add_bias(machine, &y, bias, residual)?;
+    Ok(y)
+}
+
+/// The gradient of x, which has the given shape.
+pub(in crate::nn) fn input_gradient(
+    machine: &dyn Machine,
+    [gradient, weight]: [&Array; 2],
+    x: &Shape,
+) -> Result<Array> {
+    let (out, input) = weight.shape.dims2()?;
+    let dx = machine.allocate(x.clone(), gradient.dtype)?;
+    let product = Product {
+        a: Matrix::new(gradient.pointer),
+        b: Matrix::new(weight.pointer),
+        c: dx.pointer,
+        sizes: [gradient.rows(), input, out],
+        operands: gradient.numbers()?,
+        result: gradient.numbers()?,
+        adds: false,
+    };
+    multiply(machine, &product)?;
+    Ok(dx)
+}
+
+/// The gradient of the weight, [out, in] in f32.
+pub(in crate::nn) fn weight_gradient(machine: &dyn Machine, [gradient, x]: [&Array; 2]) -> Result<Array> {
+    let (out, input) = (gradient.width(), x.width());
+    let dw = machine.allocate(Shape::from((out, input)), DType::F32)?;
+    let product = Product {
+        a: Matrix::transposed(gradient.pointer),
+        b: Matrix::new(x.pointer),
+        c: dw.pointer,
+        sizes: [out, input, gradient.rows()],
+        operands: gradient.numbers()?,
+        result: Numbers::F32,
+        adds: false,
+    };
+    multiply(machine, &product)?;
+    Ok(dw)
+}
+
+/// Operands: x [.., in], weight [out, in] and, in the second form, bias `[out]`.
+pub(in crate::nn) struct Linear {
+    /// The weight in the type of x, if there is a copy of it.
+    pub(in crate::nn) copy: Option<Tensor>,
+}
+
+impl Linear {
+    fn weight(&self, weight: &Tensor, dtype: DType) -> Result<Array> {
+        match &self.copy {
+            Some(copy) => Array::of(copy),
+            None => Array::of(&weight.to_dtype(dtype)?),
+        }
+    }
+
+    fn gradients(
+        &self,
+        [x, weight]: [&Tensor; 2],
+        gradient: &Array,
+        wanted: [bool; 2],
+    ) -> Result<[Option<Tensor>; 2]> {
+        let machine = machine_of(x)?;
+        let of_x = || {
+            let weight = self.weight(weight, x.dtype())?;
+            input_gradient(&*machine, [gradient, &weight], x.shape())?.into_tensor()
+        };
+        let of_weight = || weight_gradient(&*machine, [gradient, &Array::of(x)?])?.into_tensor();
+        Ok([wanted[0].then(of_x).transpose()?, wanted[1].then(of_weight).transpose()?])
+    }
+}
+
+impl Operation<2> for Linear {
+    fn forward(&self, [x, weight]: &[Tensor; 2]) -> Result<Output> {
+        let weight = self.weight(weight, x.dtype())?;
+        output(project(&*machine_of(x)?, [&Array::of(x)?, &weight], None, None)?)
+    }
+
+    fn backward(
+        &self,
+        [x, weight]: &[Tensor; 2],
+        _: &Tensor,
+        gradient: &Tensor,
+        wanted: [bool; 2],
+    ) -> Result<[Option<Tensor>; 2]> {
+        self.gradients([x, weight], &Array::of(gradient)?, wanted)
+    }
+}
+
+impl Operation<3> for Linear {
+    fn forward(&self, [x, weight, bias]: &[Tensor; 3]) -> Result<Output> {
+        let (weight, bias) = (self.weight(weight, x.dtype())?, pointwise(bias)?);
+        output(project(&*machine_of(x)?, [&Array::of(x)?, &weight], Some(&bias), None)?)
+    }
+
+    fn backward(
+        &self,
+        [x, weight, bias]: &[Tensor; 3],
+        _: &Tensor,
+        gradient: &Tensor,
+        [of_x, of_weight, of_bias]: [bool; 3],
+    ) -> Result<[Option<Tensor>; 3]> {
+        let (machine, gradient) = (machine_of(x)?, Array::of(gradient)?);
+        let [dx, dw] = self.gradients([x, weight], &gradient, [of_x, of_weight])?;
+        let of_bias = of_bias.then(|| bias_gradient(&*machine, &gradient, bias.shape())?.into_tensor());
+        Ok([dx, dw, of_bias.transpose()?])
+    }
+}
+
+/// Operands: x [.., in], weight [out, in], bias `[out]`, and residual [.., out], which the result is added to.
+pub(in crate::nn) struct Onto(pub(in crate::nn) Linear);
+
+impl Operation<4> for Onto {
+    fn forward(&self, [x, weight, bias, residual]: &[Tensor; 4]) -> Result<Output> {
+        let (weight, bias) = (self.0.weight(weight, x.dtype())?, pointwise(bias)?);
+        let residual = Array::of(residual)?;
+        output(project(&*machine_of(x)?, [&Array::of(x)?, &weight], Some(&bias), Some(&residual))?)
+    }
+
+    fn backward(
+        &self,
+        [x, weight, bias, _]: &[Tensor; 4],
+        output: &Tensor,
+        gradient: &Tensor,
+        [of_x, of_weight, of_bias, of_residual]: [bool; 4],
+    ) -> Result<[Option<Tensor>; 4]> {
+        let operands = [x.clone(), weight.clone(), bias.clone()];
+        let [dx, dw, db] = self.0.backward(&operands, output, gradient, [of_x, of_weight, of_bias])?;
+        Ok([dx, dw, db, of_residual.then(|| gradient.clone())])
+    }
+}

@@ -1,0 +1,131 @@
+//! The optimiser's update of all tensors at once, and the norm of their gradients.
+
+use candle_core::{DType, Device, Result, Shape, Tensor, Var};
+
+use super::machine_of;
+use crate::nn::copies;
+use crate::nn::cpu::adamw::Step;
+use crate::nn::cuda::array::Array;
+use crate::nn::cuda::device::has_kernels;
+use crate::nn::cuda::launch::ALIGNMENT;
+use crate::nn::cuda::machine::Machine;
+use crate::nn::cuda::optimiser::{Table, TrainedTensor};
+
+/// A tensor in training with what an update reads and changes.
+#[derive(Clone, Copy)]
+pub struct Trained<'a> {
+    /// The tensor.
+    pub parameter: &'a Var,
+    /// Its gradient, with the first and the second moment; without it, only the average moves.
+    pub gradient: Option<(&'a Tensor, [&'a Var; 2])>,
+    /// Its moving average, if there is one.
+    pub average: Option<&'a Var>,
+}
+
+impl Trained<'_> {
+    /// Whether `AdamW::step_together` takes it: everything in f32 and on one GPU.
+    pub fn is_on_card(&self) -> bool {
+        let device = self.parameter.device();
+        let fits = |tensor: &Tensor| {
+            tensor.dtype() == DType::F32
+                && tensor.is_contiguous()
+                && tensor.device().location() == device.location()
+        };
+        let gradient = self.gradient.is_none_or(|(gradient, [first, second])| {
+            gradient.dtype() == DType::F32
+                && gradient.dims() == self.parameter.dims()
+                && fits(first)
+                && fits(second)
+        });
+        let average = self.average.is_none_or(|average| fits(average));
+        has_kernels(device) && fits(self.parameter) && gradient && average
+    }
+}
+
+/// The table of the tensors with everything that keeps its addresses valid.
+struct Uploaded {
+    table: Table,
+    on_device: Array,
+    _arrays: Vec<Array>,
+}
+
+impl Uploaded {
+    fn new(device: &Device, rows: Vec<TrainedTensor>, arrays: Vec<Array>) -> Result<Self> {
+        let table = Table::new(rows);
+        let bytes: &[u8] = bytemuck::cast_slice(&table.rows);
+        let on_device = Array::of(&Tensor::from_slice(bytes, bytes.len(), device)?)?;
+        Ok(Self { table, on_device, _arrays: arrays })
+    }
+}
+
+/// The L2 norm of all gradients together, f32 on one device. Waits for the device.
+pub(in crate::nn) fn norm(gradients: &[Tensor]) -> Result<f64> {
+    let machine = machine_of(&gradients[0])?;
+    let arrays = gradients.iter().map(Array::of).collect::<Result<Vec<_>>>()?;
+    let row = |array: &Array| TrainedTensor {
+        gradient: array.pointer.0,
+        elements: array.shape.elem_count() as i64,
+        ..TrainedTensor::default()
+    };
+    let rows = arrays.iter().map(row).collect();
+    let uploaded = Uploaded::new(gradients[0].device(), rows, arrays)?;
+    let partial = machine.allocate(Shape::from(uploaded.table.partial()), DType::F64)?;
+    let result = machine.allocate(Shape::from(2), DType::F32)?;
+    let room = [partial.pointer, result.pointer];
+    uploaded.table.norm_and_clip(&*machine, uploaded.on_device.pointer, f32::MAX, room)?;
+    Ok(f64::from(result.into_tensor()?.to_vec1::<f32>()?[0]))
+}
+
+/// Updates all tensors in place, and the copies of their weights. The gradients are multiplied by the scale of `step`; `approach`
+/// is 1 minus the decay of the average.
+pub(in crate::nn) fn update(tensors: &[Trained<'_>], step: &Step, approach: f32) -> Result<()> {
+    let Some(first) = tensors.first() else { return Ok(()) };
+    let (machine, mut arrays) = (machine_of(first.parameter)?, Vec::new());
+    let mut address = |tensor: Option<&Tensor>| -> Result<u64> {
+        let Some(tensor) = tensor else { return Ok(0) };
+        let array = Array::of(tensor)?;
+        let address = array.pointer.0;
+        arrays.push(array);
+        Ok(address)
+    };
+    let mut rows = Vec::new();
+    for Trained { parameter, gradient, average } in tensors {
+        rows.push(TrainedTensor {
+            parameter: address(Some(parameter))?,
+            gradient: address(gradient.map(|(gradient, _)| gradient))?,
+            first_moment: address(gradient.map(|(_, [first, _])| first.as_tensor()))?,
+            second_moment: address(gradient.map(|(_, [_, second])| second.as_tensor()))?,
+            average: address(average.map(|average| average.as_tensor()))?,
+            half: address(copies::of(parameter).as_ref())?,
+            elements: parameter.elem_count() as i64,
+            ..TrainedTensor::default()
+        });
+    }
+    let device = first.parameter.device();
+    let uploaded = Uploaded::new(device, rows, arrays)?;
+    // The norm has been looked at already; the kernel needs one that is finite.
+    let norm = Array::of(&Tensor::new(&[1f32, step.gradient_scale], device)?)?;
+    uploaded.table.adamw(&*machine, uploaded.on_device.pointer, norm.pointer, step, approach)
+}
+
+/// The launches of [`norm`] and [`update`] for tensors of so many elements, with moments and average, and with a copy where it says
+/// so, on a machine that only counts.
+pub(in crate::nn) fn counted_update(machine: &dyn Machine, tensors: &[(i64, bool)]) -> Result<()> {
+    let somewhere = ALIGNMENT;
+    let row = |&(elements, copied): &(i64, bool)| TrainedTensor {
+        parameter: somewhere,
+        gradient: somewhere,
+        first_moment: somewhere,
+        second_moment: somewhere,
+        average: somewhere,
+        half: if copied { somewhere } else { 0 },
+        elements,
+        ..TrainedTensor::default()
+    };
+    let table = Table::new(tensors.iter().map(row).collect());
+    let [partial, result] =
+        [table.partial(), 2].map(|count| machine.allocate(Shape::from(count), DType::F64));
+    let (partial, result) = (partial?, result?);
+    table.norm_and_clip(machine, result.pointer, 1.0, [partial.pointer, result.pointer])?;
+    table.adamw(machine, result.pointer, result.pointer, &Step::nothing(), 0.0)
+}

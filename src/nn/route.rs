@@ -1,0 +1,68 @@
+//! What computes a layer: the table of devices, types and layers.
+//!
+//! | device | activations | layer | computed by |
+//! |---|---|---|---|
+//! | CPU | f32 | all | kernels of `cpu` |
+//! | GPU | bf16 | attention with heads of 40, 64, 80 or 160 | kernels of `cuda` |
+//! | GPU | bf16, f32 | convolution, linear layers, norms, gated GELU, sums, concatenation, mean-square difference | kernels of `cuda` |
+//! | any | any other | any other | a composition of candle's operations |
+//!
+//! Weights can have a type of their own: f32 or half precision on a CPU, f32 or bf16 on a GPU.
+
+use candle_core::{DType, Tensor};
+
+use super::{cpu, cuda};
+
+/// What computes a layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Route {
+    /// The kernels of `cpu`.
+    Cpu,
+    /// The kernels of `cuda`.
+    Cuda,
+    /// candle's operations.
+    Composed,
+}
+
+/// A layer, as far as it decides what computes it.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Layer {
+    /// With heads of this size.
+    Attention { head: usize },
+    /// Convolution or linear layer.
+    Product,
+    /// Group norm or layer norm.
+    Norm,
+    /// Gated GELU.
+    Geglu,
+    /// Mean-square difference.
+    Difference,
+    /// A sum of two, or one after the other.
+    Rows,
+    /// Another function of single elements or pixels.
+    Pointwise,
+}
+
+/// What computes `layer` with these activations and weights.
+pub(super) fn of(layer: Layer, activations: &[&Tensor], weights: &[&Tensor]) -> Route {
+    let all = |tensors: &[&Tensor], types: &[DType]| tensors.iter().all(|t| types.contains(&t.dtype()));
+    if activations.iter().all(|tensor| cuda::has_kernels(tensor.device())) {
+        let types: &[DType] = match layer {
+            Layer::Attention { head } if cuda::has_head(head) => &[DType::BF16],
+            Layer::Product | Layer::Norm | Layer::Geglu | Layer::Difference | Layer::Rows => {
+                &[DType::BF16, DType::F32]
+            }
+            Layer::Attention { .. } | Layer::Pointwise => &[],
+        };
+        let same = activations.iter().all(|tensor| tensor.dtype() == activations[0].dtype());
+        return match all(activations, types) && same && all(weights, &[DType::BF16, DType::F32]) {
+            true => Route::Cuda,
+            false => Route::Composed,
+        };
+    }
+    let weights_fit = match layer {
+        Layer::Product => weights.iter().all(|weight| cpu::serves_weighted(activations[0], weight)),
+        _ => cpu::serves(weights),
+    };
+    if cpu::serves(activations) && weights_fit { Route::Cpu } else { Route::Composed }
+}
