@@ -18,7 +18,7 @@ const TILE: usize = 16;
 
 impl Operation<1> for Transpose {
     fn forward(&self, [x]: &[Tensor; 1]) -> Result<Output> {
-        Ok(Output::numbers(transpose(&*elements(x)?, self.rows, self.columns), &self.to))
+        Ok(Output::numbers(transpose(&elements(x)?, self.rows, self.columns), &self.to))
     }
 
     fn backward(
@@ -28,7 +28,7 @@ impl Operation<1> for Transpose {
         gradient: &Tensor,
         _: [bool; 1],
     ) -> Result<[Option<Tensor>; 1]> {
-        let back = transpose(&*elements(gradient)?, self.columns, self.rows);
+        let back = transpose(&elements(gradient)?, self.columns, self.rows);
         Ok([Some(Tensor::from_vec(back, x.shape(), x.device())?)])
     }
 }
