@@ -152,6 +152,6 @@ impl FeedForward {
     /// tokens [b, n, c] -> [b, n, c].
     pub(in crate::model) fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let gated = self.gated.forward(&self.norm.forward(x)?)?;
-        self.out.forward_onto(&geglu(&gated)?, x)
+        self.out.forward_gated_onto(&gated, x)
     }
 }

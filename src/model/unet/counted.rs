@@ -186,8 +186,7 @@ impl Counted {
             Kind::FeedForward { .. } => {
                 let normed = pass.norm(&x, &weights[0], Rows::Last)?;
                 let gated = pass.linear(&normed, &weights[1], None)?;
-                let gated = pass.geglu(&gated)?;
-                pass.linear(&gated, &weights[2], Some(&x))?
+                pass.gated_linear(&gated, &weights[2], &x)?
             }
             Kind::Downsample { .. } => {
                 state.size = (state.size.0.div_ceil(2), state.size.1.div_ceil(2));

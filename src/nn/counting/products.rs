@@ -64,6 +64,35 @@ impl Pass {
         }
     }
 
+    /// `residual + geglu(x) W^T + b`. With kernels in one operation, which computes the gated GELU again in backward.
+    pub fn gated_linear(&mut self, x: &Value, p: &Parameters, residual: &Value) -> Result<Value> {
+        if self.composes() {
+            let gated = self.geglu(x)?;
+            return self.linear(&gated, p, Some(residual));
+        }
+        let (weight, input, trained) = (p.weight.clone(), x.array.clone(), p.trained);
+        let (rows, out, half) = (input.rows(), weight.shape.dims()[0], input.width() / 2);
+        let products = 2 * (rows * half + rows * out + out * half);
+        self.done.least(products + 2 * rows * (3 * half + out));
+        let gated = cuda::gate(&self.done.counter, &input)?;
+        let residuals = Some(&*residual.array);
+        let y = cuda::project(&self.done.counter, [&gated, &weight], p.bias.as_deref(), residuals)?;
+        drop(gated);
+        let bias = p.bias.as_ref().map(|bias| bias.shape.clone());
+        Ok(self.node(&[x, residual], trained, y, move |done, g, wanted| {
+            if trained {
+                done.least(products + 2 * out * half);
+                let gated = cuda::gate(&done.counter, &input)?;
+                let made = cuda::weight_gradient(&done.counter, [g, &gated])?;
+                done.gradients.push(made);
+                done.bias_gradient(g, bias, false)?;
+            }
+            done.least(products + 2 * 5 * rows * half);
+            let of_x = wanted[0].then(|| cuda::gated_gradient(&done.counter, [g, &weight], &input));
+            Ok(vec![of_x.transpose()?, wanted[1].then(|| done.like(g)).transpose()?])
+        }))
+    }
+
     /// A convolution of an image [b, h, w, c]; with `shifted`, each sample has a bias of its own.
     pub fn conv(
         &mut self,

@@ -6,10 +6,10 @@ use half::bf16;
 use super::buffer::Buffer;
 use super::emulator::Emulator;
 use crate::backend::Random;
+use crate::nn::average;
 use crate::nn::cuda::launch::Pointer;
 use crate::nn::cuda::optimiser::{Table, TrainedTensor};
 use crate::nn::optim::AdamW;
-use crate::nn::average;
 
 /// Sizes around a multiple of four and of a block's chunk, one of several chunks, and none at all.
 const SIZES: [usize; 7] = [1, 4, 7, 0, 16_384, 40_003, 16_385];
