@@ -101,6 +101,7 @@ fn shown(forecasts: &[Forecast]) -> String {
         };
         let mut notes: Vec<String> = (!first.is_empty()).then_some(first).into_iter().collect();
         notes.extend(forecast.repositories.iter().map(|pinned| pinned.to_string()));
+        notes.extend(forecast.missing.iter().cloned());
         notes.extend(reasons.iter().map(|reason| reason.to_string()));
         notes.extend(forecast.reuse.clone());
         let mut row = vec![forecast.id.to_string(), forecast.stage.clone(), word.to_owned()];

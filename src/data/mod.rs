@@ -14,6 +14,8 @@ pub mod order;
 pub mod picture;
 pub mod pictures;
 mod prepare;
+pub mod prompt_sets;
+mod prompt_table;
 pub mod prompts;
 mod records;
 pub mod sample;
@@ -23,6 +25,7 @@ pub mod sources;
 pub mod table;
 mod target;
 pub mod text;
+mod text_file;
 mod trajectories;
 
 pub use calibration::{Calibration, Points};

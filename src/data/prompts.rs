@@ -1,33 +1,42 @@
-//! Prompt files: one prompt per line.
+//! Prompt files: one prompt per line of a text, or one per row of a table, which its ending tells: `.tsv`, `.csv`, `.json`,
+//! `.jsonl` or `.parquet`.
 
-use std::fs;
 use std::path::Path;
 
 use super::DataError;
+use super::prompt_table;
+use super::text_file::read_text;
 
-/// The prompts of a file. Blank lines are skipped; a file without a prompt is an error.
+/// The prompts of a file; of a table those of the column `text`, `caption` or `prompt`. Blank ones are skipped; a file
+/// without a prompt is an error.
 pub fn read(path: &Path) -> Result<Vec<String>, DataError> {
-    let prompts: Vec<String> =
-        read_text(path)?.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect();
+    read_column(path, None)
+}
+
+/// The prompts of a file; of a table those of a column.
+pub fn read_column(path: &Path, column: Option<&str>) -> Result<Vec<String>, DataError> {
+    let texts = match prompt_table::of(path) {
+        Some(table) => table.read(path, column)?,
+        None => read_text(path)?.lines().map(str::to_owned).collect(),
+    };
+    let texts = texts.iter().map(|text| text.trim());
+    let prompts: Vec<String> = texts.filter(|text| !text.is_empty()).map(str::to_owned).collect();
     if prompts.is_empty() {
         return Err(DataError::NoPrompts { path: path.to_owned() });
     }
     Ok(prompts)
 }
 
-/// A file as text, without the byte order mark that some editors write.
-pub(super) fn read_text(path: &Path) -> Result<String, DataError> {
-    let bytes = fs::read(path).map_err(DataError::file(path))?;
-    let text = String::from_utf8(bytes).map_err(|error| {
-        let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-        let line = 1 + before.iter().filter(|&&byte| byte == b'\n').count();
-        DataError::NotText { path: path.to_owned(), line }
-    })?;
-    Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
+/// The lines of a file that are not blank.
+pub fn lines(path: &Path) -> Result<Vec<String>, DataError> {
+    let text = read_text(path)?;
+    Ok(text.lines().filter(|line| !line.trim().is_empty()).map(str::to_owned).collect())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn read_bytes(bytes: &[u8]) -> Result<Vec<String>, DataError> {

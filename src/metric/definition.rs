@@ -1,8 +1,11 @@
 //! What a metric is.
 
+use candle_core::Tensor;
+
 use super::error::MetricError;
-use super::inputs::{FeatureInputs, NetworkInputs, Texts};
-use super::kinds::{Better, Need, Prominence, Statistic};
+use super::inputs::{FeatureInputs, NetworkInputs, SetInputs, Texts};
+use super::kinds::{Better, Need, OfSet, Prominence, Statistic};
+use crate::model::ScorerKind;
 use crate::model::unet::UNet;
 
 /// What a metric is computed from.
@@ -10,8 +13,21 @@ use crate::model::unet::UNet;
 pub enum Method {
     /// The U-Net: one value per point or repetition, or a single one.
     Network(fn(&NetworkInputs<'_>, &UNet) -> Result<Vec<f64>, MetricError>),
-    /// A scorer's features of the pictures: one value per prompt.
+    /// A scorer's features of the pictures and of texts: one value per prompt.
     Features(fn(&FeatureInputs<'_>) -> Result<Vec<f64>, MetricError>),
+    /// What a scorer itself gives each picture for its prompt: one value per prompt.
+    Scores,
+    /// A scorer's features of the pictures of each seed, [n, d]: one value per prompt.
+    Seeds(fn(&[Tensor]) -> Result<Vec<f64>, MetricError>),
+    /// A scorer's features of all pictures and of a reference: one value for all.
+    Set(fn(&SetInputs<'_>) -> Result<OfSet, MetricError>),
+}
+
+impl Method {
+    /// Whether there is one value per prompt, so that models can be compared prompt by prompt.
+    pub fn is_by_prompt(self) -> bool {
+        matches!(self, Self::Features(_) | Self::Scores | Self::Seeds(_))
+    }
 }
 
 /// One way to measure a model.
@@ -34,6 +50,26 @@ pub trait Metric: Sync {
     /// The inputs that it requires.
     fn needs(&self) -> &'static [Need] {
         &[]
+    }
+
+    /// What its scorer can be, if it needs one.
+    fn scorers(&self) -> &'static [ScorerKind] {
+        &[ScorerKind::Clip]
+    }
+
+    /// Where the weights of its scorer are released, and how big they are.
+    fn released(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// The smallest number of pictures for which its values mean anything.
+    fn least_pictures(&self) -> usize {
+        1
+    }
+
+    /// Whether 0 means nothing at all, so that a percentage of the teacher's value makes sense.
+    fn has_zero(&self) -> bool {
+        true
     }
 
     /// How its values become one.

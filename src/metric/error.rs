@@ -1,13 +1,15 @@
 //! Why an evaluation fails.
 
+use std::path::PathBuf;
+
 use miette::Diagnostic;
 
 use super::kinds::Need;
 use crate::base::names::UnknownName;
 use crate::base::{FileError, Interrupted};
 use crate::data::DataError;
-use crate::model::ModelError;
 use crate::model::clip::TokenizerError;
+use crate::model::{ModelError, ScorerKind};
 use crate::sample::SampleError;
 
 /// Why an evaluation fails.
@@ -54,6 +56,53 @@ pub enum MetricError {
         prompt: String,
         /// The lists' names.
         attributes: String,
+    },
+    /// A metric of sets of pictures with so few that its values mean nothing.
+    #[error("{metric} needs {needed} pictures {of}, but there are {found}")]
+    #[diagnostic(
+        code(metric::too_few),
+        help(
+            "draw more with `pictures` or `seeds`, or leave the metric out; `small-sets: true` measures it all the same, \
+             but its values depend on the number of pictures and cannot be compared with published ones"
+        )
+    )]
+    TooFew {
+        /// The metric.
+        metric: &'static str,
+        /// How many pictures there are.
+        found: usize,
+        /// Whose pictures.
+        of: &'static str,
+        /// How many it needs.
+        needed: usize,
+    },
+    /// A scorer that a metric cannot use.
+    #[error("{metric} needs {}, but `{parameter}` is {}", needed(wanted), found.in_words())]
+    #[diagnostic(
+        code(metric::scorer_kind),
+        help("give the metric its own under `scorers`, as examples/evaluating.md says")
+    )]
+    ScorerKind {
+        /// The metric.
+        metric: &'static str,
+        /// What it can use.
+        wanted: &'static [ScorerKind],
+        /// The parameter that names the scorer.
+        parameter: String,
+        /// What the scorer is.
+        found: ScorerKind,
+    },
+    /// A file of scores from outside that cannot be used.
+    #[error("{}: {reason}", path.display())]
+    #[diagnostic(
+        code(metric::outside),
+        help("each line is an object such as {{\"model\": \"teacher\", \"prompt\": 0, \"score\": 0.5}}")
+    )]
+    Outside {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
     },
     /// A value is NaN or infinite.
     #[error("{metric} of `{model}` is {found} for value {index}; it must be finite")]
@@ -128,6 +177,11 @@ pub enum MetricError {
     #[error(transparent)]
     #[diagnostic(code(metric::tensor))]
     Tensor(#[from] candle_core::Error),
+}
+
+/// One of some scorers, in words.
+fn needed(wanted: &[ScorerKind]) -> String {
+    wanted.iter().map(|kind| kind.in_words()).collect::<Vec<_>>().join(" or ")
 }
 
 impl MetricError {

@@ -47,6 +47,16 @@ pub struct FeatureInputs<'a> {
     pub logit_scale: f64,
 }
 
+/// What a scorer makes of a set of pictures: the features of each seed, [n, d].
+pub struct SetInputs<'a> {
+    /// Those of a model.
+    pub pictures: &'a [Tensor],
+    /// Those of the reference.
+    pub reference: &'a [Tensor],
+    /// Whether rows of the reference belong to the same prompts.
+    pub paired: bool,
+}
+
 impl NetworkInputs<'_> {
     /// One sample to time a U-Net with: zero latents and the first prompt, at timestep 500.
     pub fn probe(&self) -> candle_core::Result<(Tensor, Tensor, Conditioning)> {

@@ -3,20 +3,22 @@
 
 use std::cell::OnceCell;
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use candle_core::{Device, Tensor, safetensors};
+use candle_core::{DType, Device, Tensor, safetensors};
 
 use super::definition::{Method, Metric};
 use super::error::MetricError;
 use super::evaluation::{Evaluation, Judge};
-use super::features::{BATCH, picture_features, text_features};
+use super::features::{BATCH, looks, text_features};
+use super::floor::derangement;
 use super::gallery::{IMAGES, picture_path};
-use super::inputs::FeatureInputs;
+use super::inputs::{FeatureInputs, SetInputs};
+use super::kinds::OfSet;
 use super::values;
 use crate::base::{FileError, Interrupt, Progress, kept};
 use crate::data::pictures;
-use crate::model::Scorer;
+use crate::model::PictureModel;
 use crate::model::files::weights;
 
 const FEATURES: &str = "features.safetensors";
@@ -26,7 +28,7 @@ const TEXTS: &str = "texts.safetensors";
 pub(super) struct Judging<'a> {
     evaluation: &'a Evaluation<'a>,
     judge: &'a Judge<'a>,
-    scorer: OnceCell<Scorer>,
+    scorer: OnceCell<PictureModel>,
     interrupt: &'a Interrupt,
 }
 
@@ -46,7 +48,7 @@ impl<'a> Judging<'a> {
         Self { evaluation, judge, scorer: OnceCell::new(), interrupt }
     }
 
-    fn scorer(&self) -> Result<&Scorer, MetricError> {
+    fn scorer(&self) -> Result<&PictureModel, MetricError> {
         match self.scorer.get() {
             Some(scorer) => Ok(scorer),
             None => {
@@ -60,7 +62,9 @@ impl<'a> Judging<'a> {
     pub(super) fn encode_texts(&self, folder: &Path, progress: &dyn Progress) -> Result<(), MetricError> {
         let (prompts, captions) = (self.evaluation.prompts, self.evaluation.captions());
         progress.length((prompts.len() + captions.len()) as u64, "captions");
-        let scorer = self.scorer()?;
+        let PictureModel::Clip(scorer) = self.scorer()? else {
+            return Ok(());
+        };
         let tensors = HashMap::from([
             ("prompts", text_features(scorer, prompts, progress, self.interrupt)?),
             ("captions", text_features(scorer, captions, progress, self.interrupt)?),
@@ -69,28 +73,57 @@ impl<'a> Judging<'a> {
         write(&folder.join(TEXTS), tensors)
     }
 
-    /// Writes the features of one model's pictures, in batches that an interrupted run has not to compute again.
-    /// `progress` receives the number of pictures so far.
-    pub(super) fn encode_pictures(
+    /// Writes what the scorer makes of one model's pictures. `progress` receives the number of pictures so far.
+    pub(super) fn encode_gallery(
         &self,
         model: &str,
         gallery: &Path,
-        (folder, checkpoint): (&Path, &Path),
+        folders: (&Path, &Path),
         progress: &dyn Progress,
     ) -> Result<(), MetricError> {
         let prompts = self.evaluation.prompts;
+        let place = |index| picture_path(&gallery.join(IMAGES), index);
+        let pictures: Vec<PathBuf> = (0..prompts.len()).map(place).collect();
+        let others = derangement(prompts.len()).unwrap_or_else(|| vec![0; prompts.len()]);
+        let texts: Vec<[&str; 2]> = (0..prompts.len())
+            .map(|index| [prompts[index].as_str(), prompts[others[index] as usize].as_str()])
+            .collect();
+        let of = |index: usize| format!("the picture that `{model}` drew of `{}`", prompts[index]);
+        self.encode_pictures(&pictures, &texts, &of, folders, progress)
+    }
+
+    /// Writes what the scorer makes of the real pictures.
+    pub(super) fn encode_reference(
+        &self,
+        pictures: &[PathBuf],
+        folders: (&Path, &Path),
+        progress: &dyn Progress,
+    ) -> Result<(), MetricError> {
+        progress.length(pictures.len() as u64, "real pictures");
+        let of = |index: usize| format!("the picture {}", pictures[index].display());
+        self.encode_pictures(pictures, &[], &of, folders, progress)
+    }
+
+    /// Works in batches that an interrupted run has not to compute again.
+    fn encode_pictures(
+        &self,
+        pictures: &[PathBuf],
+        texts: &[[&str; 2]],
+        of: &dyn Fn(usize) -> String,
+        (folder, checkpoint): (&Path, &Path),
+        progress: &dyn Progress,
+    ) -> Result<(), MetricError> {
         let device = self.evaluation.conditioning.encoder_hidden_states.device();
         let mut all = Vec::new();
-        for start in (0..prompts.len()).step_by(BATCH) {
+        for start in (0..pictures.len()).step_by(BATCH) {
             self.interrupt.check()?;
-            let end = prompts.len().min(start + BATCH);
+            let end = pictures.len().min(start + BATCH);
             let path = checkpoint.join(format!("features-{start:06}.safetensors"));
             if !kept::is_whole(&path, progress)? {
-                let read = |index| pictures::read(&picture_path(&gallery.join(IMAGES), index));
-                let batch = (start..end).map(read).collect::<Result<Vec<_>, _>>()?;
-                let of =
-                    |row: usize| format!("the picture that `{model}` drew of `{}`", prompts[start + row]);
-                let features = picture_features(self.scorer()?, &batch, device, of)?;
+                let batch = pictures[start..end].iter().map(|path| pictures::read(path));
+                let batch = batch.collect::<Result<Vec<_>, _>>()?;
+                let texts = texts.get(start..end).unwrap_or_default();
+                let features = looks(self.scorer()?, &batch, texts, device, |row| of(start + row))?;
                 kept::write(&path, |path| write(path, HashMap::from([("features", features.clone())])))?;
             }
             all.push(tensor(&path, "features")?);
@@ -99,9 +132,9 @@ impl<'a> Judging<'a> {
         write(&folder.join(FEATURES), HashMap::from([("features", Tensor::cat(&all, 0)?)]))
     }
 
-    /// The values of a metric: one per prompt, the mean over the seeds. `order` gives the prompt that each picture is
-    /// compared with; its own, unless the captions are shuffled.
-    pub(super) fn measure(
+    /// The values of a metric of pictures and texts: one per prompt, the mean over the seeds. `order` gives the prompt that
+    /// each picture is compared with; its own, unless the captions are shuffled.
+    pub(super) fn compare(
         &self,
         metric: &'static dyn Metric,
         model: &str,
@@ -131,6 +164,43 @@ impl<'a> Judging<'a> {
     }
 }
 
+/// What the scorer itself gives each prompt, the mean over the seeds: for its own caption or for another one.
+pub(super) fn scores(
+    metric: &'static dyn Metric,
+    model: &str,
+    galleries: &[Tensor],
+    shuffled: bool,
+) -> Result<Vec<f64>, MetricError> {
+    let sum = galleries
+        .iter()
+        .skip(1)
+        .try_fold(galleries[0].to_dtype(DType::F64)?, |sum, scores| sum + scores.to_dtype(DType::F64)?)?;
+    let mean = (sum / galleries.len() as f64)?;
+    values::finite(metric.name(), model, mean.narrow(1, usize::from(shuffled), 1)?.flatten_all()?.to_vec1()?)
+}
+
+/// The values of a metric of the pictures of each prompt.
+pub(super) fn over_seeds(
+    metric: &'static dyn Metric,
+    model: &str,
+    galleries: &[Tensor],
+) -> Result<Vec<f64>, MetricError> {
+    let Method::Seeds(measure) = metric.method() else { return Ok(Vec::new()) };
+    values::finite(metric.name(), model, measure(galleries)?)
+}
+
+/// The value of a metric of a set of pictures.
+pub(super) fn of_set(
+    metric: &'static dyn Metric,
+    model: &str,
+    inputs: &SetInputs<'_>,
+) -> Result<Option<OfSet>, MetricError> {
+    let Method::Set(measure) = metric.method() else { return Ok(None) };
+    let found = measure(inputs)?;
+    values::finite(metric.name(), model, vec![found.value])?;
+    Ok(Some(found))
+}
+
 impl EncodedTexts {
     /// Reads what [`Judging::encode_texts`] wrote.
     pub(super) fn read(folder: &Path) -> Result<Self, MetricError> {
@@ -140,7 +210,7 @@ impl EncodedTexts {
     }
 }
 
-/// Reads what [`Judging::encode_pictures`] wrote.
+/// Reads what [`Judging::encode_gallery`] wrote.
 pub(super) fn features(folder: &Path) -> Result<Tensor, MetricError> {
     tensor(&folder.join(FEATURES), "features")
 }

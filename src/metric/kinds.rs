@@ -21,8 +21,10 @@ pub enum Better {
 pub enum Need {
     /// Pictures of the prompts, and so an autoencoder.
     Pictures,
-    /// A CLIP that scores pictures against texts.
+    /// A network that looks at pictures.
     Scorer,
+    /// Several pictures of each prompt.
+    Seeds,
     /// Held-out calibration points.
     Points,
     /// Lists of attribute words.
@@ -39,6 +41,15 @@ pub enum Statistic {
     Median,
 }
 
+/// The value of a metric of a set of pictures.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct OfSet {
+    /// The value.
+    pub value: f64,
+    /// Its standard error over prompts, where one can be estimated.
+    pub error: Option<f64>,
+}
+
 /// Where a report shows a metric. Each variant includes the ones before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Prominence {
@@ -46,7 +57,7 @@ pub enum Prominence {
     Table,
     /// Also where several runs are compared.
     Comparison,
-    /// Also on a card at the top of the page, as a percentage of the teacher's value.
+    /// Also in the first sentence of the page and in the list of runs, as a percentage of the teacher's value.
     Card,
 }
 
@@ -55,7 +66,8 @@ impl Need {
     pub(super) fn in_words(self) -> &'static str {
         match self {
             Self::Pictures => "pictures: a model directory with an autoencoder, and prompts",
-            Self::Scorer => "a scorer: a CLIP model directory",
+            Self::Scorer => "a scorer: the folder of a network that looks at pictures",
+            Self::Seeds => "several pictures of each prompt: seeds of at least 2",
             Self::Points => "held-out points: a calibration artefact",
             Self::Attributes => "attributes: named lists of words",
         }

@@ -38,6 +38,11 @@ pub enum Part {
         /// The seed of the gallery.
         seed: usize,
     },
+    /// A scorer's features of the real pictures.
+    Reference {
+        /// The scorer.
+        scorer: usize,
+    },
 }
 
 /// Writes a part. Given the folder to fill, and a checkpoint folder that survives a crash.

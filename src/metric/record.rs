@@ -33,9 +33,12 @@ pub struct Metrics {
     /// Pictures of each prompt.
     #[serde(default = "one", skip_serializing_if = "is_one")]
     pub seeds: usize,
-    /// Which CLIP each metric of pictures and texts was computed with.
+    /// Which scorer each metric of pictures was computed with.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub scorers: BTreeMap<String, String>,
+    /// What metrics of sets of pictures compare with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reference: Option<String>,
     /// The models, in the order of the pipeline.
     pub models: Vec<ModelMetrics>,
     /// The joint output losses of the selection and of other selections of the same ratio.
@@ -62,7 +65,7 @@ pub struct Measurement {
     pub value: f64,
     /// Which statistic.
     pub statistic: Statistic,
-    /// How many values.
+    /// How many values; how many pictures for a metric of sets of pictures.
     pub count: usize,
     /// Lower end of the 95 % bootstrap interval; absent for a single value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -162,7 +165,8 @@ pub struct Values {
 pub struct ModelValues {
     /// The model's name in the pipeline.
     pub model: String,
-    /// By metric: one value per prompt, the mean over its seeds, except `output-loss`, which has one per held-out point.
+    /// By metric: one value per prompt, the mean over its seeds, except `output-loss`, which has one per held-out point, and
+    /// metrics of sets of pictures and of sizes, which have one.
     pub values: BTreeMap<String, Vec<f64>>,
 }
 
@@ -179,7 +183,8 @@ impl Metrics {
     /// A file without measurements.
     pub fn new(teacher: &str, prompts: usize, seeds: usize) -> Self {
         let (models, baselines, scorers) = (Vec::new(), Vec::new(), BTreeMap::new());
-        Self { format: FORMAT, teacher: teacher.to_owned(), prompts, seeds, scorers, models, baselines }
+        let (format, teacher, reference) = (FORMAT, teacher.to_owned(), None);
+        Self { format, teacher, prompts, seeds, scorers, reference, models, baselines }
     }
 
     /// Reads `metrics.json` from an artefact's folder.

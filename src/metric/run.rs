@@ -4,18 +4,17 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use candle_core::Tensor;
-
-use super::definition::{Method, Metric};
+use super::definition::Method;
 use super::error::MetricError;
-use super::evaluation::{Evaluation, Judge};
-use super::floor::derangement;
+use super::evaluation::Evaluation;
+use super::found::{Found, OfPart, Watch};
 use super::gallery::{self, IMAGES};
-use super::judging::{self, EncodedTexts, Judging};
 use super::kinds::Need;
 use super::networks::Networks;
 use super::part::{Keep, Part};
-use super::record::{self, METRICS_FILE, Metrics, ModelMetrics, ModelValues, VALUES_FILE, Values};
+use super::record::{
+    self, METRICS_FILE, Measurement, Metrics, ModelMetrics, ModelValues, VALUES_FILE, Values,
+};
 use super::summary;
 use super::values::{self, Measured};
 use crate::base::{Interrupt, Progress};
@@ -31,26 +30,6 @@ pub struct Outcome {
     pub values: Values,
 }
 
-/// Values by metric.
-type ByMetric = BTreeMap<&'static str, Vec<f64>>;
-
-/// What was measured.
-struct Found {
-    /// Of each model, in the order of the pipeline.
-    models: Vec<ByMetric>,
-    /// Why the others could not be measured here, of each model.
-    unavailable: Vec<BTreeMap<&'static str, String>>,
-    /// Of the teacher's pictures with shuffled captions.
-    floor: ByMetric,
-}
-
-/// Who is told and asked while it runs.
-#[derive(Clone, Copy)]
-struct Watch<'a> {
-    progress: &'a dyn Progress,
-    interrupt: &'a Interrupt,
-}
-
 impl Evaluation<'_> {
     /// Measures all models. Their pictures go to `images/<model>/000.png`, `001.png`, ... in `output`, those of further
     /// seeds to `images/<model>/seed-1/000.png`, ....
@@ -64,15 +43,10 @@ impl Evaluation<'_> {
         self.check()?;
         let teacher = self.teacher_index()?;
         let watch = Watch { progress, interrupt };
-        let count = self.models.len();
-        let mut found = Found {
-            models: vec![BTreeMap::new(); count],
-            unavailable: vec![BTreeMap::new(); count],
-            floor: BTreeMap::new(),
-        };
+        let mut found = Found::new(self.models.len());
         let galleries = self.networks(teacher, output, keep, watch, &mut found)?;
         for (place, judge) in self.judges.iter().enumerate() {
-            self.judge(place, judge, &galleries, keep, watch, &mut found)?;
+            self.judge((place, judge), (teacher, &galleries), keep, watch, &mut found)?;
         }
         Ok(self.outcome(&found, teacher))
     }
@@ -103,6 +77,9 @@ impl Evaluation<'_> {
                 let images = output.join(IMAGES).join(self.models[model].name);
                 let images = if seed == 0 { images } else { images.join(format!("seed-{seed}")) };
                 gallery::link(&part.join(IMAGES), &images)?;
+                if let Some(outside) = self.outside {
+                    outside.link(&part, (self.models[model].name, seed), output)?;
+                }
                 galleries[model].push(part);
             }
             for metric in self.metrics.iter().filter(|metric| matches!(metric.method(), Method::Network(_))) {
@@ -128,49 +105,22 @@ impl Evaluation<'_> {
         Ok(galleries)
     }
 
-    /// Measures the metrics of one scorer.
-    fn judge<E: From<MetricError>>(
+    /// Adds the scores from outside of one model.
+    fn add_outside(
         &self,
-        scorer: usize,
-        judge: &Judge<'_>,
-        galleries: &[Vec<PathBuf>],
-        keep: &Keep<'_, E>,
-        Watch { progress, interrupt }: Watch<'_>,
-        found: &mut Found,
-    ) -> Result<(), E> {
-        let asked = |metric: &&&'static dyn Metric| judge.metrics.contains(&metric.name());
-        let metrics: Vec<_> = self.metrics.iter().filter(asked).collect();
-        if metrics.is_empty() {
-            return Ok(());
+        model: usize,
+        teacher: usize,
+        single: &mut BTreeMap<String, Vec<f64>>,
+        measured: &mut BTreeMap<String, Measurement>,
+    ) {
+        let scores = self.outside.map(|outside| &outside.scores);
+        for (metric, by_model) in scores.into_iter().flatten() {
+            let of = |model: usize| by_model.get(self.models[model].name).map(Vec::as_slice);
+            let Some(own) = of(model) else { continue };
+            let against = summary::Against { teacher: of(teacher).filter(|_| model != teacher), floor: None };
+            single.insert(metric.clone(), own.to_vec());
+            measured.insert(metric.clone(), summary::summarise(summary::OUTSIDE, own, &against, self.random));
         }
-        let judging = Judging::new(self, judge, interrupt);
-        let encode = |folder: &Path, _: &Path| judging.encode_texts(folder, progress);
-        let texts = EncodedTexts::read(&keep(Part::Texts { scorer }, &encode)?)?;
-        progress.length(self.pictures(), "scored pictures");
-        let own: Vec<u32> = (0..self.prompts.len() as u32).collect();
-        let mut before = 0;
-        for (model, galleries) in galleries.iter().enumerate() {
-            let name = self.models[model].name;
-            let mut features: Vec<Tensor> = Vec::new();
-            for (seed, gallery) in galleries.iter().enumerate() {
-                let watch = OfPart { progress, before };
-                let fill = |folder: &Path, checkpoint: &Path| {
-                    judging.encode_pictures(name, gallery, (folder, checkpoint), &watch)
-                };
-                features.push(judging::features(&keep(Part::Features { scorer, model, seed }, &fill)?)?);
-                before += self.prompts.len() as u64;
-                progress.position(before);
-            }
-            for metric in &metrics {
-                let measured = judging.measure(**metric, name, &texts, &features, &own)?;
-                found.models[model].insert(metric.name(), measured);
-                if let Some(order) = derangement(own.len()).filter(|_| name == self.teacher) {
-                    let shuffled = judging.measure(**metric, name, &texts, &features, &order)?;
-                    found.floor.insert(metric.name(), shuffled);
-                }
-            }
-        }
-        Ok(())
     }
 
     fn outcome(&self, found: &Found, teacher: usize) -> Outcome {
@@ -181,6 +131,7 @@ impl Evaluation<'_> {
             let named = asked.map(|metric| (metric.name().to_owned(), judge.name.to_owned()));
             outcome.metrics.scorers.extend(named);
         }
+        outcome.metrics.reference = self.reference_name();
         for (index, model) in self.models.iter().enumerate() {
             let mut single = BTreeMap::new();
             let (mut reproducible, mut timings) = (BTreeMap::new(), BTreeMap::new());
@@ -192,13 +143,21 @@ impl Evaluation<'_> {
                     missing.insert(name.to_owned(), reason.clone());
                     continue;
                 }
+                if let Some(set) = found.sets[index].get(name) {
+                    let of_teacher = found.sets[teacher].get(name).filter(|_| index != teacher);
+                    let pictures = self.prompts.len() * self.seeds;
+                    single.insert(name.to_owned(), vec![set.value]);
+                    let measurement = summary::of_set(*metric, set, of_teacher, pictures);
+                    reproducible.insert(name.to_owned(), measurement);
+                    continue;
+                }
                 let own = &found.models[index][name];
                 let of_teacher = found.models[teacher].get(name).filter(|_| index != teacher);
                 let against = summary::Against {
                     teacher: of_teacher.map(Vec::as_slice),
                     floor: found.floor.get(name).map(Vec::as_slice),
                 };
-                let measurement = summary::summarise(*metric, own, &against, self.random);
+                let measurement = summary::summarise((*metric).into(), own, &against, self.random);
                 if metric.reproducible() {
                     single.insert(name.to_owned(), own.clone());
                     reproducible.insert(name.to_owned(), measurement);
@@ -206,6 +165,7 @@ impl Evaluation<'_> {
                     timings.insert(name.to_owned(), measurement);
                 }
             }
+            self.add_outside(index, teacher, &mut single, &mut reproducible);
             let name = || model.name.to_owned();
             let of = |metrics, unavailable| ModelMetrics { model: name(), metrics, unavailable };
             outcome.metrics.models.push(of(reproducible, missing.0));
@@ -216,34 +176,13 @@ impl Evaluation<'_> {
     }
 }
 
-/// The progress of one part among those of its kind.
-struct OfPart<'a> {
-    progress: &'a dyn Progress,
-    /// Pictures of the parts before it.
-    before: u64,
-}
-
-impl Progress for OfPart<'_> {
-    fn length(&self, _total: u64, _unit: &'static str) {}
-
-    fn position(&self, done: u64) {
-        self.progress.position(self.before + done);
-    }
-
-    fn resumed(&self, done: u64) {
-        self.progress.resumed(self.before + done);
-    }
-
-    fn dropped(&self, file: &str, reason: &str) {
-        self.progress.dropped(file, reason);
-    }
-
-    fn note(&self, text: &str) {
-        self.progress.note(text);
-    }
-}
-
 impl Outcome {
+    /// Adds the models of another evaluation of the same prompts.
+    pub fn extend(&mut self, other: Self) {
+        self.metrics.models.extend(other.metrics.models);
+        self.values.models.extend(other.values.models);
+    }
+
     /// Writes `metrics.json`, `.timings.json` and `values.json`.
     pub fn write(&self, folder: &Path) -> Result<(), MetricError> {
         record::write(&folder.join(METRICS_FILE), &self.metrics)?;

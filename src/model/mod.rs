@@ -6,6 +6,7 @@ pub mod clip;
 mod error;
 pub mod files;
 pub mod network;
+pub mod scorers;
 pub mod unet;
 pub mod vae;
 
@@ -14,4 +15,5 @@ pub use clip::{Scorer, ScorerFolders};
 pub use error::ModelError;
 pub use files::{ModelDirectory, Part, TensorEntry, Weights, WeightsError};
 pub use network::{Conditioning, Prediction};
+pub use scorers::{Known, PictureModel, ScorerKind};
 pub use unet::{UNet, UNetConfig};

@@ -32,6 +32,18 @@ pub enum PlanError {
         /// The file, and the system's message.
         source: FileError,
     },
+    /// Files that users must fetch.
+    #[error("the run needs {} that are not on this machine:\n{}", count(files.len()), list(files))]
+    #[diagnostic(
+        code(plan::missing),
+        help(
+            "fetch them and run the same command again; `laptop-diff plan` shows what is left, and `--until` runs the stages before"
+        )
+    )]
+    Missing {
+        /// What each is and where it comes from, and the parameter that names it.
+        files: Vec<(String, String)>,
+    },
     /// A file does not hold what the stage needs.
     #[error(transparent)]
     #[diagnostic(transparent)]
@@ -49,6 +61,14 @@ pub struct Unfit {
     #[source]
     #[diagnostic_source]
     pub source: StageError,
+}
+
+fn count(files: usize) -> String {
+    if files == 1 { "a file or folder".to_owned() } else { format!("{files} files or folders") }
+}
+
+fn list(files: &[(String, String)]) -> String {
+    files.iter().map(|(file, place)| format!("  - {file} [{place}]")).collect::<Vec<_>>().join("\n")
 }
 
 impl PlanError {

@@ -38,6 +38,8 @@ pub fn explain(
         }
         let files = &files[&index];
         let repositories = files.values().filter_map(ResolvedFile::repository).cloned().collect();
+        let missing =
+            files.values().filter_map(ResolvedFile::missing).map(|file| format!("needs {file}")).collect();
         let new = pipeline.manifest(index, device, &known, files, store)?;
         let last = store.last_manifest(&pipeline.name, &node.id);
         let name_files = |reason: Reason| {
@@ -58,7 +60,7 @@ pub fn explain(
         let reuse = reuse(pipeline.stages[index].stage.as_ref(), &new, &outcome, store)?;
         let outcome = outcome.map_reasons(name_files);
         let (id, stage) = (node.id.clone(), node.stage.clone());
-        forecasts.push(Forecast { id, stage, repositories, reuse, outcome });
+        forecasts.push(Forecast { id, stage, repositories, missing, reuse, outcome });
     }
     Ok(forecasts)
 }

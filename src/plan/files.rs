@@ -11,8 +11,8 @@ use crate::base::{ArtefactKind, Digest, FileError, Interrupted, Manifest};
 use crate::cache::{Store, Tree};
 use crate::config::{ConfigError, ConfigErrorKind};
 use crate::model::UNetConfig;
-use crate::model::files::hub;
-use crate::stage::{FileInput, ResolvedFile};
+use crate::model::files::hub::{self, HubError};
+use crate::stage::{FileInput, MissingFile, ResolvedFile};
 
 impl ResolvedPipeline {
     /// The files that a stage reads, by the names of [`Stage::files`](crate::stage::Stage::files): local files, which
@@ -64,6 +64,25 @@ impl ResolvedPipeline {
         Ok(())
     }
 
+    /// Fails, with a list, if stages read what is not on this machine and cannot be downloaded.
+    pub fn check_there(
+        &self,
+        files: &BTreeMap<usize, BTreeMap<String, ResolvedFile>>,
+    ) -> Result<(), PlanError> {
+        let mut missing: BTreeMap<String, String> = BTreeMap::new();
+        for (&index, files) in files {
+            for (parameter, file) in files {
+                let Some(file) = file.missing() else { continue };
+                let stage = &self.stages[index].id;
+                missing.entry(file.to_string()).or_insert_with(|| format!("`{parameter}` of `{stage}`"));
+            }
+        }
+        match missing.is_empty() {
+            true => Ok(()),
+            false => Err(PlanError::Missing { files: missing.into_iter().collect() }),
+        }
+    }
+
     fn find(&self, stage: usize, file: &FileInput<'_>) -> Result<ResolvedFile, ConfigErrorKind> {
         if file.path.as_os_str().is_empty() {
             let (message, within) = (
@@ -76,9 +95,24 @@ impl ResolvedPipeline {
         let id = file.path.to_str().filter(|path| hub::is_id(path));
         match file.revision.zip(id) {
             _ if path.exists() => Ok(ResolvedFile::Path(path)),
-            Some((revision, id)) => hub::pin(id, revision)
-                .map(ResolvedFile::Repository)
-                .map_err(|error| ConfigErrorKind::Hub(Box::new(error))),
+            Some((revision, id)) => match hub::pin(id, revision) {
+                Ok(pinned) => Ok(ResolvedFile::Repository(pinned)),
+                Err(HubError::Offline { reason, cache, .. }) => {
+                    let from = format!(
+                        "where there is a network, run `hf download {id} --revision {revision}` and copy its folder to {}{}",
+                        cache.display(),
+                        file.from.map(|from| format!(" ({from})")).unwrap_or_default()
+                    );
+                    let reason = format!("the hub cannot be reached ({reason}), and its cache has no commit");
+                    Ok(ResolvedFile::Missing(MissingFile { what: id.to_owned(), reason, from }))
+                }
+                Err(error) => Err(ConfigErrorKind::Hub(Box::new(error))),
+            },
+            None if file.from.is_some() => Ok(ResolvedFile::Missing(MissingFile {
+                what: file.path.display().to_string(),
+                reason: "it does not exist".to_owned(),
+                from: file.from.unwrap_or_default().to_owned(),
+            })),
             None => {
                 let folder = fs::canonicalize(self.folder()).unwrap_or_else(|_| self.folder().to_owned());
                 let (stage, parameter) = (self.stages[stage].id.to_string(), file.name.to_string());

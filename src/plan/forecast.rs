@@ -19,6 +19,9 @@ pub struct Forecast {
     /// The repositories of the hub that it reads.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub repositories: Vec<Pinned>,
+    /// What it reads that is not on this machine, and where that comes from.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<String>,
     /// What it can use of earlier runs, or why it cannot.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reuse: Option<String>,

@@ -29,6 +29,7 @@ pub fn execute(job: &Job<'_>) -> Result<RunRecord, RunError> {
     // All files are checked before anything runs, so that an hour of work does not end at a missing or wrong file.
     let files = wanted.iter().map(|&index| Ok((index, job.pipeline.files(index).map_err(PlanError::from)?)));
     let files = files.collect::<Result<BTreeMap<_, _>, RunError>>()?;
+    job.pipeline.check_there(&files)?;
     job.pipeline.check_files(&files)?;
     let folder = RunFolder::open(&job.runs.join(&job.pipeline.name))?;
     let device = DeviceRecord { asked: job.device, class: job.device.class() };

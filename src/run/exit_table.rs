@@ -38,7 +38,7 @@ impl From<&PlanError> for ExitCode {
         match error {
             PlanError::Config(error) => error.into(),
             PlanError::Cache(error) => error.into(),
-            PlanError::Input { .. } => Self::File,
+            PlanError::Input { .. } | PlanError::Missing { .. } => Self::File,
             // All paths are those of the pipeline's files.
             PlanError::Unfit(unfit) => Self::of_stage(&unfit.source, |_| true),
             PlanError::Interrupted(_) => Self::Interrupted,

@@ -4,32 +4,29 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use candle_core::DType;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::evaluate_inputs::Inputs;
-use super::evaluate_parts::Names;
+use super::evaluate_inputs::{Inputs, check_sizes, real_pictures};
+use super::evaluate_measure::Measuring;
+use super::evaluate_needs::{Given, memory_of};
+use super::evaluate_outside::Judges;
+use super::evaluate_settings::Settings;
 use super::joint_losses::{joint_losses_of, selection_of_units};
 use super::model::Model;
 use super::named::Named;
-use super::needs::{self, Needs, Outlook};
+use super::needs::{Needs, Outlook};
 use super::points::points;
+use super::prompt_source::PromptSource;
 use super::resolved_file::path_of;
 use super::scorers::{Opened, ScorerSource, Used};
-use super::sources::prompts_file;
-use super::{
-    BadValue, Context, Drawing, FileInput, Input, ResolvedFile, Stage, StageError, StageInfo, memory,
-};
+use super::sources::{prompts_file, reference_folder};
+use super::{BadValue, Context, Drawing, FileInput, Input, ResolvedFile, Stage, StageError, StageInfo};
 use crate::base::names::{self, UnknownName};
 use crate::base::{ArtefactKind, Manifest, StageId, Whole};
 use crate::data::prompts;
-use crate::metric::{
-    self, Candidate, Evaluation, Fill, Gate, GateError, Judge, Metric, Metrics, Need, Outcome, Part, Texts,
-    Verdict,
-};
+use crate::metric::{self, Candidate, Gate, GateError, Method, Metric, Metrics, Need, Texts, Verdict};
 use crate::model::UNetConfig;
-use crate::model::vae::VaeConfig;
 use crate::sample;
 
 /// `with:` of `use: evaluate`.
@@ -43,21 +40,27 @@ pub(super) struct Evaluate {
     teacher: String,
     /// The metrics (`laptop-diff list metrics`).
     metrics: Vec<String>,
-    /// A text file with the prompts of the pictures, one per line.
-    prompts: PathBuf,
-    /// The number of prompts to draw, from the first. Default 200.
+    /// The prompts of the pictures: a text file with one per line, a table, or a block that names a column or a published set.
+    prompts: PromptSource,
+    /// The number of prompts to draw, from the first of a file. Default 200.
     #[serde(default = "default_pictures")]
     pictures: Whole<1, 1_000_000>,
     /// Pictures of each prompt, from different noise. Their values are averaged, so that the prompt stays the unit of all
     /// intervals. Default 1.
     #[serde(default = "default_seeds")]
     seeds: Whole<1, 1_000>,
-    /// The CLIP of the metrics that compare pictures with texts: a CLIPModel directory or a repository on the hub, as for
-    /// `load`; or `{ model: ..., processor: ..., revision: ... }` with tokenizer and preprocessor from another place.
+    /// The CLIP of the metrics that can use one: a CLIPModel directory or a repository on the hub, as for `load`; or
+    /// `{ model: ..., processor: ..., revision: ... }` with tokenizer and preprocessor from another place.
     scorer: Option<ScorerSource>,
-    /// Other CLIPs for single metrics, by the metric: `{ pick-score: yuvalkirstain/PickScore_v1 }`.
+    /// Scorers of single metrics, by the metric: `{ pick-score: yuvalkirstain/PickScore_v1, fid: ../scorers/inception }`.
+    /// `image-reward`, `fid` and `fd-dinov2` need their own, which is no CLIP.
     #[serde(default)]
     scorers: BTreeMap<String, ScorerSource>,
+    /// For `cmmd`, `fd-dinov2` and `fid`: a folder of real pictures to compare with. Default: the teacher's pictures.
+    reference: Option<PathBuf>,
+    /// Measure `fid` for fewer than 5,000 pictures too. Its values then depend on the number of pictures. Default `false`.
+    #[serde(default)]
+    small_sets: bool,
     /// For `attribute-accuracy`: a text file with the captions that the scorer chooses from, one per line. Default: the prompts.
     captions: Option<PathBuf>,
     /// For `attribute-accuracy`: the words of each attribute, such as `{ colour: [red, blue], shape: [circle, square] }`.
@@ -72,6 +75,14 @@ pub(super) struct Evaluate {
     /// `.high` for an end of its interval. If one is not met, the run ends with exit code 7 after everything is written.
     #[serde(default)]
     gates: Vec<String>,
+    /// For judges that run outside, such as GenEval: the pictures are written once more as `pictures/MODEL/00000/samples/0000.png`
+    /// with `metadata.jsonl`. Their scores by name, once there are any: `{ geneval: results.jsonl }`, a JSON object per line with
+    /// `model`, `prompt` (its number from 0) and `score`, or what GenEval writes. `{}` for the pictures alone.
+    outside: Option<Judges>,
+    /// Other ways to draw, by name, in which the metrics of pictures are measured too: `{ cfg3: { guidance-scale: 3 } }`. Each
+    /// adds a column per model, `retrained.cfg3`, which is compared with the teacher in the same setting.
+    #[serde(default)]
+    settings: Settings,
     /// How pictures are drawn.
     #[serde(default)]
     drawing: Drawing,
@@ -91,8 +102,8 @@ fn default_seeds() -> Whole<1, 1_000> {
 
 pub(super) const INFO: StageInfo = StageInfo {
     name: "evaluate",
-    // 2: comparisons by prompt, the floor and retained quality.
-    version: 2,
+    // 2: comparisons by prompt, the floor and retained quality. 3: features of every scorer are kept in one form.
+    version: 3,
     summary: "draws pictures with every model and measures quality, fidelity, size and speed",
     output: ArtefactKind::Metrics,
     seeded: true,
@@ -112,7 +123,12 @@ impl Stage for Evaluate {
             .list("metrics", &self.metrics)
             .field("pictures", self.pictures)
             .field("seeds", self.seeds);
+        self.prompts.describe(manifest);
+        if let Some(outside) = &self.outside {
+            manifest.list("outside", outside.names());
+        }
         self.drawing.describe(manifest, "drawing");
+        self.settings.describe(&self.drawing, manifest);
         let attributes = self.attributes.iter().filter(|_| self.needs(Need::Attributes));
         for (attribute, words) in attributes {
             manifest.list(&format!("attributes.{attribute}"), words);
@@ -135,21 +151,33 @@ impl Stage for Evaluate {
     }
 
     fn files(&self) -> Vec<FileInput<'_>> {
-        let mut files = vec![prompts_file("prompts", &self.prompts, |count| count.min(self.pictures.get()))];
-        files.extend(self.used().into_iter().flat_map(|used| used.source.files(&used.name)));
+        let mut files = vec![self.prompts.input("prompts", self.pictures.get())];
+        files.extend(self.used().iter().flat_map(Used::inputs));
+        files.extend(self.reference().map(|path| reference_folder("reference", path)));
+        files.extend(self.outside.iter().flat_map(Judges::inputs));
         files.extend(self.captions().map(|path| prompts_file("captions", path, |count| count)));
         files
     }
 
     fn check_files(&self, files: &BTreeMap<String, ResolvedFile>) -> Result<(), StageError> {
-        let prompts = self.drawn(path_of(files, "prompts"))?;
+        // What is missing is listed before a run.
+        let Some(path) = files.get("prompts").and_then(ResolvedFile::path) else { return Ok(()) };
+        let prompts = self.prompts.read(path, self.pictures.get())?;
         let texts = Texts { prompts: &prompts, attributes: &self.attributes };
         let metrics = self.metrics().expect("`check` found every metric");
         metrics.iter().try_for_each(|metric| metric.check(texts)).map_err(StageError::input)?;
+        if !self.small_sets {
+            let reference = self.reference().map(|_| path_of(files, "reference"));
+            check_sizes(&metrics, prompts.len() * self.seeds.get(), reference)?;
+        }
+        if let Some(outside) = &self.outside {
+            let path = |name: &str| path_of(files, name).to_owned();
+            outside.read(&self.names(), prompts.len(), &path).map_err(StageError::input)?;
+        }
         if self.captions().is_some() {
             prompts::read(path_of(files, "captions"))?;
         }
-        self.used().iter().try_for_each(|used| used.source.check_files(&used.name, files))
+        self.used().iter().try_for_each(|used| used.check_files(files))
     }
 
     fn check(&self) -> Result<(), BadValue> {
@@ -170,8 +198,11 @@ impl Stage for Evaluate {
             let bad = BadValue::new("models", message);
             return Err(bad.help("use letters, digits, `-`, `_` and `.`, and do not begin with `.`"));
         }
-        self.check_needs()?;
-        self.check_scorers()?;
+        self.prompts.check("prompts")?;
+        self.outside.iter().try_for_each(Judges::check)?;
+        self.settings.check(&self.drawing, &self.names())?;
+        let metrics = self.metrics().map_err(|error| BadValue::unknown("metrics", &error))?;
+        self.given(metrics).check()?;
         for (index, text) in self.gates.iter().enumerate() {
             self.gate(text).map_err(|error| {
                 BadValue::new(format!("gates.{index}"), error.to_string()).help(error.help)
@@ -185,21 +216,7 @@ impl Stage for Evaluate {
     }
 
     fn needs(&self, outlook: &Outlook<'_>) -> Option<Needs> {
-        let models = self
-            .models
-            .iter()
-            .filter_map(|(name, _)| outlook.models.get(format!("models.{name}").as_str()).copied());
-        // One model is in memory at a time.
-        let count = self.pictures.get();
-        let largest = models.map(|model| (model, self.drawing.needs(model, count, outlook)));
-        let (model, needs) = largest.max_by_key(|(_, needs)| needs.memory())?;
-        let (height, width) = self.drawing.latents_of(model);
-        let side = model.vae.as_ref().map_or(8, VaeConfig::downscale);
-        let points = outlook.rows.get("points").and_then(|points| usize::try_from(points.rows?).ok());
-        let data = needs::points(points.unwrap_or(0), [model.unet.in_channels, height, width], &model.unet);
-        // Pictures before they are compressed.
-        let disk = memory::product(&[self.models.iter().count(), count, 3, height * side, width * side]);
-        Some(Needs { data, disk, ..needs })
+        memory_of(&self.names(), &self.drawing, self.pictures.get() * self.seeds.get(), outlook)
     }
 
     fn verdicts(&self, folder: &Path) -> Result<Vec<Verdict>, StageError> {
@@ -244,7 +261,15 @@ impl Stage for Evaluate {
         let loaders: Vec<_> = models.iter().map(|(name, model)| move || load(name, model)).collect();
         let candidates: Vec<_> =
             models.iter().zip(&loaders).map(|((name, _), load)| Candidate { name, load }).collect();
-        let mut outcome = self.measure(context, &inputs, &candidates, &scorers)?;
+        let measuring = self.measuring(context, &scorers)?;
+        let open = |judges: &Judges| judges.open(&self.prompts, &inputs.prompts, &self.names(), context);
+        let outside = self.outside.as_ref().map(open).transpose()?;
+        let mut outcome = measuring.all(&self.drawing, &inputs, &candidates, outside.as_ref())?;
+        drop(inputs);
+        for (name, drawing) in self.settings.drawings(&self.drawing) {
+            let inputs = Inputs::read(&drawing, teacher, self.texts(context)?, None, context)?;
+            outcome.extend(measuring.in_setting(name, &drawing, &inputs, &candidates)?);
+        }
         outcome.metrics.baselines = baselines;
         Ok(outcome.write(context.output)?)
     }
@@ -255,56 +280,29 @@ impl Evaluate {
         Model::open(context.input(&format!("models.{name}")))
     }
 
-    /// Runs the evaluation, each part of which is kept.
-    fn measure(
-        &self,
-        context: &Context<'_>,
-        inputs: &Inputs,
-        candidates: &[Candidate<'_>],
-        scorers: &[Opened<'_>],
-    ) -> Result<Outcome, StageError> {
-        let metrics = self.metrics().expect("`check` found every metric");
-        let loaders: Vec<_> =
-            scorers.iter().map(|(_, folders, _)| move || folders.load(DType::F32, context.device)).collect();
-        let judges: Vec<Judge<'_>> = scorers
-            .iter()
-            .zip(&loaders)
-            .map(|((used, _, kind), load)| Judge { name: kind, metrics: used.metrics.clone(), load })
-            .collect();
-        let models: Vec<&str> = candidates.iter().map(|model| model.name).collect();
-        let files: Vec<Vec<String>> = scorers.iter().map(|(used, ..)| used.files()).collect();
-        let names = Names { models: &models, teacher: &self.teacher, scorers: &files };
-        let keep = |part: Part, fill: &Fill<'_>| {
-            let manifest = names.manifest(part, context);
-            context.intermediates.intermediate(&manifest, &|folder, checkpoint| Ok(fill(folder, checkpoint)?))
-        };
-        let evaluation = Evaluation {
-            models: candidates,
+    /// What is measured in every setting alike.
+    fn measuring<'a>(
+        &'a self,
+        context: &'a Context<'a>,
+        scorers: &'a [Opened<'a>],
+    ) -> Result<Measuring<'a>, StageError> {
+        Ok(Measuring {
+            context,
             teacher: &self.teacher,
-            metrics: &metrics,
-            schedule: &inputs.schedule,
-            sampler: self.drawing.sampler(),
-            steps: self.drawing.steps.get(),
-            guidance_scale: self.drawing.guidance_scale.get(),
-            latent: inputs.latent,
-            vae: Some(&inputs.vae),
-            judges: &judges,
-            prompts: &inputs.prompts,
+            metrics: self.metrics().expect("`check` found every metric"),
             seeds: self.seeds.get(),
-            conditioning: &inputs.conditioning,
-            unconditional: Some(&inputs.unconditional),
-            captions: &inputs.captions,
+            scorers,
             attributes: &self.attributes,
-            points: inputs.points.as_ref(),
-            batch: self.drawing.batch.get(),
-            random: &context.random,
-        };
-        evaluation.run(context.output, &keep, context.progress, context.interrupt)
+            real: self.reference().map(|path| real_pictures(path, context)).transpose()?,
+            small_sets: self.small_sets,
+        })
     }
 
     fn gate(&self, text: &str) -> Result<Gate, GateError> {
-        let models: Vec<&str> = self.models.iter().map(|(name, _)| name).collect();
-        let metrics: Vec<&str> = self.metrics.iter().map(String::as_str).collect();
+        let columns = self.settings.columns(&self.names());
+        let models: Vec<&str> = columns.iter().map(String::as_str).collect();
+        let outside = self.outside.iter().flat_map(Judges::names);
+        let metrics: Vec<&str> = self.metrics.iter().chain(outside).map(String::as_str).collect();
         Gate::parse(text, &models, &self.teacher, &metrics)
     }
 
@@ -314,30 +312,7 @@ impl Evaluate {
             Some(_) => prompts::read(context.file("captions"))?,
             None => Vec::new(),
         };
-        Ok((self.drawn(context.file("prompts"))?, captions))
-    }
-
-    /// Fails if a metric is unknown, or if what it needs is not given.
-    fn check_needs(&self) -> Result<(), BadValue> {
-        for metric in self.metrics().map_err(|error| BadValue::unknown("metrics", &error))? {
-            for need in metric.needs() {
-                let (parameter, given) = match need {
-                    // Prompts are always given.
-                    Need::Pictures => continue,
-                    Need::Scorer => {
-                        ("scorer", self.scorer.is_some() || self.scorers.contains_key(metric.name()))
-                    }
-                    Need::Points => ("points", self.points.is_some()),
-                    Need::Attributes => ("attributes", !self.attributes.is_empty()),
-                };
-                if !given {
-                    let message = format!("`{}` needs `{parameter}`, which is not given", metric.name());
-                    let help = format!("add `{parameter}:`, or leave the metric out");
-                    return Err(BadValue::new("metrics", message).help(help));
-                }
-            }
-        }
-        Ok(())
+        Ok((self.prompts.read(context.file("prompts"), self.pictures.get())?, captions))
     }
 
     /// Whether a metric needs this.
@@ -345,47 +320,38 @@ impl Evaluate {
         self.metrics().is_ok_and(|metrics| metrics.iter().any(|metric| metric.needs().contains(&need)))
     }
 
-    /// Fails if a scorer is given to what is not a metric of pictures and texts.
-    fn check_scorers(&self) -> Result<(), BadValue> {
-        for (name, source) in &self.scorers {
-            let metric = metric::find(name).map_err(|error| BadValue::unknown("scorers", &error))?;
-            if !metric.needs().contains(&Need::Scorer) {
-                return Err(BadValue::new("scorers", format!("`{name}` uses no scorer")));
-            }
-            source.check(&format!("scorers.{name}"))?;
-        }
-        self.scorer.iter().try_for_each(|source| source.check("scorer"))
+    /// The scorers that are used.
+    fn used(&self) -> Vec<Used<'_>> {
+        self.given(self.metrics().unwrap_or_default()).used()
     }
 
-    /// The scorers that are used: that of most metrics, and those of single metrics.
-    fn used(&self) -> Vec<Used<'_>> {
+    /// What the metrics may need.
+    fn given(&self, metrics: Vec<&'static dyn Metric>) -> Given<'_> {
+        Given {
+            scorer: self.scorer.as_ref(),
+            scorers: &self.scorers,
+            points: self.points.is_some(),
+            attributes: !self.attributes.is_empty(),
+            seeds: self.seeds.get(),
+            metrics,
+        }
+    }
+
+    /// The names of the models.
+    fn names(&self) -> Vec<&str> {
+        self.models.iter().map(|(name, _)| name).collect()
+    }
+
+    /// The folder of real pictures, if it is used.
+    fn reference(&self) -> Option<&Path> {
         let metrics = self.metrics().unwrap_or_default();
-        let needing = metrics.iter().filter(|metric| metric.needs().contains(&Need::Scorer));
-        let (own, common): (Vec<&'static str>, Vec<&'static str>) =
-            needing.map(|metric| metric.name()).partition(|name| self.scorers.contains_key(*name));
-        let common = self.scorer.as_ref().filter(|_| !common.is_empty()).map(|source| Used {
-            name: "scorer".to_owned(),
-            source,
-            metrics: common.clone(),
-        });
-        let own = own.into_iter().map(|name| Used {
-            name: format!("scorers.{name}"),
-            source: &self.scorers[name],
-            metrics: vec![name],
-        });
-        common.into_iter().chain(own).collect()
+        let used = metrics.iter().any(|metric| matches!(metric.method(), Method::Set(_)));
+        self.reference.as_deref().filter(|_| used)
     }
 
     /// The file of captions, if it is used.
     fn captions(&self) -> Option<&Path> {
         self.captions.as_deref().filter(|_| self.needs(Need::Attributes))
-    }
-
-    /// The prompts that are drawn.
-    fn drawn(&self, path: &Path) -> Result<Vec<String>, StageError> {
-        let mut prompts = prompts::read(path)?;
-        prompts.truncate(self.pictures.get());
-        Ok(prompts)
     }
 
     fn metrics(&self) -> Result<Vec<&'static dyn Metric>, UnknownName> {

@@ -1,11 +1,38 @@
 //! What an evaluation reads of its files and of the teacher, for every model.
 
+use std::path::{Path, PathBuf};
+
 use super::model::Model;
+use super::sources::reference_pictures;
 use super::{Context, Drawing, StageError};
 use crate::data::Calibration;
+use crate::metric::{self, Metric};
 use crate::model::network::Conditioning;
 use crate::model::vae::Autoencoder;
 use crate::sample::NoiseSchedule;
+
+/// Fails if a metric needs more pictures than there are of each model, or in the folder of real ones.
+pub(super) fn check_sizes(
+    metrics: &[&'static dyn Metric],
+    of_model: usize,
+    reference: Option<&Path>,
+) -> Result<(), StageError> {
+    let real = reference.map(|folder| Ok::<_, StageError>(reference_pictures(folder)?.len())).transpose()?;
+    let sizes = [Some((of_model, "of each model")), real.map(|count| (count, "of the reference"))];
+    for (found, of) in sizes.into_iter().flatten() {
+        let enough = metrics.iter().try_for_each(|metric| metric::too_few(*metric, found, of));
+        enough.map_err(StageError::input)?;
+    }
+    Ok(())
+}
+
+/// The name of the folder of real pictures, as written, and its pictures.
+pub(super) fn real_pictures(
+    path: &Path,
+    context: &Context<'_>,
+) -> Result<(String, Vec<PathBuf>), StageError> {
+    Ok((path.display().to_string(), reference_pictures(context.file("reference"))?))
+}
 
 /// The texts and the parts of the teacher that every model is measured with.
 pub(super) struct Inputs {

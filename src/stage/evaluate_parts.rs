@@ -1,7 +1,7 @@
 //! What each kept part of an evaluation depends on. Less than the whole evaluation does: another metric draws no picture
 //! again.
 
-use super::Context;
+use super::{Context, Drawing};
 use crate::base::Manifest;
 use crate::metric::Part;
 
@@ -17,6 +17,8 @@ pub(super) struct Names<'a> {
     pub(super) teacher: &'a str,
     /// The files of each scorer.
     pub(super) scorers: &'a [Vec<String>],
+    /// How pictures are drawn, which a setting changes.
+    pub(super) drawing: &'a Drawing,
 }
 
 impl Names<'_> {
@@ -44,6 +46,13 @@ impl Names<'_> {
                 self.scorer(scorer, context, &mut manifest);
                 manifest
             }
+            Part::Reference { scorer } => {
+                let mut manifest =
+                    context.manifest.part(|name| COMMON.contains(&name) || name == "file reference");
+                manifest.field("part", "reference");
+                self.scorer(scorer, context, &mut manifest);
+                manifest
+            }
             Part::Features { scorer, model, seed } => {
                 let mut manifest = self.gallery(model, seed, context);
                 manifest.field("of the part", "features");
@@ -54,12 +63,10 @@ impl Names<'_> {
     }
 
     fn gallery(&self, model: usize, seed: usize, context: &Context<'_>) -> Manifest {
-        let mut manifest = context.manifest.part(|name| {
-            COMMON.contains(&name)
-                || STREAMS.contains(&name)
-                || name == "file prompts"
-                || name.starts_with("drawing.")
-        });
+        let mut manifest = context
+            .manifest
+            .part(|name| COMMON.contains(&name) || STREAMS.contains(&name) || name == "file prompts");
+        self.drawing.describe(&mut manifest, "drawing");
         manifest.field("part", "gallery").field("picture", seed);
         self.models(model, context, &mut manifest);
         manifest

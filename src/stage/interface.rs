@@ -126,6 +126,9 @@ pub struct FileInput<'a> {
     /// The revision, if the path may also be the name of a repository on the hub. The planner resolves it to a
     /// commit, which enters the key.
     pub revision: Option<&'a str>,
+    /// Where it can be had and how big it is, if it is something that users fetch. Without it a run ends before its first
+    /// stage with a list of all such files, but a plan can be made.
+    pub from: Option<&'static str>,
     /// Finds out which part of it is read.
     pub reader: Reader<'a>,
 }
@@ -151,7 +154,7 @@ impl<'a> FileInput<'a> {
         path: &'a Path,
         reader: impl Fn(&Path, &Random) -> Result<Excerpt, StageError> + 'a,
     ) -> Self {
-        Self { name: name.into(), path, revision: None, reader: Box::new(reader) }
+        Self { name: name.into(), path, revision: None, from: None, reader: Box::new(reader) }
     }
 }
 

@@ -169,6 +169,7 @@ impl Stage for Load {
                 return Computation { dtype: self.dtype }.save(context.output);
             }
             ResolvedFile::Path(path) => path.clone(),
+            ResolvedFile::Missing(missing) => panic!("BUG: a stage runs without {}", missing.what),
             ResolvedFile::Repository(pinned) => {
                 hub::download(pinned, self.variant.as_deref(), context.progress, context.interrupt)?
             }

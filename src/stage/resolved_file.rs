@@ -14,6 +14,25 @@ pub enum ResolvedFile {
     Path(PathBuf),
     /// A repository of the hub; its files are downloaded when the stage runs.
     Repository(Pinned),
+    /// Nothing that can be had now. A plan is made all the same; a run ends before its first stage.
+    Missing(MissingFile),
+}
+
+/// A file, folder or repository that is not on this machine and cannot be downloaded now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MissingFile {
+    /// Its path or name, as written.
+    pub what: String,
+    /// Why it cannot be had.
+    pub reason: String,
+    /// Where it can be had, and how big it is.
+    pub from: String,
+}
+
+impl fmt::Display for MissingFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}; {}", self.what, self.reason, self.from)
+    }
 }
 
 /// The path of a file that [`super::Stage::files`] lists without a revision.
@@ -29,6 +48,7 @@ impl ResolvedFile {
         Ok(match self {
             Self::Path(path) => Contents::Digest(digest(path)?),
             Self::Repository(pinned) => Contents::Commit(pinned.commit.clone()),
+            Self::Missing(missing) => Contents::Unknown(missing.what.clone()),
         })
     }
 
@@ -36,15 +56,23 @@ impl ResolvedFile {
     pub fn path(&self) -> Option<&Path> {
         match self {
             Self::Path(path) => Some(path),
-            Self::Repository(_) => None,
+            Self::Repository(_) | Self::Missing(_) => None,
         }
     }
 
     /// The repository, if it is one.
     pub fn repository(&self) -> Option<&Pinned> {
         match self {
-            Self::Path(_) => None,
+            Self::Path(_) | Self::Missing(_) => None,
             Self::Repository(pinned) => Some(pinned),
+        }
+    }
+
+    /// What is missing.
+    pub fn missing(&self) -> Option<&MissingFile> {
+        match self {
+            Self::Path(_) | Self::Repository(_) => None,
+            Self::Missing(missing) => Some(missing),
         }
     }
 }
@@ -56,6 +84,8 @@ pub enum Contents {
     Digest(Digest),
     /// A commit of a repository.
     Commit(String),
+    /// What is not on this machine.
+    Unknown(String),
 }
 
 impl fmt::Display for Contents {
@@ -63,6 +93,7 @@ impl fmt::Display for Contents {
         match self {
             Self::Digest(digest) => digest.fmt(f),
             Self::Commit(commit) => write!(f, "commit {commit}"),
+            Self::Unknown(what) => write!(f, "{what}, which is not on this machine"),
         }
     }
 }

@@ -82,9 +82,9 @@ fn default_variants() -> Whole<1, 65_536> {
 
 pub(super) const INFO: StageInfo = StageInfo {
     name: "score",
-    // 5: random sets reach shares of the removable parameters, and agreement is over distinct sets; gradients are in f32 on every device.
+    // 6: pictures for delta-clip are rounded as by Pillow. 5: random sets reach shares of the removable parameters, and agreement is over distinct sets; gradients are in f32 on every device.
     // 4: block influence is summed in double precision. 3: additivity is measured for every criterion. 2: scores.json holds the U-Net's configuration.
-    version: 5,
+    version: 6,
     summary: "measures how much each unit matters, in one walk through the U-Net",
     output: ArtefactKind::Scores,
     seeded: true,

@@ -10,7 +10,7 @@ use crate::base::Progress;
 use crate::data::sample::{Found, LeftOut};
 use crate::data::sources::{self, Shards};
 use crate::data::{DataError, Rules, Sample, SampleList, prompts};
-use crate::model::clip::scorer_files;
+use crate::model::scorers::scorer_files;
 
 /// A file of prompts, of which the first `used(n)` of n are read.
 pub(super) fn prompts_file<'a>(
@@ -132,6 +132,23 @@ impl<'a> SampleSource<'a> {
 /// Files of a folder, each with its name.
 fn paths(folder: &Path, names: &[String]) -> Vec<(String, PathBuf)> {
     names.iter().map(|name| (name.clone(), folder.join(name))).collect()
+}
+
+/// A folder of real pictures.
+pub(super) fn reference_folder<'a>(name: &'static str, path: &'a Path) -> FileInput<'a> {
+    FileInput::part(name, path, |folder| {
+        reference_pictures(folder)?;
+        Ok(Excerpt::files(sources::pictures(folder)?))
+    })
+}
+
+/// The real pictures in a folder, which must have some.
+pub(super) fn reference_pictures(folder: &Path) -> Result<Vec<PathBuf>, StageError> {
+    let names = sources::pictures(folder)?;
+    if names.is_empty() {
+        return Err(DataError::NoSamples { path: folder.to_owned(), notes: String::new() }.into());
+    }
+    Ok(names.iter().map(|name| folder.join(name)).collect())
 }
 
 /// The folder of a scorer.

@@ -2,8 +2,8 @@
 //!
 //! Each segment is recorded on a tape of its own. After its backward pass, the gradients of its inputs are passed on to the
 //! segments that made them. A tape exists while its group of segments is differentiated: all tapes at once, or made again
-//! from the state before the group (see [`ActivationCheckpointing`]). The sums are the same in
-//! either case, so the gradients are too, bit by bit.
+//! from the state before the group (see [`ActivationCheckpointing`]). The sums are the same in either case, so the
+//! gradients are too, bit by bit.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;

@@ -41,7 +41,7 @@ pub(super) fn one_line(text: &str) -> Caption {
 }
 
 /// The caption among named values: that of `column`, or the first with a usual name.
-pub(super) fn usual<'n>(names: &[&'n str], column: Option<&str>) -> Option<&'n str> {
+pub(in crate::data) fn usual<'n>(names: &[&'n str], column: Option<&str>) -> Option<&'n str> {
     const USUAL: [&str; 4] = ["text", "caption", "prompt", "txt"];
     let find = |wanted: &str| names.iter().find(|name| name.eq_ignore_ascii_case(wanted)).copied();
     match column {

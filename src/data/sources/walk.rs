@@ -35,6 +35,12 @@ pub(super) fn is_picture(extension: &str) -> bool {
     PICTURES.contains(&extension)
 }
 
+/// The names of the pictures below a folder, in order.
+pub fn pictures(root: &Path) -> Result<Vec<String>, DataError> {
+    let (entries, _) = walk(root)?;
+    Ok(entries.into_iter().filter(Entry::is_picture).map(|entry| entry.name).collect())
+}
+
 /// The name of what lies in a folder below the root, which is the empty name.
 pub(super) fn inside(folder: &str, name: &str) -> String {
     if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") }

@@ -30,6 +30,10 @@ impl Metric for ClipScore {
         Method::Features(measure)
     }
 
+    fn released(&self) -> Option<&'static str> {
+        Some("openai/clip-vit-large-patch14 on the hub takes 1.7 GB")
+    }
+
     fn needs(&self) -> &'static [Need] {
         &[Need::Pictures, Need::Scorer]
     }

@@ -35,6 +35,12 @@ impl Metric for HpsV2 {
         Prominence::Card
     }
 
+    fn released(&self) -> Option<&'static str> {
+        Some(
+            "HPS_v2.1_compressed.pt of xswu/HPSv2 on the hub takes about 2 GB; examples/convert-weights.py makes the folder of it",
+        )
+    }
+
     fn needs(&self) -> &'static [Need] {
         &[Need::Pictures, Need::Scorer]
     }

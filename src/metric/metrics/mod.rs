@@ -2,13 +2,20 @@
 
 mod attribute_accuracy;
 mod clip_score;
+mod cmmd;
+mod fd_dinov2;
+mod fid;
 mod hps_v2;
+mod image_reward;
 mod latency;
 mod macs;
 mod output_loss;
 mod parameters;
 mod peak_memory;
 mod pick_score;
+mod seed_diversity;
+
+pub use cmmd::cmmd;
 
 use super::definition::Metric;
 use crate::base::names::{self, UnknownName};
@@ -18,7 +25,12 @@ pub const METRICS: &[&dyn Metric] = &[
     &clip_score::ClipScore,
     &pick_score::PickScore,
     &hps_v2::HpsV2,
+    &image_reward::ImageReward,
     &attribute_accuracy::AttributeAccuracy,
+    &cmmd::Cmmd,
+    &fd_dinov2::FdDinov2,
+    &fid::Fid,
+    &seed_diversity::SeedDiversity,
     &output_loss::OutputLoss,
     &parameters::Parameters,
     &macs::Macs,
@@ -41,6 +53,6 @@ mod tests {
             let found = find(metric.name()).expect("it is in the table");
             assert_eq!(found.summary(), metric.summary());
         }
-        assert_eq!(find("fid").map(|_| ()).expect_err("there is no FID").to_string(), "unknown metric `fid`");
+        assert_eq!(find("kid").map(|_| ()).expect_err("there is no KID").to_string(), "unknown metric `kid`");
     }
 }

@@ -35,6 +35,10 @@ impl Metric for PickScore {
         Prominence::Card
     }
 
+    fn released(&self) -> Option<&'static str> {
+        Some("yuvalkirstain/PickScore_v1 on the hub takes 3.9 GB")
+    }
+
     fn needs(&self) -> &'static [Need] {
         &[Need::Pictures, Need::Scorer]
     }

@@ -48,14 +48,24 @@ impl ResnetBlock {
         self.time_emb_proj.as_ref().map(|proj| proj.forward(embedding)).transpose()
     }
 
-    /// An image and the output of [`Self::time`] -> an image of `outputs` channels.
-    pub(in crate::model) fn forward(&self, x: &Tensor, time: Option<&Tensor>) -> Result<Tensor> {
+    /// What the second convolution reads, an image of `outputs` channels; arguments are those of [`Self::forward`].
+    pub(in crate::model) fn features(&self, x: &Tensor, time: Option<&Tensor>) -> Result<Tensor> {
         let hidden = self.norm1.forward_silu(x)?;
         let hidden = match time {
             Some(time) => self.conv1.forward_shifted(&hidden, time)?,
             None => self.conv1.forward(&hidden)?,
         };
-        let hidden = self.conv2.forward(&self.norm2.forward_silu(&hidden)?)?;
+        self.norm2.forward_silu(&hidden)
+    }
+
+    /// Weight and bias of the second convolution.
+    pub(in crate::model) fn tail(&mut self) -> (&mut Tensor, &mut Option<Tensor>) {
+        (&mut self.conv2.weight, &mut self.conv2.bias)
+    }
+
+    /// An image and the output of [`Self::time`] -> an image of `outputs` channels.
+    pub(in crate::model) fn forward(&self, x: &Tensor, time: Option<&Tensor>) -> Result<Tensor> {
+        let hidden = self.conv2.forward(&self.features(x, time)?)?;
         match &self.conv_shortcut {
             Some(shortcut) => add(&shortcut.forward(x)?, &hidden),
             None => add(x, &hidden),

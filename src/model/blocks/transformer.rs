@@ -5,7 +5,7 @@ use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 
 use crate::nn::image::{pixels, tokens};
-use crate::nn::{Conv2d, GroupNorm, LayerNorm, Linear, add, attention};
+use crate::nn::{Conv2d, GroupNorm, LayerNorm, Linear, add, attention, geglu};
 
 /// Epsilon of the shell's norm; diffusers fixes it, regardless of `norm_eps`.
 const SHELL_EPS: f64 = 1e-6;
@@ -67,6 +67,14 @@ impl Exit {
         Ok(Self { proj_out: Projection::new(channels, linear, vb.pp("proj_out"))? })
     }
 
+    /// Weight and bias of the projection.
+    pub(in crate::model) fn tail(&mut self) -> (&mut Tensor, &mut Option<Tensor>) {
+        match &mut self.proj_out {
+            Projection::Convolution(conv) => (&mut conv.weight, &mut conv.bias),
+            Projection::Linear(linear) => (&mut linear.weight, &mut linear.bias),
+        }
+    }
+
     /// Tokens [b, h*w, c] and the shell's input, an image -> an image.
     pub(in crate::model) fn forward(&self, x: &Tensor, residual: &Tensor) -> Result<Tensor> {
         let branch = match &self.proj_out {
@@ -119,15 +127,25 @@ impl Attention {
         Ok(Reading { keys: self.to_k.forward(context)?, values: self.to_v.forward(context)? })
     }
 
-    /// tokens [b, n, c], and the keys and values of the text (`None` for self-attention) -> [b, n, c].
-    pub(in crate::model) fn forward(&self, x: &Tensor, text: Option<&Reading>) -> Result<Tensor> {
+    /// What `to_out` reads, [b, n, c]; arguments are those of [`Self::forward`].
+    pub(in crate::model) fn features(&self, x: &Tensor, text: Option<&Reading>) -> Result<Tensor> {
         let normed = self.norm.forward(x)?;
         let q = self.to_q.forward(&normed)?;
         let Reading { keys, values } = match text {
             Some(text) => text,
             None => &self.read(&normed)?,
         };
-        self.to_out.forward_onto(&attention(&q, keys, values, self.heads, false)?, x)
+        attention(&q, keys, values, self.heads, false)
+    }
+
+    /// Weight and bias of `to_out`.
+    pub(in crate::model) fn tail(&mut self) -> (&mut Tensor, &mut Option<Tensor>) {
+        (&mut self.to_out.weight, &mut self.to_out.bias)
+    }
+
+    /// tokens [b, n, c], and the keys and values of the text (`None` for self-attention) -> [b, n, c].
+    pub(in crate::model) fn forward(&self, x: &Tensor, text: Option<&Reading>) -> Result<Tensor> {
+        self.to_out.forward_onto(&self.features(x, text)?, x)
     }
 }
 
@@ -147,6 +165,16 @@ impl FeedForward {
             gated: Linear::new(channels, 8 * channels, true, vb.pp("net.0.proj"))?,
             out: Linear::new(4 * channels, channels, true, vb.pp("net.2"))?,
         })
+    }
+
+    /// What the last layer reads, [b, n, 4 c].
+    pub(in crate::model) fn features(&self, x: &Tensor) -> Result<Tensor> {
+        geglu(&self.gated.forward(&self.norm.forward(x)?)?)
+    }
+
+    /// Weight and bias of the last layer.
+    pub(in crate::model) fn tail(&mut self) -> (&mut Tensor, &mut Option<Tensor>) {
+        (&mut self.out.weight, &mut self.out.bias)
     }
 
     /// tokens [b, n, c] -> [b, n, c].

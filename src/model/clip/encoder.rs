@@ -7,15 +7,15 @@ use super::config::Activation;
 use crate::nn::{LayerNorm, Linear, attention, gelu, quick_gelu};
 
 /// No real tower comes close; a larger value means a damaged configuration.
-pub(super) const MOST_LAYERS: usize = 1 << 8;
+pub(in crate::model) const MOST_LAYERS: usize = 1 << 8;
 
 /// No real vocabulary or layer comes close; larger values would overflow the arithmetic.
 const MOST_WIDTH: usize = 1 << 20;
 
 /// Fails on a size that no real tower has.
-pub(super) fn check_sizes(sizes: &[usize]) -> Result<()> {
+pub(in crate::model) fn check_sizes(sizes: &[usize]) -> Result<()> {
     match sizes.iter().find(|size| !(1..=MOST_WIDTH).contains(*size)) {
-        Some(size) => bail!("a size of {size} in CLIP's config.json is out of range"),
+        Some(size) => bail!("a size of {size} in config.json is out of range"),
         None => Ok(()),
     }
 }

@@ -2,9 +2,11 @@
 
 use candle_core::{Device, Tensor};
 use image::RgbImage;
-use image::imageops::{self, FilterType};
+use image::imageops;
 use serde::Deserialize;
 use serde_json::Value;
+
+use super::pillow::bicubic;
 
 /// `preprocessor_config.json`; a key that is missing has the default of transformers' `CLIPImageProcessor`.
 #[derive(Clone, Debug, Deserialize)]
@@ -20,6 +22,9 @@ pub struct ClipPreprocess {
     do_normalize: bool,
     resample: u64,
     rescale_factor: f64,
+    /// Whether the crop begins at the nearest pixel, a half at the even one, as in torchvision. Transformers rounds down.
+    #[serde(skip)]
+    crops_at_nearest: bool,
 }
 
 impl Default for ClipPreprocess {
@@ -35,6 +40,7 @@ impl Default for ClipPreprocess {
             do_normalize: true,
             resample: BICUBIC,
             rescale_factor: 1.0 / 255.0,
+            crops_at_nearest: false,
         }
     }
 }
@@ -43,13 +49,13 @@ impl Default for ClipPreprocess {
 const BICUBIC: u64 = 3;
 
 impl ClipPreprocess {
-    /// The preprocessing of OpenAI's CLIP for a tower that reads pictures of this side.
-    pub(super) fn of_side(side: usize) -> Self {
-        Self { size: side.into(), crop_size: side.into(), ..Self::default() }
+    /// The preprocessing of OpenAI's CLIP by torchvision, for a tower that reads pictures of this side.
+    pub(in crate::model) fn of_side(side: usize) -> Self {
+        Self { size: side.into(), crop_size: side.into(), crops_at_nearest: true, ..Self::default() }
     }
 
     /// The same with other colours, where they are given.
-    pub(super) fn coloured(self, mean: Option<[f64; 3]>, std: Option<[f64; 3]>) -> Self {
+    pub(in crate::model) fn coloured(self, mean: Option<[f64; 3]>, std: Option<[f64; 3]>) -> Self {
         let (image_mean, image_std) = (mean.unwrap_or(self.image_mean), std.unwrap_or(self.image_std));
         Self { image_mean, image_std, ..self }
     }
@@ -94,7 +100,7 @@ impl ClipPreprocess {
     pub fn prepare(&self, picture: &RgbImage) -> candle_core::Result<Tensor> {
         let side = side_of(&self.crop_size, &["height", "width"]).unwrap_or(OPENAI);
         let picture = self.resize(picture, side_of(&self.size, &["shortest_edge"]).unwrap_or(OPENAI));
-        let (left, top) = (centre(picture.width(), side), centre(picture.height(), side));
+        let (left, top) = (self.margin(picture.width(), side), self.margin(picture.height(), side));
         let picture = imageops::crop_imm(&picture, left, top, side, side).to_image();
         let (width, height) = picture.dimensions();
         let mut values = vec![0f32; 3 * (width * height) as usize];
@@ -108,7 +114,16 @@ impl ClipPreprocess {
         Tensor::from_vec(values, (3, height as usize, width as usize), &Device::Cpu)
     }
 
-    /// Bicubic with a = -1/2 over the whole footprint of an output pixel, as in Pillow.
+    /// What is cut away before a crop.
+    fn margin(&self, length: u32, side: u32) -> u32 {
+        let rest = length.saturating_sub(side);
+        match self.crops_at_nearest {
+            true => (f64::from(rest) / 2.0).round_ties_even() as u32,
+            false => rest / 2,
+        }
+    }
+
+    /// Scales the short side.
     fn resize(&self, picture: &RgbImage, short: u32) -> RgbImage {
         let (width, height) = picture.dimensions();
         if width.min(height) == short {
@@ -119,7 +134,7 @@ impl ClipPreprocess {
             true => (short, long(height, width)),
             false => (long(width, height), short),
         };
-        imageops::resize(picture, width, height, FilterType::CatmullRom)
+        bicubic(picture, width, height)
     }
 }
 
@@ -137,8 +152,4 @@ fn side_of(size: &Value, keys: &[&str]) -> Option<u32> {
     });
     // No tower takes pictures larger than a few thousand pixels.
     number.filter(|side| (1..=8192).contains(side)).map(|side| side as u32)
-}
-
-fn centre(length: u32, side: u32) -> u32 {
-    length.saturating_sub(side) / 2
 }

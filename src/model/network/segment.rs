@@ -77,7 +77,7 @@ fn begins(specs: &[Spec], index: usize) -> bool {
     }
 }
 
-/// Values per pixel after the step that candle's graph holds for the backward pass: the inputs and outputs of all
+/// Values per pixel after the step that the tape holds for the backward pass: the inputs and outputs of all
 /// operations but the last one's output, which is the input of the next step. `channels` are those before the step.
 fn inner(kind: &Kind, channels: u64, skip: Option<u64>) -> u64 {
     match *kind {

@@ -86,3 +86,25 @@ fn a_metric_or_a_scorer_more_draws_nothing_again() {
     counter.expect("pick-score", 2, "other", "1 features, 1 gallery");
     counter.expect("parameters", 2, "other", "");
 }
+
+#[test]
+fn a_setting_is_a_column_and_draws_only_what_differs() {
+    let sandbox = Sandbox::new();
+    let scorer = format!("'{}'", root().join("examples/nano-sd/scorer").display());
+    let mut counter = Counter { sandbox: &sandbox, before: BTreeMap::new() };
+    counter.expect("clip-score, macs", 1, &scorer, "1 features, 1 gallery, 1 texts, 1 values");
+    // A setting like `drawing:` draws nothing; networks are measured once.
+    let with = |settings: &str| format!("{scorer}\n      settings: {settings}");
+    counter.expect("clip-score, macs", 1, &with("{ same: { steps: 2 } }"), "");
+    let other = with(
+        "{ low: { guidance-scale: 2 } }\n      gates: [teacher.low.clip-score >= 0, again.low.clip-score.wins >= 50 %]",
+    );
+    counter.expect("clip-score, macs", 1, &other, "1 features, 1 gallery");
+    let text = fs::read_to_string(sandbox.path("runs/parts/result/metrics.json")).expect("it is written");
+    let metrics: Value = serde_json::from_str(&text).expect("JSON");
+    let models: Vec<_> =
+        metrics["models"].as_array().expect("models").iter().map(|model| &model["model"]).collect();
+    assert_eq!(models, ["teacher", "again", "teacher.low", "again.low"]);
+    assert_ne!(metrics["models"][0]["metrics"]["clip-score"], metrics["models"][2]["metrics"]["clip-score"]);
+    assert!(sandbox.path("runs/parts/result/images/again.low/002.png").is_file());
+}

@@ -1,9 +1,11 @@
 //! The real program, as users run it: commands, files, exit codes and messages.
 
+mod browser;
 mod checks;
 mod damage;
 mod doctor;
 mod errors;
+mod fetching;
 mod gates;
 mod generate;
 #[cfg(unix)]

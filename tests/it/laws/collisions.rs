@@ -193,8 +193,12 @@ fn plain(stage: &str, block: &Value) -> Value {
             if asked.iter().all(|name| own.iter().any(|own| own == name)) {
                 map.remove("scorer");
             }
+            if !["cmmd", "fd-dinov2", "fid"].into_iter().any(needs) {
+                map.remove("reference");
+            }
             // They compare the results and change none.
             map.remove("gates");
+            map.remove("small-sets");
         }
         // The parameters of criteria that are not asked for; an empty block is no block.
         "score" => {

@@ -31,6 +31,11 @@ const KNOBS: &[(&str, &str, &str)] = &[
            budgets: { memory: 2GB }, keep: [mid_block.*], remove: [a], refine: { model: m, calibration: c } }",
     ),
     ("prune", "{ model: m, selection: p }", "{}"),
+    (
+        "reconstruct",
+        "{ teacher: t, student: s, calibration: c }",
+        "{ kinds: [conv2], held-out: 30, batch: 3 }",
+    ),
     ("export", "{ model: m, to: diffusers, lora: l }", "{ to: comfyui, dtype: f16 }"),
     (
         "encode",
@@ -41,10 +46,10 @@ const KNOBS: &[(&str, &str, &str)] = &[
     ("distill", "{ teacher: t, student: s, data: d }", "{ training: { steps: 3 } }"),
     (
         "evaluate",
-        "{ models: { teacher: t }, metrics: [attribute-accuracy, pick-score], prompts: p, scorer: s, \
-           scorers: { pick-score: q }, captions: c, points: h, selection: p }",
+        "{ models: { teacher: t }, metrics: [attribute-accuracy, pick-score, cmmd], prompts: p, scorer: s, \
+           scorers: { pick-score: q }, captions: c, points: h, selection: p, reference: r }",
         "{ models: { other: t }, teacher: other, metrics: [clip-score], pictures: 3, seeds: 2, attributes: { shape: [ring] }, \
-           drawing: { steps: 3 } }",
+           outside: { geneval: g }, settings: { low: { guidance-scale: 2 } }, drawing: { steps: 3 } }",
     ),
 ];
 
@@ -54,6 +59,7 @@ const PERMISSIONS: &[(&str, &str, &str)] = &[
     ("encode", "max-skipped", "3 %"),
     ("calibrate", "max-skipped", "3 %"),
     ("evaluate", "gates", "[teacher.attribute-accuracy > 50]"),
+    ("evaluate", "small-sets", "true"),
 ];
 
 fn mapping(text: &str) -> Mapping {

@@ -19,7 +19,7 @@ use laptop_diff::metric::{
 use laptop_diff::model::network::Conditioning;
 use laptop_diff::model::unet::UNet;
 use laptop_diff::model::vae::Autoencoder;
-use laptop_diff::model::{ModelDirectory, ModelError, Scorer, ScorerFolders};
+use laptop_diff::model::{ModelDirectory, ModelError, PictureModel, Scorer, ScorerFolders, ScorerKind};
 use laptop_diff::sample::{self, Generator, Noise, NoiseSchedule};
 
 type Fallible = Result<(), Box<dyn std::error::Error>>;
@@ -224,7 +224,23 @@ fn evaluate(
         captions: prompts.clone(),
     }
     .points(&nano.schedule, 4, &nano.random)?;
-    let scored = METRICS.iter().filter(|metric| metric.needs().contains(&Need::Scorer));
+    let of = |kind: ScorerKind| {
+        let scored = metrics.iter().filter(|metric| metric.needs().contains(&Need::Scorer));
+        scored.filter(|metric| metric.scorers()[0] == kind).map(|metric| metric.name()).collect()
+    };
+    let small = |name: &str| {
+        let folder = folder().join("scorers").join(name);
+        move || PictureModel::load(&ScorerFolders::one(&folder), DType::F32, &Device::Cpu)
+    };
+    let (dino, inception, reward) = (small("dinov2"), small("inception"), small("image-reward"));
+    let clip = || Ok(PictureModel::Clip(nano.scorer.clone()));
+    let judge = |name, kind, load| Judge { name, kind, metrics: of(kind), load };
+    let judges: [Judge<'_>; 4] = [
+        judge("a small CLIP", ScorerKind::Clip, &clip),
+        judge("a small DINOv2", ScorerKind::DinoV2, &dino),
+        judge("a small Inception", ScorerKind::Inception, &inception),
+        judge("a small ImageReward", ScorerKind::ImageReward, &reward),
+    ];
     Evaluation {
         models: &[
             Candidate { name: "pruned", load: &|| nano.without("up_blocks.1.attentions.1") },
@@ -239,11 +255,10 @@ fn evaluate(
         guidance_scale: 3.0,
         latent: [4, 16, 16],
         vae: Some(&nano.vae),
-        judges: &[Judge {
-            name: "a small CLIP",
-            metrics: scored.map(|metric| metric.name()).collect(),
-            load: &|| Ok(nano.scorer.clone()),
-        }],
+        judges: &judges,
+        reference: None,
+        small_sets: true,
+        outside: None,
         prompts: &prompts,
         seeds: 2,
         conditioning: &conditioning,

@@ -1,7 +1,7 @@
 //! The layers of `nn` with our kernels: what each allocates and launches, forward and backward.
 //!
 //! Each file has two parts. The functions on [`Array`]s say which kernels and products make a layer; they run on any
-//! [`Machine`], also on the one that only counts. The operation puts them into candle's graph.
+//! [`Machine`], also on the one that only counts. The operation puts them on the tape.
 
 mod attention;
 mod convolution;

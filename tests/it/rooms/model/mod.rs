@@ -8,6 +8,7 @@ mod hostile;
 mod mutated;
 mod open_clip;
 mod pruning;
+mod scorers;
 mod survey;
 mod text;
 mod unet;
