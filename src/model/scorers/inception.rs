@@ -5,7 +5,7 @@
 
 use candle_core::{D, DType, Device, Result, Tensor};
 use candle_nn::VarBuilder;
-use image::RgbImage;
+use ::image::RgbImage;
 
 use super::resample::{Kernel, interpolate};
 use crate::model::files::Weights;
