@@ -3,9 +3,9 @@
 //! of the last block takes the maximum. The normalisations are folded into the convolutions. Numbers of channels are those
 //! of the weights.
 
+use ::image::RgbImage;
 use candle_core::{D, DType, Device, Result, Tensor};
 use candle_nn::VarBuilder;
-use ::image::RgbImage;
 
 use super::resample::{Kernel, interpolate};
 use crate::model::files::Weights;
