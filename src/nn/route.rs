@@ -4,7 +4,7 @@
 //! |---|---|---|---|
 //! | CPU | f32 | all | kernels of `cpu` |
 //! | GPU | bf16 | attention with heads of 40, 64, 80 or 160 | kernels of `cuda` |
-//! | GPU | bf16, f32 | convolution, linear layers, norms, gated GELU, sums, concatenation, mean-square difference | kernels of `cuda` |
+//! | GPU | bf16, f32 | products, norms, gated GELU, sums, concatenation, mean-square difference | kernels of `cuda` |
 //! | any | any other | any other | a composition of candle's operations |
 //!
 //! Weights can have a type of their own: f32 or half precision on a CPU, f32 or bf16 on a GPU.

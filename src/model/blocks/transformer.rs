@@ -179,6 +179,7 @@ impl FeedForward {
 
     /// tokens [b, n, c] -> [b, n, c].
     pub(in crate::model) fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        self.out.forward_onto(&self.features(x)?, x)
+        let gated = self.gated.forward(&self.norm.forward(x)?)?;
+        self.out.forward_gated_onto(&gated, x)
     }
 }

@@ -164,20 +164,7 @@ impl Counted {
         let silu = |norm: Groups| Rows::Groups { groups: norm.groups, silu: true };
         state.hidden = match spec.kind {
             Kind::ConvIn { .. } | Kind::Shortcut { .. } => pass.conv(&x, &weights[0], 1, false, None)?,
-            Kind::Resnet { norm, .. } => {
-                let normed = pass.norm(&x, &weights[0], silu(norm))?;
-                let time = pass.linear(&state.embedding, &weights[1], None)?;
-                let hidden = pass.conv(&normed, &weights[2], 1, false, Some(&time))?;
-                let hidden = pass.norm(&hidden, &weights[3], silu(norm))?;
-                let hidden = pass.conv(&hidden, &weights[4], 1, false, None)?;
-                match weights.get(5) {
-                    Some(shortcut) => {
-                        let shortcut = pass.conv(&x, shortcut, 1, false, None)?;
-                        pass.add(&shortcut, &hidden)?
-                    }
-                    None => pass.add(&x, &hidden)?,
-                }
-            }
+            Kind::Resnet { norm, .. } => resnet(pass, &x, &state.embedding, weights, silu(norm))?,
             Kind::Concatenate => {
                 let skip = state.skips.pop().expect("BUG: every concatenation has a skip");
                 pass.concatenate(&x, &skip)?
@@ -186,23 +173,11 @@ impl Counted {
                 state.residual = Some(x.clone());
                 let tokens = [self.batch, state.size.0 * state.size.1, channels];
                 let normed = pass.norm(&x, &weights[0], Rows::Groups { groups, silu: false })?;
-                if linear {
-                    let tokens = pass.reshape(&normed, &tokens)?;
-                    pass.linear(&tokens, &weights[1], None)?
-                } else {
-                    let hidden = pass.conv(&normed, &weights[1], 1, false, None)?;
-                    pass.reshape(&hidden, &tokens)?
-                }
+                project(pass, &normed, &weights[1], linear, &tokens, true)?
             }
             Kind::Exit { channels, linear } => {
                 let pixels = [self.batch, state.size.0, state.size.1, channels];
-                let branch = if linear {
-                    let hidden = pass.linear(&x, &weights[0], None)?;
-                    pass.reshape(&hidden, &pixels)?
-                } else {
-                    let hidden = pass.reshape(&x, &pixels)?;
-                    pass.conv(&hidden, &weights[0], 1, false, None)?
-                };
+                let branch = project(pass, &x, &weights[0], linear, &pixels, false)?;
                 let residual = state.residual.take().expect("BUG: every shell was entered");
                 pass.add(&residual, &branch)?
             }
@@ -211,8 +186,7 @@ impl Counted {
             Kind::FeedForward { .. } => {
                 let normed = pass.norm(&x, &weights[0], Rows::Last)?;
                 let gated = pass.linear(&normed, &weights[1], None)?;
-                let gated = pass.geglu(&gated)?;
-                pass.linear(&gated, &weights[2], Some(&x))?
+                pass.gated_linear(&gated, &weights[2], &x)?
             }
             Kind::Downsample { .. } => {
                 state.size = (state.size.0.div_ceil(2), state.size.1.div_ceil(2));
@@ -265,6 +239,54 @@ impl State {
         self.skips.truncate(read);
         self.skips.extend(copies);
         Ok(())
+    }
+}
+
+fn resnet(
+    pass: &mut Pass,
+    x: &Value,
+    embedding: &Value,
+    weights: &[Parameters],
+    norm: Rows,
+) -> Result<Value> {
+    let normed = pass.norm(x, &weights[0], norm)?;
+    let time = pass.linear(embedding, &weights[1], None)?;
+    let hidden = pass.conv(&normed, &weights[2], 1, false, Some(&time))?;
+    let hidden = pass.norm(&hidden, &weights[3], norm)?;
+    let hidden = pass.conv(&hidden, &weights[4], 1, false, None)?;
+    let shortcut = match weights.get(5) {
+        Some(shortcut) => &pass.conv(x, shortcut, 1, false, None)?,
+        None => x,
+    };
+    pass.add(shortcut, &hidden)
+}
+
+/// A shell's projection, a linear layer over tokens or a convolution of pixels, with a change to `shape` on the way in or out.
+fn project(
+    pass: &mut Pass,
+    x: &Value,
+    weights: &Parameters,
+    linear: bool,
+    shape: &[usize],
+    enters: bool,
+) -> Result<Value> {
+    match (linear, enters) {
+        (true, true) => {
+            let tokens = pass.reshape(x, shape)?;
+            pass.linear(&tokens, weights, None)
+        }
+        (true, false) => {
+            let tokens = pass.linear(x, weights, None)?;
+            pass.reshape(&tokens, shape)
+        }
+        (false, true) => {
+            let pixels = pass.conv(x, weights, 1, false, None)?;
+            pass.reshape(&pixels, shape)
+        }
+        (false, false) => {
+            let pixels = pass.reshape(x, shape)?;
+            pass.conv(&pixels, weights, 1, false, None)
+        }
     }
 }
 

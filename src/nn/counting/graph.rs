@@ -6,7 +6,7 @@ use std::sync::Arc;
 use candle_core::{DType, Result, Shape};
 
 use super::{Counts, Implementation};
-use crate::nn::cuda::{Array, Counter, Machine};
+use crate::nn::cuda::{self, Array, Counter, Machine};
 
 /// A tensor without numbers.
 #[derive(Clone)]
@@ -154,8 +154,13 @@ impl Pass {
             counter.charge(1, bytes);
             self.gradients.insert(id, counter.allocate(share.shape.clone(), share.dtype)?);
         }
-        counter.charge(1, 3 * bytes);
-        let sum = counter.allocate(share.shape.clone(), share.dtype)?;
+        let sum = match (self.implementation, self.gradients.get(&id)) {
+            (Implementation::Kernels, Some(earlier)) => cuda::sum(counter, [earlier, &share])?,
+            _ => {
+                counter.charge(1, 3 * bytes);
+                counter.allocate(share.shape.clone(), share.dtype)?
+            }
+        };
         self.gradients.insert(id, sum);
         Ok(())
     }

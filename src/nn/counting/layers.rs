@@ -27,9 +27,9 @@ pub enum Rows {
 #[derive(Clone)]
 pub struct Parameters {
     /// As products read it: bf16, or f32 where the layer converts it itself.
-    weight: Arc<Array>,
-    bias: Option<Arc<Array>>,
-    trained: bool,
+    pub(super) weight: Arc<Array>,
+    pub(super) bias: Option<Arc<Array>>,
+    pub(super) trained: bool,
 }
 
 impl Pass {
@@ -62,140 +62,12 @@ impl Pass {
         Ok(Parameters { weight, bias: of_bias, trained })
     }
 
-    fn composes(&self) -> bool {
+    pub(super) fn composes(&self) -> bool {
         self.implementation == Implementation::Composed
     }
 
-    fn charge(&self, cost: Cost) {
+    pub(super) fn charge(&self, cost: Cost) {
         self.done.counter.charge(cost.launches, cost.bytes);
-    }
-
-    /// `residual + x W^T + b`
-    pub fn linear(&mut self, x: &Value, p: &Parameters, residual: Option<&Value>) -> Result<Value> {
-        let (weight, rows, composes) = (p.weight.clone(), x.array.rows(), self.composes());
-        let sizes = [rows, weight.shape.dims()[0], x.array.width()];
-        let others = residual.map_or(0, |_| rows * sizes[1]);
-        self.done.least(2 * (sizes[0] * sizes[2] + sizes[0] * sizes[1] + sizes[1] * sizes[2] + others));
-        let y = if composes {
-            self.charge(composed::linear(sizes, p.bias.is_some()));
-            let mut dims = x.array.shape.dims().to_vec();
-            *dims.last_mut().unwrap_or(&mut 0) = sizes[1];
-            self.done.counter.allocate(Shape::from(dims), DType::BF16)?
-        } else {
-            let residual = residual.map(|value| &*value.array);
-            cuda::project(&self.done.counter, [&x.array, &weight], p.bias.as_deref(), residual)?
-        };
-        let (input, trained, bias) = (x.array.clone(), p.trained, p.bias.clone());
-        let operands: Vec<&Value> = match residual {
-            Some(residual) if !composes => vec![x, residual],
-            _ => vec![x],
-        };
-        let y = self.node(&operands, trained, y, move |done, g, wanted| {
-            let mut shares = Vec::new();
-            if composes {
-                done.charge(composed::linear_backward(sizes, wanted[0], trained, bias.is_some()));
-            }
-            shares.push(match wanted[0] {
-                false => None,
-                true if composes => Some(done.like(&input)?),
-                true => Some(cuda::input_gradient(&done.counter, [g, &weight], &input.shape)?),
-            });
-            if wanted[0] {
-                done.least(2 * (sizes[0] * sizes[1] + sizes[1] * sizes[2] + sizes[0] * sizes[2]));
-            }
-            if trained {
-                done.least(2 * (sizes[0] * sizes[1] + sizes[0] * sizes[2]) + 4 * sizes[1] * sizes[2]);
-                let made = match composes {
-                    true => done.counter.allocate(weight.shape.clone(), DType::F32)?,
-                    false => cuda::weight_gradient(&done.counter, [g, &input])?,
-                };
-                done.gradients.push(made);
-                done.bias_gradient(g, bias.as_ref().map(|bias| bias.shape.clone()), composes)?;
-            }
-            if wanted.len() > 1 {
-                // The gradient itself is the share of the residual.
-                shares.push(wanted[1].then(|| done.like(g)).transpose()?);
-            }
-            Ok(shares)
-        });
-        match residual {
-            Some(residual) if composes => self.add(residual, &y),
-            _ => Ok(y),
-        }
-    }
-
-    /// A convolution of an image [b, h, w, c]; with `shifted`, each sample has a bias of its own.
-    pub fn conv(
-        &mut self,
-        x: &Value,
-        p: &Parameters,
-        stride: usize,
-        enlarged: bool,
-        shifted: Option<&Value>,
-    ) -> Result<Value> {
-        let (weight, composes) = (p.weight.clone(), self.composes());
-        let kernel = weight.shape.dims()[2];
-        let op = cuda::Conv2d::new(stride, kernel / 2, enlarged);
-        let conv = cuda::Convolution::new(&x.array, &weight.shape, &op)?;
-        let (input, trained) = (x.array.clone(), p.trained);
-        let batch = input.shape.dims()[0];
-        // bias + shift, small.
-        let bias = match shifted {
-            Some(shift) => {
-                self.done.counter.charge(2, 0);
-                Some(Arc::new(self.done.counter.allocate(shift.array.shape.clone(), DType::F32)?))
-            }
-            None => p.bias.clone(),
-        };
-        let [height, width] = conv.columns.output();
-        let pixels = batch * height * width;
-        let out = Shape::from((batch, height, width, conv.out));
-        let of_weight = weight.shape.elem_count();
-        let moved = 2 * (input.shape.elem_count() + out.elem_count() + of_weight);
-        self.done.least(moved);
-        let cost = composed::Convolution { pixels, row: conv.columns.row(), out: conv.out, of_weight };
-        let y = if composes {
-            self.charge(cost.forward());
-            self.done.counter.allocate(out, DType::BF16)?
-        } else {
-            let matrix = conv.matrix(&self.done.counter, &weight)?;
-            conv.forward(&self.done.counter, [&input, &matrix], bias.as_deref())?
-        };
-        let mut operands = vec![x];
-        operands.extend(shifted);
-        Ok(self.node(&operands, trained, y, move |done, g, wanted| {
-            if composes {
-                done.charge(cost.backward(wanted[0], trained));
-            }
-            let of_x = match wanted[0] {
-                false => None,
-                true if composes => Some(done.like(&input)?),
-                true => {
-                    let matrix = conv.matrix(&done.counter, &weight)?;
-                    Some(conv.input_gradient(&done.counter, [g, &matrix], &input.shape)?)
-                }
-            };
-            if wanted[0] {
-                done.least(moved);
-            }
-            if trained {
-                done.least(moved + 2 * of_weight);
-                let made = match composes {
-                    true => done.counter.allocate(weight.shape.clone(), DType::F32)?,
-                    false => conv.weight_gradient(&done.counter, [g, &input])?,
-                };
-                done.gradients.push(made);
-                done.bias_gradient(g, bias.as_ref().map(|bias| bias.shape.clone()), composes)?;
-            }
-            let mut shares = vec![of_x];
-            if wanted.len() > 1 {
-                // Of the shift: candle's graph of the sum, small.
-                done.counter.charge(12, 0);
-                let shift = Shape::from((batch, conv.out));
-                shares.push(wanted[1].then(|| done.counter.allocate(shift, DType::BF16)).transpose()?);
-            }
-            Ok(shares)
-        }))
     }
 
     /// A norm; `p` are its weight and bias.
@@ -370,19 +242,19 @@ impl Pass {
 
 impl Done {
     /// Bytes that no implementation could avoid.
-    fn least(&mut self, bytes: usize) {
+    pub(super) fn least(&mut self, bytes: usize) {
         self.least_bytes += bytes as u64;
     }
 
-    fn charge(&self, cost: Cost) {
+    pub(super) fn charge(&self, cost: Cost) {
         self.counter.charge(cost.launches, cost.bytes);
     }
 
-    fn like(&self, array: &Array) -> Result<Array> {
+    pub(super) fn like(&self, array: &Array) -> Result<Array> {
         self.counter.allocate(array.shape.clone(), array.dtype)
     }
 
-    fn bias_gradient(&mut self, g: &Array, bias: Option<Shape>, composes: bool) -> Result<()> {
+    pub(super) fn bias_gradient(&mut self, g: &Array, bias: Option<Shape>, composes: bool) -> Result<()> {
         let Some(bias) = bias else { return Ok(()) };
         let made = if composes {
             self.counter.charge(2, (6 + 4) * g.shape.elem_count() as u64);

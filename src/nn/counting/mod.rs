@@ -8,6 +8,7 @@
 mod composed;
 mod graph;
 mod layers;
+mod products;
 
 pub use graph::{Pass, Value};
 pub use layers::{Parameters, Rows};

@@ -34,9 +34,9 @@ pub(super) use device::has_kernels;
 pub(super) use epilogue::bias_gradient;
 pub use layers::Trained;
 pub(super) use layers::{
-    Attention, Concatenate, Conv2d, Convolution, Difference, Geglu, Linear, Norm, Normalise, Onto, Rows, Sum,
-    attend, attend_backward, concatenate, counted_update, difference, difference_gradient, gate,
-    gate_gradient, input_gradient, norm, project, split, sum, update, weight_gradient,
+    Attention, Concatenate, Conv2d, Convolution, Difference, GatedOnto, Geglu, Linear, Norm, Normalise, Onto,
+    Rows, Sum, attend, attend_backward, concatenate, counted_update, difference, difference_gradient, gate,
+    gate_gradient, gated_gradient, input_gradient, norm, project, split, sum, update, weight_gradient,
 };
 pub(super) use machine::Machine;
 

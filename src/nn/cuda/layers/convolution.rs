@@ -14,8 +14,8 @@ use crate::nn::cuda::machine::{Machine, multiply};
 use crate::nn::cuda::product::{Matrix, Product};
 use crate::nn::operation::{Operation, Output};
 
-/// The largest number of elements of the columns of one slab: 512 MiB in bf16.
-const MOST_COLUMNS: usize = 1 << 28;
+/// The largest number of elements of the columns of one slab: 256 MiB in bf16.
+const MOST_COLUMNS: usize = 1 << 27;
 
 /// The sizes of a convolution: x [batch, height, width, channels], weight [out, channels, kernel, kernel].
 #[derive(Clone, Copy, Debug)]

@@ -2,6 +2,7 @@
 
 use candle_core::{DType, Result, Shape, Tensor};
 
+use super::geglu::{gate, gate_gradient};
 use super::{machine_of, output, pointwise};
 use crate::nn::cuda::array::Array;
 use crate::nn::cuda::channels::Numbers;
@@ -161,4 +162,47 @@ impl Operation<4> for Onto {
         let [dx, dw, db] = self.0.backward(&operands, output, gradient, [of_x, of_weight, of_bias])?;
         Ok([dx, dw, db, of_residual.then(|| gradient.clone())])
     }
+}
+
+/// Operands: x [.., 2 in], weight [out, in], bias `[out]`, and residual [.., out], to which the linear layer of the gated GELU of x is
+/// added. What the GELU gives is computed again in backward instead of kept.
+pub(in crate::nn) struct GatedOnto(pub(in crate::nn) Linear);
+
+impl Operation<4> for GatedOnto {
+    fn forward(&self, [x, weight, bias, residual]: &[Tensor; 4]) -> Result<Output> {
+        let machine = machine_of(x)?;
+        let (weight, bias) = (self.0.weight(weight, x.dtype())?, pointwise(bias)?);
+        let gated = gate(&*machine, &Array::of(x)?)?;
+        output(project(&*machine, [&gated, &weight], Some(&bias), Some(&Array::of(residual)?))?)
+    }
+
+    fn backward(
+        &self,
+        [x, weight, bias, _]: &[Tensor; 4],
+        _: &Tensor,
+        gradient: &Tensor,
+        [of_x, of_weight, of_bias, of_residual]: [bool; 4],
+    ) -> Result<[Option<Tensor>; 4]> {
+        let (machine, x, g) = (machine_of(x)?, Array::of(x)?, Array::of(gradient)?);
+        let dw = || weight_gradient(&*machine, [&g, &gate(&*machine, &x)?])?.into_tensor();
+        let dw = of_weight.then(dw).transpose()?;
+        let db = of_bias.then(|| bias_gradient(&*machine, &g, bias.shape())?.into_tensor()).transpose()?;
+        let dx = || {
+            let weight = self.0.weight(weight, gradient.dtype())?;
+            gated_gradient(&*machine, [&g, &weight], &x)?.into_tensor()
+        };
+        Ok([of_x.then(dx).transpose()?, dw, db, of_residual.then(|| gradient.clone())])
+    }
+}
+
+/// The gradient of x through a linear layer and the gated GELU before it.
+pub(in crate::nn) fn gated_gradient(
+    machine: &dyn Machine,
+    [gradient, weight]: [&Array; 2],
+    x: &Array,
+) -> Result<Array> {
+    let mut dims = x.shape.dims().to_vec();
+    *dims.last_mut().expect("the layer checks the rank") /= 2;
+    let of_gated = input_gradient(machine, [gradient, weight], &dims.into())?;
+    gate_gradient(machine, x, &of_gated)
 }

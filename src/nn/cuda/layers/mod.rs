@@ -25,7 +25,9 @@ pub(in crate::nn) use attention::{Attention, attend, attend_backward};
 pub(in crate::nn) use convolution::{Conv2d, Convolution};
 pub(in crate::nn) use difference::{Difference, difference, difference_gradient};
 pub(in crate::nn) use geglu::{Geglu, gate, gate_gradient};
-pub(in crate::nn) use linear::{Linear, Onto, input_gradient, project, weight_gradient};
+pub(in crate::nn) use linear::{
+    GatedOnto, Linear, Onto, gated_gradient, input_gradient, project, weight_gradient,
+};
 pub(in crate::nn) use norm::{Norm, Normalise, Rows};
 pub use optimiser::Trained;
 pub(in crate::nn) use optimiser::{counted_update, norm, update};

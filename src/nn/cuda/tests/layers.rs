@@ -93,6 +93,13 @@ fn linear_layers() -> Result<()> {
                 let linear = Linear { weight: t[2].clone(), bias: Some(t[3].clone()) };
                 linear.forward_onto(&t[0], &t[1])
             };
+            let gated = |t: &[Tensor]| {
+                let linear = Linear { weight: t[2].clone(), bias: Some(t[3].clone()) };
+                linear.forward_gated_onto(&t[0], &t[1])
+            };
+            let both: &[usize] = &[2, rows, 2 * input];
+            // What flows between the two is rounded: measured by the largest.
+            check("gated, residual", &gated, &[both, &[2, rows, output], weight, &[output]], 2, flowing)?;
             check("linear, residual", &op, &[x, &[2, rows, output], weight, &[output]], 2, flowing)?;
         }
     }
