@@ -60,7 +60,9 @@ impl PromptSource {
     pub(super) fn describe(&self, manifest: &mut Manifest) {
         let PromptBlock { column, set, digest, .. } = &self.block;
         for (name, value) in [("column", column), ("set", set), ("digest", digest)] {
-            value.iter().for_each(|value| drop(manifest.field(&format!("prompts.{name}"), value)));
+            if let Some(value) = value {
+                manifest.field(&format!("prompts.{name}"), value);
+            }
         }
     }
 
@@ -97,11 +99,7 @@ impl PromptSource {
 
     /// The lines of metadata for a judge outside, and the places of the prompts in a set of several files. A file of JSON
     /// lines gives its own lines.
-    pub(super) fn metadata(
-        &self,
-        path: &Path,
-        prompts: &[String],
-    ) -> Result<Metadata, StageError> {
+    pub(super) fn metadata(&self, path: &Path, prompts: &[String]) -> Result<Metadata, StageError> {
         let is_lines = path.extension().is_some_and(|ending| ending == "jsonl");
         let own: Vec<String> = match is_lines {
             true => prompts::lines(path)?.into_iter().take(prompts.len()).collect(),
