@@ -32,9 +32,29 @@ pub fn utc(seconds: i64) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
 }
 
+/// The seconds since 1970 of a time that [`utc`] wrote.
+pub fn seconds_of(text: &str) -> Option<i64> {
+    let part = |from: usize, to: usize| text.get(from..to)?.parse::<i64>().ok();
+    let (year, month, day) = (part(0, 4)?, part(5, 7)?, part(8, 10)?);
+    let (hour, minute, second) = (part(11, 13)?, part(14, 16)?, part(17, 19)?);
+    let year = year - i64::from(month <= 2);
+    let march = (month + 9) % 12; // 0 is March
+    let days = 365 * year + year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400);
+    let days = days + (153 * march + 2) / 5 + day - 1 - 719_468;
+    Some(86_400 * days + 3_600 * hour + 60 * minute + second)
+}
+
 #[cfg(test)]
 mod tests {
-    use super::utc;
+    use super::{seconds_of, utc};
+
+    #[test]
+    fn reads_what_it_writes() {
+        for seconds in [0, 951_782_399, 951_782_400, 1_709_251_199, 1_798_761_599, 4_107_542_400] {
+            assert_eq!(seconds_of(&utc(seconds)), Some(seconds), "{}", utc(seconds));
+        }
+        assert_eq!(seconds_of("yesterday"), None);
+    }
 
     /// Expected values: `date -u -d @N +%FT%TZ`.
     #[test]

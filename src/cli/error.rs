@@ -89,6 +89,9 @@ pub(super) enum CliError {
         help("add --over ID.PARAMETER=VALUE,VALUE as in --over selection.ratio=0.3,0.5")
     )]
     NothingToSweep { path: PathBuf },
+    #[error("a page has all tables, so --table needs another --format")]
+    #[diagnostic(code(cli::table_of_page), help("add --format md, json or csv"))]
+    TableOfPage,
     #[error("{}", .0.message)]
     #[diagnostic(code(cli::flag), help("{}", .0.help.as_deref().unwrap_or("`laptop-diff generate --help` describes each flag")))]
     Flag(BadValue),
@@ -131,7 +134,6 @@ impl CliError {
                 CollectiveError::File(_) => ExitCode::File,
                 _ => ExitCode::Stage,
             },
-            Self::Model(_) | Self::Survey(_) | Self::Report(_) | Self::File(_) => ExitCode::File,
             Self::Exists { .. } | Self::Target { .. } => ExitCode::File,
             Self::Damaged { .. } | Self::NotFinished { .. } | Self::NoCheckpoint { .. } => ExitCode::File,
             // There is no pipeline: the flags ask for it.
@@ -141,7 +143,10 @@ impl CliError {
             | Self::Extension { .. }
             | Self::SameName { .. }
             | Self::NothingToSweep { .. }
+            | Self::TableOfPage
+            | Self::Report(ReportError::NoTable { .. })
             | Self::UnknownName(_) => ExitCode::Arguments,
+            Self::Model(_) | Self::Survey(_) | Self::Report(_) | Self::File(_) => ExitCode::File,
             Self::Threads { .. } => ExitCode::Pipeline,
         }
     }

@@ -15,6 +15,7 @@ mod ranks;
 mod recorded;
 mod report;
 mod run;
+mod runs;
 mod schema;
 mod subject;
 mod sweep;
@@ -55,6 +56,7 @@ enum Command {
     Plan(plan::PlanCommand),
     Graph(graph::GraphCommand),
     Report(report::Report),
+    Runs(runs::Runs),
     Export(export::ExportCommand),
     Inspect(inspect::Inspect),
     Doctor(doctor::Doctor),
@@ -107,6 +109,7 @@ fn dispatch(command: Command) -> Result<ProcessExitCode, CliError> {
         Command::Plan(plan) => return plan.execute(),
         Command::Graph(graph) => graph.execute()?,
         Command::Report(report) => report.execute()?,
+        Command::Runs(runs) => runs.execute()?,
         Command::Export(export) => export.execute()?,
         Command::Doctor(doctor) => return doctor.execute(),
         Command::Inspect(inspect) => inspect.execute()?,

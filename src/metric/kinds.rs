@@ -57,7 +57,7 @@ pub enum Prominence {
     Table,
     /// Also where several runs are compared.
     Comparison,
-    /// Also on a card at the top of the page, as a percentage of the teacher's value.
+    /// Also in the first sentence of the page and in the list of runs, as a percentage of the teacher's value.
     Card,
 }
 

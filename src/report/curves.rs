@@ -3,9 +3,9 @@
 
 use maud::{Markup, html};
 
-use super::chart::{Chart, Series};
+use super::chart::{Axis as Scale, Chart, Series, plot as draw};
 use super::rows::{Curve, Row, is_number, named};
-use super::{quality, sections};
+use super::values;
 use crate::config::Axis;
 use crate::metric::Better;
 
@@ -40,7 +40,7 @@ pub(super) fn plots(axes: &[&Axis], rows: &[Row<'_>], curves: &[Curve<'_>]) -> M
                             b { (models[0].metric) }
                             @if let [model] = models { " of " (model.model) }
                             @for value in choice { ", " (value) }
-                            (quality::arrow(rows.iter().find_map(|row| row.find(models[0])).map(|found| found.better)))
+                            (values::arrow(rows.iter().find_map(|row| row.find(models[0])).map(|found| found.better)))
                         }
                         (plot(&within, models, x, lines))
                     }
@@ -109,5 +109,5 @@ fn plot(rows: &[&Row<'_>], models: &[&Curve<'_>], x: &Axis, lines: Option<&Axis>
     let values = || series.iter().flat_map(|one| &one.points).map(|point| point.1);
     let spread = values().fold(0.0, f64::max) / values().fold(f64::INFINITY, f64::min);
     let log = found.is_some_and(|found| found.better == Better::Lower) && spread > 10.0;
-    sections::plot(&Chart { x: words, y: &y, log }, &series)
+    draw(&Chart { x: Scale::linear(words), y: Scale { label: &y, log } }, &series)
 }

@@ -47,6 +47,28 @@ pub enum ReportError {
         /// What is wrong with which file.
         damaged: Vec<String>,
     },
+    /// Artefacts that the tables need are damaged.
+    #[error("the tables lack what is damaged:\n{}", damaged.join("\n"))]
+    #[diagnostic(
+        code(report::damaged_tables),
+        help("run the pipeline again, which makes damaged artefacts again")
+    )]
+    DamagedTables {
+        /// What is wrong with which file.
+        damaged: Vec<String>,
+    },
+    /// The runs have no such table.
+    #[error("these runs have no table `{name}`; they have: {found}")]
+    #[diagnostic(
+        code(report::no_table),
+        help("`settings` needs two runs, `results` an evaluation, `gates` a `gates:` in it")
+    )]
+    NoTable {
+        /// The name that was asked for.
+        name: String,
+        /// The tables that they have.
+        found: String,
+    },
     /// The cache cannot be read.
     #[error(transparent)]
     #[diagnostic(transparent)]

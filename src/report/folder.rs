@@ -11,7 +11,7 @@ use crate::base::ArtefactKind;
 use crate::cache::{Damage, Place, Store};
 use crate::distill::history::HISTORY_FILE;
 use crate::metric::{MetricError, Metrics, Values};
-use crate::prune::Export;
+use crate::prune::{Export, RECONSTRUCTION_FILE, Reconstruction};
 use crate::run::{RunRecord, StageRecord, Stopped, Unfinished, in_run_folder};
 use crate::score::Scores;
 use crate::select::Selection;
@@ -24,6 +24,8 @@ pub(super) struct Folder {
     pub(super) damaged: Vec<String>,
     /// The stage that is at work, or where the run stopped, if it is not over.
     pub(super) unfinished: Option<String>,
+    /// The bytes that each set of pictures on the page may take.
+    pub(super) room: usize,
 }
 
 /// The contents of an artefact that a report shows.
@@ -31,6 +33,7 @@ pub(super) enum Shown {
     Scores(Scores),
     Selection(Box<Selection>),
     Training(Box<Training>),
+    Reconstruction(Reconstruction),
     Metrics(Box<Measured>),
     Export(Export),
     /// Damaged, or written by another version: why it cannot be shown.
@@ -72,7 +75,13 @@ impl Folder {
             damaged.extend(damage);
             shown.extend(one.map(|one| (stage.id.to_string(), one)));
         }
-        Ok(Self { record, shown, damaged, unfinished })
+        Ok(Self { record, shown, damaged, unfinished, room: 0 })
+    }
+
+    /// How many of its stages may have drawn pictures.
+    pub(super) fn pictured(&self) -> usize {
+        let is_pictured = |shown: &Shown| matches!(shown, Shown::Metrics(_) | Shown::Training(_));
+        self.shown.iter().filter(|(_, shown)| is_pictured(shown)).count()
     }
 
     /// The exports by their stages' ids.
@@ -147,7 +156,10 @@ fn kind(stage: &StageRecord) -> Option<ArtefactKind> {
 fn damage(run: &Path, stage: &StageRecord) -> Result<Option<String>, ReportError> {
     let Some(artefact) = &stage.artefact else { return Ok(None) };
     let is_read = match kind(stage) {
-        Some(ArtefactKind::Model) => artefact.path.join(HISTORY_FILE).exists() || !artefact.path.exists(),
+        Some(ArtefactKind::Model) => {
+            let is_there = |file: &str| artefact.path.join(file).exists();
+            is_there(HISTORY_FILE) || is_there(RECONSTRUCTION_FILE) || !artefact.path.exists()
+        }
         Some(ArtefactKind::Calibration | ArtefactKind::Latents | ArtefactKind::Profile) | None => false,
         Some(_) => true,
     };
@@ -199,9 +211,13 @@ fn show(run: &Path, stage: &StageRecord) -> Result<Option<Shown>, String> {
             let measured = Measured::open(folder, named).map_err(|error| named(error.to_string()))?;
             Some(Shown::Metrics(Box::new(measured)))
         }
-        Some(ArtefactKind::Model) => {
-            Training::open(folder, None).map_err(failed)?.map(|training| Shown::Training(Box::new(training)))
-        }
+        Some(ArtefactKind::Model) => match Training::open(folder, None).map_err(failed)? {
+            Some(training) => Some(Shown::Training(Box::new(training))),
+            None if stage.stage == "reconstruct" => {
+                Some(Shown::Reconstruction(Reconstruction::open(folder).map_err(failed)?))
+            }
+            None => None,
+        },
         Some(ArtefactKind::Export) => Some(Shown::Export(Export::open(folder).map_err(failed)?)),
         Some(ArtefactKind::Calibration | ArtefactKind::Latents | ArtefactKind::Profile) | None => None,
     })

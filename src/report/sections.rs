@@ -1,23 +1,16 @@
 //! How units were scored and selected, how the student was retrained, and what was exported.
 
-use maud::{Markup, PreEscaped, html};
+use maud::{Markup, html};
 
-use super::chart::{self, Chart, Series};
+use super::chart::{Axis, Chart, Series, number, plot};
 use super::selections;
+use super::tables::scroll;
 use super::unet::{self, UnitBar};
 use crate::base::units;
 use crate::model::network::UnitKind;
 use crate::prune::Export;
 use crate::score::{Additivity, GRAM, MeasuredSet, Scores, UnitScores};
 use crate::select::Selection;
-
-/// A plot in its frame, or a note that there is nothing to plot.
-pub(super) fn plot(chart: &Chart<'_>, series: &[Series]) -> Markup {
-    match chart::draw(chart, series) {
-        Some(svg) => html! { div class="plot" { (PreEscaped(svg)) } },
-        None => html! { p class="soft" { "Nothing to plot." } },
-    }
-}
 
 /// An artefact that cannot be shown.
 pub(super) fn unreadable(stage: &str, why: &str) -> Markup {
@@ -34,7 +27,7 @@ pub(super) fn exports(exports: &[(&str, &Export)]) -> Markup {
         @if !exports.is_empty() {
             h2 { "Exports" }
             p { "Each export was read back, and its prediction was compared with that of the original model." }
-            table {
+            (scroll("Exports", &html! { table {
                 tr {
                     th { "stage" } th { "for" } th { "file" } th class="number" { "U-Net parameters" }
                     th class="number" { "of which zeros" } th class="number" { "relative error" } th { "with" }
@@ -46,12 +39,12 @@ pub(super) fn exports(exports: &[(&str, &Export)]) -> Markup {
                         td class="mono" { (stage) "/" (export.path.display()) }
                         td class="number" { (units::count(export.written_parameters)) }
                         td class="number" { (units::count(export.written_parameters - export.parameters)) }
-                        td class="number" { (format!("{:.1e}", export.relative_error)) }
+                        td class="number" { (number(export.relative_error)) }
                         td { (export.parts.join(", ")) }
                     }
                     @if let Some(reason) = &export.unrecognised { tr { td {} td colspan="6" class="bad" { (reason) } } }
                 }
-            }
+            } }))
         }
     }
 }
@@ -81,11 +74,11 @@ pub(super) fn scores(scores: &Scores, selection: Option<&Selection>) -> Markup {
                 span class="key resnet" {} "ResNet" span class="key transformer" {} "transformer"
                 span class="key removed" {} "removed (hollow, crossed)"
             }
-            figure class="wide" { (unet::draw(&bars(criterion), criterion)) }
+            figure class="wide" { (scroll("Scores along the U-Net", &unet::draw(&bars(criterion), criterion))) }
         }
         details {
             summary { "All " (scores.units.len()) " units as a table" }
-            table {
+            (scroll("Scores of all units", &html! { table {
                 tr {
                     th { "unit" } th class="number" { "parameters" } th class="number" { "MACs" }
                     @for criterion in &scores.criteria { th class="number" { (criterion) } }
@@ -98,13 +91,13 @@ pub(super) fn scores(scores: &Scores, selection: Option<&Selection>) -> Markup {
                         td class="number" { (units::count(unit.macs)) }
                         @for criterion in &scores.criteria {
                             td class="number" {
-                                @if let Some(score) = unit.scores.get(criterion) { (format!("{score:.3e}")) }
+                                @if let Some(score) = unit.scores.get(criterion) { (number(*score)) }
                             }
                         }
                         td { @if selections::is_removed(&unit.id, &removed) { "✕" } }
                     }
                 }
-            }
+            } }))
         }
         @if let Some(additivity) = &scores.additivity { (self::additivity(additivity, &scores.criteria)) }
     }
@@ -113,10 +106,10 @@ pub(super) fn scores(scores: &Scores, selection: Option<&Selection>) -> Markup {
 /// How well the sum of each criterion predicts the joint loss of several units.
 fn additivity(additivity: &Additivity, criteria: &[String]) -> Markup {
     let points = |name: &str| {
-        let predicted = |set: &MeasuredSet| Some((set.joint.log10(), set.predicted.get(name)?.log10()));
+        let predicted = |set: &MeasuredSet| Some((set.joint, *set.predicted.get(name)?));
         additivity.sets.iter().filter_map(predicted).collect::<Vec<_>>()
     };
-    let equal = additivity.sets.iter().map(|set| (set.joint.log10(), set.joint.log10())).collect();
+    let equal = additivity.sets.iter().map(|set| (set.joint, set.joint)).collect();
     let names = criteria.iter().map(String::as_str).chain([GRAM]);
     let rows = names.filter_map(|name| Some((name, additivity.agreement.get(name)?)));
     html! {
@@ -129,7 +122,7 @@ fn additivity(additivity: &Additivity, criteria: &[String]) -> Markup {
             criteria that are not losses. Larger sets lose more under any criterion, so the baseline is the value of "
             code { "random" } ", not zero."
         }
-        table {
+        (scroll("Agreement", &html! { table {
             tr {
                 th { "prediction" } th class="number" { "R²" } th class="number" { "Spearman" }
                 th class="number" { "slope" }
@@ -139,12 +132,12 @@ fn additivity(additivity: &Additivity, criteria: &[String]) -> Markup {
                     td { @if name == GRAM { "Gram matrix" } @else { "sum of " code { (name) } } }
                     td class="number" { (format!("{:.3}", agreement.r2)) }
                     td class="number" { (format!("{:.3}", agreement.spearman)) }
-                    td class="number" { (short(agreement.slope)) }
+                    td class="number" { (number(agreement.slope)) }
                 }
             }
-        }
+        } }))
         (plot(
-            &Chart { x: "measured joint loss (log10)", y: "predicted (log10)", log: false },
+            &Chart { x: Axis::log("measured joint loss"), y: Axis::log("predicted") },
             &[
                 Series { name: "equal".into(), points: equal, line: true },
                 Series { name: "sum of output losses".into(), points: points("output-loss"), line: false },
@@ -152,11 +145,6 @@ fn additivity(additivity: &Additivity, criteria: &[String]) -> Markup {
             ],
         ))
     }
-}
-
-/// Three decimals in the usual range, otherwise scientific notation.
-fn short(value: f64) -> String {
-    if (0.01..100.0).contains(&value.abs()) { format!("{value:.3}") } else { format!("{value:.1e}") }
 }
 
 /// What was asked and reached, and the Pareto front over all ratios.
@@ -171,11 +159,11 @@ pub(super) fn selection(selection: &Selection) -> Markup {
             (format!("{:.1} %", 100.0 * selection.ratio_reached)) "; at least "
             (format!("{:.1} %", 100.0 * selection.ratio_asked)) " was asked. Chosen by " code { (selection.solver) }
             " over " code { (selection.objective) } " " code { (selection.criterion) } "; its objective is "
-            (format!("{:.4e}", selection.predicted.objective)) ", and no selection of this size can be below "
-            (format!("{:.4e}", selection.predicted.bound)) "."
+            (number(selection.predicted.objective)) ", and no selection of this size can be below "
+            (number(selection.predicted.bound)) "."
         }
         (plot(
-            &Chart { x: "share of parameters removed", y: "sum of scores", log: true },
+            &Chart { x: Axis::linear("share of parameters removed"), y: Axis::log("sum of scores") },
             &[
                 Series { name: "exact optimum for each ratio".into(), points: front, line: true },
                 Series { name: "this selection".into(), points: chosen, line: false },

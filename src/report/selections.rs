@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 
 use maud::{Markup, html};
 
+use super::chart::number as short;
+use super::tables::scroll;
 use crate::base::UnitId;
 use crate::score::{Scores, UnitScores};
 use crate::select::Selection;
@@ -56,16 +58,16 @@ pub(super) fn section(stage: &str, selection: &Selection, scores: &Scores) -> Ma
         h3 { "Compared with other selections, along the U-Net" }
         @for (name, joint) in &selection.predicted.joint {
             p {
-                "According to " code { (name) } ", the expected joint loss is " (format!("{:.2e}", joint.loss)) ", with 95 % confidence between "
-                (format!("{:.2e}", joint.low)) " and " (format!("{:.2e}", joint.high)) " (estimated from random sets)."
+                "According to " code { (name) } ", the expected joint loss is " (short(joint.loss)) ", with 95 % confidence between "
+                (short(joint.low)) " and " (short(joint.high)) " (estimated from random sets)."
             }
         }
         @if let Some(refinement) = &selection.refinement {
             p {
                 "Refined by measuring: the best of " (refinement.candidates.len()) " candidates and "
                 (refinement.evaluations) " further evaluations has a joint loss of "
-                (format!("{:.3e}", refinement.measured)) " on the calibration points; the sum of scores alone leads to "
-                (format!("{:.3e}", refinement.candidates[0].measured)) "."
+                (short(refinement.measured)) " on the calibration points; the sum of scores alone leads to "
+                (short(refinement.candidates[0].measured)) "."
             }
         }
         (draw(&with_others(stage, selection, scores), scores))
@@ -104,9 +106,9 @@ fn draw(rows: &[Row], scores: &Scores) -> Markup {
     let units: Vec<_> = scores.units.iter().filter(|unit| !parents.contains(&unit.id)).collect();
     let right = LABEL + units.len() as f64 * PITCH + 10.0;
     let (width, height) = (right + NUMBERS, HEAD + rows.len() as f64 * ROW + 6.0);
-    let number = |value: Option<f64>| value.map_or("–".to_owned(), |value| format!("{value:.3e}"));
+    let number = |value: Option<f64>| value.map_or("–".to_owned(), short);
     html! {
-        figure class="wide" {
+        figure class="wide" { (scroll("Selections along the U-Net", &html! {
             svg class="unet" viewBox=(format!("0 0 {width} {height}")) width=(width) role="img"
                 aria-label="which units each selection removes; removed units are filled" {
                 text x=(right) y="14" { "removed" }
@@ -127,6 +129,6 @@ fn draw(rows: &[Row], scores: &Scores) -> Markup {
                     text x=(right + 190.0) y=(y + 11.0) { (number(row.measured)) }
                 }
             }
-        }
+        })) }
     }
 }

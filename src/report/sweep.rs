@@ -6,9 +6,10 @@ use maud::{Markup, html};
 
 use super::folder::{Folder, Measured, Shown};
 use super::rows::{Curve, Row, axes, curves, label, nodes, rows};
-use super::{quality, sections, selections};
-use crate::base::{ArtefactKind, StageId, units};
-use crate::config::{self, Axis};
+use super::tables::scroll;
+use super::{embedded, quality, reconstructed, sections, selections, values};
+use crate::base::{ArtefactKind, StageId};
+use crate::config::Axis;
 use crate::metric::{Better, Measurement};
 use crate::run::StageRecord;
 
@@ -34,7 +35,7 @@ pub(super) fn compared(folder: &Folder) -> Markup {
             @let curves = curves(&rows);
             (super::curves::plots(&axes, &rows, &curves))
             (table(&axes, &rows, &curves))
-            (pictures(&rows))
+            (pictures(&rows, folder.room))
         }
         (selections(folder))
     }
@@ -44,8 +45,9 @@ pub(super) fn compared(folder: &Folder) -> Markup {
 pub(super) fn alone(folder: &Folder) -> Markup {
     let told = |(stage, shown): &'_ (String, Shown)| match shown {
         Shown::Scores(scores) => Some(sections::scores(scores, None)),
-        Shown::Training(training) => Some(training.section(stage)),
+        Shown::Training(training) => Some(training.section(stage, folder.room)),
         Shown::Metrics(measured) => Some(quality::numbers(stage, measured)),
+        Shown::Reconstruction(record) => Some(reconstructed::section(stage, record)),
         Shown::Unreadable(why) => Some(sections::unreadable(stage, why)),
         // Shown among the selections and the exports.
         Shown::Selection(_) | Shown::Export(_) => None,
@@ -83,7 +85,7 @@ fn table(axes: &[&Axis], rows: &[Row<'_>], curves: &[Curve<'_>]) -> Markup {
     let (selections, predictions) =
         (rows.iter().any(|row| row.selection.is_some()), rows.iter().any(|row| predicted(row).is_some()));
     html! {
-        div class="scroll" { table class="sweep" {
+        (scroll("Branches", &html! { table class="sweep" {
             tr {
                 @for axis in axes { th { (axis.name) } }
                 @if selections { th class="number" { "removed" } th class="number" { "units" } }
@@ -98,7 +100,7 @@ fn table(axes: &[&Axis], rows: &[Row<'_>], curves: &[Curve<'_>]) -> Markup {
                         td class="number" { @if let Some(selection) = row.selection { (selection.removed.len()) } }
                     }
                     @if predictions {
-                        td class="number" { @if let Some(loss) = predicted(row) { (format!("{loss:.3e}")) } }
+                        td class="number" { @if let Some(loss) = predicted(row) { (super::chart::number(loss)) } }
                     }
                     @if row.measured.is_none() {
                         td class="bad" colspan=(curves.len().max(1)) {
@@ -111,7 +113,7 @@ fn table(axes: &[&Axis], rows: &[Row<'_>], curves: &[Curve<'_>]) -> Markup {
                     }
                 }
             }
-        } }
+        } }))
         p class="soft" {
             "With 95 % bootstrap intervals."
             @if axes.len() > 1 { " Bold: the best of the branches that differ only in " code { (axes[0].name) } "." }
@@ -120,11 +122,11 @@ fn table(axes: &[&Axis], rows: &[Row<'_>], curves: &[Curve<'_>]) -> Markup {
 }
 
 fn number(found: &Measurement, is_best: bool) -> Markup {
-    let text = quality::value(found.value, &found.unit);
+    let text = values::value(found.value, &found.unit);
     html! {
         @if is_best { b { (text) } } @else { (text) }
         @if let (Some(low), Some(high)) = (found.low, found.high) {
-            br; span class="soft" { (quality::value(low, "")) " – " (quality::value(high, "")) }
+            br; span class="soft" { (values::value(low, "")) " – " (values::value(high, "")) }
         }
     }
 }
@@ -142,7 +144,7 @@ fn is_best(rows: &[Row<'_>], row: &Row<'_>, curve: &Curve<'_>, axes: &[&Axis]) -
 }
 
 /// Pictures of the same prompts, branch by branch. A teacher with equal pictures in all branches has one row.
-fn pictures(rows: &[Row<'_>]) -> Markup {
+fn pictures(rows: &[Row<'_>], room: usize) -> Markup {
     let drawn: Vec<(&StageRecord, &Measured)> =
         rows.iter().filter_map(|row| Some((row.stage, row.measured?))).collect();
     let Some(&(_, first)) = drawn.first() else { return html! {} };
@@ -161,38 +163,34 @@ fn pictures(rows: &[Row<'_>]) -> Markup {
         other.metrics.teacher == teacher
             && columns.iter().all(|&index| other.picture(teacher, index) == first.picture(teacher, index))
     });
-    let line = |name: &str, measured: &Measured, model: &str| {
-        html! {
-            tr {
-                td { (name) }
-                td class="soft" { (model) }
-                @for &index in &columns { td { (quality::picture(measured, model, index)) } }
-            }
-        }
-    };
+    let mut lines: Vec<(String, &Measured, &str)> = Vec::new();
+    lines.extend(is_shared.then(|| (teacher.to_owned(), first, teacher)));
+    for (stage, measured) in &drawn {
+        let own = measured.metrics.models.iter().filter(|model| !is_shared || model.model != teacher);
+        lines.extend(own.map(|model| (label(stage), *measured, model.model.as_str())));
+    }
+    let drawings = lines
+        .iter()
+        .flat_map(|(_, measured, model)| columns.iter().map(|&index| measured.picture(model, index)));
+    let drawings: Vec<Option<Vec<u8>>> = drawings.collect();
+    let is_tiny = drawings.iter().flatten().all(|png| embedded::is_tiny(png));
+    let sources = embedded::sources(drawings, room);
     html! {
         h3 { "Pictures" }
         p { "All pictures of a column have the same prompt and, for one seed, the same initial noise." }
-        div class="scroll" { table class="pictures" {
-            tr { th {} th {} @for &index in &columns { th { (prompts[index]) } } }
-            @if is_shared { (line("", first, teacher)) }
-            @for (stage, measured) in &drawn {
-                @for model in measured.metrics.models.iter().filter(|model| !is_shared || model.model != teacher) {
-                    (line(&label(stage), measured, &model.model))
+        (scroll("Pictures of all branches", &html! {
+            table class=(if is_tiny { "pictures tiny" } else { "pictures" }) {
+                tr { th {} th {} @for &index in &columns { th { (prompts[index]) } } }
+                @for ((name, _, model), row) in lines.iter().zip(sources.chunks(columns.len())) {
+                    tr {
+                        td { (name) }
+                        td class="soft" { @if model != name { (model) } }
+                        @for (source, &index) in row.iter().zip(&columns) {
+                            td { @if let Some(source) = source { img src=(source) alt=(format!("{model}: {}", prompts[index])); } }
+                        }
+                    }
                 }
             }
-        } }
+        }))
     }
-}
-
-/// The most important numbers of a sweep.
-pub(super) fn cards(folder: &Folder) -> Vec<(String, String)> {
-    let record = &folder.record;
-    let mut cards = vec![
-        ("combinations".to_owned(), config::combinations(&record.axes).to_string()),
-        ("stages".to_owned(), record.stages.len().to_string()),
-    ];
-    let selection = folder.selection().map(|selection| units::count(selection.unet_parameters));
-    cards.extend(selection.map(|parameters| ("U-Net parameters".to_owned(), parameters)));
-    cards
 }

@@ -7,15 +7,15 @@ use std::path::Path;
 
 use maud::{Markup, html};
 
-use super::chart::{Chart, Series};
-use super::embedded::embedded;
-use super::sections::plot;
+use super::chart::{Axis, Chart, Series, plot};
+use super::embedded;
+use super::tables::scroll;
 use crate::distill::history::{self, FeatureLoss, HISTORY_FILE};
 use crate::distill::validation::{self, ValidationLine};
 use crate::distill::{ByKind, HistoryLine};
 
-/// Long curves are averaged down to about this many points, which is as much as a plot can show.
-const CURVE_POINTS: usize = 300;
+/// Long curves are averaged down to about this many points, each of which has a tooltip.
+const CURVE_POINTS: usize = 100;
 
 /// As many validations are shown with their pictures: a page of a few megabytes. The first and the last are among them.
 const PICTURED: usize = 8;
@@ -52,8 +52,8 @@ impl Training {
         Ok(Some(Self { lines, validations, prompts, pictures, running }))
     }
 
-    /// The section of the page.
-    pub(super) fn section(&self, stage: &str) -> Markup {
+    /// The section of the page, with about `room` bytes of pictures.
+    pub(super) fn section(&self, stage: &str, room: usize) -> Markup {
         let done = self.lines.last().map_or(0, |line| line.step + 1);
         html! {
             h2 { "Retraining: " code { (stage) } }
@@ -64,29 +64,33 @@ impl Training {
             }
             (losses(&self.lines))
             @if !self.validations.is_empty() { (validations(&self.validations)) }
-            @if !self.pictures.is_empty() { (self.pictures()) }
+            @if !self.pictures.is_empty() { (self.pictures(room)) }
         }
     }
 
-    fn pictures(&self) -> Markup {
+    fn pictures(&self, room: usize) -> Markup {
+        let all: Vec<Option<Vec<u8>>> = self.pictures.iter().flat_map(|(_, row)| row.clone()).collect();
+        let is_tiny = all.iter().flatten().all(|png| embedded::is_tiny(png));
+        let mut sources = embedded::sources(all, room).into_iter();
+        let row =
+            |(step, row): &(u64, Vec<Option<Vec<u8>>>)| (*step, sources.by_ref().take(row.len()).collect());
+        let rows: Vec<(u64, Vec<Option<String>>)> = self.pictures.iter().map(row).collect();
         html! {
             h3 { "Pictures while it trained" }
             p { "All pictures of a column have the same prompt and the same initial noise." }
-            table class="pictures" {
-                tr { th class="number" { "step" } @for prompt in &self.prompts { th { (prompt) } } }
-                @for (step, row) in &self.pictures {
-                    tr {
-                        td class="number" { (step) }
-                        @for (png, prompt) in row.iter().zip(&self.prompts) {
-                            td {
-                                @if let Some(png) = png {
-                                    img src=(embedded(png)) alt=(format!("step {step}: {prompt}"));
-                                }
+            (scroll("Pictures while it trained", &html! {
+                table class=(if is_tiny { "pictures tiny" } else { "pictures" }) {
+                    tr { th class="number" { "step" } @for prompt in &self.prompts { th { (prompt) } } }
+                    @for (step, row) in &rows {
+                        tr {
+                            td class="number" { (step) }
+                            @for (source, prompt) in row.iter().zip(&self.prompts) {
+                                td { @if let Some(source) = source { img src=(source) alt=(format!("step {step}: {prompt}")); } }
                             }
                         }
                     }
                 }
-            }
+            }))
         }
     }
 }
@@ -109,7 +113,7 @@ fn validations(lines: &[ValidationLine]) -> Markup {
     html! {
         p { "On held-out rows, with the weights that the training would end with at that step:" }
         (plot(
-            &Chart { x: "step", y: "loss on held-out rows", log: true },
+            &Chart { x: Axis::linear("step"), y: Axis::log("loss on held-out rows") },
             &[
                 curve("task", |line| line.task),
                 curve("output", |line| line.output),
@@ -141,12 +145,13 @@ fn losses(lines: &[HistoryLine]) -> Markup {
             curve("features", &|line| Some(pick(line)?.features)),
         ]
     };
-    let log = |y| Chart { x: "step", y, log: true };
+    let log = |y| Chart { x: Axis::linear("step"), y: Axis::log(y) };
     html! {
         p {
             "Means over elements, before the update of each step. The plain loss of a feature map is large if the teacher's features are large; "
             "normalisation gives each feature map a similar weight. Weights of kinds of loss include those of the pipeline file."
         }
+        div class="plots" {
         (plot(
             &log("loss"),
             &[
@@ -161,6 +166,7 @@ fn losses(lines: &[HistoryLine]) -> Markup {
         }
         (plot(&log("feature loss, plain"), &features(|loss| loss.plain)))
         (plot(&log("feature loss, weighted"), &features(|loss| loss.weighted)))
+        }
     }
 }
 

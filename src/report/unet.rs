@@ -3,6 +3,7 @@
 
 use maud::{Markup, html};
 
+use super::chart::{number, power};
 use crate::base::units;
 
 /// One unit to draw.
@@ -42,7 +43,7 @@ pub(super) fn draw(bars: &[UnitBar], criterion: &str) -> Markup {
             @for decade in low as i32..=high as i32 {
                 @let y = base - (f64::from(decade) - low) / (high - low) * BARS;
                 line class="grid" x1=(LEFT) x2=(width - 10.0) y1=(y) y2=(y) {}
-                text class="tick" x=(LEFT - 6.0) y=(y + 4.0) text-anchor="end" { "1e" (decade) }
+                text class="tick" x=(LEFT - 6.0) y=(y + 4.0) text-anchor="end" { (power(decade)) }
             }
             text class="tick" x=(LEFT - 6.0) y=(boxes + 14.0) text-anchor="end" { "size" }
             @for (index, bar) in bars.iter().enumerate() {
@@ -56,7 +57,7 @@ pub(super) fn draw(bars: &[UnitBar], criterion: &str) -> Markup {
                 @let side = 4.0 + (bar.parameters as f64 / largest).sqrt() * (PITCH - 8.0);
                 g class=(class) {
                     title {
-                        (bar.id) ": " (criterion) " " (format!("{:.3e}", bar.score)) ", "
+                        (bar.id) ": " (criterion) " " (number(bar.score)) ", "
                         (units::count(bar.parameters)) " parameters" @if bar.removed { ", removed" }
                     }
                     @if bar.score > 0.0 {

@@ -1,120 +1,225 @@
 //! The verdict of a run, first on its page: what went in, what came out, the quality that is left, and the gates.
 
+use std::collections::BTreeMap;
+
 use maud::{Markup, html};
 
 use super::folder::{Folder, Measured, Shown};
-use super::{digits, quality, sweep};
-use crate::base::units;
-use crate::metric::{Measurement, Verdict};
+use super::tables::scroll;
+use super::{chart, digits, sweep, values};
+use crate::metric::{self, METRICS, Measurement, ModelMetrics, Prominence, Verdict};
 use crate::run::StageRecord;
+
+/// What a model costs, in the order of the table; other costs follow.
+const COSTS: [&str; 4] = ["parameters", "macs", "latency", "peak-memory"];
 
 /// The verdicts of all evaluations outside a sweep, and all gates.
 pub(super) fn section(folder: &Folder) -> Markup {
     let alone = folder.shown.iter().filter(|(stage, _)| !sweep::is_branch(folder, stage));
-    let measured: Vec<&Measured> = alone
-        .filter_map(|(_, shown)| match shown {
-            Shown::Metrics(measured) => Some(&**measured),
+    let measured: Vec<(&str, &Measured)> = alone
+        .filter_map(|(stage, shown)| match shown {
+            Shown::Metrics(measured) => Some((stage.as_str(), &**measured)),
             _ => None,
         })
         .collect();
     let gates: Vec<(&StageRecord, &Verdict)> = folder.record.gates().collect();
     html! {
         @if !measured.is_empty() || !gates.is_empty() { h2 { "Verdict" } }
-        @for measured in measured {
-            @for model in measured.metrics.models.iter().filter(|model| model.model != measured.metrics.teacher) {
-                (table(measured, &model.model))
-            }
+        @for (stage, one) in &measured {
+            @if measured.len() > 1 { h3 { code { (stage) } } }
+            (headline(one))
+            (table(one))
         }
         @if !gates.is_empty() { (gates_of(&gates)) }
     }
 }
 
-/// One student beside its teacher.
-fn table(measured: &Measured, model: &str) -> Markup {
-    let teacher = &measured.metrics.teacher;
-    let all = std::iter::once(&measured.metrics).chain(&measured.timings);
-    let mut rows: Vec<(&str, &Measurement, Option<&Measurement>)> = all
-        .flat_map(|metrics| {
-            let own = metrics.models.iter().find(|one| one.model == model);
-            own.into_iter()
-                .flat_map(|own| &own.metrics)
-                .map(|(name, found)| (name.as_str(), found, metrics.get(teacher, name)))
+/// A model's measurements, reproducible or not.
+fn all_of<'a>(measured: &'a Measured, model: &str) -> BTreeMap<&'a str, &'a Measurement> {
+    let files = std::iter::once(&measured.metrics).chain(&measured.timings);
+    let own = files.flat_map(|metrics| &metrics.models).filter(|one| one.model == model);
+    own.flat_map(|one| &one.metrics).map(|(name, found)| (name.as_str(), found)).collect()
+}
+
+fn students(measured: &Measured) -> impl Iterator<Item = &ModelMetrics> {
+    measured.metrics.models.iter().filter(|model| model.model != measured.metrics.teacher)
+}
+
+/// The share of the teacher's quality that a model keeps: above the floor if that was measured.
+fn share(found: &Measurement) -> Option<(f64, Option<f64>, Option<f64>)> {
+    match &found.retained {
+        Some(retained) => Some((retained.value, retained.low, retained.high)),
+        None => Some((found.of_teacher?, found.of_teacher_low, found.of_teacher_high)),
+    }
+}
+
+/// The last student in one sentence.
+fn headline(measured: &Measured) -> Markup {
+    let Some(student) = students(measured).last().map(|model| model.model.as_str()) else { return html! {} };
+    let found = all_of(measured, student);
+    let prominent = METRICS.iter().filter(|metric| metric.prominence() == Prominence::Card);
+    let kept: Vec<Markup> = prominent
+        .filter_map(|metric| {
+            let (value, low, high) = share(found.get(metric.name())?)?;
+            let (value, interval) = digits::apart(value, low, high, "%");
+            Some(html! {
+                b { (value) } @if let Some(interval) = interval { " " span class="soft" { (interval) } }
+                " of " (metric.name())
+            })
         })
         .collect();
-    // Size and speed before quality.
-    rows.sort_by_key(|(_, found, _)| found.paired.is_some());
+    let costs: Vec<Markup> = COSTS
+        .iter()
+        .filter_map(|name| {
+            let share = found.get(name)?.of_teacher?;
+            Some(html! { b { (digits::estimate(share, None, None, "%")) } " of the " (in_words(name)) })
+        })
+        .collect();
+    if kept.is_empty() && costs.is_empty() {
+        return html! {};
+    }
     html! {
-        table {
-            caption { code { (model) } " against " code { (teacher) } ", on the same prompts and the same noise, with 95 % intervals over prompts" }
+        p class="headline" {
+            code { (student) }
+            @if kept.is_empty() { " has " } @else { " keeps " (listed(&kept)) @if !costs.is_empty() { ", with " } }
+            (listed(&costs)) "."
+        }
+    }
+}
+
+/// `a, b and c`.
+fn listed(parts: &[Markup]) -> Markup {
+    html! {
+        @for (index, part) in parts.iter().enumerate() {
+            @if index > 0 { @if index + 1 == parts.len() { " and " } @else { ", " } }
+            (part)
+        }
+    }
+}
+
+fn in_words(name: &str) -> String {
+    match name {
+        "macs" => "MACs".to_owned(),
+        name => name.replace('-', " "),
+    }
+}
+
+/// All models beside each other: costs, then quality.
+fn table(measured: &Measured) -> Markup {
+    let teacher = measured.metrics.teacher.as_str();
+    let models: Vec<&str> =
+        std::iter::once(teacher).chain(students(measured).map(|one| one.model.as_str())).collect();
+    let found: Vec<BTreeMap<&str, &Measurement>> =
+        models.iter().map(|model| all_of(measured, model)).collect();
+    let mut names: Vec<&str> = found.iter().flat_map(BTreeMap::keys).copied().collect();
+    names.sort_by_key(|name| (COSTS.iter().position(|cost| cost == name).unwrap_or(COSTS.len()), *name));
+    names.dedup();
+    // A cost is measured on the model alone.
+    let is_cost = |name: &&str| metric::find(name).is_ok_and(|metric| metric.needs().is_empty());
+    let (costs, qualities): (Vec<&str>, Vec<&str>) = names.into_iter().partition(is_cost);
+    let row = |name: &str, is_cost: bool| {
+        let own: Vec<Option<&Measurement>> = found.iter().map(|one| one.get(name).copied()).collect();
+        let sample = own.iter().flatten().next_back();
+        html! {
             tr {
-                th { "" } th class="number" { (teacher) } th class="number" { (model) }
-                th class="number" { "of the teacher" } th class="number" { "retained above the floor" }
-                th class="number" { "difference" } th class="number" { "better on" }
+                th scope="row" {
+                    (in_words(name))
+                    @if let Some(found) = sample.filter(|_| !is_cost) { " " span class="soft" { (values::sign(found.better)) } }
+                    @if sample.is_some_and(|found| found.retained.is_some()) { small { "retained" } }
+                }
+                @for one in own { td { @if let Some(one) = one { (cell(one, is_cost)) } @else { "–" } } }
             }
-            @for (name, found, before) in rows { (row(name, found, before)) }
         }
-        p class="soft" {
-            "Retained: (model − floor) / (teacher − floor). The floor is the score of the teacher's pictures with shuffled captions: \
-             scores of CLIP models lie in a narrow band, so the plain percentage flatters every model."
-        }
-    }
-}
-
-fn row(name: &str, found: &Measurement, teacher: Option<&Measurement>) -> Markup {
-    let value = |measured: &Measurement| match measured.paired.or(found.paired) {
-        Some(_) => digits::estimate(measured.value, measured.low, measured.high, ""),
-        None => quality::value(measured.value, &measured.unit),
     };
-    let paired = found.paired.as_ref();
+    let metrics = &measured.metrics;
     html! {
-        tr {
-            td { (name) (quality::arrow(Some(found.better))) }
-            td class="number" { @if let Some(teacher) = teacher { (value(teacher)) } }
-            td class="number" { (value(found)) }
-            td class="number" {
-                @if let Some(share) = found.of_teacher {
-                    (digits::estimate(share, found.of_teacher_low, found.of_teacher_high, "%"))
-                }
+        (scroll("Verdict", &html! {
+            table class="verdict" {
+                thead { tr { th {} @for model in &models { th scope="col" { (model) } } } }
+                @if !costs.is_empty() { tbody { @for name in costs { (row(name, true)) } } }
+                @if !qualities.is_empty() { tbody { @for name in qualities { (row(name, false)) } } }
             }
-            td class="number" {
-                @if let Some(kept) = &found.retained { b { (digits::estimate(kept.value, kept.low, kept.high, "%")) } }
-                @if let Some(floor) = found.floor { br; span class="soft" { "floor " (quality::value(floor, &found.unit)) } }
+        }))
+        p class="soft" {
+            "Quality: means over " (metrics.prompts) " prompts"
+            @if metrics.seeds > 1 { " with " (metrics.seeds) " pictures each" }
+            ", the same prompts and noise for every model, with 95 % intervals over prompts. The mark in a bar is the teacher. "
+            @if found.iter().flat_map(BTreeMap::values).any(|found| found.retained.is_some()) {
+                "Retained: (model − floor) / (teacher − floor), where the floor is the score of the teacher's pictures with shuffled captions."
             }
-            td class="number" {
-                @if let Some(paired) = paired {
-                    (digits::estimate(paired.difference.value, paired.difference.low, paired.difference.high, ""))
-                    (needed(paired.prompts_for(0.01 * teacher.map_or(0.0, |teacher| teacher.value.abs()))))
-                }
+        }
+        (unavailable(measured))
+    }
+}
+
+/// The share of the teacher, the value, and a bar that shows the share with its interval.
+fn cell(found: &Measurement, is_cost: bool) -> Markup {
+    let unit = if found.unit == "%" { "%" } else { "" };
+    let (value, interval) = match found.low.filter(|_| !is_cost) {
+        Some(_) => digits::apart(found.value, found.low, found.high, unit),
+        None => (values::value(found.value, &found.unit), None),
+    };
+    let Some((share, low, high)) = share(found) else {
+        return html! { b { (value) } @if let Some(interval) = interval { small { (interval) } } };
+    };
+    let (kept, around) = digits::apart(share, low, high, "%");
+    html! {
+        @if is_cost {
+            b { (value) } small { (kept) }
+        } @else {
+            b { (kept) } @if let Some(around) = around { small { (around) } }
+        }
+        (bar(share, low, high))
+        @if !is_cost { small { (value) } }
+    }
+}
+
+/// The right end of a bar, in percent of the teacher.
+const END: f64 = 120.0;
+
+/// A share of the teacher as a bar, with a whisker for the interval and a mark at 100 %.
+fn bar(share: f64, low: Option<f64>, high: Option<f64>) -> Markup {
+    let at = |value: f64| format!("{:.1}", value.clamp(0.0, END));
+    html! {
+        svg class="bar" viewBox=(format!("0 0 {END} 10")) preserveAspectRatio="none" aria-hidden="true" {
+            rect class="ground" x="0" y="3" width=(END) height="4" {}
+            rect class="share" x="0" y="3" width=(at(share)) height="4" {}
+            @if let (Some(low), Some(high)) = (low, high) {
+                path class="whisker" d=(format!("M{} 5H{}", at(low), at(high))) {}
             }
-            td class="number" {
-                @if let Some(paired) = paired {
-                    (digits::estimate(paired.wins.value, paired.wins.low, paired.wins.high, "%"))
-                }
-            }
+            path class="whole" d="M100 0V10" {}
         }
     }
 }
 
-/// How many prompts a finer answer would need.
-fn needed(prompts: Option<f64>) -> Markup {
+/// What could not be measured, and why.
+fn unavailable(measured: &Measured) -> Markup {
+    let files = std::iter::once(&measured.metrics).chain(&measured.timings);
+    let models = files.flat_map(|metrics| &metrics.models);
+    let all: Vec<(&str, &str, &str)> = models
+        .flat_map(|model| {
+            model.unavailable.iter().map(|(name, why)| (model.model.as_str(), name.as_str(), why.as_str()))
+        })
+        .collect();
     html! {
-        @if let Some(prompts) = prompts.filter(|prompts| *prompts > 0.0) {
-            br;
-            span class="soft" { (units::count(prompts as u64)) " prompts for ±1 % of the teacher" }
+        @if !all.is_empty() {
+            ul class="soft" { @for (model, name, why) in all { li { (in_words(name)) " of " (model) " was not measured: " (why) } } }
         }
     }
 }
 
 fn gates_of(gates: &[(&StageRecord, &Verdict)]) -> Markup {
+    let met = gates.iter().filter(|(_, verdict)| verdict.met).count();
     html! {
-        table {
-            tr { th { "stage" } th { "gate" } th class="number" { "found" } th { "" } }
+        h3 { "Gates: " (met) " of " (gates.len()) " met" }
+        ul class="gates" {
             @for (stage, verdict) in gates {
-                tr {
-                    td { (stage.id) }
-                    td class="mono" { (verdict.gate) }
-                    td class="number" { @if let Some(found) = verdict.found { (format!("{found:.6}")) } }
-                    @if verdict.met { td { "met" } } @else { td class="bad" { b { "not met" } } }
+                li class=(if verdict.met { "good" } else { "bad" }) {
+                    b { @if verdict.met { "✓ met" } @else { "✗ not met" } } " "
+                    code { (verdict.gate) }
+                    span class="soft" {
+                        " (" (stage.id) ": " @if let Some(found) = verdict.found { "found " (chart::number(found)) } @else { "not found" } ")"
+                    }
                 }
             }
         }

@@ -14,7 +14,7 @@ use crate::model::ModelError;
 use crate::model::files::hub::HubError;
 use crate::model::files::weights::WeightsError;
 use crate::profile::ProfileError;
-use crate::prune::{ApplyError, ExportError, WriteError};
+use crate::prune::{ApplyError, ExportError, ReconstructError, WriteError};
 use crate::sample::SampleError;
 use crate::score::ScoreError;
 use crate::select::SelectError;
@@ -148,6 +148,23 @@ impl From<ProfileError> for StageError {
         match error {
             ProfileError::Interrupted(interrupted) => Self::Interrupted(interrupted),
             ProfileError::Tensor(error) => Self::Tensor(error),
+        }
+    }
+}
+
+impl From<ReconstructError> for StageError {
+    fn from(error: ReconstructError) -> Self {
+        match error {
+            ReconstructError::Interrupted(interrupted) => Self::Interrupted(interrupted),
+            ReconstructError::Tensor(error) => Self::Tensor(error),
+            ReconstructError::File(error) => Self::File(error),
+            ReconstructError::Weights(error) => error.into(),
+            error @ (ReconstructError::Mismatch { .. } | ReconstructError::Points { .. }) => {
+                Self::pipeline(error)
+            }
+            error @ (ReconstructError::NotFinite { .. } | ReconstructError::Memory { .. }) => {
+                Self::work(error)
+            }
         }
     }
 }

@@ -33,6 +33,7 @@ mod points;
 mod profile;
 mod prompt_source;
 mod prune;
+mod reconstruct;
 mod resolved_file;
 mod score;
 mod scorers;

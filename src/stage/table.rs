@@ -30,6 +30,7 @@ stages! {
     profile::Profile,
     select::Select,
     prune::Prune,
+    reconstruct::Reconstruct,
     encode::Encode,
     distill::Distill,
     evaluate::Evaluate,

@@ -50,13 +50,23 @@ impl ResnetBlock {
         self.time_emb_proj.as_ref().map(project).transpose()
     }
 
-    /// x [b, inputs, h, w] and the output of [`Self::time`] -> [b, outputs, h, w].
-    pub(in crate::model) fn forward(&self, x: &Tensor, time: Option<&Tensor>) -> Result<Tensor> {
+    /// What the second convolution reads, [b, outputs, h, w]; arguments are those of [`Self::forward`].
+    pub(in crate::model) fn features(&self, x: &Tensor, time: Option<&Tensor>) -> Result<Tensor> {
         let mut hidden = self.conv1.forward(&self.norm1.forward_silu(x)?)?;
         if let Some(time) = time {
             hidden = hidden.broadcast_add(time)?;
         }
-        let hidden = self.conv2.forward(&self.norm2.forward_silu(&hidden)?)?;
+        self.norm2.forward_silu(&hidden)
+    }
+
+    /// Weight and bias of the second convolution.
+    pub(in crate::model) fn tail(&mut self) -> (&mut Tensor, &mut Option<Tensor>) {
+        (&mut self.conv2.weight, &mut self.conv2.bias)
+    }
+
+    /// x [b, inputs, h, w] and the output of [`Self::time`] -> [b, outputs, h, w].
+    pub(in crate::model) fn forward(&self, x: &Tensor, time: Option<&Tensor>) -> Result<Tensor> {
+        let hidden = self.conv2.forward(&self.features(x, time)?)?;
         match &self.conv_shortcut {
             Some(shortcut) => shortcut.forward(x)? + hidden,
             None => x + hidden,

@@ -66,6 +66,14 @@ impl Exit {
         Ok(Self { proj_out: Projection::new(channels, linear, vb.pp("proj_out"))? })
     }
 
+    /// Weight and bias of the projection.
+    pub(in crate::model) fn tail(&mut self) -> (&mut Tensor, &mut Option<Tensor>) {
+        match &mut self.proj_out {
+            Projection::Convolution(conv) => (&mut conv.weight, &mut conv.bias),
+            Projection::Linear(linear) => (&mut linear.weight, &mut linear.bias),
+        }
+    }
+
     /// tokens [b, h*w, c] and the input of the shell [b, c, h, w] -> [b, c, h, w].
     pub(in crate::model) fn forward(&self, x: &Tensor, residual: &Tensor) -> Result<Tensor> {
         let branch = match &self.proj_out {
@@ -118,15 +126,25 @@ impl Attention {
         Ok(Reading { keys: self.to_k.forward(context)?, values: self.to_v.forward(context)? })
     }
 
-    /// tokens [b, n, c], and the keys and values of the text (`None` for self-attention) -> [b, n, c].
-    pub(in crate::model) fn forward(&self, x: &Tensor, text: Option<&Reading>) -> Result<Tensor> {
+    /// What `to_out` reads, [b, n, c]; arguments are those of [`Self::forward`].
+    pub(in crate::model) fn features(&self, x: &Tensor, text: Option<&Reading>) -> Result<Tensor> {
         let normed = self.norm.forward(x)?;
         let q = self.to_q.forward(&normed)?;
         let Reading { keys, values } = match text {
             Some(text) => text,
             None => &self.read(&normed)?,
         };
-        x + self.to_out.forward(&attention(&q, keys, values, self.heads, false)?)?
+        attention(&q, keys, values, self.heads, false)
+    }
+
+    /// Weight and bias of `to_out`.
+    pub(in crate::model) fn tail(&mut self) -> (&mut Tensor, &mut Option<Tensor>) {
+        (&mut self.to_out.weight, &mut self.to_out.bias)
+    }
+
+    /// tokens [b, n, c], and the keys and values of the text (`None` for self-attention) -> [b, n, c].
+    pub(in crate::model) fn forward(&self, x: &Tensor, text: Option<&Reading>) -> Result<Tensor> {
+        x + self.to_out.forward(&self.features(x, text)?)?
     }
 }
 
@@ -148,10 +166,19 @@ impl FeedForward {
         })
     }
 
+    /// What the last layer reads, [b, n, 4 c].
+    pub(in crate::model) fn features(&self, x: &Tensor) -> Result<Tensor> {
+        geglu(&self.gated.forward(&self.norm.forward(x)?)?)
+    }
+
+    /// Weight and bias of the last layer.
+    pub(in crate::model) fn tail(&mut self) -> (&mut Tensor, &mut Option<Tensor>) {
+        (&mut self.out.weight, &mut self.out.bias)
+    }
+
     /// tokens [b, n, c] -> [b, n, c].
     pub(in crate::model) fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let gated = self.gated.forward(&self.norm.forward(x)?)?;
-        x + self.out.forward(&geglu(&gated)?)?
+        x + self.out.forward(&self.features(x)?)?
     }
 }
 

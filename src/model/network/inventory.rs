@@ -9,6 +9,7 @@ use candle_nn::VarBuilder;
 use super::granularity::Granularity;
 use super::spec::{ENTER, Kind, Spec};
 use super::step::Step;
+use super::tail::Tail;
 use super::unit::{Unit, UnitKind};
 use crate::base::UnitId;
 use crate::model::files::TensorEntry;
@@ -108,6 +109,16 @@ impl Inventory {
     /// The tensors that are removed with `unit`.
     pub fn tensors_of(&self, unit: &Unit) -> impl Iterator<Item = &TensorEntry> {
         self.branch(unit.steps.clone())
+    }
+
+    /// The paths of the steps in walk order; no two are equal.
+    pub fn paths(&self) -> impl ExactSizeIterator<Item = &str> + Clone {
+        self.specs.iter().map(|spec| spec.path.as_str())
+    }
+
+    /// The linear layer that a step ends with, if it ends with one.
+    pub fn tail(&self, step: usize) -> Option<Tail> {
+        self.specs.get(step).and_then(Tail::of)
     }
 
     /// The number of parameters.

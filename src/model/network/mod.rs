@@ -11,6 +11,7 @@ pub(super) mod spec;
 mod state;
 mod step;
 pub(super) mod steps;
+mod tail;
 mod unit;
 
 pub use condition::{Condition, Conditioning};
@@ -21,4 +22,5 @@ pub use removal::PruneError;
 pub use segment::Segment;
 pub use state::WalkState;
 pub use step::{Shared, Step};
+pub use tail::{Tail, TailKind};
 pub use unit::{Unit, UnitKind};

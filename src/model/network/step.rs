@@ -121,6 +121,42 @@ impl Step {
         Self { path: self.path.clone(), op: Op::Shortcut(shortcut.clone()) }
     }
 
+    /// What the linear layer at the end of the step reads, before the step is taken: pixels [b, c, h, w] or tokens
+    /// [b, n, c]; `None` if it ends with none.
+    pub fn features(&self, state: &WalkState, shared: &Shared) -> Result<Option<Tensor>> {
+        let x = &state.hidden;
+        Ok(Some(match &self.op {
+            Op::Shortcut(_) | Op::Exit(_) => x.clone(),
+            Op::Resnet(block) => block.features(x, shared.time.as_ref())?,
+            Op::SelfAttention(part) => part.features(x, None)?,
+            Op::CrossAttention(part) => part.features(x, shared.text.as_ref())?,
+            Op::FeedForward(part) => part.features(x)?,
+            Op::ConvOut(norm, _) => norm.forward_silu(x)?,
+            _ => return Ok(None),
+        }))
+    }
+
+    /// The step with another weight and bias in the linear layer at its end, in the types of the present ones.
+    pub fn with_tail(&self, weight: &Tensor, bias: &Tensor) -> Result<Self> {
+        let mut step = self.clone();
+        let (old, old_bias) = match &mut step.op {
+            Op::Shortcut(conv) | Op::ConvOut(_, conv) => (&mut conv.weight, &mut conv.bias),
+            Op::Resnet(block) => block.tail(),
+            Op::SelfAttention(part) | Op::CrossAttention(part) => part.tail(),
+            Op::FeedForward(part) => part.tail(),
+            Op::Exit(shell) => shell.tail(),
+            _ => panic!("BUG: `{}` does not end with a linear layer", self.path),
+        };
+        let like = |new: &Tensor, old: &Tensor| {
+            new.reshape(old.shape())?.to_device(old.device())?.to_dtype(old.dtype())
+        };
+        if let Some(old) = old_bias {
+            *old = like(bias, old)?;
+        }
+        *old = like(weight, old)?;
+        Ok(step)
+    }
+
     /// Skips the unit that starts with this step: applies only its learned shortcut, if it has one.
     pub fn bypass(&self, state: &mut WalkState) -> Result<()> {
         if let Some(shortcut) = self.shortcut() {

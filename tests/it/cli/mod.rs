@@ -1,5 +1,6 @@
 //! The real program, as users run it: commands, files, exit codes and messages.
 
+mod browser;
 mod checks;
 mod damage;
 mod doctor;

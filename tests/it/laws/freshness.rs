@@ -31,6 +31,11 @@ const KNOBS: &[(&str, &str, &str)] = &[
            budgets: { memory: 2GB }, keep: [mid_block.*], remove: [a], refine: { model: m, calibration: c } }",
     ),
     ("prune", "{ model: m, selection: p }", "{}"),
+    (
+        "reconstruct",
+        "{ teacher: t, student: s, calibration: c }",
+        "{ kinds: [conv2], held-out: 30, batch: 3 }",
+    ),
     ("export", "{ model: m, to: diffusers, lora: l }", "{ to: comfyui, dtype: f16 }"),
     (
         "encode",

@@ -18,6 +18,7 @@ const LEAST: &[(&str, &str)] = &[
              "refine": { "model": "m", "calibration": "c" } }"#,
     ),
     ("prune", r#"{ "model": "m", "selection": "p" }"#),
+    ("reconstruct", r#"{ "teacher": "t", "student": "s", "calibration": "c" }"#),
     ("export", r#"{ "model": "m", "to": "diffusers" }"#),
     ("encode", r#"{ "model": "m", "prompts": "p" }"#),
     ("distill", r#"{ "teacher": "t", "student": "s", "data": "d" }"#),

@@ -11,6 +11,7 @@ mod lora;
 mod model;
 mod odd_pictures;
 mod prune;
+mod reconstruct;
 mod refine;
 mod round_trip;
 mod sample;
