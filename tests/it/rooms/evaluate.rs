@@ -304,9 +304,20 @@ fn an_evaluation_tells_models_apart_and_resumes() -> Fallible {
 
     for metric in &lasting {
         let (teacher, same) = (get("teacher", metric.name()), get("same", metric.name()));
+        if matches!(metric.method(), Method::Set(_)) {
+            // Equal sets, but for the rounding of sums.
+            let far = get("pruned", metric.name()).value;
+            assert!(
+                teacher.value == 0.0 && same.value.abs() < 1e-3 * far,
+                "{} {}",
+                metric.name(),
+                same.value
+            );
+            continue;
+        }
         assert_eq!(teacher.value, same.value, "{}", metric.name());
         assert_eq!(teacher.of_teacher, None);
-        if teacher.value != 0.0 {
+        if teacher.value != 0.0 && metric.has_zero() {
             assert_eq!(same.of_teacher, Some(100.0), "{}", metric.name());
         }
         if metric.needs().contains(&Need::Scorer) {
