@@ -71,7 +71,6 @@ mod tests {
         assert!((0.48..0.58).contains(&share), "the student has {share:.3} of the teacher");
         let cost = |implementation| step_cost(&student, &teacher, 2, (128, 128), implementation);
         let (before, after) = (cost(Implementation::Composed)?, cost(Implementation::Kernels)?);
-        println!("before: {before:?}\nafter: {after:?}");
         assert!(after.launches <= 6_000, "{after:?}");
         assert!(after.bytes <= 2 * after.least_bytes, "{after:?}");
         assert!(after.peak_bytes <= 36_000_000_000, "{after:?}");

@@ -29,15 +29,15 @@ fn nano() -> PathBuf {
 
 /// What a model's gallery shows for a prompt and a seed.
 fn shown(model: &str, prompt: usize, seed: usize) -> Result<RgbImage, Box<dyn std::error::Error>> {
-    let own = |index: usize| pictures::read(&nano().join(format!("pictures/{index:02}.png")));
+    let path = |index: usize| nano().join(format!("pictures/{index:02}.png"));
     let turned = |picture: RgbImage| match seed {
         0 => picture,
         _ => image::imageops::flip_horizontal(&picture),
     };
     Ok(match model {
-        "teacher" | "again" => turned(own(prompt)?),
+        "teacher" | "again" => turned(pictures::read(&path(prompt))?),
         // Every picture is that of the next prompt.
-        "shifted" => turned(own((prompt + 1) % PROMPTS)?),
+        "shifted" => turned(pictures::read(&path((prompt + 1) % PROMPTS))?),
         _ => {
             let mut state = (prompt * SEEDS + seed) as u32 + 1;
             RgbImage::from_fn(64, 64, |_, _| {
