@@ -38,10 +38,11 @@ pub use embedding::timestep_embedding;
 pub use finite::first_not_finite;
 pub use linear::Linear;
 pub use norm::{GroupNorm, LayerNorm};
+pub use operation::settled;
 pub use precision::{accumulation_dtype, activation_dtype, pointwise};
 use precision::{or_zeros, widened};
 pub use sum::add;
-pub use tape::{Found, Tape, differentiate, record, settled, tracked};
+pub use tape::{Found, Tape, differentiate, record, tracked};
 pub use upsample::upsample_nearest_2x;
 
 /// Increased when the layers give different bytes for the same operands; every stage that computes then runs again.

@@ -90,6 +90,29 @@ impl<Op: Operation<N>, const N: usize> Step for Applied<Op, N> {
     }
 }
 
+/// The same tensor as the output of an operation on the tape, so that another tape can begin with it.
+pub fn settled(tensor: &Tensor) -> Result<Tensor> {
+    if tensor.is_variable() || !tape::tracks(tensor) { Ok(tensor.clone()) } else { apply(Settled, [tensor]) }
+}
+
+struct Settled;
+
+impl Operation<1> for Settled {
+    fn forward(&self, [tensor]: &[Tensor; 1]) -> Result<Output> {
+        Ok(Output::Tensor(tensor.clone()))
+    }
+
+    fn backward(
+        &self,
+        _: &[Tensor; 1],
+        _: &Tensor,
+        gradient: &Tensor,
+        _: [bool; 1],
+    ) -> Result<[Option<Tensor>; 1]> {
+        Ok([Some(gradient.clone())])
+    }
+}
+
 /// An operand's gradient on the CPU, if it is wanted.
 pub(super) fn gradient_of(
     operand: &Tensor,

@@ -18,8 +18,6 @@ use candle_core::{
     CpuStorage, CudaStorage, CustomOp1, DType, Layout, Result, Shape, Storage, Tensor, TensorId, Var, bail,
 };
 
-use super::operation::{self, Operation, Output};
-
 thread_local! {
     /// What is recorded on this thread.
     static OPEN: RefCell<Option<Tape>> = const { RefCell::new(None) };
@@ -71,33 +69,6 @@ pub fn differentiate(loss: impl FnOnce() -> Result<Tensor>) -> Result<(Tensor, F
 /// A tensor with the same numbers, for which there will be a gradient.
 pub fn tracked(tensor: &Tensor) -> Result<Tensor> {
     if tensor.is_variable() { Ok(tensor.clone()) } else { Ok(Var::from_tensor(tensor)?.into_inner()) }
-}
-
-/// The same tensor as the output of an operation on the tape, so that another tape can begin with it.
-pub fn settled(tensor: &Tensor) -> Result<Tensor> {
-    if tensor.is_variable() || !tracks(tensor) {
-        Ok(tensor.clone())
-    } else {
-        operation::apply(Settled, [tensor])
-    }
-}
-
-struct Settled;
-
-impl Operation<1> for Settled {
-    fn forward(&self, [tensor]: &[Tensor; 1]) -> Result<Output> {
-        Ok(Output::Tensor(tensor.clone()))
-    }
-
-    fn backward(
-        &self,
-        _: &[Tensor; 1],
-        _: &Tensor,
-        gradient: &Tensor,
-        _: [bool; 1],
-    ) -> Result<[Option<Tensor>; 1]> {
-        Ok([Some(gradient.clone())])
-    }
 }
 
 /// Whether a gradient may be wanted for this tensor.

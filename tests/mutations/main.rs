@@ -2,7 +2,7 @@
 //! does not panic or abort, allocates at most a stated multiple of the file's size, and reads nothing outside its folder.
 //!
 //! Each case follows from its number. `MUTATIONS` sets how many there are of each kind, `MUTATIONS_FROM` the first number
-//! (`nightly.sh` starts elsewhere every night); `MUTATIONS=1 MUTATIONS_FROM=n` repeats case n.
+//! (`tests/nightly.sh` starts elsewhere every night); `MUTATIONS=1 MUTATIONS_FROM=n` repeats case n.
 
 mod allocations;
 mod bytes;
