@@ -18,6 +18,7 @@ mod cuda;
 mod difference;
 mod embedding;
 mod finite;
+mod gradient;
 pub mod gradients;
 pub mod image;
 mod linear;
@@ -36,13 +37,14 @@ pub use conv::Conv2d;
 pub use difference::mean_square_difference;
 pub use embedding::timestep_embedding;
 pub use finite::first_not_finite;
+pub use gradient::{differentiate, record};
 pub use linear::Linear;
 pub use norm::{GroupNorm, LayerNorm};
 pub use operation::settled;
 pub use precision::{accumulation_dtype, activation_dtype, pointwise};
 use precision::{or_zeros, widened};
 pub use sum::add;
-pub use tape::{Found, Tape, differentiate, record, tracked};
+pub use tape::{Found, Tape, tracked};
 pub use upsample::upsample_nearest_2x;
 
 /// Increased when the layers give different bytes for the same operands; every stage that computes then runs again.

@@ -23,9 +23,12 @@ thread_local! {
     static OPEN: RefCell<Option<Tape>> = const { RefCell::new(None) };
 }
 
+/// How two gradients of a tensor are added.
+pub(super) type Sum = fn(&Tensor, &Tensor) -> Result<Tensor>;
+
 /// The operations of a forward pass, in their order.
-#[derive(Default)]
 pub struct Tape {
+    sum: Sum,
     entries: Vec<Entry>,
     /// Outputs that share the memory of an operand. They are no variables to candle.
     views: HashSet<TensorId>,
@@ -48,22 +51,18 @@ pub(super) trait Step {
 }
 
 /// The gradients of what a tape did not compute: of variables, and of the outputs of other tapes.
-#[derive(Default)]
-pub struct Found(HashMap<TensorId, Tensor>);
+pub struct Found {
+    sum: Sum,
+    gradients: HashMap<TensorId, Tensor>,
+}
 
 /// Runs a forward pass with its operations on a tape.
-pub fn record<T>(forward: impl FnOnce() -> Result<T>) -> Result<(T, Tape)> {
-    let outer = OPEN.replace(Some(Tape::default()));
+pub(super) fn record<T>(sum: Sum, forward: impl FnOnce() -> Result<T>) -> Result<(T, Tape)> {
+    let tape = Tape { sum, entries: Vec::new(), views: HashSet::new() };
+    let outer = OPEN.replace(Some(tape));
     let result = forward();
     let tape = OPEN.replace(outer).expect("BUG: a tape ended twice");
     Ok((result?, tape))
-}
-
-/// A scalar loss, and its gradients with respect to every variable that it depends on.
-pub fn differentiate(loss: impl FnOnce() -> Result<Tensor>) -> Result<(Tensor, Found)> {
-    let (loss, tape) = record(loss)?;
-    let found = tape.backward([(loss.clone(), loss.ones_like()?)])?;
-    Ok((loss.detach(), found))
 }
 
 /// A tensor with the same numbers, for which there will be a gradient.
@@ -96,7 +95,7 @@ pub(super) fn write(output: &Tensor, step: Box<dyn Step>) {
 impl Tape {
     /// The gradients, given those of some outputs. Each operation is dropped when its gradients are known.
     pub fn backward(self, outputs: impl IntoIterator<Item = (Tensor, Tensor)>) -> Result<Found> {
-        let mut found = Found::default();
+        let mut found = Found { sum: self.sum, gradients: HashMap::new() };
         for (output, gradient) in outputs {
             found.give(&output, gradient)?;
         }
@@ -111,25 +110,25 @@ impl Tape {
 impl Found {
     /// The gradient of this tensor, if there is one.
     pub fn get(&self, tensor: &Tensor) -> Option<&Tensor> {
-        self.0.get(&tensor.id())
+        self.gradients.get(&tensor.id())
     }
 
     /// The same, which is then not here any more.
     pub fn remove(&mut self, tensor: &Tensor) -> Option<Tensor> {
-        self.0.remove(&tensor.id())
+        self.gradients.remove(&tensor.id())
     }
 
     /// Adds the gradients of another pass.
     pub fn extend(&mut self, other: Self) -> Result<()> {
-        other.0.into_iter().try_for_each(|(id, gradient)| self.add(id, gradient))
+        other.gradients.into_iter().try_for_each(|(id, gradient)| self.add(id, gradient))
     }
 
     fn add(&mut self, id: TensorId, gradient: Tensor) -> Result<()> {
-        let sum = match self.0.remove(&id) {
-            Some(earlier) => super::add(&earlier, &gradient)?,
+        let sum = match self.gradients.remove(&id) {
+            Some(earlier) => (self.sum)(&earlier, &gradient)?,
             None => gradient,
         };
-        self.0.insert(id, sum);
+        self.gradients.insert(id, sum);
         Ok(())
     }
 

@@ -114,7 +114,7 @@ fn differentiate(
     group: Range<usize>,
     context: &ScoringContext<'_>,
 ) -> Result<(f64, Found), ScoreError> {
-    let (mut total, mut gradients) = (0.0, Found::default());
+    let (mut total, mut gradients) = (0.0, None::<Found>);
     for start in group.clone().step_by(context.limits.points.max(1)) {
         context.interrupt.check()?;
         let end = group.end.min(start + context.limits.points.max(1));
@@ -124,11 +124,14 @@ fn differentiate(
             let prediction = unet.forward(&piece.sample, &piece.timestep, &piece.conditioning())?;
             mean_square_difference(&prediction, &target)? * (piece.len() as f64 / group.len() as f64)
         })?;
-        gradients.extend(found)?;
+        match &mut gradients {
+            Some(gradients) => gradients.extend(found)?,
+            None => gradients = Some(found),
+        }
         // Read after the backward pass is queued: reading waits for the device.
         total += f64::from(loss.to_scalar::<f32>()?);
     }
-    Ok((total, gradients))
+    Ok((total, gradients.expect("BUG: a group has points")))
 }
 
 /// Per unit, `sum w g` and `sum |w g|`: rows are summed in f32, and the rows' sums in f64.

@@ -105,9 +105,9 @@ impl Array {
 /// The address of an element.
 fn address(storage: &Storage, layout: &Layout, start: usize) -> Result<Pointer> {
     let first = match storage {
-        Storage::Cpu(storage) => super::host::address(storage)?,
+        Storage::Cpu(storage) => super::address::on_host(storage)?,
         #[cfg(feature = "cuda")]
-        Storage::Cuda(storage) => super::card::address(storage)?,
+        Storage::Cuda(storage) => super::address::on_card(storage)?,
         other => bail!("BUG: no kernel of ours runs on {:?}, for {layout:?}", other.device()),
     };
     Ok(Pointer(first + (start * storage.dtype().size_in_bytes()) as u64))

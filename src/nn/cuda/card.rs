@@ -12,12 +12,10 @@ use candle_core::cuda_backend::cudarc::cublas::sys::{
     cudaDataType_t as DataType,
 };
 use candle_core::cuda_backend::cudarc::driver::sys::CUfunction_attribute_enum as Attribute;
-use candle_core::cuda_backend::cudarc::driver::{
-    CudaFunction, CudaModule, DevicePtr, LaunchConfig, PushKernelArg,
-};
+use candle_core::cuda_backend::cudarc::driver::{CudaFunction, CudaModule, LaunchConfig, PushKernelArg};
 use candle_core::cuda_backend::cudarc::nvrtc::Ptx;
-use candle_core::cuda_backend::{CudaStorageSlice, DeviceId, gemm_reduced_precision_f32};
-use candle_core::{CudaDevice, CudaStorage, DType, Error, Result, Shape, Storage, bail};
+use candle_core::cuda_backend::{DeviceId, gemm_reduced_precision_f32};
+use candle_core::{CudaDevice, DType, Error, Result, Shape, Storage};
 
 use super::array::Array;
 use super::channels::Numbers;
@@ -155,21 +153,4 @@ impl Machine for Card {
         };
         done.map_err(|error| failed(&format!("matrix product {product:?}"), error))
     }
-}
-
-/// The address of the first number.
-pub(super) fn address(storage: &CudaStorage) -> Result<u64> {
-    // The device has one stream and no events, so there is nothing to wait for.
-    macro_rules! of {
-        ($slice:ident) => {
-            $slice.device_ptr($slice.stream()).0
-        };
-    }
-    Ok(match &storage.slice {
-        CudaStorageSlice::BF16(slice) => of!(slice),
-        CudaStorageSlice::F32(slice) => of!(slice),
-        CudaStorageSlice::F64(slice) => of!(slice),
-        CudaStorageSlice::U8(slice) => of!(slice),
-        _ => bail!("BUG: no kernel of ours reads this type"),
-    })
 }

@@ -8,6 +8,7 @@
 //! Activations have their channels last. Numbers that flow are bf16 or f32; weights of norms, statistics and sums are
 //! f32.
 
+mod address;
 mod array;
 mod attention;
 #[cfg(feature = "cuda")]
@@ -19,7 +20,6 @@ mod device;
 mod epilogue;
 mod geglu;
 mod group_norm;
-mod host;
 mod launch;
 mod layer_norm;
 mod layers;

@@ -14,7 +14,7 @@ fn a_report_reads_well() {
     tables(&sandbox);
     insta::with_settings!({ filters => vec![
         // Measured numbers differ between processors in their last digits, and memory and sizes between machines.
-        (r"\d+\.\d{3,}(e-?\d+)?|\b\d(\.\d+)?e-?\d+", "[number]"),
+        (r"\d+\.\d{3,}(e-?\d+)?|\b\d(\.\d+)?e-?\d+\b", "[number]"),
         (r"× \d+\.\d+", "× [number]"),
         (r"\d+ % of the largest", "[number] % of the largest"),
         (r"kernels \| \d+", "kernels | [version]"),

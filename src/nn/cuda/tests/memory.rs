@@ -5,7 +5,7 @@ use std::cell::Cell;
 use candle_core::{CpuStorage, DType, Result, Shape, Storage, bail};
 use half::bf16;
 
-use super::emulator::Emulator;
+use super::emulator::{Emulator, LAUNCHES, count_launch};
 use crate::nn::cuda::array::Array;
 use crate::nn::cuda::channels::Numbers;
 use crate::nn::cuda::launch::Pointer;
@@ -15,12 +15,6 @@ use crate::nn::cuda::product::Gemm;
 thread_local! {
     /// The emulator that the layers of this thread use for tensors on the CPU.
     static EMULATOR: Cell<Option<Emulator>> = const { Cell::new(None) };
-    /// Kernels and products that this thread has run.
-    static LAUNCHES: Cell<u64> = const { Cell::new(0) };
-}
-
-pub(super) fn count_launch() {
-    LAUNCHES.set(LAUNCHES.get() + 1);
 }
 
 /// Lets the layers of this thread compute as on a GPU while `act` runs. Gives its result and the number of launches.
