@@ -2,7 +2,7 @@
 //!
 //! A [`Pass`] has the layers of `nn`, with values that have a shape and no numbers. With kernels, a layer runs the same code as on a
 //! card, on a machine that only counts. Composed, it is charged what reading `composed` and candle's source gives, see
-//! [`composed`], and for candle's graph, which set the gradient of every value to zeros once and added the share of each of its
+//! `composed`, and for candle's graph, which set the gradient of every value to zeros once and added the share of each of its
 //! uses. With kernels there is `nn::tape`, which moves them.
 
 mod composed;
