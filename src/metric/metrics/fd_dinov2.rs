@@ -1,4 +1,8 @@
-//! FD-DINOv2: Stein et al. 2023, "Exposing flaws of generative model evaluation metrics". FID with the features of DINOv2, whichn//! agree with people where Inception's do not. Values are theirs if the scorer is a ViT-L/14 such asn//! `facebook/dinov2-large`, and only sets of equal size can be compared: they use 50,000 pictures.n//!n//! It has no interval, for the same reason as FID.
+//! FD-DINOv2: Stein et al. 2023, "Exposing flaws of generative model evaluation metrics". FID with the features of DINOv2,
+//! which agree with people where Inception's do not. Values are theirs if the scorer is a ViT-L/14 such as
+//! `facebook/dinov2-large`, and only sets of equal size can be compared: they use 50,000 pictures.
+//!
+//! It has no interval, for the same reason as FID.
 
 use candle_core::Tensor;
 

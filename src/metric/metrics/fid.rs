@@ -1,4 +1,8 @@
-//! FID: Heusel et al. 2017. The Frechet distance of Inception's features of two sets of pictures, resized as in pytorch-fid. It isn//! here for comparison with published tables: it can improve while a pruned model gets worse.n//!n//! It has no interval. The estimate is biased by an amount that depends on the number of pictures, and resampled picturesn//! occur twice, which moves the covariances: no resample is centred on the value.
+//! FID: Heusel et al. 2017. The Frechet distance of Inception's features of two sets of pictures, resized as in pytorch-fid.
+//! It is here for comparison with published tables: it can improve while a pruned model gets worse.
+//!
+//! It has no interval. The estimate is biased by an amount that depends on the number of pictures, and resampled pictures
+//! occur twice, which moves the covariances: no resample is centred on the value.
 
 use candle_core::Tensor;
 
