@@ -8,6 +8,16 @@
 use candle_core::{DType, Result, Tensor};
 use nalgebra::DMatrix;
 
+use super::error::MetricError;
+use super::inputs::SetInputs;
+use super::kinds::OfSet;
+
+/// The distance of a model's pictures from the reference.
+pub(super) fn measure(inputs: &SetInputs<'_>) -> std::result::Result<OfSet, MetricError> {
+    let value = frechet(&Tensor::cat(inputs.pictures, 0)?, &Tensor::cat(inputs.reference, 0)?)?;
+    Ok(OfSet { value, error: None })
+}
+
 /// The distance of features [n, d] and [m, d], in f64.
 pub fn frechet(one: &Tensor, other: &Tensor) -> Result<f64> {
     let (one, other) = (Centred::new(one)?, Centred::new(other)?);

@@ -37,7 +37,7 @@ pub fn geglu(x: &Tensor) -> Result<Tensor> {
     match route::of(Layer::Geglu, &[x], &[]) {
         Route::Cpu => operation::apply(Geglu, [x]),
         Route::Cuda => operation::apply(cuda::Geglu, [x]),
-        Route::Composed => composed::apply(composed::Geglu, [x]),
+        Route::Composed => composed::apply("geglu", composed::Geglu, [x]),
     }
 }
 

@@ -32,6 +32,6 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, heads: usize, causal: bool)
             operation::apply(op, [q, k, v])
         }
         Route::Cuda => operation::apply(cuda::Attention::new(heads, causal), [q, k, v]),
-        Route::Composed => composed::apply(composed::Attention { heads, causal }, [q, k, v]),
+        Route::Composed => composed::apply("attention", composed::Attention { heads, causal }, [q, k, v]),
     }
 }

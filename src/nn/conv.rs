@@ -55,7 +55,7 @@ impl Conv2d {
             Route::Composed => {
                 let op = composed::Conv2d::new(self.stride, self.padding);
                 let bias = or_zeros(&self.bias, &self.weight, x.dtype())?;
-                image::begin(&composed::apply(op, [&image::end(x)?, &self.weight, &bias])?)
+                image::begin(&composed::apply("conv2d", op, [&image::end(x)?, &self.weight, &bias])?)
             }
         }
     }

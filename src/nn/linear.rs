@@ -39,7 +39,7 @@ impl Linear {
                 *dims.last_mut().expect("the rank was checked above") = output;
                 let bias = or_zeros(bias, &self.weight, x.dtype())?;
                 let rows = operation::reshape(x, (x.elem_count() / input, input))?;
-                composed::apply(composed::Linear, [&rows, &self.weight, &bias])?.reshape(dims)
+                composed::apply("linear", composed::Linear, [&rows, &self.weight, &bias])?.reshape(dims)
             }
         }
     }

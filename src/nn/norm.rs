@@ -66,7 +66,7 @@ impl GroupNorm {
                 let op = composed::Norm { groups: Some(self.groups), eps: self.eps, silu: with_silu };
                 let channel = image::channel(x);
                 let first = if channel == 1 { x.clone() } else { x.transpose(1, channel)? };
-                let y = composed::apply(op, [&first, &self.weight, &self.bias])?;
+                let y = composed::apply("norm", op, [&first, &self.weight, &self.bias])?;
                 if channel == 1 { Ok(y) } else { y.transpose(1, channel)?.contiguous() }
             }
         }
@@ -105,7 +105,7 @@ impl LayerNorm {
             Route::Cuda => operation::apply(cuda::Normalise::new(cuda::Rows::Last, self.eps), operands),
             Route::Composed => {
                 let op = composed::Norm { groups: None, eps: self.eps, silu: false };
-                composed::apply(op, operands)
+                composed::apply("norm", op, operands)
             }
         }
     }

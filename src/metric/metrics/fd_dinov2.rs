@@ -4,13 +4,9 @@
 //!
 //! It has no interval, for the same reason as FID.
 
-use candle_core::Tensor;
-
 use crate::metric::definition::{Method, Metric};
-use crate::metric::error::MetricError;
-use crate::metric::frechet::frechet;
-use crate::metric::inputs::SetInputs;
-use crate::metric::kinds::{Better, Need, OfSet};
+use crate::metric::frechet;
+use crate::metric::kinds::{Better, Need};
 use crate::model::ScorerKind;
 
 /// The row in `METRICS`.
@@ -34,7 +30,7 @@ impl Metric for FdDinov2 {
     }
 
     fn method(&self) -> Method {
-        Method::Set(measure)
+        Method::Set(frechet::measure)
     }
 
     fn released(&self) -> Option<&'static str> {
@@ -48,9 +44,4 @@ impl Metric for FdDinov2 {
     fn scorers(&self) -> &'static [ScorerKind] {
         &[ScorerKind::DinoV2]
     }
-}
-
-fn measure(inputs: &SetInputs<'_>) -> Result<OfSet, MetricError> {
-    let value = frechet(&Tensor::cat(inputs.pictures, 0)?, &Tensor::cat(inputs.reference, 0)?)?;
-    Ok(OfSet { value, error: None })
 }

@@ -4,13 +4,9 @@
 //! It has no interval. The estimate is biased by an amount that depends on the number of pictures, and resampled pictures
 //! occur twice, which moves the covariances: no resample is centred on the value.
 
-use candle_core::Tensor;
-
 use crate::metric::definition::{Method, Metric};
-use crate::metric::error::MetricError;
-use crate::metric::frechet::frechet;
-use crate::metric::inputs::SetInputs;
-use crate::metric::kinds::{Better, Need, OfSet};
+use crate::metric::frechet;
+use crate::metric::kinds::{Better, Need};
 use crate::model::ScorerKind;
 
 /// Fewer pictures give numbers that depend on how many there are more than on the models.
@@ -37,7 +33,7 @@ impl Metric for Fid {
     }
 
     fn method(&self) -> Method {
-        Method::Set(measure)
+        Method::Set(frechet::measure)
     }
 
     fn released(&self) -> Option<&'static str> {
@@ -57,9 +53,4 @@ impl Metric for Fid {
     fn least_pictures(&self) -> usize {
         LEAST
     }
-}
-
-fn measure(inputs: &SetInputs<'_>) -> Result<OfSet, MetricError> {
-    let value = frechet(&Tensor::cat(inputs.pictures, 0)?, &Tensor::cat(inputs.reference, 0)?)?;
-    Ok(OfSet { value, error: None })
 }

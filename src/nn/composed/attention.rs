@@ -3,8 +3,8 @@
 
 use candle_core::{D, Result, Tensor};
 
-use super::Composed;
 use crate::nn::accumulation_dtype;
+use crate::nn::operation::{Operation, Output};
 
 /// Operands: q [batch, n, heads*d], k and v [batch, m, heads*d].
 pub(in crate::nn) struct Attention {
@@ -53,17 +53,15 @@ fn join(x: &Tensor) -> Result<Tensor> {
     x.transpose(1, 2)?.contiguous()?.flatten_from(2)
 }
 
-impl Composed<3> for Attention {
-    const NAME: &'static str = "attention";
-
-    fn forward(&self, operands: &[Tensor; 3]) -> Result<Tensor> {
+impl Operation<3> for Attention {
+    fn forward(&self, operands: &[Tensor; 3]) -> Result<Output> {
         let [q, k, v] = operands;
         let (q, k, v) = (self.split(q)?, self.split(k)?, self.split(v)?);
         let out = slices(&q, k.dim(2)?)?.map(|(start, count)| {
             let q = q.narrow(2, start, count)?.contiguous()?;
             self.weights(&q, &k, start)?.to_dtype(v.dtype())?.matmul(&v)
         });
-        join(&Tensor::cat(&out.collect::<Result<Vec<_>>>()?, 2)?)
+        Ok(Output::Tensor(join(&Tensor::cat(&out.collect::<Result<Vec<_>>>()?, 2)?)?))
     }
 
     /// With weights P, output O and its gradient G: dV = P^T G, dS = P (G V^T - rowsum(G O)), and with
@@ -123,6 +121,7 @@ mod tests {
     use candle_core::{DType, Device};
 
     use super::*;
+    use crate::nn::composed::apply;
 
     #[test]
     fn large_queries_and_keys_do_not_overflow_in_f16() -> Result<()> {
@@ -136,7 +135,7 @@ mod tests {
             1,
         )?;
         let op = Attention { heads: 1, causal: false };
-        let output = op.forward(&[large.clone(), large, values.to_dtype(DType::F16)?])?;
+        let output = apply("attention", op, [&large, &large, &values.to_dtype(DType::F16)?])?;
         let output = output.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
         assert!(output.iter().all(|value| *value == 0.5), "{output:?}");
         Ok(())

@@ -1,54 +1,19 @@
-//! An operation composed of candle's own, and what candle's kernels for CUDA cannot count.
+//! How an operation composed of candle's own is applied: within what candle's kernels for CUDA can count.
 
 use candle_core::{Result, Tensor, bail};
 
-use crate::nn::operation::{self, Operation, Output};
+use crate::nn::operation::{self, Operation};
 
-/// One operation: the function of its operands, and its gradients.
-pub(in crate::nn) trait Composed<const N: usize>: 'static {
-    const NAME: &'static str;
-
-    /// The output. The operands are not tracked.
-    fn forward(&self, operands: &[Tensor; N]) -> Result<Tensor>;
-
-    /// The gradient of each operand that is `wanted`, in any type.
-    fn backward(
-        &self,
-        operands: &[Tensor; N],
-        output: &Tensor,
-        gradient: &Tensor,
-        wanted: [bool; N],
-    ) -> Result<[Option<Tensor>; N]>;
-}
-
-/// A composed operation as a node of the graph.
-struct Composition<C>(C);
-
-impl<C: Composed<N>, const N: usize> Operation<N> for Composition<C> {
-    fn forward(&self, operands: &[Tensor; N]) -> Result<Output> {
-        check(C::NAME, &operands.each_ref())?;
-        let output = self.0.forward(operands)?.contiguous()?;
-        check(C::NAME, &[&output])?;
-        Ok(Output::Tensor(output))
-    }
-
-    fn backward(
-        &self,
-        operands: &[Tensor; N],
-        output: &Tensor,
-        gradient: &Tensor,
-        wanted: [bool; N],
-    ) -> Result<[Option<Tensor>; N]> {
-        self.0.backward(operands, output, gradient, wanted)
-    }
-}
-
-/// Applies an operation.
-pub(in crate::nn) fn apply<Op: Composed<N>, const N: usize>(
+/// Applies an operation whose output candle computes.
+pub(in crate::nn) fn apply<Op: Operation<N>, const N: usize>(
+    name: &str,
     op: Op,
     operands: [&Tensor; N],
 ) -> Result<Tensor> {
-    operation::apply(Composition(op), operands)
+    check(name, &operands)?;
+    let output = operation::apply(op, operands)?.contiguous()?;
+    check(name, &[&output])?;
+    Ok(output)
 }
 
 /// candle's CUDA kernels compute the places of elements in 32 bits.

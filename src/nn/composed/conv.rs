@@ -12,8 +12,8 @@ use std::ops::Range;
 
 use candle_core::{Result, Tensor};
 
-use super::Composed;
 use crate::nn::accumulation_dtype;
+use crate::nn::operation::{Operation, Output};
 
 /// The largest number of elements of the columns of one piece: 1 GiB in f32, far below 2^32. The autoencoder of Stable
 /// Diffusion has 2^29 for one picture of 512x512, that of SDXL 2^31 for one of 1024x1024.
@@ -26,14 +26,12 @@ pub(in crate::nn) struct Conv2d {
     most_columns: usize,
 }
 
-impl Composed<3> for Conv2d {
-    const NAME: &'static str = "conv2d";
-
-    fn forward(&self, operands: &[Tensor; 3]) -> Result<Tensor> {
+impl Operation<3> for Conv2d {
+    fn forward(&self, operands: &[Tensor; 3]) -> Result<Output> {
         let [x, weight, bias] = operands;
         let weight = weight.to_dtype(x.dtype())?.contiguous()?;
         let y = self.convolve(x, &weight, self.padding, self.stride)?;
-        y.broadcast_add(&bias.to_dtype(x.dtype())?.reshape((1, (), 1, 1))?)
+        Ok(Output::Tensor(y.broadcast_add(&bias.to_dtype(x.dtype())?.reshape((1, (), 1, 1))?)?))
     }
 
     fn backward(
@@ -199,6 +197,7 @@ mod tests {
     use candle_core::Device;
 
     use super::*;
+    use crate::nn::composed::apply;
 
     #[test]
     fn spreading_and_fitting() -> Result<()> {
@@ -216,10 +215,10 @@ mod tests {
         padding: usize,
         most_columns: usize,
     ) -> Result<Vec<Tensor>> {
-        let op = Conv2d { stride, padding, most_columns };
-        let output = op.forward(operands)?;
+        let op = || Conv2d { stride, padding, most_columns };
+        let output = apply("conv2d", op(), operands.each_ref())?;
         let gradient = (output.sqr()? + 1.0)?;
-        let gradients = op.backward(operands, &output, &gradient, [true; 3])?;
+        let gradients = op().backward(operands, &output, &gradient, [true; 3])?;
         Ok([output].into_iter().chain(gradients.into_iter().flatten()).collect())
     }
 

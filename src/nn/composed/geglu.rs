@@ -4,8 +4,8 @@ use std::f64::consts::{PI, SQRT_2};
 
 use candle_core::{D, Result, Tensor};
 
-use super::Composed;
 use crate::nn::accumulation_dtype;
+use crate::nn::operation::{Operation, Output};
 
 /// Operand: x [.., 2n], value and gate -> [.., n].
 pub(in crate::nn) struct Geglu;
@@ -17,12 +17,10 @@ fn halves(x: &Tensor) -> Result<[Tensor; 2]> {
     Ok([wide(0)?, wide(n)?])
 }
 
-impl Composed<1> for Geglu {
-    const NAME: &'static str = "geglu";
-
-    fn forward(&self, operands: &[Tensor; 1]) -> Result<Tensor> {
+impl Operation<1> for Geglu {
+    fn forward(&self, operands: &[Tensor; 1]) -> Result<Output> {
         let [value, gate] = halves(&operands[0])?;
-        (value * gate.gelu_erf()?)?.to_dtype(operands[0].dtype())
+        Ok(Output::Tensor((value * gate.gelu_erf()?)?.to_dtype(operands[0].dtype())?))
     }
 
     /// With the normal distribution Phi and its density phi: `gelu'(z) = Phi(z) + z phi(z)`.

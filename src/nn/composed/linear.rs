@@ -2,19 +2,17 @@
 
 use candle_core::{Result, Tensor};
 
-use super::Composed;
 use crate::nn::accumulation_dtype;
+use crate::nn::operation::{Operation, Output};
 
 /// Operands: x [rows, in], weight [out, in], bias `[out]`.
 pub(in crate::nn) struct Linear;
 
-impl Composed<3> for Linear {
-    const NAME: &'static str = "linear";
-
-    fn forward(&self, operands: &[Tensor; 3]) -> Result<Tensor> {
+impl Operation<3> for Linear {
+    fn forward(&self, operands: &[Tensor; 3]) -> Result<Output> {
         let [x, weight, bias] = operands;
         let weight = weight.to_dtype(x.dtype())?;
-        x.matmul(&weight.t()?)?.broadcast_add(&bias.to_dtype(x.dtype())?)
+        Ok(Output::Tensor(x.matmul(&weight.t()?)?.broadcast_add(&bias.to_dtype(x.dtype())?)?))
     }
 
     fn backward(

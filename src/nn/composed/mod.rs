@@ -13,7 +13,7 @@ mod linear;
 mod norm;
 
 pub(super) use attention::Attention;
-pub(super) use composition::{Composed, apply};
+pub(super) use composition::apply;
 pub(super) use conv::Conv2d;
 pub(super) use geglu::Geglu;
 pub(super) use linear::Linear;

@@ -2,8 +2,8 @@
 
 use candle_core::{D, DType, Result, Tensor};
 
-use super::Composed;
 use crate::nn::accumulation_dtype;
+use crate::nn::operation::{Operation, Output};
 
 /// Operands: x, weight and bias `[channels]`.
 pub(in crate::nn) struct Norm {
@@ -59,16 +59,14 @@ impl Norm {
     }
 }
 
-impl Composed<3> for Norm {
-    const NAME: &'static str = "norm";
-
-    fn forward(&self, operands: &[Tensor; 3]) -> Result<Tensor> {
+impl Operation<3> for Norm {
+    fn forward(&self, operands: &[Tensor; 3]) -> Result<Output> {
         let [x, weight, bias] = operands;
         let normal = self.by_channel(&self.standardise(x)?.normal, weight.dim(0)?)?;
         let weighted = normal.broadcast_mul(&self.per_channel(weight, normal.dtype())?)?;
         let y = weighted.broadcast_add(&self.per_channel(bias, normal.dtype())?)?;
         let y = if self.silu { y.silu()? } else { y };
-        y.reshape(x.shape())?.to_dtype(x.dtype())
+        Ok(Output::Tensor(y.reshape(x.shape())?.to_dtype(x.dtype())?))
     }
 
     /// With n = (x - mean) scale, y = w n + b and g = dL/dy: dL/dw = sum g n, dL/db = sum g, and

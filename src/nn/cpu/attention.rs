@@ -13,6 +13,7 @@ use super::gemm::{Matrix, Write, product};
 use super::math::exp;
 use super::reduce::{dot, max, sum};
 use super::simd::widest;
+use super::transpose::transpose;
 use super::{elements, filled, scratch};
 use crate::nn::operation::{Operation, Output, gradient_of};
 
@@ -118,19 +119,7 @@ impl Geometry {
 
     /// [batch, m, heads * d] -> [batch, heads * d, m], so that the products of many blocks read contiguous rows.
     fn transpose(&self, data: &[f32]) -> Vec<f32> {
-        const ROWS: usize = 16;
-        let write = |(task, out): (usize, &mut [f32])| {
-            let (batch, first) = (task * ROWS / self.width, task * ROWS % self.width);
-            let rows = out.len() / self.keys;
-            for key in 0..self.keys {
-                for row in 0..rows {
-                    let at = first + row;
-                    let (batch, at) = (batch + at / self.width, at % self.width);
-                    out[row * self.keys + key] = data[(batch * self.keys + key) * self.width + at];
-                }
-            }
-        };
-        filled(data.len(), |out| out.par_chunks_mut(ROWS * self.keys).enumerate().for_each(write))
+        transpose(data, self.keys, self.width)
     }
 
     /// The outputs, and the logarithms of the sums.

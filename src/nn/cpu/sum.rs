@@ -9,30 +9,16 @@ use crate::nn::operation::{Operation, Output, gradient_of};
 /// Elements per task.
 const TASK_ELEMENTS: usize = 1 << 15;
 
-/// Operands: two tensors of the same shape.
-pub(in crate::nn) struct Sum;
-
-impl Operation<2> for Sum {
-    fn forward(&self, [a, b]: &[Tensor; 2]) -> Result<Output> {
-        let (shape, a, b) = (a.shape(), elements(a)?, elements(b)?);
-        let sum = filled(a.len(), |out| {
-            let operands = a.par_chunks(TASK_ELEMENTS).zip(b.par_chunks(TASK_ELEMENTS));
-            out.par_chunks_mut(TASK_ELEMENTS).zip(operands).for_each(|(out, (a, b))| {
-                out.iter_mut().zip(a.iter().zip(b)).for_each(|(sum, (a, b))| *sum = a + b);
-            });
+/// `a + b`, of the same shape.
+pub(in crate::nn) fn sum(a: &Tensor, b: &Tensor) -> Result<Output> {
+    let (shape, a, b) = (a.shape(), elements(a)?, elements(b)?);
+    let sum = filled(a.len(), |out| {
+        let operands = a.par_chunks(TASK_ELEMENTS).zip(b.par_chunks(TASK_ELEMENTS));
+        out.par_chunks_mut(TASK_ELEMENTS).zip(operands).for_each(|(out, (a, b))| {
+            out.iter_mut().zip(a.iter().zip(b)).for_each(|(sum, (a, b))| *sum = a + b);
         });
-        Ok(Output::numbers(sum, shape))
-    }
-
-    fn backward(
-        &self,
-        _: &[Tensor; 2],
-        _: &Tensor,
-        gradient: &Tensor,
-        wanted: [bool; 2],
-    ) -> Result<[Option<Tensor>; 2]> {
-        Ok(wanted.map(|wanted| wanted.then(|| gradient.clone())))
-    }
+    });
+    Ok(Output::numbers(sum, shape))
 }
 
 /// Operands: x [batch, channels, ..], and [batch, channels], which is added to each pixel of x.

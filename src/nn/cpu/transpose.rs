@@ -1,4 +1,4 @@
-//! Pixels to tokens and back: the last two dimensions change places.
+//! Pixels to tokens and back, and keys for attention: the last two dimensions change places.
 
 use candle_core::{Result, Shape, Tensor};
 use rayon::prelude::*;
@@ -33,7 +33,8 @@ impl Operation<1> for Transpose {
     }
 }
 
-fn transpose(x: &[f32], rows: usize, columns: usize) -> Vec<f32> {
+/// [batch, rows, columns] -> [batch, columns, rows].
+pub(super) fn transpose(x: &[f32], rows: usize, columns: usize) -> Vec<f32> {
     filled(x.len(), |out| {
         let images = out.par_chunks_mut(rows * columns).zip(x.par_chunks(rows * columns));
         images.for_each(|(out, x)| {

@@ -35,7 +35,7 @@ pub(super) use epilogue::bias_gradient;
 pub use layers::Trained;
 pub(super) use layers::{
     Attention, Concatenate, Conv2d, Convolution, Difference, GatedOnto, Geglu, Linear, Norm, Normalise, Onto,
-    Rows, Sum, attend, attend_backward, concatenate, counted_update, difference, difference_gradient, gate,
+    Rows, add, attend, attend_backward, concatenate, counted_update, difference, difference_gradient, gate,
     gate_gradient, gated_gradient, input_gradient, norm, project, split, sum, update, weight_gradient,
 };
 pub(super) use machine::Machine;

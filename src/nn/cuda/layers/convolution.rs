@@ -4,15 +4,16 @@ use std::ops::Range;
 
 use candle_core::{DType, Result, Shape, Tensor};
 
+use super::weighted::Weighted;
 use super::{machine_of, output, pointwise};
 use crate::nn::cuda::array::Array;
 use crate::nn::cuda::channels::Numbers;
 use crate::nn::cuda::columns::Columns;
-use crate::nn::cuda::epilogue::{add_bias, bias_gradient};
+use crate::nn::cuda::epilogue::add_bias;
 use crate::nn::cuda::launch::Launch;
 use crate::nn::cuda::machine::{Machine, multiply};
 use crate::nn::cuda::product::{Matrix, Product};
-use crate::nn::operation::{Operation, Output};
+use crate::nn::operation::Output;
 
 /// The largest number of elements of the columns of one slab: 256 MiB in bf16.
 const MOST_COLUMNS: usize = 1 << 27;
@@ -199,7 +200,9 @@ impl Conv2d {
     pub(in crate::nn) fn by(self, most_columns: usize) -> Self {
         Self { most_columns, ..self }
     }
+}
 
+impl Weighted for Conv2d {
     fn forward(&self, [x, weight]: [&Tensor; 2], bias: Option<&Tensor>) -> Result<Output> {
         let (machine, x) = (machine_of(x)?, Array::of(x)?);
         let shape = Convolution::new(&x, weight.shape(), self)?;
@@ -222,41 +225,5 @@ impl Conv2d {
         };
         let of_weight = || shape.weight_gradient(&*machine, [gradient, &pixels])?.into_tensor();
         Ok([wanted[0].then(of_x).transpose()?, wanted[1].then(of_weight).transpose()?])
-    }
-}
-
-impl Operation<2> for Conv2d {
-    fn forward(&self, [x, weight]: &[Tensor; 2]) -> Result<Output> {
-        self.forward([x, weight], None)
-    }
-
-    fn backward(
-        &self,
-        [x, weight]: &[Tensor; 2],
-        _: &Tensor,
-        gradient: &Tensor,
-        wanted: [bool; 2],
-    ) -> Result<[Option<Tensor>; 2]> {
-        self.gradients([x, weight], &Array::of(gradient)?, wanted)
-    }
-}
-
-impl Operation<3> for Conv2d {
-    fn forward(&self, [x, weight, bias]: &[Tensor; 3]) -> Result<Output> {
-        self.forward([x, weight], Some(bias))
-    }
-
-    fn backward(
-        &self,
-        [x, weight, bias]: &[Tensor; 3],
-        _: &Tensor,
-        gradient: &Tensor,
-        [of_x, of_weight, of_bias]: [bool; 3],
-    ) -> Result<[Option<Tensor>; 3]> {
-        let gradient = Array::of(gradient)?;
-        let [dx, dw] = self.gradients([x, weight], &gradient, [of_x, of_weight])?;
-        let of_bias =
-            of_bias.then(|| bias_gradient(&*machine_of(x)?, &gradient, bias.shape())?.into_tensor());
-        Ok([dx, dw, of_bias.transpose()?])
     }
 }

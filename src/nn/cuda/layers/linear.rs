@@ -3,10 +3,11 @@
 use candle_core::{DType, Result, Shape, Tensor};
 
 use super::geglu::{gate, gate_gradient};
+use super::weighted::{Weighted, of_bias_if};
 use super::{machine_of, output, pointwise};
 use crate::nn::cuda::array::Array;
 use crate::nn::cuda::channels::Numbers;
-use crate::nn::cuda::epilogue::{add_bias, bias_gradient};
+use crate::nn::cuda::epilogue::add_bias;
 use crate::nn::cuda::machine::{Machine, multiply};
 use crate::nn::cuda::product::{Matrix, Product};
 use crate::nn::operation::{Operation, Output};
@@ -87,6 +88,13 @@ impl Linear {
             None => Array::of(&weight.to_dtype(dtype)?),
         }
     }
+}
+
+impl Weighted for Linear {
+    fn forward(&self, [x, weight]: [&Tensor; 2], bias: Option<&Tensor>) -> Result<Output> {
+        let (weight, bias) = (self.weight(weight, x.dtype())?, bias.map(pointwise).transpose()?);
+        output(project(&*machine_of(x)?, [&Array::of(x)?, &weight], bias.as_ref(), None)?)
+    }
 
     fn gradients(
         &self,
@@ -104,43 +112,6 @@ impl Linear {
     }
 }
 
-impl Operation<2> for Linear {
-    fn forward(&self, [x, weight]: &[Tensor; 2]) -> Result<Output> {
-        let weight = self.weight(weight, x.dtype())?;
-        output(project(&*machine_of(x)?, [&Array::of(x)?, &weight], None, None)?)
-    }
-
-    fn backward(
-        &self,
-        [x, weight]: &[Tensor; 2],
-        _: &Tensor,
-        gradient: &Tensor,
-        wanted: [bool; 2],
-    ) -> Result<[Option<Tensor>; 2]> {
-        self.gradients([x, weight], &Array::of(gradient)?, wanted)
-    }
-}
-
-impl Operation<3> for Linear {
-    fn forward(&self, [x, weight, bias]: &[Tensor; 3]) -> Result<Output> {
-        let (weight, bias) = (self.weight(weight, x.dtype())?, pointwise(bias)?);
-        output(project(&*machine_of(x)?, [&Array::of(x)?, &weight], Some(&bias), None)?)
-    }
-
-    fn backward(
-        &self,
-        [x, weight, bias]: &[Tensor; 3],
-        _: &Tensor,
-        gradient: &Tensor,
-        [of_x, of_weight, of_bias]: [bool; 3],
-    ) -> Result<[Option<Tensor>; 3]> {
-        let (machine, gradient) = (machine_of(x)?, Array::of(gradient)?);
-        let [dx, dw] = self.gradients([x, weight], &gradient, [of_x, of_weight])?;
-        let of_bias = of_bias.then(|| bias_gradient(&*machine, &gradient, bias.shape())?.into_tensor());
-        Ok([dx, dw, of_bias.transpose()?])
-    }
-}
-
 /// Operands: x [.., in], weight [out, in], bias `[out]`, and residual [.., out], which the result is added to.
 pub(in crate::nn) struct Onto(pub(in crate::nn) Linear);
 
@@ -154,13 +125,13 @@ impl Operation<4> for Onto {
     fn backward(
         &self,
         [x, weight, bias, _]: &[Tensor; 4],
-        output: &Tensor,
+        _: &Tensor,
         gradient: &Tensor,
         [of_x, of_weight, of_bias, of_residual]: [bool; 4],
     ) -> Result<[Option<Tensor>; 4]> {
-        let operands = [x.clone(), weight.clone(), bias.clone()];
-        let [dx, dw, db] = self.0.backward(&operands, output, gradient, [of_x, of_weight, of_bias])?;
-        Ok([dx, dw, db, of_residual.then(|| gradient.clone())])
+        let given = Array::of(gradient)?;
+        let [dx, dw] = self.0.gradients([x, weight], &given, [of_x, of_weight])?;
+        Ok([dx, dw, of_bias_if(of_bias, &given, bias)?, of_residual.then(|| gradient.clone())])
     }
 }
 
@@ -186,7 +157,7 @@ impl Operation<4> for GatedOnto {
         let (machine, x, g) = (machine_of(x)?, Array::of(x)?, Array::of(gradient)?);
         let dw = || weight_gradient(&*machine, [&g, &gate(&*machine, &x)?])?.into_tensor();
         let dw = of_weight.then(dw).transpose()?;
-        let db = of_bias.then(|| bias_gradient(&*machine, &g, bias.shape())?.into_tensor()).transpose()?;
+        let db = of_bias_if(of_bias, &g, bias)?;
         let dx = || {
             let weight = self.0.weight(weight, gradient.dtype())?;
             gated_gradient(&*machine, [&g, &weight], &x)?.into_tensor()

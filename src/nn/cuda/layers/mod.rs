@@ -11,6 +11,7 @@ mod linear;
 mod norm;
 mod optimiser;
 mod rows;
+mod weighted;
 
 use std::sync::Mutex;
 
@@ -31,7 +32,7 @@ pub(in crate::nn) use linear::{
 pub(in crate::nn) use norm::{Norm, Normalise, Rows};
 pub use optimiser::Trained;
 pub(in crate::nn) use optimiser::{counted_update, norm, update};
-pub(in crate::nn) use rows::{Concatenate, Sum, concatenate, split, sum};
+pub(in crate::nn) use rows::{Concatenate, add, concatenate, split, sum};
 
 /// What forward leaves for backward.
 struct Saved(Mutex<Option<Array>>);

@@ -69,23 +69,9 @@ pub(in crate::nn) fn split(
     Ok([of_a, of_b])
 }
 
-/// Operands: two tensors of the same shape.
-pub(in crate::nn) struct Sum;
-
-impl Operation<2> for Sum {
-    fn forward(&self, [a, b]: &[Tensor; 2]) -> Result<Output> {
-        output(sum(&*machine_of(a)?, [&Array::of(a)?, &Array::of(b)?])?)
-    }
-
-    fn backward(
-        &self,
-        _: &[Tensor; 2],
-        _: &Tensor,
-        gradient: &Tensor,
-        wanted: [bool; 2],
-    ) -> Result<[Option<Tensor>; 2]> {
-        Ok(wanted.map(|wanted| wanted.then(|| gradient.clone())))
-    }
+/// The same of tensors.
+pub(in crate::nn) fn add(a: &Tensor, b: &Tensor) -> Result<Output> {
+    output(sum(&*machine_of(a)?, [&Array::of(a)?, &Array::of(b)?])?)
 }
 
 /// Operands: two images with their channels last.
