@@ -101,6 +101,12 @@ pub(super) enum CliError {
         help("verify the whole run without --stage; `laptop-diff plan` says what changed")
     )]
     InputNotCached { stage: StageId, input: StageId },
+    #[error("{} has no {part}", model.display())]
+    #[diagnostic(
+        code(cli::model_part),
+        help("a pipeline needs a whole model: tokenizer, text encoder, U-Net, autoencoder and scheduler; `laptop-diff inspect` shows what is there")
+    )]
+    ModelPart { model: PathBuf, part: &'static str },
     #[error("{found} with `{given}`")]
     #[diagnostic(code(cli::no_key), help("`laptop-diff cache ls` prints the keys; give at least six digits of one"))]
     NoKey { given: String, found: &'static str },
@@ -161,7 +167,7 @@ impl CliError {
                 CollectiveError::File(_) => ExitCode::File,
                 _ => ExitCode::Stage,
             },
-            Self::InputNotCached { .. } | Self::Exists { .. } | Self::Target { .. } | Self::RunIsRunning { .. } => ExitCode::File,
+            Self::ModelPart { .. } | Self::InputNotCached { .. } | Self::Exists { .. } | Self::Target { .. } | Self::RunIsRunning { .. } => ExitCode::File,
             Self::Damaged { .. } | Self::NotFinished { .. } | Self::NoCheckpoint { .. } => ExitCode::File,
             // There is no pipeline: the flags ask for it.
             Self::Stage(StageError::Pipeline(_)) => ExitCode::Arguments,
