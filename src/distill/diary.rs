@@ -1,6 +1,7 @@
 //! What a training writes down and says while it runs: its losses, validations and checkpoints, which agree after a crash,
 //! and what watchers and the terminal are told. It notices when the training diverges.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -11,9 +12,9 @@ use super::history::{self, HISTORY_FILE, HistoryLine};
 use super::lines::Lines;
 use super::parameters::DistillParameters;
 use super::term_weights::Measured;
-use super::validation::{VALIDATION_FILE, ValidationLine};
+use super::validation::{self, VALIDATION_FILE, ValidationLine};
 use crate::backend::memory;
-use crate::base::{Progress, units};
+use crate::base::{Progress, kept, units};
 use crate::train::collective::Collective;
 use crate::train::watch::Watcher;
 use crate::train::{Held, release};
@@ -78,10 +79,11 @@ impl<'a> Diary<'a> {
         let validation = Lines::open(desk.folder.join(VALIDATION_FILE), &state.validation)?;
         let before = history::read(history.path()).map_err(DistillError::file(history.path()))?;
         let divergence = Divergence::after(before.iter().map(|line| line.total));
-        let measured = super::validation::read(desk.folder).map_err(DistillError::file(validation.path()))?;
+        let measured = validation::read(desk.folder).map_err(DistillError::file(validation.path()))?;
         desk.watcher.begin(state.step);
         before.iter().for_each(|line| desk.watcher.earlier(line.step, &|| line.numbers()));
         measured.iter().for_each(|line| desk.watcher.earlier(line.step, &|| line.numbers()));
+        earlier_pictures(&desk, state.step)?;
         let is_last = state.step == u64::from(desk.parameters.steps);
         Ok(Self {
             desk,
@@ -227,4 +229,19 @@ impl<'a> Diary<'a> {
             step => format!("the checkpoint of step {step} is sound"),
         }
     }
+}
+
+/// Tells watchers of the pictures that an earlier attempt drew before this step. Others than those that are asked for may lie
+/// there: a training with fewer steps drew them at its end.
+fn earlier_pictures(desk: &Desk<'_>, step: u64) -> Result<(), DistillError> {
+    let Some(asked) = &desk.parameters.validation else { return Ok(()) };
+    for picture in validation::drawn(desk.folder).map_err(DistillError::file(desk.folder))? {
+        if picture.step < step && asked.is_due(picture.step, desk.parameters.steps.into()) {
+            let read = || {
+                kept::matches(&picture.path).ok()?.filter(|whole| *whole).and(fs::read(&picture.path).ok())
+            };
+            desk.watcher.earlier_picture(picture.step, &validation::picture_name(picture.prompt), &read);
+        }
+    }
+    Ok(())
 }

@@ -7,7 +7,7 @@ use candle_core::Device;
 use image::ImageFormat;
 
 use super::error::DistillError;
-use super::validation::{PICTURES, PROMPTS, picture_path};
+use super::validation::{PICTURES, PROMPTS, picture_name, picture_path};
 use super::validation_parameters::ValidationParameters;
 use crate::backend::Random;
 use crate::base::{FileError, files, kept};
@@ -69,7 +69,7 @@ impl Easel<'_> {
                 picture.write_to(&mut png, ImageFormat::Png).expect("a picture in memory is written");
                 let (path, png) = (picture_path(self.folder, step, index), png.into_inner());
                 kept::write(&path, |path| fs::write(path, &png).map_err(FileError::at(path)))?;
-                watcher.picture(step, &format!("validation/{index:03}"), &png, picture.dimensions());
+                watcher.picture(step, &picture_name(index), &png, picture.dimensions());
             }
         }
         Ok(())

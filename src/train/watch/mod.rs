@@ -4,6 +4,8 @@
 
 mod client;
 mod mlflow;
+mod mlflow_picture;
+mod mlflow_run;
 mod record;
 mod server;
 mod tensorboard;
@@ -35,6 +37,8 @@ pub trait Watcher: Sync {
     fn numbers(&self, step: u64, numbers: &[(String, f64)]);
     /// A picture drawn after so many steps, as PNG of this width and height.
     fn picture(&self, step: u64, name: &str, png: &[u8], size: (u32, u32));
+    /// A picture that an earlier attempt drew before the first step of this one; `None` if it cannot be read.
+    fn earlier_picture(&self, _step: u64, _name: &str, _png: &dyn Fn() -> Option<Vec<u8>>) {}
     /// The training is over.
     fn end(&self, end: End);
 }
@@ -58,6 +62,10 @@ impl Watcher for Watchers<'_> {
 
     fn picture(&self, step: u64, name: &str, png: &[u8], size: (u32, u32)) {
         self.0.iter().for_each(|one| one.picture(step, name, png, size));
+    }
+
+    fn earlier_picture(&self, step: u64, name: &str, png: &dyn Fn() -> Option<Vec<u8>>) {
+        self.0.iter().for_each(|one| one.earlier_picture(step, name, png));
     }
 
     fn end(&self, end: End) {

@@ -43,15 +43,22 @@ fn answer(mut stream: std::net::TcpStream, fail: bool, calls: &Calls) -> std::io
     reader.read_exact(&mut body)?;
     let call = head.split_whitespace().nth(1).unwrap_or_default();
     let call = call.trim_start_matches("/api/2.0/mlflow/").split('?').next().unwrap_or_default().to_owned();
+    let method = head.split_whitespace().next().unwrap_or_default();
     let (status, answer) = match call.as_str() {
         _ if fail => ("500 Internal Server Error", json!({"error_code": "INTERNAL_ERROR"})),
         "experiments/get-by-name" => ("404 Not Found", json!({"error_code": "RESOURCE_DOES_NOT_EXIST"})),
         "experiments/create" => ("200 OK", json!({"experiment_id": "3"})),
-        "runs/create" => ("200 OK", json!({"run": {"info": {"run_id": "abc"}}})),
+        "runs/create" => (
+            "200 OK",
+            json!({"run": {"info": {"run_id": "abc", "artifact_uri": "mlflow-artifacts:/3/abc/artifacts"}}}),
+        ),
         _ => ("200 OK", json!({})),
     };
     if !fail {
-        let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
+        let body = match method {
+            "PUT" => json!({"bytes": body}),
+            _ => serde_json::from_slice(&body).unwrap_or(Value::Null),
+        };
         calls.lock().expect("nobody panicked").push((call, body));
     }
     let text = answer.to_string();
@@ -141,5 +148,89 @@ fn a_server_that_is_away_delays_no_end() -> std::io::Result<()> {
     mlflow.end(End::Done);
     assert!(begun.elapsed() < Duration::from_secs(5));
     assert_eq!(notes.0.lock().expect("nobody panicked").len(), 1);
+    Ok(())
+}
+
+/// A picture of one colour.
+fn png(side: u32) -> Vec<u8> {
+    let mut bytes = std::io::Cursor::new(Vec::new());
+    let picture = image::RgbImage::from_pixel(side, side, image::Rgb([200, 30, 60]));
+    picture.write_to(&mut bytes, image::ImageFormat::Png).expect("a picture in memory is written");
+    bytes.into_inner()
+}
+
+#[test]
+fn pictures_arrive_once_as_the_pages_expect_them() -> std::io::Result<()> {
+    let (folder, notes) = (tempfile::tempdir()?, Notes::default());
+    let (server, calls) = server(0)?;
+    let first = MlFlow::new(&server, told(folder.path()), &notes);
+    first.picture(0, "validation/000", &png(300), (300, 300));
+    first.end(End::Interrupted);
+    let second = MlFlow::new(&server, told(folder.path()), &notes);
+    second.earlier_picture(0, "validation/000", &|| Some(png(300)));
+    second.earlier_picture(5, "validation/000", &|| Some(png(8)));
+    second.earlier_picture(10, "validation/000", &|| None);
+    second.end(End::Done);
+    let calls = calls.lock().expect("nobody panicked");
+    let files: Vec<(&str, Vec<u8>)> = calls
+        .iter()
+        .filter_map(|(call, body)| {
+            let name = call.strip_prefix("/api/2.0/mlflow-artifacts/artifacts/3/abc/artifacts/images/")?;
+            let bytes = body["bytes"].as_array()?.iter().filter_map(Value::as_u64).map(|byte| byte as u8);
+            Some((name, bytes.collect()))
+        })
+        .collect();
+    assert_eq!(files.len(), 4, "{calls:?}");
+    for ((name, bytes), (step, ending, side)) in
+        files.iter().zip([(0, ".png", 300), (0, ".webp", 256), (5, ".png", 8), (5, ".webp", 8)])
+    {
+        // The pages read key, step and time from the name: key+step+N+timestamp+N+id, and +compressed.
+        let parts: Vec<&str> = name.trim_end_matches(ending).split('+').collect();
+        assert_eq!(
+            (&parts[..4], parts[2]),
+            (&["validation~000", "step", parts[2], "timestamp"][..], &*step.to_string())
+        );
+        assert!(parts[4].parse::<u64>().is_ok() && parts[5].len() == 32, "{name}");
+        assert_eq!(parts.get(6), (ending == ".webp").then_some(&"compressed"));
+        let picture = image::load_from_memory(bytes).expect("a picture").to_rgb8();
+        assert_eq!((picture.dimensions(), picture.get_pixel(1, 1).0), ((side, side), [200, 30, 60]));
+    }
+    let tag = calls.iter().find(|(call, _)| call == "runs/set-tag").map(|(_, body)| body);
+    assert_eq!(tag, Some(&json!({"run_id": "abc", "key": "mlflow.loggedImages", "value": "True"})));
+    assert!(notes.0.lock().expect("nobody panicked").is_empty());
+    Ok(())
+}
+
+#[test]
+fn what_a_killed_attempt_was_sending_is_sent_again_as_it_was() -> std::io::Result<()> {
+    let (folder, notes) = (tempfile::tempdir()?, Notes::default());
+    let (server, calls) = server(0)?;
+    let file = folder.path().join("mlflow.json");
+    let first = MlFlow::new(&server, told(folder.path()), &notes);
+    push(&first, 0..3);
+    first.end(End::Interrupted);
+    // As if the attempt had been killed before it knew that the last request, or that for the run, had arrived.
+    let metrics =
+        calls.lock().expect("nobody panicked").iter().find_map(|(_, body)| body.get("metrics").cloned());
+    let metrics = metrics.unwrap_or_default();
+    let mut run: Value = serde_json::from_slice(&std::fs::read(&file)?)?;
+    (run["sending"], run["sent"], run["id"]) = (metrics.clone(), json!({}), Value::Null);
+    std::fs::write(&file, run.to_string())?;
+    let second = MlFlow::new(&server, told(folder.path()), &notes);
+    (0..4).for_each(|step| second.earlier(step, &|| vec![("loss/total".to_owned(), 0.5)]));
+    second.end(End::Done);
+    let calls = calls.lock().expect("nobody panicked");
+    let sent: Vec<&Value> = calls.iter().filter_map(|(_, body)| body.get("metrics")).collect();
+    // The same numbers with the same timestamps, which the server takes once, and one that it has not seen.
+    let [before, again] = sent[..] else { panic!("two requests, not {sent:?}") };
+    assert_eq!(before, &metrics);
+    let again = again.as_array().expect("a list");
+    assert_eq!((Some(&again[..3]), again.len()), (metrics.as_array().map(Vec::as_slice), 4));
+    // It is looked for by the tag that the first attempt gave it.
+    let named = |call: &'static str| calls.iter().filter(move |(name, _)| name == call).map(|(_, body)| body);
+    let given = named("runs/create").next().map(|body| body["tags"][1]["value"].clone());
+    let filter = named("runs/search").last().and_then(|body| body["filter"].as_str());
+    let given = given.as_ref().and_then(Value::as_str).unwrap_or("no tag");
+    assert_eq!(filter, Some(format!("tags.`laptop-diff.training` = '{given}'").as_str()));
     Ok(())
 }
