@@ -1,7 +1,6 @@
 //! What a training writes down and says while it runs: its losses, validations and checkpoints, which agree after a crash,
 //! and what watchers and the terminal are told. It notices when the training diverges.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -14,7 +13,7 @@ use super::parameters::DistillParameters;
 use super::term_weights::Measured;
 use super::validation::{self, VALIDATION_FILE, ValidationLine};
 use crate::backend::memory;
-use crate::base::{Progress, kept, units};
+use crate::base::{Progress, units};
 use crate::train::collective::Collective;
 use crate::train::watch::Watcher;
 use crate::train::{Held, release};
@@ -237,10 +236,8 @@ fn earlier_pictures(desk: &Desk<'_>, step: u64) -> Result<(), DistillError> {
     let Some(asked) = &desk.parameters.validation else { return Ok(()) };
     for picture in validation::drawn(desk.folder).map_err(DistillError::file(desk.folder))? {
         if picture.step < step && asked.is_due(picture.step, desk.parameters.steps.into()) {
-            let read = || {
-                kept::matches(&picture.path).ok()?.filter(|whole| *whole).and(fs::read(&picture.path).ok())
-            };
-            desk.watcher.earlier_picture(picture.step, &validation::picture_name(picture.prompt), &read);
+            let name = validation::picture_name(picture.prompt);
+            desk.watcher.earlier_picture(picture.step, &name, &picture.path);
         }
     }
     Ok(())

@@ -105,9 +105,14 @@ impl Client {
         self.post("runs/set-tag", &tag).map(drop)
     }
 
-    /// Goes on with a run that was interrupted.
-    pub(super) fn resume(&self, run: &str) -> Result<(), String> {
-        self.post("runs/update", &json!({"run_id": run, "status": "RUNNING"})).map(drop)
+    /// Goes on with a run that was interrupted. Returns false if somebody removed it from the server.
+    pub(super) fn resume(&self, run: &str) -> Result<bool, String> {
+        let resumed = json!({"run_id": run, "status": "RUNNING"});
+        match self.http.post(&self.url("runs/update"), &resumed)? {
+            // One that is in the server's bin is 400.
+            (400 | 404, _) => Ok(false),
+            answer => checked(answer).map(|_| true),
+        }
     }
 
     /// Logs at most [`METRICS`] numbers.

@@ -5,7 +5,7 @@
 //! goes on in the same run and sends no step twice.
 
 use std::collections::VecDeque;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use super::client::{Client, METRICS, Metric, milliseconds};
 use super::mlflow_picture::Picture;
 use super::mlflow_run::Run;
-use super::{End, Server, Watcher};
+use super::{Drawn, End, Server, Watcher};
 use crate::base::Progress;
 
 /// How long numbers are collected before they are sent.
@@ -31,9 +31,6 @@ const LOST: &str = "the last numbers or pictures are not there";
 
 /// The most numbers that wait for a server that is away: some ten megabytes.
 const WAITING: usize = 100_000;
-
-/// The most bytes of pictures that do.
-const WAITING_PICTURES: usize = 64 << 20;
 
 /// What the server is told of a training.
 pub struct Told {
@@ -115,15 +112,13 @@ impl Watcher for MlFlow<'_> {
         troubles.try_iter().for_each(|trouble| self.note(&trouble, then));
     }
 
-    fn picture(&self, step: u64, name: &str, png: &[u8], _size: (u32, u32)) {
-        let picture = Picture { name: name.to_owned(), step, png: png.to_vec() };
-        let _ = self.messages.send(Message::Picture(picture));
+    fn picture(&self, picture: &Drawn<'_>) {
+        self.earlier_picture(picture.step, picture.name, picture.path);
     }
 
-    fn earlier_picture(&self, step: u64, name: &str, png: &dyn Fn() -> Option<Vec<u8>>) {
-        if let Some(png) = png() {
-            self.picture(step, name, &png, (0, 0));
-        }
+    fn earlier_picture(&self, step: u64, name: &str, path: &Path) {
+        let picture = Picture { name: name.to_owned(), step, path: path.to_owned() };
+        let _ = self.messages.send(Message::Picture(picture));
     }
 
     fn end(&self, end: End) {
@@ -204,9 +199,6 @@ impl Sending {
     fn collect_picture(&mut self, picture: Picture) {
         if !self.run.has(&picture.name, picture.step) {
             self.pictures.push_back(picture);
-        }
-        while self.pictures.iter().map(|one| one.png.len()).sum::<usize>() > WAITING_PICTURES {
-            self.pictures.pop_front();
         }
     }
 

@@ -1,10 +1,12 @@
 //! A picture of a training as MLflow's pages show it: a PNG and a thumbnail, with names that `mlflow.log_image` would give.
 
+use std::fs;
 use std::io::Cursor;
+use std::path::PathBuf;
 
 use image::ImageFormat;
 
-use crate::base::Digest;
+use crate::base::{Digest, kept};
 
 /// The longest side of a thumbnail, as in MLflow's client.
 const THUMBNAIL: u32 = 256;
@@ -13,26 +15,22 @@ const THUMBNAIL: u32 = 256;
 pub(super) struct Picture {
     pub(super) name: String,
     pub(super) step: u64,
-    pub(super) png: Vec<u8>,
+    pub(super) path: PathBuf,
 }
 
 impl Picture {
-    /// The files of the picture and its thumbnail, by their names among those of the run.
-    pub(super) fn files(&self, begun: u64) -> Result<[(String, Vec<u8>); 2], String> {
-        let unreadable = |error: image::ImageError| format!("the picture {}: {error}", self.name);
-        let picture = image::load_from_memory(&self.png).map_err(unreadable)?;
+    /// The picture and its thumbnail, by their names among the files of a run. `None` if it is damaged or gone.
+    pub(super) fn files(&self, begun: u64) -> Option<Vec<(String, Vec<u8>)>> {
+        let png = kept::matches(&self.path).ok()?.filter(|whole| *whole).and(fs::read(&self.path).ok())?;
+        let picture = image::load_from_memory(&png).ok()?;
         let small = match picture.width().max(picture.height()) > THUMBNAIL {
             true => picture.thumbnail(THUMBNAIL, THUMBNAIL),
             false => picture,
         };
         let mut thumbnail = Cursor::new(Vec::new());
-        small.to_rgb8().write_to(&mut thumbnail, ImageFormat::WebP).map_err(unreadable)?;
-        let (name, step, digest) =
-            (self.name.replace('/', "~"), self.step, Digest::of(&self.png).to_string());
+        small.to_rgb8().write_to(&mut thumbnail, ImageFormat::WebP).ok()?;
+        let (name, step, digest) = (self.name.replace('/', "~"), self.step, Digest::of(&png).to_string());
         let name = format!("images/{name}+step+{step}+timestamp+{begun}+{}", &digest[..32]);
-        Ok([
-            (format!("{name}.png"), self.png.clone()),
-            (format!("{name}+compressed.webp"), thumbnail.into_inner()),
-        ])
+        Some(vec![(format!("{name}.png"), png), (format!("{name}+compressed.webp"), thumbnail.into_inner())])
     }
 }

@@ -59,7 +59,7 @@ impl Run {
         parameters: &[(String, String)],
     ) -> Result<(), String> {
         // A run that somebody removed from the server begins again, with all that is not sent yet.
-        let known = self.id.as_ref().is_some_and(|id| client.resume(id).is_ok());
+        let known = self.id.as_ref().map_or(Ok(false), |id| client.resume(id))?;
         if !known {
             if self.id.is_some() {
                 *self = Self::new(self.server.clone(), file);
@@ -112,7 +112,7 @@ impl Run {
 
     /// Sends a picture, whose name in the server is always the same. One that cannot be read is left out.
     pub(super) fn picture(&mut self, client: &Client, picture: &Picture) -> Result<(), String> {
-        for (name, bytes) in picture.files(self.begun).into_iter().flatten() {
+        for (name, bytes) in picture.files(self.begun).unwrap_or_default() {
             client.upload(&self.artifacts, &name, &bytes)?;
         }
         client.has_pictures(self.id())?;

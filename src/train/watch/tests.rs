@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -10,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::base::progress::Notes;
+use crate::base::{FileError, kept};
 
 type Calls = Arc<Mutex<Vec<(String, Value)>>>;
 
@@ -66,7 +68,7 @@ fn answer(mut stream: std::net::TcpStream, fail: bool, calls: &Calls) -> std::io
     write!(stream, "HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{text}")
 }
 
-fn told(folder: &std::path::Path) -> Told {
+fn told(folder: &Path) -> Told {
     Told {
         experiment: "laptop-diff".to_owned(),
         run: "nano50/retrained".to_owned(),
@@ -151,12 +153,14 @@ fn a_server_that_is_away_delays_no_end() -> std::io::Result<()> {
     Ok(())
 }
 
-/// A picture of one colour.
-fn png(side: u32) -> Vec<u8> {
-    let mut bytes = std::io::Cursor::new(Vec::new());
+/// The file of a picture of one colour.
+fn png(folder: &Path, side: u32) -> PathBuf {
+    let path = folder.join(format!("{side}.png"));
     let picture = image::RgbImage::from_pixel(side, side, image::Rgb([200, 30, 60]));
-    picture.write_to(&mut bytes, image::ImageFormat::Png).expect("a picture in memory is written");
-    bytes.into_inner()
+    let save =
+        |path: &Path| picture.save_with_format(path, image::ImageFormat::Png).map_err(std::io::Error::other);
+    kept::write(&path, |path| save(path).map_err(FileError::at(path))).expect("a picture is written");
+    path
 }
 
 #[test]
@@ -164,12 +168,14 @@ fn pictures_arrive_once_as_the_pages_expect_them() -> std::io::Result<()> {
     let (folder, notes) = (tempfile::tempdir()?, Notes::default());
     let (server, calls) = server(0)?;
     let first = MlFlow::new(&server, told(folder.path()), &notes);
-    first.picture(0, "validation/000", &png(300), (300, 300));
+    let (large, small) = (png(folder.path(), 300), png(folder.path(), 8));
+    let drawn = Drawn { step: 0, name: "validation/000", png: &[], path: &large, size: (300, 300) };
+    first.picture(&drawn);
     first.end(End::Interrupted);
     let second = MlFlow::new(&server, told(folder.path()), &notes);
-    second.earlier_picture(0, "validation/000", &|| Some(png(300)));
-    second.earlier_picture(5, "validation/000", &|| Some(png(8)));
-    second.earlier_picture(10, "validation/000", &|| None);
+    second.earlier_picture(0, "validation/000", &large);
+    second.earlier_picture(5, "validation/000", &small);
+    second.earlier_picture(10, "validation/000", &folder.path().join("damaged.png"));
     second.end(End::Done);
     let calls = calls.lock().expect("nobody panicked");
     let files: Vec<(&str, Vec<u8>)> = calls
@@ -232,5 +238,34 @@ fn what_a_killed_attempt_was_sending_is_sent_again_as_it_was() -> std::io::Resul
     let filter = named("runs/search").last().and_then(|body| body["filter"].as_str());
     let given = given.as_ref().and_then(Value::as_str).unwrap_or("no tag");
     assert_eq!(filter, Some(format!("tags.`laptop-diff.training` = '{given}'").as_str()));
+    Ok(())
+}
+
+#[test]
+fn a_server_that_is_away_when_a_training_resumes_keeps_its_run() -> std::io::Result<()> {
+    let (folder, notes) = (tempfile::tempdir()?, Notes::default());
+    let (server, calls) = server(1)?;
+    let known = json!({
+        "server": server.to_string(), "tag": "t", "begun": 1, "id": "abc", "artifacts": "file:///mlruns",
+        "sent": {"loss/total": 2}, "sending": [],
+    });
+    std::fs::write(folder.path().join("mlflow.json"), known.to_string())?;
+    let mlflow = MlFlow::new(&server, told(folder.path()), &notes);
+    let begun = Instant::now();
+    while notes.0.lock().expect("nobody panicked").is_empty() {
+        assert!(begun.elapsed() < Duration::from_secs(30), "the trouble is not noted");
+        thread::sleep(Duration::from_millis(20));
+        mlflow.numbers(0, &[]);
+    }
+    (0..5).for_each(|step| mlflow.earlier(step, &|| vec![("loss/total".to_owned(), 0.5)]));
+    mlflow.earlier_picture(0, "validation/000", &png(folder.path(), 8));
+    mlflow.end(End::Done);
+    assert_eq!(sent(&calls), [3, 4]);
+    assert!(calls.lock().expect("nobody panicked").iter().all(|(call, _)| call != "runs/create"));
+    let notes = notes.0.lock().expect("nobody panicked");
+    assert!(
+        notes.len() == 2 && notes[1].contains("keeps files in file:///mlruns and takes none"),
+        "{notes:?}"
+    );
     Ok(())
 }
