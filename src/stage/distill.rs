@@ -119,13 +119,12 @@ impl Stage for Distill {
             ranks: 1,
         };
         let memory = TrainingMemory::new(&self.training, &sizes, outlook.available);
-        let optimiser = [memory.gradients, memory.moments, memory.average].iter().sum();
         let state =
             [memory.weights, memory.moments, memory.average, memory.average_on_host].iter().sum::<u64>();
         Some(Needs {
             weights: memory.weights + memory.teacher,
-            optimiser,
-            activations: memory.activations,
+            optimiser: memory.moments + memory.average,
+            activations: memory.passes,
             data: 0,
             least: memory.total(),
             // A new checkpoint is written beside the one that it replaces.
