@@ -50,12 +50,14 @@ fn pictures() -> Result<Vec<RgbImage>, Box<dyn std::error::Error>> {
     (0..2).map(picture).collect()
 }
 
-/// The distance of each row from the expected one, relative to how far rows are from each other.
+/// The distance of each row from the expected one, relative to its length.
+#[expect(clippy::print_stdout, reason = "the output of a script")]
 fn assert_close(what: &str, found: &Tensor, needed: &Tensor, tolerance: f64) -> Fallible {
     assert_eq!(found.dims(), needed.dims(), "{what}");
     let (found, needed) = (found.to_dtype(DType::F64)?, needed.to_dtype(DType::F64)?);
     let norm = |x: &Tensor| x.sqr()?.sum_keepdim(D::Minus1)?.sqrt();
     let off = norm(&(&found - &needed)?)?.broadcast_div(&norm(&needed)?)?.max_all()?.to_scalar::<f64>()?;
+    println!("{what} {:?}: relative error {off:.1e}", needed.dims());
     assert!(off < tolerance, "{what} is {off} away");
     Ok(())
 }
@@ -129,6 +131,20 @@ fn image_reward((scorers, numbers): (&Path, &Path)) -> Fallible {
     assert_close("picture scores", &found, &expected["picture_scores"], TOLERANCE)
 }
 
+/// The scores of the trained CLIP are compared elsewhere; this is for one of the real shape.
+fn pick_score((scorers, numbers): (&Path, &Path)) -> Fallible {
+    let processor = Some(folder().join("tokenizer"));
+    let folders = ScorerFolders { model: scorers.join("pick-score"), processor };
+    let (scorer, expected) = (folders.load(DType::F32, &Device::Cpu)?, expected(numbers, "pick-score")?);
+    let unit = |x: Tensor| x.broadcast_div(&x.sqr()?.sum_keepdim(1)?.sqrt()?);
+    let text = unit(scorer.model.text_features(&expected["ids"].to_dtype(DType::U32)?)?)?;
+    let image = unit(scorer.model.image_features(&waves((2, 3, 224, 224))?)?)?;
+    assert_close("text features", &text, &expected["text_embeds"], TOLERANCE)?;
+    assert_close("picture features", &image, &expected["image_embeds"], TOLERANCE)?;
+    let scores = (text.matmul(&image.t()?)? * scorer.model.logit_scale())?;
+    assert_close("scores", &scores, &expected["scores"], TOLERANCE)
+}
+
 #[test]
 fn features_of_dinov2_are_those_of_transformers() -> Fallible {
     let (scorers, numbers) = small();
@@ -148,12 +164,23 @@ fn scores_of_image_reward_are_those_of_its_package() -> Fallible {
 }
 
 #[test]
-#[ignore = "needs scorers of the real shapes: tests/golden_scorers/make.py --real FOLDER"]
+#[ignore = "needs scorers of the real shapes: tests/parity/scorers.sh"]
+#[expect(clippy::print_stdout, reason = "the script's output is this")]
 fn scorers_of_real_shapes_are_those_of_their_packages() -> Fallible {
     let folder = std::env::var_os("LAPTOP_DIFF_TEST_SCORERS").expect("it names the folder");
     let folder = Path::new(&folder);
-    for check in [dinov2, inception, image_reward] {
+    let checks: [(&str, fn((&Path, &Path)) -> Fallible); 4] = [
+        ("dinov2", dinov2),
+        ("inception", inception),
+        ("image-reward", image_reward),
+        ("pick-score", pick_score),
+    ];
+    let made = |name: &str| folder.join(format!("{name}.safetensors")).is_file();
+    let there: Vec<_> = checks.into_iter().filter(|(name, _)| made(name)).collect();
+    assert!(!there.is_empty(), "no expected numbers in {}", folder.display());
+    for (name, check) in there {
         check((folder, folder))?;
+        println!("{name} agrees");
     }
     Ok(())
 }
