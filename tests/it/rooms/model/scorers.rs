@@ -1,7 +1,9 @@
 //! DINOv2, Inception v3 and ImageReward against the packages of their authors, on random weights (tests/golden_scorers).
 
 use std::collections::HashMap;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use candle_core::{D, DType, Device, Tensor};
 use image::RgbImage;
@@ -181,6 +183,66 @@ fn scorers_of_real_shapes_are_those_of_their_packages() -> Fallible {
     for (name, check) in there {
         check((folder, folder))?;
         println!("{name} agrees");
+    }
+    Ok(())
+}
+
+/// Writes the tensors of safetensors files as the pickles that authors release.
+const PICKLE: &str = "
+import sys, torch
+from safetensors.torch import load_file
+for kind, source, target in zip(*[iter(sys.argv[1:])] * 3):
+    tensors = load_file(source)
+    if kind == 'open-clip':
+        tensors = {'epoch': 3, 'state_dict': {'module.' + name: value for name, value in tensors.items()}}
+    torch.save(tensors, target)
+";
+
+#[test]
+#[ignore = "needs Python with torch in LAPTOP_DIFF_TEST_PYTHON"]
+fn released_checkpoints_become_folders_with_the_same_tensors() -> Fallible {
+    let python = std::env::var("LAPTOP_DIFF_TEST_PYTHON").expect("it is set");
+    let run = |arguments: &[&OsStr]| -> Fallible {
+        let output = Command::new(&python).args(arguments).output()?;
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        Ok(())
+    };
+    let (work, (scorers, _)) = (tempfile::tempdir()?, small());
+    let open_clip = folder().with_file_name("golden_open_clip");
+    let cases = [
+        ("open-clip", open_clip.as_path(), "open_clip_model.safetensors", "open_clip_config.json"),
+        ("image-reward", &scorers.join("image-reward"), "model.safetensors", "med_config.json"),
+        ("inception", &scorers.join("inception"), "model.safetensors", ""),
+    ];
+    let checkpoint = |name: &str| work.path().join(name).join("checkpoint.pt");
+    let mut pickle: Vec<OsString> = vec!["-c".into(), PICKLE.into()];
+    for (name, from, weights, config) in &cases {
+        std::fs::create_dir(work.path().join(name))?;
+        if !config.is_empty() {
+            std::fs::copy(from.join(config), work.path().join(name).join(config))?;
+        }
+        pickle.extend([name.into(), from.join(weights).into(), checkpoint(name).into()]);
+    }
+    run(&pickle.iter().map(OsString::as_os_str).collect::<Vec<_>>())?;
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/convert-weights.py");
+    for (name, from, weights, _) in cases {
+        let to = work.path().join("converted").join(name);
+        run(&[script.as_os_str(), checkpoint(name).as_os_str(), to.as_os_str()])?;
+        let read = |folder: &Path| candle_core::safetensors::load(folder.join(weights), &Device::Cpu);
+        let (released, converted) = (read(from)?, read(&to)?);
+        assert_eq!(released.len(), converted.len(), "{name}");
+        for (tensor, value) in released {
+            let found = &converted[&tensor];
+            assert_eq!(found.dtype(), value.dtype(), "{name}: {tensor}");
+            let off = (found.to_dtype(DType::F64)? - value.to_dtype(DType::F64)?)?.abs()?.sum_all()?;
+            assert_eq!(off.to_scalar::<f64>()?, 0.0, "{name}: {tensor}");
+        }
+        let processor = match name {
+            "open-clip" => Some(folder().join("tokenizer")),
+            "image-reward" => Some(from.to_owned()),
+            _ => None,
+        };
+        PictureModel::check(&ScorerFolders { model: to, processor })?;
     }
     Ok(())
 }
