@@ -45,7 +45,7 @@ class NanoSd:
     @staticmethod
     def new_unet():
         unet = UNet2DConditionModel(
-            sample_size=32, in_channels=4, out_channels=4, layers_per_block=2, block_out_channels=(16, 48, 96, 96),
+            sample_size=32, in_channels=4, out_channels=4, layers_per_block=2, block_out_channels=(16, 32, 80, 80),
             norm_num_groups=8, attention_head_dim=(1, 2, 4, 4), cross_attention_dim=64,
         )
         unet.set_attn_processor(AttnProcessor2_0())  # 1,024 pixels on the outermost level: fused is faster on a CPU too

@@ -17,7 +17,7 @@ from world import (BACKGROUNDS, CELL, COLOURS, PATTERNS, PLACES, RADII, SHAPES, 
                    ground, other_shade, silhouette)
 
 DIFFERS = 34.0  # distance in RGB from which a pixel is no background; the nearest shade of an object is 52 away
-LEAST_AREA = 25  # pixels of the smallest part that counts as an object; the smallest star has 60
+LEAST_AREA = 25  # pixels of the smallest part that counts as an object; the smallest star has 80
 LEAST_OVERLAP = 0.6  # intersection over union below which a part has no shape of this world
 WINDOW = 33
 ATTRIBUTES = ("count", "size", "texture", "colour", "shape", "relation", "pattern", "background")

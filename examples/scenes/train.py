@@ -1,9 +1,9 @@
 """Trains nano-sd and nano-sdxl from scratch on the world of scenes: autoencoder, latents, U-Net with text encoders.
 
-    python train.py nano-sd --scratch /tmp/scenes           # all stages, going on from what is already there
+    python train.py nano-sd --scratch /tmp/scenes            # all stages, going on from what is already there
     python train.py nano-sdxl --scratch /tmp/scenes unet    # one stage
 
-Stages: pictures, vae, latents, unet, save. Each can be killed at any time and goes on from its last checkpoint, at
+Stages: vae, latents, unet, save. Each can be killed at any time and goes on from its last checkpoint, at
 most --save-minutes old. The two models share the scratch folder's pictures, so run them beside each other, each on
 its own core: two single-threaded trainings waste less of two cores than one with two threads.
 """
@@ -49,6 +49,16 @@ def held_out_scenes(three, count=500, combinations=False):
         if scene.holds_held_out_pair() == combinations:
             scenes.append(scene)
     return scenes
+
+
+def pictures_of(block, options):
+    """One picture of each of the block's scenes, uint8 [BLOCK, SIZE, SIZE, 3]; drawn once and then read."""
+    path = options.scratch / "pictures" / f"{block:03}.npy"
+    if not path.exists():
+        path.parent.mkdir(exist_ok=True)
+        rng = np.random.default_rng([SEED, 2_000_000 + block])
+        save_whole(path, np.stack([draw(scene, rng) for scene in scenes_of(block, options.three)]))
+    return np.load(path, mmap_mode="r")
 
 
 def save_whole(path, array):
@@ -140,21 +150,10 @@ def load_average(path, modules):
 # ---------------------------------------------------------------- stages
 
 
-def stage_pictures(model, options):
-    folder = options.scratch / "pictures"
-    folder.mkdir(exist_ok=True)
-    for block in range(options.blocks):
-        path = folder / f"{block:03}.npy"
-        if not path.exists():
-            rng = np.random.default_rng([SEED, 2_000_000 + block])
-            save_whole(path, np.stack([draw(scene, rng) for scene in scenes_of(block, options.three)]))
-
-
 def stage_vae(model, options):
     """Reconstruction with a trace of KL; windows first, which are cheaper and hold any phase of the patterns."""
     torch.manual_seed(SEED)
-    blocks = sorted((options.scratch / "pictures").glob("*.npy"))[:5]
-    pictures = np.concatenate([np.load(path) for path in blocks])
+    pictures = np.concatenate([pictures_of(block, options) for block in range(min(5, options.blocks))])
     vae = model.new_vae().to(memory_format=torch.channels_last)
     vae.quant_conv.bias.data[4:] -= 6  # begin with hardly any noise in the latents
 
@@ -181,7 +180,7 @@ def stage_latents(model, options):
     vae = model.new_vae()
     load_average(options.scratch / f"{model.name}-vae.pt", {"vae": vae})
     vae = vae.to(options.device, memory_format=torch.channels_last)
-    sample = encode(vae, np.load(options.scratch / "pictures" / "000.npy")[:1000])
+    sample = encode(vae, pictures_of(0, options)[:1000])
     mean, spread = sample.mean((0, 2, 3)), sample.std((0, 2, 3))
     gain = spread.mean() / spread
     fold_latent_change(vae, mean.to(options.device), gain.to(options.device))
@@ -190,7 +189,7 @@ def stage_latents(model, options):
     for block in range(options.blocks):
         path = folder / f"{block:03}.npy"
         if not path.exists():
-            latents = encode(vae, np.load(options.scratch / "pictures" / f"{block:03}.npy")) * vae.config.scaling_factor
+            latents = encode(vae, pictures_of(block, options)) * vae.config.scaling_factor
             save_whole(path, latents.half().numpy())
 
 
@@ -211,27 +210,17 @@ def fold_latent_change(vae, mean, gain):
 
 
 class Examples:
-    """Tokens and latents of the blocks encoded so far; grows when `refresh` finds new ones."""
+    """Tokens and latents of every training scene."""
 
     def __init__(self, model, tokenizer, options):
-        self.folder, self.tokenizer, self.options = options.scratch / f"{model.name}-latents", tokenizer, options
-        self.tokens, self.latents, self.count = [], [], 0
-        self.refresh()
-
-    def refresh(self):
-        for block in range(len(self.latents), self.options.blocks):
-            path = self.folder / f"{block:03}.npy"
-            if not path.exists():
-                break
-            captions = [scene.caption() for scene in scenes_of(block, self.options.three)]
-            self.tokens.append(tokens_of(self.tokenizer, captions).short())
-            self.latents.append(torch.from_numpy(np.load(path)))
-        self.count = BLOCK * len(self.latents)
+        folder, self.device = options.scratch / f"{model.name}-latents", options.device
+        captions = [scene.caption() for block in range(options.blocks) for scene in scenes_of(block, options.three)]
+        self.tokens = tokens_of(tokenizer, captions).short()
+        self.latents = torch.cat([torch.from_numpy(np.load(folder / f"{block:03}.npy")) for block in range(options.blocks)])
 
     def batch(self, rng, size):
-        chosen = [divmod(i, BLOCK) for i in rng.integers(self.count, size=size)]
-        tokens = torch.stack([self.tokens[block][i] for block, i in chosen]).long()
-        return tokens.to(self.options.device), torch.stack([self.latents[block][i] for block, i in chosen]).float().to(self.options.device)
+        chosen = torch.from_numpy(rng.integers(len(self.latents), size=size))
+        return self.tokens[chosen].long().to(self.device), self.latents[chosen].float().to(self.device)
 
 
 def noise_levels(scheduler):
@@ -245,31 +234,53 @@ def noise_levels(scheduler):
     return signal, half / half.sum(), half / half.square().mean() * half.mean()
 
 
+class DeepSupervision(torch.nn.Module):
+    """Linear heads that must see the clean latent in what each up block but the last returns; dropped after training.
+
+    At high noise an error in the picture's layout is a small number in the predicted noise. Here it is a large one, on
+    the inner levels that decide the layout.
+    """
+
+    def __init__(self, unet):
+        super().__init__()
+        widths = unet.config.block_out_channels[::-1]
+        self.heads = torch.nn.ModuleList(torch.nn.Conv2d(width, 4, 1) for width in widths[:-1])
+        self.seen = [None] * len(self.heads)
+        for i, block in enumerate(unet.up_blocks[:-1]):
+            block.register_forward_hook(lambda block, inputs, output, i=i: self.seen.__setitem__(i, output))
+
+    def forward(self, clean):
+        losses = []
+        for head, seen in zip(self.heads, self.seen):
+            target = F.adaptive_avg_pool2d(clean, seen.shape[-1])
+            losses.append((head(seen) - target).square().mean())
+        return sum(losses) / len(losses)
+
+
 def stage_unet(model, options):
     """Epsilon prediction; the text encoders are trained along."""
     torch.manual_seed(SEED)
     tokenizer = write_tokenizer(options.scratch / "tokenizer", vocabulary())
     encoders, unet = model.new_encoders(tokenizer), model.new_unet().to(memory_format=torch.channels_last)
+    supervision = DeepSupervision(unet)
     examples = Examples(model, tokenizer, options)
     empty = tokens_of(tokenizer, [""]).to(options.device)
     signal, chances, weights = (part.to(options.device) for part in noise_levels(model.new_scheduler()))
-    training = Training(options.scratch / f"{model.name}-unet.pt", {**encoders, "unet": unet}, options, options.unet_steps,
-                        options.rate, average=0.9995)
-    predict = torch.compile(unet) if options.compile else unet
 
     def loss_of(rng, progress):
-        if rng.random() < 0.002:
-            examples.refresh()
         tokens, clean = examples.batch(rng, options.batch)
         dropped = torch.rand(options.batch, device=options.device) < 0.1
         t = torch.multinomial(chances, options.batch, replacement=True)
         noise = torch.randn_like(clean)
         a = signal[t][:, None, None, None]
         noisy = (a.sqrt() * clean + (1 - a).sqrt() * noise).contiguous(memory_format=torch.channels_last)
-        predicted = predict(noisy, t, **model.condition(encoders, tokens, empty, dropped)).sample
-        return (weights[t] * (predicted - noise).square().mean((1, 2, 3))).mean()
+        predicted = unet(noisy, t, **model.condition(encoders, tokens, empty, dropped)).sample
+        task = (weights[t] * (predicted - noise).square().mean((1, 2, 3))).mean()
+        return task + options.supervision * supervision(clean)
 
-    training.run(loss_of)
+    modules = {**encoders, "unet": unet, "supervision": supervision}  # the last is not saved, see stage_save
+    path = options.scratch / f"{model.name}-unet.pt"
+    Training(path, modules, options, options.unet_steps, options.rate, average=0.9995).run(loss_of)
 
 
 def stage_save(model, options):
@@ -299,7 +310,7 @@ def stage_save(model, options):
     print(f"{folder}: step {step}, {seconds / 3600:.1f} hours of training, {size / 1e6:.2f} MB of weights")
 
 
-STAGES = {"pictures": stage_pictures, "vae": stage_vae, "latents": stage_latents, "unet": stage_unet, "save": stage_save}
+STAGES = {"vae": stage_vae, "latents": stage_latents, "unet": stage_unet, "save": stage_save}
 
 
 def main():
@@ -310,13 +321,13 @@ def main():
     parser.add_argument("--out", type=Path, help="where `save` writes the pipeline (default: in the scratch folder)")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--threads", type=int, default=1, help="processor threads")
-    parser.add_argument("--compile", action="store_true", help="compile the U-Net (minutes at the start)")
     parser.add_argument("--three", type=float, default=0.1, help="share of scenes with three objects")
     parser.add_argument("--blocks", type=int, default=50, help=f"blocks of {BLOCK:,} training scenes")
     parser.add_argument("--vae-steps", type=int, default=4000)
     parser.add_argument("--unet-steps", type=int, default=40_000)
     parser.add_argument("--rate", type=float, default=1e-3, help="learning rate of the U-Net")
     parser.add_argument("--batch", type=int, default=16, help="examples in a step of the U-Net")
+    parser.add_argument("--supervision", type=float, default=0.2, help="weight of the inner levels' loss")
     parser.add_argument("--save-minutes", type=float, default=2, help="minutes between checkpoints")
     options = parser.parse_intermixed_args()
     if unknown := set(options.stages) - set(STAGES):

@@ -34,10 +34,10 @@ BACKGROUNDS = {
 }
 SHAPES = ("circle", "square", "triangle", "star", "cross", "ring")
 TEXTURES = ("plain", "striped")  # an object's stripes alternate with a shade of half the brightness
-RADII = {"large": 12.0, "small": 7.5}
+RADII = {"large": 12.5, "small": 8.5}
 PATTERNS = ("plain", "striped", "checked")  # a background's cells alternate with a lighter (white: darker) shade
 CELL = 8  # pixels, the width of a background's stripe and the side of its squares
-STRIPE = 3.0  # pixels, the width of an object's stripe
+STRIPE = 4.0  # pixels, the width of an object's stripe
 
 # The first object's place for each relation; with three objects the second and third share the other side.
 RELATIONS = ("above", "below", "left of", "right of")
@@ -163,7 +163,7 @@ def draw(scene, rng):
         if len(scene.things) == 2:
             drift = rng.uniform(-DRIFT, DRIFT)
             x, y = (x + drift, y) if upright else (x, y + drift)
-        radius = RADII[thing.size] * rng.uniform(0.95, 1.05)
+        radius = RADII[thing.size] * rng.uniform(0.96, 1.04)
         put(image, thing, radius, math.radians(rng.uniform(-8, 8)), (x, y), rng.normal(0, 3, 3))
     return np.clip(np.round(image), 0, 255).astype(np.uint8)
 
@@ -191,3 +191,25 @@ def vocabulary():
     thing = [Thing(size, texture, colour, shape) for size in RADII for texture in TEXTURES for colour in COLOURS for shape in SHAPES]
     scenes = [Scene((thing[0],) * 3, relation, pattern, background) for relation in RELATIONS for pattern in PATTERNS for background in BACKGROUNDS]
     return [thing.words() for thing in thing] + [scene.caption() for scene in scenes]
+
+
+def variants(scene, rng):
+    """One scene that differs in one respect, for each respect in which a caption can be wrong; name and scene.
+
+    A picture that shows the scene shows none of them. `swap` exchanges the looks of two objects.
+    """
+    found = {}
+    values = {"size": tuple(RADII), "texture": TEXTURES, "colour": tuple(COLOURS), "shape": SHAPES}
+    other = lambda choices, *taken: (rest := [value for value in choices if value not in taken])[rng.integers(len(rest))]
+    which = rng.integers(len(scene.things))
+    for field, choices in values.items():
+        taken = [getattr(scene.things[which], field)] + [scene.background] * (field == "colour")
+        changed = scene.things[which]._replace(**{field: other(choices, *taken)})
+        found[field] = scene._replace(things=(*scene.things[:which], changed, *scene.things[which + 1 :]))
+    found["relation"] = scene._replace(relation=other(RELATIONS, scene.relation))
+    found["pattern"] = scene._replace(pattern=other(PATTERNS, scene.pattern))
+    found["background"] = scene._replace(background=other(BACKGROUNDS, scene.background, *(thing.colour for thing in scene.things)))
+    first, second, *rest = scene.things
+    found["swap"] = scene._replace(things=(second, first, *rest))
+    mirrored = found["relation"].things == (second, first) and len(scene.things) == 2  # two equal objects
+    return {name: variant for name, variant in found.items() if variant != scene and not (name == "relation" and mirrored)}
