@@ -50,7 +50,9 @@ impl Man {
             let mut text = Vec::new();
             clap_mangen::Man::new(program).render(&mut text).map_err(FileError::at("stdout".as_ref()))?;
             return match io::stdout().write_all(&text) {
-                Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(FileError::at("stdout".as_ref())(error).into()),
+                Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+                    Err(FileError::at("stdout".as_ref())(error).into())
+                }
                 _ => Ok(()),
             };
         };

@@ -83,7 +83,10 @@ mod tests {
         let (run, report) = (folder.path().join("a b"), folder.path().join("a b/report.html"));
         let ending = Ending { name: "nano", code: ExitCode::Gate, folder: &run, report: &report };
         let told = folder.path().join("told");
-        let script = format!(r#"echo "$RUN_NAME $RUN_STATE $RUN_EXIT_CODE $RUN_FOLDER $RUN_REPORT" > '{}'"#, told.display());
+        let script = format!(
+            r#"echo "$RUN_NAME $RUN_STATE $RUN_EXIT_CODE $RUN_FOLDER $RUN_REPORT" > '{}'"#,
+            told.display()
+        );
         ending.call(&script).expect("it works");
         let expected = format!("nano gates-not-met 7 {} {}\n", run.display(), report.display());
         assert_eq!(std::fs::read_to_string(&told).expect("written"), expected);

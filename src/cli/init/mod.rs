@@ -69,7 +69,10 @@ impl Init {
             }
         }
         files::write_atomic(&out, text.as_bytes()).map_err(FileError::at(&out))?;
-        note(&format!("`laptop-diff plan {0}` shows what it would do, `laptop-diff doctor {0}` whether it fits here", out.display()));
+        note(&format!(
+            "`laptop-diff plan {0}` shows what it would do, `laptop-diff doctor {0}` whether it fits here",
+            out.display()
+        ));
         print(&format!("{}\n", out.display()))
     }
 }
@@ -78,7 +81,8 @@ impl Init {
 fn name(model: &Path) -> Result<String, CliError> {
     let full = fs::canonicalize(model).map_err(FileError::at(model))?;
     let last = full.file_name().map_or_else(|| "model".into(), |name| name.to_string_lossy());
-    let plain = |letter: char| if letter.is_ascii_alphanumeric() || "-_.".contains(letter) { letter } else { '-' };
+    let plain =
+        |letter: char| if letter.is_ascii_alphanumeric() || "-_.".contains(letter) { letter } else { '-' };
     Ok(last.chars().map(plain).collect())
 }
 

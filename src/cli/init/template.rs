@@ -79,14 +79,17 @@ pub(super) struct Template<'a> {
 
 /// Whether a model brings prompts of its own, as the small model of laptop-diff does.
 pub(super) fn has_prompts(model: &Path) -> bool {
-    ["calibration.txt", "training.txt", "evaluation.txt"].iter().all(|name| model.join("prompts").join(name).is_file())
+    ["calibration.txt", "training.txt", "evaluation.txt"]
+        .iter()
+        .all(|name| model.join("prompts").join(name).is_file())
 }
 
 impl Template<'_> {
     /// The text of the pipeline; `model` is the model's folder, seen from here.
     pub(super) fn text(&self, model: &Path) -> String {
         let Self { name, preset, .. } = self;
-        let Preset { family, dtype, calibration, scoring, latents, training, held_out, pictures, drawing } = preset;
+        let Preset { family, dtype, calibration, scoring, latents, training, held_out, pictures, drawing } =
+            preset;
         let quoted = |path: &Path| serde_json::Value::from(path.display().to_string()).to_string();
         let prompts = |file: &str| {
             let folder = if has_prompts(model) { self.model.join("prompts") } else { "prompts".into() };

@@ -72,7 +72,11 @@ fn a_run_is_listed_explained_verified_and_removed_with_what_only_it_needs() {
     let other = ["--set", "selection.ratio=0.3", "--set", "name=other"];
     expect_code(&run(&[&["run", "house.yaml"], &other[..]].concat()), 0);
     let why = run(&["why", "other", "student", "runs/house"]);
-    says(&why, 0, &["`student` of runs/other differs from", "  selection: ratio: 0.5 -> 0.3\n", "input selection"]);
+    says(
+        &why,
+        0,
+        &["`student` of runs/other differs from", "  selection: ratio: 0.5 -> 0.3\n", "input selection"],
+    );
     says(&run(&["why", "other", "scores", "house"]), 0, &["have the same key"]);
 
     says(&run(&["verify", "house"]), 0, &["student    equal", "5 of 5 stages have the same bytes"]);
@@ -88,7 +92,10 @@ fn a_run_is_listed_explained_verified_and_removed_with_what_only_it_needs() {
     says(&differs, 8, &["selection  differs", "4 of 5 stages", "nothing that it depends on does"]);
     fs::write(folder.join("run.json"), whole).expect("writable");
     let names = fs::read_dir(sandbox.path("cache")).expect("a cache").flatten();
-    let left: Vec<_> = names.map(|entry| entry.file_name()).filter(|name| name.to_string_lossy().contains("scratch")).collect();
+    let left: Vec<_> = names
+        .map(|entry| entry.file_name())
+        .filter(|name| name.to_string_lossy().contains("scratch"))
+        .collect();
     assert!(left.is_empty(), "{left:?}");
 
     expect(&run(&["cache", "gc"]), 2, &["was not told what may go", "--older-than 30d"]);
@@ -166,7 +173,11 @@ fn a_new_pipeline_fits_its_model_and_the_shell_knows_the_commands() {
     says(&sandbox.run(&["plan", "my-model.yaml"]), 0, &["retrained", "portable"]);
     assert!(sandbox.path("prompts/training.txt").exists());
     expect(&sandbox.run(&["init", "my model"]), 4, &["my-model.yaml exists already"]);
-    says(&sandbox.run(&["init", &nano.to_string_lossy(), "--out", "there/nano.yaml"]), 0, &["there/nano.yaml"]);
+    says(
+        &sandbox.run(&["init", &nano.to_string_lossy(), "--out", "there/nano.yaml"]),
+        0,
+        &["there/nano.yaml"],
+    );
     says(&sandbox.run(&["plan", "there/nano.yaml"]), 0, &["10 stages"]);
     assert!(!sandbox.path("there/prompts").exists(), "the model has its own");
     fs::remove_file(model.join("vae")).expect("ours");
