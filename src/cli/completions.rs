@@ -1,13 +1,12 @@
 //! `laptop-diff completions` and `laptop-diff man`: files for shells and for `man`, made from the definition of the commands.
 
-use std::io::{self, Write};
 use std::path::PathBuf;
 
 use clap::{Args, Command};
 use clap_complete::Shell;
 
 use super::error::CliError;
-use super::output::print;
+use super::output::{print, print_own};
 use super::target;
 use crate::base::FileError;
 
@@ -40,7 +39,7 @@ impl Completions {
     pub(super) fn execute(self, mut program: Command) -> Result<(), CliError> {
         let (name, mut text) = (program.get_name().to_owned(), Vec::new());
         clap_complete::generate(self.shell, &mut program, name, &mut text);
-        print(&String::from_utf8_lossy(&text))
+        print_own(&text)
     }
 }
 
@@ -49,12 +48,7 @@ impl Man {
         let Some(out) = self.out else {
             let mut text = Vec::new();
             clap_mangen::Man::new(program).render(&mut text).map_err(FileError::at("stdout".as_ref()))?;
-            return match io::stdout().write_all(&text) {
-                Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-                    Err(FileError::at("stdout".as_ref())(error).into())
-                }
-                _ => Ok(()),
-            };
+            return print_own(&text);
         };
         target::folder(&out)?;
         std::fs::create_dir_all(&out).map_err(FileError::at(&out))?;

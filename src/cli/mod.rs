@@ -141,16 +141,21 @@ fn dispatch(command: Command) -> Result<ProcessExitCode, CliError> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
+    use clap::{Command, CommandFactory};
 
     #[test]
     fn the_arguments_are_consistent_and_every_command_shows_an_example() {
         let mut command = super::Cli::command();
         command.build();
         command.clone().debug_assert();
+        show_examples(&command);
+    }
+
+    fn show_examples(command: &Command) {
         for one in command.get_subcommands().filter(|one| one.get_name() != "help") {
             let help = one.clone().render_long_help().to_string();
             assert!(help.contains("Example"), "{}:\n{help}", one.get_name());
+            show_examples(one);
         }
     }
 }

@@ -15,6 +15,11 @@ pub(super) fn print(text: &str) -> Result<(), CliError> {
     write(&shown::lines(text))
 }
 
+/// Writes text to stdout that this program has made of nothing else, as it is.
+pub(super) fn print_own(text: &[u8]) -> Result<(), CliError> {
+    write(&String::from_utf8_lossy(text))
+}
+
 /// Writes the name of a file to stdout, as a link where the terminal shows links.
 pub(super) fn print_link(file: &Path) -> Result<(), CliError> {
     let name = shown::lines(&file.display().to_string()).into_owned();

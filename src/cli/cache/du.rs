@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::super::error::CliError;
 use super::super::output::{print, print_json, table};
-use super::CacheArguments;
+use super::options::CacheArguments;
 use crate::base::units;
 use crate::cache::{Contents, Limits};
 use crate::run::roots;

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::super::error::CliError;
 use super::super::output::{note, print, print_json, table};
-use super::CacheArguments;
+use super::options::CacheArguments;
 use crate::base::units::{self, Age, Bytes};
 use crate::cache::{Candidate, Collection, Limits, Reason};
 use crate::run::{roots, signals};

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::super::error::CliError;
 use super::super::output::{note, print, print_json, table};
-use super::CacheArguments;
+use super::options::CacheArguments;
 use crate::base::{ArtefactKind, Digest, units};
 use crate::cache::{Contents, Kept, Needed, Work};
 use crate::run::roots;

@@ -4,19 +4,15 @@ mod du;
 mod gc;
 mod key;
 mod ls;
+mod options;
 mod pin;
 mod verify;
 
-use std::path::PathBuf;
 use std::process::ExitCode as ProcessExitCode;
 
 use clap::{Args, Subcommand};
 
 use super::error::CliError;
-use super::output::note;
-use crate::cache::Store;
-use crate::config::Settings;
-use crate::config::settings::Layer;
 use crate::run::ExitCode;
 
 /// Look after the artefact cache: what is in it, what it takes, what can go, what is damaged
@@ -42,20 +38,6 @@ enum Action {
     Verify(verify::Verify),
 }
 
-/// Which cache, and how to print.
-#[derive(Args)]
-struct CacheArguments {
-    /// Folder of the artefact cache
-    #[arg(long, value_name = "FOLDER")]
-    cache: Option<PathBuf>,
-    /// Folder of run folders, which need artefacts; the cache also knows those of other projects
-    #[arg(long, value_name = "FOLDER")]
-    runs: Option<PathBuf>,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
-}
-
 impl CacheCommand {
     pub(super) fn execute(self) -> Result<ProcessExitCode, CliError> {
         match self.action {
@@ -67,13 +49,5 @@ impl CacheCommand {
             Action::Verify(verify) => return verify.execute(),
         }
         Ok(ExitCode::Done.into())
-    }
-}
-
-impl CacheArguments {
-    fn open(&self) -> Result<(Store, Settings), CliError> {
-        let layer = Layer { cache: self.cache.clone(), runs: self.runs.clone(), ..Layer::default() };
-        let settings = Settings::load(layer, &mut |text| note(text))?;
-        Ok((Store::open(&settings.cache)?, settings))
     }
 }

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::super::error::CliError;
 use super::super::output::{note, print, print_json};
-use super::CacheArguments;
+use super::options::CacheArguments;
 use crate::base::units;
 use crate::cache::{Needed, Place, Recheck, Store, Verification};
 use crate::run::{ExitCode, Hashing, roots, signals};

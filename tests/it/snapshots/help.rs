@@ -13,14 +13,21 @@ fn each_command_has_its_help() {
     };
     let whole = help(&["--help"]);
     check("help", &whole);
-    let commands = whole.split("Commands:\n").nth(1).and_then(|rest| rest.split("\n\n").next());
-    let commands = commands.expect("a list of commands").lines();
-    let names = commands
-        .filter_map(|line| line.strip_prefix("  ")?.split(' ').next())
-        .filter(|name| !name.is_empty());
-    let names: Vec<_> = names.filter(|&name| name != "help").collect();
+    let names = commands(&whole);
     assert!(names.len() >= 10, "{names:?}");
     for name in names {
-        check(&format!("help-{name}"), &help(&[name, "--help"]));
+        let text = help(&[name, "--help"]);
+        check(&format!("help-{name}"), &text);
+        for inner in commands(&text) {
+            check(&format!("help-{name}-{inner}"), &help(&[name, inner, "--help"]));
+        }
     }
+}
+
+/// The names in the list of commands, if the help has one.
+fn commands(help: &str) -> Vec<&str> {
+    let list = help.split("Commands:\n").nth(1).and_then(|rest| rest.split("\n\n").next());
+    let lines = list.into_iter().flat_map(str::lines);
+    let names = lines.filter_map(|line| line.strip_prefix("  ")?.split(' ').next());
+    names.filter(|name| !name.is_empty() && *name != "help").collect()
 }
