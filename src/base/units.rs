@@ -49,7 +49,8 @@ impl FromStr for Age {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("`{text}` is not a length of time; give a number and a unit: 30d, 12h, 90min or 45s");
+        let wrong =
+            || format!("`{text}` is not a length of time; give a number and a unit: 30d, 12h, 90min or 45s");
         let end = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
         let number: u64 = text[..end].parse().map_err(|_| wrong())?;
         let unit = match text[end..].trim() {

@@ -48,7 +48,9 @@ pub enum CacheError {
     #[error("{} is damaged: what it keeps in the cache is not known", path.display())]
     #[diagnostic(
         code(cache::broken_root),
-        help("remove the file; a run's file is written again by its next `laptop-diff run`, a pin by `laptop-diff cache pin`")
+        help(
+            "remove the file; a run's file is written again by its next `laptop-diff run`, a pin by `laptop-diff cache pin`"
+        )
     )]
     BrokenRoot {
         /// The file.

@@ -173,8 +173,7 @@ fn protect(file: &File, metadata: &Metadata) -> io::Result<()> {
 /// The intermediate artefacts that the unfinished work in a folder is made of.
 pub(super) fn noted_parts(work: &Path) -> Vec<Digest> {
     let names = fs::read_dir(work.join(PARTS)).into_iter().flatten().flatten();
-    let mut parts: Vec<Digest> =
-        names.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    let mut parts: Vec<Digest> = names.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
     parts.sort_unstable();
     parts
 }

@@ -105,8 +105,7 @@ impl Cleaned {
     fn shown(&self) -> String {
         let (removed, freed) =
             if self.dry_run { ("would remove", "would free") } else { ("removed", "freed") };
-        let mut text: String =
-            self.runs.iter().map(|run| format!("{removed} {}\n", run.display())).collect();
+        let mut text: String = self.runs.iter().map(|run| format!("{removed} {}\n", run.display())).collect();
         let (bytes, count) = (units::bytes(self.bytes), self.artefacts);
         let things = if count == 1 { "artefact" } else { "artefacts" };
         match count {

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use miette::Diagnostic;
 
-use crate::base::{FileError, StageId};
 use crate::base::names::{self, UnknownName};
+use crate::base::{FileError, StageId};
 use crate::cache::{CacheError, Damage};
 use crate::config::ConfigError;
 use crate::model::ModelError;
@@ -83,7 +83,9 @@ pub(super) enum CliError {
     #[error("`cache gc` was not told what may go")]
     #[diagnostic(
         code(cli::no_scope),
-        help("add --older-than 30d, --max-size 200GB, --checkpoints-older-than 14d or --all; --dry-run shows what would go")
+        help(
+            "add --older-than 30d, --max-size 200GB, --checkpoints-older-than 14d or --all; --dry-run shows what would go"
+        )
     )]
     NoScope,
     #[error("there is no run {}: neither a run folder nor a run in {}", given.display(), runs.display())]
@@ -93,7 +95,10 @@ pub(super) enum CliError {
     #[diagnostic(code(cli::run_is_running), help("stop it first, or wait until it ends"))]
     RunIsRunning { folder: PathBuf },
     #[error("stage `{stage}` of {} has no key: the run ended before its turn", folder.display())]
-    #[diagnostic(code(cli::no_key_yet), help("`laptop-diff plan` says what a stage that has not run depends on"))]
+    #[diagnostic(
+        code(cli::no_key_yet),
+        help("`laptop-diff plan` says what a stage that has not run depends on")
+    )]
     NoKeyYet { stage: StageId, folder: PathBuf },
     #[error("`{input}`, which `{stage}` needs, is not in the cache as it was recorded")]
     #[diagnostic(
@@ -102,7 +107,10 @@ pub(super) enum CliError {
     )]
     InputNotCached { stage: StageId, input: StageId },
     #[error("{found} with `{given}`")]
-    #[diagnostic(code(cli::no_key), help("`laptop-diff cache ls` prints the keys; give at least six digits of one"))]
+    #[diagnostic(
+        code(cli::no_key),
+        help("`laptop-diff cache ls` prints the keys; give at least six digits of one")
+    )]
     NoKey { given: String, found: &'static str },
     #[error("`{given}` {}", if *several { "fits several pins" } else { "is not pinned" })]
     #[diagnostic(code(cli::no_pin), help("{}", names::help(given, known)))]
@@ -161,7 +169,10 @@ impl CliError {
                 CollectiveError::File(_) => ExitCode::File,
                 _ => ExitCode::Stage,
             },
-            Self::InputNotCached { .. } | Self::Exists { .. } | Self::Target { .. } | Self::RunIsRunning { .. } => ExitCode::File,
+            Self::InputNotCached { .. }
+            | Self::Exists { .. }
+            | Self::Target { .. }
+            | Self::RunIsRunning { .. } => ExitCode::File,
             Self::Damaged { .. } | Self::NotFinished { .. } | Self::NoCheckpoint { .. } => ExitCode::File,
             // There is no pipeline: the flags ask for it.
             Self::Stage(StageError::Pipeline(_)) => ExitCode::Arguments,

@@ -79,7 +79,11 @@ impl Verify {
         let again = self.again(&pipeline, &settings, &fresh, scratch.path(), (&*sink, &interrupt))?;
         let wanted = |id: &StageId| self.stage.as_ref().is_none_or(|only| only == id.as_str());
         let compared = compare(record, &again, wanted);
-        if self.json { print_json(&compared)? } else { print(&shown(&compared, record, &again))? }
+        if self.json {
+            print_json(&compared)?
+        } else {
+            print(&shown(&compared, record, &again))?
+        }
         let failed = compared.iter().any(|stage| stage.outcome == Outcome::Failed);
         let equal = compared.iter().all(|stage| stage.outcome == Outcome::Equal);
         Ok(match (failed, equal) {
@@ -146,7 +150,12 @@ fn lend(store: &Store, fresh: &Store, run: &GivenRun, id: &str) -> Result<(), Cl
 }
 
 /// Fails unless nothing but the stage itself would run.
-fn check_lent(pipeline: &ResolvedPipeline, settings: &Settings, fresh: &Store, id: &str) -> Result<(), CliError> {
+fn check_lent(
+    pipeline: &ResolvedPipeline,
+    settings: &Settings,
+    fresh: &Store,
+    id: &str,
+) -> Result<(), CliError> {
     let forecasts = explain(pipeline, settings.device.class(), fresh)?;
     let index = pipeline.stages.iter().position(|stage| stage.id.as_str() == id);
     let needed = index.map(|index| pipeline.graph.with_ancestors(index)).unwrap_or_default();
@@ -188,13 +197,20 @@ fn verdict(compared: &[Verified], old: &RunRecord, new: &RunRecord) -> String {
     let count = format!("{equal} of {} stages have the same bytes", compared.len());
     let first = compared.iter().find(|stage| matches!(stage.outcome, Outcome::Differs | Outcome::Failed));
     let Some(first) = first else { return count };
-    let of_device = |reason: &Reason| matches!(reason, Reason::Changed(change) if change.name == "device class");
+    let of_device =
+        |reason: &Reason| matches!(reason, Reason::Changed(change) if change.name == "device class");
     let why = match &first.changes[..] {
         _ if first.outcome == Outcome::Failed => format!("`{}` could not be compared", first.id),
-        [] => format!("`{}` is the first that differs, although nothing that it depends on does: please report it", first.id),
+        [] => format!(
+            "`{}` is the first that differs, although nothing that it depends on does: please report it",
+            first.id
+        ),
         [only] if of_device(only) => {
             let (there, here) = (old.device.class, new.device.class);
-            format!("`{}` is the first that differs: it ran on {there}, now on {here}, which rounds differently", first.id)
+            format!(
+                "`{}` is the first that differs: it ran on {there}, now on {here}, which rounds differently",
+                first.id
+            )
         }
         changes => {
             let names: Vec<_> = changes.iter().map(name).collect();

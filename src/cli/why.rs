@@ -72,7 +72,8 @@ struct Comparison {
 
 impl Why {
     pub(super) fn execute(self) -> Result<(), CliError> {
-        let settings = Settings::load(Layer { runs: self.runs.clone(), ..Layer::default() }, &mut |text| note(text))?;
+        let settings =
+            Settings::load(Layer { runs: self.runs.clone(), ..Layer::default() }, &mut |text| note(text))?;
         let run = GivenRun::find(&self.run, &settings.runs)?;
         let (stage, key) = stage(&run, &self.stage)?;
         if self.other.is_none() && self.other_stage.is_none() {
@@ -88,7 +89,11 @@ impl Why {
             causes: stage.causes(old),
             changes: stage.changes_since(old),
         };
-        if self.json { print_json(&comparison) } else { print(&shown(&comparison, (&run, stage), (&other, old))) }
+        if self.json {
+            print_json(&comparison)
+        } else {
+            print(&shown(&comparison, (&run, stage), (&other, old)))
+        }
     }
 }
 
@@ -96,7 +101,11 @@ impl Why {
 fn stage<'a>(run: &'a GivenRun, id: &str) -> Result<(Stage<'a>, Digest), CliError> {
     let record = &run.record;
     let known = || record.stages.iter().map(|stage| stage.id.to_string()).collect();
-    let found = record.stage(id).ok_or_else(|| UnknownName { what: "stage", found: id.to_owned(), known: known() })?;
+    let found = record.stage(id).ok_or_else(|| UnknownName {
+        what: "stage",
+        found: id.to_owned(),
+        known: known(),
+    })?;
     match found.key {
         Some(key) => Ok((Stage { record, stage: found }, key)),
         None => Err(CliError::NoKeyYet { stage: found.id.clone(), folder: run.folder.clone() }),

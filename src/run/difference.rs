@@ -64,7 +64,9 @@ impl<'a> Stage<'a> {
             let Reason::Changed(change) = &reason else { continue };
             let inputs = change.name.strip_prefix("input ").map(|name| (self.input(name), old.input(name)));
             match inputs {
-                Some((Some(new), Some(old))) if new.stage.manifest.is_some() && old.stage.manifest.is_some() => {
+                Some((Some(new), Some(old)))
+                    if new.stage.manifest.is_some() && old.stage.manifest.is_some() =>
+                {
                     new.gather(old, seen, causes);
                 }
                 _ => causes.push(own(Some(reason))),

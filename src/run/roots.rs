@@ -65,9 +65,8 @@ pub fn needed_without(store: &Store, runs: &Path, without: &[PathBuf]) -> Result
             keys(&record).into_iter().for_each(|key| needed.add(key, &name));
             // The links of the run folder must lead somewhere even if the key has other bytes by now.
             let artefacts = record.stages.iter().filter_map(|stage| stage.artefact.as_ref());
-            let ours = artefacts.filter(|artefact| {
-                Place::of(&artefact.path).is_some_and(|place| place.root == store.root())
-            });
+            let ours = artefacts
+                .filter(|artefact| Place::of(&artefact.path).is_some_and(|place| place.root == store.root()));
             ours.for_each(|artefact| needed.add(artefact.digest, &name));
         }
     }

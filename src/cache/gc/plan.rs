@@ -118,7 +118,9 @@ impl Store {
 impl Item {
     fn is_among(&self, only: &BTreeSet<Digest>) -> bool {
         match &self.thing {
-            Thing::Artefact { digest, keys } => only.contains(digest) || keys.iter().any(|key| only.contains(key)),
+            Thing::Artefact { digest, keys } => {
+                only.contains(digest) || keys.iter().any(|key| only.contains(key))
+            }
             Thing::Checkpoint { key } => only.contains(key),
         }
     }

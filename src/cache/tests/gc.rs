@@ -148,7 +148,8 @@ fn checkpoints_and_training_states_of_runs_have_an_age_of_their_own() {
     let mut needed = needed_by_a_run(&state);
     needed.add(manifest("unfinished").key(), "runs/nano50");
     assert_eq!(collect(&store, &all(), &needed), [], "runs need both");
-    let soon = |seconds| Limits { checkpoints_older_than: Some(Duration::from_secs(seconds)), ..Limits::default() };
+    let soon =
+        |seconds| Limits { checkpoints_older_than: Some(Duration::from_secs(seconds)), ..Limits::default() };
     assert_eq!(collect(&store, &soon(0), &needed), [Reason::TrainingState], "the other is at work");
     let folder = unfinished.checkpoint();
     drop(unfinished);

@@ -128,7 +128,9 @@ impl Gc {
             note(&format!("{} stayed, because a process has begun to use them", things(spared.len())));
         }
         if most.is_some_and(|most| after > most) {
-            note("what is left is needed by runs, pins or running processes; `laptop-diff cache ls` shows by which");
+            note(
+                "what is left is needed by runs, pins or running processes; `laptop-diff cache ls` shows by which",
+            );
         }
         Ok(())
     }
@@ -140,5 +142,10 @@ fn things(count: usize) -> String {
 
 fn line(one: &Candidate) -> Vec<String> {
     let unused = units::ago(one.unused_seconds as f64);
-    vec![one.stage.clone(), units::bytes(one.bytes), format!("used {unused}"), one.reason.in_words().to_owned()]
+    vec![
+        one.stage.clone(),
+        units::bytes(one.bytes),
+        format!("used {unused}"),
+        one.reason.in_words().to_owned(),
+    ]
 }

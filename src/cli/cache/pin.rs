@@ -114,8 +114,7 @@ fn pin(given: &Path, runs: &Path, contents: &Contents) -> Result<Root, CliError>
 }
 
 fn pins(store: &Store) -> Result<Vec<Root>, CliError> {
-    let mut pins: Vec<Root> =
-        store.roots()?.into_iter().filter(|root| root.kind == RootKind::Pin).collect();
+    let mut pins: Vec<Root> = store.roots()?.into_iter().filter(|root| root.kind == RootKind::Pin).collect();
     pins.sort_by(|one, two| one.name.cmp(&two.name));
     Ok(pins)
 }

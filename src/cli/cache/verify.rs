@@ -59,8 +59,12 @@ impl Verify {
             print(&text)?;
             match found.damaged.len() {
                 0 => {}
-                count if repaired => note(&format!("removed {count} damaged; the next run makes again what it needs")),
-                _ => note("`laptop-diff cache verify --repair` removes what is damaged; the next run makes it again"),
+                count if repaired => {
+                    note(&format!("removed {count} damaged; the next run makes again what it needs"))
+                }
+                _ => note(
+                    "`laptop-diff cache verify --repair` removes what is damaged; the next run makes it again",
+                ),
             }
         }
         let is_well = found.unreadable.is_empty() && (repaired || found.damaged.is_empty());

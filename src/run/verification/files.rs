@@ -84,7 +84,9 @@ fn list(folder: &Path) -> BTreeMap<String, PathBuf> {
         let (name, path) = (entry.file_name().to_string_lossy().into_owned(), entry.path());
         match path.is_dir() {
             _ if name.starts_with('.') => {}
-            true => found.extend(list(&path).into_iter().map(|(inner, path)| (format!("{name}/{inner}"), path))),
+            true => {
+                found.extend(list(&path).into_iter().map(|(inner, path)| (format!("{name}/{inner}"), path)))
+            }
             false => drop(found.insert(name, path)),
         }
     }
@@ -104,7 +106,11 @@ mod tests {
         };
         for (name, before, after) in [
             ("equal.json", "[1]", "[1]"),
-            ("inner/metrics.json", r#"{"a": [1, 2.0], "b": 4, "c": "x"}"#, r#"{"a": [1, 2.5], "b": 4.04, "c": "y"}"#),
+            (
+                "inner/metrics.json",
+                r#"{"a": [1, 2.0], "b": 4, "c": "x"}"#,
+                r#"{"a": [1, 2.5], "b": 4.04, "c": "y"}"#,
+            ),
             ("text.txt", "one", "two"),
         ] {
             write(&old, name, before);
@@ -113,7 +119,8 @@ mod tests {
         write(&old, "gone", "");
         write(&new, "added", "");
         write(&new, ".timings.json", "{}");
-        let told: Vec<_> = differences(old.path(), new.path()).iter().map(FileDifference::to_string).collect();
+        let told: Vec<_> =
+            differences(old.path(), new.path()).iter().map(FileDifference::to_string).collect();
         assert_eq!(
             told,
             [

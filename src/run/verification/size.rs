@@ -92,7 +92,10 @@ impl fmt::Display for FileDifference {
                 }
             }
             Size::Tensors { differ, of, tensor, relative } => {
-                write!(f, "{differ} of {of} numbers differ, most of all in {tensor} (by {relative:.2e} of its norm)")
+                write!(
+                    f,
+                    "{differ} of {of} numbers differ, most of all in {tensor} (by {relative:.2e} of its norm)"
+                )
             }
         }
     }

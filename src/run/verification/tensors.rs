@@ -12,8 +12,7 @@ use crate::base::Mapping;
 /// Compares two files with the same tensors of real numbers; `None` if they have others.
 pub(super) fn compare(old: &Path, new: &Path) -> Option<Size> {
     let (before, after) = (Mapping::open(old).ok()?, Mapping::open(new).ok()?);
-    let (before, after) =
-        (SafeTensors::deserialize(&before).ok()?, SafeTensors::deserialize(&after).ok()?);
+    let (before, after) = (SafeTensors::deserialize(&before).ok()?, SafeTensors::deserialize(&after).ok()?);
     if before.len() != after.len() {
         return None;
     }
@@ -42,16 +41,18 @@ pub(super) fn compare(old: &Path, new: &Path) -> Option<Size> {
 fn values<'t>(tensor: &TensorView<'t>) -> Option<Box<dyn Iterator<Item = f64> + 't>> {
     let bytes: &'t [u8] = tensor.data();
     Some(match tensor.dtype() {
-        Dtype::F64 => Box::new(bytes.chunks_exact(8).filter_map(|part| Some(f64::from_le_bytes(part.try_into().ok()?)))),
-        Dtype::F32 => {
-            Box::new(bytes.chunks_exact(4).filter_map(|part| Some(f32::from_le_bytes(part.try_into().ok()?).into())))
+        Dtype::F64 => {
+            Box::new(bytes.chunks_exact(8).filter_map(|part| Some(f64::from_le_bytes(part.try_into().ok()?))))
         }
-        Dtype::F16 => {
-            Box::new(bytes.chunks_exact(2).filter_map(|part| Some(f16::from_le_bytes(part.try_into().ok()?).into())))
-        }
-        Dtype::BF16 => {
-            Box::new(bytes.chunks_exact(2).filter_map(|part| Some(bf16::from_le_bytes(part.try_into().ok()?).into())))
-        }
+        Dtype::F32 => Box::new(
+            bytes.chunks_exact(4).filter_map(|part| Some(f32::from_le_bytes(part.try_into().ok()?).into())),
+        ),
+        Dtype::F16 => Box::new(
+            bytes.chunks_exact(2).filter_map(|part| Some(f16::from_le_bytes(part.try_into().ok()?).into())),
+        ),
+        Dtype::BF16 => Box::new(
+            bytes.chunks_exact(2).filter_map(|part| Some(bf16::from_le_bytes(part.try_into().ok()?).into())),
+        ),
         _ => return None,
     })
 }
@@ -73,7 +74,8 @@ mod tests {
             path
         };
         let old = write("old", [3.0, 4.0]);
-        let Some(Size::Tensors { differ, of, tensor, relative }) = compare(&old, &write("new", [3.0, 4.5])) else {
+        let Some(Size::Tensors { differ, of, tensor, relative }) = compare(&old, &write("new", [3.0, 4.5]))
+        else {
             panic!("it has other numbers")
         };
         assert_eq!((differ, of, tensor.as_str(), relative), (1, 2, "weight", 0.1));
