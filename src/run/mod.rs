@@ -14,6 +14,7 @@ mod exit_table;
 mod folder;
 mod follow;
 mod hashing;
+pub mod hook;
 mod inputs;
 mod intermediates;
 mod job;
