@@ -174,3 +174,25 @@ stages:
         )
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::PipelineFile;
+    use crate::plan::ResolvedPipeline;
+
+    #[test]
+    fn the_pipeline_of_every_family_is_right() {
+        for (has_second_encoder, parameters) in
+            [(false, 3_000_000), (false, 859_520_964), (true, 2_567_463_684)]
+        {
+            let preset = Preset::of(has_second_encoder, parameters);
+            let (family, model) = (preset.family, Path::new("models/it's \"one\""));
+            let text = Template { name: "one", model, preset }.text(model);
+            let pipeline =
+                PipelineFile::parse("one.yaml".as_ref(), &text, &[]).and_then(ResolvedPipeline::new);
+            let pipeline = pipeline.unwrap_or_else(|error| panic!("{family}: {error}"));
+            assert_eq!((pipeline.name.as_str(), pipeline.stages.len()), ("one-50", 10), "{family}");
+        }
+    }
+}

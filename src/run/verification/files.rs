@@ -125,8 +125,7 @@ mod tests {
             told,
             [
                 "gone: missing",
-                "inner/metrics.json: 2 of 4 numbers differ, most of all a.1: 2 -> 2.5 (by 2.00e-1); so do 1 other \
-                 values",
+                "inner/metrics.json: 2 of 3 numbers differ, most of all a.1: 2 -> 2.5 (by 2.00e-1); 1 other value differs",
                 "text.txt: other bytes",
                 "added: new",
             ]

@@ -88,7 +88,8 @@ impl fmt::Display for FileDifference {
                 write!(f, "{differ} of {of} numbers differ, most of all {most}")?;
                 match others {
                     0 => Ok(()),
-                    others => write!(f, "; so do {others} other values"),
+                    1 => f.write_str("; 1 other value differs"),
+                    others => write!(f, "; {others} other values differ"),
                 }
             }
             Size::Tensors { differ, of, tensor, relative } => {
