@@ -2,6 +2,9 @@
 
 use std::path::Path;
 
+/// The pipeline, with a name in braces for each value.
+const PIPELINE: &str = include_str!("pipeline.yaml");
+
 /// The numbers of a pipeline; their sources are the pipelines named there.
 pub(super) struct Preset {
     /// The family in words.
@@ -87,91 +90,28 @@ pub(super) fn has_prompts(model: &Path) -> bool {
 impl Template<'_> {
     /// The text of the pipeline; `model` is the model's folder, seen from here.
     pub(super) fn text(&self, model: &Path) -> String {
-        let Self { name, preset, .. } = self;
-        let Preset { family, dtype, calibration, scoring, latents, training, held_out, pictures, drawing } =
-            preset;
         let quoted = |path: &Path| serde_json::Value::from(path.display().to_string()).to_string();
-        let prompts = |file: &str| {
-            let folder = if has_prompts(model) { self.model.join("prompts") } else { "prompts".into() };
-            quoted(&folder.join(file))
-        };
-        let (model, run) = (quoted(self.model), serde_json::Value::from(format!("{name}-50")));
-        let [for_points, for_training, for_pictures] =
-            ["calibration.txt", "training.txt", "evaluation.txt"].map(prompts);
-        format!(
-            "\
-# Half of the U-Net of {name} ({family}), retrained against the original.
-#   laptop-diff plan FILE      what would run, and why
-#   laptop-diff doctor FILE    whether it fits into memory and on the disk
-#   laptop-diff run FILE       run it; the same command resumes it
-# `laptop-diff list` prints the names of stages, criteria, metrics and so on. `laptop-diff schema > pipeline.schema.json`
-# writes the schema with which an editor completes and checks this file. Paths are relative to its folder.
-format: 1
-name: {run}
-seed: 42
-stages:
-  # dtype: the type in which later stages compute; bf16 halves the memory.
-  - id: teacher
-    use: load
-    with: {{ model: {model}, dtype: {dtype} }}
-
-  # Units are scored on points along the teacher's own sampling trajectories.
-  - id: points
-    use: calibrate
-    with: {{ model: teacher, prompts: {for_points}, {calibration} }}
-
-  # The output loss of each unit: how much the prediction changes without it. Magnitude costs nothing and is a baseline.
-  - id: scores
-    use: score
-    with: {{ model: teacher, calibration: points, criteria: [output-loss, magnitude]{scoring} }}
-
-  # ratio: the share of the U-Net's parameters to remove. Try others with --set selection.ratio=0.3, or several with
-  # --over selection.ratio=0.3,0.5,0.7.
-  - id: selection
-    use: select
-    with: {{ scores: scores, ratio: 0.5 }}
-
-  - id: student
-    use: prune
-    with: {{ model: teacher, selection: selection }}
-
-  # Training data: clean latents that the teacher draws. For your own pictures, write `pictures: FOLDER` instead of `prompts`.
-  - id: latents
-    use: encode
-    with: {{ model: teacher, prompts: {for_training}, {latents} }}
-
-  # More steps are better; a run with more of them goes on from where this one ended.
-  - id: retrained
-    use: distill
-    with:
-      teacher: teacher
-      student: student
-      data: latents
-      training: {{ {training} }}
-
-  # Points that neither scoring nor training has seen.
-  - id: held-out
-    use: calibrate
-    with: {{ model: teacher, prompts: {for_pictures}, {held_out} }}
-
-  # PickScore, CLIP score and other metrics of pictures need a scorer: see `laptop-diff list metrics` and examples/evaluating.md.
-  - id: result
-    use: evaluate
-    with:
-      models: {{ teacher: teacher, pruned: student, retrained: retrained }}
-      metrics: [output-loss, parameters, macs, latency, peak-memory]
-      prompts: {for_pictures}
-      pictures: {pictures}
-      points: held-out
-      selection: selection
-      drawing: {{ {drawing} }}
-
-  # For diffusers' own classes; `to: comfyui` and `to: sdcpp` write a single file.
-  - id: portable
-    use: export
-    with: {{ model: retrained, to: diffusers }}
-"
-        )
+        let folder = if has_prompts(model) { self.model.join("prompts") } else { "prompts".into() };
+        let prompts = |file: &str| quoted(&folder.join(file));
+        let preset = &self.preset;
+        let values = [
+            ("{name}", self.name.to_owned()),
+            ("{run}", serde_json::Value::from(format!("{}-50", self.name)).to_string()),
+            ("{model}", quoted(self.model)),
+            ("{for_points}", prompts("calibration.txt")),
+            ("{for_training}", prompts("training.txt")),
+            ("{for_pictures}", prompts("evaluation.txt")),
+            ("{family}", preset.family.to_owned()),
+            ("{dtype}", preset.dtype.to_owned()),
+            ("{calibration}", preset.calibration.to_owned()),
+            ("{scoring}", preset.scoring.to_owned()),
+            ("{latents}", preset.latents.to_owned()),
+            ("{training}", preset.training.to_owned()),
+            ("{held_out}", preset.held_out.to_owned()),
+            ("{pictures}", preset.pictures.to_owned()),
+            ("{drawing}", preset.drawing.to_owned()),
+        ];
+        values.iter().fold(PIPELINE.to_owned(), |text, (place, value)| text.replace(place, value))
     }
 }
 
