@@ -219,6 +219,10 @@ impl Stage for Evaluate {
         memory_of(&self.names(), &self.drawing, self.pictures.get() * self.seeds.get(), outlook)
     }
 
+    fn measures_machine(&self) -> bool {
+        self.metrics().is_ok_and(|metrics| metrics.iter().any(|metric| !metric.reproducible()))
+    }
+
     fn verdicts(&self, folder: &Path) -> Result<Vec<Verdict>, StageError> {
         if self.gates.is_empty() {
             return Ok(Vec::new());
