@@ -81,6 +81,11 @@ impl Store {
         let result = maker.make(&pending);
         let peak_bytes = self.end_peak();
         result?;
+        if !pending.is_ours() {
+            // It was suspended for so long that another process has taken over.
+            drop(pending);
+            return self.obtain(request, maker);
+        }
         let made = Made {
             kind: request.kind,
             seconds: begun.elapsed().as_secs_f64(),

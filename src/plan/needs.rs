@@ -29,11 +29,14 @@ impl ResolvedPipeline {
     pub fn needs(&self, class: DeviceClass, available: u64) -> Vec<StageNeeds> {
         let mut models: BTreeMap<usize, KnownModel> = BTreeMap::new();
         let mut rows: BTreeMap<usize, KnownRows> = BTreeMap::new();
+        // The branches of a sweep often remove the same share of the same model.
+        let mut smaller: BTreeMap<(usize, u64), KnownModel> = BTreeMap::new();
         let mut all = Vec::new();
         for &index in self.graph.order() {
             let stage = &self.stages[index].stage;
             let inputs = self.graph.inputs(index);
-            let read = inputs.iter().find_map(|(_, from)| models.get(from)).cloned();
+            let read_from = inputs.iter().map(|(_, from)| *from).find(|from| models.contains_key(from));
+            let read = read_from.and_then(|from| models.get(&from)).cloned();
             let share = inputs.iter().find_map(|(_, from)| self.stages[*from].stage.removes());
             let makes_model = stage.info().output == ArtefactKind::Model;
             let files = self.files(index);
@@ -42,7 +45,10 @@ impl ResolvedPipeline {
                 |files: &BTreeMap<_, ResolvedFile>| files.values().any(|file| file.path().is_none());
             let downloads = files.as_ref().is_ok_and(is_remote);
             let own = loaded.or_else(|| match (makes_model, read.as_ref(), share) {
-                (true, Some(model), Some(share)) => Some(model.without(share)),
+                (true, Some(model), Some(share)) => {
+                    let key = (read_from.unwrap_or_default(), share.to_bits());
+                    Some(smaller.entry(key).or_insert_with(|| model.without(share)).clone())
+                }
                 // A retrained student has the shape of the one that it began as.
                 (true, ..) => inputs.iter().rev().find_map(|(_, from)| models.get(from)).cloned(),
                 _ => None,
