@@ -27,16 +27,27 @@ pub struct StageNeeds {
 impl ResolvedPipeline {
     /// What each stage takes, in the order in which they run, on a device with so many bytes that may be used.
     pub fn needs(&self, class: DeviceClass, available: u64) -> Vec<StageNeeds> {
+        self.needs_of(class, available, KnownModel::without)
+    }
+
+    /// The same as upper bounds: as if nothing were pruned, which takes no time for a sweep of many ratios.
+    pub fn most_needs(&self, class: DeviceClass, available: u64) -> Vec<StageNeeds> {
+        self.needs_of(class, available, |model, _| model.clone())
+    }
+
+    fn needs_of(
+        &self,
+        class: DeviceClass,
+        available: u64,
+        pruned: fn(&KnownModel, f64) -> KnownModel,
+    ) -> Vec<StageNeeds> {
         let mut models: BTreeMap<usize, KnownModel> = BTreeMap::new();
         let mut rows: BTreeMap<usize, KnownRows> = BTreeMap::new();
-        // The branches of a sweep often remove the same share of the same model.
-        let mut smaller: BTreeMap<(usize, u64), KnownModel> = BTreeMap::new();
         let mut all = Vec::new();
         for &index in self.graph.order() {
             let stage = &self.stages[index].stage;
             let inputs = self.graph.inputs(index);
-            let read_from = inputs.iter().map(|(_, from)| *from).find(|from| models.contains_key(from));
-            let read = read_from.and_then(|from| models.get(&from)).cloned();
+            let read = inputs.iter().find_map(|(_, from)| models.get(from)).cloned();
             let share = inputs.iter().find_map(|(_, from)| self.stages[*from].stage.removes());
             let makes_model = stage.info().output == ArtefactKind::Model;
             let files = self.files(index);
@@ -45,10 +56,7 @@ impl ResolvedPipeline {
                 |files: &BTreeMap<_, ResolvedFile>| files.values().any(|file| file.path().is_none());
             let downloads = files.as_ref().is_ok_and(is_remote);
             let own = loaded.or_else(|| match (makes_model, read.as_ref(), share) {
-                (true, Some(model), Some(share)) => {
-                    let key = (read_from.unwrap_or_default(), share.to_bits());
-                    Some(smaller.entry(key).or_insert_with(|| model.without(share)).clone())
-                }
+                (true, Some(model), Some(share)) => Some(pruned(model, share)),
                 // A retrained student has the shape of the one that it began as.
                 (true, ..) => inputs.iter().rev().find_map(|(_, from)| models.get(from)).cloned(),
                 _ => None,

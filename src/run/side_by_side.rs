@@ -42,7 +42,7 @@ impl SideBySide {
             DeviceClass::Cuda | DeviceClass::CudaTf32 => Kind::Gpu,
         };
         let budget = memory::available(&candle_core::Device::Cpu);
-        let needs = job.pipeline.needs(job.device.class(), budget);
+        let needs = job.pipeline.most_needs(job.device.class(), budget);
         let mut bytes = vec![0; job.pipeline.stages.len()];
         for (&index, needs) in job.pipeline.graph.order().iter().zip(needs) {
             bytes[index] = needs.needs.map_or(0, |needs| needs.memory());

@@ -77,7 +77,8 @@ fn a_cached_run_starts_nothing(sandbox: &Sandbox, file: &str) {
 /// Two branches whose ratio cannot be reached, and two that can be made.
 fn a_failure_is_told_as_by_one_process(sandbox: &Sandbox, file: &str) {
     let over = "selection.ratio=0.999,0.6";
-    let arguments = ["run", file, "--over", "selection.criterion=magnitude,random", "--over", over, "--keep-going"];
+    let arguments =
+        ["run", file, "--over", "selection.criterion=magnitude,random", "--over", over, "--keep-going"];
     let two = sandbox.run(&[&arguments[..], &["--jobs", "2"]].concat());
     let one = sandbox.run(&arguments);
     assert_eq!(two.status.code(), one.status.code());
