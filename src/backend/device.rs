@@ -126,7 +126,9 @@ impl FromStr for Devices {
                 (DeviceChoice::Auto, _) => return Err("`auto` is no list of devices; name them".to_owned()),
                 (_, _) if devices.contains(&device) => return Err(format!("`{device}` is named twice")),
                 (device, Some(other)) if device != DeviceChoice::Cpu => {
-                    return Err(format!("`{other}` and `{device}` round differently: one run needs GPUs of one kind"));
+                    return Err(format!(
+                        "`{other}` and `{device}` round differently: one run needs GPUs of one kind"
+                    ));
                 }
                 _ => devices.push(device),
             }
@@ -233,9 +235,12 @@ mod tests {
         let gpus = [DeviceChoice::Cuda(0), DeviceChoice::Cuda(1)];
         assert_eq!(devices.all(), [&[DeviceChoice::Cpu], &gpus[..]].concat());
         assert_eq!((devices.main(), list("cpu").map(|cpu| cpu.main())), (gpus[0], Ok(DeviceChoice::Cpu)));
-        for (text, word) in
-            [("cuda:0,cuda:0", "twice"), ("cuda:0,cuda:1+tf32", "round"), ("auto", "auto"), ("", "not a device")]
-        {
+        for (text, word) in [
+            ("cuda:0,cuda:0", "twice"),
+            ("cuda:0,cuda:1+tf32", "round"),
+            ("auto", "auto"),
+            ("", "not a device"),
+        ] {
             assert!(list(text).is_err_and(|error| error.contains(word)), "{text}");
         }
     }

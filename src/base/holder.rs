@@ -79,7 +79,11 @@ mod tests {
     fn a_process_is_known_by_its_number_and_its_start() {
         let this = Holder::this();
         assert_eq!(this.life(), Life::Lives);
-        assert_eq!(Holder { started: this.started + 1, ..this.clone() }.life(), Life::Dead, "its number was reused");
+        assert_eq!(
+            Holder { started: this.started + 1, ..this.clone() }.life(),
+            Life::Dead,
+            "its number was reused"
+        );
         assert_eq!(Holder { system: "another".into(), ..this.clone() }.life(), Life::Elsewhere);
         let mut child = std::process::Command::new("sleep").arg("60").spawn().expect("there is a sleep");
         let pid = child.id();

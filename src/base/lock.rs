@@ -232,8 +232,10 @@ fn hard_link(from: &Path, to: &Path) -> io::Result<()> {
 
 /// Whether the error says that the file system has no hard links: EPERM on FAT, others elsewhere.
 fn has_no_links(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::Unsupported | io::ErrorKind::TooManyLinks)
-        || matches!(error.raw_os_error(), Some(libc::EPERM | libc::ENOSYS | libc::EOPNOTSUPP | libc::EMLINK))
+    matches!(
+        error.kind(),
+        io::ErrorKind::PermissionDenied | io::ErrorKind::Unsupported | io::ErrorKind::TooManyLinks
+    ) || matches!(error.raw_os_error(), Some(libc::EPERM | libc::ENOSYS | libc::EOPNOTSUPP | libc::EMLINK))
 }
 
 #[cfg(test)]
@@ -337,7 +339,8 @@ mod tests {
             std::thread::scope(|scope| {
                 for _ in 0..4 {
                     scope.spawn(|| {
-                        let lock = FileLock::acquire(&path, &Interrupt::default(), &mut |_| {}).expect("writable");
+                        let lock =
+                            FileLock::acquire(&path, &Interrupt::default(), &mut |_| {}).expect("writable");
                         assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0, "two at once");
                         std::thread::sleep(Duration::from_micros(300));
                         inside.fetch_sub(1, Ordering::SeqCst);
@@ -353,7 +356,8 @@ mod tests {
     fn hard_links_are_not_needed() -> io::Result<()> {
         let folder = tempfile::tempdir()?;
         let path = folder.path().join("key");
-        let refused: fn(&Path, &Path) -> io::Result<()> = |_, _| Err(io::Error::from_raw_os_error(libc::EPERM));
+        let refused: fn(&Path, &Path) -> io::Result<()> =
+            |_, _| Err(io::Error::from_raw_os_error(libc::EPERM));
         let lock = FileLock::create(&path, refused)?.expect("nobody has it");
         assert!(FileLock::create(&path, refused)?.is_none() && FileLock::create(&path, hard_link)?.is_none());
         assert!(lock.is_ours());

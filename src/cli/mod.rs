@@ -1,6 +1,7 @@
 //! The command line: one file per command. Data goes to stdout, messages to stderr.
 
 mod cache;
+mod clean;
 mod doctor;
 mod error;
 mod export;
@@ -15,12 +16,15 @@ mod ranks;
 mod recorded;
 mod report;
 mod run;
+mod run_folder;
 mod runs;
 mod schema;
 mod subject;
 mod sweep;
 mod target;
 mod told;
+mod verify;
+mod why;
 
 use std::io::{self, Write};
 use std::panic;
@@ -57,6 +61,9 @@ enum Command {
     Graph(graph::GraphCommand),
     Report(report::Report),
     Runs(runs::Runs),
+    Verify(verify::Verify),
+    Why(why::Why),
+    Clean(clean::Clean),
     Export(export::ExportCommand),
     Inspect(inspect::Inspect),
     Doctor(doctor::Doctor),
@@ -110,6 +117,9 @@ fn dispatch(command: Command) -> Result<ProcessExitCode, CliError> {
         Command::Graph(graph) => graph.execute()?,
         Command::Report(report) => report.execute()?,
         Command::Runs(runs) => runs.execute()?,
+        Command::Verify(verify) => return verify.execute(),
+        Command::Why(why) => why.execute()?,
+        Command::Clean(clean) => clean.execute()?,
         Command::Export(export) => export.execute()?,
         Command::Doctor(doctor) => return doctor.execute(),
         Command::Inspect(inspect) => inspect.execute()?,

@@ -116,7 +116,8 @@ impl Run {
 
     /// The device of each stage that may run at the same time.
     fn places(&self, settings: &Settings) -> Vec<DeviceChoice> {
-        let mut places = self.devices.as_ref().map_or(vec![settings.device], |devices| devices.all().to_vec());
+        let mut places =
+            self.devices.as_ref().map_or(vec![settings.device], |devices| devices.all().to_vec());
         let jobs = settings.jobs.get().max(places.len());
         places.resize(jobs, DeviceChoice::Cpu);
         places

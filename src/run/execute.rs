@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::folder::RunFolder;
 use super::record::{ArtefactRecord, DeviceRecord};
+use super::roots;
 use super::schedule::{Piece, Schedule};
 use super::side_by_side::SideBySide;
 use super::work::{Work, Workshop};
@@ -70,6 +71,7 @@ impl Executor<'_> {
             program: self.record.program.clone(),
             stages: order.filter(|index| self.wanted.contains(index)).map(|&index| self.id(index)).collect(),
         });
+        roots::begin(self.job.store, self.folder.path());
         loop {
             while let (false, Some(index)) = (self.stopped, self.schedule.next_ready()) {
                 self.look_up(index).unwrap_or_else(|error| self.failed(index, error));
@@ -95,7 +97,7 @@ impl Executor<'_> {
         let stage = &mut self.record.stages[index];
         (stage.key, stage.manifest) = (Some(key), Some(manifest));
         if !self.job.is_forced(planned)
-            && let Lookup::Whole(entry) = self.job.store.lookup(&key)?
+            && let Lookup::Whole(entry) = self.job.store.find(&key)?
         {
             return self.settle(index, StageState::Cached, &entry);
         }
@@ -253,6 +255,7 @@ impl Executor<'_> {
         self.record.exit_code = Some(code);
         let linked = self.folder.link(&self.record, self.job.store.root());
         let written = self.folder.write(&self.record);
+        roots::end(self.job.store, self.folder.path(), &self.record);
         self.tell(&Event::RunDone {
             code,
             seconds,

@@ -61,14 +61,17 @@ mod tests {
 
     #[test]
     fn an_error_is_told_by_another_process_as_by_this_one() -> serde_json::Result<()> {
-        let source = StageError::file(std::path::Path::new("unet/config.json"))(std::io::ErrorKind::NotFound.into());
+        let source =
+            StageError::file(std::path::Path::new("unet/config.json"))(std::io::ErrorKind::NotFound.into());
         let error = RunError::Stage { stage: "student".into(), code: ExitCode::File, source };
         let text = serde_json::to_string(&Failure::of(&error))?;
         let there = RunError::Elsewhere(serde_json::from_str(&text)?);
         assert_eq!(one_line(&there), one_line(&error));
         assert_eq!(there.exit_code(), ExitCode::File);
         let codes = |error: &RunError| {
-            let inner = error.diagnostic_source().and_then(|cause| Some((cause.code()?.to_string(), cause.help()?.to_string())));
+            let inner = error
+                .diagnostic_source()
+                .and_then(|cause| Some((cause.code()?.to_string(), cause.help()?.to_string())));
             (error.code().map(|code| code.to_string()), inner)
         };
         assert_eq!(codes(&there), codes(&error));

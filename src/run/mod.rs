@@ -7,6 +7,7 @@
 //! records and tells.
 
 mod attempt;
+pub mod difference;
 mod error;
 mod event;
 mod execute;
@@ -24,6 +25,7 @@ mod notices;
 mod places;
 mod record;
 mod reporter;
+pub mod roots;
 mod schedule;
 mod serve;
 mod side_by_side;
@@ -31,6 +33,7 @@ pub mod signals;
 mod state;
 mod stopped;
 mod training;
+pub mod verification;
 mod work;
 mod workers;
 
@@ -43,8 +46,8 @@ pub use follow::follow;
 pub use hashing::Hashing;
 pub use job::{Job, Options};
 pub use places::in_run_folder;
-pub use serve::{ToRun, serve};
 pub use record::{ArtefactRecord, DeviceRecord, RECORD_FORMAT, RunRecord, StageRecord};
+pub use serve::{ToRun, serve};
 pub use state::StageState;
 pub use stopped::Stopped;
 pub use training::Unfinished;

@@ -201,7 +201,11 @@ mod tests {
         (schedule.free(0), schedule.free(1));
         assert_eq!(schedule.choose(&TWO, 100), Some(Start::Alone(1)));
         let mut large = self::schedule(&[Piece { bytes: 200, ..piece(0) }, Piece { bytes: 300, ..piece(1) }]);
-        assert_eq!(large.choose(&TWO, 100), Some(Start::Alone(0)), "more than there is, so nothing beside it");
+        assert_eq!(
+            large.choose(&TWO, 100),
+            Some(Start::Alone(0)),
+            "more than there is, so nothing beside it"
+        );
         assert_eq!(started(&mut large, &TWO, u64::MAX), [(0, 0), (1, 1)]);
     }
 

@@ -160,7 +160,7 @@ impl Executor<'_> {
     /// A worker has put the artefact of its stage into the cache.
     fn obtained(&mut self, index: usize, ran: bool) -> Result<(), RunError> {
         let key = self.manifest(index).key();
-        match self.job.store.lookup(&key)? {
+        match self.job.store.find(&key)? {
             Lookup::Whole(entry) => {
                 self.settle(index, if ran { StageState::Done } else { StageState::Cached }, &entry)
             }

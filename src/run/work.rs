@@ -114,8 +114,9 @@ impl Work<'_> {
     }
 
     fn failed(&self, source: StageError) -> RunError {
-        let is_input =
-            |path: &Path| self.files.values().filter_map(ResolvedFile::path).any(|file| path.starts_with(file));
+        let is_input = |path: &Path| {
+            self.files.values().filter_map(ResolvedFile::path).any(|file| path.starts_with(file))
+        };
         let code = ExitCode::of_stage(&source, is_input);
         RunError::Stage { stage: self.id().clone(), code, source: self.places().rename_error(source) }
     }
@@ -135,6 +136,7 @@ impl Work<'_> {
             made: &self.shop.made,
             sink: self.sink,
             interrupt: job.interrupt,
+            pending,
             inputs: &inputs,
         };
         let context = Context {

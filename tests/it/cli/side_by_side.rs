@@ -27,7 +27,9 @@ fn beside(events: &[Value], kind: &str) -> Vec<(String, Vec<String>)> {
         }
         match event["type"].as_str() {
             Some("stage-started") => running.push(stage),
-            Some("stage-done" | "stage-failed" | "stage-interrupted") => running.retain(|other| *other != stage),
+            Some("stage-done" | "stage-failed" | "stage-interrupted") => {
+                running.retain(|other| *other != stage)
+            }
             _ => {}
         }
     }
@@ -38,7 +40,8 @@ fn beside(events: &[Value], kind: &str) -> Vec<(String, Vec<String>)> {
 #[test]
 fn a_sweep_on_two_places_has_the_bytes_and_the_record_of_one() {
     let (one, two) = (Sandbox::new(), Sandbox::new());
-    let files = [&one, &two].map(|sandbox| sandbox.write("sweep.yaml", PIPELINE).to_string_lossy().into_owned());
+    let files =
+        [&one, &two].map(|sandbox| sandbox.write("sweep.yaml", PIPELINE).to_string_lossy().into_owned());
     expect_code(&one.run(&["run", &files[0]]), 0);
     let ran = two.run(&["run", &files[1], "--jobs", "2", "--threads", "2", "--json"]);
     expect_code(&ran, 0);
@@ -60,7 +63,8 @@ fn a_sweep_on_two_places_has_the_bytes_and_the_record_of_one() {
     }
     let note = told.iter().find(|event| event["type"] == "stage-note" && event["stage"] == "times");
     assert!(note.is_some_and(|note| note["text"].to_string().contains("runs alone")), "{note:?}");
-    let peaks = told.iter().filter(|event| event["type"] == "stage-done").map(|event| event["peak_bytes"].as_u64());
+    let peaks =
+        told.iter().filter(|event| event["type"] == "stage-done").map(|event| event["peak_bytes"].as_u64());
     assert!(peaks.clone().count() == 16 && peaks.clone().all(|peak| peak > Some(1 << 20)), "{peaks:?}");
 
     a_cached_run_starts_nothing(&two, &files[1]);
@@ -82,7 +86,11 @@ fn a_failure_is_told_as_by_one_process(sandbox: &Sandbox, file: &str) {
     let two = sandbox.run(&[&arguments[..], &["--jobs", "2"]].concat());
     let one = sandbox.run(&arguments);
     assert_eq!(two.status.code(), one.status.code());
-    expect(&two, one.status.code().unwrap_or_default(), &["2 stages failed", "select::", "selection@criterion=random,ratio=0.999"]);
+    expect(
+        &two,
+        one.status.code().unwrap_or_default(),
+        &["2 stages failed", "select::", "selection@criterion=random,ratio=0.999"],
+    );
     let [two, one] = [two, one].map(|output| {
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
         text.split_once("2 stages failed").map(|(_, errors)| errors.to_owned())
@@ -107,10 +115,13 @@ sweep:
 ";
     let file = sandbox.write("long.yaml", text).to_string_lossy().into_owned();
     let command = ["run", &file, "--jobs", "2", "--json"];
-    let mut child = sandbox.command(&command).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("it starts");
+    let mut child =
+        sandbox.command(&command).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("it starts");
     let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
     let mut told = String::new();
-    while told.matches("stage-progress").count() < 3 || told.matches("\"stage-started\",\"stage\":\"points").count() < 2 {
+    while told.matches("stage-progress").count() < 3
+        || told.matches("\"stage-started\",\"stage\":\"points").count() < 2
+    {
         told += &lines.next().expect("it goes on").expect("text");
     }
     // SAFETY: the child is ours and not waited for yet, so its number is its own.
@@ -128,9 +139,11 @@ sweep:
 fn a_worker_that_is_killed_costs_its_stage_and_not_the_run() {
     let sandbox = Sandbox::new();
     let file = sandbox.write("sweep.yaml", PIPELINE).to_string_lossy().into_owned();
-    let over = ["--over", "points.samples=8,12", "--until", "points", "--keep-going", "--jobs", "2", "--json"];
+    let over =
+        ["--over", "points.samples=8,12", "--until", "points", "--keep-going", "--jobs", "2", "--json"];
     let command = [&["run", &file], &over[..]].concat();
-    let mut child = sandbox.command(&command).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+    let mut child =
+        sandbox.command(&command).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
     let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
     let started = |line: &str| line.contains("stage-started\",\"stage\":\"points");
     while !started(&lines.next().expect("it goes on").expect("text")) {}

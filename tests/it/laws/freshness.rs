@@ -43,13 +43,14 @@ const KNOBS: &[(&str, &str, &str)] = &[
         "{ samples: 3, drawing: { steps: 3 }, captions: optional, background: black, aspect-buckets: true, \
            caption-column: c }",
     ),
-    ("distill", "{ teacher: t, student: s, data: d }", "{ training: { steps: 3 } }"),
+    ("encode-texts", "{ model: m, prompts: p }", "{ samples: 3 }"),
+    ("distill", "{ teacher: t, student: s, data: d, texts: x }", "{ training: { steps: 3 } }"),
     (
         "evaluate",
         "{ models: { teacher: t }, metrics: [attribute-accuracy, pick-score, cmmd], prompts: p, scorer: s, \
            scorers: { pick-score: q }, captions: c, points: h, selection: p, reference: r }",
         "{ models: { other: t }, teacher: other, metrics: [clip-score], pictures: 3, seeds: 2, attributes: { shape: [ring] }, \
-           outside: { geneval: g }, settings: { low: { guidance-scale: 2 } }, drawing: { steps: 3 } }",
+           outside: { geneval: g }, differences: { pick-score: 0.1 }, settings: { low: { guidance-scale: 2 } }, drawing: { steps: 3 } }",
     ),
 ];
 
