@@ -6,8 +6,8 @@ use std::fmt;
 use miette::Diagnostic;
 use serde::{Deserialize, Serialize};
 
+use super::ExitCode;
 use super::places::{Places, Told};
-use super::{ExitCode, RunError};
 
 /// How a stage failed in another process.
 #[derive(Debug, Serialize, Deserialize)]
@@ -17,8 +17,8 @@ pub struct Failure {
 }
 
 impl Failure {
-    pub(super) fn of(error: &RunError) -> Self {
-        Self { told: Told::of_diagnostic(error, &Places::default()).0, code: error.exit_code() }
+    pub(super) fn of(error: &dyn Diagnostic, code: ExitCode) -> Self {
+        Self { told: Told::of_diagnostic(error, &Places::default()).0, code }
     }
 
     /// The exit code of the error.
@@ -55,6 +55,7 @@ impl Diagnostic for Failure {
 
 #[cfg(test)]
 mod tests {
+    use super::super::RunError;
     use super::*;
     use crate::base::shown::one_line;
     use crate::stage::StageError;
@@ -64,7 +65,7 @@ mod tests {
         let source =
             StageError::file(std::path::Path::new("unet/config.json"))(std::io::ErrorKind::NotFound.into());
         let error = RunError::Stage { stage: "student".into(), code: ExitCode::File, source };
-        let text = serde_json::to_string(&Failure::of(&error))?;
+        let text = serde_json::to_string(&Failure::of(&error, error.exit_code()))?;
         let there = RunError::Elsewhere(serde_json::from_str(&text)?);
         assert_eq!(one_line(&there), one_line(&error));
         assert_eq!(there.exit_code(), ExitCode::File);

@@ -3,11 +3,12 @@
 //! The executor walks the graph in order. It obtains each stage's artefact from the cache, which
 //! calls back to run the stage if the artefact is missing. It prints nothing: it tells a [`Sink`] what happens.
 //! By default stages run one after the other, because most of them use the whole machine. With several places
-//! (`side_by_side`) ready stages run at once, each in a process of its own (`serve`), and the process of the run alone decides,
+//! (`dispatch`) ready stages run at once, each in a process of its own (`serve`), and the process of the run alone decides,
 //! records and tells.
 
 mod attempt;
 pub mod difference;
+mod dispatch;
 mod error;
 mod event;
 mod execute;

@@ -28,7 +28,7 @@ pub fn serve(job: &Job<'_>) {
                     ran: matches!(obtained, Obtained::Made(_)),
                     made: shop.made.lock().unwrap_or_else(PoisonError::into_inner).clone(),
                 },
-                Err(error) => Answer::Failed(Failure::of(&error)),
+                Err(error) => Answer::Failed(Failure::of(&error, error.exit_code())),
             });
         }
     })
