@@ -17,6 +17,8 @@ pub enum ArtefactKind {
     Calibration,
     /// Training data: `latents.json` and the shards that it lists.
     Latents,
+    /// Text states without pictures: `texts.json` and the shards that it lists.
+    Texts,
     /// `latency.json`.
     Profile,
     /// `scores.json` and `gram.safetensors`.
@@ -46,6 +48,7 @@ impl fmt::Display for ArtefactKind {
             Self::Model => "model",
             Self::Calibration => "calibration",
             Self::Latents => "latents",
+            Self::Texts => "texts",
             Self::Profile => "profile",
             Self::Scores => "scores",
             Self::Selection => "selection",

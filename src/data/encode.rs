@@ -13,10 +13,10 @@ use super::index::{
     Entry, SHARD_ROWS, SHARD_TEXTS, empty_path, latents_path, texts_path, write_index, write_latents,
     write_texts,
 };
-use super::latents::Texts;
 use super::records::{self, Record, Row, part_path, read_part, write_part};
 use super::sample::LeftOut;
 use super::samples::{Rules, reasons, tell_skipped};
+use super::texts::Texts;
 use super::{DataError, Encoder, SampleList};
 use crate::backend::Random;
 use crate::base::{Interrupt, Progress, kept};
@@ -54,6 +54,19 @@ pub struct LatentDrawing<'a> {
 impl Encoding<'_> {
     /// Encodes each distinct caption and the empty prompt. Returns SDXL's `time_ids` of a picture of the default size.
     pub fn texts(&self, encoder: &Encoder) -> Result<Option<Tensor>, DataError> {
+        self.captions(encoder)?;
+        let empty = encoder.unconditional("", 1)?;
+        write_texts(&empty_path(self.folder), &empty)?;
+        Ok(empty.time_ids)
+    }
+
+    /// Encodes each distinct caption as texts without pictures, which then are a whole artefact.
+    pub fn only_texts(&self, encoder: &Encoder) -> Result<(), DataError> {
+        self.captions(encoder)?;
+        Texts::finish(self.folder, &self.list.captions)
+    }
+
+    fn captions(&self, encoder: &Encoder) -> Result<(), DataError> {
         let captions = &self.list.captions;
         encoder.note_truncated(captions.iter().map(String::as_str), self.progress)?;
         self.progress.length(captions.len() as u64, "captions");
@@ -66,14 +79,12 @@ impl Encoding<'_> {
             kept::write(&texts_path(self.folder, part.start), |path| write_texts(path, &texts))?;
             self.progress.position(part.end as u64);
         }
-        let empty = encoder.unconditional("", 1)?;
-        write_texts(&empty_path(self.folder), &empty)?;
-        Ok(empty.time_ids)
+        Ok(())
     }
 
     /// Lets the teacher draw the latents of every sample, each along its own trajectory. Call [`Encoding::texts`] first.
     pub fn draw(&self, drawing: &LatentDrawing<'_>, time_ids: Option<&Tensor>) -> Result<(), DataError> {
-        let texts = Texts::open(self.folder, self.list.captions.len())?;
+        let texts = Texts::unfinished(self.folder, &self.list.captions)?;
         for samples in self.missing("samples")? {
             let mut rows = Vec::new();
             for first in samples.clone().step_by(drawing.batch) {

@@ -7,16 +7,19 @@
 //! `samples.jsonl` says what became of each sample.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::path::Path;
 
 use candle_core::{Device, Tensor};
 
 pub use super::index::FILE;
 use super::index::{
-    EMPTY, Entry, FORMAT, Index, SHARD_ROWS, empty_path, latents_path, text_entries, texts_path, write_index,
-    write_latents, write_texts,
+    EMPTY, Entry, FORMAT, Index, SHARD_ROWS, empty_path, latents_path, write_index, write_latents,
+    write_texts,
 };
+use super::rows::{Rows, needed};
 use super::shard::{Shard, damaged, gather};
+use super::texts::{Texts, states};
 use super::{Calibration, DataError, fit};
 use crate::base::files;
 use crate::model::network::Conditioning;
@@ -43,18 +46,9 @@ pub struct Latents {
     stored: Vec<usize>,
     /// The index of each stored row's caption.
     caption_of: Vec<usize>,
-    captions: Vec<String>,
+    /// The captions that random conditioning draws from.
+    random: Range<usize>,
     empty: Shard,
-}
-
-/// The text states of distinct captions.
-pub(super) struct Texts(Rows);
-
-/// Several shards as one list of rows.
-struct Rows {
-    shards: Vec<Shard>,
-    /// The number of rows up to the end of each shard.
-    ends: Vec<usize>,
 }
 
 impl Latents {
@@ -63,12 +57,8 @@ impl Latents {
         let path = folder.join(FILE);
         let index = files::read_json_of(&path, FORMAT, |index: &Index| index.format)
             .map_err(DataError::file(&path))?;
-        let rows = Rows::open(folder, &index.latents, &[("latents", 3), ("caption", 0)])?;
-        let texts = Rows::open(folder, &index.texts, &[("encoder_hidden_states", 2)])?;
-        if texts.len() != index.captions.len() {
-            let (captions, texts) = (index.captions.len(), texts.len());
-            return Err(damaged(&path, format!("it lists {captions} captions, but the shards hold {texts}")));
-        }
+        let rows = Rows::open(&path, &index.latents, &[("latents", 3), ("caption", 0)])?;
+        let texts = Texts::of_index(&path, &index.texts, index.captions)?;
         let (mut caption_of, mut stored) = (Vec::with_capacity(rows.len()), Vec::with_capacity(rows.len()));
         for shard in &rows.shards {
             let repeats = match shard.shape("repeats") {
@@ -84,7 +74,7 @@ impl Latents {
                 stored.extend(std::iter::repeat_n(row, repeats));
             }
             for caption in shard.integers("caption")? {
-                let caption = usize::try_from(caption).ok().filter(|caption| *caption < texts.len());
+                let caption = usize::try_from(caption).ok().filter(|caption| *caption < texts.count());
                 let caption = caption
                     .ok_or_else(|| damaged(&path, "a row refers to a caption that is not listed".into()))?;
                 caption_of.push(caption);
@@ -92,7 +82,8 @@ impl Latents {
         }
         let empty = Shard::open(&folder.join(EMPTY))?;
         empty.check(1, &[("encoder_hidden_states", 2)])?;
-        Ok(Self { rows, texts: Texts(texts), stored, caption_of, captions: index.captions, empty })
+        let random = 0..texts.count();
+        Ok(Self { rows, texts, stored, caption_of, random, empty })
     }
 
     /// Number of rows, at least 1. A sample that is repeated has several.
@@ -122,7 +113,7 @@ impl Latents {
 
     /// The caption of a row.
     pub fn caption(&self, row: usize) -> &str {
-        &self.captions[self.caption_index(row)]
+        self.texts.caption(self.caption_index(row))
     }
 
     /// Checks that a U-Net takes these latents and text states; `place` is named in errors.
@@ -135,9 +126,20 @@ impl Latents {
         fit::check(&place.join(EMPTY), &[], &empty, unet)
     }
 
-    /// The number of distinct captions.
-    pub fn captions(&self) -> usize {
-        self.captions.len()
+    /// Lets random conditioning draw from the texts of another artefact, instead of the captions of the rows.
+    pub fn with_texts(mut self, folder: &Path, unet: &UNetConfig) -> Result<Self, DataError> {
+        let texts = Texts::open(folder)?;
+        let sizes = self.fetch(&[0], &Device::Cpu)?.conditioning.time_ids;
+        fit::check(folder, &[], &Conditioning { time_ids: sizes, ..texts.fetch(&[0], &Device::Cpu)? }, unet)?;
+        let first = self.texts.count();
+        self.texts.append(texts)?;
+        self.random = first..self.texts.count();
+        Ok(self)
+    }
+
+    /// The captions that random conditioning draws from, by their indices: those of all rows, or of other texts.
+    pub fn random_captions(&self) -> Range<usize> {
+        self.random.clone()
     }
 
     /// The caption of a row, by its index among the distinct ones.
@@ -169,7 +171,7 @@ impl Latents {
 
     /// The text states of the empty prompt, a batch of one, without `time_ids`.
     pub fn unconditional(&self, device: &Device) -> Result<Conditioning, DataError> {
-        text_states(&[(&self.empty, 0)], device)
+        states(&[(&self.empty, 0)], device)
     }
 
     /// Writes a batch in memory as an artefact; each row has its own caption.
@@ -180,15 +182,15 @@ impl Latents {
         empty: &Conditioning,
     ) -> Result<(), DataError> {
         let rows = batch.latents.dim(0)?;
+        Texts::write(folder, &batch.conditioning)?;
         let mut entries = Vec::new();
         for start in (0..rows).step_by(SHARD_ROWS) {
             let count = SHARD_ROWS.min(rows - start);
-            let texts = batch.conditioning.narrow(start, count)?;
-            write_texts(&texts_path(folder, start), &texts)?;
+            let sizes = batch.conditioning.narrow(start, count)?.time_ids;
             let caption_of: Vec<(usize, u32)> = (start..start + count).map(|caption| (caption, 1)).collect();
             let latents = batch.latents.narrow(0, start, count)?;
             let path = latents_path(folder, start, 0);
-            write_latents(&path, &latents, &caption_of, texts.time_ids.as_ref())?;
+            write_latents(&path, &latents, &caption_of, sizes.as_ref())?;
             entries.push(Entry::new(&path, count));
         }
         write_texts(&empty_path(folder), empty)?;
@@ -207,64 +209,6 @@ impl Latents {
         let captions: Vec<String> = (0..points.len()).map(|point| format!("point {point}")).collect();
         Self::save(folder, &batch, &captions, empty)
     }
-}
-
-impl Texts {
-    /// Opens the first `captions` captions of a folder that has no index yet.
-    pub(super) fn open(folder: &Path, captions: usize) -> Result<Self, DataError> {
-        Ok(Self(Rows::open(folder, &text_entries(captions), &[("encoder_hidden_states", 2)])?))
-    }
-
-    /// The states of these captions, without `time_ids`.
-    pub(super) fn fetch(&self, captions: &[usize], device: &Device) -> Result<Conditioning, DataError> {
-        text_states(&self.0.find(captions), device)
-    }
-}
-
-impl Rows {
-    fn open(folder: &Path, entries: &[Entry], needed: &[(&str, usize)]) -> Result<Self, DataError> {
-        let (mut shards, mut ends) = (Vec::new(), Vec::new());
-        for entry in entries {
-            if !files::is_plain_name(&entry.file) {
-                let reason = format!("it names the file `{}`, which is not in the same folder", entry.file);
-                return Err(damaged(&folder.join(FILE), reason));
-            }
-            let shard = Shard::open(&folder.join(&entry.file))?;
-            shard.check(entry.rows, needed)?;
-            ends.push(ends.last().unwrap_or(&0) + entry.rows);
-            shards.push(shard);
-        }
-        match shards.is_empty() {
-            true => Err(damaged(&folder.join(FILE), "it lists no rows".to_owned())),
-            false => Ok(Self { shards, ends }),
-        }
-    }
-
-    fn len(&self) -> usize {
-        self.ends.last().copied().unwrap_or(0)
-    }
-
-    fn find(&self, rows: &[usize]) -> Vec<(&Shard, usize)> {
-        let find = |row: &usize| {
-            let shard = self.ends.partition_point(|end| end <= row);
-            assert!(shard < self.shards.len(), "BUG: row {row} of {}", self.len());
-            let shard_start = self.ends[shard] - self.shards[shard].rows();
-            (&self.shards[shard], row - shard_start)
-        };
-        rows.iter().map(find).collect()
-    }
-}
-
-fn text_states(rows: &[(&Shard, usize)], device: &Device) -> Result<Conditioning, DataError> {
-    Ok(Conditioning {
-        encoder_hidden_states: needed(rows, "encoder_hidden_states", device)?,
-        text_embeds: gather(rows, "text_embeds", device)?,
-        time_ids: None,
-    })
-}
-
-fn needed(rows: &[(&Shard, usize)], column: &str, device: &Device) -> Result<Tensor, DataError> {
-    Ok(gather(rows, column, device)?.unwrap_or_else(|| panic!("BUG: `{column}` was not checked")))
 }
 
 #[cfg(test)]

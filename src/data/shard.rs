@@ -82,6 +82,17 @@ pub(super) fn gather(
     device: &Device,
 ) -> Result<Option<Tensor>, DataError> {
     let Some(first) = rows.first().and_then(|(shard, _)| shard.columns.get(column)) else { return Ok(None) };
+    let is_mixed = |(shard, _): &(&Shard, usize)| {
+        shard.columns.get(column).is_some_and(|other| {
+            other.dtype != first.dtype && other.dtype.is_float() && other.shape == first.shape
+        })
+    };
+    // Texts may have been encoded on another device, in another type.
+    if first.dtype.is_float() && rows.iter().any(is_mixed) {
+        let each = |row| Ok(gather(&[row], column, device)?.into_iter());
+        let each = rows.iter().copied().map(each).collect::<Result<Vec<_>, DataError>>()?;
+        return Ok(Some(Tensor::cat(&each.into_iter().flatten().collect::<Vec<_>>(), 0)?));
+    }
     let mut bytes = Vec::with_capacity(rows.len() * first.row_bytes);
     for (shard, row) in rows {
         match shard.columns.get(column) {
@@ -163,6 +174,23 @@ mod tests {
         for (rows, needed) in [(3, ("x", 1)), (2, ("y", 1)), (2, ("x", 3))] {
             assert!(a.check(rows, &[needed]).is_err());
         }
+        Ok(())
+    }
+
+    #[test]
+    fn files_in_other_types_are_read_as_one() -> Result<(), Box<dyn std::error::Error>> {
+        let folder = tempfile::tempdir()?;
+        let shard = |name: &str, dtype, numbers: &[f32]| -> Result<Shard, Box<dyn std::error::Error>> {
+            let (path, column) = (folder.path().join(name), Tensor::new(numbers, &Device::Cpu)?);
+            weights::write(&path, [("x", column.reshape((1, ()))?.to_dtype(dtype)?)])?;
+            Ok(Shard::open(&path)?)
+        };
+        let (full, half) = (shard("a", DType::F32, &[0.1, 2.0])?, shard("b", DType::BF16, &[5.0, 6.0])?);
+        let rows = gather(&[(&half, 0), (&full, 0)], "x", &Device::Cpu)?.expect("there is an x");
+        assert_eq!(rows.to_vec2::<f32>()?, [[5.0, 6.0], [0.1, 2.0]]);
+        let long = shard("c", DType::BF16, &[5.0, 6.0, 7.0])?;
+        let error = gather(&[(&full, 0), (&long, 0)], "x", &Device::Cpu).expect_err("another shape");
+        assert!(error.to_string().contains("differs from that of the other files"), "{error}");
         Ok(())
     }
 

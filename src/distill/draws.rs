@@ -72,7 +72,8 @@ impl Draws<'_> {
         })
     }
 
-    /// The caption of a sample: that of its row, or, with the probability of random conditioning, one drawn from all.
+    /// The caption of a sample: that of its row, or, with the probability of random conditioning, one that is
+    /// drawn.
     fn caption(&self, row: usize, sample: u64, timestep: i64) -> usize {
         let Some(lambda) = self.parameters.random_conditioning_lambda else {
             return self.data.caption_index(row);
@@ -81,7 +82,10 @@ impl Draws<'_> {
         let probability = (-lambda.get() * (1.0 - passed)).exp();
         let mut stream = self.random.stream("distill caption", sample);
         match (stream.next_u64() as f64) < probability * 2f64.powi(64) {
-            true => below(&mut stream, self.data.captions() as u64) as usize,
+            true => {
+                let captions = self.data.random_captions();
+                captions.start + below(&mut stream, captions.len() as u64) as usize
+            }
             false => self.data.caption_index(row),
         }
     }
@@ -153,7 +157,8 @@ mod tests {
     use std::thread;
 
     use super::*;
-    use crate::data::LatentBatch;
+    use crate::data::{LatentBatch, Texts};
+    use crate::model::unet::UNetConfig;
 
     type Numbers = (Vec<f32>, Vec<f32>, Vec<i64>);
 
@@ -191,5 +196,47 @@ mod tests {
             }
             Ok(())
         })
+    }
+    #[test]
+    fn a_caption_is_drawn_from_the_texts_with_a_probability_that_grows_with_noise()
+    -> Result<(), Box<dyn std::error::Error>> {
+        let folder = tempfile::tempdir()?;
+        let random = Random::new(5, "student");
+        let text = |rows: usize| -> candle_core::Result<Conditioning> {
+            let encoder_hidden_states = random.normal("text", 0, &[rows, 3, 4], &Device::Cpu)?;
+            Ok(Conditioning { encoder_hidden_states, text_embeds: None, time_ids: None })
+        };
+        let latents = random.normal("latents", 0, &[6, 4, 2, 2], &Device::Cpu)?;
+        let captions = |name: &str, rows: usize| -> Vec<String> {
+            (0..rows).map(|row| format!("{name} {row}")).collect()
+        };
+        let (data, texts) = (folder.path().join("data"), folder.path().join("texts"));
+        std::fs::create_dir_all(&data).and_then(|()| std::fs::create_dir_all(&texts))?;
+        Latents::save(
+            &data,
+            &LatentBatch { latents, conditioning: text(6)? },
+            &captions("own", 6),
+            &text(1)?,
+        )?;
+        Texts::save(&texts, &text(9)?, &captions("other", 9))?;
+        let unet = UNetConfig::parse(r#"{ "cross_attention_dim": 4 }"#)?;
+        let data = Latents::open(&data)?.with_texts(&texts, &unet)?;
+        let parameters = DistillParameters {
+            random_conditioning_lambda: Some(crate::base::Real::new(5.0)),
+            ..Default::default()
+        };
+        let draws = Draws { data: &data, random: &random, parameters: &parameters, train_timesteps: 1000 };
+        for timestep in [0, 400, 800, 999] {
+            let drawn: Vec<usize> = (0..4000).map(|sample| draws.caption(3, sample, timestep)).collect();
+            // The caption of the row, or one of the nine.
+            assert!(drawn.iter().all(|caption| *caption == 3 || (6..15).contains(caption)));
+            let others = drawn.iter().filter(|caption| **caption != 3).count() as f64 / 4000.0;
+            let expected = (-5.0 * (1.0 - timestep as f64 / 1000.0)).exp();
+            // Four standard deviations of a share of 4000.
+            assert!((others - expected).abs() < 0.032, "{others} at {timestep}, not {expected}");
+            let missing = (6..15).filter(|caption| !drawn.contains(caption)).count();
+            assert!(missing == 0 || timestep < 800, "{missing} texts are never drawn");
+        }
+        Ok(())
     }
 }

@@ -7,7 +7,7 @@ use candle_core::Device;
 use image::ImageFormat;
 
 use super::error::DistillError;
-use super::validation::{PICTURES, PROMPTS, picture_path};
+use super::validation::{PICTURES, PROMPTS, picture_name, picture_path};
 use super::validation_parameters::ValidationParameters;
 use crate::backend::Random;
 use crate::base::{FileError, files, kept};
@@ -16,7 +16,7 @@ use crate::model::network::Conditioning;
 use crate::model::unet::UNet;
 use crate::model::vae::Autoencoder;
 use crate::sample::{Generator, Noise, NoiseSchedule, Sampler};
-use crate::train::watch::Watcher;
+use crate::train::watch::{Drawn, Watcher};
 
 /// What all pictures have in common.
 pub struct Easel<'a> {
@@ -69,7 +69,8 @@ impl Easel<'_> {
                 picture.write_to(&mut png, ImageFormat::Png).expect("a picture in memory is written");
                 let (path, png) = (picture_path(self.folder, step, index), png.into_inner());
                 kept::write(&path, |path| fs::write(path, &png).map_err(FileError::at(path)))?;
-                watcher.picture(step, &format!("validation/{index:03}"), &png, picture.dimensions());
+                let (name, size) = (picture_name(index), picture.dimensions());
+                watcher.picture(&Drawn { step, name: &name, png: &png, path: &path, size });
             }
         }
         Ok(())

@@ -5,24 +5,23 @@ use candle_core::DType;
 use super::error::DistillError;
 use super::parameters::DistillParameters;
 use crate::base::units;
+use crate::model::TensorEntry;
 use crate::model::unet::{UNet, UNetConfig};
 use crate::train::{ActivationCheckpointing, Moments};
 
 /// Bytes that exist at the same time. Allocator and kernels need some more.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TrainingMemory {
-    /// The student's weights, f32.
+    /// The student's weights, f32, and on a card that computes in bf16 their copies for products.
     pub weights: u64,
-    /// Gradients of the weights that are trained, f32.
-    pub gradients: u64,
     /// AdamW's moments.
     pub moments: u64,
     /// The moving average, unless it is on the host.
     pub average: u64,
     /// The moving average on the host, beside a device with memory of its own.
     pub average_on_host: u64,
-    /// Activations of one piece of a batch, and what is compared.
-    pub activations: u64,
+    /// Activations of one piece of a batch, what is compared, and gradients, at the moment when they are most together.
+    pub passes: u64,
     /// What of the activations is computed again.
     pub checkpointing: ActivationCheckpointing,
     /// The teacher's weights, if it is held: otherwise they are read at each pass.
@@ -76,32 +75,43 @@ impl TrainingMemory {
     ) -> Self {
         let (height, width) = sizes.latents;
         let student = sizes.student.inventory();
-        let trained: Vec<u64> = student
-            .tensors()
-            .filter(|tensor| !parameters.freezes(&tensor.name))
-            .map(|tensor| tensor.parameters())
-            .collect();
+        let is_trained = |tensor: &&TensorEntry| !parameters.freezes(&tensor.name);
+        let trained: Vec<u64> = student.tensors().filter(is_trained).map(TensorEntry::parameters).collect();
         let in_f32: u64 = 4 * trained.iter().sum::<u64>();
         let segments = student.segments(height, width);
-        let kept = checkpointing.elements(&segments);
-        // Of the student, of the teacher, and the gradient of one of them.
+        let gradients: Vec<u64> = segments
+            .iter()
+            .map(|segment| student.tensors_in(segment.steps.clone()).filter(is_trained))
+            .map(|tensors| 4 * tensors.map(TensorEntry::parameters).sum::<u64>())
+            .collect();
+        // The teacher's features.
         let maps: u64 = segments.iter().filter(|segment| segment.ends_stage).map(|s| s.output_elements).sum();
         let walk = sizes.teacher.inventory().state_elements(height, width);
         let ranks = sizes.ranks as u64;
         // An uneven division is refused elsewhere.
         let pieces = parameters.pieces(sizes.ranks).unwrap_or(1) * sizes.ranks;
         let samples = parameters.batch_size.get().div_ceil(pieces) as u64;
-        let per_sample = (kept + maps).max(walk) * sizes.activations.size_in_bytes() as u64;
+        let value = samples * sizes.activations.size_in_bytes() as u64;
+        let backward = if pieces > sizes.ranks {
+            // Those of earlier pieces are complete.
+            checkpointing.backward_bytes(&segments, value, &vec![0; segments.len()]) + in_f32
+        } else {
+            checkpointing.backward_bytes(&segments, value, &gradients).max(in_f32)
+        };
         // Each rank keeps those of its tensors.
         let average = if parameters.ema_decay.get() > 0.0 { in_f32.div_ceil(ranks) } else { 0 };
         let on_device = sizes.on_host || !parameters.ema_on_host;
+        let copied = student.tensors().filter(|tensor| is_trained(tensor) && tensor.shape.len() == 2);
+        let copies = match (sizes.on_host, sizes.activations) {
+            (false, DType::BF16) => 2 * copied.map(TensorEntry::parameters).sum::<u64>(),
+            _ => 0,
+        };
         Self {
-            weights: 4 * student.parameters(),
-            gradients: in_f32,
+            weights: 4 * student.parameters() + copies,
             moments: parameters.moments.bytes(trained).div_ceil(ranks),
             average: if on_device { average } else { 0 },
             average_on_host: if on_device { 0 } else { average },
-            activations: samples * per_sample,
+            passes: (walk * value).max(maps * value + backward),
             checkpointing,
             teacher: 0,
         }
@@ -109,8 +119,8 @@ impl TrainingMemory {
 
     /// The sum of what is on the device.
     pub fn total(&self) -> u64 {
-        let Self { weights, gradients, moments, average, activations, teacher, .. } = self;
-        [weights, gradients, moments, average, activations, teacher]
+        let Self { weights, moments, average, passes, teacher, .. } = self;
+        [weights, moments, average, passes, teacher]
             .into_iter()
             .fold(0, |sum: u64, part| sum.saturating_add(*part))
     }
@@ -136,7 +146,6 @@ impl TrainingMemory {
     pub fn statement(&self) -> String {
         let mut parts = vec![
             format!("weights {}", units::bytes(self.weights)),
-            format!("gradients {}", units::bytes(self.gradients)),
             format!("moments {}", units::bytes(self.moments)),
         ];
         match (self.average, self.average_on_host) {
@@ -144,8 +153,8 @@ impl TrainingMemory {
             (0, on_host) => parts.push(format!("moving average {} on the host", units::bytes(on_host))),
             (average, _) => parts.push(format!("moving average {}", units::bytes(average))),
         }
-        let (activations, checkpointing) = (units::bytes(self.activations), self.checkpointing.word());
-        parts.push(format!("activations {activations} (activation-checkpointing: {checkpointing})"));
+        let (passes, checkpointing) = (units::bytes(self.passes), self.checkpointing.word());
+        parts.push(format!("activations and gradients {passes} (activation-checkpointing: {checkpointing})"));
         parts.push(match self.teacher {
             0 => "the teacher is read from its file at each step".to_owned(),
             held => format!("teacher {}", units::bytes(held)),
@@ -234,5 +243,27 @@ mod tests {
         assert!(refused.to_string().contains("only "), "{refused}");
         let savings = ample.savings(&parameters, &sizes);
         assert!(savings.len() == 4 && savings[0].starts_with("`moments: 8-bit` saves "), "{savings:?}");
+    }
+
+    /// On a card, the statement agrees with the peak of a step whose layers and update are counted one by one.
+    #[test]
+    fn the_statement_is_what_a_counted_step_holds() {
+        let unet = UNetConfig::parse("{}").expect("diffusers' default");
+        let sizes = Sizes {
+            student: &unet,
+            teacher: &unet,
+            latents: (64, 64),
+            weights: DType::BF16,
+            activations: DType::BF16,
+            on_host: false,
+            ranks: 1,
+        };
+        let parameters = DistillParameters { batch_size: Whole::new(4), ..Default::default() };
+        let memory = TrainingMemory::new(&parameters, &sizes, u64::MAX);
+        let counted =
+            crate::train::step_cost(&unet, &unet, 4, (64, 64), crate::nn::counting::Implementation::Kernels)
+                .expect("the step can be counted");
+        let times = memory.total() as f64 / counted.peak_bytes as f64;
+        assert!((1.0..1.15).contains(&times), "{times:.3}: {memory:?} {counted:?}");
     }
 }

@@ -83,7 +83,7 @@ pub struct DistillParameters {
     pub features: FeatureTaps,
     /// Fraction of samples whose text is replaced by the empty prompt, so that the student can be used with classifier-free guidance. Default 0.1, the fraction Stable Diffusion was trained with (ours: BK-SDM has 0).
     pub unconditional_fraction: Real<Fraction>,
-    /// Gives a sample a caption drawn from all captions of the data, with the probability exp(-lambda (1 - t / T)) at timestep t of T (random conditioning, Kim et al. 2025, arXiv 2504.02011; their code has a lambda of 5, and draws from a larger set of texts). Student and teacher get the same caption. Default: never.
+    /// Gives a sample a caption drawn from `texts`, or else from all captions of the data, with the probability exp(-lambda (1 - t / T)) at timestep t of T (random conditioning, Kim et al. 2025, arXiv 2504.02011; their code has a lambda of 5, and texts without pictures). Student and teacher get the same caption. Default: never.
     pub random_conditioning_lambda: Option<Real<Positive>>,
     /// Standard deviation of a number that is added to the noise of each channel as a whole, so that the student can change the brightness of a whole picture, from 0 to 1. diffusers' training scripts recommend 0.1. Default 0.
     pub noise_offset: Real<Fraction>,

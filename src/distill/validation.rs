@@ -59,6 +59,11 @@ pub fn picture_path(folder: &Path, step: u64, prompt: usize) -> PathBuf {
     folder.join(PICTURES).join(format!("{step:09}-{prompt:03}.png"))
 }
 
+/// The name of a prompt's pictures for watchers.
+pub(super) fn picture_name(prompt: usize) -> String {
+    format!("validation/{prompt:03}")
+}
+
 /// A picture that was drawn while training.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct DrawnPicture {

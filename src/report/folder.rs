@@ -160,7 +160,10 @@ fn damage(run: &Path, stage: &StageRecord) -> Result<Option<String>, ReportError
             let is_there = |file: &str| artefact.path.join(file).exists();
             is_there(HISTORY_FILE) || is_there(RECONSTRUCTION_FILE) || !artefact.path.exists()
         }
-        Some(ArtefactKind::Calibration | ArtefactKind::Latents | ArtefactKind::Profile) | None => false,
+        Some(
+            ArtefactKind::Calibration | ArtefactKind::Latents | ArtefactKind::Texts | ArtefactKind::Profile,
+        )
+        | None => false,
         Some(_) => true,
     };
     let Some(place) = Place::of(&artefact.path).filter(|_| is_read) else { return Ok(None) };
@@ -219,7 +222,10 @@ fn show(run: &Path, stage: &StageRecord) -> Result<Option<Shown>, String> {
             None => None,
         },
         Some(ArtefactKind::Export) => Some(Shown::Export(Export::open(folder).map_err(failed)?)),
-        Some(ArtefactKind::Calibration | ArtefactKind::Latents | ArtefactKind::Profile) | None => None,
+        Some(
+            ArtefactKind::Calibration | ArtefactKind::Latents | ArtefactKind::Texts | ArtefactKind::Profile,
+        )
+        | None => None,
     })
 }
 

@@ -39,6 +39,8 @@ pub(super) struct Distill {
     /// The stage with the training data: latents (`encode`), or a calibration, whose clean latents are computed from its noisy
     /// ones.
     data: StageId,
+    /// The stage with the texts (`encode-texts`) that random conditioning draws captions from. Default: the captions of `data`.
+    texts: Option<StageId>,
     /// The parameters of the training.
     #[serde(default)]
     training: DistillParameters,
@@ -46,6 +48,9 @@ pub(super) struct Distill {
 
 /// The folder beside the checkpoint with the latents of a calibration.
 const LATENTS: &str = "latents";
+
+/// The input with texts without pictures.
+const TEXTS: &str = "texts";
 
 pub(super) const INFO: StageInfo = StageInfo {
     name: "distill",
@@ -71,7 +76,9 @@ impl Stage for Distill {
     }
 
     fn inputs(&self) -> Vec<Input<'_>> {
-        vec![
+        let texts = self.texts.as_ref();
+        let texts = texts.map(|stage| Input { name: TEXTS.to_owned(), stage, kinds: &[ArtefactKind::Texts] });
+        let others = [
             Input { name: "teacher".to_owned(), stage: &self.teacher, kinds: &[ArtefactKind::Model] },
             Input { name: "student".to_owned(), stage: &self.student, kinds: &[ArtefactKind::Model] },
             Input {
@@ -79,10 +86,16 @@ impl Stage for Distill {
                 stage: &self.data,
                 kinds: &[ArtefactKind::Latents, ArtefactKind::Calibration],
             },
-        ]
+        ];
+        others.into_iter().chain(texts).collect()
     }
 
     fn check(&self) -> Result<(), BadValue> {
+        if self.texts.is_some() && self.training.random_conditioning_lambda.is_none() {
+            let message = "texts are used by random conditioning alone: give `random-conditioning-lambda` in \
+                           `training`, such as 5, or leave `texts` out";
+            return Err(BadValue::new(TEXTS, message));
+        }
         self.training.check().map_err(|(name, message)| BadValue::new(format!("training.{name}"), message))
     }
 
@@ -106,13 +119,12 @@ impl Stage for Distill {
             ranks: 1,
         };
         let memory = TrainingMemory::new(&self.training, &sizes, outlook.available);
-        let optimiser = [memory.gradients, memory.moments, memory.average].iter().sum();
         let state =
             [memory.weights, memory.moments, memory.average, memory.average_on_host].iter().sum::<u64>();
         Some(Needs {
             weights: memory.weights + memory.teacher,
-            optimiser,
-            activations: memory.activations,
+            optimiser: memory.moments + memory.average,
+            activations: memory.passes,
             data: 0,
             least: memory.total(),
             // A new checkpoint is written beside the one that it replaces.
@@ -202,6 +214,7 @@ impl Distill {
                 ArtefactKind::Latents => folder(&data.path),
                 _ => folder(&context.checkpoint.join(LATENTS)),
             },
+            texts: self.texts.as_ref().map(|_| folder(&context.input(TEXTS).path)),
             checkpoint: folder(context.checkpoint),
             training: self.training.clone(),
             checkpointing: memory.checkpointing,
@@ -298,6 +311,18 @@ mod tests {
         let bad = stage.check().expect_err("three pieces of four rows");
         assert_eq!(bad.name, "training.gradient-accumulation");
         assert!(bad.message.contains("`gradient-accumulation` is 3"), "{}", bad.message);
+        Ok(())
+    }
+
+    #[test]
+    fn texts_that_nothing_would_use_are_refused() -> Result<(), serde_yaml::Error> {
+        let stage = |training: &str| -> Result<Distill, serde_yaml::Error> {
+            serde_yaml::from_str(&format!(
+                "{{ teacher: t, student: s, data: d, texts: x, training: {training} }}"
+            ))
+        };
+        assert_eq!(stage("{}")?.check().map_err(|bad| bad.name), Err(TEXTS.to_owned()));
+        assert!(stage("{ random-conditioning-lambda: 5 }")?.check().is_ok());
         Ok(())
     }
 }

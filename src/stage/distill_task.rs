@@ -20,6 +20,8 @@ pub struct DistillTask {
     pub(super) teacher: OsString,
     pub(super) student: OsString,
     pub(super) data: OsString,
+    /// The texts that random conditioning draws from, if not the captions of the data.
+    pub(super) texts: Option<OsString>,
     pub(super) checkpoint: OsString,
     pub(super) training: DistillParameters,
     /// As rank 0 chose it, so that all ranks compute alike.
@@ -44,11 +46,15 @@ impl DistillTask {
         let teacher = Model::at(self.teacher.as_ref())?;
         let student = Model::at(self.student.as_ref())?;
         let schedule = NoiseSchedule::from_config(&teacher.directory.scheduler_config()?)?;
-        let data = Latents::open(self.data.as_ref())?;
         let frozen = |name: &str| self.training.freezes(name);
         let student = Trainable::open(&student.directory, frozen, teacher.dtype, bench.device)?;
         let weights = teacher.directory.unet_weights()?;
         let config = teacher.directory.unet_config()?;
+        let data = Latents::open(self.data.as_ref())?;
+        let data = match &self.texts {
+            Some(texts) => data.with_texts(texts.as_ref(), &config)?,
+            None => data,
+        };
         let teacher = UNet::load_held(config, &weights, teacher.dtype, bench.device, self.holds_teacher)?;
         let distillation = Distillation {
             teacher: &teacher,

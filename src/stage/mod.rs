@@ -12,6 +12,7 @@ mod distill_task;
 mod distill_watch;
 mod drawing;
 mod encode;
+mod encode_texts;
 mod error;
 mod evaluate;
 mod evaluate_inputs;

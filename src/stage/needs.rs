@@ -57,9 +57,9 @@ pub struct Outlook<'a> {
 pub struct Needs {
     /// Weights. Those of a model that is only run are read again at each pass if they do not fit.
     pub weights: u64,
-    /// Gradients, moments and averages.
+    /// Moments and averages.
     pub optimiser: u64,
-    /// Activations of one batch.
+    /// Activations of one batch, and gradients.
     pub activations: u64,
     /// Points and rows in memory.
     pub data: u64,

@@ -32,6 +32,7 @@ stages! {
     prune::Prune,
     reconstruct::Reconstruct,
     encode::Encode,
+    encode_texts::EncodeTexts,
     distill::Distill,
     evaluate::Evaluate,
     export::Export,

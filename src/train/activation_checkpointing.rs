@@ -51,16 +51,25 @@ impl ActivationCheckpointing {
         groups
     }
 
-    /// Values that a pass keeps at most, for one sample: the states between groups, and what is inside the largest group.
-    pub fn elements(self, segments: &[Segment]) -> u64 {
+    /// The most bytes of activations and gradients at one moment of a backward pass. A segment's gradients come as its activations
+    /// go. `value` is the size of one activation in all samples of the pass, and `gradients` those of each segment's weights.
+    pub fn backward_bytes(self, segments: &[Segment], value: u64, gradients: &[u64]) -> u64 {
+        let all = |segment: &Segment| segment.inner_elements + segment.output_elements;
         let groups = self.groups(segments);
+        // The states between groups.
         let kept = |group: &Range<usize>| segments[group.end - 1].output_elements;
-        let between: u64 = groups[..groups.len() - 1].iter().map(kept).sum();
-        let inside = |group: &Range<usize>| {
-            let segments = &segments[group.clone()];
-            segments.iter().map(|segment| segment.inner_elements + segment.output_elements).sum()
-        };
-        between + groups.iter().map(inside).max().unwrap_or(0)
+        let mut between: u64 = groups.iter().map(kept).sum();
+        let (mut made, mut most) = (0, 0);
+        for group in groups.iter().rev() {
+            between -= kept(group);
+            let mut inside: u64 = segments[group.clone()].iter().map(all).sum();
+            for index in group.clone().rev() {
+                made += gradients[index];
+                most = most.max((between + inside) * value + made);
+                inside -= all(&segments[index]);
+            }
+        }
+        most
     }
 }
 
@@ -75,7 +84,12 @@ mod tests {
         let groups = ActivationCheckpointing::ALL.map(|checkpointing| checkpointing.groups(&segments).len());
         // Four stages down, the middle, four up, and the first and the last convolution.
         assert_eq!((groups[0], groups[1], groups[2]), (1, 11, segments.len()));
-        let elements = ActivationCheckpointing::ALL.map(|checkpointing| checkpointing.elements(&segments));
-        assert!(elements[1] < elements[0] / 2 && elements[2] < elements[1] / 2, "{elements:?}");
+        let none = vec![0; segments.len()];
+        let bytes = ActivationCheckpointing::ALL.map(|chosen| chosen.backward_bytes(&segments, 1, &none));
+        assert!(bytes[1] < bytes[0] / 2 && bytes[2] < bytes[1] / 2, "{bytes:?}");
+        // All gradients at the end, or all activations at the begin, but never both.
+        let gradients = vec![bytes[0] / segments.len() as u64; segments.len()];
+        let both = ActivationCheckpointing::None.backward_bytes(&segments, 1, &gradients);
+        assert!((bytes[0]..2 * bytes[0] * 8 / 10).contains(&both), "{both} beside {bytes:?}");
     }
 }

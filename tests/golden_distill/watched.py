@@ -31,4 +31,13 @@ for tag, steps in expected.items():
     ours = {event.step: event.value for event in events.Scalars(tag)}
     for metric in client.get_metric_history(run.info.run_id, tag):
         assert abs(metric.value - ours[metric.step]) <= 1e-6 * abs(metric.value), (tag, metric)
+# The names are those that MLflow's pages show in a chart of pictures.
+names = [file.path for file in client.list_artifacts(run.info.run_id, "images")]
+assert run.data.tags["mlflow.loggedImages"] == "True" and len(names) == 6, names
+for step, ours in zip([0, 6, 12], events.Images("validation/000")):
+    name = f"images/validation~000+step+{step}+timestamp+"
+    [picture] = [file for file in names if file.startswith(name) and file.endswith(".png")]
+    assert picture.removesuffix(".png") + "+compressed.webp" in names, names
+    with open(client.download_artifacts(run.info.run_id, picture), "rb") as file:
+        assert file.read() == ours.encoded_image_string, picture
 print("every step is there once")

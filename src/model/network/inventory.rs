@@ -111,6 +111,11 @@ impl Inventory {
         self.branch(unit.steps.clone())
     }
 
+    /// The tensors of some steps.
+    pub fn tensors_in(&self, steps: Range<usize>) -> impl Iterator<Item = &TensorEntry> {
+        self.steps[steps].iter().flatten()
+    }
+
     /// The paths of the steps in walk order; no two are equal.
     pub fn paths(&self) -> impl ExactSizeIterator<Item = &str> + Clone {
         self.specs.iter().map(|spec| spec.path.as_str())
@@ -150,7 +155,7 @@ impl Inventory {
     }
 
     fn branch(&self, steps: Range<usize>) -> impl Iterator<Item = &TensorEntry> {
-        self.steps[steps].iter().flatten().filter(|entry| !is_shortcut(entry))
+        self.tensors_in(steps).filter(|entry| !is_shortcut(entry))
     }
 
     /// All removable units. The only child of a composite is not listed, because it cannot be removed without the
@@ -162,7 +167,7 @@ impl Inventory {
             kind,
             parameters: self.branch(steps.clone()).map(TensorEntry::parameters).sum(),
             macs: macs[steps.clone()].iter().map(|macs| macs.0).sum(),
-            has_shortcut: self.steps[steps.clone()].iter().flatten().any(is_shortcut),
+            has_shortcut: self.tensors_in(steps.clone()).any(is_shortcut),
             parent: parent.cloned(),
             steps,
         };

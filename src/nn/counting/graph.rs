@@ -1,6 +1,6 @@
 //! Values, the tape of a pass or candle's graph, and what is done around the layers.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use candle_core::{DType, Result, Shape};
@@ -78,6 +78,11 @@ impl Pass {
         let (launches, bytes) = (counter.launches(), counter.bytes());
         let (own_launches, peak_bytes) = (counter.own(), counter.peak());
         Counts { launches, own_launches, bytes, least_bytes: *least_bytes, peak_bytes }
+    }
+
+    /// Bytes read and written by each kernel, and by matrix products as `product`.
+    pub fn bytes_by_kernel(&self) -> BTreeMap<String, u64> {
+        self.done.counter.by_kernel()
     }
 
     /// Launches over a few numbers.

@@ -1,7 +1,8 @@
 //! A machine that runs nothing and counts: launches, bytes moved, and the most memory in use at one time.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use candle_core::{DType, Result, Shape};
 
@@ -10,6 +11,8 @@ use super::launch::{Launch, Launcher};
 use super::machine::Machine;
 use super::product::Gemm;
 
+const NO_PANIC: &str = "nothing panics while it holds the lock";
+
 /// Counts what it is asked to run.
 #[derive(Debug, Default)]
 pub(in crate::nn) struct Counter {
@@ -17,6 +20,8 @@ pub(in crate::nn) struct Counter {
     /// Those of our kernels and of products.
     own: AtomicU64,
     bytes: AtomicU64,
+    /// Bytes by kernel; products are `product`.
+    by_kernel: Mutex<BTreeMap<String, u64>>,
     memory: Arc<Memory>,
 }
 
@@ -49,6 +54,11 @@ impl Counter {
         self.bytes.load(Ordering::Relaxed)
     }
 
+    /// Bytes read and written by each of our kernels, and by `product`.
+    pub(in crate::nn) fn by_kernel(&self) -> BTreeMap<String, u64> {
+        self.by_kernel.lock().expect(NO_PANIC).clone()
+    }
+
     /// The most bytes in use so far.
     pub(in crate::nn) fn peak(&self) -> u64 {
         self.memory.peak.load(Ordering::Relaxed)
@@ -59,12 +69,17 @@ impl Counter {
         self.launches.fetch_add(launches, Ordering::Relaxed);
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
+
+    fn count(&self, kernel: &str, bytes: u64) {
+        self.own.fetch_add(1, Ordering::Relaxed);
+        self.charge(1, bytes);
+        *self.by_kernel.lock().expect(NO_PANIC).entry(kernel.to_owned()).or_default() += bytes;
+    }
 }
 
 impl Launcher for Counter {
     fn launch(&self, launch: &Launch) -> Result<()> {
-        self.own.fetch_add(1, Ordering::Relaxed);
-        self.charge(1, launch.bytes);
+        self.count(&launch.kernel, launch.bytes);
         Ok(())
     }
 }
@@ -79,8 +94,7 @@ impl Machine for Counter {
     }
 
     fn multiply(&self, product: &Gemm) -> Result<()> {
-        self.own.fetch_add(1, Ordering::Relaxed);
-        self.charge(1, product.bytes);
+        self.count("product", product.bytes);
         Ok(())
     }
 }

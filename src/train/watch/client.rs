@@ -2,6 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{End, Server};
@@ -13,8 +14,14 @@ const PARAMETERS: usize = 100;
 /// The longest value of a parameter that every server takes.
 const VALUE: usize = 250;
 
+/// The tag by which a run is found again.
+const TAG: &str = "laptop-diff.training";
+
+/// What the place of a run's files begins with if the server itself takes them.
+pub(super) const PROXIED: &str = "mlflow-artifacts:";
+
 /// One number.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Metric {
     pub(super) key: String,
     pub(super) value: f64,
@@ -39,35 +46,73 @@ impl Client {
         self.server.to_string()
     }
 
-    /// Begins a run in an experiment of this name, which is made if there is none. Returns its id.
+    /// The id of the experiment of this name, which is made if there is none.
+    pub(super) fn experiment(&self, name: &str) -> Result<String, String> {
+        match self.get("experiments/get-by-name", ("experiment_name", name))? {
+            Some(found) => text(&found, &["experiment", "experiment_id"]),
+            None => text(&self.post("experiments/create", &json!({"name": name}))?, &["experiment_id"]),
+        }
+    }
+
+    /// The run with this tag, if the server has it: its id, and where its files are.
+    pub(super) fn find(&self, experiment: &str, tag: &str) -> Result<Option<(String, String)>, String> {
+        let asked = json!({
+            "experiment_ids": [experiment], "filter": format!("tags.`{TAG}` = '{tag}'"), "max_results": 1,
+        });
+        let found = self.post("runs/search", &asked)?;
+        found.get("runs").and_then(|runs| runs.get(0)).map(known).transpose()
+    }
+
+    /// Begins a run with this tag. Returns its id, and where its files are.
     pub(super) fn begin(
         &self,
         experiment: &str,
         run: &str,
-        parameters: &[(String, String)],
-    ) -> Result<String, String> {
-        let experiment = match self.get("experiments/get-by-name", ("experiment_name", experiment))? {
-            Some(found) => text(&found, &["experiment", "experiment_id"])?,
-            None => {
-                text(&self.post("experiments/create", &json!({"name": experiment}))?, &["experiment_id"])?
-            }
-        };
-        let begun = json!({
-            "experiment_id": experiment, "run_name": run, "start_time": milliseconds(),
-            "tags": [{"key": "mlflow.source.name", "value": "laptop-diff"}],
-        });
-        let id = text(&self.post("runs/create", &begun)?, &["run", "info", "run_id"])?;
-        for part in parameters.chunks(PARAMETERS) {
-            let params: Vec<Value> =
-                part.iter().map(|(name, value)| json!({"key": key(name), "value": short(value)})).collect();
-            self.post("runs/log-batch", &json!({"run_id": id, "params": params}))?;
-        }
-        Ok(id)
+        tag: &str,
+        begun: u64,
+    ) -> Result<(String, String), String> {
+        let tags = json!([{"key": "mlflow.source.name", "value": "laptop-diff"}, {"key": TAG, "value": tag}]);
+        let asked = json!({"experiment_id": experiment, "run_name": run, "start_time": begun, "tags": tags});
+        let begun = self.post("runs/create", &asked)?;
+        known(begun.get("run").unwrap_or(&Value::Null))
     }
 
-    /// Goes on with a run that was interrupted.
-    pub(super) fn resume(&self, run: &str) -> Result<(), String> {
-        self.post("runs/update", &json!({"run_id": run, "status": "RUNNING"})).map(drop)
+    /// Logs what a training depends on.
+    pub(super) fn describe(&self, run: &str, parameters: &[(String, String)]) -> Result<(), String> {
+        parameters.chunks(PARAMETERS).try_for_each(|part| {
+            let params: Vec<Value> =
+                part.iter().map(|(name, value)| json!({"key": key(name), "value": short(value)})).collect();
+            self.post("runs/log-batch", &json!({"run_id": run, "params": params})).map(drop)
+        })
+    }
+
+    /// Sends a file to a run whose files are at `artifacts`.
+    pub(super) fn upload(&self, artifacts: &str, name: &str, bytes: &[u8]) -> Result<(), String> {
+        let path = artifacts.trim_start_matches(PROXIED);
+        // A host may stand before the path; it is the same server.
+        let path = match path.strip_prefix("//") {
+            Some(with_host) => with_host.split_once('/').map_or("", |(_, path)| path),
+            None => path,
+        };
+        let path = path.trim_matches('/');
+        let url = format!("{}/api/2.0/mlflow-artifacts/artifacts/{path}/{name}", self.server);
+        checked(self.http.put(&url, bytes)?).map(drop)
+    }
+
+    /// Says that a run has pictures, so that MLflow's pages look for them.
+    pub(super) fn has_pictures(&self, run: &str) -> Result<(), String> {
+        let tag = json!({"run_id": run, "key": "mlflow.loggedImages", "value": "True"});
+        self.post("runs/set-tag", &tag).map(drop)
+    }
+
+    /// Goes on with a run that was interrupted. Returns false if somebody removed it from the server.
+    pub(super) fn resume(&self, run: &str) -> Result<bool, String> {
+        let resumed = json!({"run_id": run, "status": "RUNNING"});
+        match self.http.post(&self.url("runs/update"), &resumed)? {
+            // One that is in the server's bin is 400.
+            (400 | 404, _) => Ok(false),
+            answer => checked(answer).map(|_| true),
+        }
     }
 
     /// Logs at most [`METRICS`] numbers.
@@ -116,6 +161,12 @@ fn checked((status, body): (u16, String)) -> Result<Value, String> {
         return Err(format!("the server answers {status}: {brief}"));
     }
     serde_json::from_str(&body).map_err(|error| format!("its answer is not JSON: {error}"))
+}
+
+/// The id of a run, and where its files are.
+fn known(run: &Value) -> Result<(String, String), String> {
+    let artifacts = text(run, &["info", "artifact_uri"]).unwrap_or_default();
+    Ok((text(run, &["info", "run_id"])?, artifacts))
 }
 
 fn text(value: &Value, path: &[&str]) -> Result<String, String> {
@@ -168,19 +219,24 @@ impl Http {
     }
 
     fn get(&self, url: &str, (name, value): (&str, &str)) -> Result<(u16, String), String> {
-        let mut request = self.agent.get(url).query(name, value);
-        if let Some(authorisation) = &self.authorisation {
-            request = request.header("Authorization", authorisation);
-        }
-        Self::answer(request.call())
+        Self::answer(self.authorised(self.agent.get(url).query(name, value)).call())
     }
 
     fn post(&self, url: &str, body: &Value) -> Result<(u16, String), String> {
-        let mut request = self.agent.post(url).header("Content-Type", "application/json");
-        if let Some(authorisation) = &self.authorisation {
-            request = request.header("Authorization", authorisation);
+        let request = self.agent.post(url).header("Content-Type", "application/json");
+        Self::answer(self.authorised(request).send(body.to_string()))
+    }
+
+    fn put(&self, url: &str, body: &[u8]) -> Result<(u16, String), String> {
+        let request = self.agent.put(url).header("Content-Type", "application/octet-stream");
+        Self::answer(self.authorised(request).send(body))
+    }
+
+    fn authorised<B>(&self, request: ureq::RequestBuilder<B>) -> ureq::RequestBuilder<B> {
+        match &self.authorisation {
+            Some(authorisation) => request.header("Authorization", authorisation),
+            None => request,
         }
-        Self::answer(request.send(body.to_string()))
     }
 
     fn answer(
@@ -208,6 +264,10 @@ impl Http {
     }
 
     fn post(&self, _url: &str, _body: &Value) -> Result<(u16, String), String> {
+        Err(Self::NONE.to_owned())
+    }
+
+    fn put(&self, _url: &str, _body: &[u8]) -> Result<(u16, String), String> {
         Err(Self::NONE.to_owned())
     }
 }

@@ -1,20 +1,20 @@
 //! The curves of a training in an MLflow server. A thread of its own sends them, so that a slow server delays nothing,
 //! and one that is away is tried again from time to time.
 //!
-//! Which run of the server it is, and how far it got, is kept beside the checkpoint: a resumed training goes on in the
-//! same run and sends no step twice.
+//! Which run of the server it is, and how far it got, is kept beside the checkpoint (`mlflow_run.rs`): a resumed training
+//! goes on in the same run and sends no step twice.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::path::PathBuf;
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use serde::{Deserialize, Serialize};
-
 use super::client::{Client, METRICS, Metric, milliseconds};
-use super::{End, Server, Watcher};
-use crate::base::{Progress, files};
+use super::mlflow_picture::Picture;
+use super::mlflow_run::Run;
+use super::{Drawn, End, Server, Watcher};
+use crate::base::Progress;
 
 /// How long numbers are collected before they are sent.
 const COLLECT: Duration = Duration::from_secs(1);
@@ -22,11 +22,12 @@ const COLLECT: Duration = Duration::from_secs(1);
 /// The longest pause between two attempts to reach a server that is away.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
-/// How long the end of a training waits for the last numbers to be sent.
-const LAST: Duration = Duration::from_secs(3);
+/// How long the end of a training waits for the last numbers to be sent. A server that cannot be reached is not waited for; a
+/// busy one can take seconds for each request.
+const LAST: Duration = Duration::from_secs(30);
 
 /// What it means if they are not.
-const LOST: &str = "the last numbers are not there";
+const LOST: &str = "the last numbers or pictures are not there";
 
 /// The most numbers that wait for a server that is away: some ten megabytes.
 const WAITING: usize = 100_000;
@@ -49,11 +50,19 @@ pub struct MlFlow<'a> {
     server: Server,
     messages: Sender<Message>,
     /// What went wrong, if anything did, and the end of the thread.
-    troubles: std::sync::Mutex<Receiver<String>>,
+    troubles: std::sync::Mutex<Receiver<Trouble>>,
+}
+
+enum Trouble {
+    /// Nothing can be sent now.
+    Away(String),
+    /// Pictures cannot be sent at all.
+    Pictures(String),
 }
 
 enum Message {
     Numbers(Vec<Metric>),
+    Picture(Picture),
     End(End),
 }
 
@@ -64,13 +73,21 @@ impl<'a> MlFlow<'a> {
         let client = Client::new(server.clone());
         thread::spawn(move || {
             let run = Run::read(&told.file, client.address());
-            Sending { client, told, run, waiting: VecDeque::new(), trouble, troubled: false }.all(&received);
+            // What was being sent when the earlier attempt was killed.
+            let (waiting, pictures) = (run.pending().into(), VecDeque::new());
+            let (troubled, without_pictures) = (false, false);
+            Sending { client, told, run, waiting, pictures, trouble, troubled, without_pictures }
+                .all(&received);
         });
         Self { progress, server: server.clone(), messages, troubles: std::sync::Mutex::new(troubles) }
     }
 
-    fn note(&self, trouble: &str, then: &str) {
-        self.progress.note(&format!("MLflow at {}: {trouble}; {then}", self.server));
+    fn note(&self, trouble: &Trouble, then: &str) {
+        let text = match trouble {
+            Trouble::Away(trouble) => format!("{trouble}; {then}"),
+            Trouble::Pictures(trouble) => format!("{trouble}; its pages show no pictures, the report does"),
+        };
+        self.progress.note(&format!("MLflow at {}: {text}", self.server));
     }
 }
 
@@ -95,8 +112,14 @@ impl Watcher for MlFlow<'_> {
         troubles.try_iter().for_each(|trouble| self.note(&trouble, then));
     }
 
-    /// MLflow takes pictures only where its server passes files on, so they are left to the report and TensorBoard.
-    fn picture(&self, _step: u64, _name: &str, _png: &[u8], _size: (u32, u32)) {}
+    fn picture(&self, picture: &Drawn<'_>) {
+        self.earlier_picture(picture.step, picture.name, picture.path);
+    }
+
+    fn earlier_picture(&self, step: u64, name: &str, path: &Path) {
+        let picture = Picture { name: name.to_owned(), step, path: path.to_owned() };
+        let _ = self.messages.send(Message::Picture(picture));
+    }
 
     fn end(&self, end: End) {
         let _ = self.messages.send(Message::End(end));
@@ -106,27 +129,11 @@ impl Watcher for MlFlow<'_> {
             match troubles.recv_timeout(until.saturating_duration_since(Instant::now())) {
                 Ok(trouble) => self.note(&trouble, LOST),
                 Err(RecvTimeoutError::Disconnected) => return,
-                Err(RecvTimeoutError::Timeout) => return self.note("it does not answer in time", LOST),
+                Err(RecvTimeoutError::Timeout) => {
+                    return self.note(&Trouble::Away("it does not answer in time".to_owned()), LOST);
+                }
             }
         }
-    }
-}
-
-/// The run in the server, in the file beside the checkpoint.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-struct Run {
-    server: String,
-    id: Option<String>,
-    /// The last step that was sent, by key.
-    sent: BTreeMap<String, u64>,
-}
-
-impl Run {
-    /// A file that cannot be read, or is of another server, is as if there were none.
-    fn read(file: &std::path::Path, server: String) -> Self {
-        let found: Option<Self> = files::read_json(file).ok();
-        let new = || Self { server: server.clone(), ..Self::default() };
-        found.filter(|run| run.server == server).unwrap_or_else(new)
     }
 }
 
@@ -136,9 +143,12 @@ struct Sending {
     told: Told,
     run: Run,
     waiting: VecDeque<Metric>,
-    trouble: Sender<String>,
-    /// Whether a trouble was told: it is told once.
+    pictures: VecDeque<Picture>,
+    trouble: Sender<Trouble>,
+    /// Whether it was told that the server is away: it is told once.
     troubled: bool,
+    /// Whether it was told that pictures cannot be sent.
+    without_pictures: bool,
 }
 
 impl Sending {
@@ -151,21 +161,25 @@ impl Sending {
                     self.collect(metrics);
                     continue;
                 }
+                Ok(Message::Picture(picture)) => {
+                    self.collect_picture(picture);
+                    continue;
+                }
                 Ok(Message::End(end)) => Some(end),
                 Err(RecvTimeoutError::Timeout) => None,
                 // The training ended without a word, as in a panic.
                 Err(RecvTimeoutError::Disconnected) => Some(End::Failed),
             };
-            let sent = self.send(&mut begun);
-            let sent = match end {
-                Some(end) => sent.and_then(|()| self.finish(end)),
-                None => sent,
-            };
+            let sent = self.numbers(&mut begun).and_then(|()| {
+                let pictures = self.send_pictures();
+                let ended = end.map_or(Ok(()), |end| self.client.end(self.run.id(), end));
+                pictures.and(ended)
+            });
             pause = if sent.is_ok() { COLLECT } else { (2 * pause).min(LONGEST_PAUSE) };
             if let Err(trouble) = sent
                 && !std::mem::replace(&mut self.troubled, true)
             {
-                let _ = self.trouble.send(trouble);
+                let _ = self.trouble.send(Trouble::Away(trouble));
             }
             if end.is_some() {
                 return;
@@ -176,36 +190,47 @@ impl Sending {
 
     /// Steps that were sent before the training resumed are left out.
     fn collect(&mut self, metrics: Vec<Metric>) {
-        let sent = &self.run.sent;
-        self.waiting
-            .extend(metrics.into_iter().filter(|one| sent.get(&one.key).is_none_or(|sent| one.step > *sent)));
+        let run = &self.run;
+        self.waiting.extend(metrics.into_iter().filter(|one| !run.has(&one.key, one.step)));
         let more = self.waiting.len().saturating_sub(WAITING);
         self.waiting.drain(..more);
     }
 
-    fn send(&mut self, begun: &mut bool) -> Result<(), String> {
+    fn collect_picture(&mut self, picture: Picture) {
+        if !self.run.has(&picture.name, picture.step) {
+            self.pictures.push_back(picture);
+        }
+    }
+
+    fn numbers(&mut self, begun: &mut bool) -> Result<(), String> {
         if !*begun {
-            let known = self.run.id.as_ref().is_some_and(|id| self.client.resume(id).is_ok());
-            if !known {
-                let Told { experiment, run, parameters, .. } = &self.told;
-                let id = self.client.begin(experiment, run, parameters)?;
-                self.run = Run { server: self.client.address(), id: Some(id), sent: BTreeMap::new() };
-            }
+            let Told { experiment, run, parameters, file } = &self.told;
+            self.run.begin(&self.client, file, (experiment, run), parameters)?;
             *begun = true;
         }
-        let id = self.run.id.clone().unwrap_or_default();
         while !self.waiting.is_empty() {
             let count = self.waiting.len().min(METRICS);
             let batch: Vec<Metric> = self.waiting.iter().take(count).cloned().collect();
-            self.client.log(&id, &batch)?;
+            // Written first: what is sent again after a crash has the same timestamps, and the server takes it once.
+            self.run.sending(&batch, &self.told.file)?;
+            self.client.log(self.run.id(), &batch)?;
             self.waiting.drain(..count);
-            self.run.sent.extend(batch.into_iter().map(|one| (one.key, one.step)));
         }
-        files::write_json(&self.told.file, &self.run)
-            .map_err(|error| format!("{}: {error}", self.told.file.display()))
+        self.run.sending(&[], &self.told.file)
     }
 
-    fn finish(&mut self, end: End) -> Result<(), String> {
-        self.run.id.as_ref().map_or(Ok(()), |id| self.client.end(id, end))
+    fn send_pictures(&mut self) -> Result<(), String> {
+        if let Some(reason) = self.run.no_pictures().filter(|_| !self.pictures.is_empty()) {
+            self.pictures.clear();
+            if !std::mem::replace(&mut self.without_pictures, true) {
+                let _ = self.trouble.send(Trouble::Pictures(reason));
+            }
+        }
+        while let Some(picture) = self.pictures.front() {
+            self.run.picture(&self.client, picture)?;
+            self.pictures.pop_front();
+            self.run.write(&self.told.file)?;
+        }
+        Ok(())
     }
 }

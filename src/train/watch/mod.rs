@@ -4,11 +4,15 @@
 
 mod client;
 mod mlflow;
+mod mlflow_picture;
+mod mlflow_run;
 mod record;
 mod server;
 mod tensorboard;
 #[cfg(all(test, feature = "hub"))]
 mod tests;
+
+use std::path::Path;
 
 pub use mlflow::{MlFlow, Told};
 pub use server::Server;
@@ -25,6 +29,21 @@ pub enum End {
     Failed,
 }
 
+/// A picture.
+#[derive(Clone, Copy, Debug)]
+pub struct Drawn<'a> {
+    /// Steps done.
+    pub step: u64,
+    /// Its name, which those of other steps share.
+    pub name: &'a str,
+    /// Its bytes as PNG.
+    pub png: &'a [u8],
+    /// The file with the same bytes, which outlives a crash.
+    pub path: &'a Path,
+    /// Width and height.
+    pub size: (u32, u32),
+}
+
 /// Receives what a training measures.
 pub trait Watcher: Sync {
     /// The training does this step next; what a killed attempt measured from there on is measured again.
@@ -33,8 +52,10 @@ pub trait Watcher: Sync {
     fn earlier(&self, _step: u64, _numbers: &dyn Fn() -> Vec<(String, f64)>) {}
     /// Numbers measured at a step, by names such as `loss/total`.
     fn numbers(&self, step: u64, numbers: &[(String, f64)]);
-    /// A picture drawn after so many steps, as PNG of this width and height.
-    fn picture(&self, step: u64, name: &str, png: &[u8], size: (u32, u32));
+    /// A picture that was drawn.
+    fn picture(&self, picture: &Drawn<'_>);
+    /// A picture that an earlier attempt drew before the first step of this one, in this file.
+    fn earlier_picture(&self, _step: u64, _name: &str, _path: &Path) {}
     /// The training is over.
     fn end(&self, end: End);
 }
@@ -56,8 +77,12 @@ impl Watcher for Watchers<'_> {
         self.0.iter().for_each(|one| one.numbers(step, numbers));
     }
 
-    fn picture(&self, step: u64, name: &str, png: &[u8], size: (u32, u32)) {
-        self.0.iter().for_each(|one| one.picture(step, name, png, size));
+    fn picture(&self, picture: &Drawn<'_>) {
+        self.0.iter().for_each(|one| one.picture(picture));
+    }
+
+    fn earlier_picture(&self, step: u64, name: &str, path: &Path) {
+        self.0.iter().for_each(|one| one.earlier_picture(step, name, path));
     }
 
     fn end(&self, end: End) {

@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::record::{What, event};
-use super::{End, Watcher};
+use super::{Drawn, End, Watcher};
 use crate::base::Progress;
 
 /// Writes event files.
@@ -83,7 +83,7 @@ impl Watcher for TensorBoard<'_> {
         self.write(step, &What::Numbers(numbers));
     }
 
-    fn picture(&self, step: u64, name: &str, png: &[u8], size: (u32, u32)) {
+    fn picture(&self, &Drawn { step, name, png, size, .. }: &Drawn<'_>) {
         self.write(step, &What::Picture(name, png, size));
     }
 

@@ -29,13 +29,15 @@ stages:
   - { id: scores, use: score, with: { model: teacher, calibration: points, criteria: [magnitude], additivity-sets: 0 } }
   - { id: selection, use: select, with: { scores: scores, criterion: magnitude, ratio: 0.6 } }
   - { id: student, use: prune, with: { model: teacher, selection: selection } }
+  - { id: words, use: encode-texts, with: { model: teacher, prompts: "{nano}/prompts/training.txt", samples: 5 } }
   - id: retrained
     use: distill
     with:
       teacher: teacher
       student: student
       data: points
-      training: { steps: 8, batch-size: 2, normalisation-batches: 1, gradient-norms-every: 4 }
+      texts: words
+      training: { steps: 8, batch-size: 2, normalisation-batches: 1, gradient-norms-every: 4, random-conditioning-lambda: 0.5 }
 "#;
 
 /// A sandbox in which everything before the training is done.

@@ -43,7 +43,8 @@ const KNOBS: &[(&str, &str, &str)] = &[
         "{ samples: 3, drawing: { steps: 3 }, captions: optional, background: black, aspect-buckets: true, \
            caption-column: c }",
     ),
-    ("distill", "{ teacher: t, student: s, data: d }", "{ training: { steps: 3 } }"),
+    ("encode-texts", "{ model: m, prompts: p }", "{ samples: 3 }"),
+    ("distill", "{ teacher: t, student: s, data: d, texts: x }", "{ training: { steps: 3 } }"),
     (
         "evaluate",
         "{ models: { teacher: t }, metrics: [attribute-accuracy, pick-score, cmmd], prompts: p, scorer: s, \

@@ -22,7 +22,7 @@ use laptop_diff::model::network::Conditioning;
 use laptop_diff::model::unet::UNetConfig;
 use laptop_diff::sample::NoiseSchedule;
 use laptop_diff::train::collective::Alone;
-use laptop_diff::train::watch::{End, Watcher, Watchers};
+use laptop_diff::train::watch::{Drawn, End, Watcher, Watchers};
 use laptop_diff::train::{ActivationCheckpointing, Moments, Trainable};
 
 type Outcome = Result<(), Box<dyn Error>>;
@@ -608,7 +608,13 @@ impl Watcher for Heard {
         heard.extend(numbers.iter().map(|(name, _)| (step, name.clone())));
     }
 
-    fn picture(&self, _step: u64, _name: &str, _png: &[u8], _size: (u32, u32)) {}
+    fn picture(&self, picture: &Drawn<'_>) {
+        self.0.lock().expect("nobody panicked").push((picture.step, picture.name.to_owned()));
+    }
+
+    fn earlier_picture(&self, step: u64, name: &str, _path: &Path) {
+        self.0.lock().expect("nobody panicked").push((step, format!("earlier {name}")));
+    }
 
     fn end(&self, _end: End) {}
 }
@@ -634,13 +640,20 @@ fn watchers_hear_of_every_line() -> Outcome {
     assert_eq!(steps("feature/mid_block"), [0, 4, 8, 11]);
     assert_eq!(steps("validation/output"), [0, 6, 12]);
     // The next attempt tells what the first may not have told before it was killed.
+    let pictures = folder.path().join(validation::PICTURES);
+    fs::create_dir_all(&pictures)?;
+    // The one of step 9 is of a training that had its end there.
+    for (step, prompt) in [(6, 0), (6, 1), (9, 0), (12, 0)] {
+        fs::write(validation::picture_path(folder.path(), step, prompt), "a picture")?;
+    }
     let longer = DistillParameters { steps: Whole::new(16), ..parameters };
     let student = setup.student(&REMOVED, &longer)?;
     setup.distil_watched(&student, &longer, folder.path(), &watch, &heard)?;
     assert_eq!(steps("begin"), [0, 12]);
     assert_eq!(steps("earlier loss/total"), [0, 4, 8]);
-    // That of step 12 is measured again.
+    // That of step 12 is measured and drawn again.
     assert_eq!(steps("earlier validation/output"), [0, 6]);
+    assert_eq!((steps("earlier validation/000"), steps("earlier validation/001")), (vec![6], vec![6]));
     Ok(())
 }
 

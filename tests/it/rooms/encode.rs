@@ -14,8 +14,9 @@ use laptop_diff::data::picture::Buckets;
 use laptop_diff::data::sample::{Candidate, Found};
 use laptop_diff::data::{
     Captions, DataError, Encoder, Encoding, LatentDrawing, Latents, Preparation, Rules, SampleFiles,
-    SampleList, pictures, sources,
+    SampleList, Texts, pictures, sources,
 };
+use laptop_diff::model::unet::UNetConfig;
 use laptop_diff::model::{ModelDirectory, UNet};
 use laptop_diff::sample::{Generator, NoiseSchedule, SAMPLERS};
 
@@ -172,6 +173,40 @@ fn rows_have_their_captions_and_noise_of_their_own() -> Outcome {
     assert_ne!(numbers(&batch.latents.get(0)?)?, numbers(&batch.latents.get(2)?)?);
     let empty = latents.unconditional(&CPU)?.encoder_hidden_states;
     assert_eq!(states(&empty)?, states(&nano.encoder.unconditional("", 1)?.encoder_hidden_states)?);
+    Ok(())
+}
+
+#[test]
+fn texts_without_pictures_are_what_random_captions_are_drawn_from() -> Outcome {
+    let nano = Nano::open()?;
+    let (data, texts) = (tempfile::tempdir()?, tempfile::tempdir()?);
+    nano.draw(&list(), data.path(), &Watch::default())?;
+    // Two shards, the second of which is made after a stop.
+    let prompts: Vec<String> = (0..130).map(|number| format!("a green moon, {number}")).collect();
+    let list = SampleList::from_prompts(&prompts, None);
+    let encode = |watch: &Watch| {
+        let (folder, interrupt) = (texts.path(), &watch.interrupt);
+        let encoding = Encoding { list: &list, folder, device: &CPU, progress: watch, interrupt };
+        encoding.only_texts(&nano.encoder)
+    };
+    let stopped = encode(&Watch { stop_at: Some(128), ..Watch::default() });
+    assert!(matches!(stopped, Err(DataError::Interrupted(_))), "it was asked to stop between the shards");
+    encode(&Watch::default())?;
+    assert_eq!(Texts::open(texts.path())?.count(), 130);
+
+    let own = Latents::open(data.path())?;
+    assert_eq!(own.random_captions(), 0..2);
+    let latents = own.with_texts(texts.path(), nano.unet.config())?;
+    assert_eq!((latents.random_captions(), latents.caption(5)), (2..132, "a red circle"));
+    let batch = latents.fetch_with(&[0, 1, 5], &[131, 1, 2], &CPU)?;
+    let expected = nano.encoder.encode(&["a green moon, 129", "a blue star", "a green moon, 0"])?;
+    let difference = (batch.conditioning.encoder_hidden_states - expected.encoder_hidden_states)?;
+    // The batches of the encoder are others.
+    assert!(difference.abs()?.max_all()?.to_scalar::<f32>()? < 1e-5);
+    let other = UNetConfig::parse(r#"{ "cross_attention_dim": 12 }"#)?;
+    let refused =
+        Latents::open(data.path())?.with_texts(texts.path(), &other).err().map(|error| error.to_string());
+    assert!(refused.is_some_and(|error| error.contains("needs 12 numbers for each token")));
     Ok(())
 }
 
