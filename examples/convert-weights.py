@@ -8,8 +8,9 @@
 Needs torch and safetensors. What the checkpoint is, its tensors tell: OpenCLIP (HPSv2, HPSv2.1), ImageReward, Inception v3 with
 TensorFlow's weights, or a CLIPModel or Dinov2Model of transformers, whose other files are copied from beside it. The pickle is
 read with `weights_only=True`, which runs no code of the file. The digests of the file and of what was written are printed, so
-that two people can tell whether they have the same weights. A folder of OpenCLIP or ImageReward gets no tokenizer: name a
-repository or a folder with CLIP's or BERT's as `processor:`.
+that two people can tell whether they have the same weights. A configuration beside the checkpoint is kept; without one, that of
+the released model is written. A folder of OpenCLIP or ImageReward gets no tokenizer: name a repository or a folder with CLIP's or
+BERT's as `processor:`.
 """
 
 import argparse
@@ -98,7 +99,9 @@ def main():
             if not file.name.endswith(".index.json"):
                 shutil.copy(file, given.folder / file.name)
     for file, configuration in (configurations or {}).items():
-        (given.folder / file).write_text(json.dumps(configuration, indent=2) + "\n")
+        beside = given.checkpoint.parent / file
+        text = beside.read_text() if beside.is_file() else json.dumps(configuration, indent=2) + "\n"
+        (given.folder / file).write_text(text)
     print(f"{sha256(given.checkpoint)}  {given.checkpoint}")
     print(f"{sha256(target)}  {target}")
 

@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use super::Digest;
 
+/// The name of the value that only the state at the end of a training has, which is kept for longer trainings.
+pub const TRAINING_STATE: &str = "state";
+
 /// An ordered list of named values.
 ///
 /// Floats must be given by [`Manifest::float`], which keeps their bits.
@@ -66,6 +69,11 @@ impl Manifest {
             }
         }
         hasher.finalize().into()
+    }
+
+    /// The value of this name.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.entries().find(|(other, _)| *other == name).map(|(_, value)| value)
     }
 
     /// The entries in order.

@@ -1,6 +1,7 @@
 //! Numbers as people read and write them.
 
 use std::str::FromStr;
+use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -40,6 +41,41 @@ impl From<Bytes> for String {
     }
 }
 
+/// A length of time as people write it: `30 d`, `12h`, `90 min`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Age(pub Duration);
+
+impl FromStr for Age {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong =
+            || format!("`{text}` is not a length of time; give a number and a unit: 30d, 12h, 90min or 45s");
+        let end = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
+        let number: u64 = text[..end].parse().map_err(|_| wrong())?;
+        let unit = match text[end..].trim() {
+            "s" => 1,
+            "min" => 60,
+            "h" => 3600,
+            "d" => 86_400,
+            "w" => 604_800,
+            _ => return Err(wrong()),
+        };
+        number.checked_mul(unit).map(|seconds| Self(Duration::from_secs(seconds))).ok_or_else(wrong)
+    }
+}
+
+/// `5 min ago`, rounded down.
+pub fn ago(seconds: f64) -> String {
+    let (minute, hour, day) = (60.0, 3600.0, 86_400.0);
+    match seconds {
+        s if s < minute => "just now".to_owned(),
+        s if s < hour => format!("{:.0} min ago", (s / minute).floor()),
+        s if s < 2.0 * day => format!("{:.0} h ago", (s / hour).floor()),
+        s => format!("{:.0} days ago", (s / day).floor()),
+    }
+}
+
 /// `1.3 GB`, decimal units.
 pub fn bytes(count: u64) -> String {
     scaled(count as f64, &["B", "kB", "MB", "GB", "TB"])
@@ -73,7 +109,23 @@ fn scaled(mut value: f64, names: &[&str]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::Bytes;
+    use super::*;
+
+    #[test]
+    fn a_length_of_time_has_a_unit() {
+        let age = |text: &str| text.parse::<Age>().map(|Age(length)| length.as_secs());
+        let units = ["45s", "90 min", "12h", "30d", "2w", "0d"].map(|text| age(text).ok());
+        assert_eq!(units, [Some(45), Some(5_400), Some(43_200), Some(2_592_000), Some(1_209_600), Some(0)]);
+        for wrong in ["30", "d", "1 month", "-1d", "1.5d", "99999999999999999999d", "9999999999999999999d"] {
+            assert!(age(wrong).is_err_and(|error| error.contains("30d")), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn ages_are_rounded_down() {
+        let ages = [0.0, 61.0, 7_100.0, 90_000.0, 300_000.0].map(ago);
+        assert_eq!(ages, ["just now", "1 min ago", "1 h ago", "25 h ago", "3 days ago"]);
+    }
 
     #[test]
     fn reads_what_people_write() {

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::Tree;
-use crate::base::ArtefactKind;
-use crate::base::{Digest, Manifest};
+use crate::base::manifest::TRAINING_STATE;
+use crate::base::{ArtefactKind, Digest, Manifest};
 
 /// The record of a finished stage, in `entries/KEY.json`, which is sealed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -22,6 +22,9 @@ pub struct Entry {
     pub files: Tree,
     /// Names of hidden files, which do not enter the digest: each is sealed, so that it can be checked by itself.
     pub hidden: Vec<String>,
+    /// Keys of the intermediate artefacts that it was made of: who needs it needs them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<Digest>,
     /// How it was made.
     pub made: Made,
 }
@@ -53,6 +56,16 @@ pub struct Damage {
 }
 
 impl Entry {
+    /// The stage with its version, such as `score@3`.
+    pub fn stage(&self) -> &str {
+        self.manifest.get("stage").unwrap_or("unknown")
+    }
+
+    /// Whether it only lets later trainings begin further on.
+    pub fn is_training_state(&self) -> bool {
+        self.manifest.get(TRAINING_STATE).is_some()
+    }
+
     /// Whether the entry is consistent in itself.
     pub(super) fn is_sound(&self, key: &Digest) -> bool {
         self.key == *key && self.manifest.key() == *key && self.files.digest() == self.digest

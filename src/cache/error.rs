@@ -44,6 +44,18 @@ pub enum CacheError {
         /// The format that this program writes.
         known: u32,
     },
+    /// A file that says what a run or a pin needs is damaged (exit code 4).
+    #[error("{} is damaged: what it keeps in the cache is not known", path.display())]
+    #[diagnostic(
+        code(cache::broken_root),
+        help(
+            "remove the file; a run's file is written again by its next `laptop-diff run`, a pin by `laptop-diff cache pin`"
+        )
+    )]
+    BrokenRoot {
+        /// The file.
+        path: PathBuf,
+    },
     /// No space is left, or the user's quota is used up (exit code 4).
     #[error("the disk is full: could not write {}", path.display())]
     #[diagnostic(

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use super::Store;
-use super::pending::is_empty;
+use super::pending::is_over;
 use crate::base::lock::FileLock;
 use crate::base::{Digest, copies, files};
 
@@ -29,8 +29,8 @@ impl Store {
 
     /// The output of an attempt that was killed; and its folder, if it left no checkpoint or was finished later.
     fn remove_unfinished(&self, key: &Digest, work: &Path) {
-        let (output, checkpoint) = (work.join("output"), work.join("checkpoint"));
-        let is_over = || is_empty(&checkpoint) || self.entry_file(key).is_file();
+        let output = work.join("output");
+        let is_over = || is_over(work) || self.entry_file(key).is_file();
         if (output.exists() || is_over())
             && let Ok(Some(_lock)) = FileLock::attempt(&self.lock_file(&format!("key-{key}")))
         {

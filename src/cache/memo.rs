@@ -189,6 +189,17 @@ impl Memo {
         }
     }
 
+    /// Removes the records of artefacts that are gone; `artefacts` is their folder.
+    pub(super) fn forget_artefacts(&self, artefacts: &Path) {
+        let Ok(artefacts) = fs::canonicalize(artefacts) else { return };
+        for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
+            let record: io::Result<Record> = sealed::read(&entry.path());
+            if record.is_ok_and(|record| record.path.starts_with(&artefacts) && !record.path.exists()) {
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+    }
+
     /// Reads a file, unless this process has read it under another name.
     fn hash(&self, place: &Path, metadata: &Metadata, owner: Owner) -> io::Result<Known> {
         let id = (metadata.dev(), metadata.ino());

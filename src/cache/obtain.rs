@@ -66,8 +66,12 @@ impl Store {
     /// Obtains an artefact: from the cache, from another process that is making it, or from `maker`.
     pub fn obtain<M: Maker>(&self, request: &Request<'_>, maker: &mut M) -> Result<Obtained, M::Error> {
         let key = request.manifest.key();
+        self.hold(&key);
         match self.lookup(&key)? {
-            Lookup::Whole(entry) if !request.force => return Ok(Obtained::Cached(entry)),
+            Lookup::Whole(entry) if !request.force => {
+                self.touch(&key);
+                return Ok(Obtained::Cached(entry));
+            }
             Lookup::Damaged(damage) => maker.notice(Notice::Damaged(&damage)),
             _ => {}
         }

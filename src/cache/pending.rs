@@ -13,6 +13,9 @@ use super::{CacheError, Entry, Made, Store, Tree};
 use crate::base::lock::FileLock;
 use crate::base::{Digest, Interrupt, Manifest, files, sealed};
 
+/// The folder with the names of intermediate artefacts.
+const PARTS: &str = "parts";
+
 /// An artefact that is being made. It holds the lock of its key until it is dropped.
 ///
 /// `output/` begins empty; `checkpoint/` holds what earlier attempts left. Dropping it without
@@ -51,6 +54,18 @@ impl<'a> PendingArtefact<'a> {
         self.folder.join("checkpoint")
     }
 
+    /// Notes that the artefact is made of an intermediate one. The note survives a crash, so that the part is not taken for
+    /// something that nobody needs.
+    pub fn note_part(&self, key: &Digest) -> Result<(), CacheError> {
+        let note = self.parts().join(key.to_string());
+        let write = || fs::create_dir_all(self.parts()).and_then(|()| File::create(&note));
+        write().map(drop).map_err(CacheError::of(&note))
+    }
+
+    fn parts(&self) -> PathBuf {
+        self.folder.join(PARTS)
+    }
+
     /// Removes the checkpoint: the next attempt begins at the start.
     pub fn forget(&self) -> Result<(), CacheError> {
         let checkpoint = self.checkpoint();
@@ -66,35 +81,39 @@ impl<'a> PendingArtefact<'a> {
         let is_sealed = |name: &String| sealed::read::<serde_json::Value>(&output.join(name)).is_ok();
         let hidden = hidden.into_iter().filter(is_sealed).collect();
         let digest = files.digest();
-        let entry = Entry { key: self.key, manifest: manifest.clone(), digest, files, hidden, made };
-        self.put_in_place(&entry)?;
+        let (manifest, parts) = (manifest.clone(), noted_parts(&self.folder));
+        let entry = Entry { key: self.key, manifest, digest, files, hidden, parts, made };
+        // Until the entry is there, nothing says that somebody needs the artefact.
+        let lock = self.put_in_place(&entry)?;
         let path = self.store.entry_file(&self.key);
         sealed::write(&path, &entry)
             .and_then(|()| File::open(self.store.place("entries"))?.sync_all())
             .map_err(CacheError::of(&path))?;
+        drop(lock);
         // The checkpoint is no longer needed. If it stays, that only costs space.
-        let _ = files::remove_folder(&self.checkpoint());
+        let _ = files::remove_folder(&self.checkpoint()).and_then(|()| files::remove_folder(&self.parts()));
         // Last, because the checkpoint may be linked to the artefact: one link less is a new time of change.
         let folder = self.store.artefact_folder(&digest);
         memo.know(&folder, &entry.files).map_err(CacheError::of(&folder))?;
         Ok(entry)
     }
 
-    /// Moves the output to the folder of its digest; equal bytes that are already there stay.
-    fn put_in_place(&self, entry: &Entry) -> Result<(), CacheError> {
+    /// Moves the output to the folder of its digest; equal bytes that are already there stay. Gives the artefact's lock.
+    fn put_in_place(&self, entry: &Entry) -> Result<FileLock, CacheError> {
         let (store, output) = (self.store, self.output());
         let folder = store.artefact_folder(&entry.digest);
         // Others hold the lock only for a moment, so the wait is neither reported nor interruptible.
-        let _lock = store.lock(&format!("artefact-{}", entry.digest), &Interrupt::default(), &mut |_| {})?;
+        let lock = store.lock(&format!("artefact-{}", entry.digest), &Interrupt::default(), &mut |_| {})?;
         match store.damage(entry)? {
-            None => return Ok(()),
+            None => return Ok(lock),
             Some(_) => store.remove_artefact(&entry.digest)?,
         }
         let artefacts = folder.parent().expect("an artefact lies in a folder");
         fs::create_dir_all(artefacts)
             .and_then(|()| fs::rename(&output, &folder))
             .and_then(|()| File::open(artefacts)?.sync_all())
-            .map_err(CacheError::of(&folder))
+            .map_err(CacheError::of(&folder))?;
+        Ok(lock)
     }
 }
 
@@ -102,7 +121,7 @@ impl Drop for PendingArtefact<'_> {
     fn drop(&mut self) {
         // Best effort: the next attempt at this key clears the rest.
         let _ = files::remove_folder(&self.output());
-        if is_empty(&self.checkpoint()) {
+        if is_over(&self.folder) {
             let _ = files::remove_folder(&self.folder);
         }
     }
@@ -151,8 +170,21 @@ fn protect(file: &File, metadata: &Metadata) -> io::Result<()> {
     }
 }
 
+/// The intermediate artefacts that the unfinished work in a folder is made of.
+pub(super) fn noted_parts(work: &Path) -> Vec<Digest> {
+    let names = fs::read_dir(work.join(PARTS)).into_iter().flatten().flatten();
+    let mut parts: Vec<Digest> = names.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    parts.sort_unstable();
+    parts
+}
+
+/// Whether the folder of unfinished work keeps nothing for the next attempt.
+pub(super) fn is_over(work: &Path) -> bool {
+    is_empty(&work.join("checkpoint")) && is_empty(&work.join(PARTS))
+}
+
 /// Whether a folder holds nothing but hidden files, which writes that were cut off leave.
-pub(super) fn is_empty(folder: &Path) -> bool {
+fn is_empty(folder: &Path) -> bool {
     let is_hidden = |entry: fs::DirEntry| entry.file_name().as_encoded_bytes().starts_with(b".");
     fs::read_dir(folder).map_or(true, |entries| entries.flatten().all(is_hidden))
 }

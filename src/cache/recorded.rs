@@ -51,7 +51,7 @@ impl Store {
     }
 
     /// A sound entry whose artefact has this digest.
-    fn entry_of(&self, digest: &Digest) -> Result<Option<Entry>, CacheError> {
+    pub(super) fn entry_of(&self, digest: &Digest) -> Result<Option<Entry>, CacheError> {
         let folder = self.entries_folder();
         let entries = match fs::read_dir(&folder) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),

@@ -3,9 +3,10 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, Once};
+use std::sync::{Arc, Mutex, Once, OnceLock};
 
 use super::memo::{Memo, Owner, Recheck};
+use super::user::User;
 use super::{CacheError, Damage, Entry, Tree};
 use crate::base::Artefact;
 use crate::base::lock::FileLock;
@@ -25,6 +26,8 @@ pub struct Store {
     pub(super) peaks: Mutex<Vec<Option<u64>>>,
     /// Done when this process makes its first artefact.
     begun: Once,
+    /// What this process tells about its use of the cache, if it can.
+    pub(super) user: OnceLock<Option<User>>,
 }
 
 /// What stands in the place of an entry.
@@ -70,7 +73,7 @@ impl Store {
             Err(error) => return Err(CacheError::of(&version)(error)),
         }
         let memo = Memo::new(root.join(format!("v{FORMAT}/memo")));
-        Ok(Self { root, memo, peaks: Mutex::default(), begun: Once::new() })
+        Ok(Self { root, memo, peaks: Mutex::default(), begun: Once::new(), user: OnceLock::new() })
     }
 
     /// The same cache, with another choice of what is read again.

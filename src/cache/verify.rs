@@ -110,7 +110,7 @@ impl Store {
     }
 
     /// Everything in a folder of the cache, in order, but files that are being written.
-    fn listed(&self, name: &str) -> Result<BTreeSet<PathBuf>, CacheError> {
+    pub(super) fn listed(&self, name: &str) -> Result<BTreeSet<PathBuf>, CacheError> {
         let folder = self.place(name);
         let listed = match fs::read_dir(&folder) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeSet::new()),

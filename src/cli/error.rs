@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use miette::Diagnostic;
 
-use crate::base::FileError;
-use crate::base::names::UnknownName;
+use crate::base::names::{self, UnknownName};
+use crate::base::{FileError, StageId};
 use crate::cache::{CacheError, Damage};
 use crate::config::ConfigError;
 use crate::model::ModelError;
@@ -80,6 +80,49 @@ pub(super) enum CliError {
     #[error("{} is {found}; {needed} or a new name is needed", path.display())]
     #[diagnostic(code(cli::target), help("give another path, or remove it"))]
     Target { path: PathBuf, found: String, needed: &'static str },
+    #[error("`cache gc` was not told what may go")]
+    #[diagnostic(
+        code(cli::no_scope),
+        help(
+            "add --older-than 30d, --max-size 200GB, --checkpoints-older-than 14d or --all; --dry-run shows what would go"
+        )
+    )]
+    NoScope,
+    #[error("there is no run {}: neither a run folder nor a run in {}", given.display(), runs.display())]
+    #[diagnostic(code(cli::no_run), help("{}; `laptop-diff runs` lists them", names::help(&given.display().to_string(), known)))]
+    NoRun { given: PathBuf, runs: PathBuf, known: Vec<String> },
+    #[error("a process is working on the run in {}", folder.display())]
+    #[diagnostic(code(cli::run_is_running), help("stop it first, or wait until it ends"))]
+    RunIsRunning { folder: PathBuf },
+    #[error("stage `{stage}` of {} has no key: the run ended before its turn", folder.display())]
+    #[diagnostic(
+        code(cli::no_key_yet),
+        help("`laptop-diff plan` says what a stage that has not run depends on")
+    )]
+    NoKeyYet { stage: StageId, folder: PathBuf },
+    #[error("`{input}`, which `{stage}` needs, is not in the cache as it was recorded")]
+    #[diagnostic(
+        code(cli::input_not_cached),
+        help("verify the whole run without --stage; `laptop-diff plan` says what changed")
+    )]
+    InputNotCached { stage: StageId, input: StageId },
+    #[error("{} has no {part}", model.display())]
+    #[diagnostic(
+        code(cli::model_part),
+        help(
+            "a pipeline needs a whole model: tokenizer, text encoder, U-Net, autoencoder and scheduler; `laptop-diff inspect` shows what is there"
+        )
+    )]
+    ModelPart { model: PathBuf, part: &'static str },
+    #[error("{found} with `{given}`")]
+    #[diagnostic(
+        code(cli::no_key),
+        help("`laptop-diff cache ls` prints the keys; give at least six digits of one")
+    )]
+    NoKey { given: String, found: &'static str },
+    #[error("`{given}` {}", if *several { "fits several pins" } else { "is not pinned" })]
+    #[diagnostic(code(cli::no_pin), help("{}", names::help(given, known)))]
+    NoPin { given: String, several: bool, known: Vec<String> },
     #[error(transparent)]
     #[diagnostic(transparent)]
     Stage(#[from] StageError),
@@ -134,7 +177,11 @@ impl CliError {
                 CollectiveError::File(_) => ExitCode::File,
                 _ => ExitCode::Stage,
             },
-            Self::Exists { .. } | Self::Target { .. } => ExitCode::File,
+            Self::ModelPart { .. }
+            | Self::InputNotCached { .. }
+            | Self::Exists { .. }
+            | Self::Target { .. }
+            | Self::RunIsRunning { .. } => ExitCode::File,
             Self::Damaged { .. } | Self::NotFinished { .. } | Self::NoCheckpoint { .. } => ExitCode::File,
             // There is no pipeline: the flags ask for it.
             Self::Stage(StageError::Pipeline(_)) => ExitCode::Arguments,
@@ -143,6 +190,11 @@ impl CliError {
             | Self::Extension { .. }
             | Self::SameName { .. }
             | Self::NothingToSweep { .. }
+            | Self::NoScope
+            | Self::NoRun { .. }
+            | Self::NoKey { .. }
+            | Self::NoKeyYet { .. }
+            | Self::NoPin { .. }
             | Self::TableOfPage
             | Self::Report(ReportError::NoTable { .. })
             | Self::UnknownName(_) => ExitCode::Arguments,

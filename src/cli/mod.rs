@@ -1,11 +1,14 @@
 //! The command line: one file per command. Data goes to stdout, messages to stderr.
 
 mod cache;
+mod clean;
+mod completions;
 mod doctor;
 mod error;
 mod export;
 mod generate;
 mod graph;
+mod init;
 mod inspect;
 mod list;
 mod options;
@@ -15,18 +18,21 @@ mod ranks;
 mod recorded;
 mod report;
 mod run;
+mod run_folder;
 mod runs;
 mod schema;
 mod subject;
 mod sweep;
 mod target;
 mod told;
+mod verify;
+mod why;
 
 use std::io::{self, Write};
 use std::panic;
 use std::process::ExitCode as ProcessExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::base::{mapping, shown};
 use crate::run::ExitCode;
@@ -51,12 +57,16 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Init(init::Init),
     Run(run::Run),
     Sweep(sweep::Sweep),
     Plan(plan::PlanCommand),
     Graph(graph::GraphCommand),
     Report(report::Report),
     Runs(runs::Runs),
+    Verify(verify::Verify),
+    Why(why::Why),
+    Clean(clean::Clean),
     Export(export::ExportCommand),
     Inspect(inspect::Inspect),
     Doctor(doctor::Doctor),
@@ -64,6 +74,8 @@ enum Command {
     List(list::List),
     Cache(cache::CacheCommand),
     Schema(schema::Schema),
+    Completions(completions::Completions),
+    Man(completions::Man),
 }
 
 /// Runs the program; the exit codes are those of [`ExitCode`].
@@ -107,9 +119,13 @@ fn dispatch(command: Command) -> Result<ProcessExitCode, CliError> {
         Command::Run(run) => return run.execute(),
         Command::Sweep(sweep) => return sweep.execute(),
         Command::Plan(plan) => return plan.execute(),
+        Command::Init(init) => init.execute()?,
         Command::Graph(graph) => graph.execute()?,
         Command::Report(report) => report.execute()?,
         Command::Runs(runs) => runs.execute()?,
+        Command::Verify(verify) => return verify.execute(),
+        Command::Why(why) => why.execute()?,
+        Command::Clean(clean) => clean.execute()?,
         Command::Export(export) => export.execute()?,
         Command::Doctor(doctor) => return doctor.execute(),
         Command::Inspect(inspect) => inspect.execute()?,
@@ -117,6 +133,8 @@ fn dispatch(command: Command) -> Result<ProcessExitCode, CliError> {
         Command::List(list) => list.execute()?,
         Command::Cache(cache) => return cache.execute(),
         Command::Schema(schema) => schema.execute()?,
+        Command::Completions(completions) => completions.execute(Cli::command())?,
+        Command::Man(man) => man.execute(Cli::command())?,
     }
     Ok(ExitCode::Done.into())
 }

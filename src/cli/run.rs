@@ -7,12 +7,15 @@ use clap::Args;
 
 use super::error::CliError;
 use super::options::{PipelineArguments, SettingsArguments};
+use super::output::note;
+use super::plan;
 use super::ranks::{Ranks, Start};
 use crate::base::{Interrupt, StageId};
 use crate::config::Settings;
 use crate::plan::ResolvedPipeline;
 use crate::report;
-use crate::run::{self, ExitCode, Hashing, Job, Options, RunRecord, execute};
+use crate::run::hook::Ending;
+use crate::run::{self, ExitCode, Hashing, Job, Options, RunError, RunRecord, execute};
 use crate::train::collective::{Alone, Collective};
 use crate::ui::Style;
 
@@ -42,6 +45,9 @@ pub(super) struct Run {
     /// Train with N processes on this machine, one per GPU; srun, mpirun and torchrun start them on several machines
     #[arg(long, value_name = "N")]
     ranks: Option<Ranks>,
+    /// Show what would run, and why, and run nothing, as `laptop-diff plan` does
+    #[arg(long, conflicts_with_all = ["force", "keep_going", "ranks"])]
+    dry_run: bool,
     /// Print events on stdout, one JSON object per line
     #[arg(long)]
     json: bool,
@@ -59,6 +65,14 @@ impl Run {
         self,
         check: impl FnOnce(&ResolvedPipeline) -> Result<(), CliError>,
     ) -> Result<ProcessExitCode, CliError> {
+        if self.dry_run {
+            let pipeline = self.pipeline.read()?;
+            check(&pipeline)?;
+            let settings = self.settings.load()?;
+            let until = self.until.map(StageId::from);
+            plan::show(&pipeline, &settings, until.as_ref(), self.json)?;
+            return Ok(ExitCode::Done.into());
+        }
         let Some(start) = Start::find(self.ranks)? else {
             let pipeline = self.pipeline.read()?;
             check(&pipeline)?;
@@ -114,10 +128,17 @@ impl Run {
         let ended = execute(&job);
         let page = folder.join(report::FILE);
         let written = if report::is_due(&ended, before.as_ref(), &page) {
-            report::write(&[folder], &page)
+            report::write(std::slice::from_ref(&folder), &page)
         } else {
             Ok(())
         };
+        if let Some(command) = &settings.on_end {
+            let code = ended.as_ref().map_or_else(RunError::exit_code, |_| ExitCode::Done);
+            let ending = Ending { name: &pipeline.name, code, folder: &folder, report: &page };
+            if let Err(reason) = ending.call(command) {
+                note(&format!("the command of the setting `on-end` {reason}"));
+            }
+        }
         // The run's own error comes first.
         ended?;
         Ok(written?)

@@ -53,7 +53,7 @@ fn row(run: &Overview) -> Vec<String> {
     vec![
         run.folder.display().to_string(),
         state,
-        run.age().map_or_else(String::new, age),
+        run.age().map_or_else(String::new, units::ago),
         run.seconds.map_or_else(String::new, units::seconds),
         results(run),
     ]
@@ -72,26 +72,4 @@ fn results(run: &Overview) -> String {
         shown.push(format!("and {} more", run.results.len() - RESULTS));
     }
     shown.join(", ")
-}
-
-/// `5 min ago`.
-fn age(seconds: f64) -> String {
-    let (minute, hour, day) = (60.0, 3600.0, 86_400.0);
-    match seconds {
-        s if s < minute => "just now".to_owned(),
-        s if s < hour => format!("{:.0} min ago", (s / minute).floor()),
-        s if s < 2.0 * day => format!("{:.0} h ago", (s / hour).floor()),
-        s => format!("{:.0} days ago", (s / day).floor()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::age;
-
-    #[test]
-    fn ages_are_rounded_down() {
-        let ages = [0.0, 61.0, 7_100.0, 90_000.0, 300_000.0].map(age);
-        assert_eq!(ages, ["just now", "1 min ago", "1 h ago", "25 h ago", "3 days ago"]);
-    }
 }

@@ -89,8 +89,9 @@ impl PipelineFile {
     }
 
     fn read_text(&self, source: &SourceText) -> Result<Pipeline, ConfigError> {
-        let pipeline = (self.grammar)(source)?;
+        let mut pipeline = (self.grammar)(source)?;
         pipeline.check(source)?;
+        pipeline.give_gates(source)?;
         Ok(pipeline)
     }
 

@@ -95,7 +95,7 @@ impl<'de, V: Vocabulary> Visitor<'de> for Whole<'_, V> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Pipeline, A::Error> {
         let Self(trace) = self;
-        let (mut format, mut name, mut seed, mut stages) = (None, None, None, None);
+        let (mut format, mut name, mut seed, mut stages, mut gates) = (None, None, None, None, None);
         while let Some(key) = map.next_key::<String>()? {
             match key.as_str() {
                 "format" => {
@@ -109,10 +109,11 @@ impl<'de, V: Vocabulary> Visitor<'de> for Whole<'_, V> {
                 "name" => name = Some(map.next_value()?),
                 "seed" => seed = Some(map.next_value()?),
                 "stages" => stages = Some(map.next_value_seed(List(trace))?),
+                "gates" => gates = Some(map.next_value()?),
                 // Read separately, in `sweep.rs`.
                 "sweep" => drop(map.next_value::<IgnoredAny>()?),
                 _ => {
-                    let known = ["format", "name", "seed", "stages", "sweep"];
+                    let known = ["format", "name", "seed", "stages", "gates", "sweep"];
                     return Err(trace.unknown_key(&key, &known, Place::value([&key])));
                 }
             }
@@ -122,6 +123,7 @@ impl<'de, V: Vocabulary> Visitor<'de> for Whole<'_, V> {
             name: name.ok_or_else(|| A::Error::missing_field("name"))?,
             seed: seed.unwrap_or(0),
             stages: stages.ok_or_else(|| A::Error::missing_field("stages"))?,
+            gates: gates.unwrap_or_default(),
         })
     }
 }

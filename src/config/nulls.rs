@@ -23,6 +23,7 @@ pub(super) fn refuse<V: Vocabulary>(source: &SourceText) -> Result<(), ConfigErr
     for path in nulls {
         let within = match path.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
             ["name"] => "`name` of the pipeline".to_owned(),
+            ["gates", ..] => "`gates` of the pipeline".to_owned(),
             ["stages", index, key @ ("id" | "use")] => format!("`{key}` of stage {}", ordinal(index)),
             ["stages", index, "with", parameter @ ..] if !parameter.is_empty() => {
                 let stage = index.parse().ok().and_then(|index: usize| document.get("stages")?.get(index));

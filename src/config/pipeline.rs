@@ -16,7 +16,7 @@ use std::collections::HashMap;
 
 use super::error::{ConfigError, ConfigErrorKind};
 use super::source_text::{Place, SourceText};
-use crate::base::{StageId, shown};
+use crate::base::{ArtefactKind, BadValue, StageId, shown};
 use crate::stage::Stage;
 
 /// The version of the pipeline format that this program reads.
@@ -30,6 +30,8 @@ pub struct Pipeline {
     pub seed: u64,
     /// The stages in the order of the file.
     pub stages: Vec<StageEntry>,
+    /// Conditions on the results, which belong to its evaluations.
+    pub gates: Vec<String>,
 }
 
 /// One entry of `stages:`.
@@ -60,6 +62,37 @@ impl Pipeline {
                 let (message, within, help) = (bad.message, format!("stage `{}`", entry.id), bad.help);
                 let kind = ConfigErrorKind::BadValue { message, within, help };
                 error(kind, &Place::parameter(index, &bad.name))
+            })?;
+        }
+        Ok(())
+    }
+}
+
+impl Pipeline {
+    /// Gives each gate to the evaluation whose id it begins with, or to the only one. All stages were checked before.
+    pub(super) fn give_gates(&mut self, source: &SourceText) -> Result<(), ConfigError> {
+        let judged = |entry: &&mut StageEntry| entry.stage.info().output == ArtefactKind::Metrics;
+        for (index, gate) in std::mem::take(&mut self.gates).into_iter().enumerate() {
+            let mut judged: Vec<&mut StageEntry> = self.stages.iter_mut().filter(judged).collect();
+            let ids: Vec<String> = judged.iter().map(|entry| entry.id.to_string()).collect();
+            let of = |id: &String| gate.strip_prefix(id)?.strip_prefix('.');
+            let named = ids.iter().enumerate().find_map(|(place, id)| Some((place, of(id)?)));
+            let given = match named.or_else(|| (ids.len() == 1).then_some((0, gate.as_str()))) {
+                Some((place, text)) => judged[place].stage.add_gate(text),
+                None if ids.is_empty() => {
+                    Err(BadValue::new("gates", "no stage of the pipeline evaluates models")
+                        .help("add a stage with `use: evaluate`"))
+                }
+                None => {
+                    let message = format!("`{gate}` does not say which evaluation it is about");
+                    let help = format!("begin it with the id of one: {}.{gate}", ids.join(", or "));
+                    Err(BadValue::new("gates", message).help(help))
+                }
+            };
+            given.map_err(|bad| {
+                let (message, within, help) = (bad.message, "the pipeline".to_owned(), bad.help);
+                let kind = ConfigErrorKind::BadValue { message, within, help };
+                ConfigError::at(kind, source, &Place::value(["gates", &index.to_string()]))
             })?;
         }
         Ok(())

@@ -35,6 +35,11 @@ pub fn pipeline() -> Schema {
                 "The stages. A stage reads the artefacts of others by their ids.",
                 json!({ "type": "array", "minItems": 1, "items": { "oneOf": stages } }),
             ),
+            "gates": described(
+                "Conditions on the results, as in `gates` of `evaluate`. With several evaluations, each begins with the id of one: \
+                 `result.retrained.pick-score.retained >= 0.96`.",
+                json!({ "type": "array", "items": { "type": "string" } }),
+            ),
             "sweep": described(
                 "Values to try for parameters, each named `ID.PARAMETER`, or `seed`. Stages that do not depend on them run once.",
                 json!({

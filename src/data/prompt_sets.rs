@@ -1,6 +1,6 @@
 //! The prompt sets that people publish results on, by name. Their files are not ours to distribute: users put them into one
 //! folder, whose README says where each comes from. What was read is compared with the set: the number of prompts, and
-//! their digest where it is known.
+//! their digest where a file of the set was at hand to compute it from. Each such constant says from which.
 
 use std::path::Path;
 
@@ -21,7 +21,7 @@ pub struct PromptSet {
     /// The number of prompts.
     count: usize,
     /// The digest of the prompts as a JSON list.
-    digest: Option<&'static str>,
+    pub digest: Option<&'static str>,
     /// Where it comes from, and how big it is.
     pub from: &'static str,
 }
@@ -41,8 +41,8 @@ pub const PROMPT_SETS: &[PromptSet] = &[
         files: &["anime.json", "concept-art.json", "paintings.json", "photo.json"],
         column: None,
         count: 3200,
-        digest: None,
-        from: "the four files of benchmark/ in the dataset zhwang/HPDv2 on the hub take 0.4 MB",
+        digest: Some(HPSV2),
+        from: "the four files of benchmark/ in the dataset zhwang/HPDv2 on the hub take 0.3 MB",
     },
     PromptSet {
         name: "pick-a-pic",
@@ -50,20 +50,27 @@ pub const PROMPT_SETS: &[PromptSet] = &[
         column: Some("caption"),
         count: 500,
         digest: None,
-        from: "the Parquet file of the split test_unique of yuvalkirstain/pickapic_v1_no_images on the hub takes 0.1 MB",
+        from: "the Parquet file of the split test_unique of yuvalkirstain/pickapic_v1_no_images on the hub takes 0.2 MB",
     },
     PromptSet {
         name: "coco-30k",
         files: &["coco-30k.csv"],
         column: None,
         count: 30_000,
-        digest: None,
-        from: "metadata.csv of BK-SDM's mscoco_val2014_30k (github.com/Nota-NetsPresso/BK-SDM) takes 2 MB",
+        digest: Some(COCO),
+        from: "metadata.csv of BK-SDM's mscoco_val2014_30k takes 2.5 MB (scripts/get_mscoco_files.sh of github.com/Nota-NetsPresso/BK-SDM)",
     },
 ];
 
 /// Of the file of the first release, commit 2c99f66 of google-research/parti.
 const PARTI: &str = "b447c8f47dda6259d4598ccdcb0d3d7dec05b2503b5e2dade98b3675e2c5df3d";
+
+/// Of the files in apple/ml-diffusion-alignment-gflownet, commit 12c5952, which are the bytes of those in quang-ngh/alignment,
+/// commit de63d47, and have the sizes that the hub shows for zhwang/HPDv2.
+const HPSV2: &str = "181866cd3985e3573e3e09c11f0f653a6cf12a2bf8abaf317510843679be9b9d";
+
+/// Of data/mscoco_val2014_30k/metadata.csv in Yuhyeong/BK-SDM, commit 15ebb8a, a copy of BK-SDM with its data.
+const COCO: &str = "0c30c68be21a3f285e3b6a46f2afde074497d78f6b465efeba066399d63cd737";
 
 /// The set of this name.
 pub fn find(name: &str) -> Result<&'static PromptSet, UnknownName> {

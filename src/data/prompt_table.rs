@@ -126,13 +126,54 @@ fn chosen(names: &[String], column: Option<&str>) -> Result<String, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use parquet::data_type::{ByteArray, ByteArrayType, Int32Type};
+    use parquet::errors::ParquetError;
+    use parquet::file::writer::SerializedFileWriter;
+    use parquet::schema::parser::parse_message_type;
+
     use crate::data::prompts::read_column;
 
-    fn read(name: &str, text: &str, column: Option<&str>) -> Result<Vec<String>, String> {
+    fn read(name: &str, bytes: impl AsRef<[u8]>, column: Option<&str>) -> Result<Vec<String>, String> {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
         let path = folder.path().join(name);
-        std::fs::write(&path, text).expect("ours");
+        std::fs::write(&path, bytes).expect("ours");
         read_column(&path, column).map_err(|error| error.to_string())
+    }
+
+    /// A table with a number and a text that may be missing, two rows in each group.
+    fn table(texts: &[Option<&str>]) -> Result<Vec<u8>, ParquetError> {
+        let schema = parse_message_type("message rows { required int32 id; optional binary words (UTF8); }")?;
+        let mut bytes = Vec::new();
+        let mut writer = SerializedFileWriter::new(&mut bytes, Arc::new(schema), Arc::default())?;
+        for rows in texts.chunks(2) {
+            let mut group = writer.next_row_group()?;
+            let mut ids = group.next_column()?.expect("the first");
+            ids.typed::<Int32Type>().write_batch(&[7, 8][..rows.len()], None, None)?;
+            ids.close()?;
+            let values: Vec<ByteArray> = rows.iter().flatten().map(|text| ByteArray::from(*text)).collect();
+            let levels: Vec<i16> = rows.iter().map(|text| i16::from(text.is_some())).collect();
+            let mut words = group.next_column()?.expect("the second");
+            words.typed::<ByteArrayType>().write_batch(&values, Some(&levels), None)?;
+            words.close()?;
+            group.close()?;
+        }
+        writer.close()?;
+        Ok(bytes)
+    }
+
+    #[test]
+    fn a_column_of_parquet_is_read_through_all_its_groups() -> Result<(), ParquetError> {
+        let bytes =
+            table(&[Some("a \"red\" cat, left"), None, Some(" caf\u{e9} "), Some("a dog"), Some("")])?;
+        let expected = ["a \"red\" cat, left", "caf\u{e9}", "a dog"].map(str::to_owned).to_vec();
+        assert_eq!(read("a.parquet", &bytes, Some("words")), Ok(expected));
+        let error = |bytes: &[u8], column| read("a.PARQUET", bytes, column).expect_err("it cannot be read");
+        assert!(error(&bytes, Some("id")).contains("the column `id` holds no texts"));
+        assert!(error(&bytes, None).contains("it has id, words"));
+        assert!(error(&bytes[..bytes.len() / 2], Some("words")).contains("arquet"));
+        Ok(())
     }
 
     #[test]

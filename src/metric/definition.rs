@@ -24,6 +24,11 @@ pub enum Method {
 }
 
 impl Method {
+    /// Whether pictures are compared with texts, so that pictures that have nothing to do with their prompts give a floor.
+    pub(super) fn has_floor(self) -> bool {
+        matches!(self, Self::Features(_) | Self::Scores)
+    }
+
     /// Whether there is one value per prompt, so that models can be compared prompt by prompt.
     pub fn is_by_prompt(self) -> bool {
         matches!(self, Self::Features(_) | Self::Scores | Self::Seeds(_))
@@ -34,6 +39,11 @@ impl Method {
 pub trait Metric: Sync {
     /// Its name in pipelines and files.
     fn name(&self) -> &'static str;
+
+    /// Its name in sentences and tables for people.
+    fn title(&self) -> String {
+        self.name().replace('-', " ")
+    }
 
     /// One line for `laptop-diff list`.
     fn summary(&self) -> &'static str;

@@ -82,6 +82,8 @@ pub struct Evaluation<'a> {
     pub reference: Option<&'a Reference<'a>>,
     /// Whether metrics of sets are measured for fewer pictures than they need.
     pub small_sets: bool,
+    /// How large a difference from the teacher should be told from none, by metric.
+    pub differences: &'a BTreeMap<String, f64>,
     /// What is written for judges outside, and what they said.
     pub outside: Option<&'a Outside>,
     /// Held-out points.

@@ -1,6 +1,7 @@
 //! What an evaluation has measured so far, and who is told and asked while it runs.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use super::kinds::OfSet;
 use crate::base::{Interrupt, Progress};
@@ -16,8 +17,25 @@ pub(super) struct Found {
     pub(super) sets: Vec<BTreeMap<&'static str, OfSet>>,
     /// Why the others could not be measured here, of each model.
     pub(super) unavailable: Vec<BTreeMap<&'static str, String>>,
+    /// What pictures get that have nothing to do with their prompts.
+    pub(super) floors: Floors,
+}
+
+/// The folders of what was drawn.
+pub(super) struct Drawn {
+    /// Of each model, one for each seed.
+    pub(super) galleries: Vec<Vec<PathBuf>>,
+    /// Pictures of noise, where a metric has a floor.
+    pub(super) noise: Option<PathBuf>,
+}
+
+/// Values of pictures that have nothing to do with their prompts.
+#[derive(Default)]
+pub(super) struct Floors {
     /// Of the teacher's pictures with shuffled captions.
-    pub(super) floor: ByMetric,
+    pub(super) shuffled: ByMetric,
+    /// Of pictures of noise.
+    pub(super) noise: ByMetric,
 }
 
 /// Who is told and asked while it runs.
@@ -40,7 +58,7 @@ impl Found {
             models: vec![BTreeMap::new(); models],
             sets: vec![BTreeMap::new(); models],
             unavailable: vec![BTreeMap::new(); models],
-            floor: BTreeMap::new(),
+            floors: Floors::default(),
         }
     }
 }

@@ -15,7 +15,8 @@ use super::kinds::OfSet;
 /// The distance of a model's pictures from the reference.
 pub(super) fn measure(inputs: &SetInputs<'_>) -> std::result::Result<OfSet, MetricError> {
     let value = frechet(&Tensor::cat(inputs.pictures, 0)?, &Tensor::cat(inputs.reference, 0)?)?;
-    Ok(OfSet { value, error: None })
+    // Of equal sets, rounding can leave less than nothing.
+    Ok(OfSet { value: value.max(0.0), error: None })
 }
 
 /// The distance of features [n, d] and [m, d], in f64.

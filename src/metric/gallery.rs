@@ -51,6 +51,36 @@ impl Gallery<'_> {
         interrupt: &Interrupt,
         progress: &dyn Progress,
     ) -> Result<(), MetricError> {
+        self.fill(folder, progress, |batch| {
+            self.draw_batch(generator, batch, &mut |_| Ok(interrupt.check()?))
+        })
+    }
+
+    /// Writes what the autoencoder makes of the noise that the pictures begin with, in the same way: pictures of nothing, as
+    /// by a U-Net that predicts nothing.
+    pub(super) fn draw_noise(
+        &self,
+        folder: &Path,
+        interrupt: &Interrupt,
+        progress: &dyn Progress,
+    ) -> Result<(), MetricError> {
+        self.fill(folder, progress, |batch| {
+            interrupt.check()?;
+            let device = self.conditioning.encoder_hidden_states.device();
+            let samples = self.samples(batch);
+            let noise = Noise { random: self.random, samples: &samples, latent: self.latent, device };
+            let of = |row: usize| format!("the noise of the prompt `{}`", self.prompts[batch[row]]);
+            Ok(pictures::paint(self.vae, &noise.initial()?, of)?)
+        })
+    }
+
+    /// Writes pictures in batches, given by the indices of their prompts.
+    fn fill(
+        &self,
+        folder: &Path,
+        progress: &dyn Progress,
+        make: impl Fn(&[usize]) -> Result<Vec<RgbImage>, MetricError>,
+    ) -> Result<(), MetricError> {
         let count = self.conditioning.encoder_hidden_states.dim(0)?;
         let indices: Vec<usize> = (0..count).collect();
         let (mut done, mut resumes) = (0, true);
@@ -60,8 +90,7 @@ impl Gallery<'_> {
                 if std::mem::take(&mut resumes) && done > 0 {
                     progress.resumed(done);
                 }
-                let pictures = self.draw_batch(generator, batch, &mut |_| Ok(interrupt.check()?))?;
-                for (path, picture) in paths.iter().zip(&pictures) {
+                for (path, picture) in paths.iter().zip(&make(batch)?) {
                     kept::write(path, |path| pictures::write(path, picture))?;
                 }
             }
@@ -82,11 +111,16 @@ impl Gallery<'_> {
         let conditioning = part(self.conditioning)?;
         let unconditional = self.unconditional.map(part).transpose()?;
         let device = conditioning.encoder_hidden_states.device();
-        let samples: Vec<usize> = batch.iter().map(|&index| self.seed * SEED_STRIDE + index).collect();
+        let samples = self.samples(batch);
         let noise = Noise { random: self.random, samples: &samples, latent: self.latent, device };
         let prompts: Vec<&str> = batch.iter().map(|&index| self.prompts[index].as_str()).collect();
         let latents = generator.run(&noise, &prompts, &conditioning, unconditional.as_ref(), observe)?;
         Ok(pictures::paint(self.vae, &latents, |row| format!("the prompt `{}`", prompts[row]))?)
+    }
+
+    /// The streams of the noise of some prompts.
+    fn samples(&self, batch: &[usize]) -> Vec<usize> {
+        batch.iter().map(|&index| self.seed * SEED_STRIDE + index).collect()
     }
 }
 

@@ -180,8 +180,14 @@ mod tests {
             of_teacher: Some(98.0),
             of_teacher_low: Some(97.0),
             of_teacher_high: Some(99.0),
-            paired: Some(Paired { difference: interval(-1.0), wins: interval(40.0), deviation: Some(1.0) }),
+            paired: Some(Paired {
+                difference: interval(-1.0),
+                wins: interval(40.0),
+                deviation: Some(1.0),
+                wanted: None,
+            }),
             floor: Some(17.0),
+            noise: None,
             retained: Some(interval(96.0)),
         };
         let metrics = BTreeMap::from([("pick-score".to_owned(), measurement)]);

@@ -92,6 +92,22 @@ impl<'a> Judging<'a> {
         self.encode_pictures(&pictures, &texts, &of, folders, progress)
     }
 
+    /// Writes what the scorer makes of the pictures of noise.
+    pub(super) fn encode_noise(
+        &self,
+        noise: &Path,
+        folders: (&Path, &Path),
+        progress: &dyn Progress,
+    ) -> Result<(), MetricError> {
+        let prompts = self.evaluation.prompts;
+        progress.length(prompts.len() as u64, "pictures of noise");
+        let pictures: Vec<PathBuf> =
+            (0..prompts.len()).map(|index| picture_path(&noise.join(IMAGES), index)).collect();
+        let texts: Vec<[&str; 2]> = prompts.iter().map(|prompt| [prompt.as_str(); 2]).collect();
+        let of = |index: usize| format!("the picture of noise for `{}`", prompts[index]);
+        self.encode_pictures(&pictures, &texts, &of, folders, progress)
+    }
+
     /// Writes what the scorer makes of the real pictures.
     pub(super) fn encode_reference(
         &self,

@@ -43,7 +43,7 @@ pub use metrics::{METRICS, cmmd, find};
 pub use outside::{Outside, ScoresByModel, read_scores};
 pub use part::{Fill, Keep, Part};
 pub use record::{
-    Baseline, Estimate, Measurement, Metrics, ModelMetrics, ModelValues, Paired, SELECTED, TIMINGS_FILE,
-    Values,
+    Baseline, Estimate, Measurement, Metrics, ModelMetrics, ModelValues, Paired, PromptsRecord, SELECTED,
+    TIMINGS_FILE, Values,
 };
 pub use run::Outcome;

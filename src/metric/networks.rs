@@ -38,17 +38,7 @@ impl<'a> Networks<'a> {
         progress: &dyn Progress,
     ) -> Result<(), MetricError> {
         let evaluation = self.evaluation;
-        let Some(vae) = evaluation.vae else { return Ok(()) };
-        let gallery = Gallery {
-            prompts: evaluation.prompts,
-            vae,
-            conditioning: evaluation.conditioning,
-            unconditional: evaluation.unconditional,
-            latent: evaluation.latent,
-            batch: evaluation.batch,
-            random: evaluation.random,
-            seed,
-        };
+        let Some(gallery) = self.gallery(seed) else { return Ok(()) };
         self.with(model, |unet| {
             let generator = Generator {
                 unet,
@@ -61,6 +51,31 @@ impl<'a> Networks<'a> {
             drawn.map_err(|error| error.of_model(evaluation.models[model].name))
         })?;
         gallery::link(&checkpoint.join(IMAGES), &folder.join(IMAGES))
+    }
+
+    /// Draws a picture of noise for each prompt into `folder`.
+    pub(super) fn draw_noise(
+        &self,
+        (folder, checkpoint): (&Path, &Path),
+        progress: &dyn Progress,
+    ) -> Result<(), MetricError> {
+        let Some(gallery) = self.gallery(0) else { return Ok(()) };
+        gallery.draw_noise(&checkpoint.join(IMAGES), self.interrupt, progress)?;
+        gallery::link(&checkpoint.join(IMAGES), &folder.join(IMAGES))
+    }
+
+    fn gallery(&self, seed: usize) -> Option<Gallery<'a>> {
+        let evaluation = self.evaluation;
+        Some(Gallery {
+            prompts: evaluation.prompts,
+            vae: evaluation.vae?,
+            conditioning: evaluation.conditioning,
+            unconditional: evaluation.unconditional,
+            latent: evaluation.latent,
+            batch: evaluation.batch,
+            random: evaluation.random,
+            seed,
+        })
     }
 
     /// Measures one metric of a U-Net.

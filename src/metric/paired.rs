@@ -22,7 +22,15 @@ pub(super) fn compare(own: &[f64], teacher: &[f64], better: Better, stream: ChaC
         Better::Higher | Better::None => f64::from(u8::from(*difference > 0.0)),
     };
     let wins = differences.iter().map(won).sum();
-    Paired { difference, wins: wilson(wins, differences.len()), deviation: deviation(&differences) }
+    let (wins, deviation) = (wilson(wins, differences.len()), deviation(&differences));
+    Paired { difference, wins, deviation, wanted: None }
+}
+
+/// The floor that retained quality is measured from: the better of those there are, so that nothing is called retained that
+/// the other kind of worthless picture has too.
+pub(super) fn higher(floors: [Option<&[f64]>; 2], better: Better) -> Option<&[f64]> {
+    let sign = if better == Better::Lower { -1.0 } else { 1.0 };
+    floors.into_iter().flatten().max_by(|one, other| (sign * mean(one)).total_cmp(&(sign * mean(other))))
 }
 
 /// The percentage of the teacher's distance from the floor that a model keeps: 100 (own - floor) / (teacher - floor).
@@ -113,6 +121,15 @@ mod tests {
     }
 
     #[test]
+    fn the_better_floor_is_the_one_to_be_above() {
+        let (low, high) = ([1.0, 2.0], [3.0, 1.0]);
+        assert_eq!(higher([Some(&low), Some(&high)], Better::Higher), Some(&high[..]));
+        assert_eq!(higher([Some(&low), Some(&high)], Better::Lower), Some(&low[..]));
+        assert_eq!(higher([None, Some(&low)], Better::Higher), Some(&low[..]));
+        assert_eq!(higher([None, None], Better::Higher), None);
+    }
+
+    #[test]
     fn less_is_better_where_a_metric_says_so() {
         let (worse, good) = teacher();
         assert_eq!(compare(&good, &worse, Better::Lower, stream()).wins.value, 100.0);
@@ -136,7 +153,11 @@ mod tests {
         assert!(found.deviation.is_some_and(|found| (found - 7.5f64.sqrt()).abs() < 1e-12));
         // (1.96 * 2.7386 / 0.5)² = 115.2
         assert_eq!(found.prompts_for(0.5), Some(116.0));
-        assert_eq!(found.prompts_for(0.0), None);
+        assert_eq!((found.prompts_for(0.0), found.prompts_for(100.0)), (None, Some(2.0)));
+        let wanted = |wanted| Paired { wanted, ..found }.prompts_needed();
+        assert_eq!((wanted(Some(0.5)), wanted(None)), (Some(116.0), None));
+        let equal = compare(&own, &own, Better::Higher, stream());
+        assert_eq!(Paired { wanted: Some(0.5), ..equal }.prompts_needed(), None);
         // Wilson for 9 of 9.
         assert!(found.wins.low.is_some_and(|low| (low - 70.085).abs() < 1e-2), "{:?}", found.wins);
     }

@@ -15,6 +15,8 @@ pub enum Part {
         /// Which of the pictures of each prompt, from 0.
         seed: usize,
     },
+    /// Pictures of noise, one for each prompt. They depend on the autoencoder and on no U-Net.
+    Noise,
     /// The values of a metric that reads the U-Net.
     Values {
         /// The model.
@@ -37,6 +39,11 @@ pub enum Part {
         model: usize,
         /// The seed of the gallery.
         seed: usize,
+    },
+    /// A scorer's features of the pictures of noise.
+    NoiseFeatures {
+        /// The scorer.
+        scorer: usize,
     },
     /// A scorer's features of the real pictures.
     Reference {

@@ -33,6 +33,9 @@ pub struct Metrics {
     /// Pictures of each prompt.
     #[serde(default = "one", skip_serializing_if = "is_one")]
     pub seeds: usize,
+    /// Where the prompts are from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompts_from: Option<PromptsRecord>,
     /// Which scorer each metric of pictures was computed with.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub scorers: BTreeMap<String, String>,
@@ -44,6 +47,18 @@ pub struct Metrics {
     /// The joint output losses of the selection and of other selections of the same ratio.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub baselines: Vec<Baseline>,
+}
+
+/// Where the prompts are from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PromptsRecord {
+    /// The published set, if it is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub set: Option<String>,
+    /// The digest of all prompts of the set, or of the prompts that were drawn of a file.
+    pub digest: String,
+    /// Whether the digest is the one that it had to be.
+    pub pinned: bool,
 }
 
 /// One model's measurements.
@@ -89,11 +104,14 @@ pub struct Measurement {
     /// The comparison with the teacher, prompt by prompt; absent for the teacher and for metrics without prompts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paired: Option<Paired>,
-    /// The teacher's value with shuffled captions: what pictures that have nothing to do with their prompts get.
+    /// The teacher's value with shuffled captions: what good pictures of something else get.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub floor: Option<f64>,
-    /// Retained quality: the percentage that is left of the teacher's distance from the floor. Absent where the
-    /// teacher is not clearly better than the floor.
+    /// The value of pictures of noise: what pictures of nothing get.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub noise: Option<f64>,
+    /// Retained quality: the percentage that is left of the teacher's distance from the better of the two floors. Absent
+    /// where the teacher is not clearly better than that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retained: Option<Estimate>,
 }
@@ -122,13 +140,24 @@ pub struct Paired {
     /// The standard deviation of the differences; absent for a single prompt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deviation: Option<f64>,
+    /// How large a difference should be told from none: as asked for, or 1 % of the teacher's value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wanted: Option<f64>,
 }
 
 impl Paired {
-    /// The number of prompts with which the interval of the difference would end `difference` from its middle.
+    /// The number of prompts with which the interval of the difference would end `difference` from its middle; at least the
+    /// two that a deviation takes.
     pub fn prompts_for(&self, difference: f64) -> Option<f64> {
-        let needed = (Z * self.deviation? / difference).powi(2).ceil();
+        let needed = (Z * self.deviation? / difference).powi(2).ceil().max(2.0);
         (needed.is_finite() && difference > 0.0).then_some(needed)
+    }
+
+    /// The number of prompts for the difference that is wanted. None if all differences are equal, which says nothing of
+    /// other prompts.
+    pub fn prompts_needed(&self) -> Option<f64> {
+        self.deviation.filter(|deviation| *deviation > 0.0)?;
+        self.prompts_for(self.wanted?)
     }
 }
 
@@ -183,8 +212,9 @@ impl Metrics {
     /// A file without measurements.
     pub fn new(teacher: &str, prompts: usize, seeds: usize) -> Self {
         let (models, baselines, scorers) = (Vec::new(), Vec::new(), BTreeMap::new());
-        let (format, teacher, reference) = (FORMAT, teacher.to_owned(), None);
-        Self { format, teacher, prompts, seeds, scorers, reference, models, baselines }
+        let (format, teacher) = (FORMAT, teacher.to_owned());
+        let (prompts_from, reference) = (None, None);
+        Self { format, teacher, prompts, seeds, prompts_from, scorers, reference, models, baselines }
     }
 
     /// Reads `metrics.json` from an artefact's folder.
@@ -254,6 +284,7 @@ mod tests {
             of_teacher_high: None,
             paired: None,
             floor: None,
+            noise: None,
             retained: None,
         };
         let metrics = BTreeMap::from([("parameters".to_owned(), measurement)]);

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::definition::Method;
 use super::error::MetricError;
 use super::evaluation::Evaluation;
-use super::found::{Found, OfPart, Watch};
+use super::found::{Drawn, Found, OfPart, Watch};
 use super::gallery::{self, IMAGES};
 use super::kinds::Need;
 use super::networks::Networks;
@@ -44,14 +44,14 @@ impl Evaluation<'_> {
         let teacher = self.teacher_index()?;
         let watch = Watch { progress, interrupt };
         let mut found = Found::new(self.models.len());
-        let galleries = self.networks(teacher, output, keep, watch, &mut found)?;
+        let drawn = self.networks(teacher, output, keep, watch, &mut found)?;
         for (place, judge) in self.judges.iter().enumerate() {
-            self.judge((place, judge), (teacher, &galleries), keep, watch, &mut found)?;
+            self.judge((place, judge), (teacher, &drawn), keep, watch, &mut found)?;
         }
         Ok(self.outcome(&found, teacher))
     }
 
-    /// Draws all pictures and measures the networks. Returns the galleries of each model.
+    /// Draws all pictures and measures the networks.
     fn networks<E: From<MetricError>>(
         &self,
         teacher: usize,
@@ -59,8 +59,9 @@ impl Evaluation<'_> {
         keep: &Keep<'_, E>,
         Watch { progress, interrupt }: Watch<'_>,
         found: &mut Found,
-    ) -> Result<Vec<Vec<PathBuf>>, E> {
+    ) -> Result<Drawn, E> {
         let networks = Networks::new(self, teacher, interrupt);
+        let noise = self.noise(&networks, keep, progress)?;
         progress.length(self.pictures(), "pictures");
         let mut before = 0;
         let mut galleries = vec![Vec::new(); self.models.len()];
@@ -102,7 +103,24 @@ impl Evaluation<'_> {
                 }
             }
         }
-        Ok(galleries)
+        Ok(Drawn { galleries, noise })
+    }
+
+    /// Pictures of noise, if a metric has a floor.
+    fn noise<E: From<MetricError>>(
+        &self,
+        networks: &Networks<'_>,
+        keep: &Keep<'_, E>,
+        progress: &dyn Progress,
+    ) -> Result<Option<PathBuf>, E> {
+        if self.vae.is_none() || !self.metrics.iter().any(|metric| metric.method().has_floor()) {
+            return Ok(None);
+        }
+        let draw = |folder: &Path, checkpoint: &Path| {
+            progress.length(self.prompts.len() as u64, "pictures of noise");
+            networks.draw_noise((folder, checkpoint), progress)
+        };
+        keep(Part::Noise, &draw).map(Some)
     }
 
     /// Adds the scores from outside of one model.
@@ -117,7 +135,11 @@ impl Evaluation<'_> {
         for (metric, by_model) in scores.into_iter().flatten() {
             let of = |model: usize| by_model.get(self.models[model].name).map(Vec::as_slice);
             let Some(own) = of(model) else { continue };
-            let against = summary::Against { teacher: of(teacher).filter(|_| model != teacher), floor: None };
+            let against = summary::Against {
+                teacher: of(teacher).filter(|_| model != teacher),
+                wanted: self.differences.get(metric).copied(),
+                ..summary::Against::default()
+            };
             single.insert(metric.clone(), own.to_vec());
             measured.insert(metric.clone(), summary::summarise(summary::OUTSIDE, own, &against, self.random));
         }
@@ -155,7 +177,9 @@ impl Evaluation<'_> {
                 let of_teacher = found.models[teacher].get(name).filter(|_| index != teacher);
                 let against = summary::Against {
                     teacher: of_teacher.map(Vec::as_slice),
-                    floor: found.floor.get(name).map(Vec::as_slice),
+                    shuffled: found.floors.shuffled.get(name).map(Vec::as_slice),
+                    noise: found.floors.noise.get(name).map(Vec::as_slice),
+                    wanted: self.differences.get(name).copied(),
                 };
                 let measurement = summary::summarise((*metric).into(), own, &against, self.random);
                 if metric.reproducible() {

@@ -1,7 +1,7 @@
 //! What needs scorers: each looks at the pictures of all models, the teacher's first, and what it makes of them is kept.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use candle_core::Tensor;
 
@@ -9,7 +9,7 @@ use super::definition::{Method, Metric};
 use super::error::MetricError;
 use super::evaluation::{Evaluation, Judge};
 use super::floor::derangement;
-use super::found::{Found, OfPart, Watch};
+use super::found::{Drawn, Found, OfPart, Watch};
 use super::inputs::SetInputs;
 use super::judging::{self, EncodedTexts, Judging};
 use super::kinds::OfSet;
@@ -18,12 +18,27 @@ use super::part::{Keep, Part};
 /// Metrics of pictures that one scorer computes.
 type Metrics = Vec<&'static dyn Metric>;
 
+/// Values of a metric that compares pictures with texts, `None` for any other. `order` gives the caption of each picture;
+/// a network that scores pictures itself has read it beside the picture's own.
+fn compared(
+    metric: &'static dyn Metric,
+    (judging, texts): (&Judging<'_>, Option<&EncodedTexts>),
+    (model, features): (&str, &[Tensor]),
+    (order, shuffled): (&[u32], bool),
+) -> Result<Option<Vec<f64>>, MetricError> {
+    Ok(match (metric.method(), texts) {
+        (Method::Features(_), Some(texts)) => Some(judging.compare(metric, model, texts, features, order)?),
+        (Method::Scores, _) => Some(judging::scores(metric, model, features, shuffled)?),
+        _ => None,
+    })
+}
+
 impl Evaluation<'_> {
     /// Measures the metrics of one scorer.
     pub(super) fn judge<E: From<MetricError>>(
         &self,
         (scorer, judge): (usize, &Judge<'_>),
-        (teacher, galleries): (usize, &[Vec<PathBuf>]),
+        (teacher, drawn): (usize, &Drawn),
         keep: &Keep<'_, E>,
         Watch { progress, interrupt }: Watch<'_>,
         found: &mut Found,
@@ -52,7 +67,7 @@ impl Evaluation<'_> {
         let order = [teacher].into_iter().chain((0..self.models.len()).filter(|&model| model != teacher));
         for (place, model) in order.enumerate() {
             let mut features: Vec<Tensor> = Vec::new();
-            for (seed, gallery) in galleries[model].iter().enumerate() {
+            for (seed, gallery) in drawn.galleries[model].iter().enumerate() {
                 let before = ((place * self.seeds + seed) * self.prompts.len()) as u64;
                 let watch = OfPart { progress, before };
                 let fill = |folder: &Path, checkpoint: &Path| {
@@ -62,43 +77,66 @@ impl Evaluation<'_> {
                 features.push(judging::features(&keep(Part::Features { scorer, model, seed }, &fill)?)?);
                 progress.position(before + self.prompts.len() as u64);
             }
-            self.of_prompts(&metrics, (model, teacher), (&judging, texts.as_ref()), &features, found)?;
+            if model == teacher {
+                self.floors(&metrics, (&judging, texts.as_ref()), (model, &features), found)?;
+            }
+            self.of_prompts(&metrics, model, (&judging, texts.as_ref()), &features, found)?;
             let real = self.reference.is_some();
             let sets = self.of_sets(&metrics, model, &features, (reference.as_deref(), real))?;
             found.sets[model].extend(sets);
             // The teacher comes first.
             reference.get_or_insert(features);
         }
+        let has_floor = metrics.iter().any(|metric| metric.method().has_floor());
+        if let Some(noise) = drawn.noise.as_ref().filter(|_| has_floor) {
+            let encode = |folder: &Path, checkpoint: &Path| {
+                judging.encode_noise(noise, (folder, checkpoint), progress)
+            };
+            let features = [judging::features(&keep(Part::NoiseFeatures { scorer }, &encode)?)?];
+            let own: Vec<u32> = (0..self.prompts.len() as u32).collect();
+            for &metric in &metrics {
+                let of = ("noise", &features[..]);
+                let values = compared(metric, (&judging, texts.as_ref()), of, (&own[..], false))?;
+                found.floors.noise.extend(values.map(|values| (metric.name(), values)));
+            }
+        }
         Ok(())
     }
 
-    /// Measures what has a value per prompt; of the teacher with shuffled captions too.
+    /// Measures the teacher's pictures with shuffled captions.
+    fn floors(
+        &self,
+        metrics: &Metrics,
+        judge: (&Judging<'_>, Option<&EncodedTexts>),
+        (teacher, features): (usize, &[Tensor]),
+        found: &mut Found,
+    ) -> Result<(), MetricError> {
+        let Some(shuffled) = derangement(self.prompts.len()) else { return Ok(()) };
+        for &metric in metrics {
+            let of = (self.models[teacher].name, features);
+            let values = compared(metric, judge, of, (&shuffled[..], true))?;
+            found.floors.shuffled.extend(values.map(|values| (metric.name(), values)));
+        }
+        Ok(())
+    }
+
+    /// Measures what has a value per prompt.
     fn of_prompts(
         &self,
         metrics: &Metrics,
-        (model, teacher): (usize, usize),
-        (judging, texts): (&Judging<'_>, Option<&EncodedTexts>),
+        model: usize,
+        judge: (&Judging<'_>, Option<&EncodedTexts>),
         features: &[Tensor],
         found: &mut Found,
     ) -> Result<(), MetricError> {
         let name = self.models[model].name;
         let own: Vec<u32> = (0..self.prompts.len() as u32).collect();
-        let shuffled = derangement(own.len()).filter(|_| model == teacher);
         for &metric in metrics {
-            let (measured, floor) = match (metric.method(), texts) {
-                (Method::Features(_), Some(texts)) => {
-                    let compare = |order: &[u32]| judging.compare(metric, name, texts, features, order);
-                    (compare(&own)?, shuffled.as_deref().map(compare).transpose()?)
-                }
-                (Method::Scores, _) => {
-                    let scores = |shuffled| judging::scores(metric, name, features, shuffled);
-                    (scores(false)?, shuffled.as_ref().map(|_| scores(true)).transpose()?)
-                }
-                (Method::Seeds(_), _) => (judging::over_seeds(metric, name, features)?, None),
-                _ => continue,
+            let measured = match metric.method() {
+                Method::Seeds(_) => Some(judging::over_seeds(metric, name, features)?),
+                _ => compared(metric, judge, (name, features), (&own[..], false))?,
             };
-            found.models[model].insert(metric.name(), measured);
-            found.floor.extend(floor.map(|floor| (metric.name(), floor)));
+            found.models[model].extend(measured.map(|measured| (metric.name(), measured)));
         }
         Ok(())
     }

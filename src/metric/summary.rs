@@ -4,7 +4,7 @@ use super::bootstrap::bootstrap;
 use super::definition::Metric;
 use super::kinds::{Better, OfSet, Statistic};
 use super::paired;
-use super::record::{Measurement, Z};
+use super::record::{Measurement, Paired, Z};
 use crate::backend::Random;
 
 /// What a model is compared with.
@@ -13,7 +13,11 @@ pub(super) struct Against<'a> {
     /// The teacher's values, unless the model is the teacher.
     pub(super) teacher: Option<&'a [f64]>,
     /// The values of the teacher's pictures with shuffled captions, where the metric has any.
-    pub(super) floor: Option<&'a [f64]>,
+    pub(super) shuffled: Option<&'a [f64]>,
+    /// The values of pictures of noise, where the metric has any.
+    pub(super) noise: Option<&'a [f64]>,
+    /// How large a difference from the teacher should be told from none.
+    pub(super) wanted: Option<f64>,
 }
 
 /// The properties of a metric that matter here.
@@ -26,6 +30,9 @@ pub(super) struct Traits {
     is_by_prompt: bool,
     reproducible: bool,
 }
+
+/// The share of the teacher's value that a difference should be told from none at, unless it is asked for otherwise.
+const PERCENT: f64 = 0.01;
 
 /// Scores from outside: one per prompt, more is better, and nothing is known of their zero.
 pub(super) const OUTSIDE: Traits = Traits {
@@ -68,6 +75,8 @@ pub(super) fn summarise(metric: Traits, own: &[f64], against: &Against<'_>, rand
         bootstrap(own.len(), stream(), |indices| 100.0 * (pick(own, indices) / pick(values, indices)))
     });
     let by_prompt = against.teacher.filter(|_| metric.is_by_prompt);
+    let wanted = against.wanted.or_else(|| teacher.map(|values| PERCENT * statistic.of(values).abs()));
+    let floor = paired::higher([against.shuffled, against.noise], metric.better);
     Measurement {
         value,
         statistic,
@@ -79,10 +88,12 @@ pub(super) fn summarise(metric: Traits, own: &[f64], against: &Against<'_>, rand
         of_teacher: teacher.map(|values| 100.0 * (value / statistic.of(values))),
         of_teacher_low: ratio.map(|interval| interval.low),
         of_teacher_high: ratio.map(|interval| interval.high),
-        paired: by_prompt.map(|values| paired::compare(own, values, metric.better, stream())),
-        floor: against.floor.map(|values| statistic.of(values)),
+        paired: by_prompt
+            .map(|values| Paired { wanted, ..paired::compare(own, values, metric.better, stream()) }),
+        floor: against.shuffled.map(|values| statistic.of(values)),
+        noise: against.noise.map(|values| statistic.of(values)),
         retained: by_prompt
-            .zip(against.floor)
+            .zip(floor)
             .and_then(|(teacher, floor)| paired::retained(own, teacher, floor, metric.better, &stream)),
     }
 }
@@ -108,6 +119,7 @@ pub(super) fn of_set(
         of_teacher_high: None,
         paired: None,
         floor: None,
+        noise: None,
         retained: None,
     }
 }
@@ -119,7 +131,7 @@ mod tests {
     use crate::metric::metrics::find;
 
     fn against(teacher: &[f64]) -> Against<'_> {
-        Against { teacher: Some(teacher), floor: None }
+        Against { teacher: Some(teacher), ..Against::default() }
     }
 
     #[test]
@@ -131,6 +143,20 @@ mod tests {
         let near = |found: Option<f64>| found.is_some_and(|found| (found - 90.0).abs() < 1e-9);
         assert!(near(summary.of_teacher) && near(summary.of_teacher_low) && near(summary.of_teacher_high));
         assert!(summary.low < Some(summary.value) && Some(summary.value) < summary.high);
+        Ok(())
+    }
+
+    #[test]
+    fn the_difference_to_detect_is_asked_for_or_one_percent() -> Result<(), UnknownName> {
+        let (own, teacher) = ([1.0, 2.0, 4.0], [2.0, 2.0, 2.0]);
+        let wanted = |name: &str, wanted: Option<f64>| -> Result<Option<f64>, UnknownName> {
+            let against = Against { wanted, ..against(&teacher) };
+            let found = summarise(find(name)?.into(), &own, &against, &Random::new(1, "result"));
+            Ok(found.paired.expect("it has values by prompt").wanted)
+        };
+        assert_eq!(wanted("pick-score", None)?, Some(0.02));
+        assert_eq!(wanted("pick-score", Some(0.1))?, Some(0.1));
+        assert_eq!(wanted("image-reward", None)?, None, "its zero means nothing");
         Ok(())
     }
 

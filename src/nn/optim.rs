@@ -3,7 +3,7 @@
 use candle_core::{Result, Tensor, Var, bail};
 
 use super::blockwise::Blockwise;
-pub use super::cuda::Trained;
+pub use super::cuda::{Moments, Trained};
 use super::{average, copies, cpu, cuda};
 
 /// The hyperparameters of AdamW. The defaults are torch's, except for the learning rate, which is BK-SDM's (Kim et al.
@@ -66,22 +66,31 @@ impl AdamW {
         gradient_scale: f64,
         decay: f64,
     ) -> Result<()> {
-        let (on_card, others): (Vec<Trained<'_>>, Vec<Trained<'_>>) =
-            tensors.iter().copied().partition(Trained::is_on_card);
-        cuda::update(&on_card, &self.fused(step, gradient_scale), 1.0 - decay as f32)?;
-        for Trained { parameter, gradient, average } in others {
-            if let Some((gradient, [first, second])) = gradient {
-                self.step(parameter, gradient, (first, second), step, gradient_scale)?;
-            }
-            if let Some(average) = average {
-                average::update_from(average, parameter, decay)?;
+        let (mut on_card, mut averages) = (Vec::new(), Vec::new());
+        for tensor in tensors {
+            let Trained { parameter, gradient, average } = *tensor;
+            let together = tensor.is_on_card();
+            let beside = average.filter(|average| together && tensor.is_beside(average));
+            averages.extend(average.filter(|_| beside.is_none()).map(|average| (average, parameter)));
+            match gradient {
+                _ if together => on_card.push(Trained { average: beside, ..*tensor }),
+                Some((gradient, Moments::F32([first, second]))) => {
+                    self.step(parameter, gradient, (first, second), step, gradient_scale)?;
+                }
+                Some((gradient, Moments::EightBit([first, second]))) => {
+                    self.step_blockwise(parameter, gradient, (first, second), step, gradient_scale)?;
+                }
+                None => {}
             }
         }
-        Ok(())
+        cuda::update(&on_card, &self.fused(step, gradient_scale), 1.0 - decay as f32)?;
+        averages
+            .into_iter()
+            .try_for_each(|(average, parameter)| average::update_from(average, parameter, decay))
     }
 
-    /// The same with moments in 8 bits, for a parameter in f32.
-    pub fn step_blockwise(
+    /// Updates with moments in 8 bits, for a parameter in f32.
+    fn step_blockwise(
         &self,
         parameter: &Var,
         gradient: &Tensor,

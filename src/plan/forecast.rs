@@ -113,9 +113,9 @@ impl fmt::Display for Reason {
                 }
             }
             Self::Changed(Change { name, old, new }) => match (old, new) {
-                (Some(old), Some(new)) => write!(f, "{name}: {} -> {}", shown(old), shown(new)),
-                (None, Some(new)) => write!(f, "{name}: new, {}", shown(new)),
-                (Some(old), None) => write!(f, "{name}: removed, was {}", shown(old)),
+                (Some(old), Some(new)) => write!(f, "{name}: {} -> {}", shown_value(old), shown_value(new)),
+                (None, Some(new)) => write!(f, "{name}: new, {}", shown_value(new)),
+                (Some(old), None) => write!(f, "{name}: removed, was {}", shown_value(old)),
                 (None, None) => f.write_str(name),
             },
         }
@@ -131,7 +131,7 @@ fn told(FileChange { path, how }: &FileChange) -> String {
     format!("{path} {how}")
 }
 
-/// A value of a manifest; digests are shortened.
-fn shown(value: &str) -> String {
+/// A value of a manifest for people: digests are shortened.
+pub fn shown_value(value: &str) -> String {
     value.parse::<Digest>().map_or_else(|_| value.to_owned(), |digest| digest.short())
 }

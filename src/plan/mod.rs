@@ -24,7 +24,7 @@ pub use draw::{dot, mermaid, text};
 pub use error::{PlanError, Unfit};
 pub use expand::PlannedStage;
 pub use explain::explain;
-pub use forecast::{Forecast, Outcome, Reason};
+pub use forecast::{Forecast, Outcome, Reason, shown_value};
 pub use graph::{Edge, Graph, Node};
 pub use key::manifest;
 pub use needs::StageNeeds;

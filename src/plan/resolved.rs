@@ -39,7 +39,7 @@ impl ResolvedPipeline {
         path: &Path,
     ) -> Result<Self, ConfigError> {
         let stages = stages.into_iter().map(|(id, stage)| StageEntry { id, stage }).collect();
-        let pipeline = Pipeline { name: name.into(), seed, stages };
+        let pipeline = Pipeline { name: name.into(), seed, stages, gates: Vec::new() };
         Self::link(PipelineFile::absent(path), single(pipeline))
     }
 

@@ -12,6 +12,14 @@ use crate::metric::{Baseline, SELECTED};
 pub(super) fn numbers(stage: &str, measured: &Measured) -> Markup {
     html! {
         h3 { "Evaluation " code { (stage) } }
+        @if let Some(from) = &measured.metrics.prompts_from {
+            p class="soft" {
+                "Prompts: " (measured.metrics.prompts)
+                @if let Some(set) = &from.set { " of " code { (set) } }
+                ", digest " code title=(from.digest) { (from.digest.get(..12).unwrap_or(&from.digest)) }
+                @if from.pinned { " (pinned)." } @else { " (not pinned)." }
+            }
+        }
         @if !measured.metrics.scorers.is_empty() {
             @let by = measured.metrics.scorers.iter().map(|(metric, scorer)| format!("{metric} by {scorer}"));
             p class="soft" { (by.collect::<Vec<_>>().join("; ")) "." }
@@ -20,8 +28,17 @@ pub(super) fn numbers(stage: &str, measured: &Measured) -> Markup {
         p class="soft" {
             "The difference is the model's value minus the teacher's on the same prompt; an equal value counts as half a win. Scores of CLIP \
              models lie in a narrow band, so the plain percentage of the teacher flatters every model; what is retained is measured from \
-             the floor."
+             the better of the two floors. From the deviation of the differences follows how many prompts an interval of the given \
+             half-width takes."
         }
+    }
+}
+
+/// A ratio: two decimals, unless it is large.
+fn times(ratio: f64) -> String {
+    match ratio < 100.0 {
+        true => format!("× {ratio:.2}"),
+        false => format!("× {}", chart::number(ratio)),
     }
 }
 
@@ -57,7 +74,7 @@ pub(super) fn baselines(all: &[Baseline]) -> Markup {
                 tr class=[(name == SELECTED).then_some("chosen")] {
                     td { (name) }
                     td class="number" { (chart::number(*loss)) }
-                    td class="number" { @if let Some(selected) = selected { (format!("× {:.2}", loss / selected)) } }
+                    td class="number" { @if let Some(selected) = selected { (times(loss / selected)) } }
                     td {
                         svg width="220" height="14" role="img" aria-label=(format!("{:.0} % of the largest", 100.0 * loss / largest)) {
                             rect x="0" y="2" height="10" width=(format!("{:.1}", 220.0 * loss / largest)) fill=(if name == SELECTED { "var(--two)" } else { "var(--one)" }) {}

@@ -5,7 +5,7 @@ use super::folder::{Folder, Measured, Shown};
 use super::tables::{Cell, Column, Table};
 use super::values;
 use crate::base::units;
-use crate::metric::{Measurement, Metrics};
+use crate::metric::{Measurement, Metrics, Paired};
 
 /// The names of the tables, in the order in which they are written.
 pub(super) const NAMES: [&str; 6] = ["results", "gates", "selections", "baselines", "exports", "settings"];
@@ -88,11 +88,13 @@ fn result_columns() -> Vec<Column> {
         Column::number("n"),
         Column::estimate("value"),
         Column::estimate("of the teacher, %"),
-        Column::number("floor"),
+        Column::number("floor: shuffled captions"),
+        Column::number("floor: noise"),
         Column::estimate("retained, %"),
         Column::estimate("difference"),
         Column::estimate("better than the teacher on, %"),
-        Column::number("prompts for ±1 % of the teacher"),
+        Column::number("difference to detect"),
+        Column::number("prompts for it"),
     ]
 }
 
@@ -103,22 +105,18 @@ fn result_rows(measured: &Measured) -> Vec<Vec<Cell>> {
         for metrics in &all {
             let own =
                 metrics.models.iter().filter(|one| one.model == model.model).flat_map(|one| &one.metrics);
-            rows.extend(own.map(|(name, found)| {
-                let teacher = metrics.get(&measured.metrics.teacher, name);
-                result_row(&model.model, name, found, teacher)
-            }));
+            rows.extend(own.map(|(name, found)| result_row(&model.model, name, found)));
         }
     }
     rows
 }
 
-fn result_row(model: &str, name: &str, found: &Measurement, teacher: Option<&Measurement>) -> Vec<Cell> {
+fn result_row(model: &str, name: &str, found: &Measurement) -> Vec<Cell> {
     let share = |value: f64| Cell::Estimate(value, found.of_teacher_low, found.of_teacher_high, "%");
     let number = |value: f64| Cell::number(value, values::value(value, &found.unit));
     let better =
         serde_json::to_value(found.better).ok().and_then(|better| better.as_str().map(str::to_owned));
     let paired = found.paired.as_ref();
-    let needed = paired.and_then(|paired| paired.prompts_for(0.01 * teacher?.value.abs()));
     vec![
         Cell::text(model),
         Cell::text(name),
@@ -128,14 +126,16 @@ fn result_row(model: &str, name: &str, found: &Measurement, teacher: Option<&Mea
         Cell::value(found),
         found.of_teacher.map_or(Cell::Empty, share),
         found.floor.map_or(Cell::Empty, number),
+        found.noise.map_or(Cell::Empty, number),
         Cell::percent(found.retained.as_ref()),
         paired.map_or(Cell::Empty, |paired| {
             let difference = paired.difference;
             Cell::Estimate(difference.value, difference.low, difference.high, "")
         }),
         Cell::percent(paired.map(|paired| &paired.wins)),
-        needed
-            .filter(|needed| *needed > 0.0)
+        paired.and_then(|paired| paired.wanted).map_or(Cell::Empty, number),
+        paired
+            .and_then(Paired::prompts_needed)
             .map_or(Cell::Empty, |needed| Cell::number(needed, units::count(needed as u64))),
     ]
 }

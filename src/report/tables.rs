@@ -110,7 +110,7 @@ impl Table {
     pub(super) fn html(&self) -> Markup {
         html! {
             (scroll(&self.caption, &html! {
-                table {
+                table class=(self.name) {
                     tr { @for column in &self.columns { th class=[(column.kind != Kind::Text).then_some("number")] { (column.name) } } }
                     @for row in &self.rows {
                         tr {

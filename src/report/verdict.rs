@@ -7,7 +7,7 @@ use maud::{Markup, html};
 use super::folder::{Folder, Measured, Shown};
 use super::tables::scroll;
 use super::{chart, digits, sweep, values};
-use crate::metric::{self, METRICS, Measurement, ModelMetrics, Prominence, Verdict};
+use crate::metric::{self, METRICS, Measurement, Metric, ModelMetrics, Prominence, Verdict};
 use crate::run::StageRecord;
 
 /// What a model costs, in the order of the table; other costs follow.
@@ -64,7 +64,7 @@ fn headline(measured: &Measured) -> Markup {
             let (value, interval) = digits::apart(value, low, high, "%");
             Some(html! {
                 b { (value) } @if let Some(interval) = interval { " " span class="soft" { (interval) } }
-                " of " (metric.name())
+                " of " (metric.title())
             })
         })
         .collect();
@@ -98,10 +98,14 @@ fn listed(parts: &[Markup]) -> Markup {
 }
 
 fn in_words(name: &str) -> String {
-    match name {
-        "macs" => "MACs".to_owned(),
-        name => name.replace('-', " "),
-    }
+    metric::find(name).map_or_else(|_| name.to_owned(), Metric::title)
+}
+
+/// Where a metric stands in the table: costs first, then in the order of the table of metrics, then scores from outside.
+fn place(name: &str) -> usize {
+    let cost = COSTS.iter().position(|cost| *cost == name);
+    let metric = || METRICS.iter().position(|metric| metric.name() == name);
+    cost.unwrap_or_else(|| COSTS.len() + metric().unwrap_or(METRICS.len()))
 }
 
 /// All models beside each other: costs, then quality.
@@ -112,7 +116,7 @@ fn table(measured: &Measured) -> Markup {
     let found: Vec<BTreeMap<&str, &Measurement>> =
         models.iter().map(|model| all_of(measured, model)).collect();
     let mut names: Vec<&str> = found.iter().flat_map(BTreeMap::keys).copied().collect();
-    names.sort_by_key(|name| (COSTS.iter().position(|cost| cost == name).unwrap_or(COSTS.len()), *name));
+    names.sort_by_key(|name| (place(name), *name));
     names.dedup();
     // A cost is measured on the model alone.
     let is_cost = |name: &&str| metric::find(name).is_ok_and(|metric| metric.needs().is_empty());
@@ -142,10 +146,12 @@ fn table(measured: &Measured) -> Markup {
         }))
         p class="soft" {
             "Quality: means over " (metrics.prompts) " prompts"
+            @if let Some(set) = metrics.prompts_from.as_ref().and_then(|from| from.set.as_ref()) { " of " code { (set) } }
             @if metrics.seeds > 1 { " with " (metrics.seeds) " pictures each" }
             ", the same prompts and noise for every model, with 95 % intervals over prompts. The mark in a bar is the teacher. "
             @if found.iter().flat_map(BTreeMap::values).any(|found| found.retained.is_some()) {
-                "Retained: (model − floor) / (teacher − floor), where the floor is the score of the teacher's pictures with shuffled captions."
+                "Retained: (model − floor) / (teacher − floor). The floor is the score of the teacher's pictures with shuffled captions, "
+                "or that of pictures of noise, if it is better."
             }
         }
         (unavailable(measured))

@@ -16,6 +16,7 @@ use super::notices::tell;
 use super::places::{Places, in_run_folder};
 use super::record::{ArtefactRecord, DeviceRecord};
 use super::reporter::Reporter;
+use super::roots;
 use super::{EVENT_FORMAT, Event, ExitCode, Job, RunError, RunRecord, Sink, StageState};
 use crate::backend::{DeviceClass, Random};
 use crate::base::{Artefact, Digest, Interrupted, Manifest, StageId, clock};
@@ -25,7 +26,7 @@ use crate::stage::{Context, ResolvedFile, Seat};
 
 /// Runs a pipeline and returns its record. The record of a failed run is in the run folder.
 pub fn execute(job: &Job<'_>) -> Result<RunRecord, RunError> {
-    let wanted = job.wanted()?;
+    let wanted = job.options.wanted(job.pipeline)?;
     // All files are checked before anything runs, so that an hour of work does not end at a missing or wrong file.
     let files = wanted.iter().map(|&index| Ok((index, job.pipeline.files(index).map_err(PlanError::from)?)));
     let files = files.collect::<Result<BTreeMap<_, _>, RunError>>()?;
@@ -63,6 +64,7 @@ impl Executor<'_> {
             program: self.record.program.clone(),
             stages: order.iter().map(|&index| self.id(index)).collect(),
         });
+        roots::begin(self.job.store, self.folder.path());
         let mut errors = Vec::new();
         for index in order {
             if self.record.stages[index].state == StageState::Skipped {
@@ -209,6 +211,7 @@ impl Executor<'_> {
         self.record.exit_code = Some(code);
         let linked = self.folder.link(&self.record, self.job.store.root());
         let written = self.folder.write(&self.record);
+        roots::end(self.job.store, self.folder.path(), &self.record);
         self.tell(&Event::RunDone {
             code,
             seconds,
@@ -315,6 +318,7 @@ impl Maker for StageAttempt<'_, '_> {
             made: &executor.made,
             sink: &tee,
             interrupt: job.interrupt,
+            pending,
             inputs: &inputs,
         };
         let context = Context {

@@ -22,6 +22,8 @@ pub(super) struct Intermediates<'a> {
     pub(super) made: &'a Mutex<BTreeSet<Digest>>,
     pub(super) sink: &'a dyn Sink,
     pub(super) interrupt: &'a Interrupt,
+    /// The stage's own work, which notes what it is made of.
+    pub(super) pending: &'a PendingArtefact<'a>,
     /// The inputs of the stage, which are those of its intermediate artefacts.
     pub(super) inputs: &'a Inputs<'a>,
 }
@@ -33,6 +35,7 @@ impl stage::Intermediates for Intermediates<'_> {
         fill: &dyn Fn(&Path, &Path) -> Result<(), StageError>,
     ) -> Result<PathBuf, StageError> {
         let key = manifest.key();
+        self.pending.note_part(&key)?;
         let made = || self.made.lock().unwrap_or_else(PoisonError::into_inner);
         let force = self.force && !made().contains(&key);
         let request = Request { manifest, kind: self.kind, force, interrupt: self.interrupt };
@@ -49,6 +52,7 @@ impl stage::Intermediates for Intermediates<'_> {
         }
         let mut whole = Vec::new();
         for (value, entry) in self.store.alike(manifest, name)? {
+            self.store.hold(&entry.key);
             if let Lookup::Whole(entry) = self.store.lookup(&entry.key)? {
                 whole.push((value, self.store.artefact(&entry).path));
             }

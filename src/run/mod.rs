@@ -5,6 +5,7 @@
 //! Stages run one after the other, because each of them uses the whole machine.
 
 mod attempt;
+pub mod difference;
 mod error;
 mod event;
 mod execute;
@@ -13,6 +14,7 @@ mod exit_table;
 mod folder;
 mod follow;
 mod hashing;
+pub mod hook;
 mod inputs;
 mod intermediates;
 mod job;
@@ -20,10 +22,12 @@ mod notices;
 mod places;
 mod record;
 mod reporter;
+pub mod roots;
 pub mod signals;
 mod state;
 mod stopped;
 mod training;
+pub mod verification;
 
 pub use error::RunError;
 pub use event::{EVENT_FORMAT, Event, Sink, Stamped};

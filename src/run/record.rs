@@ -105,6 +105,9 @@ pub struct ArtefactRecord {
     pub finished: String,
     /// The version of the program that made it.
     pub program: String,
+    /// Keys of the intermediate artefacts that it was made of.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<Digest>,
 }
 
 impl RunRecord {
@@ -176,6 +179,7 @@ impl ArtefactRecord {
             peak_bytes: made.peak_bytes,
             finished: made.finished,
             program: made.program,
+            parts: entry.parts.clone(),
         }
     }
 }

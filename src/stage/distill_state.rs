@@ -6,6 +6,7 @@ use std::path::Path;
 
 use super::interface::Earlier;
 use super::{Context, StageError};
+use crate::base::manifest::TRAINING_STATE;
 use crate::base::{FileError, Manifest, copies, kept, units};
 use crate::distill::history::HISTORY_FILE;
 use crate::distill::validation::{self, PICTURES, VALIDATION_FILE};
@@ -17,7 +18,7 @@ const STEPS: &str = "steps";
 /// The state that a training ends with, and whether others lead to it.
 pub(super) fn earlier(parameters: &DistillParameters, manifest: &Manifest) -> Earlier {
     let mut state = manifest.part(|_| true);
-    state.field("state", "end of the training");
+    state.field(TRAINING_STATE, "end of the training");
     Earlier { state, name: STEPS, wanted: parameters.steps.into(), obstacle: parameters.depends_on_steps() }
 }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::evaluate_inputs::{Inputs, check_sizes, real_pictures};
+use super::evaluate_inputs::{Inputs, check_sizes, note_unpinned, real_pictures};
 use super::evaluate_measure::Measuring;
 use super::evaluate_needs::{Given, memory_of};
 use super::evaluate_outside::Judges;
@@ -22,8 +22,9 @@ use super::resolved_file::path_of;
 use super::scorers::{Opened, ScorerSource, Used};
 use super::sources::{prompts_file, reference_folder};
 use super::{BadValue, Context, Drawing, FileInput, Input, ResolvedFile, Stage, StageError, StageInfo};
+use crate::base::bounded::Positive;
 use crate::base::names::{self, UnknownName};
-use crate::base::{ArtefactKind, Manifest, StageId, Whole};
+use crate::base::{ArtefactKind, Manifest, Real, StageId, Whole};
 use crate::data::prompts;
 use crate::metric::{self, Candidate, Gate, GateError, Method, Metric, Metrics, Need, Texts, Verdict};
 use crate::model::UNetConfig;
@@ -75,6 +76,10 @@ pub(super) struct Evaluate {
     /// `.high` for an end of its interval. If one is not met, the run ends with exit code 7 after everything is written.
     #[serde(default)]
     gates: Vec<String>,
+    /// How large a difference from the teacher should be told from none, by the metric: `{ pick-score: 0.1 }`. The results say
+    /// how many prompts that takes. Default 1 % of the teacher's value.
+    #[serde(default)]
+    differences: BTreeMap<String, Real<Positive>>,
     /// For judges that run outside, such as GenEval: the pictures are written once more as `pictures/MODEL/00000/samples/0000.png`
     /// with `metadata.jsonl`. Their scores by name, once there are any: `{ geneval: results.jsonl }`, a JSON object per line with
     /// `model`, `prompt` (its number from 0) and `score`, or what GenEval writes. `{}` for the pictures alone.
@@ -102,8 +107,9 @@ fn default_seeds() -> Whole<1, 1_000> {
 
 pub(super) const INFO: StageInfo = StageInfo {
     name: "evaluate",
-    // 2: comparisons by prompt, the floor and retained quality. 3: features of every scorer are kept in one form.
-    version: 3,
+    // 2: comparisons by prompt, the floor and retained quality. 3: features of every scorer are kept in one form. 4: pictures of
+    // noise are a floor too, where prompts are from is recorded, and a Frechet distance is never below 0.
+    version: 4,
     summary: "draws pictures with every model and measures quality, fidelity, size and speed",
     output: ArtefactKind::Metrics,
     seeded: true,
@@ -126,6 +132,9 @@ impl Stage for Evaluate {
         self.prompts.describe(manifest);
         if let Some(outside) = &self.outside {
             manifest.list("outside", outside.names());
+        }
+        for (metric, difference) in &self.differences {
+            manifest.float(&format!("differences.{metric}"), difference.get());
         }
         self.drawing.describe(manifest, "drawing");
         self.settings.describe(&self.drawing, manifest);
@@ -203,10 +212,9 @@ impl Stage for Evaluate {
         self.settings.check(&self.drawing, &self.names())?;
         let metrics = self.metrics().map_err(|error| BadValue::unknown("metrics", &error))?;
         self.given(metrics).check()?;
+        self.check_differences()?;
         for (index, text) in self.gates.iter().enumerate() {
-            self.gate(text).map_err(|error| {
-                BadValue::new(format!("gates.{index}"), error.to_string()).help(error.help)
-            })?;
+            self.check_gate(&format!("gates.{index}"), text)?;
         }
         self.drawing.check(|field| format!("drawing.{field}"))
     }
@@ -217,6 +225,12 @@ impl Stage for Evaluate {
 
     fn needs(&self, outlook: &Outlook<'_>) -> Option<Needs> {
         memory_of(&self.names(), &self.drawing, self.pictures.get() * self.seeds.get(), outlook)
+    }
+
+    fn add_gate(&mut self, gate: &str) -> Result<(), BadValue> {
+        self.check_gate("gates", gate)?;
+        self.gates.push(gate.to_owned());
+        Ok(())
     }
 
     fn verdicts(&self, folder: &Path) -> Result<Vec<Verdict>, StageError> {
@@ -265,6 +279,9 @@ impl Stage for Evaluate {
         let open = |judges: &Judges| judges.open(&self.prompts, &inputs.prompts, &self.names(), context);
         let outside = self.outside.as_ref().map(open).transpose()?;
         let mut outcome = measuring.all(&self.drawing, &inputs, &candidates, outside.as_ref())?;
+        let from = self.prompts.record(context.file("prompts"), &inputs.prompts)?;
+        note_unpinned(&from, context);
+        outcome.metrics.prompts_from = Some(from);
         drop(inputs);
         for (name, drawing) in self.settings.drawings(&self.drawing) {
             let inputs = Inputs::read(&drawing, teacher, self.texts(context)?, None, context)?;
@@ -295,7 +312,30 @@ impl Evaluate {
             attributes: &self.attributes,
             real: self.reference().map(|path| real_pictures(path, context)).transpose()?,
             small_sets: self.small_sets,
+            differences: self.differences.iter().map(|(name, value)| (name.clone(), value.get())).collect(),
         })
+    }
+
+    /// Fails if a difference is given for what has no value per prompt here.
+    fn check_differences(&self) -> Result<(), BadValue> {
+        let outside = self.outside.iter().flat_map(Judges::names).cloned();
+        let metrics = self.metrics().unwrap_or_default();
+        let by_prompt = metrics.iter().filter(|metric| metric.method().is_by_prompt());
+        let names: Vec<String> = by_prompt.map(|metric| metric.name().to_owned()).chain(outside).collect();
+        match self.differences.keys().find(|name| !names.contains(name)) {
+            None => Ok(()),
+            Some(name) => {
+                let message = format!("`{name}` is not among the metrics that have a value per prompt here");
+                Err(BadValue::new("differences", message).help(names::help(name, &names)))
+            }
+        }
+    }
+
+    fn check_gate(&self, parameter: &str, text: &str) -> Result<(), BadValue> {
+        match self.gate(text) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(BadValue::new(parameter, error.to_string()).help(error.help)),
+        }
     }
 
     fn gate(&self, text: &str) -> Result<Gate, GateError> {

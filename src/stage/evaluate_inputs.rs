@@ -6,7 +6,7 @@ use super::model::Model;
 use super::sources::reference_pictures;
 use super::{Context, Drawing, StageError};
 use crate::data::Calibration;
-use crate::metric::{self, Metric};
+use crate::metric::{self, Metric, PromptsRecord};
 use crate::model::network::Conditioning;
 use crate::model::vae::Autoencoder;
 use crate::sample::NoiseSchedule;
@@ -24,6 +24,16 @@ pub(super) fn check_sizes(
         enough.map_err(StageError::input)?;
     }
     Ok(())
+}
+
+/// Says that the prompts of a set were not compared with a digest, and which they have.
+pub(super) fn note_unpinned(from: &PromptsRecord, context: &Context<'_>) {
+    if let Some(set) = from.set.as_ref().filter(|_| !from.pinned) {
+        let digest = &from.digest;
+        context.progress.note(&format!(
+            "the digest of `{set}` is not known here; the prompts have {digest}, which `digest:` in `prompts:` pins"
+        ));
+    }
 }
 
 /// The name of the folder of real pictures, as written, and its pictures.

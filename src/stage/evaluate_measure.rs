@@ -24,6 +24,8 @@ pub(super) struct Measuring<'a> {
     /// The folder of real pictures, as written, and its pictures.
     pub(super) real: Option<(String, Vec<PathBuf>)>,
     pub(super) small_sets: bool,
+    /// How large a difference should be told from none, by metric.
+    pub(super) differences: BTreeMap<String, f64>,
 }
 
 impl Measuring<'_> {
@@ -99,6 +101,7 @@ impl Measuring<'_> {
             reference: reference.as_ref(),
             outside,
             small_sets: self.small_sets,
+            differences: &self.differences,
             points: inputs.points.as_ref(),
             batch: drawing.batch.get(),
             random: &context.random,

@@ -27,6 +27,14 @@ impl Names<'_> {
     pub(super) fn manifest(&self, part: Part, context: &Context<'_>) -> Manifest {
         match part {
             Part::Gallery { model, seed } => self.gallery(model, seed, context),
+            Part::Noise => self.noise(context),
+            Part::NoiseFeatures { scorer } => {
+                let mut manifest = self.noise(context);
+                manifest.field("of the part", "features of noise");
+                // ImageReward reads the prompts, which are in the manifest already.
+                self.scorer(scorer, context, &mut manifest);
+                manifest
+            }
             Part::Values { model, metric, reads_points } => {
                 let drawing = ["drawing.size", "drawing.batch"];
                 let mut manifest = context.manifest.part(|name| {
@@ -69,6 +77,16 @@ impl Names<'_> {
         self.drawing.describe(&mut manifest, "drawing");
         manifest.field("part", "gallery").field("picture", seed);
         self.models(model, context, &mut manifest);
+        manifest
+    }
+
+    fn noise(&self, context: &Context<'_>) -> Manifest {
+        let mut manifest = context
+            .manifest
+            .part(|name| COMMON.contains(&name) || STREAMS.contains(&name) || name == "file prompts");
+        self.drawing.describe_cropping(&mut manifest, "drawing");
+        let teacher = &context.input(&format!("models.{}", self.teacher)).digest;
+        manifest.field("part", "noise").input("teacher", teacher);
         manifest
     }
 

@@ -84,6 +84,11 @@ pub trait Stage: Send + Sync + fmt::Debug {
         None
     }
 
+    /// Adds a gate of the pipeline. Only evaluations have results to compare it with.
+    fn add_gate(&mut self, _gate: &str) -> Result<(), BadValue> {
+        panic!("BUG: only evaluations are given gates")
+    }
+
     /// The gates of this stage, compared with its artefact in `folder`. They change no byte of it, so they are compared
     /// after every run, cached or not.
     fn verdicts(&self, _folder: &Path) -> Result<Vec<Verdict>, StageError> {

@@ -13,6 +13,7 @@ use super::{BadValue, Excerpt, FileInput, StageError};
 use crate::base::Manifest;
 use crate::data::prompt_sets::{self, PromptSet};
 use crate::data::{DataError, prompts};
+use crate::metric::PromptsRecord;
 
 /// A text file or table, as a text; or a block.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,7 +36,8 @@ struct PromptBlock {
     set: Option<String>,
     /// The folder with the files of `set`. Default `prompts` beside the pipeline file.
     folder: Option<PathBuf>,
-    /// The digest that the prompts must have; an error says which they have.
+    /// The digest that all prompts of the file or set must have; an error says which they have. Default: that of the set, where
+    /// it is known.
     digest: Option<String>,
 }
 
@@ -66,11 +68,14 @@ impl PromptSource {
         }
     }
 
-    /// What of it enters the key: the prompts that are drawn.
+    /// What of it enters the key: the prompts that are drawn, and the digest of a set, which the results name.
     pub(super) fn input(&self, name: &'static str, count: usize) -> FileInput<'_> {
         let reader = move |path: &Path| {
             // As JSON text, in which no two lists look alike.
-            Ok(Excerpt::text(serde_json::Value::from(self.read(path, count)?).to_string()))
+            let all = self.all(path)?;
+            let set = self.set().map(|_| prompt_sets::digest_of(&all)).unwrap_or_default();
+            let drawn = serde_json::Value::from(self.drawn(all, count));
+            Ok(Excerpt::text(format!("{set}{drawn}")))
         };
         let from = self.set().map(|set| set.from);
         FileInput { from, ..FileInput::part(name, &self.place, reader) }
@@ -78,6 +83,24 @@ impl PromptSource {
 
     /// The first prompts of a file, or prompts spread over a set. `path` is that of the input.
     pub(super) fn read(&self, path: &Path, count: usize) -> Result<Vec<String>, StageError> {
+        Ok(self.drawn(self.all(path)?, count))
+    }
+
+    /// Where the prompts are from, for the results. `drawn` are those of [`PromptSource::read`].
+    pub(super) fn record(&self, path: &Path, drawn: &[String]) -> Result<PromptsRecord, StageError> {
+        let PromptBlock { digest: given, .. } = &self.block;
+        let set = self.set();
+        let digest = match (given, set) {
+            (Some(digest), _) => digest.clone(),
+            (None, Some(_)) => prompt_sets::digest_of(&self.all(path)?),
+            (None, None) => prompt_sets::digest_of(drawn),
+        };
+        let pinned = given.is_some() || set.is_some_and(|set| set.digest.is_some());
+        Ok(PromptsRecord { set: set.map(|set| set.name.to_owned()), digest, pinned })
+    }
+
+    /// All prompts, with the digest that they must have.
+    fn all(&self, path: &Path) -> Result<Vec<String>, StageError> {
         let all = match self.set() {
             Some(set) => set.read(path.parent().unwrap_or(path))?,
             None => prompts::read_column(path, self.block.column.as_deref())?,
@@ -90,11 +113,16 @@ impl PromptSource {
                 return Err(DataError::Source { path: path.to_owned(), reason, help }.into());
             }
         }
+        Ok(all)
+    }
+
+    /// The prompts of all that are drawn.
+    fn drawn(&self, all: Vec<String>, count: usize) -> Vec<String> {
         let (total, count) = (all.len(), count.min(all.len()));
-        Ok(match self.set() {
+        match self.set() {
             Some(_) => (0..count).map(|index| all[index * total / count].clone()).collect(),
             None => all.into_iter().take(count).collect(),
-        })
+        }
     }
 
     /// The lines of metadata for a judge outside, and the places of the prompts in a set of several files. A file of JSON

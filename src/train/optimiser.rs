@@ -10,7 +10,7 @@ use super::{Held, Shards, TrainError};
 use crate::nn::average;
 use crate::nn::blockwise::{BLOCK, Blockwise, Sign};
 use crate::nn::gradients::{Gradients, clip_scale};
-use crate::nn::optim::{AdamW, Trained};
+use crate::nn::optim::{self, AdamW, Trained};
 
 /// How AdamW's two moments are kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -110,6 +110,13 @@ impl SlotMoments {
         })
     }
 
+    fn updated(&self) -> optim::Moments<'_> {
+        match self {
+            Self::F32 { first, second } => optim::Moments::F32([first, second]),
+            Self::EightBit { first, second } => optim::Moments::EightBit([first, second]),
+        }
+    }
+
     /// Its tensors.
     fn variables(&self) -> Vec<&Var> {
         match self {
@@ -163,22 +170,12 @@ impl Optimiser {
         let Update { adamw, step, clip, ema_decay } = update;
         let scale = clip_scale(norm, *clip);
         let decay = average::decay_at(*step, *ema_decay);
-        let mut in_f32 = Vec::new();
-        for (slot, gradient) in self.slots.iter().zip(gradients.iter()) {
-            let (parameter, average) = (&slot.parameter, slot.average.as_ref());
-            let gradient = match (gradient, &slot.moments) {
-                (Some(gradient), Some(SlotMoments::F32 { first, second })) => {
-                    Some((gradient, [first, second]))
-                }
-                (Some(gradient), Some(SlotMoments::EightBit { first, second })) => {
-                    adamw.step_blockwise(parameter, gradient, (first, second), step + 1, scale)?;
-                    None
-                }
-                _ => None,
-            };
-            in_f32.push(Trained { parameter, gradient, average });
-        }
-        adamw.step_all(&in_f32, step + 1, scale, decay)
+        let trained = self.slots.iter().zip(gradients.iter()).map(|(slot, gradient)| Trained {
+            parameter: &slot.parameter,
+            gradient: gradient.zip(slot.moments.as_ref().map(SlotMoments::updated)),
+            average: slot.average.as_ref(),
+        });
+        adamw.step_all(&trained.collect::<Vec<_>>(), step + 1, scale, decay)
     }
 
     /// Everything that a checkpoint must hold.

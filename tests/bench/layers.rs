@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use candle_core::{DType, Device, Result, Tensor, Var};
 use laptop_diff::backend::{Random, memory, threads};
-use laptop_diff::nn::optim::{AdamW, Trained};
+use laptop_diff::nn::optim::{AdamW, Moments, Trained};
 use laptop_diff::nn::{self, Conv2d, GroupNorm, LayerNorm, Linear};
 use serde::Serialize;
 
@@ -266,7 +266,7 @@ fn adamw(tensors: usize, elements: usize, device: &Device) -> Result<Call<'_>> {
     Ok(Box::new(move || {
         let trained = slots.iter().map(|[parameter, first, second]| Trained {
             parameter,
-            gradient: Some((&gradient, [first, second])),
+            gradient: Some((&gradient, Moments::F32([first, second]))),
             average: None,
         });
         settings.step_all(&trained.collect::<Vec<_>>(), 100, 1.0, 0.0)

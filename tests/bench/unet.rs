@@ -15,7 +15,7 @@ use candle_core::{DType, Device, Result, Tensor, Var};
 use laptop_diff::backend::{memory, threads};
 use laptop_diff::model::ModelDirectory;
 use laptop_diff::model::network::Conditioning;
-use laptop_diff::nn::optim::{AdamW, Trained};
+use laptop_diff::nn::optim::{AdamW, Moments, Trained};
 use laptop_diff::nn::{Found, record};
 use laptop_diff::train::Trainable;
 use serde::Deserialize;
@@ -250,7 +250,7 @@ fn step(gradients: &Found, variables: &[Var], moments: &[(Var, Var)]) -> Result<
     let settings = AdamW { learning_rate: 1e-5, ..AdamW::default() };
     let trained = variables.iter().zip(moments).map(|(parameter, (first, second))| Trained {
         parameter,
-        gradient: gradients.get(parameter).map(|gradient| (gradient, [first, second])),
+        gradient: gradients.get(parameter).map(|gradient| (gradient, Moments::F32([first, second]))),
         average: None,
     });
     settings.step_all(&trained.collect::<Vec<_>>(), 1, 1.0, 0.0)

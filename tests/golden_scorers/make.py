@@ -1,6 +1,6 @@
 """Small scorers of the real architectures with random weights, and what the reference implementations make of them.
 
-    python tests/golden_scorers/make.py [dinov2|inception|image-reward|sets ...]
+    python tests/golden_scorers/make.py [dinov2|inception|image-reward|pick-score|sets ...]
 
 The scorers go to examples/nano-sd/scorers, in the form in which examples/convert-weights.py and transformers write real
 ones; the expected numbers go beside this file. Each is written with the packages of its authors:
@@ -11,8 +11,10 @@ ones; the expected numbers go beside this file. Each is written with the package
   import of `fairscale`, which is for training, is replaced by an empty module.
 - sets: pytorch-fid 0.3.0 (scipy 1.17.1) for the Frechet distance; for CMMD the formula of its authors' `distance.py` in f64.
 
+- pick-score: transformers 5.23.0 `CLIPModel`, only with `--real`: the small CLIP is the trained one.
+
 All with torch 2.11.0. `--real FOLDER` writes scorers of the real shapes there instead, with their expected numbers, for the
-test that reads the folder in LAPTOP_DIFF_TEST_SCORERS.
+test that reads the folder in LAPTOP_DIFF_TEST_SCORERS. `tests/parity/scorers.sh` does all of it.
 """
 
 import argparse
@@ -50,7 +52,7 @@ def randomise(model, seed, real):
     """Random weights, also where they begin as zeros and ones, in numbers that half precision holds."""
     generator = torch.Generator().manual_seed(seed)
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
-        if not tensor.is_floating_point():
+        if not tensor.is_floating_point() or tensor.dim() == 0:
             continue
         if name.endswith("running_var"):
             value = 0.5 + torch.rand(tensor.shape, generator=generator)
@@ -216,6 +218,35 @@ def image_reward(folder, real):
     }
 
 
+@torch.no_grad()
+def pick_score(folder, real):
+    if not real:
+        return None
+    from transformers import CLIPConfig, CLIPModel
+
+    # config.json of yuvalkirstain/PickScore_v1, whose end of text is 2 although the id is another.
+    text = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16, "eos_token_id": 2}
+    vision = {"hidden_size": 1280, "intermediate_size": 5120, "num_hidden_layers": 32, "num_attention_heads": 16}
+    shared = {"hidden_act": "gelu", "projection_dim": 1024}
+    vision |= shared | {"image_size": 224, "patch_size": 14}
+    config = CLIPConfig(text_config=text | shared, vision_config=vision, projection_dim=1024)
+    model = randomise(CLIPModel(config), 14, real)
+    model.half().save_pretrained(folder / "pick-score")
+    model.float()
+    generator = torch.Generator().manual_seed(15)
+    ids = torch.zeros(3, 77, dtype=torch.long)
+    for row, length in enumerate([3, 20, 76]):
+        ids[row, :length] = torch.randint(1, 49405, (length,), generator=generator)
+        ids[row, length] = 49407
+    found = model(input_ids=ids, pixel_values=waves(2, 3, 224, 224))
+    return {
+        "ids": ids.int(),
+        "text_embeds": found.text_embeds,
+        "image_embeds": found.image_embeds,
+        "scores": found.logits_per_text,
+    }
+
+
 def sets(folder, real):
     from pytorch_fid.fid_score import calculate_frechet_distance
 
@@ -242,7 +273,7 @@ def sets(folder, real):
     return values
 
 
-MAKERS = {"dinov2": dinov2, "inception": inception, "image-reward": image_reward, "sets": sets}
+MAKERS = {"dinov2": dinov2, "inception": inception, "image-reward": image_reward, "pick-score": pick_score, "sets": sets}
 
 
 def main():
@@ -252,6 +283,8 @@ def main():
     given = arguments.parse_args()
     for name in given.names or MAKERS:
         values = MAKERS[name](given.real or NANO, given.real is not None)
+        if values is None:
+            continue
         if not given.real and name != "sets":
             pairs = {f"picture.{i}": torch.from_numpy(picture) for i, picture in enumerate(pictures())}
             save(pairs, HERE / "pictures.safetensors")

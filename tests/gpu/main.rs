@@ -16,7 +16,7 @@ use laptop_diff::base::progress::Silent;
 use laptop_diff::data::Calibration;
 use laptop_diff::model::network::Conditioning;
 use laptop_diff::model::unet::UNet;
-use laptop_diff::nn::optim::{AdamW, Trained};
+use laptop_diff::nn::optim::{AdamW, Moments, Trained};
 use laptop_diff::nn::{self, Conv2d, GroupNorm, LayerNorm, Linear, image};
 use laptop_diff::score::{Limits, ScoreError, ScoringContext, traverse};
 
@@ -259,7 +259,7 @@ fn the_optimiser_takes_the_steps_it_takes_on_the_cpu() -> Result<()> {
             (Var::from_tensor(&parameter.zeros_like()?)?, Var::from_tensor(&parameter.zeros_like()?)?);
         for step in 1..=5 {
             let gradient = random.normal("gradient", step, &[1000], device)?;
-            let gradient = Some((&gradient, [&first, &second]));
+            let gradient = Some((&gradient, Moments::F32([&first, &second])));
             settings.step_all(
                 &[Trained { parameter: &parameter, gradient, average: None }],
                 step,

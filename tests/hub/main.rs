@@ -41,7 +41,18 @@ fn with_model(
     more: &[(&str, &str)],
 ) -> Output {
     let stage = format!("{{ id: teacher, use: load, with: {{ model: {model} }} }}");
-    let file = sandbox.write("small.yaml", &format!("format: 1\nname: small\nstages:\n  - {stage}\n"));
+    with_stages(sandbox, endpoint, command, &stage, more)
+}
+
+/// Does `command` with a pipeline of these stages.
+fn with_stages(
+    sandbox: &Sandbox,
+    endpoint: &str,
+    command: &str,
+    stages: &str,
+    more: &[(&str, &str)],
+) -> Output {
+    let file = sandbox.write("small.yaml", &format!("format: 1\nname: small\nstages:\n  - {stages}\n"));
     let mut process = sandbox.command(&[command, &file.to_string_lossy()]);
     for name in ["HF_TOKEN", "HF_HUB_OFFLINE", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"] {
         process.env_remove(name);
@@ -179,4 +190,54 @@ fn a_refused_request_says_what_to_do() {
     expect(&plan("owner/nano", &[]), 4, &parts);
     expect(&plan("owner/nano", &[("HF_TOKEN", "wrong")]), 4, &["hub::refused", "this token"]);
     expect(&plan("owner/nano", &[("HF_TOKEN", "secret")]), 0, &["runs"]);
+}
+
+/// An evaluation of three pictures.
+fn evaluation(scorer: &str) -> String {
+    format!(
+        "{{ id: teacher, use: load, with: {{ model: '{{nano}}' }} }}\n  - {{ id: result, use: evaluate, with: {{ \
+         models: {{ teacher: teacher }}, metrics: [pick-score], prompts: '{{nano}}/prompts/evaluation.txt', pictures: 3, \
+         scorer: {scorer}, drawing: {{ steps: 1, guidance-scale: 1 }} }} }}"
+    )
+}
+
+#[test]
+fn a_scorer_of_the_hub_is_the_scorer_that_a_folder_would_be() {
+    let (folder, sandbox) = (Sandbox::new(), Sandbox::new());
+    let local = evaluation("'{nano}/scorer'");
+    expect_code(&with_stages(&folder, NOWHERE, "run", &local, &[]), 0);
+    let digests = folder.digests("small");
+
+    let hub = Hub::start(&root().join("examples/nano-sd/scorer"), &[""]);
+    let others = ["README.md", "pytorch_model.bin", "onnx/model.onnx", "flax_model.msgpack"];
+    hub.state().files.extend(others.map(|name| (name.to_owned(), b"not this".to_vec())));
+    let named = evaluation("owner/nano");
+    let output = with_stages(&sandbox, &hub.address, "run", &named, &[]);
+    expect(&output, 0, &["pinned result: owner/nano at main is commit 1111111111"]);
+    assert_eq!(sandbox.digests("small"), digests);
+    for (path, _) in &hub.state().asked {
+        assert!(!others.iter().any(|other| path.ends_with(other)), "{path} was asked for");
+    }
+    expect(&with_stages(&sandbox, NOWHERE, "run", &named, &[]), 0, &["cached result"]);
+
+    // Only what a processor has, without the weights.
+    let sandbox = Sandbox::new();
+    hub.state().asked.clear();
+    let mixed = evaluation("{ model: '{nano}/scorer', processor: owner/nano }");
+    expect(&with_stages(&sandbox, &hub.address, "run", &mixed, &[]), 0, &["pinned result: owner/nano"]);
+    assert_eq!(sandbox.digests("small"), digests);
+    let asked = |end: &str| hub.state().asked.iter().any(|(path, _)| path.ends_with(end));
+    assert!(asked("vocab.json") && !asked("model.safetensors"));
+
+    // Pickles are not read.
+    hub.state().files.remove("model.safetensors");
+    hub.state().commit = "4".repeat(40);
+    let output = with_stages(&sandbox, &hub.address, "run", &named, &[]);
+    let parts = [
+        "hub::no_weights",
+        "`owner/nano` has no weights",
+        "only pytorch_model.bin",
+        "examples/convert-weights.py",
+    ];
+    expect(&output, 4, &parts);
 }

@@ -1,6 +1,7 @@
 //! The guarantees of the cache, one test each.
 
 mod damage;
+mod gc;
 
 use std::collections::BTreeMap;
 use std::fs;

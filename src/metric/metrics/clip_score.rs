@@ -14,6 +14,10 @@ impl Metric for ClipScore {
         "clip-score"
     }
 
+    fn title(&self) -> String {
+        "CLIP score".to_owned()
+    }
+
     fn summary(&self) -> &'static str {
         "100 x cosine of picture and prompt in the scorer's space, at least 0 (Hessel et al. 2021)"
     }

@@ -30,6 +30,10 @@ impl Metric for Cmmd {
         "cmmd"
     }
 
+    fn title(&self) -> String {
+        "CMMD".to_owned()
+    }
+
     fn summary(&self) -> &'static str {
         "distance of all pictures from the reference in the space of a CLIP (Jayasumana et al. 2024)"
     }
@@ -51,7 +55,9 @@ impl Metric for Cmmd {
     }
 
     fn released(&self) -> Option<&'static str> {
-        Some("openai/clip-vit-large-patch14-336 on the hub takes 1.7 GB")
+        Some(
+            "pytorch_model.bin of openai/clip-vit-large-patch14-336 on the hub takes 1.7 GB; examples/convert-weights.py makes the folder of it",
+        )
     }
 
     fn needs(&self) -> &'static [Need] {

@@ -17,6 +17,10 @@ impl Metric for FdDinov2 {
         "fd-dinov2"
     }
 
+    fn title(&self) -> String {
+        "FD-DINOv2".to_owned()
+    }
+
     fn summary(&self) -> &'static str {
         "distance of all pictures from the reference in the space of DINOv2 (Stein et al. 2023)"
     }

@@ -20,6 +20,10 @@ impl Metric for Fid {
         "fid"
     }
 
+    fn title(&self) -> String {
+        "FID".to_owned()
+    }
+
     fn summary(&self) -> &'static str {
         "distance of all pictures from the reference in the space of Inception v3; says little of pruned models (Heusel et al. 2017)"
     }

@@ -15,6 +15,10 @@ impl Metric for HpsV2 {
         "hps-v2"
     }
 
+    fn title(&self) -> String {
+        "HPSv2".to_owned()
+    }
+
     fn summary(&self) -> &'static str {
         "100 x cosine of picture and prompt; HPSv2 or HPSv2.1 if the scorer has its weights (Wu et al. 2023)"
     }
@@ -37,7 +41,7 @@ impl Metric for HpsV2 {
 
     fn released(&self) -> Option<&'static str> {
         Some(
-            "HPS_v2.1_compressed.pt of xswu/HPSv2 on the hub takes about 2 GB; examples/convert-weights.py makes the folder of it",
+            "HPS_v2.1_compressed.pt of xswu/HPSv2 on the hub takes 2 GB; examples/convert-weights.py makes the folder of it",
         )
     }
 

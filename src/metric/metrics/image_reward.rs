@@ -13,6 +13,10 @@ impl Metric for ImageReward {
         "image-reward"
     }
 
+    fn title(&self) -> String {
+        "ImageReward".to_owned()
+    }
+
     fn summary(&self) -> &'static str {
         "ImageReward's score of picture and prompt (Xu et al. 2023)"
     }

@@ -14,6 +14,10 @@ impl Metric for Macs {
         "macs"
     }
 
+    fn title(&self) -> String {
+        "MACs".to_owned()
+    }
+
     fn summary(&self) -> &'static str {
         "multiply-accumulates of one forward pass of the U-Net on one sample"
     }

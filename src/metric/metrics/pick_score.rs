@@ -15,6 +15,10 @@ impl Metric for PickScore {
         "pick-score"
     }
 
+    fn title(&self) -> String {
+        "PickScore".to_owned()
+    }
+
     fn summary(&self) -> &'static str {
         "logit scale x cosine of picture and prompt; PickScore if the scorer is PickScore_v1 (Kirstain et al. 2023)"
     }

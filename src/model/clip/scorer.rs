@@ -1,8 +1,8 @@
 //! The CLIP model that scores pictures: which files of its folders are read, and whether they fit each other. All of that
 //! is known from headers and configurations, before a picture is drawn.
 //!
-//! Released scorers often lack files: PickScore's repository has neither tokenizer nor preprocessor, checkpoints of
-//! OpenCLIP have neither transformers' configuration nor its names. A second folder can provide what is missing.
+//! Released scorers often lack files: checkpoints of OpenCLIP have neither a tokenizer nor transformers' configuration and
+//! names. A second folder can provide what is missing.
 
 use std::path::{Path, PathBuf};
 

@@ -12,11 +12,15 @@
 
 typedef __nv_bfloat16 bf16;
 
-// A kernel by its C name: KERNEL(name, threads of a block, (parameters), statement).
+// A kernel by its C name: KERNEL(name, threads of a block, (parameters), statement). For KERNEL_OF_BLOCKS, so many
+// blocks on a multiprocessor are enough: without that number the compiler may spill registers to let more run.
 #ifdef __CUDACC__
 #define KERNEL(name, threads, parameters, ...)                                                                 \
     extern "C" __global__ void __launch_bounds__(threads) name parameters { __VA_ARGS__; }
+#define KERNEL_OF_BLOCKS(name, threads, blocks, parameters, ...)                                               \
+    extern "C" __global__ void __launch_bounds__(threads, blocks) name parameters { __VA_ARGS__; }
 #else
+#define KERNEL_OF_BLOCKS(name, threads, blocks, parameters, ...) KERNEL(name, threads, parameters, __VA_ARGS__)
 #define KERNEL(name, threads, parameters, ...)                                                                 \
     static void name parameters { __VA_ARGS__; }                                                               \
     static const emulation::Registration register_##name(#name, threads, name);

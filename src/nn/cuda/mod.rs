@@ -32,12 +32,12 @@ pub(super) use attention::has as has_head;
 pub(super) use counted::Counter;
 pub(super) use device::has_kernels;
 pub(super) use epilogue::bias_gradient;
-pub use layers::Trained;
 pub(super) use layers::{
     Attention, Concatenate, Conv2d, Convolution, Difference, GatedOnto, Geglu, Linear, Norm, Normalise, Onto,
     Rows, add, attend, attend_backward, concatenate, counted_update, difference, difference_gradient, gate,
     gate_gradient, gated_gradient, input_gradient, norm, project, split, sum, update, weight_gradient,
 };
+pub use layers::{Moments, Trained};
 pub(super) use machine::Machine;
 
 // The emulation switches stacks in x86-64's assembly.

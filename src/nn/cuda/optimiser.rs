@@ -12,8 +12,11 @@ use crate::nn::cpu::adamw::Step;
 pub(in crate::nn) struct TrainedTensor {
     pub(in crate::nn) parameter: u64,
     pub(in crate::nn) gradient: u64,
+    /// Numbers, or codes if there are scales.
     pub(in crate::nn) first_moment: u64,
     pub(in crate::nn) second_moment: u64,
+    pub(in crate::nn) first_scales: u64,
+    pub(in crate::nn) second_scales: u64,
     pub(in crate::nn) average: u64,
     /// The copy in bf16.
     pub(in crate::nn) half: u64,
@@ -94,8 +97,9 @@ impl Table {
         let of_each = |row: &TrainedTensor| {
             let average = if row.average == 0 { 0 } else { 8 };
             let half = if row.half == 0 { 0 } else { 2 };
+            let moments = if row.first_scales == 0 { 16 } else { 4 };
             // Gradient, and both moments and the parameter there and back.
-            if row.gradient == 0 { average + 4 } else { average + half + 28 }
+            if row.gradient == 0 { average + 4 } else { average + half + moments + 12 }
         };
         Launch::new("optimiser_adamw", [self.blocks, 1, 1], THREADS)
             .moving(self.bytes(of_each))

@@ -32,6 +32,13 @@ template <class T> __device__ __forceinline__ T warp_sum(T x) {
     return x;
 }
 
+// The largest of the 32 lanes of a warp, for all of them.
+__device__ __forceinline__ float warp_max(float x) {
+#pragma unroll
+    for (int distance = 16; distance; distance /= 2) x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, distance));
+    return x;
+}
+
 // The sum over a block of whole warps, for all threads; `scratch` has an element for each warp.
 template <class T> __device__ __forceinline__ T block_sum(T x, T* scratch) {
     x = warp_sum(x);

@@ -50,7 +50,7 @@ const KNOBS: &[(&str, &str, &str)] = &[
         "{ models: { teacher: t }, metrics: [attribute-accuracy, pick-score, cmmd], prompts: p, scorer: s, \
            scorers: { pick-score: q }, captions: c, points: h, selection: p, reference: r }",
         "{ models: { other: t }, teacher: other, metrics: [clip-score], pictures: 3, seeds: 2, attributes: { shape: [ring] }, \
-           outside: { geneval: g }, settings: { low: { guidance-scale: 2 } }, drawing: { steps: 3 } }",
+           outside: { geneval: g }, differences: { pick-score: 0.1 }, settings: { low: { guidance-scale: 2 } }, drawing: { steps: 3 } }",
     ),
 ];
 

@@ -258,6 +258,7 @@ fn evaluate(
         judges: &judges,
         reference: None,
         small_sets: true,
+        differences: &BTreeMap::new(),
         outside: None,
         prompts: &prompts,
         seeds: 2,

@@ -1,5 +1,5 @@
-//! Evaluations whose verdict is known: the teacher's pictures against themselves, against noise, and against pictures of
-//! other prompts. No U-Net draws: the galleries are there already.
+//! Evaluations whose verdict is known: the teacher's pictures against themselves, against those of another seed, against noise,
+//! and against pictures of other prompts. No U-Net is loaded by the evaluation: the galleries are there already.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,10 +11,11 @@ use laptop_diff::backend::Random;
 use laptop_diff::base::{Interrupt, progress::Silent};
 use laptop_diff::data::{Encoder, pictures};
 use laptop_diff::metric::{
-    self, Candidate, Evaluation, Judge, Metric, MetricError, Outcome, Outside, Part, Reference, picture_path,
+    self, Candidate, Evaluation, Gallery, Judge, Metric, MetricError, Outcome, Outside, Part, Reference,
+    picture_path,
 };
 use laptop_diff::model::{ModelDirectory, PictureModel, ScorerFolders, ScorerKind};
-use laptop_diff::sample::{self, NoiseSchedule};
+use laptop_diff::sample::{self, Generator, NoiseSchedule};
 
 type Fallible = Result<(), Box<dyn std::error::Error>>;
 
@@ -50,6 +51,13 @@ fn shown(model: &str, prompt: usize, seed: usize) -> Result<RgbImage, Box<dyn st
     })
 }
 
+/// The captions of the small model's pictures.
+fn prompts() -> Result<Vec<String>, std::io::Error> {
+    let captions =
+        (0..PROMPTS).map(|index| fs::read_to_string(nano().join(format!("pictures/{index:02}.txt"))));
+    captions.map(|text| Ok(text?.trim().to_owned())).collect()
+}
+
 /// Evaluates some models whose pictures are [`shown`].
 fn evaluate(
     models: &[&str],
@@ -57,13 +65,24 @@ fn evaluate(
     (reference, outside): (Option<&Reference<'_>>, Option<&Outside>),
     (small_sets, output): (bool, &Path),
 ) -> Result<Outcome, Box<dyn std::error::Error>> {
+    evaluate_galleries(models, metrics, &shown, (reference, outside), (small_sets, output))
+}
+
+/// What a model's gallery shows for a prompt and a seed.
+type Show<'a> = dyn Fn(&str, usize, usize) -> Result<RgbImage, Box<dyn std::error::Error>> + 'a;
+
+/// Evaluates some models whose pictures `show` gives.
+fn evaluate_galleries(
+    models: &[&str],
+    metrics: &[&'static dyn Metric],
+    show: &Show<'_>,
+    (reference, outside): (Option<&Reference<'_>>, Option<&Outside>),
+    (small_sets, output): (bool, &Path),
+) -> Result<Outcome, Box<dyn std::error::Error>> {
     let directory = ModelDirectory::open(&nano())?;
     let encoder = Encoder::open(&directory, DType::F32, &Device::Cpu)?;
-    let captions =
-        (0..PROMPTS).map(|index| fs::read_to_string(nano().join(format!("pictures/{index:02}.txt"))));
-    let prompts =
-        captions.map(|text| Ok(text?.trim().to_owned())).collect::<Result<Vec<String>, std::io::Error>>()?;
-    let conditioning = encoder.encode(&prompts[..1])?;
+    let prompts = prompts()?;
+    let conditioning = encoder.encode(&prompts)?;
     let place = |name: &str| nano().join(name);
     let load =
         |folder: PathBuf| move || PictureModel::load(&ScorerFolders::one(&folder), DType::F32, &Device::Cpu);
@@ -85,7 +104,7 @@ fn evaluate(
         for (seed, prompt) in (0..SEEDS).flat_map(|seed| (0..PROMPTS).map(move |prompt| (seed, prompt))) {
             let folder = output.join(format!("gallery-{model}-{seed}/images"));
             fs::create_dir_all(&folder)?;
-            pictures::write(&picture_path(&folder, prompt), &shown(name, prompt, seed)?)?;
+            pictures::write(&picture_path(&folder, prompt), &show(name, prompt, seed)?)?;
         }
     }
     let evaluation = Evaluation {
@@ -107,6 +126,7 @@ fn evaluate(
         attributes: &BTreeMap::new(),
         reference,
         small_sets,
+        differences: &BTreeMap::new(),
         outside,
         points: None,
         batch: 4,
@@ -170,6 +190,59 @@ fn the_same_pictures_retain_everything_and_noise_nothing() -> Fallible {
     assert!(cmmd.low.is_some_and(|low| low > 0.0) && cmmd.high > Some(cmmd.value));
     assert_eq!(outcome.metrics.reference.as_deref(), Some("the pictures of teacher"));
     assert_eq!(get("noise", "image-reward").of_teacher, None, "its zero means nothing");
+    Ok(())
+}
+
+/// Draws the prompts with the small model, with the noise of a seed.
+fn drawn(seed: usize, output: &Path) -> Fallible {
+    let directory = ModelDirectory::open(&nano())?;
+    let encoder = Encoder::open(&directory, DType::F32, &Device::Cpu)?;
+    let (prompts, schedule) = (prompts()?, NoiseSchedule::from_config(&directory.scheduler_config()?)?);
+    let gallery = Gallery {
+        prompts: &prompts,
+        vae: &directory.vae(DType::F32, &Device::Cpu)?,
+        conditioning: &encoder.encode(&prompts)?,
+        unconditional: None,
+        latent: [4, 16, 16],
+        batch: PROMPTS,
+        random: &Random::new(1, "test"),
+        seed,
+    };
+    let unet = directory.unet(DType::F32, &Device::Cpu)?;
+    let sampler = sample::find("dpm-solver++-2m")?;
+    let generator = Generator { unet: &unet, schedule: &schedule, sampler, steps: 4, guidance_scale: 1.0 };
+    Ok(gallery.draw(&generator, output, &Interrupt::default(), &Silent)?)
+}
+
+#[test]
+fn another_seed_of_the_same_model_is_as_good() -> Fallible {
+    let (pictures, output) = (tempfile::tempdir()?, tempfile::tempdir()?);
+    let folder = |seed: usize| pictures.path().join(seed.to_string());
+    (0..2 * SEEDS).try_for_each(|seed| drawn(seed, &folder(seed)))?;
+    let show = |model: &str, prompt: usize, seed: usize| match model {
+        "noise" => shown(model, prompt, seed),
+        "reseeded" => Ok(pictures::read(&picture_path(&folder(SEEDS + seed), prompt))?),
+        _ => Ok(pictures::read(&picture_path(&folder(seed), prompt))?),
+    };
+    let metrics = found(&["pick-score", "cmmd"]);
+    let models = ["teacher", "reseeded", "noise"];
+    let outcome = evaluate_galleries(&models, &metrics, &show, (None, None), (true, output.path()))?;
+    let get = |model: &str, metric: &str| outcome.metrics.get(model, metric).expect("measured").clone();
+    let score = get("reseeded", "pick-score");
+    let paired = score.paired.expect("it is compared by prompt");
+    let retained = score.retained.expect("the teacher is better than its floors");
+    for (what, of, truth) in
+        [("difference", paired.difference, 0.0), ("wins", paired.wins, 50.0), ("retained", retained, 100.0)]
+    {
+        let (low, high) = (of.low.expect("an interval"), of.high.expect("as above"));
+        assert!(low <= truth && truth <= high && low < high, "{what}: {of:?}");
+    }
+    // The pictures differ, and far less than noise does.
+    let (own, noise) = (get("reseeded", "cmmd"), get("noise", "cmmd"));
+    assert!(own.value > 0.0 && own.value < 0.1 * noise.value, "{own:?} {noise:?}");
+    let lost = get("noise", "pick-score");
+    assert!(lost.retained.is_some_and(|kept| kept.high < Some(25.0)), "{lost:?}");
+    assert!(lost.floor.is_some() && lost.noise.is_some() && lost.floor != lost.noise, "{lost:?}");
     Ok(())
 }
 

@@ -97,7 +97,16 @@ pub fn download_scorer(
         ControlFlow::Break(snapshot) => return Ok(snapshot),
         ControlFlow::Continue(download) => download,
     };
-    let chosen = contents::choose_scorer(&download.paths(), weights);
+    let paths = download.paths();
+    let chosen = contents::choose_scorer(&paths, weights);
+    if weights && !chosen.iter().any(|name| name.ends_with(".safetensors")) {
+        let is_checkpoint =
+            |name: &&String| [".bin", ".pt", ".pth", ".ckpt"].iter().any(|end| name.ends_with(end));
+        return Err(HubError::NoWeights {
+            id: pinned.id.clone(),
+            with: paths.iter().find(is_checkpoint).cloned(),
+        });
+    }
     download.fetch(chosen.iter().map(String::as_str), || Ok(()))?;
     download.finish()
 }

@@ -104,6 +104,21 @@ pub enum HubError {
         /// The repository.
         id: String,
     },
+    /// The repository of a scorer has no weights that can be read.
+    #[error("`{id}` has no weights in safetensors format{}", with.as_ref().map_or_else(String::new, |name| format!(", only {name}")))]
+    #[diagnostic(
+        code(hub::no_weights),
+        help(
+            "download it with `hf download {id} --local-dir downloads`, convert the checkpoint with \
+             `python examples/convert-weights.py downloads/CHECKPOINT FOLDER`, and give the folder instead of the name"
+        )
+    )]
+    NoWeights {
+        /// The repository.
+        id: String,
+        /// A checkpoint that it has instead.
+        with: Option<String>,
+    },
     /// The downloaded files are not a usable model, or lack the variant.
     #[error(transparent)]
     #[diagnostic(transparent)]

@@ -30,7 +30,7 @@ pub(in crate::nn) use linear::{
     GatedOnto, Linear, Onto, gated_gradient, input_gradient, project, weight_gradient,
 };
 pub(in crate::nn) use norm::{Norm, Normalise, Rows};
-pub use optimiser::Trained;
+pub use optimiser::{Moments, Trained};
 pub(in crate::nn) use optimiser::{counted_update, norm, update};
 pub(in crate::nn) use rows::{Concatenate, add, concatenate, split, sum};
 

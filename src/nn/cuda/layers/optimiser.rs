@@ -3,6 +3,7 @@
 use candle_core::{DType, Device, Result, Shape, Tensor, Var};
 
 use super::machine_of;
+use crate::nn::blockwise::Blockwise;
 use crate::nn::copies;
 use crate::nn::cpu::adamw::Step;
 use crate::nn::cuda::array::Array;
@@ -11,34 +12,54 @@ use crate::nn::cuda::launch::ALIGNMENT;
 use crate::nn::cuda::machine::Machine;
 use crate::nn::cuda::optimiser::{Table, TrainedTensor};
 
+/// AdamW's moments of a tensor: of its gradients, and of their squares.
+#[derive(Clone, Copy)]
+pub enum Moments<'a> {
+    /// Tensors like it.
+    F32([&'a Var; 2]),
+    /// Codes with block-wise scales.
+    EightBit([&'a Blockwise; 2]),
+}
+
+impl Moments<'_> {
+    /// Their tensors: the moments, or codes and scales of the first and of the second.
+    fn variables(self) -> Vec<Tensor> {
+        let variables = match self {
+            Self::F32(moments) => moments.to_vec(),
+            Self::EightBit([first, second]) => {
+                vec![&first.codes, &second.codes, &first.scales, &second.scales]
+            }
+        };
+        variables.into_iter().map(Var::as_detached_tensor).collect()
+    }
+}
+
 /// A tensor in training with what an update reads and changes.
 #[derive(Clone, Copy)]
 pub struct Trained<'a> {
     /// The tensor.
     pub parameter: &'a Var,
-    /// Its gradient, with the first and the second moment; without it, only the average moves.
-    pub gradient: Option<(&'a Tensor, [&'a Var; 2])>,
+    /// Its gradient with the moments; without it, only the average moves.
+    pub gradient: Option<(&'a Tensor, Moments<'a>)>,
     /// Its moving average, if there is one.
     pub average: Option<&'a Var>,
 }
 
 impl Trained<'_> {
-    /// Whether `AdamW::step_together` takes it: everything in f32 and on one GPU.
-    pub fn is_on_card(&self) -> bool {
-        let device = self.parameter.device();
-        let fits = |tensor: &Tensor| {
-            tensor.dtype() == DType::F32
-                && tensor.is_contiguous()
-                && tensor.device().location() == device.location()
-        };
-        let gradient = self.gradient.is_none_or(|(gradient, [first, second])| {
+    /// Whether `AdamW::step_all` updates it together with others: on a GPU, in f32. Its average may be elsewhere.
+    pub(in crate::nn) fn is_on_card(&self) -> bool {
+        let fits = |tensor: &Tensor| self.is_beside(tensor) && tensor.dtype() == DType::F32;
+        let gradient = self.gradient.is_none_or(|(gradient, moments)| {
             gradient.dtype() == DType::F32
                 && gradient.dims() == self.parameter.dims()
-                && fits(first)
-                && fits(second)
+                && moments.variables().iter().all(|tensor| self.is_beside(tensor))
         });
-        let average = self.average.is_none_or(|average| fits(average));
-        has_kernels(device) && fits(self.parameter) && gradient && average
+        has_kernels(self.parameter.device()) && fits(self.parameter) && gradient
+    }
+
+    /// Whether kernels can take this tensor with the parameter.
+    pub(in crate::nn) fn is_beside(&self, tensor: &Tensor) -> bool {
+        tensor.is_contiguous() && tensor.device().location() == self.parameter.device().location()
     }
 }
 
@@ -90,11 +111,14 @@ pub(in crate::nn) fn update(tensors: &[Trained<'_>], step: &Step, approach: f32)
     };
     let mut rows = Vec::new();
     for Trained { parameter, gradient, average } in tensors {
+        let moments = gradient.map_or(Vec::new(), |(_, moments)| moments.variables());
         rows.push(TrainedTensor {
             parameter: address(Some(parameter))?,
             gradient: address(gradient.map(|(gradient, _)| gradient))?,
-            first_moment: address(gradient.map(|(_, [first, _])| first.as_tensor()))?,
-            second_moment: address(gradient.map(|(_, [_, second])| second.as_tensor()))?,
+            first_moment: address(moments.first())?,
+            second_moment: address(moments.get(1))?,
+            first_scales: address(moments.get(2))?,
+            second_scales: address(moments.get(3))?,
             average: address(average.map(|average| average.as_tensor()))?,
             half: address(copies::of(parameter).as_ref())?,
             elements: parameter.elem_count() as i64,

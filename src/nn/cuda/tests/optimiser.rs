@@ -1,6 +1,6 @@
 //! The optimiser against the CPU's, bit for bit.
 
-use candle_core::{Device, Result, Tensor, Var};
+use candle_core::{DType, Device, Result, Tensor, Var};
 use half::bf16;
 
 use super::buffer::Buffer;
@@ -149,7 +149,7 @@ fn a_norm_that_is_not_finite_changes_nothing() -> Result<()> {
 #[test]
 fn an_update_of_tensors_has_the_bits_of_the_cpu() -> Result<()> {
     use crate::nn::gradients::Gradients;
-    use crate::nn::optim::Trained;
+    use crate::nn::optim::{Moments, Trained};
     let update = || -> Result<(Vec<Vec<f32>>, f64)> {
         let mut tensors = Vec::new();
         for slot in slots()?.into_iter().filter(|slot| !slot.parameter.0.is_empty()) {
@@ -160,9 +160,10 @@ fn an_update_of_tensors_has_the_bits_of_the_cpu() -> Result<()> {
         }
         let trained = tensors.iter().enumerate().map(|(index, (variables, gradient))| {
             let [parameter, first, second, average] = variables;
+            let moments = Moments::F32([first, second]);
             Trained {
                 parameter,
-                gradient: (index != 3).then_some((gradient.as_tensor(), [first, second])),
+                gradient: (index != 3).then_some((gradient.as_tensor(), moments)),
                 average: (index != NO_AVERAGE).then_some(average),
             }
         });
@@ -181,5 +182,64 @@ fn an_update_of_tensors_has_the_bits_of_the_cpu() -> Result<()> {
     let ((found, norm), (wanted, exact)) = (Emulator::schedules()[0].emulating(update)?, update()?);
     assert!(found == wanted, "an updated tensor differs from the CPU's");
     assert!((norm - exact).abs() < 1e-6 * exact, "{norm}, needed {exact}");
+    Ok(())
+}
+
+/// Three steps with moments in 8 bits, beside a tensor with moments in f32: codes, scales, parameters and averages.
+#[test]
+fn moments_in_8_bits_have_the_bits_of_the_cpu() -> Result<()> {
+    use crate::nn::blockwise::{Blockwise, Sign};
+    use crate::nn::optim::{Moments, Trained};
+    let update = || -> Result<[Vec<Vec<f32>>; 2]> {
+        let (mut numbers, mut codes) = (Vec::new(), Vec::new());
+        let slots: Vec<Slot> = slots()?.into_iter().filter(|slot| !slot.parameter.0.is_empty()).collect();
+        let mut variables = Vec::new();
+        for slot in &slots {
+            let [parameter, first, second, average] =
+                [&slot.parameter, &slot.first, &slot.second, &slot.average].map(variable);
+            let count = slot.parameter.0.len();
+            let scaled =
+                [Sign::Signed, Sign::Unsigned].map(|sign| Blockwise::zeros(count, sign, &Device::Cpu));
+            let [of_first, of_second] = scaled;
+            variables.push(([parameter?, first?, second?, average?], [of_first?, of_second?]));
+        }
+        for step in 1..4u64 {
+            let gradient = |index: usize, slot: &Slot| {
+                normal("later gradient", 10 * step as usize + index, slot.parameter.0.len())
+                    .and_then(|gradient| variable(&gradient))
+            };
+            let gradients: Vec<Var> =
+                slots.iter().enumerate().map(|(index, slot)| gradient(index, slot)).collect::<Result<_>>()?;
+            let trained = variables.iter().zip(&gradients).enumerate().map(|(index, (held, gradient))| {
+                let ([parameter, first, second, average], [of_first, of_second]) = held;
+                let moments = match index {
+                    2 => Moments::F32([first, second]),
+                    _ => Moments::EightBit([of_first, of_second]),
+                };
+                Trained {
+                    parameter,
+                    gradient: Some((gradient.as_tensor(), moments)),
+                    average: (index != NO_AVERAGE).then_some(average),
+                }
+            });
+            SETTINGS.step_all(&trained.collect::<Vec<_>>(), step, 0.25, DECAY)?;
+        }
+        for (plain, scaled) in &variables {
+            let scales = scaled.iter().map(|moment| &moment.scales);
+            numbers.extend(plain.iter().chain(scales).map(|v| v.to_vec1()).collect::<Result<Vec<_>>>()?);
+            let as_numbers = |moment: &Blockwise| moment.codes.to_dtype(DType::F32)?.to_vec1();
+            codes.extend(scaled.iter().map(as_numbers).collect::<Result<Vec<_>>>()?);
+        }
+        Ok([numbers, codes])
+    };
+    let wanted = update()?;
+    for emulator in Emulator::schedules() {
+        let found = emulator.emulating(update)?;
+        for (kind, (found, wanted)) in ["numbers", "codes"].iter().zip(found.iter().zip(&wanted)) {
+            for (index, (found, wanted)) in found.iter().zip(wanted).enumerate() {
+                assert!(found == wanted, "{kind} {index} differ from the CPU's");
+            }
+        }
+    }
     Ok(())
 }

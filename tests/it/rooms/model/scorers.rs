@@ -1,7 +1,9 @@
 //! DINOv2, Inception v3 and ImageReward against the packages of their authors, on random weights (tests/golden_scorers).
 
 use std::collections::HashMap;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use candle_core::{D, DType, Device, Tensor};
 use image::RgbImage;
@@ -50,12 +52,14 @@ fn pictures() -> Result<Vec<RgbImage>, Box<dyn std::error::Error>> {
     (0..2).map(picture).collect()
 }
 
-/// The distance of each row from the expected one, relative to how far rows are from each other.
+/// The distance of each row from the expected one, relative to its length.
+#[expect(clippy::print_stdout, reason = "the output of a script")]
 fn assert_close(what: &str, found: &Tensor, needed: &Tensor, tolerance: f64) -> Fallible {
     assert_eq!(found.dims(), needed.dims(), "{what}");
     let (found, needed) = (found.to_dtype(DType::F64)?, needed.to_dtype(DType::F64)?);
     let norm = |x: &Tensor| x.sqr()?.sum_keepdim(D::Minus1)?.sqrt();
     let off = norm(&(&found - &needed)?)?.broadcast_div(&norm(&needed)?)?.max_all()?.to_scalar::<f64>()?;
+    println!("{what} {:?}: relative error {off:.1e}", needed.dims());
     assert!(off < tolerance, "{what} is {off} away");
     Ok(())
 }
@@ -129,6 +133,20 @@ fn image_reward((scorers, numbers): (&Path, &Path)) -> Fallible {
     assert_close("picture scores", &found, &expected["picture_scores"], TOLERANCE)
 }
 
+/// The scores of the trained CLIP are compared elsewhere; this is for one of the real shape.
+fn pick_score((scorers, numbers): (&Path, &Path)) -> Fallible {
+    let processor = Some(folder().join("tokenizer"));
+    let folders = ScorerFolders { model: scorers.join("pick-score"), processor };
+    let (scorer, expected) = (folders.load(DType::F32, &Device::Cpu)?, expected(numbers, "pick-score")?);
+    let unit = |x: Tensor| x.broadcast_div(&x.sqr()?.sum_keepdim(1)?.sqrt()?);
+    let text = unit(scorer.model.text_features(&expected["ids"].to_dtype(DType::U32)?)?)?;
+    let image = unit(scorer.model.image_features(&waves((2, 3, 224, 224))?)?)?;
+    assert_close("text features", &text, &expected["text_embeds"], TOLERANCE)?;
+    assert_close("picture features", &image, &expected["image_embeds"], TOLERANCE)?;
+    let scores = (text.matmul(&image.t()?)? * scorer.model.logit_scale())?;
+    assert_close("scores", &scores, &expected["scores"], TOLERANCE)
+}
+
 #[test]
 fn features_of_dinov2_are_those_of_transformers() -> Fallible {
     let (scorers, numbers) = small();
@@ -148,12 +166,83 @@ fn scores_of_image_reward_are_those_of_its_package() -> Fallible {
 }
 
 #[test]
-#[ignore = "needs scorers of the real shapes: tests/golden_scorers/make.py --real FOLDER"]
+#[ignore = "needs scorers of the real shapes: tests/parity/scorers.sh"]
+#[expect(clippy::print_stdout, reason = "the script's output is this")]
 fn scorers_of_real_shapes_are_those_of_their_packages() -> Fallible {
     let folder = std::env::var_os("LAPTOP_DIFF_TEST_SCORERS").expect("it names the folder");
     let folder = Path::new(&folder);
-    for check in [dinov2, inception, image_reward] {
+    let checks: [(&str, fn((&Path, &Path)) -> Fallible); 4] = [
+        ("dinov2", dinov2),
+        ("inception", inception),
+        ("image-reward", image_reward),
+        ("pick-score", pick_score),
+    ];
+    let made = |name: &str| folder.join(format!("{name}.safetensors")).is_file();
+    let there: Vec<_> = checks.into_iter().filter(|(name, _)| made(name)).collect();
+    assert!(!there.is_empty(), "no expected numbers in {}", folder.display());
+    for (name, check) in there {
         check((folder, folder))?;
+        println!("{name} agrees");
+    }
+    Ok(())
+}
+
+/// Writes the tensors of safetensors files as the pickles that authors release.
+const PICKLE: &str = "
+import sys, torch
+from safetensors.torch import load_file
+for kind, source, target in zip(*[iter(sys.argv[1:])] * 3):
+    tensors = load_file(source)
+    if kind == 'open-clip':
+        tensors = {'epoch': 3, 'state_dict': {'module.' + name: value for name, value in tensors.items()}}
+    torch.save(tensors, target)
+";
+
+#[test]
+#[ignore = "needs Python with torch in LAPTOP_DIFF_TEST_PYTHON"]
+fn released_checkpoints_become_folders_with_the_same_tensors() -> Fallible {
+    let python = std::env::var("LAPTOP_DIFF_TEST_PYTHON").expect("it is set");
+    let run = |arguments: &[&OsStr]| -> Fallible {
+        let output = Command::new(&python).args(arguments).output()?;
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        Ok(())
+    };
+    let (work, (scorers, _)) = (tempfile::tempdir()?, small());
+    let open_clip = folder().with_file_name("golden_open_clip");
+    let cases = [
+        ("open-clip", open_clip.as_path(), "open_clip_model.safetensors", "open_clip_config.json"),
+        ("image-reward", &scorers.join("image-reward"), "model.safetensors", "med_config.json"),
+        ("inception", &scorers.join("inception"), "model.safetensors", ""),
+    ];
+    let checkpoint = |name: &str| work.path().join(name).join("checkpoint.pt");
+    let mut pickle: Vec<OsString> = vec!["-c".into(), PICKLE.into()];
+    for (name, from, weights, config) in &cases {
+        std::fs::create_dir(work.path().join(name))?;
+        if !config.is_empty() {
+            std::fs::copy(from.join(config), work.path().join(name).join(config))?;
+        }
+        pickle.extend([name.into(), from.join(weights).into(), checkpoint(name).into()]);
+    }
+    run(&pickle.iter().map(OsString::as_os_str).collect::<Vec<_>>())?;
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/convert-weights.py");
+    for (name, from, weights, _) in cases {
+        let to = work.path().join("converted").join(name);
+        run(&[script.as_os_str(), checkpoint(name).as_os_str(), to.as_os_str()])?;
+        let read = |folder: &Path| candle_core::safetensors::load(folder.join(weights), &Device::Cpu);
+        let (released, converted) = (read(from)?, read(&to)?);
+        assert_eq!(released.len(), converted.len(), "{name}");
+        for (tensor, value) in released {
+            let found = &converted[&tensor];
+            assert_eq!(found.dtype(), value.dtype(), "{name}: {tensor}");
+            let off = (found.to_dtype(DType::F64)? - value.to_dtype(DType::F64)?)?.abs()?.sum_all()?;
+            assert_eq!(off.to_scalar::<f64>()?, 0.0, "{name}: {tensor}");
+        }
+        let processor = match name {
+            "open-clip" => Some(folder().join("tokenizer")),
+            "image-reward" => Some(from.to_owned()),
+            _ => None,
+        };
+        PictureModel::check(&ScorerFolders { model: to, processor })?;
     }
     Ok(())
 }

@@ -1,0 +1,343 @@
+"""Trains nano-sd and nano-sdxl from scratch on the world of scenes: autoencoder, latents, U-Net with text encoders.
+
+    python train.py nano-sd --scratch /tmp/scenes            # all stages, going on from what is already there
+    python train.py nano-sdxl --scratch /tmp/scenes unet    # one stage
+
+Stages: vae, latents, unet, save. Each can be killed at any time and goes on from its last checkpoint, at
+most --save-minutes old. The two models share the scratch folder's pictures, so run them beside each other, each on
+its own core: two single-threaded trainings waste less of two cores than one with two threads.
+"""
+
+import argparse
+import json
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKL, StableDiffusionPipeline, StableDiffusionXLPipeline
+
+from bpe import write_tokenizer
+from models import CONTEXT, MODELS
+from world import SIZE, draw, random_scene, vocabulary
+
+SEED = 16
+BLOCK = 2_000  # scenes per file of pictures and of latents
+
+
+# ---------------------------------------------------------------- data
+
+
+def scenes_of(block, three):
+    """The training scenes of one block: none of a held-out combination, no held-out caption."""
+    rng, scenes = np.random.default_rng([SEED, block]), []
+    held_out = {scene.caption() for scene in held_out_scenes(three)}
+    while len(scenes) < BLOCK:
+        scene = random_scene(rng, three)
+        if not scene.holds_held_out_pair() and scene.caption() not in held_out:
+            scenes.append(scene)
+    return scenes
+
+
+def held_out_scenes(three, count=500, combinations=False):
+    """Scenes never trained on: fresh captions, or captions with a pair of colour and shape that training lacks."""
+    rng, scenes = np.random.default_rng([SEED, 1_000_000 + combinations]), []
+    while len(scenes) < count:
+        scene = random_scene(rng, three)
+        if scene.holds_held_out_pair() == combinations:
+            scenes.append(scene)
+    return scenes
+
+
+def pictures_of(block, options):
+    """One picture of each of the block's scenes, uint8 [BLOCK, SIZE, SIZE, 3]; drawn once and then read."""
+    path = options.scratch / "pictures" / f"{block:03}.npy"
+    if not path.exists():
+        path.parent.mkdir(exist_ok=True)
+        rng = np.random.default_rng([SEED, 2_000_000 + block])
+        save_whole(path, np.stack([draw(scene, rng) for scene in scenes_of(block, options.three)]))
+    return np.load(path, mmap_mode="r")
+
+
+def save_whole(path, array):
+    """Writes a file so that an interruption never leaves half of it."""
+    partial = path.with_suffix(f".{os.getpid()}")  # the other model's training may write the same file
+    with open(partial, "wb") as file:
+        np.save(file, array)
+    partial.rename(path)
+
+
+def as_tensor(pictures):
+    return torch.from_numpy(pictures).permute(0, 3, 1, 2).float().div(127.5).sub(1).contiguous(memory_format=torch.channels_last)
+
+
+def tokens_of(tokenizer, captions):
+    return torch.tensor(tokenizer(captions, padding="max_length", max_length=CONTEXT, truncation=True).input_ids)
+
+
+# ---------------------------------------------------------------- training
+
+
+class Training:
+    """AdamW with warm-up, constant rate and a linear end, a moving average of the weights, and a checkpoint."""
+
+    def __init__(self, path, modules, options, steps, rate, average=0.999):
+        self.path, self.modules, self.steps, self.rate, self.average = path, modules, steps, rate, average
+        self.device, self.save_seconds = options.device, 60 * options.save_minutes
+        for module in modules.values():
+            module.to(self.device)
+        self.weights = [p for m in modules.values() for p in m.parameters()]
+        self.optimiser = torch.optim.AdamW(self.weights, lr=rate, betas=(0.9, 0.99), weight_decay=0.01)
+        self.mean = [p.detach().clone() for p in self.weights]
+        self.step, self.seconds = 0, 0.0
+        if path.exists():
+            saved = torch.load(path, map_location=self.device)
+            for name, module in modules.items():
+                module.load_state_dict(saved["modules"][name])
+            self.optimiser.load_state_dict(saved["optimiser"])
+            self.mean, self.step, self.seconds = saved["mean"], saved["step"], saved["seconds"]
+
+    def run(self, loss_of, every=100):
+        torch.manual_seed(SEED + self.step)
+        rng = np.random.default_rng([SEED, self.step])
+        clock, processor, total, count = time.time(), time.process_time(), 0.0, 0
+        saved_at = clock
+        while self.step < self.steps:
+            rate = self.rate * min(1, (self.step + 1) / 300, (self.steps - self.step) / (0.4 * self.steps))
+            for group in self.optimiser.param_groups:
+                group["lr"] = rate
+            loss = loss_of(rng, self.step / self.steps)
+            self.optimiser.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(self.weights, 1.0)
+            self.optimiser.step()
+            self.step += 1
+            keep = min(self.average, self.step / (10 + self.step))
+            torch._foreach_lerp_(self.mean, [p.detach() for p in self.weights], 1 - keep)
+            total, count = total + loss.item(), count + 1
+            if self.step % every == 0:
+                now, used = time.time(), time.process_time()
+                print(f"{self.path.stem} step {self.step}/{self.steps} loss {total / count:.5f}, {(now - clock) / count:.2f} s a step, "
+                      f"{(used - processor) / count:.2f} s of processor", flush=True)
+                self.seconds += now - clock
+                clock, processor, total, count = now, used, 0.0, 0
+            if time.time() - saved_at > self.save_seconds or self.step == self.steps:
+                self.save()
+                saved_at = time.time()
+
+    def save(self):
+        state = dict(modules={name: m.state_dict() for name, m in self.modules.items()},
+                     optimiser=self.optimiser.state_dict(), mean=self.mean, step=self.step, seconds=self.seconds)
+        partial = self.path.with_suffix(".partial")
+        torch.save(state, partial)
+        partial.rename(self.path)
+
+
+def load_average(path, modules):
+    """Puts a checkpoint's averaged weights into the modules; returns its step and seconds of training."""
+    saved = torch.load(path, map_location="cpu")
+    means = iter(saved["mean"])
+    for name, module in modules.items():
+        module.load_state_dict(saved["modules"][name])
+        for weight in module.parameters():
+            weight.data.copy_(next(means))
+        module.eval().requires_grad_(False)
+    return saved["step"], saved["seconds"]
+
+
+# ---------------------------------------------------------------- stages
+
+
+def stage_vae(model, options):
+    """Reconstruction with a trace of KL; windows first, which are cheaper and hold any phase of the patterns."""
+    torch.manual_seed(SEED)
+    pictures = np.concatenate([pictures_of(block, options) for block in range(min(5, options.blocks))])
+    vae = model.new_vae().to(memory_format=torch.channels_last)
+    vae.quant_conv.bias.data[4:] -= 6  # begin with hardly any noise in the latents
+
+    def loss_of(rng, progress):
+        if progress < 0.6:
+            chosen, corners = rng.integers(len(pictures), size=16), rng.integers(SIZE // 2 + 1, size=(16, 2))
+            batch = np.stack([pictures[i, y : y + 32, x : x + 32] for i, (y, x) in zip(chosen, corners)])
+        else:
+            batch = pictures[rng.integers(len(pictures), size=4)]
+        pixels = as_tensor(batch).to(options.device)
+        posterior = vae.encode(pixels).latent_dist
+        restored = vae.decode(posterior.sample()).sample
+        error = F.l1_loss(restored, pixels) + 4 * F.mse_loss(restored, pixels)
+        return error + 2e-7 * posterior.kl().mean() * (SIZE * SIZE / pixels[0, 0].numel())
+
+    path = options.scratch / f"{model.name}-vae.pt"
+    Training(path, {"vae": vae}, options, options.vae_steps, 2e-3, average=0.995).run(loss_of)
+
+
+def stage_latents(model, options):
+    """Centres and balances the latent channels inside the autoencoder, sets its scaling factor, encodes the pictures."""
+    folder = options.scratch / f"{model.name}-latents"
+    folder.mkdir(exist_ok=True)
+    vae = model.new_vae()
+    load_average(options.scratch / f"{model.name}-vae.pt", {"vae": vae})
+    vae = vae.to(options.device, memory_format=torch.channels_last)
+    sample = encode(vae, pictures_of(0, options)[:1000])
+    mean, spread = sample.mean((0, 2, 3)), sample.std((0, 2, 3))
+    gain = spread.mean() / spread
+    fold_latent_change(vae, mean.to(options.device), gain.to(options.device))
+    vae.register_to_config(scaling_factor=round(1 / spread.mean().item(), 5))
+    vae.save_pretrained(options.scratch / f"{model.name}-vae")
+    for block in range(options.blocks):
+        path = folder / f"{block:03}.npy"
+        if not path.exists():
+            latents = encode(vae, pictures_of(block, options)) * vae.config.scaling_factor
+            save_whole(path, latents.half().numpy())
+
+
+def encode(vae, pictures):
+    with torch.no_grad():
+        parts = [as_tensor(pictures[i : i + 50]).to(vae.device) for i in range(0, len(pictures), 50)]
+        return torch.cat([vae.encode(part).latent_dist.mode().cpu() for part in parts])
+
+
+def fold_latent_change(vae, mean, gain):
+    """Makes the autoencoder's latent z become (z - mean) * gain and leaves what it reconstructs exactly as it was."""
+    leave, enter = vae.quant_conv, vae.post_quant_conv
+    leave.weight.data[:4] *= gain[:, None, None, None]
+    leave.bias.data[:4] = (leave.bias.data[:4] - mean) * gain
+    leave.bias.data[4:] += 2 * gain.log()
+    enter.bias.data += enter.weight.data[:, :, 0, 0] @ mean
+    enter.weight.data /= gain[None, :, None, None]
+
+
+class Examples:
+    """Tokens and latents of every training scene."""
+
+    def __init__(self, model, tokenizer, options):
+        folder, self.device = options.scratch / f"{model.name}-latents", options.device
+        captions = [scene.caption() for block in range(options.blocks) for scene in scenes_of(block, options.three)]
+        self.tokens = tokens_of(tokenizer, captions).short()
+        self.latents = torch.cat([torch.from_numpy(np.load(folder / f"{block:03}.npy")) for block in range(options.blocks)])
+
+    def batch(self, rng, size):
+        chosen = torch.from_numpy(rng.integers(len(self.latents), size=size))
+        return self.tokens[chosen].long().to(self.device), self.latents[chosen].float().to(self.device)
+
+
+def noise_levels(scheduler):
+    """Chances of the timesteps and weights of their losses.
+
+    The plain epsilon loss hardly hears the noisy steps, where the caption is decided. We weigh a step by the
+    clamped square root of its noise-to-signal ratio: one half of that by drawing it more often, the other by the loss.
+    """
+    signal = scheduler.alphas_cumprod
+    half = (signal / (1 - signal)).rsqrt().clamp(0.2, 5).sqrt()
+    return signal, half / half.sum(), half / half.square().mean() * half.mean()
+
+
+class DeepSupervision(torch.nn.Module):
+    """Linear heads that must see the clean latent in what each up block but the last returns; dropped after training.
+
+    At high noise an error in the picture's layout is a small number in the predicted noise. Here it is a large one, on
+    the inner levels that decide the layout.
+    """
+
+    def __init__(self, unet):
+        super().__init__()
+        widths = unet.config.block_out_channels[::-1]
+        self.heads = torch.nn.ModuleList(torch.nn.Conv2d(width, 4, 1) for width in widths[:-1])
+        self.seen = [None] * len(self.heads)
+        for i, block in enumerate(unet.up_blocks[:-1]):
+            block.register_forward_hook(lambda block, inputs, output, i=i: self.seen.__setitem__(i, output))
+
+    def forward(self, clean):
+        losses = []
+        for head, seen in zip(self.heads, self.seen):
+            target = F.adaptive_avg_pool2d(clean, seen.shape[-1])
+            losses.append((head(seen) - target).square().mean())
+        return sum(losses) / len(losses)
+
+
+def stage_unet(model, options):
+    """Epsilon prediction; the text encoders are trained along."""
+    torch.manual_seed(SEED)
+    tokenizer = write_tokenizer(options.scratch / "tokenizer", vocabulary())
+    encoders, unet = model.new_encoders(tokenizer), model.new_unet().to(memory_format=torch.channels_last)
+    supervision = DeepSupervision(unet)
+    examples = Examples(model, tokenizer, options)
+    empty = tokens_of(tokenizer, [""]).to(options.device)
+    signal, chances, weights = (part.to(options.device) for part in noise_levels(model.new_scheduler()))
+
+    def loss_of(rng, progress):
+        tokens, clean = examples.batch(rng, options.batch)
+        dropped = torch.rand(options.batch, device=options.device) < 0.1
+        t = torch.multinomial(chances, options.batch, replacement=True)
+        noise = torch.randn_like(clean)
+        a = signal[t][:, None, None, None]
+        noisy = (a.sqrt() * clean + (1 - a).sqrt() * noise).contiguous(memory_format=torch.channels_last)
+        predicted = unet(noisy, t, **model.condition(encoders, tokens, empty, dropped)).sample
+        task = (weights[t] * (predicted - noise).square().mean((1, 2, 3))).mean()
+        return task + options.supervision * supervision(clean)
+
+    modules = {**encoders, "unet": unet, "supervision": supervision}  # the last is not saved, see stage_save
+    path = options.scratch / f"{model.name}-unet.pt"
+    Training(path, modules, options, options.unet_steps or model.steps, options.rate, average=0.9995).run(loss_of)
+
+
+def stage_save(model, options):
+    """Writes the pipeline as float16 safetensors to --out: for a trained model, or one that still trains."""
+    tokenizer = write_tokenizer(options.scratch / "tokenizer", vocabulary())
+    modules = {**model.new_encoders(tokenizer), "unet": model.new_unet()}
+    step, seconds = load_average(options.scratch / f"{model.name}-unet.pt", modules)
+    vae = AutoencoderKL.from_pretrained(options.scratch / f"{model.name}-vae")
+    for module in (*modules.values(), vae):
+        module.half()
+        assert all(torch.isfinite(weight).all() for weight in module.parameters())
+    folder = options.out or options.scratch / model.name
+    parts = dict(vae=vae, tokenizer=tokenizer, scheduler=model.new_scheduler(), **modules)
+    if model.name == "nano-sdxl":
+        pipe = StableDiffusionXLPipeline(**parts, tokenizer_2=tokenizer, force_zeros_for_empty_prompt=True, add_watermarker=False)
+    else:
+        pipe = StableDiffusionPipeline(**parts, safety_checker=None, feature_extractor=None, requires_safety_checker=False)
+    pipe.save_pretrained(folder)
+    settings = json.loads((folder / "vae" / "config.json").read_text())
+    settings.pop("_name_or_path", None)  # the scratch folder
+    (folder / "vae" / "config.json").write_text(json.dumps(settings, indent=2) + "\n")
+    for name in [path.name for path in folder.glob("tokenizer*")]:  # the classic file layout, not only tokenizer.json
+        (folder / name / "tokenizer.json").unlink(missing_ok=True)
+        for path in (options.scratch / "tokenizer").iterdir():
+            (folder / name / path.name).write_bytes(path.read_bytes())
+    size = sum(path.stat().st_size for path in folder.rglob("*.safetensors"))
+    print(f"{folder}: step {step}, {seconds / 3600:.1f} hours of training, {size / 1e6:.2f} MB of weights")
+
+
+STAGES = {"vae": stage_vae, "latents": stage_latents, "unet": stage_unet, "save": stage_save}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", choices=MODELS)
+    parser.add_argument("stages", nargs="*", help=f"which of: {' '.join(STAGES)} (default: all)")
+    parser.add_argument("--scratch", type=Path, required=True, help="folder for pictures and checkpoints")
+    parser.add_argument("--out", type=Path, help="where `save` writes the pipeline (default: in the scratch folder)")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--threads", type=int, default=1, help="processor threads")
+    parser.add_argument("--three", type=float, default=0.1, help="share of scenes with three objects")
+    parser.add_argument("--blocks", type=int, default=50, help=f"blocks of {BLOCK:,} training scenes")
+    parser.add_argument("--vae-steps", type=int, default=4000)
+    parser.add_argument("--unet-steps", type=int, help="default: nano-sd 30,000, nano-sdxl 60,000")
+    parser.add_argument("--rate", type=float, default=1e-3, help="learning rate of the U-Net")
+    parser.add_argument("--batch", type=int, default=16, help="examples in a step of the U-Net")
+    parser.add_argument("--supervision", type=float, default=0.2, help="weight of the inner levels' loss")
+    parser.add_argument("--save-minutes", type=float, default=2, help="minutes between checkpoints")
+    options = parser.parse_intermixed_args()
+    if unknown := set(options.stages) - set(STAGES):
+        parser.error(f"no stage {', '.join(sorted(unknown))}")
+    options.scratch.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(options.threads)
+    for name in options.stages or STAGES:
+        print(f"{options.model}: {name}, {time.strftime('%H:%M')}", flush=True)
+        STAGES[name](MODELS[options.model], options)
+
+
+if __name__ == "__main__":
+    main()
