@@ -6,8 +6,8 @@ mod common;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::ExitStatusExt;
-use std::process::Stdio;
-use std::time::Duration;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
 
 use common::{Sandbox, expect_code};
 use rand::{Rng, RngExt, SeedableRng};
@@ -214,4 +214,76 @@ fn twelve_kills_at_random_leave_no_trace_in_a_training_on_an_archive() {
     }
     expect_code(&stormy.run(&["run", &file]), 0);
     assert_eq!(stormy.digests("small"), calm.digests("small"));
+}
+
+const SWEEP: &str = include_str!("pipelines/side-by-side.yaml");
+
+/// How many kills the test of a shared cache makes. `LAPTOP_DIFF_TEST_KILLS=60` is what was asked of it once.
+fn kills() -> usize {
+    std::env::var("LAPTOP_DIFF_TEST_KILLS").map_or(6, |kills| kills.parse().expect("a number"))
+}
+
+/// Starts the sweep with a runs folder of its own. The second of three has two places.
+fn start(sandbox: &Sandbox, file: &str, number: usize) -> Child {
+    let mut command = sandbox.command(&["run", file, "--jobs", if number == 1 { "2" } else { "1" }]);
+    command.env("LAPTOP_DIFF_RUNS", sandbox.path(&format!("runs-{number}")));
+    command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the program starts")
+}
+
+/// How often each key has this event in the logs of all three.
+fn count(sandbox: &Sandbox, kind: &str) -> std::collections::BTreeMap<String, usize> {
+    let mut counts = std::collections::BTreeMap::new();
+    for number in 0..3 {
+        let log = sandbox.path(&format!("runs-{number}/side-by-side/events.jsonl"));
+        let log = fs::read_to_string(log).unwrap_or_default();
+        // The last line of a process that was killed may be half.
+        for event in log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()) {
+            if event["event"]["type"] == kind {
+                *counts.entry(event["event"]["key"].to_string()).or_default() += 1;
+            }
+        }
+    }
+    counts
+}
+
+#[test]
+fn three_processes_that_share_a_cache_are_killed_at_random() {
+    let digests = |sandbox: &Sandbox, runs: &str| {
+        let mut digests = sandbox.digests_in(runs, "side-by-side");
+        // Times differ from one making to the next.
+        digests.retain(|(stage, _)| stage != "times");
+        digests
+    };
+    let calm = Sandbox::new();
+    let file = calm.write("sweep.yaml", SWEEP).to_string_lossy().into_owned();
+    let begun = Instant::now();
+    expect_code(&calm.run(&["run", &file]), 0);
+    let whole = begun.elapsed();
+
+    let stormy = Sandbox::new();
+    let file = stormy.write("sweep.yaml", SWEEP).to_string_lossy().into_owned();
+    let (mut random, kills) = (ChaCha8Rng::seed_from_u64(60), kills());
+    let mut children: Vec<_> = (0..3).map(|number| start(&stormy, &file, number)).collect();
+    for _ in 0..kills {
+        // Some are killed while they begin or wait, most at work.
+        std::thread::sleep(whole.mul_f64(random.random_range(0.05..0.6)) / 2);
+        let number = random.random_range(0..3);
+        // Without effect on one that has finished.
+        let _ = children[number].kill();
+        children[number].wait().expect("it is ours");
+        children[number] = start(&stormy, &file, number);
+    }
+    for mut child in children {
+        assert_eq!(child.wait().expect("it is ours").code(), Some(0));
+    }
+    for number in 0..3 {
+        assert_eq!(digests(&stormy, &format!("runs-{number}")), digests(&calm, "runs"), "process {number}");
+    }
+    let done = count(&stormy, "stage-done");
+    assert!(done.values().all(|&times| times == 1), "made twice: {done:?}");
+    // A kill may hit two stages of the process that has two places.
+    let started: usize = count(&stormy, "stage-started").values().sum();
+    assert!(started <= done.len() + 2 * kills, "{started} starts of {} stages", done.len());
+    let leases = fs::read_dir(stormy.path("cache/v1/leases")).expect("a folder").count();
+    assert!(leases <= 2 * kills, "{leases} leases are left");
 }

@@ -24,6 +24,10 @@ pub enum DeviceChoice {
     CudaTf32(usize),
 }
 
+/// Devices to run on side by side: `cuda:0,cuda:1,cpu`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Devices(Vec<DeviceChoice>);
+
 /// The kind of device, as far as it can change a result's bytes. It is part of the key; an index never is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -94,6 +98,42 @@ impl DeviceChoice {
                 Err(_) => candle_core::bail!("cuda: {}", not_available()),
             },
         }
+    }
+}
+
+impl Devices {
+    /// The device of stages that compute: the first GPU, or the CPU.
+    pub fn main(&self) -> DeviceChoice {
+        *self.0.iter().find(|device| **device != DeviceChoice::Cpu).unwrap_or(&DeviceChoice::Cpu)
+    }
+
+    /// All of them, in order.
+    pub fn all(&self) -> &[DeviceChoice] {
+        &self.0
+    }
+}
+
+impl FromStr for Devices {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut devices: Vec<DeviceChoice> = Vec::new();
+        for device in text.split(',').map(|part| part.trim().parse()) {
+            let device: DeviceChoice = device?;
+            let gpu = |device: &&DeviceChoice| **device != DeviceChoice::Cpu;
+            let other = devices.iter().find(gpu).filter(|other| other.class() != device.class());
+            match (device, other) {
+                (DeviceChoice::Auto, _) => return Err("`auto` is no list of devices; name them".to_owned()),
+                (_, _) if devices.contains(&device) => return Err(format!("`{device}` is named twice")),
+                (device, Some(other)) if device != DeviceChoice::Cpu => {
+                    return Err(format!(
+                        "`{other}` and `{device}` round differently: one run needs GPUs of one kind"
+                    ));
+                }
+                _ => devices.push(device),
+            }
+        }
+        Ok(Self(devices))
     }
 }
 
@@ -185,6 +225,23 @@ mod tests {
         ] {
             assert_eq!(asked.shifted(2, visible), expected, "{asked} with {visible:?}");
             assert_eq!(asked.shifted(0, visible), asked);
+        }
+    }
+
+    #[test]
+    fn a_list_of_devices_has_gpus_of_one_kind() {
+        let list = |text: &str| text.parse::<Devices>();
+        let devices = list("cpu, cuda:0,cuda:1").expect("a list");
+        let gpus = [DeviceChoice::Cuda(0), DeviceChoice::Cuda(1)];
+        assert_eq!(devices.all(), [&[DeviceChoice::Cpu], &gpus[..]].concat());
+        assert_eq!((devices.main(), list("cpu").map(|cpu| cpu.main())), (gpus[0], Ok(DeviceChoice::Cpu)));
+        for (text, word) in [
+            ("cuda:0,cuda:0", "twice"),
+            ("cuda:0,cuda:1+tf32", "round"),
+            ("auto", "auto"),
+            ("", "not a device"),
+        ] {
+            assert!(list(text).is_err_and(|error| error.contains(word)), "{text}");
         }
     }
 

@@ -2,17 +2,23 @@
 
 use std::fs;
 use std::path::Path;
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use candle_core::{Device, DeviceLocation};
 
 use super::driver::{Driver, driver};
 
-static ALLOWED: OnceLock<u64> = OnceLock::new();
+/// The memory limit; the largest number if there is none.
+static ALLOWED: AtomicU64 = AtomicU64::new(u64::MAX);
 
-/// Sets the memory limit of this process in bytes, regardless of the system's memory. Call it once.
+/// Sets the memory limit of this process in bytes, regardless of the system's memory. Call it while nothing computes.
 pub fn allow(bytes: u64) {
-    ALLOWED.get_or_init(|| bytes);
+    ALLOWED.store(bytes, Ordering::Relaxed);
+}
+
+/// The limit that was set.
+pub fn limit() -> Option<u64> {
+    Some(ALLOWED.load(Ordering::Relaxed)).filter(|&bytes| bytes < u64::MAX)
 }
 
 /// How many bytes of `device`'s memory may be used for something that can also be processed in pieces: half of what is
@@ -29,13 +35,13 @@ pub fn budget(device: &Device) -> u64 {
 pub fn available(device: &Device) -> u64 {
     if let Some(index) = index(device) {
         let used = driver().and_then(|driver| driver.pool(index).map_err(|_| "")).map_or(0, |pool| pool.used);
-        return of_card(ALLOWED.get().copied(), used, free(device));
+        return of_card(limit(), used, free(device));
     }
     give_back();
     let left = |limit: u64| limit.saturating_sub(resident_bytes().unwrap_or(0));
     let free = || kibibytes("/proc/meminfo", "MemAvailable:");
     let system = || free().into_iter().chain(control_group_limit().map(left)).min();
-    ALLOWED.get().copied().map(left).or_else(system).unwrap_or(u64::MAX)
+    limit().map(left).or_else(system).unwrap_or(u64::MAX)
 }
 
 /// How many bytes can still be allocated, whatever the configured limit says: the memory that the system has left,

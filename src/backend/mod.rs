@@ -17,6 +17,6 @@ pub mod random;
 pub mod threads;
 
 pub use cuda::missing_libraries;
-pub use device::{DeviceChoice, DeviceClass};
+pub use device::{DeviceChoice, DeviceClass, Devices};
 pub use dtype::Dtype;
 pub use random::Random;

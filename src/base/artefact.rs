@@ -32,11 +32,12 @@ pub enum ArtefactKind {
 }
 
 /// A finished artefact in the cache.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Artefact {
     /// Its kind.
     pub kind: ArtefactKind,
     /// Its folder.
+    #[serde(with = "super::path_text")]
     pub path: PathBuf,
     /// Digest of its files.
     pub digest: Digest,

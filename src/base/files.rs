@@ -9,6 +9,11 @@ use miette::Diagnostic;
 
 use super::python_json;
 
+/// The name of a temporary file that [`remove_stale`] knows.
+pub(super) fn temporary_name(id: &str) -> String {
+    format!("{WRITING}{id}")
+}
+
 /// What the names of temporary files and links begin with.
 const WRITING: &str = ".writing-";
 const LINKING: &str = ".linking-";

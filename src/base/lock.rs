@@ -1,90 +1,241 @@
-//! Locks between processes, on files. The system releases them when their holder exits for any reason.
+//! Locks between processes of all machines that share a folder: leases. The file of a lock says who holds it, and is there
+//! as long as it is held.
+//!
+//! A lock of the system (`flock`) would be given back when its holder dies, but on network file systems it often holds on one machine
+//! only, or not at all. A lease asks of the file system only that one of several processes can create a file of a name.
+//!
+//! - A file is created with its contents: written beside, then linked to its name. Where the file system has no hard links,
+//!   it is created and then written.
+//! - A holder on this system that is dead loses its lease at once; one on another system when its heartbeat
+//!   (`heartbeat`) was not seen for 30 seconds. No clocks are compared.
+//! - Only one process may take a dead lease away: the one that creates a file named after that very lease, its grave, which is a lease too.
+//!
+//! A process that was suspended for longer than that wakes up without its lease ([`FileLock::is_ours`]). So a lease saves work, but
+//! no bytes may depend on it: artefacts are put in place atomically, by content.
 
-use std::fs::{self, File, TryLockError};
-use std::io::{self, Read, Write};
-use std::path::Path;
-use std::time::Duration;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime};
 
-use super::Interrupt;
+use serde::{Deserialize, Serialize};
+
+use super::heartbeat::{self, Pulse};
+use super::holder::{Holder, Life};
+use super::{Digest, Interrupt, clock, files};
 
 /// How long a waiting process sleeps between attempts: short compared with any stage, long compared with a system call.
 const PAUSE: Duration = Duration::from_millis(50);
 
+/// How long a holder on another system may be silent: six of its heartbeats.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// A lock that is held until it is dropped.
 #[derive(Debug)]
 pub struct FileLock {
-    _file: File,
+    path: PathBuf,
+    lease: Lease,
+    _pulse: Arc<Pulse>,
+}
+
+/// The first line of a lock's file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Lease {
+    /// Distinguishes it from every other lease.
+    id: String,
+    holder: Holder,
+}
+
+/// What stands in the file of a lock.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Found {
+    text: String,
+    /// `None` while it is being written, or if something else stands there.
+    lease: Option<Lease>,
 }
 
 impl FileLock {
-    /// Takes the lock if nobody holds it.
+    /// Takes the lock if nobody holds it, or a process of this system that is dead.
     pub fn attempt(path: &Path) -> io::Result<Option<Self>> {
-        let file = Self::open(path)?;
-        match file.try_lock() {
-            Ok(()) => {
-                sign(path);
-                Ok(Some(Self { _file: file }))
-            }
-            Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(error)) => Err(error),
-        }
-    }
-
-    /// Whether a process holds the lock. Writes nothing.
-    pub fn is_held(path: &Path) -> io::Result<bool> {
-        match File::open(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            file => match file?.try_lock_shared() {
-                Ok(()) => Ok(false),
-                Err(TryLockError::WouldBlock) => Ok(true),
-                Err(TryLockError::Error(error)) => Err(error),
-            },
-        }
-    }
-
-    /// Takes the lock, waiting for the process that holds it; `waiting` is called once with its name. An interrupt
-    /// while waiting is an error of kind [`io::ErrorKind::Interrupted`].
-    ///
-    /// The file stays when the lock is dropped: if it were removed, two processes could hold locks on two files of
-    /// one name.
-    pub fn acquire(path: &Path, interrupt: &Interrupt, waiting: &mut dyn FnMut(&str)) -> io::Result<Self> {
-        let mut file = Self::open(path)?;
-        let mut told = false;
         loop {
-            match file.try_lock() {
-                Ok(()) => break,
-                Err(TryLockError::WouldBlock) => {}
-                Err(TryLockError::Error(error)) => return Err(error),
+            if let Some(lock) = Self::create(path, hard_link)? {
+                return Ok(Some(lock));
+            }
+            let Some(found) = Found::read(path)? else { continue };
+            if found.life() != Life::Dead {
+                return Ok(None);
+            }
+            let Some(digger) = Self::attempt(&grave(path, &found))? else { return Ok(None) };
+            bury(path, &found, digger)?;
+        }
+    }
+
+    /// Whether a process holds the lock, as far as that can be said at once: one of another system does. Writes nothing.
+    pub fn is_held(path: &Path) -> io::Result<bool> {
+        Ok(Found::read(path)?.is_some_and(|found| found.life() != Life::Dead))
+    }
+
+    /// Takes the lock, waiting for the process that holds it; `waiting` is called once with its name. An interrupt while
+    /// waiting is an error of kind [`io::ErrorKind::Interrupted`].
+    pub fn acquire(path: &Path, interrupt: &Interrupt, waiting: &mut dyn FnMut(&str)) -> io::Result<Self> {
+        Self::acquire_with(path, interrupt, waiting, PATIENCE)
+    }
+
+    fn acquire_with(
+        path: &Path,
+        interrupt: &Interrupt,
+        waiting: &mut dyn FnMut(&str),
+        patience: Duration,
+    ) -> io::Result<Self> {
+        let mut told = false;
+        let mut seen: Option<(Found, Instant)> = None;
+        loop {
+            if let Some(lock) = Self::create(path, hard_link)? {
+                return Ok(lock);
+            }
+            let Some(found) = Found::read(path)? else { continue };
+            let since = match &seen {
+                Some((before, since)) if *before == found => *since,
+                _ => Instant::now(),
+            };
+            let is_dead = match found.life() {
+                Life::Lives => false,
+                Life::Dead => true,
+                Life::Elsewhere => since.elapsed() >= patience,
+            };
+            if is_dead {
+                let digger = Self::acquire_with(&grave(path, &found), interrupt, &mut |_| {}, patience)?;
+                bury(path, &found, digger)?;
+                continue;
             }
             if !told {
-                let mut holder = String::new();
-                let _ = file.read_to_string(&mut holder);
-                waiting(if holder.is_empty() { "another process" } else { &holder });
+                waiting(&found.name());
                 told = true;
             }
+            seen = Some((found, since));
             if interrupt.asked() {
                 return Err(io::ErrorKind::Interrupted.into());
             }
             std::thread::sleep(PAUSE);
         }
-        sign(path);
-        Ok(Self { _file: file })
     }
 
-    fn open(path: &Path) -> io::Result<File> {
-        if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder)?;
+    /// Whether the lock is still held by this process, which may have been suspended for long.
+    pub fn is_ours(&self) -> bool {
+        match Found::read(&self.path) {
+            Ok(found) => found.and_then(|found| found.lease).is_some_and(|lease| lease == self.lease),
+            // Nobody else says that it is theirs.
+            Err(_) => true,
         }
-        File::options().read(true).write(true).create(true).truncate(false).open(path)
+    }
+
+    /// Creates the file; `None` if there is one.
+    fn create(path: &Path, link: fn(&Path, &Path) -> io::Result<()>) -> io::Result<Option<Self>> {
+        let lease = Lease::new();
+        let text = serde_json::to_string(&lease)?;
+        let contents = Pulse::contents(&text, 0);
+        let folder = path.parent().unwrap_or(Path::new("."));
+        fs::create_dir_all(folder)?;
+        let beside = folder.join(files::temporary_name(&lease.id));
+        let create = |path: &Path| {
+            let mut file = File::options().write(true).create_new(true).open(path)?;
+            file.write_all(contents.as_bytes()).map(|()| file)
+        };
+        let file = match create(&beside) {
+            Ok(file) => link(&beside, path).map(|()| file),
+            Err(error) => Err(error),
+        };
+        let _ = fs::remove_file(&beside);
+        let file = match file {
+            // Over a network, an answer can get lost and the call be repeated.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => match Found::read(path)? {
+                Some(Found { lease: Some(found), .. }) if found == lease => {
+                    File::options().write(true).open(path)
+                }
+                _ => return Ok(None),
+            },
+            Err(error) if has_no_links(&error) => match create(path) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(None),
+                created => created,
+            },
+            other => other,
+        };
+        let pulse = Arc::new(Pulse::new(file?, text));
+        heartbeat::keep(&pulse);
+        Ok(Some(Self { path: path.to_owned(), lease, _pulse: pulse }))
     }
 }
 
-/// Writes who holds the lock. This is only information for people, so a full disk must not make the lock fail.
-fn sign(path: &Path) {
-    let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let name = format!("process {} on {}", std::process::id(), host.trim());
-    let _ =
-        File::options().write(true).truncate(true).open(path).and_then(|mut f| f.write_all(name.as_bytes()));
+impl Drop for FileLock {
+    fn drop(&mut self) {
+        if self.is_ours() {
+            // If it stays, it is one of a dead process soon.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+impl Lease {
+    fn new() -> Self {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let holder = Holder::this().clone();
+        let now = clock::nanoseconds(SystemTime::now());
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let id = Digest::of(format!("{holder:?} {now} {count}").as_bytes()).short();
+        Self { id, holder }
+    }
+}
+
+impl Found {
+    /// `None` if there is no file.
+    fn read(path: &Path) -> io::Result<Option<Self>> {
+        match fs::read(path) {
+            Ok(bytes) => {
+                let text = String::from_utf8_lossy(&bytes).into_owned();
+                let lease = text.lines().next().and_then(|line| serde_json::from_str(line).ok());
+                Ok(Some(Self { text, lease }))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn life(&self) -> Life {
+        self.lease.as_ref().map_or(Life::Elsewhere, |lease| lease.holder.life())
+    }
+
+    fn name(&self) -> String {
+        self.lease.as_ref().map_or("another process".to_owned(), |lease| lease.holder.name())
+    }
+}
+
+/// The lock of whoever removes this dead lease.
+fn grave(path: &Path, dead: &Found) -> PathBuf {
+    let id = dead.lease.as_ref().map_or("unreadable", |lease| &lease.id);
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!("{name}.{id}"))
+}
+
+/// Removes the file of a dead lease, if it still stands there and shows no sign of life.
+fn bury(path: &Path, dead: &Found, _digger: FileLock) -> io::Result<()> {
+    match Found::read(path)? {
+        Some(found) if found == *dead => fs::remove_file(path),
+        _ => Ok(()),
+    }
+}
+
+fn hard_link(from: &Path, to: &Path) -> io::Result<()> {
+    fs::hard_link(from, to)
+}
+
+/// Whether the error says that the file system has no hard links: EPERM on FAT, others elsewhere.
+fn has_no_links(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::PermissionDenied | io::ErrorKind::Unsupported | io::ErrorKind::TooManyLinks
+    ) || matches!(error.raw_os_error(), Some(libc::EPERM | libc::ENOSYS | libc::EOPNOTSUPP | libc::EMLINK))
 }
 
 #[cfg(test)]
@@ -92,11 +243,22 @@ mod tests {
     use super::*;
     use std::sync::mpsc;
 
+    fn quietly(path: &Path) -> io::Result<FileLock> {
+        FileLock::acquire(path, &Interrupt::default(), &mut |holder| panic!("{holder} has it"))
+    }
+
+    /// Puts a lease of another process in place.
+    fn put(path: &Path, change: impl FnOnce(&mut serde_json::Value)) -> io::Result<()> {
+        let mut lease = serde_json::to_value(Lease::new())?;
+        change(&mut lease["holder"]);
+        fs::write(path, Pulse::contents(&lease.to_string(), 0))
+    }
+
     #[test]
     fn a_second_holder_waits_and_learns_the_name_of_the_first() -> io::Result<()> {
         let folder = tempfile::tempdir()?;
         let path = folder.path().join("locks/key");
-        let first = FileLock::acquire(&path, &Interrupt::default(), &mut |_| panic!("nobody has it"))?;
+        let first = quietly(&path)?;
         let (told, holder) = mpsc::channel();
         let waiter = std::thread::spawn(move || {
             FileLock::acquire(&path, &Interrupt::default(), &mut |holder| {
@@ -107,10 +269,11 @@ mod tests {
         let holder = holder.recv().expect("the waiter tells");
         assert!(holder.starts_with(&format!("process {} on ", std::process::id())), "{holder}");
         let path = folder.path().join("locks/key");
-        assert!(FileLock::is_held(&path)?);
+        assert!(FileLock::is_held(&path)? && FileLock::attempt(&path)?.is_none() && first.is_ours());
         drop(first);
         waiter.join().expect("the waiter does not panic")?;
         assert!(!FileLock::is_held(&path)? && !FileLock::is_held(&folder.path().join("locks/other"))?);
+        assert_eq!(fs::read_dir(folder.path().join("locks"))?.count(), 0, "nothing is left");
         Ok(())
     }
 
@@ -118,11 +281,88 @@ mod tests {
     fn waiting_ends_on_an_interrupt() -> io::Result<()> {
         let folder = tempfile::tempdir()?;
         let path = folder.path().join("key");
-        let _first = FileLock::acquire(&path, &Interrupt::default(), &mut |_| {})?;
+        let _first = quietly(&path)?;
         let interrupt = Interrupt::default();
         interrupt.ask();
         let second = FileLock::acquire(&path, &interrupt, &mut |_| {});
         assert_eq!(second.expect_err("the lock is taken").kind(), io::ErrorKind::Interrupted);
+        Ok(())
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_dead_process_of_this_system_loses_its_lease_at_once() -> io::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join("key");
+        // Its number is ours, as if it had been used again.
+        put(&path, |holder| holder["started"] = 1.into())?;
+        assert!(!FileLock::is_held(&path)?);
+        drop(quietly(&path)?);
+        put(&path, |holder| holder["started"] = 1.into())?;
+        assert!(FileLock::attempt(&path)?.is_some_and(|lock| lock.is_ours()));
+        Ok(())
+    }
+
+    #[test]
+    fn a_holder_elsewhere_is_waited_for_as_long_as_its_heart_beats() -> io::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join("key");
+        put(&path, |holder| holder["system"] = "another".into())?;
+        assert!(FileLock::is_held(&path)? && FileLock::attempt(&path)?.is_none());
+        let text = fs::read_to_string(&path)?.lines().next().map(str::to_owned).expect("a line");
+        let pulse = Pulse::new(File::options().write(true).open(&path)?, text.clone());
+        let patience = Duration::from_millis(400);
+        let begun = Instant::now();
+        let beats = std::thread::spawn(move || {
+            for beats in 1..=5 {
+                std::thread::sleep(Duration::from_millis(100));
+                fs::write(folder.path().join("key"), Pulse::contents(&text, beats)).expect("writable");
+            }
+            folder
+        });
+        let mut told = 0;
+        let taken = FileLock::acquire_with(&path, &Interrupt::default(), &mut |_| told += 1, patience)?;
+        assert!(begun.elapsed() >= Duration::from_millis(900), "{:?}", begun.elapsed());
+        assert!(taken.is_ours() && told == 1);
+        drop(pulse);
+        beats.join().expect("it does not panic");
+        Ok(())
+    }
+
+    #[test]
+    fn of_many_that_find_a_dead_lease_one_has_it() -> io::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join("key");
+        for _ in 0..20 {
+            put(&path, |holder| holder["started"] = 1.into())?;
+            let inside = AtomicU64::new(0);
+            std::thread::scope(|scope| {
+                for _ in 0..4 {
+                    scope.spawn(|| {
+                        let lock =
+                            FileLock::acquire(&path, &Interrupt::default(), &mut |_| {}).expect("writable");
+                        assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0, "two at once");
+                        std::thread::sleep(Duration::from_micros(300));
+                        inside.fetch_sub(1, Ordering::SeqCst);
+                        drop(lock);
+                    });
+                }
+            });
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn hard_links_are_not_needed() -> io::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join("key");
+        let refused: fn(&Path, &Path) -> io::Result<()> =
+            |_, _| Err(io::Error::from_raw_os_error(libc::EPERM));
+        let lock = FileLock::create(&path, refused)?.expect("nobody has it");
+        assert!(FileLock::create(&path, refused)?.is_none() && FileLock::create(&path, hard_link)?.is_none());
+        assert!(lock.is_ours());
+        drop(lock);
+        assert_eq!(fs::read_dir(folder.path())?.count(), 0);
         Ok(())
     }
 }

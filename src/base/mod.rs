@@ -8,6 +8,8 @@ pub mod clock;
 pub mod copies;
 pub mod digest;
 pub mod files;
+mod heartbeat;
+mod holder;
 pub mod id;
 pub mod interrupt;
 pub mod kept;

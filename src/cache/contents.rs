@@ -101,7 +101,7 @@ impl Store {
                 contents.work.push(Work { key, bytes: size.all, used, parts: noted_parts(&path) });
             }
         }
-        for place in ["entries", "memo", "last", "roots", "users", "locks"] {
+        for place in ["entries", "memo", "last", "roots", "users", "leases", "locks"] {
             contents.others += Size::of(&self.place(place), &mut seen)?.new;
         }
         contents.bytes += contents.others;

@@ -12,7 +12,7 @@ use crate::base::{Digest, copies, files};
 impl Store {
     /// Removes leftovers of other processes. The first artefact that a process makes calls it.
     pub(super) fn remove_leftovers(&self) {
-        let places = ["entries", "memo", "last"].map(|name| self.place(name));
+        let places = ["entries", "memo", "last", "leases"].map(|name| self.place(name));
         for folder in places.iter().map(|place| place.as_path()).chain([self.root()]) {
             files::remove_stale(folder);
         }

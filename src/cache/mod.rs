@@ -5,7 +5,7 @@
 //! <root>/v1/entries/KEY.json   the result of a key: manifest, artefact digest, every file's digest, timings
 //! <root>/v1/artefacts/DIGEST/  the files, by digest: two keys with equal bytes share a folder
 //! <root>/v1/work/KEY/          output/ and checkpoint/ of an unfinished attempt
-//! <root>/v1/locks/             one lock per key in work, and one per artefact while it is put in place
+//! <root>/v1/leases/            one lease per key in work, and one per artefact while it is put in place
 //! <root>/v1/users/             one file per living process, with the keys that it uses
 //! <root>/v1/roots/             run folders and pins, with the keys that they need
 //! <root>/v1/memo/              digests of files by size, times and inode, so that they are hashed once

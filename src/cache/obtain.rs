@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::begin::Begun;
 use super::{CacheError, Damage, Entry, Lookup, Made, PendingArtefact, Store};
 use crate::backend::memory;
-use crate::base::{ArtefactKind, Interrupt, Manifest, clock};
+use crate::base::{ArtefactKind, Digest, Interrupt, Manifest, clock};
 
 /// Which artefact to obtain.
 pub struct Request<'a> {
@@ -63,15 +63,21 @@ impl Obtained {
 }
 
 impl Store {
+    /// Looks a key up that this process needs: its artefact stays as long as the process lives.
+    pub fn find(&self, key: &Digest) -> Result<Lookup, CacheError> {
+        self.hold(key);
+        let found = self.lookup(key)?;
+        if let Lookup::Whole(_) = found {
+            self.touch(key);
+        }
+        Ok(found)
+    }
+
     /// Obtains an artefact: from the cache, from another process that is making it, or from `maker`.
     pub fn obtain<M: Maker>(&self, request: &Request<'_>, maker: &mut M) -> Result<Obtained, M::Error> {
         let key = request.manifest.key();
-        self.hold(&key);
-        match self.lookup(&key)? {
-            Lookup::Whole(entry) if !request.force => {
-                self.touch(&key);
-                return Ok(Obtained::Cached(entry));
-            }
+        match self.find(&key)? {
+            Lookup::Whole(entry) if !request.force => return Ok(Obtained::Cached(entry)),
             Lookup::Damaged(damage) => maker.notice(Notice::Damaged(&damage)),
             _ => {}
         }
@@ -85,6 +91,11 @@ impl Store {
         let result = maker.make(&pending);
         let peak_bytes = self.end_peak();
         result?;
+        if !pending.is_ours() {
+            // It was suspended for so long that another process has taken over.
+            drop(pending);
+            return self.obtain(request, maker);
+        }
         let made = Made {
             kind: request.kind,
             seconds: begun.elapsed().as_secs_f64(),

@@ -24,7 +24,7 @@ pub struct PendingArtefact<'a> {
     store: &'a Store,
     key: Digest,
     folder: PathBuf,
-    _lock: FileLock,
+    lock: FileLock,
 }
 
 impl<'a> PendingArtefact<'a> {
@@ -35,7 +35,7 @@ impl<'a> PendingArtefact<'a> {
         from_scratch: bool,
     ) -> Result<Self, CacheError> {
         let folder = store.work_folder(&key);
-        let work = Self { store, key, _lock: lock, folder };
+        let work = Self { store, key, lock, folder };
         let stale = if from_scratch { work.folder.clone() } else { work.output() };
         files::remove_folder(&stale).map_err(CacheError::of(&stale))?;
         for fresh in [work.output(), work.checkpoint()] {
@@ -52,6 +52,11 @@ impl<'a> PendingArtefact<'a> {
     /// The folder for checkpoints, which survives a crash.
     pub fn checkpoint(&self) -> PathBuf {
         self.folder.join("checkpoint")
+    }
+
+    /// Whether this process still holds the lock of the key. After a long suspension another may make the artefact.
+    pub(super) fn is_ours(&self) -> bool {
+        self.lock.is_ours()
     }
 
     /// Notes that the artefact is made of an intermediate one. The note survives a crash, so that the part is not taken for
@@ -119,6 +124,9 @@ impl<'a> PendingArtefact<'a> {
 
 impl Drop for PendingArtefact<'_> {
     fn drop(&mut self) {
+        if !self.is_ours() {
+            return;
+        }
         // Best effort: the next attempt at this key clears the rest.
         let _ = files::remove_folder(&self.output());
         if is_over(&self.folder) {

@@ -241,7 +241,7 @@ impl Store {
 
     /// The file of a lock.
     pub(super) fn lock_file(&self, name: &str) -> PathBuf {
-        self.place("locks").join(name)
+        self.place("leases").join(name)
     }
 
     pub(super) fn place(&self, name: &str) -> PathBuf {

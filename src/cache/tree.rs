@@ -5,6 +5,7 @@ use std::fs::{self, Metadata};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::base::{Digest, Manifest};
@@ -79,7 +80,7 @@ impl Tree {
             let metadata = fs::metadata(&place).map_err(|error| named(&place, error))?;
             Ok((name.clone(), place, metadata))
         };
-        Self::hash(names.iter().map(find).collect::<io::Result<_>>()?, digest)
+        Self::hash(names.par_iter().map(find).collect::<io::Result<_>>()?, digest)
     }
 
     /// The same with texts that were read from other files, each under a name.

@@ -132,6 +132,9 @@ pub(super) enum CliError {
         help("add --over ID.PARAMETER=VALUE,VALUE as in --over selection.ratio=0.3,0.5")
     )]
     NothingToSweep { path: PathBuf },
+    #[error("`{flag}` does not go with several ranks: all of them do one training at a time")]
+    #[diagnostic(code(cli::jobs_of_ranks), help("leave `{flag}` out, or start one process alone"))]
+    JobsOfRanks { flag: &'static str },
     #[error("a page has all tables, so --table needs another --format")]
     #[diagnostic(code(cli::table_of_page), help("add --format md, json or csv"))]
     TableOfPage,
@@ -190,6 +193,7 @@ impl CliError {
             | Self::Extension { .. }
             | Self::SameName { .. }
             | Self::NothingToSweep { .. }
+            | Self::JobsOfRanks { .. }
             | Self::NoScope
             | Self::NoRun { .. }
             | Self::NoKey { .. }

@@ -56,13 +56,15 @@ pub(super) struct SettingsArguments {
 impl SettingsArguments {
     /// All layers put together, with the threads set.
     pub(super) fn load(&self) -> Result<Settings, CliError> {
-        self.load_for(1)
+        let settings = self.read(Layer::default(), &mut |text| note(text))?;
+        start(&settings, 1)?;
+        Ok(settings)
     }
 
-    /// The same for one of several processes that share the cores of this machine.
-    pub(super) fn load_for(&self, processes: usize) -> Result<Settings, CliError> {
+    /// All layers put together under these flags and `others`; nothing is set yet.
+    pub(super) fn read(&self, others: Layer, note: &mut dyn FnMut(&str)) -> Result<Settings, CliError> {
         let (cache, runs, recheck) = (self.cache.clone(), self.runs.clone(), self.recheck);
-        self.compute.load_for(Layer { cache, runs, recheck, ..Layer::default() }, processes)
+        self.compute.read(Layer { cache, runs, recheck, ..others }, note)
     }
 
     /// The same with the number of threads that were started.
@@ -94,25 +96,46 @@ pub(super) struct ComputeArguments {
 impl ComputeArguments {
     /// All layers put together under these flags and `others`, with threads and memory set.
     pub(super) fn load(&self, others: Layer) -> Result<Settings, CliError> {
-        self.load_for(others, 1)
+        let settings = self.read(others, &mut |text| note(text))?;
+        start(&settings, 1)?;
+        Ok(settings)
     }
 
-    fn load_for(&self, others: Layer, processes: usize) -> Result<Settings, CliError> {
+    fn read(&self, others: Layer, note: &mut dyn FnMut(&str)) -> Result<Settings, CliError> {
         let &Self { device, threads, memory } = self;
-        let settings = Settings::load(Layer { device, threads, memory, ..others }, &mut |text| note(text))?;
-        let asked = settings.threads.map(Threads::get);
-        let share =
-            || (processes > 1).then(|| (available_parallelism().map_or(1, usize::from) / processes).max(1));
-        let started = threads::start(asked.or_else(share)).map_err(|source| CliError::Threads { source })?;
-        if let Some(asked) = asked.filter(|&asked| asked > started) {
-            note(&format!("{started} threads instead of {asked}: more than 4 per core only slow it down"));
-        }
+        let settings = Settings::load(Layer { device, threads, memory, ..others }, note)?;
         if let Some(reason) = settings.device.why_cpu() {
             note(&format!("{reason}; the CPU computes"));
         }
-        if let Some(Bytes(bytes)) = settings.memory {
-            memory::allow(bytes);
-        }
         Ok(settings)
     }
+}
+
+/// Starts the threads and sets the memory limit of this process, which shares the cores of this machine with others. Those
+/// of `--ranks` have as many threads each as the user asked for.
+pub(super) fn start(settings: &Settings, processes: usize) -> Result<(), CliError> {
+    let asked = settings.threads.map(Threads::get);
+    let share = || (processes > 1).then(|| (cores() / processes).max(1));
+    let started = start_threads(asked.or_else(share))?;
+    if let Some(asked) = asked.filter(|&asked| asked > started) {
+        note(&format!("{started} threads instead of {asked}: more than 4 per core only slow it down"));
+    }
+    if let Some(Bytes(bytes)) = settings.memory {
+        memory::allow(bytes);
+    }
+    Ok(())
+}
+
+/// Starts the threads of one of several workers, which share those of a run.
+pub(super) fn start_worker(settings: &Settings, places: usize) -> Result<(), CliError> {
+    let all = settings.threads.map_or_else(cores, Threads::get);
+    start_threads(Some((all / places).max(1))).map(drop)
+}
+
+fn start_threads(threads: Option<usize>) -> Result<usize, CliError> {
+    threads::start(threads).map_err(|source| CliError::Threads { source })
+}
+
+fn cores() -> usize {
+    available_parallelism().map_or(1, usize::from)
 }

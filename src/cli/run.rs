@@ -6,16 +6,18 @@ use std::sync::Arc;
 use clap::Args;
 
 use super::error::CliError;
-use super::options::{PipelineArguments, SettingsArguments};
+use super::options::{self, PipelineArguments, SettingsArguments};
 use super::output::note;
 use super::plan;
 use super::ranks::{Ranks, Start};
+use crate::backend::{DeviceChoice, Devices};
 use crate::base::{Interrupt, StageId};
 use crate::config::Settings;
+use crate::config::settings::{Jobs, Layer};
 use crate::plan::ResolvedPipeline;
 use crate::report;
 use crate::run::hook::Ending;
-use crate::run::{self, ExitCode, Hashing, Job, Options, RunError, RunRecord, execute};
+use crate::run::{self, ExitCode, Hashing, Job, Options, RunError, RunRecord, Sink, ToRun, execute};
 use crate::train::collective::{Alone, Collective};
 use crate::ui::Style;
 
@@ -26,6 +28,8 @@ Examples:
   laptop-diff run pipelines/nano50.yaml
   laptop-diff run pipelines/nano50.yaml --set selection.ratio=0.3 --set name=nano30
   laptop-diff run pipelines/nano50.yaml --until selection --json
+  laptop-diff run pipelines/nano-sweep.yaml --jobs 4       # four stages at a time
+  laptop-diff run pipelines/nano-sweep.yaml --devices cuda:0,cuda:1,cpu
   laptop-diff run pipelines/nano50.yaml --ranks 2          # train with two processes, one per GPU
   srun laptop-diff run pipelines/nano50.yaml               # with as many as the Slurm job has tasks
 
@@ -46,8 +50,17 @@ pub(super) struct Run {
     #[arg(long, value_name = "N")]
     ranks: Option<Ranks>,
     /// Show what would run, and why, and run nothing, as `laptop-diff plan` does
-    #[arg(long, conflicts_with_all = ["force", "keep_going", "ranks"])]
+    #[arg(long, conflicts_with_all = ["force", "keep_going", "ranks", "jobs", "devices"])]
     dry_run: bool,
+    /// How many stages run at the same time, each in a process of its own; stages that measure time run alone
+    #[arg(long, value_name = "N")]
+    jobs: Option<Jobs>,
+    /// Devices that run one stage each at the same time: cuda:0,cuda:1,cpu; beside GPUs, the CPU runs what needs none
+    #[arg(long, value_name = "DEVICES", conflicts_with = "device")]
+    devices: Option<Devices>,
+    /// Be a worker of another process of the same command, on this device
+    #[arg(long, value_name = "DEVICE", hide = true)]
+    worker: Option<DeviceChoice>,
     /// Print events on stdout, one JSON object per line
     #[arg(long)]
     json: bool,
@@ -73,14 +86,24 @@ impl Run {
             plan::show(&pipeline, &settings, until.as_ref(), self.json)?;
             return Ok(ExitCode::Done.into());
         }
+        if let Some(device) = self.worker {
+            return self.serve(device);
+        }
         let Some(start) = Start::find(self.ranks)? else {
             let pipeline = self.pipeline.read()?;
             check(&pipeline)?;
-            let settings = self.settings.load()?;
-            self.run(&pipeline, &settings, &run::signals::listen(), &Alone)?;
+            let settings = self.read_settings(&mut |text| note(text))?;
+            options::start(&settings, 1)?;
+            let places = self.places(&settings);
+            self.run(&pipeline, &settings, &places, &run::signals::listen(), &Alone)?;
             return Ok(ExitCode::Done.into());
         };
-        let mut settings = self.settings.load_for(start.place.sharing())?;
+        let given = [("--jobs", self.jobs.is_some()), ("--devices", self.devices.is_some())];
+        if let Some((flag, _)) = given.into_iter().find(|(_, given)| *given) {
+            return Err(CliError::JobsOfRanks { flag });
+        }
+        let mut settings = self.read_settings(&mut |text| note(text))?;
+        options::start(&settings, start.place.sharing())?;
         settings.device = settings.device.of_process(start.place.local_rank);
         let interrupt = run::signals::listen();
         let crew = start.gather(&settings, &interrupt)?;
@@ -91,26 +114,74 @@ impl Run {
             let pipeline = self.pipeline.read()?;
             check(&pipeline).map(|()| pipeline)
         };
-        let ended = read().and_then(|pipeline| self.run(&pipeline, &settings, &interrupt, &crew.ranks));
+        let ended = read().and_then(|pipeline| self.run(&pipeline, &settings, &[], &interrupt, &crew.ranks));
         crew.end(ended.as_ref().map_or_else(CliError::exit_code, |()| ExitCode::Done));
         ended.map(|()| ExitCode::Done.into())
+    }
+
+    fn read_settings(&self, note: &mut dyn FnMut(&str)) -> Result<Settings, CliError> {
+        let mut settings = self.settings.read(Layer { jobs: self.jobs, ..Layer::default() }, note)?;
+        if let Some(devices) = &self.devices {
+            settings.device = devices.main();
+        }
+        Ok(settings)
+    }
+
+    /// The device of each stage that may run at the same time.
+    fn places(&self, settings: &Settings) -> Vec<DeviceChoice> {
+        let mut places =
+            self.devices.as_ref().map_or(vec![settings.device], |devices| devices.all().to_vec());
+        let jobs = settings.jobs.get().max(places.len());
+        places.resize(jobs, DeviceChoice::Cpu);
+        places
+    }
+
+    /// Obtains stages for another process of the same command.
+    fn serve(&self, device: DeviceChoice) -> Result<ProcessExitCode, CliError> {
+        let interrupt = run::signals::leave_to_another();
+        let mut settings = self.read_settings(&mut |_| ())?;
+        let places = self.places(&settings);
+        options::start_worker(&settings, places.len())?;
+        settings.device = device;
+        let pipeline = self.pipeline.read()?;
+        let (sink, options) = (Arc::new(ToRun), self.options());
+        let hashing = Hashing::new(Arc::clone(&sink) as Arc<dyn Sink>, Arc::clone(&interrupt));
+        let store = SettingsArguments::store(&settings)?.watched(Arc::new(hashing));
+        run::serve(&Job {
+            training: &settings.training(),
+            pipeline: &pipeline,
+            store: &store,
+            runs: &settings.runs,
+            device: settings.device,
+            places: &[],
+            options: &options,
+            sink: &*sink,
+            interrupt: &interrupt,
+            ranks: &Alone,
+        });
+        Ok(ExitCode::Done.into())
+    }
+
+    fn options(&self) -> Options {
+        Options {
+            until: self.until.clone().map(StageId::from),
+            force: self.force.iter().cloned().map(StageId::from).collect(),
+            keep_going: self.keep_going,
+        }
     }
 
     fn run(
         &self,
         pipeline: &ResolvedPipeline,
         settings: &Settings,
+        places: &[DeviceChoice],
         interrupt: &Arc<Interrupt>,
         ranks: &dyn Collective,
     ) -> Result<(), CliError> {
         let sink = if self.json { Style::Json } else { Style::Auto }.open();
         let hashing = Hashing::new(Arc::clone(&sink), Arc::clone(interrupt));
         let store = SettingsArguments::store(settings)?.watched(Arc::new(hashing));
-        let options = Options {
-            until: self.until.clone().map(StageId::from),
-            force: self.force.iter().cloned().map(StageId::from).collect(),
-            keep_going: self.keep_going,
-        };
+        let options = self.options();
         let training = settings.training();
         let job = Job {
             training: &training,
@@ -118,6 +189,7 @@ impl Run {
             store: &store,
             runs: &settings.runs,
             device: settings.device,
+            places,
             options: &options,
             sink: &*sink,
             interrupt,

@@ -112,6 +112,7 @@ impl Verify {
             store,
             runs: &scratch.join("runs"),
             device: settings.device,
+            places: &[],
             options: &options,
             training: &training,
             sink,

@@ -25,6 +25,9 @@ pub(super) const PREFIX: &str = "LAPTOP_DIFF_";
 /// A number of CPU threads; no machine has more cores.
 pub type Threads = Whole<1, 4096>;
 
+/// A number of stages at the same time.
+pub type Jobs = Whole<1, 1024>;
+
 /// Steps between two checkpoints.
 pub type Steps = Whole<1, 1_000_000_000>;
 
@@ -51,6 +54,9 @@ pub struct Layer {
     /// Number of CPU threads. Default: one per core.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub threads: Option<Threads>,
+    /// How many stages run at the same time. Default 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub jobs: Option<Jobs>,
     /// Approximate memory budget, such as `8 GB`. Default: the system's free memory.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>", regex(pattern = r"^[0-9.]+ *([kKMGT]i?)?B$"))]
@@ -130,6 +136,7 @@ impl Layer {
                 "RUNS" => layer.runs = Some(value.into()),
                 "DEVICE" => layer.device = Some(parsed(key, value, str::parse)?),
                 "THREADS" => layer.threads = Some(parsed(key, value, whole)?),
+                "JOBS" => layer.jobs = Some(parsed(key, value, whole)?),
                 "MEMORY" => layer.memory = Some(parsed(key, value, str::parse)?),
                 "RECHECK" => layer.recheck = Some(parsed(key, value, recheck)?),
                 "CHECKPOINT_EVERY_STEPS" => layer.checkpoint_every_steps = Some(parsed(key, value, whole)?),
@@ -154,6 +161,7 @@ const VARIABLES: [&str; 13] = [
     "RUNS",
     "DEVICE",
     "THREADS",
+    "JOBS",
     "MEMORY",
     "RECHECK",
     "CHECKPOINT_EVERY_STEPS",

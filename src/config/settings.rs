@@ -11,7 +11,7 @@ use figment::{Figment, Profile};
 use serde::{Deserialize, Deserializer};
 
 use super::error::ConfigError;
-pub use super::layer::{Checkpoints, Layer, Minutes, Steps, Threads};
+pub use super::layer::{Checkpoints, Jobs, Layer, Minutes, Steps, Threads};
 use super::layer::{bad, unknown_variables};
 use super::source_text::SourceText;
 use crate::backend::DeviceChoice;
@@ -40,6 +40,8 @@ pub struct Settings {
     pub device: DeviceChoice,
     /// Number of CPU threads; one per core if absent.
     pub threads: Option<Threads>,
+    /// How many stages run at the same time.
+    pub jobs: Jobs,
     /// Approximate memory budget; the system's free memory if absent.
     pub memory: Option<Bytes>,
     /// Which files are read again to check their digests.
@@ -136,6 +138,7 @@ mod tests {
         assert_eq!(settings.cache, Path::new(".laptop-diff/cache"));
         assert_eq!((settings.device, settings.threads), (DeviceChoice::Auto, None));
         assert_eq!((settings.memory, settings.recheck), (None, Recheck::Changed));
+        assert_eq!(settings.jobs.get(), 1);
         let training = TrainingSettings {
             checkpoint_every_steps: None,
             checkpoint_every_minutes: None,

@@ -104,6 +104,20 @@ impl Graph {
         inputs.into_iter().map(|(_, name, from)| (name, from)).collect()
     }
 
+    /// The stages that a stage reads, each once.
+    pub fn sources(&self, index: usize) -> BTreeSet<usize> {
+        self.neighbours(index, Direction::Incoming)
+    }
+
+    /// The stages that read a stage, each once.
+    pub fn readers(&self, index: usize) -> BTreeSet<usize> {
+        self.neighbours(index, Direction::Outgoing)
+    }
+
+    fn neighbours(&self, index: usize, direction: Direction) -> BTreeSet<usize> {
+        self.graph.neighbors_directed(NodeIndex::new(index), direction).map(NodeIndex::index).collect()
+    }
+
     /// The graph with all branches of a stage as one node: `selection × 24`.
     pub fn folded(&self) -> Self {
         let mut stages: Vec<(StageId, usize, Node)> = Vec::new();

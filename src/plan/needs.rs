@@ -27,6 +27,20 @@ pub struct StageNeeds {
 impl ResolvedPipeline {
     /// What each stage takes, in the order in which they run, on a device with so many bytes that may be used.
     pub fn needs(&self, class: DeviceClass, available: u64) -> Vec<StageNeeds> {
+        self.needs_of(class, available, KnownModel::without)
+    }
+
+    /// The same as upper bounds: as if nothing were pruned, which takes no time for a sweep of many ratios.
+    pub fn most_needs(&self, class: DeviceClass, available: u64) -> Vec<StageNeeds> {
+        self.needs_of(class, available, |model, _| model.clone())
+    }
+
+    fn needs_of(
+        &self,
+        class: DeviceClass,
+        available: u64,
+        pruned: fn(&KnownModel, f64) -> KnownModel,
+    ) -> Vec<StageNeeds> {
         let mut models: BTreeMap<usize, KnownModel> = BTreeMap::new();
         let mut rows: BTreeMap<usize, KnownRows> = BTreeMap::new();
         let mut all = Vec::new();
@@ -42,7 +56,7 @@ impl ResolvedPipeline {
                 |files: &BTreeMap<_, ResolvedFile>| files.values().any(|file| file.path().is_none());
             let downloads = files.as_ref().is_ok_and(is_remote);
             let own = loaded.or_else(|| match (makes_model, read.as_ref(), share) {
-                (true, Some(model), Some(share)) => Some(model.without(share)),
+                (true, Some(model), Some(share)) => Some(pruned(model, share)),
                 // A retrained student has the shape of the one that it began as.
                 (true, ..) => inputs.iter().rev().find_map(|(_, from)| models.get(from)).cloned(),
                 _ => None,

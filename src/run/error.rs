@@ -1,8 +1,10 @@
 //! How a run fails.
 
+use std::io;
+
 use miette::Diagnostic;
 
-use super::ExitCode;
+use super::{ExitCode, Failure};
 use crate::backend::DeviceChoice;
 use crate::base::shown::one_line;
 use crate::base::{FileError, Interrupted, StageId, names};
@@ -69,6 +71,42 @@ pub enum RunError {
         stage: StageId,
         /// What it said.
         message: String,
+    },
+    /// A stage failed in a worker (the exit code is that of its cause).
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Elsewhere(Failure),
+    /// A worker ended before its stage did (exit code 6, or the worker's own).
+    #[error("the process of stage `{stage}` ended: {status}")]
+    #[diagnostic(
+        code(run::worker_gone),
+        help(
+            "if the system ended it because memory ran out, give fewer --jobs or a lower --memory; the same command resumes"
+        )
+    )]
+    Gone {
+        /// The stage.
+        stage: StageId,
+        /// By the status.
+        code: ExitCode,
+        /// How it ended.
+        status: String,
+    },
+    /// A worker could not be started or reached (exit code 6).
+    #[error("could not start a process for stage `{stage}`")]
+    #[diagnostic(code(run::worker), help("give fewer --jobs, or raise the system's limit of processes"))]
+    Worker {
+        /// The stage.
+        stage: StageId,
+        /// The system's error.
+        source: io::Error,
+    },
+    /// What a stage reads changed while the run went on (exit code 4).
+    #[error("what stage `{stage}` reads changed after the run had begun")]
+    #[diagnostic(code(run::changed), help("nothing of the stage was kept: run the same command again"))]
+    Changed {
+        /// The stage.
+        stage: StageId,
     },
     /// Another rank than the first failed in its part of a training (the exit code is that of its cause).
     #[error("rank {rank} failed")]

@@ -202,6 +202,27 @@ pub enum Event {
 }
 
 impl Event {
+    /// The stage that it is about.
+    pub fn stage(&self) -> Option<&StageId> {
+        match self {
+            Self::RunStarted { .. } | Self::Hashing { .. } | Self::RunDone { .. } => None,
+            Self::DamageFound { stage, .. }
+            | Self::StagePinned { stage, .. }
+            | Self::StageWaiting { stage, .. }
+            | Self::StageCached { stage, .. }
+            | Self::StageStarted { stage, .. }
+            | Self::StageResumed { stage, .. }
+            | Self::CheckpointDropped { stage, .. }
+            | Self::StageProgress { stage, .. }
+            | Self::StageNote { stage, .. }
+            | Self::StageDone { stage, .. }
+            | Self::GateCompared { stage, .. }
+            | Self::StageFailed { stage, .. }
+            | Self::StageInterrupted { stage }
+            | Self::StageSkipped { stage, .. } => Some(stage),
+        }
+    }
+
     /// The event as one line of JSON without its end, stamped with the time now.
     pub fn line(&self) -> String {
         let stamped = Stamped { at: clock::now(), event: self };

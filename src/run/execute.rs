@@ -1,28 +1,20 @@
-//! The executor: walks the graph and runs the stages whose artefacts the cache lacks.
+//! The executor: walks the graph and obtains the stages whose artefacts the cache lacks, here or in workers.
 
-use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::time::Instant;
 
-use candle_core::Device;
-
-use super::attempt::{Ended, attempt};
 use super::folder::RunFolder;
-use super::inputs::{Inputs, Reader};
-use super::intermediates::Intermediates;
-use super::notices::tell;
-use super::places::{Places, in_run_folder};
 use super::record::{ArtefactRecord, DeviceRecord};
-use super::reporter::Reporter;
 use super::roots;
+use super::schedule::{Piece, Schedule};
+use super::side_by_side::SideBySide;
+use super::work::{Work, Workshop};
 use super::{EVENT_FORMAT, Event, ExitCode, Job, RunError, RunRecord, Sink, StageState};
-use crate::backend::{DeviceClass, Random};
-use crate::base::{Artefact, Digest, Interrupted, Manifest, StageId, clock};
-use crate::cache::{Entry, Maker, Notice, Obtained, PendingArtefact, Request};
+use crate::backend::memory;
+use crate::base::{Artefact, Interrupted, Manifest, StageId, clock};
+use crate::cache::{Entry, Lookup, Obtained};
 use crate::plan::PlanError;
-use crate::stage::{Context, ResolvedFile, Seat};
+use crate::stage::ResolvedFile;
 
 /// Runs a pipeline and returns its record. The record of a failed run is in the run folder.
 pub fn execute(job: &Job<'_>) -> Result<RunRecord, RunError> {
@@ -33,112 +25,139 @@ pub fn execute(job: &Job<'_>) -> Result<RunRecord, RunError> {
     job.pipeline.check_there(&files)?;
     job.pipeline.check_files(&files)?;
     let folder = RunFolder::open(&job.runs.join(&job.pipeline.name))?;
-    let device = DeviceRecord { asked: job.device, class: job.device.class() };
-    let record = RunRecord::new(job.pipeline, device);
-    let (artefacts, made) = (BTreeMap::new(), Mutex::default());
-    Executor { job, wanted, files, folder, record, device: OnceCell::new(), artefacts, made }.run()
+    let shop = Workshop::new(job);
+    let device = DeviceRecord { asked: job.device, class: shop.class };
+    let executor = Executor {
+        job,
+        shop: &shop,
+        schedule: Schedule::new(&job.pipeline.graph, &wanted),
+        side_by_side: SideBySide::of(job),
+        wanted,
+        files,
+        folder,
+        record: RunRecord::new(job.pipeline, device),
+        artefacts: BTreeMap::new(),
+        errors: BTreeMap::new(),
+        stopped: false,
+    };
+    executor.run()
 }
 
-struct Executor<'a> {
-    job: &'a Job<'a>,
+pub(super) struct Executor<'a> {
+    pub(super) job: &'a Job<'a>,
+    pub(super) shop: &'a Workshop<'a>,
+    pub(super) schedule: Schedule,
+    /// The workers, if stages may run side by side.
+    pub(super) side_by_side: Option<SideBySide>,
     wanted: BTreeSet<usize>,
     files: BTreeMap<usize, BTreeMap<String, ResolvedFile>>,
     folder: RunFolder,
-    record: RunRecord,
-    device: OnceCell<Device>,
+    pub(super) record: RunRecord,
     /// Of the stages that are cached or done.
     artefacts: BTreeMap<usize, Artefact>,
-    /// The keys of the intermediate artefacts that this run made.
-    made: Mutex<BTreeSet<Digest>>,
+    /// By stage.
+    errors: BTreeMap<usize, RunError>,
+    /// Nothing more is started.
+    stopped: bool,
 }
 
 impl Executor<'_> {
     fn run(mut self) -> Result<RunRecord, RunError> {
         let begun = Instant::now();
-        let (graph, options) = (&self.job.pipeline.graph, self.job.options);
-        let order: Vec<_> =
-            graph.order().iter().copied().filter(|index| self.wanted.contains(index)).collect();
+        let order = self.job.pipeline.graph.order().iter();
         self.tell(&Event::RunStarted {
             format: EVENT_FORMAT,
             name: self.record.name.clone(),
             program: self.record.program.clone(),
-            stages: order.iter().map(|&index| self.id(index)).collect(),
+            stages: order.filter(|index| self.wanted.contains(index)).map(|&index| self.id(index)).collect(),
         });
         roots::begin(self.job.store, self.folder.path());
-        let mut errors = Vec::new();
-        for index in order {
-            if self.record.stages[index].state == StageState::Skipped {
-                continue;
+        loop {
+            while let (false, Some(index)) = (self.stopped, self.schedule.next_ready()) {
+                self.look_up(index).unwrap_or_else(|error| self.failed(index, error));
             }
-            let ended = match self.job.interrupt.check() {
-                Ok(()) => self.stage(index),
-                Err(interrupted) => Err(interrupted.into()),
-            };
-            let Err(error) = ended else { continue };
-            let stop = is_interruption(&error) || !options.keep_going;
-            self.fail(index, &error);
-            errors.push(error);
-            if stop {
+            if !self.go_on() {
                 break;
             }
         }
         self.job.store.save_digests();
-        self.finish(begun, errors)
+        self.finish(begun)
     }
 
-    /// Takes a stage from waiting to cached or done.
-    fn stage(&mut self, index: usize) -> Result<(), RunError> {
-        let (job, id) = (self.job, self.id(index));
+    /// Looks a stage up whose inputs have their artefacts. What the cache lacks runs at once, or waits for its turn
+    /// where stages run side by side.
+    fn look_up(&mut self, index: usize) -> Result<(), RunError> {
+        self.job.interrupt.check()?;
+        let id = self.id(index);
         for pinned in self.files[&index].values().filter_map(ResolvedFile::repository) {
             self.tell(&Event::StagePinned { stage: id.clone(), repository: pinned.clone() });
         }
-        let manifest = self.reader(index, &self.inputs(index)).manifest()?;
-        let planned = &job.pipeline.stages[index];
+        let manifest = self.shop.reader(index, &self.inputs(index), &self.files[&index]).manifest()?;
+        let (key, planned) = (manifest.key(), &self.job.pipeline.stages[index]);
         let stage = &mut self.record.stages[index];
-        (stage.key, stage.manifest) = (Some(manifest.key()), Some(manifest.clone()));
-        let request = Request {
-            manifest: &manifest,
-            kind: planned.stage.info().output,
-            force: job.is_forced(planned),
-            interrupt: job.interrupt,
-        };
-        let mut attempt = StageAttempt { executor: self, index, manifest: &manifest };
-        let (state, entry) = match job.store.obtain(&request, &mut attempt)? {
-            Obtained::Cached(entry) => (StageState::Cached, entry),
-            Obtained::Made(entry) => (StageState::Done, entry),
-        };
-        self.settle(index, state, &manifest, &entry)
+        (stage.key, stage.manifest) = (Some(key), Some(manifest));
+        if !self.job.is_forced(planned)
+            && let Lookup::Whole(entry) = self.job.store.find(&key)?
+        {
+            return self.settle(index, StageState::Cached, &entry);
+        }
+        match &self.side_by_side {
+            None => self.obtain(index, None),
+            Some(side_by_side) => {
+                self.schedule.wait(Piece {
+                    index,
+                    key,
+                    computes: planned.stage.info().computes,
+                    measures: planned.stage.measures_machine(),
+                    bytes: side_by_side.bytes(index),
+                });
+                Ok(())
+            }
+        }
     }
 
-    /// A stage whose inputs have their artefacts.
-    fn reader<'r>(&'r self, index: usize, artefacts: &'r BTreeMap<String, Artefact>) -> Reader<'r> {
-        let Job { pipeline, store, .. } = *self.job;
-        Reader {
-            pipeline,
+    /// Obtains the artefact of a stage in this process, with a note if it runs.
+    pub(super) fn obtain(&mut self, index: usize, note: Option<&str>) -> Result<(), RunError> {
+        let artefacts = self.inputs(index);
+        let manifest = self.manifest(index);
+        let Self { job, shop, side_by_side, files, folder, record, .. } = self;
+        let tee = Tee(folder, job.sink);
+        let work = Work {
+            shop,
             index,
-            class: self.record.device.class,
-            store,
-            artefacts,
-            files: &self.files[&index],
+            artefacts: &artefacts,
+            files: &files[&index],
+            manifest: &manifest,
+            folder: folder.path(),
+            sink: &tee,
+            note,
+        };
+        let obtained = work.obtain(&mut || {
+            record.stages[index].state.enter(StageState::Running);
+            folder.write(record)
+        })?;
+        if side_by_side.is_some() {
+            // Workers need what this process keeps.
+            memory::give_back();
+        }
+        match obtained {
+            Obtained::Cached(entry) => self.settle(index, StageState::Cached, &entry),
+            Obtained::Made(entry) => self.settle(index, StageState::Done, &entry),
         }
     }
 
     /// Records that a stage has its artefact.
-    fn settle(
-        &mut self,
-        index: usize,
-        state: StageState,
-        manifest: &Manifest,
-        entry: &Entry,
-    ) -> Result<(), RunError> {
+    pub(super) fn settle(&mut self, index: usize, state: StageState, entry: &Entry) -> Result<(), RunError> {
         let artefact = self.job.store.artefact(entry);
+        let manifest = self.manifest(index);
         let stage = &mut self.record.stages[index];
         stage.state.enter(state);
         stage.artefact = Some(ArtefactRecord::new(entry, &artefact));
         let id = stage.id.clone();
         self.artefacts.insert(index, artefact);
+        self.schedule.done(&self.job.pipeline.graph, index);
         let folders = || self.job.pipeline.trees(index, &self.files[&index], self.job.store);
-        self.job.store.remember(&self.record.name, &id, manifest, folders);
+        self.job.store.remember(&self.record.name, &id, &manifest, folders);
         let (key, digest, seconds) = (entry.key, entry.digest, entry.made.seconds);
         if state == StageState::Cached {
             self.tell(&Event::StageCached { stage: id, key, digest, seconds });
@@ -150,19 +169,41 @@ impl Executor<'_> {
         self.folder.write(&self.record)
     }
 
+    /// Records that a stage runs in a worker. If that cannot be written, nothing more is started.
+    pub(super) fn started(&mut self, index: usize) {
+        self.record.stages[index].state.enter(StageState::Running);
+        if let Err(error) = self.folder.write(&self.record) {
+            self.errors.insert(index, error);
+            self.stopped = true;
+        }
+    }
+
     /// Compares the gates of a stage with its artefact.
     fn compare(&mut self, index: usize) -> Result<(), RunError> {
         let id = self.id(index);
+        let inputs = self.job.pipeline.graph.inputs(index).into_iter();
+        let places = self.shop.places(inputs.map(|(_, from)| (from, &self.artefacts[&from])));
         let compared = self.job.pipeline.stages[index].stage.verdicts(&self.artefacts[&index].path);
         let verdicts = compared.map_err(|source| {
             let code = ExitCode::of_stage(&source, |_| false);
-            RunError::Stage { stage: id.clone(), code, source: self.places(index).rename_error(source) }
+            RunError::Stage { stage: id.clone(), code, source: places.rename_error(source) }
         })?;
         for verdict in &verdicts {
             self.tell(&Event::GateCompared { stage: id.clone(), verdict: verdict.clone() });
         }
         self.record.stages[index].gates = verdicts;
         Ok(())
+    }
+
+    /// Records that a stage failed or stopped, and whether the run goes on.
+    pub(super) fn failed(&mut self, index: usize, error: RunError) {
+        let interrupted = is_interruption(&error);
+        self.fail(index, &error);
+        // Those that stop because another one failed have no error of their own.
+        if !interrupted || self.job.interrupt.asked() {
+            self.errors.insert(index, error);
+        }
+        self.stopped |= interrupted || !self.job.options.keep_going;
     }
 
     /// Records that a stage failed, and skips the stages that need it.
@@ -193,8 +234,11 @@ impl Executor<'_> {
         }
     }
 
-    fn finish(mut self, begun: Instant, mut errors: Vec<RunError>) -> Result<RunRecord, RunError> {
-        if errors.iter().any(is_interruption) {
+    fn finish(mut self, begun: Instant) -> Result<RunRecord, RunError> {
+        let mut errors: Vec<_> = std::mem::take(&mut self.errors).into_values().collect();
+        let waits = |&index: &usize| self.record.stages[index].state == StageState::Waiting;
+        let is_cut_off = self.job.interrupt.asked() && self.wanted.iter().any(waits);
+        if is_cut_off || errors.iter().any(is_interruption) {
             errors = vec![Interrupted.into()];
         }
         let missed = self.record.gates().filter(|(_, verdict)| !verdict.met);
@@ -227,125 +271,32 @@ impl Executor<'_> {
         }
     }
 
+    /// What the bytes of a stage depend on, which was looked up.
+    pub(super) fn manifest(&self, index: usize) -> Manifest {
+        self.record.stages[index].manifest.clone().expect("BUG: the stage was not looked up")
+    }
+
     /// The artefacts that a stage reads, by the names of its inputs.
-    fn inputs(&self, index: usize) -> BTreeMap<String, Artefact> {
+    pub(super) fn inputs(&self, index: usize) -> BTreeMap<String, Artefact> {
         let inputs = self.job.pipeline.graph.inputs(index).into_iter();
         inputs.map(|(name, from)| (name.to_owned(), self.artefacts[&from].clone())).collect()
     }
 
-    fn open_device(&self) -> Result<Device, RunError> {
-        if let Some(device) = self.device.get() {
-            return Ok(device.clone());
-        }
-        let (asked, class) = (self.job.device, self.record.device.class);
-        let open = || match asked.open()? {
-            device if DeviceClass::of(&device) == class => Ok(device),
-            _ => candle_core::bail!("the driver names a GPU, but it does not answer"),
-        };
-        let device = open().map_err(|source| RunError::Device { asked, source })?;
-        Ok(self.device.get_or_init(|| device).clone())
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stopped
     }
 
-    /// The run folder as the user gave it.
-    fn run_folder(&self) -> PathBuf {
-        self.job.runs.join(&self.job.pipeline.name)
-    }
-
-    /// The names of a stage's inputs in the run folder. Its own output keeps its path: an error there is about the cache's
-    /// disk or permissions.
-    fn places(&self, index: usize) -> Places {
-        let inputs = self.job.pipeline.graph.inputs(index).into_iter();
-        let inputs = inputs.map(|(_, from)| (&self.record.stages[from].id, &self.artefacts[&from]));
-        Places::new(&self.run_folder(), inputs)
-    }
-
-    fn id(&self, index: usize) -> StageId {
+    pub(super) fn id(&self, index: usize) -> StageId {
         self.record.stages[index].id.clone()
     }
 
-    fn tell(&self, event: &Event) {
+    pub(super) fn tell(&self, event: &Event) {
         Tee(&self.folder, self.job.sink).event(event);
     }
 }
 
-/// Runs one stage when the cache lacks its artefact.
-struct StageAttempt<'e, 'a> {
-    executor: &'e mut Executor<'a>,
-    index: usize,
-    manifest: &'e Manifest,
-}
-
-impl Maker for StageAttempt<'_, '_> {
-    type Error = RunError;
-
-    fn notice(&mut self, notice: Notice<'_>) {
-        let executor = &self.executor;
-        let (sink, id) = (Tee(&executor.folder, executor.job.sink), executor.id(self.index));
-        let name = |path: &Path| in_run_folder(path, &executor.run_folder(), &id);
-        tell(&sink, &id, self.manifest.key(), notice, &name);
-    }
-
-    fn make(&mut self, pending: &PendingArtefact<'_>) -> Result<(), RunError> {
-        let Self { executor, index, manifest } = self;
-        let (job, id) = (executor.job, executor.id(*index));
-        let planned = &job.pipeline.stages[*index];
-        let info = planned.stage.info();
-        let device = executor.open_device()?;
-        executor.record.stages[*index].state.enter(StageState::Running);
-        executor.folder.write(&executor.record)?;
-        job.store.save_digests();
-        let (name, key) = (info.name.to_owned(), manifest.key());
-        executor.tell(&Event::StageStarted { stage: id.clone(), name, key });
-
-        let tee = Tee(&executor.folder, job.sink);
-        let places = executor.places(*index);
-        let (files, reporter) = (&executor.files[index], Reporter::new(&id, &tee, &places));
-        let artefacts = executor.inputs(*index);
-        let failed = |source| {
-            let is_input = |path: &Path| {
-                files.values().filter_map(ResolvedFile::path).any(|file| path.starts_with(file))
-            };
-            let code = ExitCode::of_stage(&source, is_input);
-            let source = places.rename_error(source);
-            RunError::Stage { stage: id.clone(), code, source }
-        };
-        let inputs = Inputs::new(executor.reader(*index, &artefacts), manifest);
-        let intermediates = Intermediates {
-            store: job.store,
-            stage: &id,
-            kind: info.output,
-            force: job.is_forced(planned),
-            made: &executor.made,
-            sink: &tee,
-            interrupt: job.interrupt,
-            pending,
-            inputs: &inputs,
-        };
-        let context = Context {
-            manifest,
-            intermediates: &intermediates,
-            inputs: &artefacts,
-            files,
-            output: &pending.output(),
-            checkpoint: &pending.checkpoint(),
-            device: &device,
-            random: Random::new(planned.seed, planned.origin.as_str()),
-            progress: &reporter,
-            interrupt: job.interrupt,
-            ranks: job.ranks,
-            training: job.training,
-            seat: Seat { run: &executor.record.name, folder: executor.folder.path(), stage: &id },
-        };
-        let ended = attempt(planned.stage.as_ref(), &context).map_err(|ended| match ended {
-            Ended::Panic(message) => RunError::Bug { stage: id.clone(), message },
-            Ended::Error(source) => failed(source),
-        });
-        ended.and(inputs.check(pending).map_err(failed))
-    }
-}
-
 /// Whether the run was asked to stop, wherever that was noticed.
-fn is_interruption(error: &RunError) -> bool {
+pub(super) fn is_interruption(error: &RunError) -> bool {
     error.exit_code() == ExitCode::Interrupted
 }
 

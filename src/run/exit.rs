@@ -1,7 +1,9 @@
 //! The numbers by which a shell or a job scheduler learns how a command ended.
 
+use serde::{Deserialize, Serialize};
+
 /// The exit codes of every command. They are part of the interface: a number never changes its meaning.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[repr(u8)]
 pub enum ExitCode {
     /// The command did what it was asked to do.
@@ -37,6 +39,11 @@ impl ExitCode {
         Self::Gate,
         Self::Interrupted,
     ];
+
+    /// The code with this number.
+    pub(super) fn of_number(number: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|code| code.number() == number)
+    }
 
     /// What it means, in a few words.
     pub fn meaning(self) -> &'static str {

@@ -1,5 +1,6 @@
 //! The run folder: the record, the event log, and a link from each stage to its artefact.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -7,19 +8,19 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::{Event, RunError, RunRecord, Sink};
-use crate::base::{FileError, files, sealed};
+use crate::base::{FileError, StageId, files, sealed};
 
 /// `runs/NAME/`.
 pub(super) struct RunFolder {
     path: PathBuf,
     log: File,
-    progress: Mutex<LoggedProgress>,
+    progress: Mutex<BTreeMap<StageId, LoggedProgress>>,
 }
 
 /// The log holds little of a stage's progress: enough to say where a run stopped.
 #[derive(Default)]
 struct LoggedProgress {
-    /// When the log last took an event.
+    /// When the log last took an event of the stage.
     at: Option<Instant>,
     /// The last progress, if it is not in the log.
     held: Option<Event>,
@@ -81,7 +82,9 @@ impl RunFolder {
 impl Sink for RunFolder {
     fn event(&self, event: &Event) {
         let log = |event: &Event| drop((&self.log).write_all(format!("{}\n", event.line()).as_bytes()));
-        let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(stage) = event.stage() else { return log(event) };
+        let progress = all.entry(stage.clone()).or_default();
         let recent = progress.at.is_some_and(|at| at.elapsed() < PROGRESS_EVERY);
         if matches!(event, Event::StageProgress { .. }) && recent {
             progress.held = Some(event.clone());

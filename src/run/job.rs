@@ -21,6 +21,9 @@ pub struct Job<'a> {
     pub runs: &'a Path,
     /// The device, which is opened when the first stage runs.
     pub device: DeviceChoice,
+    /// Where stages run side by side: the device of each that may run at the same time. With less than two, one runs after
+    /// the other, on `device`.
+    pub places: &'a [DeviceChoice],
     /// Which stages to run.
     pub options: &'a Options,
     /// How trainings are kept and watched.

@@ -2,15 +2,19 @@
 //!
 //! The executor walks the graph in order. It obtains each stage's artefact from the cache, which
 //! calls back to run the stage if the artefact is missing. It prints nothing: it tells a [`Sink`] what happens.
-//! Stages run one after the other, because each of them uses the whole machine.
+//! By default stages run one after the other, because most of them use the whole machine. With several places
+//! (`dispatch`) ready stages run at once, each in a process of its own (`serve`), and the process of the run alone decides,
+//! records and tells.
 
 mod attempt;
 pub mod difference;
+mod dispatch;
 mod error;
 mod event;
 mod execute;
 mod exit;
 mod exit_table;
+mod failure;
 mod folder;
 mod follow;
 mod hashing;
@@ -18,26 +22,34 @@ pub mod hook;
 mod inputs;
 mod intermediates;
 mod job;
+mod message;
 mod notices;
 mod places;
 mod record;
 mod reporter;
 pub mod roots;
+mod schedule;
+mod serve;
+mod side_by_side;
 pub mod signals;
 mod state;
 mod stopped;
 mod training;
 pub mod verification;
+mod work;
+mod workers;
 
 pub use error::RunError;
 pub use event::{EVENT_FORMAT, Event, Sink, Stamped};
 pub use execute::execute;
 pub use exit::ExitCode;
+pub use failure::Failure;
 pub use follow::follow;
 pub use hashing::Hashing;
 pub use job::{Job, Options};
 pub use places::in_run_folder;
 pub use record::{ArtefactRecord, DeviceRecord, RECORD_FORMAT, RunRecord, StageRecord};
+pub use serve::{ToRun, serve};
 pub use state::StageState;
 pub use stopped::Stopped;
 pub use training::Unfinished;

@@ -6,6 +6,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use miette::Diagnostic;
+use serde::{Deserialize, Serialize};
 
 use crate::base::{Artefact, StageId};
 use crate::cache::Place;
@@ -48,8 +49,8 @@ pub fn in_run_folder(path: &Path, run: &Path, id: &StageId) -> PathBuf {
 }
 
 /// The texts of an error, with other names.
-#[derive(Debug)]
-struct Told {
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Told {
     text: String,
     code: Option<String>,
     help: Option<String>,
@@ -58,7 +59,7 @@ struct Told {
 
 impl Told {
     /// The renamed error, and whether renaming changed anything.
-    fn of_diagnostic(error: &dyn Diagnostic, places: &Places) -> (Self, bool) {
+    pub(super) fn of_diagnostic(error: &dyn Diagnostic, places: &Places) -> (Self, bool) {
         let cause = match (error.diagnostic_source(), error.source()) {
             (Some(cause), _) => Some(Self::of_diagnostic(cause, places)),
             (None, cause) => cause.map(|cause| Self::of_error(cause, places)),

@@ -227,6 +227,10 @@ impl Stage for Evaluate {
         memory_of(&self.names(), &self.drawing, self.pictures.get() * self.seeds.get(), outlook)
     }
 
+    fn measures_machine(&self) -> bool {
+        self.metrics().is_ok_and(|metrics| metrics.iter().any(|metric| !metric.reproducible()))
+    }
+
     fn add_gate(&mut self, gate: &str) -> Result<(), BadValue> {
         self.check_gate("gates", gate)?;
         self.gates.push(gate.to_owned());

@@ -79,6 +79,11 @@ pub trait Stage: Send + Sync + fmt::Debug {
         None
     }
 
+    /// Whether it measures times or memory of this machine, so that nothing else may run beside it.
+    fn measures_machine(&self) -> bool {
+        false
+    }
+
     /// The end states of runs with fewer steps that this stage, whose bytes depend on `manifest`, could go on from.
     fn earlier(&self, _manifest: &Manifest) -> Option<Earlier> {
         None

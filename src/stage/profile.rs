@@ -62,6 +62,10 @@ impl Stage for Profile {
         Some(Needs::running(UNet::bytes(&model.unet, model.dtype), activations))
     }
 
+    fn measures_machine(&self) -> bool {
+        true
+    }
+
     fn run(&self, context: &Context<'_>) -> Result<(), StageError> {
         let model = Model::open(context.input("model"))?;
         let (batch, repetitions) = (self.batch.get(), self.repetitions.get());

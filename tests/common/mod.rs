@@ -70,7 +70,12 @@ impl Sandbox {
 
     /// The artefact digests of a finished run, by stage id.
     pub(crate) fn digests(&self, name: &str) -> Vec<(String, String)> {
-        let text = fs::read(self.path("runs").join(name).join("run.json")).expect("run.json");
+        self.digests_in("runs", name)
+    }
+
+    /// The same of a run in another runs folder.
+    pub(crate) fn digests_in(&self, runs: &str, name: &str) -> Vec<(String, String)> {
+        let text = fs::read(self.path(runs).join(name).join("run.json")).expect("run.json");
         let record: serde_json::Value = serde_json::from_slice(&text).expect("run.json is JSON");
         let stages = record["stages"].as_array().expect("stages");
         let digest = |stage: &serde_json::Value| {

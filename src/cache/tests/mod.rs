@@ -38,7 +38,7 @@ impl Sandbox {
         let tree = Tree::read(&self.root(), Hidden::Left, &mut |_, _, _| Ok(Digest::of(b"")));
         let paths = tree.map(|tree| tree.files().iter().map(|f| f.path.clone()).collect::<Vec<_>>());
         let mut paths = paths.unwrap_or_default();
-        paths.retain(|path| !path.starts_with("v1/locks") && !path.starts_with("v1/memo"));
+        paths.retain(|path| !path.starts_with("v1/leases") && !path.starts_with("v1/memo"));
         paths
     }
 }
@@ -110,7 +110,7 @@ fn an_attempt_leaves_its_checkpoint_and_nothing_else() {
     // As SIGKILL would have it: no destructor runs, but the system drops the lock.
     let folder = first.checkpoint();
     std::mem::forget(first);
-    let lock = sandbox.root().join("v1/locks").join(format!("key-{}", manifest("distill").key()));
+    let lock = sandbox.root().join("v1/leases").join(format!("key-{}", manifest("distill").key()));
     fs::remove_file(lock).expect("stands in for the death of its holder");
 
     let second = work(&store, &manifest("distill"));

@@ -4,6 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use rayon::prelude::*;
+
 use super::folder_captions::FolderCaptions;
 use super::walk::{Entry, walk};
 use crate::data::DataError;
@@ -21,12 +23,16 @@ pub fn list(root: &Path, column: Option<&str>) -> Result<Found, DataError> {
     let captions = FolderCaptions::read(&entries, column)?;
     let mut found = Found { left_out, ..Found::default() };
     let mut repeated = BTreeMap::new();
-    for entry in entries.iter().filter(|entry| entry.is_picture()) {
+    let pictures: Vec<_> = entries.iter().filter(|entry| entry.is_picture()).collect();
+    // Most captions are files of their own.
+    let find = |entry: &&Entry| captions.find(&entry.folder, &entry.stem, Some(&entry.extension));
+    let of_pictures: Vec<_> = pictures.par_iter().map(find).collect();
+    for (entry, caption) in pictures.into_iter().zip(of_pictures) {
         let (folder, repeats) = repeats(&entry.folder);
         if repeats > 1 {
             repeated.insert(folder, repeats);
         }
-        match captions.find(&entry.folder, &entry.stem, Some(&entry.extension)) {
+        match caption {
             Ok(caption) => found.candidates.push(Candidate {
                 name: entry.name.clone(),
                 caption,

@@ -43,6 +43,9 @@ impl<'a> FolderCaptions<'a> {
 
     /// What metadata names and nobody finds.
     pub(super) fn lost(&self, entries: &[Entry]) -> BTreeSet<String> {
+        if self.rows.is_empty() {
+            return self.keys.lost(entries).map(str::to_owned).collect();
+        }
         let names: BTreeSet<(String, &str)> = entries
             .iter()
             .map(|entry| (inside(&entry.folder, &entry.stem), entry.extension.as_str()))

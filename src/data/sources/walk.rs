@@ -67,7 +67,8 @@ pub(super) fn walk(root: &Path) -> Result<(Vec<Entry>, Vec<LeftOut>), DataError>
             continue;
         }
         for entry in std::fs::read_dir(&path).map_err(DataError::file(&path))? {
-            let path = entry.map_err(DataError::file(&path))?.path();
+            let entry = entry.map_err(DataError::file(&path))?;
+            let path = entry.path();
             let file_name = path.file_name().unwrap_or_default();
             if file_name.as_encoded_bytes().starts_with(b".") {
                 continue;
@@ -81,11 +82,16 @@ pub(super) fn walk(root: &Path) -> Result<(Vec<Entry>, Vec<LeftOut>), DataError>
                     left_out.push(LeftOut { name: inner.clone(), reason });
                 }
             };
-            match std::fs::metadata(&path) {
+            // The folder knows what is a file; only a link must be asked what it leads to.
+            let found = match entry.file_type() {
+                Ok(found) if !found.is_symlink() => Ok(found),
+                _ => std::fs::metadata(&path).map(|metadata| metadata.file_type()),
+            };
+            match found {
                 Err(error) => leave(error.to_string()),
                 Ok(_) if file_name.to_str().is_none() => leave("its name is not UTF-8".to_owned()),
-                Ok(metadata) if metadata.is_dir() => folders.push((path, inner)),
-                Ok(metadata) if metadata.is_file() => entries.push(Entry {
+                Ok(found) if found.is_dir() => folders.push((path, inner)),
+                Ok(found) if found.is_file() => entries.push(Entry {
                     stem: stem.to_owned(),
                     folder: name.clone(),
                     name: inner,

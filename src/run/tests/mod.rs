@@ -201,6 +201,7 @@ impl Sandbox {
             store: &self.store(),
             runs: &self.folder.join("runs"),
             device: self.device,
+            places: &[],
             options: &self.options,
             training: &TrainingSettings {
                 checkpoint_every_steps: None,

@@ -23,5 +23,6 @@ mod ranks;
 mod schedules;
 mod schemas;
 mod settings;
+mod side_by_side;
 mod sweep;
 mod training;
