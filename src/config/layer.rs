@@ -156,7 +156,7 @@ impl Layer {
 }
 
 /// The settings that a variable can give, as the variables are called after [`PREFIX`].
-const VARIABLES: [&str; 13] = [
+const VARIABLES: [&str; 14] = [
     "CACHE",
     "RUNS",
     "DEVICE",

@@ -154,11 +154,14 @@ impl Client {
     }
 }
 
-/// The body of an answer that is no error.
+/// The body of an answer that is no error. That to a file is empty.
 fn checked((status, body): (u16, String)) -> Result<Value, String> {
     if !(200..300).contains(&status) {
         let brief: String = body.trim().chars().take(200).collect();
         return Err(format!("the server answers {status}: {brief}"));
+    }
+    if body.trim().is_empty() {
+        return Ok(Value::Null);
     }
     serde_json::from_str(&body).map_err(|error| format!("its answer is not JSON: {error}"))
 }

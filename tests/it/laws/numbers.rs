@@ -21,6 +21,7 @@ const LEAST: &[(&str, &str)] = &[
     ("reconstruct", r#"{ "teacher": "t", "student": "s", "calibration": "c" }"#),
     ("export", r#"{ "model": "m", "to": "diffusers" }"#),
     ("encode", r#"{ "model": "m", "prompts": "p" }"#),
+    ("encode-texts", r#"{ "model": "m", "prompts": "p" }"#),
     ("distill", r#"{ "teacher": "t", "student": "s", "data": "d" }"#),
     ("evaluate", r#"{ "models": { "teacher": "t" }, "metrics": ["macs"], "prompts": "p" }"#),
 ];
