@@ -235,7 +235,7 @@ fn what_a_killed_attempt_was_sending_is_sent_again_as_it_was() -> std::io::Resul
     // It is looked for by the tag that the first attempt gave it.
     let named = |call: &'static str| calls.iter().filter(move |(name, _)| name == call).map(|(_, body)| body);
     let given = named("runs/create").next().map(|body| body["tags"][1]["value"].clone());
-    let filter = named("runs/search").last().and_then(|body| body["filter"].as_str());
+    let filter = named("runs/search").next_back().and_then(|body| body["filter"].as_str());
     let given = given.as_ref().and_then(Value::as_str).unwrap_or("no tag");
     assert_eq!(filter, Some(format!("tags.`laptop-diff.training` = '{given}'").as_str()));
     Ok(())
