@@ -80,7 +80,7 @@ fn a_wrong_gate_is_underlined_before_anything_runs() {
     // At the top of a pipeline, of its only evaluation or of the one that is named.
     let plain = PIPELINE.replace("{gates}", "");
     let with = |gates: &str, stages: &str| {
-        sandbox.write("gates.yaml", &format!("{}{stages}gates: [{gates}]\n", plain));
+        sandbox.write("gates.yaml", &format!("{plain}{stages}gates: [{gates}]\n"));
     };
     with("agin.parameters > 1", "");
     refused(&["gates.yaml:15:9", "`agin` is not among the models"]);

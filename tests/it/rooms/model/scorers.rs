@@ -14,6 +14,9 @@ use super::golden::folder;
 
 type Fallible = Result<(), Box<dyn std::error::Error>>;
 
+/// Compares a scorer in a folder with expected numbers in another.
+type Check = fn((&Path, &Path)) -> Fallible;
+
 /// Half precision in the files loses nothing; what is left is the order of f32 sums in up to fifty layers.
 const TOLERANCE: f64 = 1e-4;
 
@@ -171,7 +174,7 @@ fn scores_of_image_reward_are_those_of_its_package() -> Fallible {
 fn scorers_of_real_shapes_are_those_of_their_packages() -> Fallible {
     let folder = std::env::var_os("LAPTOP_DIFF_TEST_SCORERS").expect("it names the folder");
     let folder = Path::new(&folder);
-    let checks: [(&str, fn((&Path, &Path)) -> Fallible); 4] = [
+    let checks: [(&str, Check); 4] = [
         ("dinov2", dinov2),
         ("inception", inception),
         ("image-reward", image_reward),
