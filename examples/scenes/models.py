@@ -35,8 +35,7 @@ def new_vae(widths):
 class NanoSd:
     """SD v1.5: two innermost levels of one width, one block per transformer, convolutional projections."""
 
-    name, vae_widths, latent = "nano-sd", (16, 32), 32
-    encoders = ("text_encoder",)
+    name, vae_widths, steps = "nano-sd", (16, 32), 30_000
 
     @staticmethod
     def new_vae():
@@ -69,8 +68,7 @@ class NanoSd:
 class NanoSdxl:
     """SDXL: no transformer on the outermost level, 2 and 4 blocks on the others, linear projections, pooled text."""
 
-    name, vae_widths, latent = "nano-sdxl", (16, 24, 32), 16
-    encoders = ("text_encoder", "text_encoder_2")
+    name, vae_widths, steps = "nano-sdxl", (16, 24, 32), 60_000
 
     @staticmethod
     def new_vae():

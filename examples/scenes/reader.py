@@ -3,18 +3,22 @@
 The background is the one of the eighteen that leaves the least difference; objects are the connected parts that
 differ from it. An object's shape and size are those of the silhouette that overlaps it best, its colour and texture
 those whose two shades are nearest to its pixels, and the relation is the layout nearest to where the objects lie.
+
+    python reader.py    # its own errors on 1,000 drawings: as drawn, blurred, noisy
 """
 
 import itertools
+import json
 import math
 from typing import NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image, ImageFilter
 
-from world import (BACKGROUNDS, CELL, COLOURS, PATTERNS, PLACES, RADII, SHAPES, SIZE, TEXTURES, Scene, Thing, dark_shade,
-                   ground, other_shade, silhouette)
+from world import (BACKGROUNDS, CELL, COLOURS, PATTERNS, PLACES, RADII, SHAPES, SIZE, TEXTURES, Thing, dark_shade, draw,
+                   ground, other_shade, random_scene, silhouette)
 
 DIFFERS = 34.0  # distance in RGB from which a pixel is no background; the nearest shade of an object is 52 away
 LEAST_AREA = 25  # pixels of the smallest part that counts as an object; the smallest star has 80
@@ -63,7 +67,7 @@ class Reader:
         for one, mask, parts, kind in zip(pixels, differs, connected_parts(differs), best):
             masks = [parts == label for label in parts[mask].unique()]
             masks = [part for part in masks if part.sum() >= LEAST_AREA]
-            readings.append(Reading(*self.grounds[kind], [self.look(one, part) for part in masks]))
+            readings.append(Reading(*self.grounds[kind], [self.look(one, part, self.ground_pixels[kind]) for part in masks]))
         return readings
 
     def difference(self, pixels, kind):
@@ -76,7 +80,9 @@ class Reader:
         between = (pixels - first - share[..., None] * step).norm(dim=-1)
         return torch.where(self.edges[pattern], between, distance)
 
-    def look(self, pixels, part):
+    def look(self, pixels, part, under):
+        texture, colour = self.paint(pixels, part)
+        part = self.covered(pixels, part, under, texture, colour)
         rows, columns = part.nonzero(as_tuple=True)
         y, x = rows.float().mean().item(), columns.float().mean().item()
         window = torch.zeros(WINDOW, WINDOW)
@@ -87,8 +93,18 @@ class Reader:
         overlaps = common / (self.silhouettes.sum(1) + len(rows) - common)
         overlap, best = overlaps.max(0)
         shape, size = self.kinds[best] if overlap >= LEAST_OVERLAP else ("none", self.kinds[best][1])
-        texture, colour = self.paint(pixels, part)
         return Found(Thing(size, texture, colour, shape), x, y, overlap.item())
+
+    def covered(self, pixels, part, under, texture, colour):
+        """The pixels that the object covers by more than half: a blurred edge must not make it larger."""
+        shades = self.shades[tuple(COLOURS).index(colour)][: 1 + (texture == "striped")]
+        step = shades - under[:, :, None]  # [rows, columns, shades, 3]
+        share = (((pixels - under)[:, :, None] * step).sum(-1) / step.square().sum(-1)).clamp(0, 1)
+        error = ((pixels - under)[:, :, None] - share[..., None] * step).norm(dim=-1)
+        share = torch.where(error < error.min(-1, keepdim=True).values + 10, share, 0).amax(-1)
+        near = F.max_pool2d(part[None].float(), 3, 1, 1)[0] > 0
+        mask = near & (share > 0.5)
+        return mask if mask.any() else part
 
     def paint(self, pixels, part):
         """Texture and colour of an object, from its pixels away from its edge."""
@@ -165,3 +181,22 @@ def shares(readings, scenes):
     """Share of pictures with each attribute right."""
     rights = [compare(reading, scene) for reading, scene in zip(readings, scenes)]
     return {name: round(float(np.mean([right[name] for right in rights])), 4) for name in (*ATTRIBUTES, "everything")}
+
+
+def main():
+    """Shares right on drawings, and on drawings that are blurred or noisy as a poor autoencoder's would be."""
+    torch.set_num_threads(1)
+    rng = np.random.default_rng(2024)
+    scenes = [random_scene(rng, three=0.25) for _ in range(1000)]
+    drawings = np.stack([draw(scene, rng) for scene in scenes])
+    blurred = np.stack([np.asarray(Image.fromarray(one).filter(ImageFilter.GaussianBlur(0.9))) for one in drawings])
+    noisy = np.clip(drawings + rng.normal(0, 10, drawings.shape), 0, 255).astype(np.uint8)
+    reader = Reader()
+    for name, pictures in (("as drawn", drawings), ("blurred, sigma 0.9 pixels", blurred), ("noise of 10 of 255", noisy)):
+        error = np.square((pictures.astype(float) - drawings) / 255).mean((1, 2, 3))
+        decibels = {} if pictures is drawings else {"psnr_db": round(float(np.mean(-10 * np.log10(error))), 1)}
+        print(json.dumps({name: {**decibels, **shares(reader.read(pictures), scenes)}}), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -280,7 +280,7 @@ def stage_unet(model, options):
 
     modules = {**encoders, "unet": unet, "supervision": supervision}  # the last is not saved, see stage_save
     path = options.scratch / f"{model.name}-unet.pt"
-    Training(path, modules, options, options.unet_steps, options.rate, average=0.9995).run(loss_of)
+    Training(path, modules, options, options.unet_steps or model.steps, options.rate, average=0.9995).run(loss_of)
 
 
 def stage_save(model, options):
@@ -302,7 +302,7 @@ def stage_save(model, options):
     settings = json.loads((folder / "vae" / "config.json").read_text())
     settings.pop("_name_or_path", None)  # the scratch folder
     (folder / "vae" / "config.json").write_text(json.dumps(settings, indent=2) + "\n")
-    for name in ("tokenizer", "tokenizer_2")[: len(model.encoders)]:  # the classic file layout, not only tokenizer.json
+    for name in [path.name for path in folder.glob("tokenizer*")]:  # the classic file layout, not only tokenizer.json
         (folder / name / "tokenizer.json").unlink(missing_ok=True)
         for path in (options.scratch / "tokenizer").iterdir():
             (folder / name / path.name).write_bytes(path.read_bytes())
@@ -324,7 +324,7 @@ def main():
     parser.add_argument("--three", type=float, default=0.1, help="share of scenes with three objects")
     parser.add_argument("--blocks", type=int, default=50, help=f"blocks of {BLOCK:,} training scenes")
     parser.add_argument("--vae-steps", type=int, default=4000)
-    parser.add_argument("--unet-steps", type=int, default=40_000)
+    parser.add_argument("--unet-steps", type=int, help="default: nano-sd 30,000, nano-sdxl 60,000")
     parser.add_argument("--rate", type=float, default=1e-3, help="learning rate of the U-Net")
     parser.add_argument("--batch", type=int, default=16, help="examples in a step of the U-Net")
     parser.add_argument("--supervision", type=float, default=0.2, help="weight of the inner levels' loss")

@@ -106,6 +106,14 @@ pub(super) enum CliError {
         help("verify the whole run without --stage; `laptop-diff plan` says what changed")
     )]
     InputNotCached { stage: StageId, input: StageId },
+    #[error("{} has no {part}", model.display())]
+    #[diagnostic(
+        code(cli::model_part),
+        help(
+            "a pipeline needs a whole model: tokenizer, text encoder, U-Net, autoencoder and scheduler; `laptop-diff inspect` shows what is there"
+        )
+    )]
+    ModelPart { model: PathBuf, part: &'static str },
     #[error("{found} with `{given}`")]
     #[diagnostic(
         code(cli::no_key),
@@ -172,7 +180,8 @@ impl CliError {
                 CollectiveError::File(_) => ExitCode::File,
                 _ => ExitCode::Stage,
             },
-            Self::InputNotCached { .. }
+            Self::ModelPart { .. }
+            | Self::InputNotCached { .. }
             | Self::Exists { .. }
             | Self::Target { .. }
             | Self::RunIsRunning { .. } => ExitCode::File,

@@ -2,11 +2,13 @@
 
 mod cache;
 mod clean;
+mod completions;
 mod doctor;
 mod error;
 mod export;
 mod generate;
 mod graph;
+mod init;
 mod inspect;
 mod list;
 mod options;
@@ -30,7 +32,7 @@ use std::io::{self, Write};
 use std::panic;
 use std::process::ExitCode as ProcessExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::base::{mapping, shown};
 use crate::run::ExitCode;
@@ -55,6 +57,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Init(init::Init),
     Run(run::Run),
     Sweep(sweep::Sweep),
     Plan(plan::PlanCommand),
@@ -71,6 +74,8 @@ enum Command {
     List(list::List),
     Cache(cache::CacheCommand),
     Schema(schema::Schema),
+    Completions(completions::Completions),
+    Man(completions::Man),
 }
 
 /// Runs the program; the exit codes are those of [`ExitCode`].
@@ -114,6 +119,7 @@ fn dispatch(command: Command) -> Result<ProcessExitCode, CliError> {
         Command::Run(run) => return run.execute(),
         Command::Sweep(sweep) => return sweep.execute(),
         Command::Plan(plan) => return plan.execute(),
+        Command::Init(init) => init.execute()?,
         Command::Graph(graph) => graph.execute()?,
         Command::Report(report) => report.execute()?,
         Command::Runs(runs) => runs.execute()?,
@@ -127,6 +133,8 @@ fn dispatch(command: Command) -> Result<ProcessExitCode, CliError> {
         Command::List(list) => list.execute()?,
         Command::Cache(cache) => return cache.execute(),
         Command::Schema(schema) => schema.execute()?,
+        Command::Completions(completions) => completions.execute(Cli::command())?,
+        Command::Man(man) => man.execute(Cli::command())?,
     }
     Ok(ExitCode::Done.into())
 }

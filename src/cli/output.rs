@@ -2,13 +2,23 @@
 //! so characters that control a terminal are escaped.
 
 use std::io::{self, Write};
+use std::path::Path;
+
+use supports_hyperlinks::Stream;
 
 use super::error::CliError;
 use crate::base::{FileError, shown};
+use crate::ui::linked;
 
 /// Writes `text` to stdout.
 pub(super) fn print(text: &str) -> Result<(), CliError> {
     write(&shown::lines(text))
+}
+
+/// Writes the name of a file to stdout, as a link where the terminal shows links.
+pub(super) fn print_link(file: &Path) -> Result<(), CliError> {
+    let name = shown::lines(&file.display().to_string()).into_owned();
+    write(&format!("{}\n", linked(&name, file, Stream::Stdout)))
 }
 
 /// Writes a note to stderr. If nobody reads it, the work goes on.

@@ -1,5 +1,6 @@
 //! `laptop-diff plan`: shows what would run, and why. Changes nothing.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::process::ExitCode as ProcessExitCode;
@@ -10,10 +11,10 @@ use clap::Args;
 use super::error::CliError;
 use super::options::{PipelineArguments, SettingsArguments};
 use super::output::{print, print_json, table};
-use crate::base::units;
-use crate::config;
+use crate::base::{StageId, units};
+use crate::config::{self, Settings};
 use crate::plan::{Forecast, Outcome, Reason, ResolvedPipeline, explain};
-use crate::run::{ExitCode, Hashing};
+use crate::run::{ExitCode, Hashing, Options};
 use crate::ui::Style;
 
 /// The exit code of `--exit-code` if a stage would run. A run never ends with it.
@@ -44,20 +45,41 @@ impl PlanCommand {
     pub(super) fn execute(self) -> Result<ProcessExitCode, CliError> {
         let pipeline = self.pipeline.read()?;
         let settings = self.settings.load()?;
-        // Without a handler, a signal ends the program at once: there is nothing to finish.
-        let hashing = Hashing::new(Style::Auto.open(), Arc::default());
-        let store = SettingsArguments::store(&settings)?.watched(Arc::new(hashing));
-        let mut forecasts = explain(&pipeline, settings.device.class(), &store)?;
-        name_damage(&mut forecasts, &settings.runs.join(&pipeline.name));
-        if self.json {
-            print_json(&forecasts)?
-        } else {
-            print(&shown(&forecasts))?;
-            print(&summary(&pipeline, &forecasts))?
-        }
-        let cached = forecasts.iter().all(|forecast| forecast.outcome.is_cached());
+        let cached = show(&pipeline, &settings, None, self.json)?;
         Ok(if cached || !self.exit_code { ExitCode::Done.into() } else { WOULD_RUN.into() })
     }
+}
+
+/// Prints the forecast, of everything or of a stage and those it needs. Gives whether all of it is cached.
+pub(super) fn show(
+    pipeline: &ResolvedPipeline,
+    settings: &Settings,
+    until: Option<&StageId>,
+    json: bool,
+) -> Result<bool, CliError> {
+    // Without a handler, a signal ends the program at once: there is nothing to finish.
+    let hashing = Hashing::new(Style::Auto.open(), Arc::default());
+    let store = SettingsArguments::store(settings)?.watched(Arc::new(hashing));
+    let mut forecasts = explain(pipeline, settings.device.class(), &store)?;
+    if let Some(until) = until {
+        let wanted = wanted(pipeline, until)?;
+        forecasts.retain(|forecast| wanted.contains(&forecast.id));
+    }
+    name_damage(&mut forecasts, &settings.runs.join(&pipeline.name));
+    if json {
+        print_json(&forecasts)?
+    } else {
+        print(&shown(&forecasts))?;
+        print(&summary(pipeline, &forecasts))?
+    }
+    Ok(forecasts.iter().all(|forecast| forecast.outcome.is_cached()))
+}
+
+/// What `--until` leaves: a stage, or in a sweep its branches, and what they need.
+fn wanted(pipeline: &ResolvedPipeline, until: &StageId) -> Result<BTreeSet<StageId>, CliError> {
+    let options = Options { until: Some(until.clone()), ..Options::default() };
+    let chosen = options.wanted(pipeline)?;
+    Ok(chosen.into_iter().map(|index| pipeline.stages[index].id.clone()).collect())
 }
 
 /// Names damaged files by the run folder, if its link is to that artefact.

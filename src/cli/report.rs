@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::error::CliError;
-use super::output::print;
+use super::output::{print, print_link};
 use super::target;
 use crate::base::{FileError, files};
 use crate::report;
@@ -66,6 +66,6 @@ impl Report {
         let out = self.out.unwrap_or_else(|| self.runs[0].join(report::FILE));
         target::file(&out)?;
         report::write(&self.runs, &out)?;
-        print(&format!("{}\n", out.display()))
+        print_link(&out)
     }
 }

@@ -8,6 +8,7 @@ use clap::Args;
 use super::error::CliError;
 use super::options::{self, PipelineArguments, SettingsArguments};
 use super::output::note;
+use super::plan;
 use super::ranks::{Ranks, Start};
 use crate::backend::{DeviceChoice, Devices};
 use crate::base::{Interrupt, StageId};
@@ -15,7 +16,8 @@ use crate::config::Settings;
 use crate::config::settings::{Jobs, Layer};
 use crate::plan::ResolvedPipeline;
 use crate::report;
-use crate::run::{self, ExitCode, Hashing, Job, Options, RunRecord, Sink, ToRun, execute};
+use crate::run::hook::Ending;
+use crate::run::{self, ExitCode, Hashing, Job, Options, RunError, RunRecord, Sink, ToRun, execute};
 use crate::train::collective::{Alone, Collective};
 use crate::ui::Style;
 
@@ -47,6 +49,9 @@ pub(super) struct Run {
     /// Train with N processes on this machine, one per GPU; srun, mpirun and torchrun start them on several machines
     #[arg(long, value_name = "N")]
     ranks: Option<Ranks>,
+    /// Show what would run, and why, and run nothing, as `laptop-diff plan` does
+    #[arg(long, conflicts_with_all = ["force", "keep_going", "ranks", "jobs", "devices"])]
+    dry_run: bool,
     /// How many stages run at the same time, each in a process of its own; stages that measure time run alone
     #[arg(long, value_name = "N")]
     jobs: Option<Jobs>,
@@ -73,6 +78,14 @@ impl Run {
         self,
         check: impl FnOnce(&ResolvedPipeline) -> Result<(), CliError>,
     ) -> Result<ProcessExitCode, CliError> {
+        if self.dry_run {
+            let pipeline = self.pipeline.read()?;
+            check(&pipeline)?;
+            let settings = self.settings.load()?;
+            let until = self.until.map(StageId::from);
+            plan::show(&pipeline, &settings, until.as_ref(), self.json)?;
+            return Ok(ExitCode::Done.into());
+        }
         if let Some(device) = self.worker {
             return self.serve(device);
         }
@@ -187,10 +200,17 @@ impl Run {
         let ended = execute(&job);
         let page = folder.join(report::FILE);
         let written = if report::is_due(&ended, before.as_ref(), &page) {
-            report::write(&[folder], &page)
+            report::write(std::slice::from_ref(&folder), &page)
         } else {
             Ok(())
         };
+        if let Some(command) = &settings.on_end {
+            let code = ended.as_ref().map_or_else(RunError::exit_code, |_| ExitCode::Done);
+            let ending = Ending { name: &pipeline.name, code, folder: &folder, report: &page };
+            if let Err(reason) = ending.call(command) {
+                note(&format!("the command of the setting `on-end` {reason}"));
+            }
+        }
         // The run's own error comes first.
         ended?;
         Ok(written?)

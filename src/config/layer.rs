@@ -86,6 +86,10 @@ pub struct Layer {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>", regex(pattern = "^https?://"))]
     pub mlflow: Option<Server>,
+    /// A command that the shell runs when a run ends, with RUN_NAME, RUN_STATE (`done`, `failed`, `interrupted`,
+    /// `gates-not-met`), RUN_EXIT_CODE, RUN_FOLDER and RUN_REPORT in its environment. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub on_end: Option<String>,
 }
 
 /// Paths go through figment as bytes, since they need not be UTF-8.
@@ -142,6 +146,7 @@ impl Layer {
                 "KEEP_CHECKPOINTS" => layer.keep_checkpoints = Some(parsed(key, value, whole)?),
                 "KEEP_TRAINING_STATE" => layer.keep_training_state = Some(parsed(key, value, yes_or_no)?),
                 "TENSORBOARD" => layer.tensorboard = Some(parsed(key, value, yes_or_no)?),
+                "ON_END" => layer.on_end = Some(parsed(key, value, |text| Ok(text.to_owned()))?),
                 "MLFLOW" => layer.mlflow = Some(parsed(key, value, str::parse)?),
                 _ => {}
             }
@@ -165,6 +170,7 @@ const VARIABLES: [&str; 13] = [
     "KEEP_TRAINING_STATE",
     "TENSORBOARD",
     "MLFLOW",
+    "ON_END",
 ];
 
 /// What to say about variables that begin as ours do and give no setting.

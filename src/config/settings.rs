@@ -58,6 +58,8 @@ pub struct Settings {
     pub tensorboard: bool,
     /// The MLflow server that receives the curves of trainings.
     pub mlflow: Option<Server>,
+    /// A command for the shell when a run ends.
+    pub on_end: Option<String>,
 }
 
 impl Settings {

@@ -14,6 +14,7 @@ use super::inputs::SetInputs;
 use super::judging::{self, EncodedTexts, Judging};
 use super::kinds::OfSet;
 use super::part::{Keep, Part};
+use crate::base::Progress;
 
 /// Metrics of pictures that one scorer computes.
 type Metrics = Vec<&'static dyn Metric>;
@@ -55,14 +56,7 @@ impl Evaluation<'_> {
             let encode = |folder: &Path, _: &Path| judging.encode_texts(folder, progress);
             texts = Some(EncodedTexts::read(&keep(Part::Texts { scorer }, &encode)?)?);
         }
-        let of_sets = |metric: &&'static dyn Metric| matches!(metric.method(), Method::Set(_));
-        let mut reference = None;
-        if let Some(real) = self.reference.filter(|_| metrics.iter().any(of_sets)) {
-            let encode = |folder: &Path, checkpoint: &Path| {
-                judging.encode_reference(real.pictures, (folder, checkpoint), progress)
-            };
-            reference = Some(vec![judging::features(&keep(Part::Reference { scorer }, &encode)?)?]);
-        }
+        let mut reference = self.of_real(scorer, (&metrics, &judging), keep, progress)?;
         progress.length(self.pictures(), "scored pictures");
         let order = [teacher].into_iter().chain((0..self.models.len()).filter(|&model| model != teacher));
         for (place, model) in order.enumerate() {
@@ -78,7 +72,7 @@ impl Evaluation<'_> {
                 progress.position(before + self.prompts.len() as u64);
             }
             if model == teacher {
-                self.floors(&metrics, (&judging, texts.as_ref()), (model, &features), found)?;
+                self.of_shuffled(&metrics, (&judging, texts.as_ref()), (model, &features), found)?;
             }
             self.of_prompts(&metrics, model, (&judging, texts.as_ref()), &features, found)?;
             let real = self.reference.is_some();
@@ -93,18 +87,45 @@ impl Evaluation<'_> {
                 judging.encode_noise(noise, (folder, checkpoint), progress)
             };
             let features = [judging::features(&keep(Part::NoiseFeatures { scorer }, &encode)?)?];
-            let own: Vec<u32> = (0..self.prompts.len() as u32).collect();
-            for &metric in &metrics {
-                let of = ("noise", &features[..]);
-                let values = compared(metric, (&judging, texts.as_ref()), of, (&own[..], false))?;
-                found.floors.noise.extend(values.map(|values| (metric.name(), values)));
-            }
+            self.of_noise(&metrics, (&judging, texts.as_ref()), &features, found)?;
+        }
+        Ok(())
+    }
+
+    /// What the scorer makes of the real pictures, if there are any and a metric compares with them.
+    fn of_real<E: From<MetricError>>(
+        &self,
+        scorer: usize,
+        (metrics, judging): (&Metrics, &Judging<'_>),
+        keep: &Keep<'_, E>,
+        progress: &dyn Progress,
+    ) -> Result<Option<Vec<Tensor>>, E> {
+        let of_sets = |metric: &&'static dyn Metric| matches!(metric.method(), Method::Set(_));
+        let Some(real) = self.reference.filter(|_| metrics.iter().any(of_sets)) else { return Ok(None) };
+        let encode = |folder: &Path, checkpoint: &Path| {
+            judging.encode_reference(real.pictures, (folder, checkpoint), progress)
+        };
+        Ok(Some(vec![judging::features(&keep(Part::Reference { scorer }, &encode)?)?]))
+    }
+
+    /// Measures the pictures of noise.
+    fn of_noise(
+        &self,
+        metrics: &Metrics,
+        judge: (&Judging<'_>, Option<&EncodedTexts>),
+        features: &[Tensor],
+        found: &mut Found,
+    ) -> Result<(), MetricError> {
+        let own: Vec<u32> = (0..self.prompts.len() as u32).collect();
+        for &metric in metrics {
+            let values = compared(metric, judge, ("noise", features), (&own[..], false))?;
+            found.floors.noise.extend(values.map(|values| (metric.name(), values)));
         }
         Ok(())
     }
 
     /// Measures the teacher's pictures with shuffled captions.
-    fn floors(
+    fn of_shuffled(
         &self,
         metrics: &Metrics,
         judge: (&Judging<'_>, Option<&EncodedTexts>),

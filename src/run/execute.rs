@@ -18,7 +18,7 @@ use crate::stage::ResolvedFile;
 
 /// Runs a pipeline and returns its record. The record of a failed run is in the run folder.
 pub fn execute(job: &Job<'_>) -> Result<RunRecord, RunError> {
-    let wanted = job.wanted()?;
+    let wanted = job.options.wanted(job.pipeline)?;
     // All files are checked before anything runs, so that an hour of work does not end at a missing or wrong file.
     let files = wanted.iter().map(|&index| Ok((index, job.pipeline.files(index).map_err(PlanError::from)?)));
     let files = files.collect::<Result<BTreeMap<_, _>, RunError>>()?;

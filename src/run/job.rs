@@ -48,38 +48,39 @@ pub struct Options {
 }
 
 impl Job<'_> {
-    /// The stages to run, by index.
-    pub(super) fn wanted(&self) -> Result<BTreeSet<usize>, RunError> {
-        for id in &self.options.force {
-            self.named("--force", id)?;
-        }
-        match &self.options.until {
-            Some(id) => {
-                let stages = self.named("--until", id)?;
-                Ok(stages.into_iter().flat_map(|index| self.pipeline.graph.with_ancestors(index)).collect())
-            }
-            None => Ok(self.pipeline.graph.order().iter().copied().collect()),
-        }
-    }
-
     pub(super) fn is_forced(&self, planned: &PlannedStage) -> bool {
         [&planned.id, &planned.origin].into_iter().any(|id| self.options.force.contains(id))
     }
+}
 
-    /// The stages that a flag names: one, or in a sweep all branches of one.
-    fn named(&self, flag: &'static str, id: &StageId) -> Result<Vec<usize>, RunError> {
-        let is_named = |planned: &PlannedStage| planned.id == *id || planned.origin == *id;
-        let stages: Vec<_> =
-            (0..self.pipeline.stages.len()).filter(|&index| is_named(&self.pipeline.stages[index])).collect();
-        if stages.is_empty() {
-            let is_branch = id.as_str().contains('@');
-            let known =
-                self.pipeline.stages.iter().map(|entry| if is_branch { &entry.id } else { &entry.origin });
-            let mut known: Vec<String> = known.map(StageId::to_string).collect();
-            let mut seen = BTreeSet::new();
-            known.retain(|name| seen.insert(name.clone()));
-            return Err(RunError::UnknownStage { flag, found: id.clone(), known });
+impl Options {
+    /// The stages of a pipeline that run, by index.
+    pub fn wanted(&self, pipeline: &ResolvedPipeline) -> Result<BTreeSet<usize>, RunError> {
+        for id in &self.force {
+            named(pipeline, "--force", id)?;
         }
-        Ok(stages)
+        match &self.until {
+            Some(id) => {
+                let stages = named(pipeline, "--until", id)?;
+                Ok(stages.into_iter().flat_map(|index| pipeline.graph.with_ancestors(index)).collect())
+            }
+            None => Ok(pipeline.graph.order().iter().copied().collect()),
+        }
     }
+}
+
+/// The stages that a flag names: one, or in a sweep all branches of one.
+fn named(pipeline: &ResolvedPipeline, flag: &'static str, id: &StageId) -> Result<Vec<usize>, RunError> {
+    let is_named = |planned: &PlannedStage| planned.id == *id || planned.origin == *id;
+    let stages: Vec<_> =
+        (0..pipeline.stages.len()).filter(|&index| is_named(&pipeline.stages[index])).collect();
+    if stages.is_empty() {
+        let is_branch = id.as_str().contains('@');
+        let known = pipeline.stages.iter().map(|entry| if is_branch { &entry.id } else { &entry.origin });
+        let mut known: Vec<String> = known.map(StageId::to_string).collect();
+        let mut seen = BTreeSet::new();
+        known.retain(|name| seen.insert(name.clone()));
+        return Err(RunError::UnknownStage { flag, found: id.clone(), known });
+    }
+    Ok(stages)
 }

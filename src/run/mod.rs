@@ -18,6 +18,7 @@ mod failure;
 mod folder;
 mod follow;
 mod hashing;
+pub mod hook;
 mod inputs;
 mod intermediates;
 mod job;

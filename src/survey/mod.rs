@@ -100,7 +100,8 @@ impl Survey {
         self.parts.iter().any(|(found, state)| *found == part && matches!(state, State::Refused(_)))
     }
 
-    fn is_usable(&self, part: Part) -> bool {
+    /// Whether a part is there and can be used.
+    pub fn is_usable(&self, part: Part) -> bool {
         self.parts.iter().any(|(found, state)| *found == part && matches!(state, State::Usable))
     }
 }

@@ -5,6 +5,7 @@
 mod alone;
 mod bars;
 mod json;
+mod link;
 mod plain;
 mod words;
 
@@ -16,6 +17,7 @@ use crate::run::Sink;
 pub use alone::Alone;
 pub use bars::Bars;
 pub use json::Json;
+pub use link::linked;
 pub use plain::Plain;
 
 /// How a run is shown.

@@ -2,7 +2,11 @@
 
 use std::path::Path;
 
+use supports_hyperlinks::Stream;
+
+use super::link::linked;
 use crate::base::{StageId, shown, units};
+use crate::report;
 use crate::run::{Event, ExitCode};
 
 /// Wide enough for `interrupted`.
@@ -107,9 +111,10 @@ fn line(event: &Event) -> Option<String> {
             ];
             let counts = counts.into_iter().filter(|(count, _, always)| *always || **count > 0);
             let counts: Vec<_> = counts.map(|(count, word, _)| format!("{count} {word}")).collect();
-            let (took, folder) = (units::seconds(*seconds), folder.display().to_string());
-            let end = end(*code);
-            format!("{end} in {took}: {}; see {}", counts.join(", "), shown::line(&folder))
+            let (took, end) = (units::seconds(*seconds), end(*code));
+            let name = shown::line(&folder.display().to_string()).into_owned();
+            let see = linked(&name, &folder.join(report::FILE), Stream::Stderr);
+            format!("{end} in {took}: {}; see {see}", counts.join(", "))
         }
         Event::Hashing { .. } | Event::StageProgress { .. } | Event::StageNote { .. } => return None,
     })

@@ -79,10 +79,10 @@ fn a_metric_or_a_scorer_more_draws_nothing_again() {
     let scorer = format!("'{}'", scorer.display());
     let mut counter = Counter { sandbox: &sandbox, before: BTreeMap::new() };
     // Both models are the same, so each of their parts is made once.
-    counter.expect("clip-score", 1, &scorer, "1 features, 1 gallery, 1 texts");
+    counter.expect("clip-score", 1, &scorer, "1 features, 1 features of noise, 1 gallery, 1 noise, 1 texts");
     counter.expect("clip-score, pick-score, latency", 1, &scorer, "");
     counter.expect("clip-score, parameters, macs", 1, &scorer, "2 values");
-    counter.expect("pick-score", 1, "other", "1 features, 1 texts");
+    counter.expect("pick-score", 1, "other", "1 features, 1 features of noise, 1 texts");
     counter.expect("pick-score", 2, "other", "1 features, 1 gallery");
     counter.expect("parameters", 2, "other", "");
 }
@@ -92,7 +92,12 @@ fn a_setting_is_a_column_and_draws_only_what_differs() {
     let sandbox = Sandbox::new();
     let scorer = format!("'{}'", root().join("examples/nano-sd/scorer").display());
     let mut counter = Counter { sandbox: &sandbox, before: BTreeMap::new() };
-    counter.expect("clip-score, macs", 1, &scorer, "1 features, 1 gallery, 1 texts, 1 values");
+    counter.expect(
+        "clip-score, macs",
+        1,
+        &scorer,
+        "1 features, 1 features of noise, 1 gallery, 1 noise, 1 texts, 1 values",
+    );
     // A setting like `drawing:` draws nothing; networks are measured once.
     let with = |settings: &str| format!("{scorer}\n      settings: {settings}");
     counter.expect("clip-score, macs", 1, &with("{ same: { steps: 2 } }"), "");

@@ -12,6 +12,7 @@ mod generate;
 mod gpu_script;
 mod handover;
 mod hostile;
+mod housekeeping;
 mod kept_parts;
 mod limits;
 mod load;

@@ -1,6 +1,6 @@
 //! The optimiser against the CPU's, bit for bit.
 
-use candle_core::{Device, Result, Tensor, Var};
+use candle_core::{DType, Device, Result, Tensor, Var};
 use half::bf16;
 
 use super::buffer::Buffer;
@@ -190,7 +190,7 @@ fn an_update_of_tensors_has_the_bits_of_the_cpu() -> Result<()> {
 fn moments_in_8_bits_have_the_bits_of_the_cpu() -> Result<()> {
     use crate::nn::blockwise::{Blockwise, Sign};
     use crate::nn::optim::{Moments, Trained};
-    let update = || -> Result<(Vec<Vec<f32>>, Vec<Vec<u8>>)> {
+    let update = || -> Result<[Vec<Vec<f32>>; 2]> {
         let (mut numbers, mut codes) = (Vec::new(), Vec::new());
         let slots: Vec<Slot> = slots()?.into_iter().filter(|slot| !slot.parameter.0.is_empty()).collect();
         let mut variables = Vec::new();
@@ -227,18 +227,18 @@ fn moments_in_8_bits_have_the_bits_of_the_cpu() -> Result<()> {
         for (plain, scaled) in &variables {
             let scales = scaled.iter().map(|moment| &moment.scales);
             numbers.extend(plain.iter().chain(scales).map(|v| v.to_vec1()).collect::<Result<Vec<_>>>()?);
-            codes.extend(scaled.iter().map(|moment| moment.codes.to_vec1()).collect::<Result<Vec<_>>>()?);
+            let as_numbers = |moment: &Blockwise| moment.codes.to_dtype(DType::F32)?.to_vec1();
+            codes.extend(scaled.iter().map(as_numbers).collect::<Result<Vec<_>>>()?);
         }
-        Ok((numbers, codes))
+        Ok([numbers, codes])
     };
     let wanted = update()?;
     for emulator in Emulator::schedules() {
         let found = emulator.emulating(update)?;
-        for (index, (found, wanted)) in found.0.iter().zip(&wanted.0).enumerate() {
-            assert!(found == wanted, "numbers {index} differ from the CPU's");
-        }
-        for (index, (found, wanted)) in found.1.iter().zip(&wanted.1).enumerate() {
-            assert!(found == wanted, "codes {index} differ from the CPU's");
+        for (kind, (found, wanted)) in ["numbers", "codes"].iter().zip(found.iter().zip(&wanted)) {
+            for (index, (found, wanted)) in found.iter().zip(wanted).enumerate() {
+                assert!(found == wanted, "{kind} {index} differ from the CPU's");
+            }
         }
     }
     Ok(())
