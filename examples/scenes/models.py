@@ -66,7 +66,10 @@ class NanoSd:
 
 
 class NanoSdxl:
-    """SDXL: no transformer on the outermost level, 2 and 4 blocks on the others, linear projections, pooled text."""
+    """SDXL: no transformer on the outermost level, 2 and 10 blocks on the others, linear projections, pooled text.
+
+    The depths are SDXL's own, so that the layouts of SSD-1B, Vega and KOALA mean here what they mean there.
+    """
 
     name, vae_widths, steps = "nano-sdxl", (16, 24, 32), 60_000
 
@@ -77,11 +80,11 @@ class NanoSdxl:
     @staticmethod
     def new_unet():
         unet = UNet2DConditionModel(
-            sample_size=16, in_channels=4, out_channels=4, layers_per_block=2, block_out_channels=(32, 64, 96),
+            sample_size=16, in_channels=4, out_channels=4, layers_per_block=2, block_out_channels=(32, 64, 64),
             norm_num_groups=8, attention_head_dim=(2, 4, 4), cross_attention_dim=128, use_linear_projection=True,
             down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
             up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-            transformer_layers_per_block=(1, 2, 4), addition_embed_type="text_time", addition_time_embed_dim=16,
+            transformer_layers_per_block=(1, 2, 10), addition_embed_type="text_time", addition_time_embed_dim=16,
             projection_class_embeddings_input_dim=6 * 16 + 64,
         )
         unet.set_attn_processor(AttnProcessor())  # at most 64 pixels: plain products are faster on a CPU

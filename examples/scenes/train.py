@@ -61,6 +61,16 @@ def pictures_of(block, options):
     return np.load(path, mmap_mode="r")
 
 
+def write_prompts(folder, options):
+    """Prompt lists: to calibrate with and to distil with, both trained on; held-out captions and combinations."""
+    folder.mkdir(exist_ok=True)
+    trained = scenes_of(0, options.three)
+    lists = {"calibration": trained[:96], "training": trained[96:608], "evaluation": held_out_scenes(options.three)[:200],
+             "combinations": held_out_scenes(options.three, combinations=True)[:200]}
+    for name, scenes in lists.items():
+        (folder / f"{name}.txt").write_text("".join(scene.caption() + "\n" for scene in scenes))
+
+
 def save_whole(path, array):
     """Writes a file so that an interruption never leaves half of it."""
     partial = path.with_suffix(f".{os.getpid()}")  # the other model's training may write the same file
@@ -284,7 +294,7 @@ def stage_unet(model, options):
 
 
 def stage_save(model, options):
-    """Writes the pipeline as float16 safetensors to --out: for a trained model, or one that still trains."""
+    """Writes the pipeline as float16 safetensors, and prompt lists, to --out: of a model that is or still gets trained."""
     tokenizer = write_tokenizer(options.scratch / "tokenizer", vocabulary())
     modules = {**model.new_encoders(tokenizer), "unet": model.new_unet()}
     step, seconds = load_average(options.scratch / f"{model.name}-unet.pt", modules)
@@ -306,6 +316,7 @@ def stage_save(model, options):
         (folder / name / "tokenizer.json").unlink(missing_ok=True)
         for path in (options.scratch / "tokenizer").iterdir():
             (folder / name / path.name).write_bytes(path.read_bytes())
+    write_prompts(folder / "prompts", options)
     size = sum(path.stat().st_size for path in folder.rglob("*.safetensors"))
     print(f"{folder}: step {step}, {seconds / 3600:.1f} hours of training, {size / 1e6:.2f} MB of weights")
 
