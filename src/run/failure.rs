@@ -76,6 +76,9 @@ mod tests {
             (error.code().map(|code| code.to_string()), inner)
         };
         assert_eq!(codes(&there), codes(&error));
+        // The system's error below has neither code nor help.
+        let system = there.diagnostic_source().expect("the error of a file");
+        assert!(system.diagnostic_source().is_none() && system.source().is_some());
         Ok(())
     }
 }

@@ -55,6 +55,8 @@ pub(super) struct Told {
     code: Option<String>,
     help: Option<String>,
     cause: Option<Box<Told>>,
+    /// Whether it is shown with its code and help.
+    is_diagnostic: bool,
 }
 
 impl Told {
@@ -65,6 +67,7 @@ impl Told {
             (None, cause) => cause.map(|cause| Self::of_error(cause, places)),
         };
         let (mut told, mut changed) = Self::plain(error.to_string(), cause, places);
+        told.is_diagnostic = true;
         told.code = error.code().map(|code| code.to_string());
         let help = error.help().map(|help| help.to_string());
         told.help = help.as_deref().map(|help| places.rename(help));
@@ -82,7 +85,7 @@ impl Told {
         let (cause, changed) =
             cause.map_or((None, false), |(cause, changed)| (Some(Box::new(cause)), changed));
         let changed = changed || renamed != text;
-        (Self { text: renamed, code: None, help: None, cause }, changed)
+        (Self { text: renamed, code: None, help: None, cause, is_diagnostic: false }, changed)
     }
 }
 
@@ -108,7 +111,7 @@ impl Diagnostic for Told {
     }
 
     fn diagnostic_source(&self) -> Option<&dyn Diagnostic> {
-        Some(self.cause.as_deref()?)
+        Some(self.cause.as_deref().filter(|cause| cause.is_diagnostic)?)
     }
 }
 
