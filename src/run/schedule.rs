@@ -198,7 +198,7 @@ mod tests {
     fn memory_of_stages_side_by_side_stays_within_the_budget() {
         let mut schedule = schedule(&[piece(0), Piece { bytes: 95, ..piece(1) }, piece(2)]);
         assert_eq!(started(&mut schedule, &TWO, 100), [(0, 0), (2, 1)]);
-        (schedule.free(0), schedule.free(1));
+        [0, 1].into_iter().for_each(|place| schedule.free(place));
         assert_eq!(schedule.choose(&TWO, 100), Some(Start::Alone(1)));
         let mut large = self::schedule(&[Piece { bytes: 200, ..piece(0) }, Piece { bytes: 300, ..piece(1) }]);
         assert_eq!(

@@ -5,6 +5,7 @@
 //! AdamW. The student is the whole U-Net with all weights times 0.9, without a moving average. Both sides read the same
 //! files (random weights, made by diffusers under `target/bench`). Each measurement is a process of its own.
 
+mod answer;
 mod models;
 mod side;
 mod step;
@@ -20,7 +21,7 @@ use laptop_diff::distill::DistillParameters;
 use laptop_diff::model::ModelDirectory;
 use laptop_diff::train::{ActivationCheckpointing, Trainable};
 
-use models::answer;
+use answer::answer;
 use side::Arguments;
 use step::{Measured, Training, parameters};
 

@@ -5,6 +5,7 @@
 //! activations are computed again by unit; SDXL has moments in 8 bits and no moving average. A line needs 16 GB of memory,
 //! or 22 GB for SDXL, and 4 GB or 10 GB on disk for the model under `target/bench`.
 
+mod answer;
 mod models;
 mod side;
 mod step;
@@ -22,7 +23,7 @@ use laptop_diff::model::ModelDirectory;
 use laptop_diff::model::unet::UNetConfig;
 use laptop_diff::train::{ActivationCheckpointing, Moments, Trainable};
 
-use models::answer;
+use answer::answer;
 use side::Arguments;
 use step::{Training, parameters};
 

@@ -1,10 +1,8 @@
-//! What the benchmarks of whole U-Nets share: the models that both sides read, and what the Python side answers.
+//! The models that both sides of a benchmark of whole U-Nets read.
 
 use std::error::Error;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
-
-use serde::de::DeserializeOwned;
+use std::process::Command;
 
 use crate::side::root;
 
@@ -27,12 +25,4 @@ pub(crate) fn model(name: &str, make: impl FnOnce() -> Command) -> Result<PathBu
         return Err(format!("diffusers could not make {}", folder.display()).into());
     }
     Ok(folder)
-}
-
-/// What a process says on the last line that it prints, as JSON.
-pub(crate) fn answer<T: DeserializeOwned>(mut command: Command) -> Result<T, Box<dyn Error>> {
-    let output = command.stderr(Stdio::inherit()).output()?;
-    let text = String::from_utf8(output.stdout)?;
-    let line = text.lines().last().unwrap_or_default();
-    serde_json::from_str(line).map_err(|_| format!("{command:?} ended with {}: {text}", output.status).into())
 }

@@ -2,6 +2,7 @@
 //!
 //! All three use the same weights and points, and must find the same losses.
 
+mod answer;
 mod models;
 mod side;
 
@@ -21,7 +22,7 @@ use laptop_diff::nn::mean_square_difference;
 use laptop_diff::score::{Limits, ScoringContext, traverse};
 use serde::Deserialize;
 
-use models::answer;
+use answer::answer;
 use side::Arguments;
 
 /// A line of the table: a U-Net, the number of points, and the number of repetitions.

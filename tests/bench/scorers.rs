@@ -4,7 +4,7 @@
 //! transformers read the same random weights of the real shape, made under `target/bench`, and must agree. OpenCLIP is
 //! measured where the Python has it.
 
-mod models;
+mod answer;
 mod side;
 
 use std::error::Error;
@@ -18,7 +18,7 @@ use laptop_diff::backend::{memory, threads};
 use laptop_diff::model::clip::{ClipConfig, ClipModel};
 use serde::Deserialize;
 
-use models::answer;
+use answer::answer;
 use side::Arguments;
 
 const SHAPES: [&str; 2] = ["ViT-H-14", "ViT-L-14"];

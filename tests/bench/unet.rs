@@ -3,6 +3,7 @@
 //! Each measurement is a process of its own, so that its peak memory is its own too; both sides read the same files
 //! (random weights of the real shapes, made by diffusers under `target/bench`), take turns, and must agree.
 
+mod answer;
 mod models;
 mod side;
 
@@ -20,7 +21,7 @@ use laptop_diff::nn::{Found, record};
 use laptop_diff::train::Trainable;
 use serde::Deserialize;
 
-use models::answer;
+use answer::answer;
 use side::Arguments;
 
 /// One line of the table.
