@@ -85,8 +85,8 @@ impl Pipeline {
                 }
                 None => {
                     let message = format!("`{gate}` does not say which evaluation it is about");
-                    let help = format!("begin it with the id of one: {}.{gate}", ids.join(", or "));
-                    Err(BadValue::new("gates", message).help(help))
+                    let written: Vec<String> = ids.iter().map(|id| format!("`{id}.{gate}`")).collect();
+                    Err(BadValue::new("gates", message).help(format!("write {}", written.join(" or "))))
                 }
             };
             given.map_err(|bad| {

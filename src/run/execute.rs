@@ -199,8 +199,8 @@ impl Executor<'_> {
     pub(super) fn failed(&mut self, index: usize, error: RunError) {
         let interrupted = is_interruption(&error);
         self.fail(index, &error);
-        // Those that stop because another one failed have no error of their own.
-        if !interrupted || self.job.interrupt.asked() {
+        // Those that stop because another one failed have no error of their own. Another rank may have been asked to stop.
+        if !interrupted || self.errors.is_empty() || self.job.interrupt.asked() {
             self.errors.insert(index, error);
         }
         self.stopped |= interrupted || !self.job.options.keep_going;

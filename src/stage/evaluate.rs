@@ -336,10 +336,8 @@ impl Evaluate {
     }
 
     fn check_gate(&self, parameter: &str, text: &str) -> Result<(), BadValue> {
-        match self.gate(text) {
-            Ok(_) => Ok(()),
-            Err(error) => Err(BadValue::new(parameter, error.to_string()).help(error.help)),
-        }
+        let bad = |error: GateError| BadValue::new(parameter, error.to_string()).help(error.help);
+        self.gate(text).map(drop).map_err(bad)
     }
 
     fn gate(&self, text: &str) -> Result<Gate, GateError> {
@@ -352,10 +350,8 @@ impl Evaluate {
 
     /// The prompts that are drawn, and the captions to choose from.
     fn texts(&self, context: &Context<'_>) -> Result<(Vec<String>, Vec<String>), StageError> {
-        let captions = match self.captions() {
-            Some(_) => prompts::read(context.file("captions"))?,
-            None => Vec::new(),
-        };
+        let captions = self.captions().map(|_| prompts::read(context.file("captions"))).transpose()?;
+        let captions = captions.unwrap_or_default();
         Ok((self.prompts.read(context.file("prompts"), self.pictures.get())?, captions))
     }
 

@@ -75,7 +75,11 @@ fn a_run_is_listed_explained_verified_and_removed_with_what_only_it_needs() {
     says(
         &why,
         0,
-        &["`student` of runs/other differs from", "  selection: ratio: 0.5 -> 0.3\n", "input selection"],
+        &[
+            "runs/other differs from `student` of runs/house",
+            "  selection: ratio: 0.5 -> 0.3\n",
+            "input selection",
+        ],
     );
     says(&run(&["why", "other", "scores", "house"]), 0, &["have the same key"]);
 

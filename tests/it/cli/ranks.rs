@@ -131,7 +131,7 @@ fn two_ranks_train_as_one_with_the_whole_batch() {
     let text = String::from_utf8_lossy(&again.stdout).into_owned();
     let done = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     let done = done.map(|line| line["event"].clone()).find(|event| event["type"] == "run-done");
-    assert!(done.is_some_and(|event| event["ran"] == 0 && event["cached"] == 6), "{text}");
+    assert!(done.is_some_and(|event| event["ran"] == 0 && event["cached"] == 7), "{text}");
 }
 
 /// A run of two ranks whose events are read.
