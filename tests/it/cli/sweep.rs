@@ -85,20 +85,20 @@ fn what_no_value_reaches_runs_once_and_another_value_runs_alone() {
     assert!(starts(&sandbox, "small").values().all(|&count| count == 1));
     assert!(sandbox.path("runs/small/student@ratio=0.3/unet/config.json").is_file());
 
-    // Of each model pictures, their features and the output loss; and the texts.
-    assert_eq!(parts(&sandbox), 3 * 3 + 1, "a teacher for both branches, and two students");
+    // Of each model pictures, their features and the output loss; the texts; pictures of noise and their features.
+    assert_eq!(parts(&sandbox), 3 * 3 + 3, "a teacher for both branches, and two students");
 
     expect_code(&sandbox.run(&["sweep", "small.yaml", "--over", "selection.ratio=0.3,0.4,0.50"]), 0);
     let again = record(&sandbox, "small");
     assert_eq!(are(&again, "done"), branches("0.4").into());
     assert_eq!(are(&again, "cached"), all);
-    assert_eq!(parts(&sandbox), 4 * 3 + 1, "a student more");
+    assert_eq!(parts(&sandbox), 4 * 3 + 3, "a student more");
     // Fewer metrics, a selection, and other models are no matter of a part; how pictures are drawn is.
     let single = ["run", "small.yaml", "--set", "selection.ratio=0.3", "--set"];
     for (change, found) in [
-        ("result.metrics=[output-loss]", 13),
-        ("result.selection=selection", 13),
-        ("result.drawing.steps=2", 17),
+        ("result.metrics=[output-loss]", 15),
+        ("result.selection=selection", 15),
+        ("result.drawing.steps=2", 19),
     ] {
         expect_code(&sandbox.run(&[&single[..], &[change]].concat()), 0);
         assert_eq!(parts(&sandbox), found, "{change}");
