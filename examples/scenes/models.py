@@ -4,12 +4,19 @@ Both draw 64x64 pictures. nano-sd has four levels, so its latents are 32x32 (the
 nano-sdxl has three, so 16x16 latents do (the autoencoder halves twice). Either way the innermost level sees 4x4.
 """
 
+import sys
+from pathlib import Path
+
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, EulerDiscreteScheduler, UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from world import SIZE
+
+# Both worlds have one tokenizer layout.
+sys.path.append(str(Path(__file__).resolve().parent.parent / "nano-sd"))
+from bpe import write_tokenizer  # noqa: E402, F401
 
 CONTEXT = 77  # tokens a text encoder reads
 NOISE = dict(num_train_timesteps=1000, beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear",

@@ -15,8 +15,7 @@ import torch
 import torch.nn.functional as F
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel
 
-from bpe import write_tokenizer
-from models import text_settings
+from models import text_settings, write_tokenizer
 from train import BLOCK, SEED, Training, as_tensor, held_out_scenes, load_average, pictures_of, scenes_of, tokens_of
 from world import SIZE, draw, variants, vocabulary
 

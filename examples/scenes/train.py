@@ -19,8 +19,7 @@ import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL, StableDiffusionPipeline, StableDiffusionXLPipeline
 
-from bpe import write_tokenizer
-from models import CONTEXT, MODELS
+from models import CONTEXT, MODELS, write_tokenizer
 from world import SIZE, draw, random_scene, vocabulary
 
 SEED = 16
