@@ -4,6 +4,7 @@
 pub mod artefact;
 pub mod bad_value;
 pub mod bounded;
+pub mod child;
 pub mod clock;
 pub mod copies;
 pub mod digest;

@@ -67,6 +67,13 @@ impl Kept {
     }
 }
 
+impl Work {
+    /// How long it was not written to.
+    pub fn age(&self) -> Duration {
+        age(self.used)
+    }
+}
+
 /// How long ago a time was; none in the future.
 pub(super) fn age(time: SystemTime) -> Duration {
     time.elapsed().unwrap_or_default()

@@ -3,11 +3,10 @@
 use std::env;
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use super::error::CliError;
-use crate::base::{Interrupt, Whole};
+use crate::base::{Interrupt, Whole, child};
 use crate::config::Settings;
 use crate::run::ExitCode;
 use crate::stage::Task;
@@ -120,12 +119,7 @@ impl Drop for Children {
     fn drop(&mut self) {
         let until = Instant::now() + self.patience;
         for child in &mut self.processes {
-            while matches!(child.try_wait(), Ok(None)) && Instant::now() < until {
-                thread::sleep(Duration::from_millis(5));
-            }
-            // Without effect on one that ended.
-            let _ = child.kill();
-            let _ = child.wait();
+            let _ = child::end(child, until);
         }
     }
 }

@@ -26,12 +26,12 @@ impl Executor<'_> {
                 Start::Alone(index) => (self.side_by_side.as_ref().and_then(SideBySide::gpu), index),
             };
             let Some(piece) = self.schedule.take(index) else { continue };
+            let note = piece.measures.then_some(ALONE);
             let Some(place) = place else {
-                let note = piece.measures.then_some(ALONE);
                 self.obtain(index, note).unwrap_or_else(|error| self.failed(index, error));
                 return true;
             };
-            match self.give(place, index) {
+            match self.give(place, index, note) {
                 Ok(()) => self.schedule.occupy(place, piece),
                 Err(error) => self.failed(index, error),
             }
@@ -49,14 +49,15 @@ impl Executor<'_> {
         self.schedule.choose(&side_by_side.kinds, side_by_side.budget)
     }
 
-    /// Gives a stage to the worker of a place.
-    fn give(&mut self, place: usize, stage: usize) -> Result<(), RunError> {
+    /// Gives a stage to the worker of a place, with a note if it runs.
+    fn give(&mut self, place: usize, stage: usize, note: Option<&str>) -> Result<(), RunError> {
         self.job.store.save_digests();
         let (inputs, key) = (self.inputs(stage), self.manifest(stage).key());
         let made = self.shop.made.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let id = self.id(stage);
         let Some(side_by_side) = &mut self.side_by_side else { return Ok(()) };
-        let task = Task { stage, key, inputs, made, memory: side_by_side.share(stage) };
+        let (note, memory) = (note.map(str::to_owned), side_by_side.share(stage));
+        let task = Task { stage, key, inputs, made, note, memory };
         let device = side_by_side.places[place];
         let given = side_by_side.workers.give(place, device, &Order::Obtain(task));
         given.map_err(|source| RunError::Worker { stage: id, source })
@@ -73,7 +74,7 @@ impl Executor<'_> {
         let Some(piece) = self.schedule.running_at(place).cloned() else { return };
         let index = piece.index;
         let ended = match heard {
-            Heard::Answer(Answer::Event(event)) => return self.happened(index, piece.measures, &event),
+            Heard::Answer(Answer::Event(event)) => return self.happened(index, &event),
             Heard::Answer(Answer::Obtained { ran, made }) => {
                 self.shop.made.lock().unwrap_or_else(PoisonError::into_inner).extend(made);
                 self.obtained(index, ran)
@@ -90,13 +91,11 @@ impl Executor<'_> {
     }
 
     /// A worker tells an event of its stage.
-    fn happened(&mut self, index: usize, measures: bool, event: &Event) {
-        let Event::StageStarted { stage, .. } = event else { return self.tell(event) };
-        self.started(index);
-        self.tell(event);
-        if measures {
-            self.tell(&Event::StageNote { stage: stage.clone(), text: ALONE.to_owned() });
+    fn happened(&mut self, index: usize, event: &Event) {
+        if let Event::StageStarted { .. } = event {
+            self.started(index);
         }
+        self.tell(event);
     }
 
     /// A worker has put the artefact of its stage into the cache.

@@ -3,10 +3,11 @@
 use std::io;
 use std::os::fd::AsFd;
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::ExitCode;
+use crate::base::child;
 
 /// How long a command may take: long enough for a mail or an upload of a report.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -38,7 +39,7 @@ impl Ending<'_> {
             .env("RUN_EXIT_CODE", self.code.number().to_string())
             .env("RUN_FOLDER", absolute(self.folder))
             .env("RUN_REPORT", absolute(self.report));
-        let ended = shell.spawn().and_then(|child| wait(child, LIMIT));
+        let ended = shell.spawn().and_then(|mut shell| child::end(&mut shell, Instant::now() + LIMIT));
         match ended {
             Err(error) => Err(format!("could not be started: {error}")),
             Ok(None) => Err(format!("was ended after {} s", LIMIT.as_secs())),
@@ -54,22 +55,6 @@ impl Ending<'_> {
             ExitCode::Interrupted => "interrupted",
             _ => "failed",
         }
-    }
-}
-
-/// How a process ended; `None` if it had to be killed.
-fn wait(mut child: Child, limit: Duration) -> io::Result<Option<ExitStatus>> {
-    let begun = Instant::now();
-    loop {
-        if let Some(status) = child.try_wait()? {
-            return Ok(Some(status));
-        }
-        if begun.elapsed() >= limit {
-            child.kill()?;
-            child.wait()?;
-            return Ok(None);
-        }
-        std::thread::sleep(Duration::from_millis(20));
     }
 }
 
@@ -91,11 +76,5 @@ mod tests {
         let expected = format!("nano gates-not-met 7 {} {}\n", run.display(), report.display());
         assert_eq!(std::fs::read_to_string(&told).expect("written"), expected);
         assert!(ending.call("exit 3").is_err_and(|text| text.contains("exit status: 3")));
-    }
-
-    #[test]
-    fn a_command_that_hangs_is_ended() {
-        let child = Command::new("sleep").arg("60").spawn().expect("it starts");
-        assert!(matches!(wait(child, Duration::from_millis(50)), Ok(None)));
     }
 }

@@ -28,6 +28,8 @@ pub(super) struct Task {
     pub(super) inputs: BTreeMap<String, Artefact>,
     /// The keys of the intermediate artefacts that the run has made so far.
     pub(super) made: BTreeSet<Digest>,
+    /// What is told when the stage has begun.
+    pub(super) note: Option<String>,
     /// Its share of the memory, if the run has a limit.
     pub(super) memory: Option<u64>,
 }

@@ -73,7 +73,7 @@ fn obtain(shop: &Workshop<'_>, task: &Task) -> Result<Obtained, RunError> {
         manifest: &manifest,
         folder: &folder,
         sink: &ToRun,
-        note: None,
+        note: task.note.as_deref(),
     };
     let obtained = work.obtain(&mut || Ok(()));
     job.store.save_digests();

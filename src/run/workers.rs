@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::message::{Answer, Order};
 use crate::backend::DeviceChoice;
+use crate::base::child;
 
 /// How long a worker may take to end after its stdin was closed.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -129,12 +130,7 @@ impl Drop for Workers {
         self.running.values_mut().for_each(|worker| worker.orders = None);
         let until = Instant::now() + PATIENCE;
         for worker in self.running.values_mut() {
-            while matches!(worker.child.try_wait(), Ok(None)) && Instant::now() < until {
-                thread::sleep(Duration::from_millis(2));
-            }
-            // Without effect on one that ended.
-            let _ = worker.child.kill();
-            let _ = worker.child.wait();
+            let _ = child::end(&mut worker.child, until);
         }
     }
 }

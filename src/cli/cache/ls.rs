@@ -109,7 +109,7 @@ fn rows(contents: Contents, mut needed: Needed) -> Vec<Row> {
         bytes: work.bytes,
         seconds: None,
         made: None,
-        unused_seconds: work.used.elapsed().unwrap_or_default().as_secs(),
+        unused_seconds: work.age().as_secs(),
         needed_by: names(&[work.key]),
     };
     contents.entries.iter().map(entry).chain(contents.work.iter().map(work)).collect()
