@@ -32,7 +32,7 @@ mod tape;
 mod upsample;
 
 pub use activation::{geglu, gelu, quick_gelu, silu};
-pub use attention::attention;
+pub use attention::{attention, attention_of};
 pub use conv::Conv2d;
 pub use difference::mean_square_difference;
 pub use embedding::timestep_embedding;
@@ -49,8 +49,8 @@ pub use upsample::upsample_nearest_2x;
 
 /// Increased when the layers give different bytes for the same operands; every stage that computes then runs again.
 /// 1: columns for every convolution. 2: Winograd's and the direct method, attention in blocks of keys, vectorised sums.
-/// 3: sums over the pixels of an image in f64.
-pub const VERSION: u32 = 3;
+/// 3: sums over the pixels of an image in f64. 4: products of weights in bf16 on processors that multiply it.
+pub const VERSION: u32 = 4;
 
 #[cfg(all(test, target_os = "linux", target_arch = "x86_64"))]
 pub(crate) use cuda::tests::emulating;

@@ -5,7 +5,7 @@ use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 
 use crate::nn::image::{pixels, tokens};
-use crate::nn::{Conv2d, GroupNorm, LayerNorm, Linear, add, attention, geglu};
+use crate::nn::{Conv2d, GroupNorm, LayerNorm, Linear, add, attention_of, geglu};
 
 /// Epsilon of the shell's norm; diffusers fixes it, regardless of `norm_eps`.
 const SHELL_EPS: f64 = 1e-6;
@@ -135,7 +135,7 @@ impl Attention {
             Some(text) => text,
             None => &self.read(&normed)?,
         };
-        attention(&q, keys, values, self.heads, false)
+        attention_of(self.to_q.weight.dtype(), &q, keys, values, self.heads, false)
     }
 
     /// Weight and bias of `to_out`.

@@ -5,11 +5,12 @@
 use std::ops::Range;
 use std::sync::OnceLock;
 
-use candle_core::{Result, Shape, Tensor};
+use candle_core::{DType, Result, Shape, Tensor};
 use pulp::{Arch, Simd};
 use rayon::prelude::*;
 
 use super::gemm::{Matrix, Write, product};
+use super::halves::Unit;
 use super::math::exp;
 use super::reduce::{dot, max, sum};
 use super::simd::widest;
@@ -21,6 +22,8 @@ use crate::nn::operation::{Operation, Output, gradient_of};
 pub(in crate::nn) struct Attention {
     heads: usize,
     causal: bool,
+    /// Multiplies scores and values in bf16, if the layer does.
+    unit: Option<Unit>,
     /// log(sum(exp(scores))) of each query, [batch, heads, n].
     log_sums: OnceLock<Vec<f32>>,
 }
@@ -32,6 +35,7 @@ const KEYS: usize = 256;
 struct Geometry {
     heads: usize,
     causal: bool,
+    unit: Option<Unit>,
     queries: usize,
     keys: usize,
     /// heads * d
@@ -41,13 +45,16 @@ struct Geometry {
 }
 
 impl Attention {
-    pub(in crate::nn) fn new(heads: usize, causal: bool) -> Self {
-        Self { heads, causal, log_sums: OnceLock::new() }
+    /// For a layer whose weights are of type `weights`.
+    pub(in crate::nn) fn new(heads: usize, causal: bool, weights: DType) -> Self {
+        let unit = if weights == DType::BF16 { Unit::detect() } else { None };
+        Self { heads, causal, unit, log_sums: OnceLock::new() }
     }
 
     fn geometry(&self, q: &Shape, k: &Shape) -> Result<Geometry> {
         let ((_, queries, width), (_, keys, _)) = (q.dims3()?, k.dims3()?);
-        Ok(Geometry { heads: self.heads, causal: self.causal, queries, keys, width, dim: width / self.heads })
+        let Self { heads, causal, unit, .. } = *self;
+        Ok(Geometry { heads, causal, unit, queries, keys, width, dim: width / heads })
     }
 }
 
@@ -177,7 +184,7 @@ impl Geometry {
                 self.scores(q, k, start, count, first..first + keys, scores);
                 weigh(&mut scores[..count * keys], &mut most, &mut total, &mut out);
                 let weights = Matrix::rows(scores, keys);
-                product([count, d, keys], weights, v.from(first, 0), &mut out, d, Write::Add, 1.0);
+                self.multiply([count, d, keys], weights, v.from(first, 0), (&mut out, d), Write::Add, 1.0);
             }
         });
         for (out, total) in out.chunks_exact_mut(d).zip(&total) {
@@ -185,6 +192,22 @@ impl Geometry {
         }
         let log_sums = most.iter().zip(&total).map(|(most, total)| most + total.ln()).collect();
         (out, log_sums)
+    }
+
+    /// [`product`], in the type of the layer.
+    fn multiply(
+        &self,
+        shape: [usize; 3],
+        a: Matrix,
+        b: Matrix,
+        out: (&mut [f32], usize),
+        write: Write,
+        scale: f32,
+    ) {
+        match self.unit {
+            Some(unit) => unit.product(shape, a, b, out, write, scale),
+            None => product(shape, a, b, out.0, out.1, write, scale),
+        }
     }
 
     /// `q k^T / sqrt(d)` for a range of queries and keys -> [count, keys]; masked scores are -infinity.
@@ -198,7 +221,8 @@ impl Geometry {
         scores: &mut [f32],
     ) {
         let (shape, scale) = ([count, keys.len(), self.dim], (self.dim as f32).sqrt().recip());
-        product(shape, q.from(start, 0), k.from(0, keys.start), scores, keys.len(), Write::Set, scale);
+        let out = (&mut *scores, keys.len());
+        self.multiply(shape, q.from(start, 0), k.from(0, keys.start), out, Write::Set, scale);
         if self.causal && keys.end > start + 1 {
             for (query, row) in scores.chunks_exact_mut(keys.len()).take(count).enumerate() {
                 let hidden = (start + query + 1).clamp(keys.start, keys.end) - keys.start;

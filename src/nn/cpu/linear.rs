@@ -19,11 +19,13 @@ impl Operation<3> for Linear {
         let x_matrix = Matrix::rows(&x_data, input);
         let (storage, layout) = weight.storage_and_layout();
         let weight = Weight::of(&storage, layout)?;
-        let y = filled(rows * output, |y| {
-            weight.lend_all(|weight| {
+        let shape = [rows, output, input];
+        let y = filled(rows * output, |y| match weight.halves() {
+            Some((unit, weight)) => unit.affine(shape, &x_data, weight, &bias, y),
+            None => weight.lend_all(|weight| {
                 let weight = Matrix::rows(weight, input).transposed();
-                parallel_product([rows, output, input], x_matrix, weight, Some(&bias), y);
-            })
+                parallel_product(shape, x_matrix, weight, Some(&bias), y);
+            }),
         });
         let mut shape = x.dims().to_vec();
         *shape.last_mut().expect("BUG: the layer checked the rank") = output;

@@ -1,5 +1,6 @@
 //! A layer's weights in their stored type. Half precision is widened where a kernel needs it, one task's part or one
-//! layer at a time, so a model in half precision takes half the memory.
+//! layer at a time, so a model in half precision takes half the memory. Where the processor multiplies bf16, products
+//! of layers take such weights as they are.
 
 use std::ops::Range;
 
@@ -8,6 +9,7 @@ use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use rayon::prelude::*;
 
+use super::halves::Unit;
 use super::scratch;
 
 #[derive(Clone, Copy)]
@@ -31,6 +33,14 @@ impl<'a> Weight<'a> {
             Storage::Cpu(CpuStorage::F16(data)) => Ok(Self::F16(&data[start..end])),
             Storage::Cpu(CpuStorage::BF16(data)) => Ok(Self::Bf16(&data[start..end])),
             _ => bail!("the weight {:?} is not f32, f16 or bf16 on the CPU", layout.shape()),
+        }
+    }
+
+    /// The bits of weights in bf16, where the processor multiplies them as they are.
+    pub(super) fn halves(self) -> Option<(Unit, &'a [u16])> {
+        match self {
+            Self::Bf16(data) => Some((Unit::detect()?, data.reinterpret_cast())),
+            Self::F32(_) | Self::F16(_) => None,
         }
     }
 

@@ -3,35 +3,103 @@
 use super::*;
 use crate::nn::differentiate as differentiate_loss;
 
-/// Half-precision weights are widened, not computed with: the result equals that with widened weights.
+/// Half-precision weights are widened: the result equals that with widened weights. Where the processor multiplies bf16, inputs are
+/// rounded too, except where few channels meet: the difference is that of the rounding, and the same for any number of threads.
 #[test]
 fn weights_in_half_precision_are_read_as_they_are() -> Result<()> {
     for dtype in [DType::F16, DType::BF16] {
+        let rounds = dtype == DType::BF16 && multiplies_bf16();
         let same = |half: Result<Tensor>, wide: Result<Tensor>| -> Result<()> {
             assert!(bits(&[half?])? == bits(&[wide?])?, "{dtype:?}");
+            Ok(())
+        };
+        let close = |half: &(dyn Fn() -> Result<Tensor> + Sync), wide: Result<Tensor>| -> Result<()> {
+            if !rounds {
+                return same(half(), wide);
+            }
+            let (found, wide) = (half()?, wide?);
+            for count in [1, 2, 3, 7] {
+                same(threads(count).install(half), Ok(found.clone()))?;
+            }
+            let error = relative_error(&found, &wide)?;
+            // A rounding is at most 2^-8 and about 1e-3 on average. Winograd's method has two, and adds them up.
+            assert!((2e-4..4e-3).contains(&error), "{dtype:?}: {error:e}");
             Ok(())
         };
         let halved = |shape: &[usize]| -> Result<[Tensor; 2]> {
             let half = normal("weight", shape)?.to_dtype(dtype)?;
             Ok([half.to_dtype(DType::F32)?, half])
         };
-        let [wide, half] = halved(&[40, 30])?.map(|weight| Linear { weight, bias: None });
-        let x = normal("x", &[70, 30])?;
-        same(half.forward(&x), wide.forward(&x))?;
-        // Few channels, many channels, many channels with few pixels, and a stride.
-        for ([input, output, size], stride) in
-            [([8, 40, 6], 1), ([100, 100, 24], 1), ([100, 100, 4], 1), ([20, 20, 9], 2)]
-        {
-            let conv = |weight| Conv2d { weight, bias: None, stride, padding: 1 };
-            let [wide, half] = halved(&[output, input, 3, 3])?.map(conv);
-            let x = normal("x", &[1, input, size, size])?;
-            same(half.forward(&x), wide.forward(&x))?;
-            if stride == 1 {
-                same(half.forward_upsampled(&x), wide.forward_upsampled(&x))?;
+        for [rows, input, output] in [[70, 30, 40], [1, 33, 7], [300, 641, 130]] {
+            let [wide, half] = halved(&[output, input])?.map(|weight| Linear { weight, bias: None });
+            let x = normal("x", &[rows, input])?;
+            close(&|| half.forward(&x), wide.forward(&x))?;
+        }
+        // Few channels, many channels, many channels with few pixels, a stride, several images, and single pixels.
+        for ([images, input, output, size, kernel], stride) in [
+            ([1, 8, 40, 6, 3], 1),
+            ([1, 100, 100, 24, 3], 1),
+            ([1, 101, 97, 40, 3], 1),
+            ([1, 100, 100, 4, 3], 1),
+            ([1, 20, 20, 9, 3], 2),
+            ([5, 21, 20, 9, 3], 2),
+            ([5, 101, 100, 24, 3], 1),
+            ([2, 33, 50, 13, 1], 1),
+        ] {
+            let padding = kernel / 2;
+            let conv = |weight| Conv2d { weight, bias: None, stride, padding };
+            let [wide, half] = halved(&[output, input, kernel, kernel])?.map(conv);
+            let x = normal("x", &[images, input, size, size])?;
+            match kernel == 3 && stride == 1 && input.min(output) <= 96 {
+                true => same(half.forward(&x), wide.forward(&x))?,
+                false => close(&|| half.forward(&x), wide.forward(&x))?,
+            }
+            if kernel == 3 && stride == 1 {
+                close(&|| half.forward_upsampled(&x), wide.forward_upsampled(&x))?;
             }
         }
     }
     Ok(())
+}
+
+/// Scores and values are rounded as the layer's other products are; gradients belong to the same rounded scores.
+#[test]
+fn attention_of_a_layer_in_bf16() -> Result<()> {
+    for ([queries, keys, heads, dim], causal) in
+        [([300, 300, 2, 40], false), ([65, 77, 3, 7], false), ([270, 270, 1, 16], true)]
+    {
+        let shapes = [[2, queries, heads * dim], [2, keys, heads * dim], [2, keys, heads * dim]];
+        let inputs = (0..3).map(|i| normal(&format!("input {i}"), &shapes[i])).collect::<Result<Vec<_>>>()?;
+        let of = |dtype: DType| {
+            let inputs = &inputs;
+            move || {
+                let op = |t: &[Tensor]| attention_of(dtype, &t[0], &t[1], &t[2], heads, causal);
+                differentiate(&op, inputs, None)
+            }
+        };
+        let (half, wide) = (of(DType::BF16), of(DType::F32)()?);
+        let found = half()?;
+        for count in [1, 2, 3] {
+            assert!(bits(&threads(count).install(half)?)? == bits(&found)?, "{count} threads");
+        }
+        for (i, (found, wide)) in found.iter().zip(&wide).enumerate() {
+            let error = relative_error(found, wide)?;
+            // Queries, keys, weights and values are rounded, each by some 1e-3; an error of a score is one of its weight.
+            let bound = if multiplies_bf16() { 1e-4..1.5e-2 } else { 0.0..1e-30 };
+            assert!(bound.contains(&error), "{shapes:?}, tensor {i}: {error:e}");
+        }
+    }
+    Ok(())
+}
+
+/// The square root of the share of the power that differs.
+fn relative_error(found: &Tensor, wanted: &Tensor) -> Result<f64> {
+    let power = |x: &Tensor| x.to_dtype(DType::F64)?.sqr()?.sum_all()?.to_scalar::<f64>();
+    Ok((power(&(found - wanted)?)? / power(wanted)?).sqrt())
+}
+
+fn multiplies_bf16() -> bool {
+    crate::backend::machine::Host::ask().features.contains(&"avx512bf16")
 }
 
 /// As on a GPU, where f32 weights are trained with activations of another type.

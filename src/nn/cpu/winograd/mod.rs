@@ -10,6 +10,7 @@
 //! positions then vanish, and nine remain: 9 multiplications instead of 36, and the upsampled image is never stored.
 
 mod geometry;
+mod halves;
 mod transform;
 
 use std::ops::Range;

@@ -1,0 +1,42 @@
+//! Stands in for the instructions on processors that cannot have them.
+
+use super::super::gemm::Matrix;
+use super::super::window::Window;
+use super::{Packing, Part};
+
+/// No value of this type exists.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::nn::cpu) enum Unit {}
+
+impl Unit {
+    /// There are none.
+    pub(in crate::nn::cpu) fn detect() -> Option<Self> {
+        None
+    }
+
+    pub(in crate::nn::cpu) fn round(self, _: &[f32], _: f32, _: &mut [u16]) {
+        match self {}
+    }
+
+    pub(in crate::nn::cpu) fn round_rows(self, _: Matrix, _: usize, _: f32, _: &mut [u16]) {
+        match self {}
+    }
+
+    pub(in crate::nn::cpu) fn pack_rows(self, _: &Packing, _: &[f32], _: usize, _: usize, _: &mut [u32]) {
+        match self {}
+    }
+
+    pub(in crate::nn::cpu) fn pack_columns(self, _: &Packing, _: &[u16], _: usize, _: usize, _: &mut [u32]) {
+        match self {}
+    }
+
+    pub(super) fn tile<const R: usize, const V: usize>(
+        self,
+        _: &Part,
+        _: [usize; 2],
+        _: usize,
+        _: &mut Window,
+    ) {
+        match self {}
+    }
+}

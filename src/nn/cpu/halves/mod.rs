@@ -1,0 +1,256 @@
+//! Matrix products of bf16 operands with sums in f32, for processors with AVX-512 BF16.
+//!
+//! The right operand is packed for `vdpbf16ps`: 16 columns of two consecutive rows side by side in one vector. The left one is read
+//! as it lies. A tile of six rows and four vectors of columns keeps its sums in registers over up to [`DEPTH`] rows of the right
+//! operand; then it adds them to the output. So the sum of an output has one order, whatever its task computes besides.
+//!
+//! Error of an output, for operands that are zero or in the range of normal numbers:
+//! `|y - sum a b| <= (2^-8 + k 2^-23) sum |a b|` if one of both is in bf16 and the other is rounded from f32; if both are rounded,
+//! `2^-7 + 2^-16` instead of `2^-8`. Products are exact, because 8 bits by 8 bits fit in 24.
+
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod conv;
+mod linear;
+#[cfg(not(target_arch = "x86_64"))]
+mod missing;
+
+#[cfg(target_arch = "x86_64")]
+pub(super) use avx512::Unit;
+#[cfg(not(target_arch = "x86_64"))]
+pub(super) use missing::Unit;
+
+use super::gemm::{Matrix, Write};
+use super::pieces::{cut, each};
+use super::scratch;
+use super::window::Window;
+
+/// Numbers of f32, or pairs of bf16, in a vector.
+const LANES: usize = 16;
+/// Rows of a tile, and vectors in each. 24 sums hide the latency of the instruction and leave registers for the operands; 8 x 3
+/// and 12 x 2 were no faster (AMD EPYC 9005, 2026-11).
+const ROWS: usize = 6;
+const VECTORS: usize = 4;
+/// Columns of a packed panel.
+pub(super) const WIDTH: usize = VECTORS * LANES;
+/// Rows of the right operand that a tile sums before it adds to the output: 40 KiB of a panel, for a first-level cache of 48 KiB, and
+/// a whole number of times in the channels of SD's layers. A constant, because the order of sums depends on it.
+pub(super) const DEPTH: usize = 320;
+/// Rows of a block, the unit in which work is cut: several tiles.
+pub(super) const BLOCK_ROWS: usize = 4 * ROWS;
+/// Blocks in a piece, at least.
+const LEAST: usize = 2;
+
+/// How a right operand [depth, columns] is packed: in chunks of rows, each in panels of [`WIDTH`] columns, each pair of rows in turn.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Packing {
+    pub(super) depth: usize,
+    pub(super) columns: usize,
+    /// Rows of a chunk, an even number.
+    pub(super) chunk: usize,
+    /// Elements from one chunk to the next.
+    pub(super) stride: usize,
+}
+
+impl Packing {
+    /// Chunks of at most `most` rows, one after the other.
+    pub(super) fn new(depth: usize, columns: usize, most: usize) -> Self {
+        let chunk = depth.div_ceil(depth.div_ceil(most).max(1)).next_multiple_of(2).max(2);
+        Self { depth, columns, chunk, stride: Self::elements(chunk, columns) }
+    }
+
+    /// Elements of a packed chunk.
+    pub(super) fn elements(chunk: usize, columns: usize) -> usize {
+        chunk / 2 * columns.next_multiple_of(LANES)
+    }
+
+    /// Elements of all chunks.
+    pub(super) fn length(&self) -> usize {
+        self.depth.div_ceil(self.chunk) * self.stride
+    }
+
+    /// The panels of a chunk: first column, columns, and first element.
+    fn panels(&self) -> impl Iterator<Item = (usize, usize, usize)> + use<> {
+        let Self { columns, chunk, .. } = *self;
+        let panel = move |first: usize| (first, WIDTH.min(columns - first), first * chunk / 2);
+        (0..columns).step_by(WIDTH).map(panel)
+    }
+}
+
+/// A left operand: rows of bf16, `step` elements apart. In a row of odd length, one zero follows the last number.
+#[derive(Clone, Copy)]
+pub(super) struct Left<'a> {
+    pub(super) data: &'a [u16],
+    pub(super) step: usize,
+}
+
+impl Left<'_> {
+    /// The rows from `row` on.
+    pub(super) fn from(self, row: usize) -> Self {
+        Self { data: &self.data[row * self.step..], ..self }
+    }
+}
+
+/// A packed right operand.
+#[derive(Clone, Copy)]
+pub(super) struct Right<'a> {
+    pub(super) data: &'a [u32],
+    pub(super) packing: Packing,
+}
+
+/// The operands of a tile.
+struct Part<'a> {
+    left: Left<'a>,
+    /// The panel in the first chunk.
+    right: &'a [u32],
+    /// Pairs of rows, in all and in each chunk.
+    pairs: usize,
+    chunk: usize,
+    /// From one chunk to the next.
+    stride: usize,
+    /// Whether the sums are added to the output.
+    adds: bool,
+}
+
+impl Part<'_> {
+    /// Whether the slices hold the operands of a tile of so many rows and vectors.
+    fn holds(&self, rows: usize, vectors: usize) -> bool {
+        let last = self.pairs.saturating_sub(1) / self.chunk;
+        let right = last * self.stride + (self.pairs - last * self.chunk) * vectors * LANES;
+        self.left.data.len() >= (rows - 1) * self.left.step + 2 * self.pairs && self.right.len() >= right
+    }
+}
+
+impl Unit {
+    /// `out (+)= left right`, for all rows of `out` and the columns of `right` from `first_column` on, a multiple of [`WIDTH`].
+    pub(super) fn multiply(
+        self,
+        left: Left,
+        right: Right,
+        first_column: usize,
+        write: Write,
+        out: &mut Window,
+    ) {
+        let packing = right.packing;
+        let step = (DEPTH / packing.chunk).max(1) * packing.chunk;
+        let end = first_column + out.columns();
+        assert!(
+            first_column.is_multiple_of(WIDTH) && end <= packing.columns && packing.chunk.is_multiple_of(2),
+            "BUG: a product of other columns"
+        );
+        for first in (0..packing.depth).step_by(step) {
+            let pairs = step.min(packing.depth - first).div_ceil(2);
+            let chunk = &right.data[first / packing.chunk * packing.stride..];
+            for (column, columns, element) in packing.panels() {
+                if !(first_column..end).contains(&column) {
+                    continue;
+                }
+                assert!(column + columns <= end, "BUG: a product of a part of a panel");
+                let part = |row: usize| Part {
+                    left: Left { data: &left.data[row * left.step + first..], ..left },
+                    right: &chunk[element..],
+                    pairs,
+                    chunk: packing.chunk / 2,
+                    stride: packing.stride,
+                    adds: write == Write::Add || first > 0,
+                };
+                for row in (0..out.rows()).step_by(ROWS) {
+                    let size = [ROWS.min(out.rows() - row), columns];
+                    self.any_tile(&part(row), [row, column - first_column], size, out);
+                }
+            }
+        }
+    }
+
+    fn any_tile(self, part: &Part, at: [usize; 2], size: [usize; 2], out: &mut Window) {
+        match size[0] {
+            1 => self.tile_of::<1>(part, at, size[1], out),
+            2 => self.tile_of::<2>(part, at, size[1], out),
+            3 => self.tile_of::<3>(part, at, size[1], out),
+            4 => self.tile_of::<4>(part, at, size[1], out),
+            5 => self.tile_of::<5>(part, at, size[1], out),
+            _ => self.tile_of::<ROWS>(part, at, size[1], out),
+        }
+    }
+
+    fn tile_of<const R: usize>(self, part: &Part, at: [usize; 2], columns: usize, out: &mut Window) {
+        match columns.div_ceil(LANES) {
+            1 => self.tile::<R, 1>(part, at, columns, out),
+            2 => self.tile::<R, 2>(part, at, columns, out),
+            3 => self.tile::<R, 3>(part, at, columns, out),
+            _ => self.tile::<R, VECTORS>(part, at, columns, out),
+        }
+    }
+
+    /// Lends `rows` rows of `depth` numbers, times `scale` and rounded, as a left operand.
+    pub(super) fn lend_left<R>(
+        self,
+        from: Matrix,
+        [rows, depth]: [usize; 2],
+        scale: f32,
+        work: impl FnOnce(Left) -> R,
+    ) -> R {
+        assert!(from.column == 1, "BUG: a left operand in columns");
+        let step = depth.next_multiple_of(2);
+        halves(rows * step, |data| {
+            self.round_rows(from, depth, scale, data);
+            work(Left { data, step })
+        })
+    }
+
+    /// `out (+)= left b` on this thread, rounding b, which is in rows.
+    pub(super) fn multiply_rows(self, left: Left, b: Matrix, depth: usize, write: Write, out: &mut Window) {
+        assert!(b.column == 1, "BUG: a right operand in columns");
+        let packing = Packing::new(depth, out.columns(), DEPTH);
+        pairs(packing.length(), |right| {
+            for (chunk, to) in right.chunks_exact_mut(packing.stride).enumerate() {
+                let first = chunk * packing.chunk;
+                let rows = packing.chunk.min(depth - first);
+                self.pack_rows(&packing, &b.data[first * b.row..], b.row, rows, to);
+            }
+            self.multiply(left, Right { data: right, packing }, 0, write, out);
+        })
+    }
+
+    /// `out (+)= scale a b` on this thread, rounding both operands: a [m, k] and b [k, n], both in rows, and out [m, n] with its
+    /// elements between rows.
+    pub(super) fn product(
+        self,
+        [m, n, k]: [usize; 3],
+        a: Matrix,
+        b: Matrix,
+        (out, stride): (&mut [f32], usize),
+        write: Write,
+        scale: f32,
+    ) {
+        let mut out = Window::new(out, stride, [m, n]);
+        self.lend_left(a, [m, k], scale, |left| self.multiply_rows(left, b, k, write, &mut out));
+    }
+
+    /// `out = left right + bias` on all threads, with one bias for each row.
+    pub(super) fn parallel(self, left: Left, right: Right, bias: &[f32], out: Window) {
+        let size = [BLOCK_ROWS, WIDTH];
+        let pieces = cut(out.blocks(size), rayon::current_num_threads(), LEAST);
+        each(out.pieces(size, &pieces), |windows| {
+            for ([row, column], mut window) in windows {
+                for (index, bias) in bias[row..].iter().take(window.rows()).enumerate() {
+                    window.row(index).fill(*bias);
+                }
+                self.multiply(left.from(row), right, column, Write::Add, &mut window);
+            }
+        });
+    }
+}
+
+/// Lends a buffer of this thread for bf16 numbers.
+pub(super) fn halves<R>(length: usize, work: impl FnOnce(&mut [u16]) -> R) -> R {
+    scratch(length.div_ceil(2), |buffer| work(&mut bytemuck::cast_slice_mut(buffer)[..length]))
+}
+
+/// Lends a buffer of this thread for pairs of them.
+pub(super) fn pairs<R>(length: usize, work: impl FnOnce(&mut [u32]) -> R) -> R {
+    scratch(length, |buffer| work(bytemuck::cast_slice_mut(buffer)))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,137 @@
+//! Products of bf16 operands against sums in f64.
+
+use candle_core::{Result, Tensor};
+use half::bf16;
+use proptest::prelude::*;
+
+use super::super::gemm::{Matrix, Write};
+use super::super::window::Window;
+use super::{DEPTH, Left, Packing, Right, Unit, halves};
+use crate::backend::Random;
+
+/// Nothing here can run without the instructions; layers then widen their weights, which `nn::tests` compares bit by bit.
+fn unit() -> Option<Unit> {
+    Unit::detect()
+}
+
+fn normal(name: &str, length: usize) -> Vec<f32> {
+    let drawn = Random::new(3, "halves").normal(name, 0, &[length], &candle_core::Device::Cpu);
+    drawn.and_then(|tensor: Tensor| -> Result<Vec<f32>> { tensor.to_vec1() }).expect("numbers on the CPU")
+}
+
+fn rounded(numbers: &[f32]) -> Vec<u16> {
+    numbers.iter().map(|x| bf16::from_f32(*x).to_bits()).collect()
+}
+
+/// Both ways to a product [m, n]: a right operand in rows of f32, and one in columns of bf16.
+fn both_ways(unit: Unit, [m, n, k]: [usize; 3], a: &[f32], columns: &[u16]) -> [Vec<f32>; 2] {
+    let rows: Vec<f32> = (0..k * n).map(|i| bf16::from_bits(columns[i % n * k + i / n]).to_f32()).collect();
+    let mut found = [vec![f32::NAN; m * n], vec![f32::NAN; m * n]];
+    unit.lend_left(Matrix::rows(a, k), [m, k], 1.0, |left: Left| {
+        let [by_rows, by_columns] = &mut found;
+        let mut out = Window::new(by_rows, n, [m, n]);
+        unit.multiply_rows(left, Matrix::rows(&rows, n), k, Write::Set, &mut out);
+        let packing = Packing::new(k, n, DEPTH);
+        let mut data = vec![u32::MAX; packing.length()];
+        for (chunk, to) in data.chunks_exact_mut(packing.stride).enumerate() {
+            let first = chunk * packing.chunk;
+            unit.pack_columns(&packing, &columns[first..], k, packing.chunk.min(k - first), to);
+        }
+        let right = Right { data: &data, packing };
+        unit.multiply(left, right, 0, Write::Set, &mut Window::new(by_columns, n, [m, n]));
+    });
+    found
+}
+
+/// What the head of the module states, for a weight in bf16 and an input that is rounded.
+fn check([m, n, k]: [usize; 3]) {
+    let Some(unit) = unit() else { return };
+    let (a, columns) = (normal("a", m * k), rounded(&normal("b", n * k)));
+    let [found, other] = both_ways(unit, [m, n, k], &a, &columns);
+    let bits = |numbers: &[f32]| numbers.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+    assert!(bits(&found) == bits(&other), "both ways of packing give one product");
+    for (i, found) in found.iter().enumerate() {
+        let terms = a[i / n * k..][..k].iter().zip(&columns[i % n * k..][..k]);
+        let (mut sum, mut magnitude) = (0.0, 0.0);
+        for (a, b) in terms {
+            let term = f64::from(*a) * bf16::from_bits(*b).to_f64();
+            sum += term;
+            magnitude += term.abs();
+        }
+        let bound = (2f64.powi(-8) + k as f64 * 2f64.powi(-23)) * magnitude;
+        let error = (f64::from(*found) - sum).abs();
+        assert!(error <= bound, "{m} x {n} x {k}, element {i}: {found}, needed {sum}, bound {bound:e}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn products_keep_their_bound((m, n, k) in (1usize..20, 1usize..150, 1usize..120)) {
+        check([m, n, k]);
+    }
+}
+
+#[test]
+fn long_sums_keep_their_bound() {
+    for shape in [[7, 65, 319], [6, 64, 320], [13, 17, 321], [3, 33, 1281], [1, 1, 5000]] {
+        check(shape);
+    }
+}
+
+/// NaN and infinities reach the outputs that they belong to and no other, also beside the ends of odd rows.
+#[test]
+fn values_that_are_not_finite_stay_where_they_belong() {
+    let Some(unit) = unit() else { return };
+    for [m, n, k] in [[7, 21, 5], [2, 70, 33], [9, 16, 64]] {
+        for (special, row) in [(f32::NAN, 1), (f32::INFINITY, 0), (f32::NEG_INFINITY, m - 1)] {
+            let (mut a, columns) = (vec![1.0; m * k], rounded(&vec![1.0; n * k]));
+            a[row * k + k - 1] = special;
+            let (mut b, ones) = (columns.clone(), vec![1.0; m * k]);
+            b[(n - 1) * k] = bf16::from_f32(special).to_bits();
+            let is = |x: f32| x.is_nan() && special.is_nan() || x == special;
+            for found in both_ways(unit, [m, n, k], &a, &columns) {
+                for (i, x) in found.into_iter().enumerate() {
+                    assert!(if i / n == row { is(x) } else { x == k as f32 }, "{special}, element {i}: {x}");
+                }
+            }
+            for found in both_ways(unit, [m, n, k], &ones, &b) {
+                for (i, x) in found.into_iter().enumerate() {
+                    assert!(
+                        if i % n == n - 1 { is(x) } else { x == k as f32 },
+                        "{special}, element {i}: {x}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// Numbers below the range of normal numbers count as zero; the smallest normal number does not.
+#[test]
+fn denormal_numbers_are_zero() {
+    let Some(unit) = unit() else { return };
+    let denormal = f32::MIN_POSITIVE / 2.0;
+    for (a, b, wanted) in [
+        (denormal, 1.0, 0.0),
+        (2f32.powi(100), denormal, 0.0),
+        (f32::MIN_POSITIVE, 0.5, 0.0),
+        (f32::MIN_POSITIVE, 1.0, f32::MIN_POSITIVE),
+    ] {
+        let columns = [bf16::from_f32(b).to_bits()];
+        assert_eq!(both_ways(unit, [1, 1, 1], &[a], &columns), [[wanted], [wanted]], "{a:e} times {b:e}");
+    }
+}
+
+/// Halfway between two numbers of bf16, the even one.
+#[test]
+fn numbers_are_rounded_as_by_half() {
+    let Some(unit) = unit() else { return };
+    let mut numbers = normal("numbers", 1001);
+    numbers.extend([1.0 + 2f32.powi(-8), 1.0 + 3.0 * 2f32.powi(-8), 0.0, -0.0, f32::MAX, f32::INFINITY]);
+    halves(numbers.len(), |found| {
+        unit.round(&numbers, 1.0, found);
+        assert_eq!(found, rounded(&numbers));
+    });
+}
