@@ -13,8 +13,8 @@ pub fn accumulation_dtype(dtype: DType) -> DType {
     }
 }
 
-/// The type of activations for weights of type `dtype`: CPUs compute in f32 and widen half-precision weights on the
-/// fly, so that a model takes no more memory than its file.
+/// The type of activations for weights of type `dtype`: CPUs keep f32 and widen half-precision weights on the fly, so that
+/// a model takes no more memory than its file. Products of bf16 weights round their inputs on processors that multiply bf16.
 pub fn activation_dtype(dtype: DType, device: &Device) -> DType {
     if device.is_cpu() && !cuda::has_kernels(device) { accumulation_dtype(dtype) } else { dtype }
 }

@@ -7,7 +7,8 @@
 //! | GPU | bf16, f32 | products, norms, gated GELU, sums, concatenation, mean-square difference | kernels of `cuda` |
 //! | any | any other | any other | a composition of candle's operations |
 //!
-//! Weights can have a type of their own: f32 or half precision on a CPU, f32 or bf16 on a GPU.
+//! Weights can have a type of their own: f32 or half precision on a CPU, f32 or bf16 on a GPU. On processors with AVX-512 BF16,
+//! products of bf16 weights and attention beside them multiply bf16, with sums in f32 (`cpu::halves`).
 
 use candle_core::{DType, Tensor};
 

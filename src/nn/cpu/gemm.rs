@@ -1,9 +1,12 @@
 //! Matrix products on slices: a checked serial one, and a parallel one whose result does not depend on the number of
 //! threads, because it is split into serial products by shape alone.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use super::filled;
+use super::pieces::{cut, each};
 
 /// A matrix in a slice: element (i, j) is at `i * row + j * column`.
 #[derive(Clone, Copy)]
@@ -89,9 +92,14 @@ pub(super) fn product(
 
 /// Rows or columns of the destination per serial product: enough to amortise packing.
 const BLOCK: usize = 128;
-/// Rows where there are many. The second matrix is packed for each block; a product of 2,056 x 1,280 x 5,120 on one thread of an
-/// AMD EPYC 7003 reaches 48 GFLOP/s in blocks of 128, 56 in blocks of 256, 57 in blocks of 384, and no more in larger ones.
-const TALL: usize = 384;
+/// Rows of a unit in which the work is cut where there are many; the last unit takes the rest too. With more than 64 rows the crate
+/// `gemm` (0.19) cuts k in the same way for any number of them, so a row has the same bits in any block.
+const ROWS: usize = 72;
+/// Units of a serial product at most. The second matrix is packed for each; a product of 2,056 x 1,280 x 5,120 on one thread of an
+/// AMD EPYC 7003 reaches 48 GFLOP/s in blocks of 128 rows, 56 in blocks of 256, 57 in blocks of 384, and no more in larger ones.
+const TALL: usize = 5;
+/// Units of a piece where there is enough work.
+const LEAST: usize = 2;
 /// Enough tasks to keep the cores of a workstation busy; with fewer, the work is split further.
 pub(super) const TASKS: usize = 8;
 /// Number of multiply-adds below which a second thread is slower.
@@ -122,9 +130,23 @@ pub(super) fn parallel_product(
         return product_of_rows(0, out);
     }
     if m.div_ceil(BLOCK) >= TASKS {
-        let rows = rows_of_a_block(m);
-        let blocks = out.par_chunks_mut(rows * n).enumerate();
-        return blocks.for_each(|(block, out)| product_of_rows(block * rows, out));
+        let units = m / ROWS;
+        let rows = |units_of: Range<usize>| {
+            units_of.start * ROWS..if units_of.end == units { m } else { units_of.end * ROWS }
+        };
+        let mut rest = out;
+        let mut lend = |piece: Range<usize>| {
+            let lent = rest.split_off_mut(..rows(piece.clone()).len() * n);
+            (piece, lent.expect("BUG: the rows of a product exceed its output"))
+        };
+        let pieces = cut(units, rayon::current_num_threads(), LEAST).into_iter().map(&mut lend);
+        return each(pieces.collect(), |(piece, mut out)| {
+            for first in piece.clone().step_by(TALL) {
+                let rows = rows(first..(first + TALL).min(piece.end));
+                let block = out.split_off_mut(..rows.len() * n).expect("BUG: a piece has these rows");
+                product_of_rows(rows.start, block);
+            }
+        });
     }
     let blocks = n.div_ceil(BLOCK);
     let segments = TASKS.div_ceil(blocks).min(k.div_ceil(2 * BLOCK));
@@ -139,12 +161,6 @@ pub(super) fn parallel_product(
         })
         .collect();
     add_parts(&parts, segments, BLOCK, start, out, n);
-}
-
-/// How many of `m` rows a task takes: many, but so few that there are twice as many tasks as needed. A row has the same bits in any
-/// block.
-fn rows_of_a_block(m: usize) -> usize {
-    (m / (2 * TASKS)).next_multiple_of(64).clamp(BLOCK, TALL)
 }
 
 /// Writes `start` (or zeros) plus the parts to `out` (rows of `n`): part `i` covers the columns starting at
@@ -180,19 +196,26 @@ mod tests {
 
     #[test]
     fn a_row_has_the_same_bits_in_any_block() {
-        let [n, k] = [40, 96];
-        let weight = numbers(n * k, 0.7);
-        for m in [1024, 1025, 1028, 2056, 6400] {
-            let x = numbers(m * k, 0.3);
-            let (x, weight) = (Matrix::rows(&x, k), Matrix::rows(&weight, k).transposed());
-            let (mut found, mut needed) = (vec![0.0; m * n], vec![0.0; m * n]);
-            parallel_product([m, n, k], x, weight, None, &mut found);
-            for (block, out) in needed.chunks_mut(BLOCK * n).enumerate() {
-                product([out.len() / n, n, k], x.from(block * BLOCK, 0), weight, out, n, Write::Set, 1.0);
+        for ([n, k], rows) in [
+            ([40, 96], &[1024, 1025, 1028, 2056, 6400][..]),
+            ([33, 1100], &[1025, 1087, 1088]),
+            ([1, 9], &[1100]),
+        ] {
+            let weight = numbers(n * k, 0.7);
+            for &m in rows {
+                let x = numbers(m * k, 0.3);
+                let (x, weight) = (Matrix::rows(&x, k), Matrix::rows(&weight, k).transposed());
+                let mut needed = vec![0.0; m * n];
+                product([m, n, k], x, weight, &mut needed, n, Write::Set, 1.0);
+                for threads in [1, 2, 3, 8, 64] {
+                    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
+                    let mut found = vec![0.0; m * n];
+                    pool.install(|| parallel_product([m, n, k], x, weight, None, &mut found));
+                    let mut pairs = found.iter().zip(&needed);
+                    let differs = pairs.position(|(found, needed)| found.to_bits() != needed.to_bits());
+                    assert_eq!(differs, None, "{m} x {n} x {k} on {threads} threads");
+                }
             }
-            let differs =
-                found.iter().zip(&needed).position(|(found, needed)| found.to_bits() != needed.to_bits());
-            assert_eq!(differs, None, "{m} rows");
         }
     }
 }

@@ -1,7 +1,8 @@
 //! Fused f32 kernels for the CPU, each an operation with its own gradients.
 //!
-//! Three rules apply to every kernel. Work is split by shape alone, never by the number of threads, and partial sums
-//! are added in a fixed order, so the result does not depend on the number of threads. Gradients are computed only for
+//! Three rules apply to every kernel. Sums are split by shape alone, never by the number of threads, and their parts are
+//! added in a fixed order; the rest of the work may be cut for as many threads as there are (`pieces`), so the result
+//! does not depend on the number of threads. Gradients are computed only for
 //! operands for which they are wanted. Temporary buffers of a kernel come from [`operands::scratch`], one set per thread.
 
 pub(super) mod activation;

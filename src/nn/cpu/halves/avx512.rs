@@ -9,7 +9,7 @@ use std::mem::transmute;
 
 use super::super::gemm::Matrix;
 use super::super::window::Window;
-use super::{LANES, Packing, Part};
+use super::layout::{LANES, Packing, Part};
 
 /// Proof that this processor has the instructions.
 #[derive(Clone, Copy, Debug)]

@@ -2,7 +2,7 @@
 
 use super::super::gemm::Matrix;
 use super::super::window::Window;
-use super::{Packing, Part};
+use super::layout::{Packing, Part};
 
 /// No value of this type exists.
 #[derive(Clone, Copy, Debug)]

@@ -11,6 +11,7 @@
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod conv;
+mod layout;
 mod linear;
 #[cfg(not(target_arch = "x86_64"))]
 mod missing;
@@ -20,106 +21,17 @@ pub(super) use avx512::Unit;
 #[cfg(not(target_arch = "x86_64"))]
 pub(super) use missing::Unit;
 
+pub(super) use layout::{DEPTH, Left, Packing, Right, WIDTH};
+use layout::{LANES, Part, ROWS, VECTORS};
+
 use super::gemm::{Matrix, Write};
 use super::pieces::{cut, each};
 use super::scratch;
 use super::window::Window;
 
-/// Numbers of f32, or pairs of bf16, in a vector.
-const LANES: usize = 16;
-/// Rows of a tile, and vectors in each. 24 sums hide the latency of the instruction and leave registers for the operands; 8 x 3
-/// and 12 x 2 were no faster (AMD EPYC 9005, 2026-11).
-const ROWS: usize = 6;
-const VECTORS: usize = 4;
-/// Columns of a packed panel.
-pub(super) const WIDTH: usize = VECTORS * LANES;
-/// Rows of the right operand that a tile sums before it adds to the output: 40 KiB of a panel, for a first-level cache of 48 KiB, and
-/// a whole number of times in the channels of SD's layers. A constant, because the order of sums depends on it.
-pub(super) const DEPTH: usize = 320;
-/// Rows of a block, the unit in which work is cut: several tiles.
-pub(super) const BLOCK_ROWS: usize = 4 * ROWS;
-/// Blocks in a piece, at least.
-const LEAST: usize = 2;
-
-/// How a right operand [depth, columns] is packed: in chunks of rows, each in panels of [`WIDTH`] columns, each pair of rows in turn.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Packing {
-    pub(super) depth: usize,
-    pub(super) columns: usize,
-    /// Rows of a chunk, an even number.
-    pub(super) chunk: usize,
-    /// Elements from one chunk to the next.
-    pub(super) stride: usize,
-}
-
-impl Packing {
-    /// Chunks of at most `most` rows, one after the other.
-    pub(super) fn new(depth: usize, columns: usize, most: usize) -> Self {
-        let chunk = depth.div_ceil(depth.div_ceil(most).max(1)).next_multiple_of(2).max(2);
-        Self { depth, columns, chunk, stride: Self::elements(chunk, columns) }
-    }
-
-    /// Elements of a packed chunk.
-    pub(super) fn elements(chunk: usize, columns: usize) -> usize {
-        chunk / 2 * columns.next_multiple_of(LANES)
-    }
-
-    /// Elements of all chunks.
-    pub(super) fn length(&self) -> usize {
-        self.depth.div_ceil(self.chunk) * self.stride
-    }
-
-    /// The panels of a chunk: first column, columns, and first element.
-    fn panels(&self) -> impl Iterator<Item = (usize, usize, usize)> + use<> {
-        let Self { columns, chunk, .. } = *self;
-        let panel = move |first: usize| (first, WIDTH.min(columns - first), first * chunk / 2);
-        (0..columns).step_by(WIDTH).map(panel)
-    }
-}
-
-/// A left operand: rows of bf16, `step` elements apart. In a row of odd length, one zero follows the last number.
-#[derive(Clone, Copy)]
-pub(super) struct Left<'a> {
-    pub(super) data: &'a [u16],
-    pub(super) step: usize,
-}
-
-impl Left<'_> {
-    /// The rows from `row` on.
-    pub(super) fn from(self, row: usize) -> Self {
-        Self { data: &self.data[row * self.step..], ..self }
-    }
-}
-
-/// A packed right operand.
-#[derive(Clone, Copy)]
-pub(super) struct Right<'a> {
-    pub(super) data: &'a [u32],
-    pub(super) packing: Packing,
-}
-
-/// The operands of a tile.
-struct Part<'a> {
-    left: Left<'a>,
-    /// The panel in the first chunk.
-    right: &'a [u32],
-    /// Pairs of rows, in all and in each chunk.
-    pairs: usize,
-    chunk: usize,
-    /// From one chunk to the next.
-    stride: usize,
-    /// Whether the sums are added to the output.
-    adds: bool,
-}
-
-impl Part<'_> {
-    /// Whether the slices hold the operands of a tile of so many rows and vectors.
-    fn holds(&self, rows: usize, vectors: usize) -> bool {
-        let last = self.pairs.saturating_sub(1) / self.chunk;
-        let right = last * self.stride + (self.pairs - last * self.chunk) * vectors * LANES;
-        self.left.data.len() >= (rows - 1) * self.left.step + 2 * self.pairs && self.right.len() >= right
-    }
-}
+/// Rows of a block, the unit in which work is cut, and how many of them a piece has where there is enough work.
+const BLOCK_ROWS: usize = ROWS;
+const LEAST: usize = 8;
 
 impl Unit {
     /// `out (+)= left right`, for all rows of `out` and the columns of `right` from `first_column` on, a multiple of [`WIDTH`].

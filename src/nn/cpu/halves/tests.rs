@@ -5,8 +5,9 @@ use half::bf16;
 use proptest::prelude::*;
 
 use super::super::gemm::{Matrix, Write};
+use super::super::pieces::cut;
 use super::super::window::Window;
-use super::{DEPTH, Left, Packing, Right, Unit, halves};
+use super::{BLOCK_ROWS, DEPTH, LEAST, Left, Packing, Right, Unit, WIDTH, halves};
 use crate::backend::Random;
 
 /// Nothing here can run without the instructions; layers then widen their weights, which `nn::tests` compares bit by bit.
@@ -134,4 +135,48 @@ fn numbers_are_rounded_as_by_half() {
         unit.round(&numbers, 1.0, found);
         assert_eq!(found, rounded(&numbers));
     });
+}
+
+/// Rows and columns of the products of SD v1.5 and SDXL for one picture of 64 x 64 latents, with their inner dimension and about how
+/// often they occur: linear layers, convolutions of single pixels, and those that are computed by their columns.
+const PRODUCTS: &[([usize; 3], usize)] = &[
+    ([4096, 320, 320], 25),
+    ([4096, 2560, 320], 5),
+    ([4096, 320, 1280], 5),
+    ([320, 4096, 320], 10),
+    ([320, 1024, 2880], 1),
+    ([1024, 640, 640], 100),
+    ([1024, 5120, 640], 10),
+    ([1024, 640, 2560], 10),
+    ([640, 1024, 640], 12),
+    ([640, 256, 5760], 1),
+    ([256, 1280, 1280], 400),
+    ([256, 10240, 1280], 60),
+    ([256, 1280, 5120], 60),
+    ([1280, 256, 1280], 12),
+    ([1280, 256, 11520], 10),
+    ([1280, 64, 11520], 12),
+];
+
+/// Each thread's share of the multiplications, over all layers: in each layer, all wait for the last.
+#[test]
+fn many_threads_get_equal_work() {
+    for threads in 1..=64 {
+        let (mut longest, mut mean) = (0.0, 0.0);
+        for ([rows, columns, depth], count) in PRODUCTS {
+            let mut data = vec![0.0; rows * columns];
+            let window = Window::new(&mut data, *columns, [*rows, *columns]);
+            let size = [BLOCK_ROWS, WIDTH];
+            let pieces = cut(window.blocks(size), threads, LEAST);
+            let mut work = vec![0; threads];
+            for windows in window.pieces(size, &pieces) {
+                let of_piece = windows.iter().map(|(_, part)| part.rows() * part.columns() * depth);
+                *work.iter_mut().min().expect("there is a thread") += of_piece.sum::<usize>();
+            }
+            assert_eq!(work.iter().sum::<usize>(), rows * columns * depth, "every output once");
+            longest += (count * work.iter().max().expect("there is a thread")) as f64;
+            mean += (count * work.iter().sum::<usize>()) as f64 / threads as f64;
+        }
+        assert!(longest <= 1.05 * mean, "{threads} threads: {}", longest / mean);
+    }
 }

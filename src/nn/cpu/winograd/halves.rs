@@ -8,7 +8,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::super::gemm::Write;
-use super::super::halves::{BLOCK_ROWS, Left, Packing, Right, Unit, halves, pairs};
+use super::super::halves::{Left, Packing, Right, Unit, halves, pairs};
 use super::super::pieces::{cut, each};
 use super::super::weight::Weight;
 use super::super::window::Window;
@@ -17,6 +17,10 @@ use super::Winograd;
 
 /// Input channels whose transforms one task packs; with 256 tiles, 256 KiB.
 const CHUNK: usize = 16;
+/// Output channels of a unit in which the work is cut: two tiles of a product. Each piece reads the transforms of all inputs.
+const OUTPUTS: usize = 12;
+/// Units of a piece where there is enough work.
+const LEAST: usize = 2;
 
 /// The weights of a layer.
 #[derive(Clone, Copy)]
@@ -76,9 +80,8 @@ impl Winograd {
 
     /// Processes one block of tiles after another: transforms and packs the inputs, then computes the output channels.
     fn halves_of_blocks(&self, kernels: Kernels, x: &[f32], bias: &[f32], out: &mut [f32]) {
-        let pieces = cut(self.output.div_ceil(BLOCK_ROWS), rayon::current_num_threads(), 1);
-        let outputs =
-            |blocks: Range<usize>| blocks.start * BLOCK_ROWS..(blocks.end * BLOCK_ROWS).min(self.output);
+        let pieces = cut(self.output.div_ceil(OUTPUTS), rayon::current_num_threads(), LEAST);
+        let outputs = |blocks: Range<usize>| blocks.start * OUTPUTS..(blocks.end * OUTPUTS).min(self.output);
         let pieces: Vec<Range<usize>> = pieces.into_iter().map(outputs).collect();
         for rows in self.blocks() {
             let (tiles, channel) = self.sizes(&rows);
