@@ -112,7 +112,7 @@ impl Nccl {
         }
         // SAFETY: it gives a constant text.
         let words = unsafe { CStr::from_ptr((self.calls.words)(status)) }.to_string_lossy();
-        Err(format!("{call}: {words}; NCCL_DEBUG=WARN makes the library say more"))
+        Err(format!("{call}: {words}"))
     }
 }
 
@@ -207,7 +207,7 @@ mod tests {
         assert_ne!(names[0], names[1]);
         assert_eq!(
             nccl.checked("a call", 4),
-            Err("a call: invalid argument; NCCL_DEBUG=WARN makes the library say more".to_owned())
+            Err("a call: invalid argument (run with NCCL_DEBUG=WARN for details)".to_owned())
         );
         Ok(())
     }
