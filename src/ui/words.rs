@@ -76,6 +76,7 @@ fn line(event: &Event) -> Option<String> {
         Event::StageWaiting { stage, key, holder } => {
             state("waiting", stage, &format!("for {holder}, which is making key {}", key.short()))
         }
+        Event::StageRemote { stage, text } => state("remote", stage, text),
         Event::StageCached { stage, key, seconds, .. } => {
             state("cached", stage, &format!("key {}, saves {}", key.short(), units::seconds(*seconds)))
         }
