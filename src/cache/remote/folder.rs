@@ -1,4 +1,5 @@
-//! A remote that is a folder, such as one of a network file system. It needs nothing but the file system.
+//! A remote that is a folder, such as one of a network file system. It needs nothing but the file system. No program can end
+//! a call that a file system does not answer, so of the remotes, only this one may stall a run for longer than it says.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read, Write};

@@ -24,6 +24,9 @@ const CLOCK: [&str; 7] = [
 /// Error codes that come with a status of their own, but mean that a server is busy.
 const BUSY: [&str; 4] = ["SlowDown", "ServerBusy", "Throttling", "RequestTimeout"];
 
+/// What to say of a bucket that another server answers for.
+const ELSEWHERE: &str = "is in another region: set AWS_REGION, or `remote-endpoint`";
+
 /// The longest error code that is repeated.
 const MOST_CODE: usize = 40;
 
@@ -50,6 +53,7 @@ pub(super) fn trouble(error: &Error) -> Trouble {
         (Some(401 | 403), _) => Trouble::Lasting(format!(
             "refused the credentials of this machine ({said}), or they do not allow it"
         )),
+        (Some(301 | 307), _) => Trouble::Lasting(ELSEWHERE.to_owned()),
         (Some(408 | 425 | 429 | 500..), _) => Trouble::Passing(format!("answered {said}")),
         (Some(_), _) => Trouble::Lasting(format!("answered {said}")),
         (None, _) => without_status(error, &text),
@@ -67,6 +71,7 @@ fn without_status(error: &Error, text: &str) -> Trouble {
              GOOGLE_APPLICATION_CREDENTIALS, or AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY"
                 .to_owned(),
         ),
+        _ if text.contains("Received redirect") => Trouble::Lasting(ELSEWHERE.to_owned()),
         _ if text.contains("peer certificate") => {
             Trouble::Lasting("has a certificate that this machine does not trust".to_owned())
         }
