@@ -3,9 +3,11 @@
 //! A run asks for what it lacks before it makes it, and sends what it has made. It never fails because of a remote: what is
 //! wrong is told, and the artefact is made here, as without one.
 
+use std::io;
 use std::path::Path;
 use std::time::Instant;
 
+use super::begin::Begun;
 use super::remote::{
     Record, Remote, RemoteError, Sent, Shared, Trouble, Unfetched, Way, entries, fetch_files, fetch_record,
     key_of, patiently, send,
@@ -108,7 +110,13 @@ impl Store {
         kind: Option<ArtefactKind>,
         stop: &Interrupt,
     ) -> Result<Record, Unfetched> {
-        let here = |error: CacheError| Unfetched::Trouble(Trouble::Here(std::io::Error::other(error)));
+        let here = |error: CacheError| {
+            let error = match error {
+                CacheError::Interrupted(_) => io::ErrorKind::Interrupted.into(),
+                other => io::Error::other(other),
+            };
+            Unfetched::Trouble(Trouble::Here(error))
+        };
         let record = fetch_record(remote, pending.key(), stop)?;
         if kind.is_some_and(|kind| kind != record.entry.made.kind) {
             return Err(Unfetched::Refused("its entry is of another kind of artefact".to_owned()));
@@ -193,7 +201,7 @@ impl Store {
         if let Lookup::Whole(_) = self.find(key)? {
             return Ok(Pulled::Here);
         }
-        let super::begin::Begun::Pending(pending) = self.begin(key, false, stop, waiting)? else {
+        let Begun::Pending(pending) = self.begin(key, false, stop, waiting)? else {
             return Ok(Pulled::Here);
         };
         match shared
