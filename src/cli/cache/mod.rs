@@ -16,7 +16,7 @@ use clap::{Args, Subcommand};
 use super::error::CliError;
 use crate::run::ExitCode;
 
-/// Look after the artefact cache: what is in it, what it takes, what can go, what is damaged, what is shared
+/// Look after the artefact cache: what is in it, what it takes, what can go, what is damaged
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
