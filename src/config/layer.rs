@@ -119,6 +119,12 @@ impl Layer {
     }
 
     pub(super) fn parse(source: &SourceText) -> Result<Self, ConfigError> {
+        let layer = Self::parse_shown(source);
+        if holds_credentials(source.text()) { layer.map_err(ConfigError::without_source) } else { layer }
+    }
+
+    /// Errors show the text of the file.
+    fn parse_shown(source: &SourceText) -> Result<Self, ConfigError> {
         // A file that holds only comments is not a YAML document, but it is valid.
         if source.is_blank() {
             return Ok(Self::default());
@@ -198,6 +204,12 @@ pub(super) fn unknown_variables(variables: &[(OsString, OsString)]) -> Vec<Strin
             format!("the environment variable `{name}` is not a setting and has no effect; {help}")
         })
         .collect()
+}
+
+/// Whether an address in a text has a part that may be a password, which no message may show.
+fn holds_credentials(text: &str) -> bool {
+    let addresses = text.split("://").skip(1).filter_map(|rest| rest.split_whitespace().next());
+    addresses.into_iter().any(|address| address.contains(['@', '?']))
 }
 
 fn parsed<T>(

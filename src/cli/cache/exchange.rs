@@ -20,8 +20,9 @@ use crate::run::{ExitCode, roots, signals};
 /// Send artefacts to the remote, for other machines; without a name, all but the states of trainings
 #[derive(Args)]
 #[command(after_help = "\
-A run sends what it makes by itself. This command sends what was made before there was a remote, or while it was away. It may be
-interrupted at any time: the next one goes on with the files that are missing there.
+A run sends what it makes by itself. This command sends what was made before there was a remote,
+or while it was away. It may be interrupted at any time: the next one goes on with the files that
+are missing there.
 
 Examples:
   laptop-diff cache push
@@ -36,8 +37,9 @@ pub(super) struct Push {
 /// Fetch artefacts from the remote; without a name, all that it has
 #[derive(Args)]
 #[command(after_help = "\
-A run fetches what it needs by itself. This command fetches before a machine goes offline, for example. Every file is checked by
-its digest; an artefact that fails the check is refused, and the exit code is 4.
+A run fetches what it needs by itself. This command fetches before a machine goes offline, for
+example. Every file is checked by its digest; an artefact that fails the check is refused, and the
+exit code is 4.
 
 Examples:
   laptop-diff cache pull

@@ -161,6 +161,10 @@ fn an_address_with_credentials_is_refused_and_they_are_told_nowhere() {
     let sandbox = machine();
     let secret = "SENTINEL0SECRET";
     for address in [format!("s3://KEY:{secret}@lab/models"), format!("az://lab?sig={secret}")] {
+        // Not even as a neighbour of another mistake.
+        sandbox.write("laptop-diff.yaml", &format!("remote: {address}\ncahce: x\n"));
+        let other = sandbox.run(&["run", "shared.yaml"]);
+        expect_code(&other, 3);
         sandbox.write("laptop-diff.yaml", &format!("remote: {address}\n"));
         let by_file = sandbox.run(&["run", "shared.yaml"]);
         expect(&by_file, 3, &["`remote` of", "laptop-diff.yaml", "credentials come from the environment"]);
@@ -168,7 +172,7 @@ fn an_address_with_credentials_is_refused_and_they_are_told_nowhere() {
         let mut command = sandbox.command(&["run", "shared.yaml"]);
         let by_variable = command.env("LAPTOP_DIFF_REMOTE", &address).output().expect("it starts");
         expect(&by_variable, 3, &["LAPTOP_DIFF_REMOTE", "credentials come from the environment"]);
-        for output in [by_file, by_variable] {
+        for output in [other, by_file, by_variable] {
             assert!(!err(&output).contains(secret), "{}", err(&output));
         }
     }
