@@ -21,7 +21,7 @@ use tokio::runtime::Runtime;
 use tokio::time::{Instant, timeout};
 
 use super::contract::{Remote, Source, Trouble};
-use super::told::trouble;
+use super::told::{trouble, unusable};
 use crate::base::Interrupt;
 
 /// How long a server may take to begin an answer, or to go on with it.
@@ -114,7 +114,7 @@ fn open<S: ObjectStore>(
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Trouble::Lasting(format!("cannot be asked: {error}")))?;
-    let store: Arc<dyn ObjectStore> = Arc::new(build().map_err(|error| trouble(&error))?);
+    let store: Arc<dyn ObjectStore> = Arc::new(build().map_err(|_| unusable())?);
     Ok(Box::new(Bucket { store, prefix: Path::from(prefix), runtime }))
 }
 

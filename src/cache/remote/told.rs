@@ -24,6 +24,9 @@ const CLOCK: [&str; 7] = [
 /// Error codes that come with a status of their own, but mean that a server is busy.
 const BUSY: [&str; 4] = ["SlowDown", "ServerBusy", "Throttling", "RequestTimeout"];
 
+/// Where a machine of a provider asks for its role, which is asked last: others have nobody there.
+const METADATA: [&str; 2] = ["169.254.", "metadata.google.internal"];
+
 /// What to say of a bucket that another server answers for.
 const ELSEWHERE: &str = "is in another region: set AWS_REGION, or `remote-endpoint`";
 
@@ -39,6 +42,13 @@ pub(super) fn trouble(error: &Error) -> Trouble {
         return Trouble::Lasting(format!(
             "refused the time of this machine, {now}: set the clock, for example with `timedatectl set-ntp true`"
         ));
+    }
+    if METADATA.iter().any(|host| text.contains(host)) {
+        return Trouble::Lasting(
+            "needs credentials, and there are none in the environment: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, \
+             GOOGLE_APPLICATION_CREDENTIALS, or AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY"
+                .to_owned(),
+        );
     }
     let said = [status.map(|status| status.to_string()), code.clone()];
     let said = said.into_iter().flatten().collect::<Vec<_>>().join(" ");
@@ -60,17 +70,21 @@ pub(super) fn trouble(error: &Error) -> Trouble {
     }
 }
 
+/// What it means that a client could not be made, which asks nobody.
+pub(super) fn unusable() -> Trouble {
+    Trouble::Lasting(
+        "cannot be used with the variables of the environment: the region, the account, or a part of the credentials is \
+         missing or wrong"
+            .to_owned(),
+    )
+}
+
 fn without_status(error: &Error, text: &str) -> Trouble {
     if let Error::NotFound { .. } = error {
         return Trouble::Absent;
     }
     let passing = |text: &str| Trouble::Passing(text.to_owned());
     match kind(error) {
-        _ if text.contains("169.254.") || text.contains("metadata.google.internal") => Trouble::Lasting(
-            "needs credentials, and there are none in the environment: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, \
-             GOOGLE_APPLICATION_CREDENTIALS, or AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY"
-                .to_owned(),
-        ),
         _ if text.contains("Received redirect") => Trouble::Lasting(ELSEWHERE.to_owned()),
         _ if text.contains("peer certificate") => {
             Trouble::Lasting("has a certificate that this machine does not trust".to_owned())
@@ -78,12 +92,9 @@ fn without_status(error: &Error, text: &str) -> Trouble {
         Some(HttpErrorKind::Connect) => passing("could not be reached"),
         Some(HttpErrorKind::Timeout) => passing("did not answer in time"),
         Some(_) => passing("cut the connection"),
-        None if text.contains("Config error") || text.contains("Missing") => Trouble::Lasting(
-            "cannot be used with the variables of the environment: the region, the account or a part of the credentials \
-             is missing or wrong"
-                .to_owned(),
-        ),
-        None => Trouble::Lasting("could not be used: its client gives no reason that can be shown".to_owned()),
+        None => {
+            Trouble::Lasting("could not be used: its client gives no reason that can be shown".to_owned())
+        }
     }
 }
 
