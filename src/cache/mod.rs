@@ -15,7 +15,7 @@
 //!
 //! An entry is written last, when its artefact is complete and on disk: a crash at any moment leaves either no entry
 //! or a valid one. Files of artefacts are read-only. They share an inode only with files of other artefacts, never with
-//! a file that a user brought.
+//! a file that a user brought. `remote` says how a cache shares artefacts with those of other machines.
 
 mod alike;
 mod begin;
@@ -23,6 +23,7 @@ mod borrow;
 mod contents;
 mod entry;
 mod error;
+mod exchange;
 mod gc;
 mod last;
 mod leftovers;
@@ -30,6 +31,7 @@ mod memo;
 mod obtain;
 mod pending;
 mod recorded;
+mod remote;
 mod repair;
 mod roots;
 mod store;
@@ -43,11 +45,13 @@ pub use borrow::Scratch;
 pub use contents::{Contents, Kept, Loose, Work};
 pub use entry::{Damage, Entry, Made};
 pub use error::CacheError;
+pub use exchange::{Pulled, Pushed};
 pub use gc::{Candidate, Collected, Collection, Limits, Needed, Reason, Thing};
 pub use memo::Recheck;
 pub use obtain::{Maker, Notice, Obtained, Request};
 pub use pending::PendingArtefact;
 pub use recorded::Place;
+pub use remote::{Address, RemoteError, Shared};
 pub use roots::{Root, RootKind};
 pub use store::{Lookup, Store};
 pub use tree::{FileChange, How, Tree, TreeFile};

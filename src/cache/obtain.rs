@@ -4,6 +4,7 @@ use std::sync::PoisonError;
 use std::time::Instant;
 
 use super::begin::Begun;
+use super::exchange::Fetched;
 use super::{CacheError, Damage, Entry, Lookup, Made, PendingArtefact, Store};
 use crate::backend::memory;
 use crate::base::{ArtefactKind, Digest, Interrupt, Manifest, clock};
@@ -25,7 +26,7 @@ pub trait Maker {
     /// How it fails.
     type Error: From<CacheError>;
 
-    /// Receives the events before [`Maker::make`] is called.
+    /// Receives the events before [`Maker::make`] is called, and what a remote does after it.
     fn notice(&mut self, _notice: Notice<'_>) {}
 
     /// Fills [`PendingArtefact::output`].
@@ -42,12 +43,17 @@ pub enum Notice<'a> {
         /// The process: `process 12 on host`.
         holder: &'a str,
     },
+    /// What the remote gave or took, or why it did not.
+    Remote {
+        /// In words.
+        text: &'a str,
+    },
 }
 
 /// How an artefact was obtained.
 #[derive(Clone, Debug)]
 pub enum Obtained {
-    /// It was in the cache, or another process made it.
+    /// It was in the cache or in its remote, or another process made it.
     Cached(Entry),
     /// The maker made it.
     Made(Entry),
@@ -73,7 +79,7 @@ impl Store {
         Ok(found)
     }
 
-    /// Obtains an artefact: from the cache, from another process that is making it, or from `maker`.
+    /// Obtains an artefact: from the cache, from another process that is making it, from the remote, or from `maker`.
     pub fn obtain<M: Maker>(&self, request: &Request<'_>, maker: &mut M) -> Result<Obtained, M::Error> {
         let key = request.manifest.key();
         match self.find(&key)? {
@@ -85,6 +91,15 @@ impl Store {
         let pending = match self.begin(&key, request.force, request.interrupt, &mut waiting)? {
             Begun::Cached(entry) => return Ok(Obtained::Cached(entry)),
             Begun::Pending(pending) => pending,
+        };
+        let mut tell = |text: &str| maker.notice(Notice::Remote { text });
+        let (pending, is_refused) = match request.force {
+            true => (pending, false),
+            false => match self.fetch(pending, request.kind, request.interrupt, &mut tell)? {
+                Fetched::Whole(entry) => return Ok(Obtained::Cached(entry)),
+                Fetched::Lost => return self.obtain(request, maker),
+                Fetched::Nothing { pending, is_refused } => (pending, is_refused),
+            },
         };
         let begun = Instant::now();
         self.start_peak();
@@ -103,7 +118,10 @@ impl Store {
             finished: clock::now(),
             program: env!("CARGO_PKG_VERSION").to_owned(),
         };
-        Ok(Obtained::Made(pending.commit(request.manifest, made)?))
+        let entry = pending.commit(request.manifest, made)?;
+        let mut tell = |text: &str| maker.notice(Notice::Remote { text });
+        self.share(&entry, is_refused, request.interrupt, &mut tell);
+        Ok(Obtained::Made(entry))
     }
 
     /// Begins to measure peak memory. The system has one counter, so the peak of the enclosing artefact so far is

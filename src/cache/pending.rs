@@ -87,7 +87,32 @@ impl<'a> PendingArtefact<'a> {
         let hidden = hidden.into_iter().filter(is_sealed).collect();
         let digest = files.digest();
         let (manifest, parts) = (manifest.clone(), noted_parts(&self.folder));
-        let entry = Entry { key: self.key, manifest, digest, files, hidden, parts, made };
+        let key = self.key;
+        self.enter(Entry { key, manifest, digest, files, hidden, parts, made })
+    }
+
+    /// The key.
+    pub(super) fn key(&self) -> &Digest {
+        &self.key
+    }
+
+    /// Removes what is in the output.
+    pub(super) fn clear(&self) -> Result<(), CacheError> {
+        let output = self.output();
+        let clear = files::remove_folder(&output).and_then(|()| fs::create_dir_all(&output));
+        clear.map_err(CacheError::of(&output))
+    }
+
+    /// Syncs the output to the disk, and says whether its files are those of an entry.
+    pub(super) fn settles_as(&self, entry: &Entry) -> Result<bool, CacheError> {
+        let output = self.output();
+        let settled = settle(&output, &self.store.memo).map_err(CacheError::of(&output))?;
+        Ok(settled.split() == (entry.files.clone(), entry.hidden.clone()))
+    }
+
+    /// Puts the output in place, which is settled and that of the entry, and enters it. An output of which the cache has
+    /// equal bytes already may be empty.
+    pub(super) fn enter(self, entry: Entry) -> Result<Entry, CacheError> {
         // Until the entry is there, nothing says that somebody needs the artefact.
         let lock = self.put_in_place(&entry)?;
         let path = self.store.entry_file(&self.key);
@@ -98,8 +123,8 @@ impl<'a> PendingArtefact<'a> {
         // The checkpoint is no longer needed. If it stays, that only costs space.
         let _ = files::remove_folder(&self.checkpoint()).and_then(|()| files::remove_folder(&self.parts()));
         // Last, because the checkpoint may be linked to the artefact: one link less is a new time of change.
-        let folder = self.store.artefact_folder(&digest);
-        memo.know(&folder, &entry.files).map_err(CacheError::of(&folder))?;
+        let folder = self.store.artefact_folder(&entry.digest);
+        self.store.memo.know(&folder, &entry.files).map_err(CacheError::of(&folder))?;
         Ok(entry)
     }
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, Once, OnceLock};
 
 use super::memo::{Memo, Owner, Recheck};
+use super::remote::Shared;
 use super::user::User;
 use super::{CacheError, Damage, Entry, Tree};
 use crate::base::Artefact;
@@ -28,6 +29,8 @@ pub struct Store {
     begun: Once,
     /// What this process tells about its use of the cache, if it can.
     pub(super) user: OnceLock<Option<User>>,
+    /// Where artefacts of other machines come from, and where those of this one go.
+    pub(super) remote: Option<Shared>,
 }
 
 /// What stands in the place of an entry.
@@ -73,7 +76,8 @@ impl Store {
             Err(error) => return Err(CacheError::of(&version)(error)),
         }
         let memo = Memo::new(root.join(format!("v{FORMAT}/memo")));
-        Ok(Self { root, memo, peaks: Mutex::default(), begun: Once::new(), user: OnceLock::new() })
+        let (peaks, begun, user) = (Mutex::default(), Once::new(), OnceLock::new());
+        Ok(Self { root, memo, peaks, begun, user, remote: None })
     }
 
     /// The same cache, with another choice of what is read again.
@@ -85,6 +89,11 @@ impl Store {
     pub fn watched(mut self, watch: Arc<dyn Watch>) -> Self {
         self.memo.watch = watch;
         self
+    }
+
+    /// The same cache, which shares its artefacts with those of other machines.
+    pub fn sharing(self, remote: Option<Shared>) -> Self {
+        Self { remote, ..self }
     }
 
     /// The cache folder.

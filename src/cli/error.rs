@@ -6,7 +6,7 @@ use miette::Diagnostic;
 
 use crate::base::names::{self, UnknownName};
 use crate::base::{FileError, StageId};
-use crate::cache::{CacheError, Damage};
+use crate::cache::{CacheError, Damage, RemoteError};
 use crate::config::ConfigError;
 use crate::model::ModelError;
 use crate::plan::PlanError;
@@ -26,6 +26,9 @@ pub(super) enum CliError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Cache(#[from] CacheError),
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Remote(#[from] RemoteError),
     #[error(transparent)]
     #[diagnostic(transparent)]
     Plan(#[from] PlanError),
@@ -166,6 +169,12 @@ impl CliError {
         match self {
             Self::Config(error) => error.into(),
             Self::Cache(error) => error.into(),
+            Self::Remote(error) => match error {
+                RemoteError::None | RemoteError::NotBuilt { .. } => ExitCode::Pipeline,
+                RemoteError::Trouble { .. } => ExitCode::File,
+                RemoteError::Cache(error) => error.into(),
+                RemoteError::Interrupted(_) => ExitCode::Interrupted,
+            },
             Self::Plan(error) => error.into(),
             Self::Run(error) => error.into(),
             Self::Export(error) => match **error {

@@ -75,7 +75,8 @@ impl SettingsArguments {
 
     /// The cache that the settings name.
     pub(super) fn store(settings: &Settings) -> Result<Store, CliError> {
-        Ok(Store::open(&settings.cache)?.rechecking(settings.recheck))
+        let store = Store::open(&settings.cache)?.rechecking(settings.recheck);
+        Ok(store.sharing(settings.shared()?))
     }
 }
 

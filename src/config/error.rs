@@ -221,6 +221,12 @@ impl ConfigError {
         self
     }
 
+    /// The same problem, without the text that it is in.
+    pub(super) fn without_source(mut self) -> Self {
+        self.0.source = None;
+        self
+    }
+
     /// The same problem, at a place of another text.
     pub(super) fn moved(mut self, source: &SourceText, place: &Place) -> Self {
         self.0.source = Some((source.clone(), source.span(place)));

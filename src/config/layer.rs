@@ -16,7 +16,7 @@ use crate::backend::DeviceChoice;
 use crate::base::Whole;
 use crate::base::units::Bytes;
 use crate::base::{names, shown};
-use crate::cache::Recheck;
+use crate::cache::{Address, Recheck};
 use crate::train::watch::Server;
 
 /// The prefix of environment variables. Never `LD_`: that would swallow `LD_LIBRARY_PATH`.
@@ -65,6 +65,16 @@ pub struct Layer {
     /// since they were last read; or `all`, which also finds bytes that changed by themselves. Default `changed`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub recheck: Option<Recheck>,
+    /// Where artefacts are shared with other machines: a folder, `s3://BUCKET/PREFIX`, `gs://BUCKET/PREFIX` or
+    /// `az://CONTAINER/PREFIX`. A run fetches from there what its cache lacks, and sends what it makes. Default: nowhere.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub remote: Option<Address>,
+    /// Address of the server of the `remote`, if it is not the usual one of its kind, such as `http://127.0.0.1:9000` of
+    /// something that speaks S3. Default: as the environment says, in `AWS_ENDPOINT_URL` for example.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>", regex(pattern = "^https?://"))]
+    pub remote_endpoint: Option<Server>,
     /// Number of steps between two checkpoints of a training. Default: by time only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub checkpoint_every_steps: Option<Steps>,
@@ -109,6 +119,12 @@ impl Layer {
     }
 
     pub(super) fn parse(source: &SourceText) -> Result<Self, ConfigError> {
+        let layer = Self::parse_shown(source);
+        if holds_credentials(source.text()) { layer.map_err(ConfigError::without_source) } else { layer }
+    }
+
+    /// Errors show the text of the file.
+    fn parse_shown(source: &SourceText) -> Result<Self, ConfigError> {
         // A file that holds only comments is not a YAML document, but it is valid.
         if source.is_blank() {
             return Ok(Self::default());
@@ -139,6 +155,8 @@ impl Layer {
                 "JOBS" => layer.jobs = Some(parsed(key, value, whole)?),
                 "MEMORY" => layer.memory = Some(parsed(key, value, str::parse)?),
                 "RECHECK" => layer.recheck = Some(parsed(key, value, recheck)?),
+                "REMOTE" => layer.remote = Some(parsed(key, value, str::parse)?),
+                "REMOTE_ENDPOINT" => layer.remote_endpoint = Some(parsed(key, value, str::parse)?),
                 "CHECKPOINT_EVERY_STEPS" => layer.checkpoint_every_steps = Some(parsed(key, value, whole)?),
                 "CHECKPOINT_EVERY_MINUTES" => {
                     layer.checkpoint_every_minutes = Some(parsed(key, value, whole)?);
@@ -156,7 +174,7 @@ impl Layer {
 }
 
 /// The settings that a variable can give, as the variables are called after [`PREFIX`].
-const VARIABLES: [&str; 14] = [
+const VARIABLES: [&str; 16] = [
     "CACHE",
     "RUNS",
     "DEVICE",
@@ -164,6 +182,8 @@ const VARIABLES: [&str; 14] = [
     "JOBS",
     "MEMORY",
     "RECHECK",
+    "REMOTE",
+    "REMOTE_ENDPOINT",
     "CHECKPOINT_EVERY_STEPS",
     "CHECKPOINT_EVERY_MINUTES",
     "KEEP_CHECKPOINTS",
@@ -184,6 +204,12 @@ pub(super) fn unknown_variables(variables: &[(OsString, OsString)]) -> Vec<Strin
             format!("the environment variable `{name}` is not a setting and has no effect; {help}")
         })
         .collect()
+}
+
+/// Whether an address in a text has a part that may be a password, which no message may show.
+fn holds_credentials(text: &str) -> bool {
+    let addresses = text.split("://").skip(1).filter_map(|rest| rest.split_whitespace().next());
+    addresses.into_iter().any(|address| address.contains(['@', '?']))
 }
 
 fn parsed<T>(

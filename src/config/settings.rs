@@ -16,7 +16,7 @@ use super::layer::{bad, unknown_variables};
 use super::source_text::SourceText;
 use crate::backend::DeviceChoice;
 use crate::base::units::Bytes;
-use crate::cache::Recheck;
+use crate::cache::{Address, Recheck, RemoteError, Shared};
 use crate::train::TrainingSettings;
 use crate::train::watch::Server;
 
@@ -46,6 +46,10 @@ pub struct Settings {
     pub memory: Option<Bytes>,
     /// Which files are read again to check their digests.
     pub recheck: Recheck,
+    /// Where artefacts are shared with other machines.
+    pub remote: Option<Address>,
+    /// The server of the remote, if it is not the usual one of its kind.
+    pub remote_endpoint: Option<Server>,
     /// A checkpoint of a training after so many steps.
     pub checkpoint_every_steps: Option<Steps>,
     /// A checkpoint of a training after so many minutes.
@@ -88,6 +92,12 @@ impl Settings {
 }
 
 impl Settings {
+    /// The remote of the cache, which is not asked yet; `None` if there is none.
+    pub fn shared(&self) -> Result<Option<Shared>, RemoteError> {
+        let endpoint = self.remote_endpoint.as_ref().map(Server::to_string);
+        self.remote.clone().map(|address| Shared::new(address, endpoint)).transpose()
+    }
+
     /// How trainings are kept and watched.
     pub fn training(&self) -> TrainingSettings {
         TrainingSettings {
@@ -138,7 +148,7 @@ mod tests {
         assert_eq!(settings.cache, Path::new(".laptop-diff/cache"));
         assert_eq!((settings.device, settings.threads), (DeviceChoice::Auto, None));
         assert_eq!((settings.memory, settings.recheck), (None, Recheck::Changed));
-        assert_eq!(settings.jobs.get(), 1);
+        assert_eq!((settings.jobs.get(), &settings.remote, &settings.remote_endpoint), (1, &None, &None));
         let training = TrainingSettings {
             checkpoint_every_steps: None,
             checkpoint_every_minutes: None,
@@ -191,6 +201,7 @@ mod tests {
             ("device: 3", ["`device` of", "`3` is not a device", "cuda:N"]),
             ("cache: [a]", ["`cache` of", "a list", "text"]),
             ("keep-checkpoints: 0", ["`keep-checkpoints` of", "`0`", "a whole number from 1 to 1000"]),
+            ("remote: ftp://lab", ["`remote` of", "a folder or a bucket", "s3://BUCKET/PREFIX"]),
             ("mlflow: localhost", ["`mlflow` of", "`localhost` is not the address", "http://127.0.0.1:5000"]),
         ] {
             expect(["", file], &[], "settings::bad_value", &[&words[..], &["project.yaml"]].concat());

@@ -71,6 +71,13 @@ pub enum Event {
         /// The other process: `process 12 on host`.
         holder: String,
     },
+    /// The remote of the cache gave or took the artefact, or why it did not.
+    StageRemote {
+        /// The stage.
+        stage: StageId,
+        /// What happened, in words. It holds no credentials.
+        text: String,
+    },
     /// A large file is being hashed, to see whether it changed. Comes from time to time, the last one when it is done.
     Hashing {
         /// The file.
@@ -209,6 +216,7 @@ impl Event {
             Self::DamageFound { stage, .. }
             | Self::StagePinned { stage, .. }
             | Self::StageWaiting { stage, .. }
+            | Self::StageRemote { stage, .. }
             | Self::StageCached { stage, .. }
             | Self::StageStarted { stage, .. }
             | Self::StageResumed { stage, .. }

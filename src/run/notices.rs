@@ -23,5 +23,6 @@ pub(super) fn tell(
             found: damage.found,
         },
         Notice::Waiting { holder } => Event::StageWaiting { stage, key, holder: holder.to_owned() },
+        Notice::Remote { text } => Event::StageRemote { stage, text: text.to_owned() },
     });
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use supports_hyperlinks::Stream;
 
 use super::link::linked;
-use crate::base::{StageId, shown, units};
+use crate::base::{Digest, StageId, shown, units};
 use crate::report;
 use crate::run::{Event, ExitCode};
 
@@ -65,17 +65,15 @@ fn line(event: &Event) -> Option<String> {
             format!("{name}: {} {}", stages.len(), if stages.len() == 1 { "stage" } else { "stages" })
         }
         Event::DamageFound { stage, path, expected, found } => {
-            let short =
-                |digest: &Option<_>| digest.as_ref().map_or("nothing".to_owned(), crate::base::Digest::short);
-            let (expected, found) = (short(expected), short(found));
-            let what =
-                format!("{}: expected {expected}, found {found}; it will be made again", path.display());
+            let (path, expected, found) = (path.display(), short(expected), short(found));
+            let what = format!("{path}: expected {expected}, found {found}; it will be made again");
             state("damaged", stage, &what)
         }
         Event::StagePinned { stage, repository } => state("pinned", stage, &repository.to_string()),
         Event::StageWaiting { stage, key, holder } => {
             state("waiting", stage, &format!("for {holder}, which is making key {}", key.short()))
         }
+        Event::StageRemote { stage, text } => state("remote", stage, text),
         Event::StageCached { stage, key, seconds, .. } => {
             state("cached", stage, &format!("key {}, saves {}", key.short(), units::seconds(*seconds)))
         }
@@ -118,6 +116,10 @@ fn line(event: &Event) -> Option<String> {
         }
         Event::Hashing { .. } | Event::StageProgress { .. } | Event::StageNote { .. } => return None,
     })
+}
+
+fn short(digest: &Option<Digest>) -> String {
+    digest.as_ref().map_or("nothing".to_owned(), Digest::short)
 }
 
 /// How a run ended, in words.

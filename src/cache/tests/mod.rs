@@ -1,7 +1,10 @@
 //! The guarantees of the cache, one test each.
 
+#[cfg(feature = "remote")]
+mod bucket;
 mod damage;
 mod gc;
+mod remote;
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -2,7 +2,6 @@
 
 use super::super::error::CliError;
 use crate::base::Digest;
-use crate::cache::Contents;
 
 /// Fewer digits fit too many keys.
 const LEAST_DIGITS: usize = 6;
@@ -12,11 +11,10 @@ pub(super) fn is_prefix(text: &str) -> bool {
     (LEAST_DIGITS..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// The only key of the cache that begins like this.
-pub(super) fn find(text: &str, contents: &Contents) -> Result<Digest, CliError> {
+/// The only one of some keys that begins like this.
+pub(super) fn find(text: &str, keys: impl IntoIterator<Item = Digest>) -> Result<Digest, CliError> {
     let wanted = text.to_lowercase();
-    let keys = contents.entries.iter().map(|kept| kept.entry.key);
-    let mut found = keys.filter(|key| is_prefix(text) && key.to_string().starts_with(&wanted));
+    let mut found = keys.into_iter().filter(|key| is_prefix(text) && key.to_string().starts_with(&wanted));
     match (found.next(), found.next()) {
         (Some(key), None) => Ok(key),
         (Some(_), Some(_)) => Err(CliError::NoKey { given: text.to_owned(), found: "several keys begin" }),

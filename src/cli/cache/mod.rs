@@ -1,6 +1,7 @@
 //! `laptop-diff cache`: looks after the artefact cache.
 
 mod du;
+mod exchange;
 mod gc;
 mod key;
 mod ls;
@@ -22,7 +23,8 @@ Examples:
   laptop-diff cache du
   laptop-diff cache ls --sort size
   laptop-diff cache gc --older-than 30d --dry-run
-  laptop-diff cache verify")]
+  laptop-diff cache verify
+  laptop-diff cache push nano50")]
 pub(super) struct CacheCommand {
     #[command(subcommand)]
     action: Action,
@@ -36,6 +38,8 @@ enum Action {
     Pin(pin::Pin),
     Unpin(pin::Unpin),
     Verify(verify::Verify),
+    Push(exchange::Push),
+    Pull(exchange::Pull),
 }
 
 impl CacheCommand {
@@ -46,6 +50,8 @@ impl CacheCommand {
             Action::Gc(gc) => gc.execute()?,
             Action::Pin(pin) => pin.execute()?,
             Action::Unpin(unpin) => unpin.execute()?,
+            Action::Push(push) => push.execute()?,
+            Action::Pull(pull) => return pull.execute(),
             Action::Verify(verify) => return verify.execute(),
         }
         Ok(ExitCode::Done.into())

@@ -110,7 +110,7 @@ fn pin(given: &Path, runs: &Path, contents: &Contents) -> Result<Root, CliError>
         let folder = std::fs::canonicalize(&run.folder).unwrap_or(run.folder);
         return Ok(Root::new(RootKind::Pin, &folder, roots::keys(&run.record)));
     }
-    let key = key::find(&given.to_string_lossy(), contents)?;
+    let key = key::find(&given.to_string_lossy(), contents.entries.iter().map(|kept| kept.entry.key))?;
     Ok(Root::new(RootKind::Pin, Path::new(&key.to_string()), vec![key]))
 }
 

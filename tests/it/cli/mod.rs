@@ -1,6 +1,8 @@
 //! The real program, as users run it: commands, files, exit codes and messages.
 
 mod browser;
+#[cfg(feature = "remote")]
+mod bucket;
 mod checks;
 mod damage;
 mod doctor;
@@ -20,6 +22,7 @@ mod lora;
 mod overflow;
 mod ownership;
 mod ranks;
+mod remote;
 mod schedules;
 mod schemas;
 mod settings;

@@ -1,5 +1,7 @@
 //! `laptop-diff doctor`: what this machine has, what is missing, and whether a pipeline fits.
 
+mod remote;
+
 use std::path::PathBuf;
 use std::process::ExitCode as ProcessExitCode;
 
@@ -7,6 +9,7 @@ use candle_core::Device;
 use clap::Args;
 use serde::Serialize;
 
+use self::remote::Remote;
 use super::error::CliError;
 use super::options::SettingsArguments;
 use super::output::{print, print_json, table};
@@ -55,6 +58,8 @@ struct Report {
     cache: Folder,
     runs: Folder,
     hub: Access,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    remote: Option<Remote>,
     device: Chosen,
     #[serde(skip_serializing_if = "Option::is_none")]
     pipeline: Option<Estimate>,
@@ -147,7 +152,8 @@ impl Doctor {
         let device = Chosen::of(settings.device);
         let cache = Folder::of(&settings.cache);
         let pipeline = pipeline.map(|pipeline| Estimate::of(&pipeline, &device, cache.free));
-        let report = Report::of(&settings, threads, device, cache, pipeline);
+        let remote = settings.shared()?.map(|shared| Remote::ask(&shared));
+        let report = Report { remote, ..Report::of(&settings, threads, device, cache, pipeline) };
         if self.json {
             print_json(&report)?
         } else {
@@ -179,6 +185,7 @@ impl Report {
             cache,
             runs: Folder::of(&settings.runs),
             hub: hub::access(),
+            remote: None,
             device,
             pipeline,
         }
@@ -304,6 +311,9 @@ fn shown(report: &Report) -> String {
     for (name, folder) in [("cache", &report.cache), ("runs", &report.runs)] {
         let free = folder.free.map_or_else(String::new, |free| format!(", {} free", units::bytes(free)));
         line(name, format!("{}{free}", folder.folder));
+    }
+    if let Some(remote) = &report.remote {
+        line("remote", remote.shown());
     }
     let token = if report.hub.has_token { "with a token" } else { "without a token" };
     line(
