@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::{fmt, fs};
 
-use super::{Event, Job, Options, RunError, RunRecord, Sink, StageState, execute};
+use super::{Event, Job, Options, RunError, RunRecord, Share, Sink, StageState, execute};
 use crate::backend::DeviceChoice;
 use crate::base::{ArtefactKind, Interrupt, Manifest, StageId};
 use crate::cache::Store;
@@ -203,6 +203,7 @@ impl Sandbox {
             device: self.device,
             places: &[],
             options: &self.options,
+            share: &Share::Whole,
             training: &TrainingSettings {
                 checkpoint_every_steps: None,
                 checkpoint_every_minutes: None,
