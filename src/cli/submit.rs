@@ -15,7 +15,7 @@ use crate::cache::Recheck;
 use crate::config::Settings;
 use crate::config::settings::Threads;
 use crate::plan::ResolvedPipeline;
-use crate::run::{Hashing, Job, Options, RunRecord, Share, execute, signals};
+use crate::run::{Event, Hashing, Job, Options, RunRecord, Share, Sink, execute, signals};
 use crate::slurm::{self, Machine, Order, Submitted, submit};
 use crate::train::collective::Alone;
 use crate::ui::Style;
@@ -28,6 +28,13 @@ pub(super) enum Executor {
     Local,
     /// Jobs of a Slurm cluster.
     Slurm,
+}
+
+/// The survey before a submission tells nothing: what is cached is counted.
+struct Silent;
+
+impl Sink for Silent {
+    fn event(&self, _: &Event) {}
 }
 
 /// Submits what the cache lacks. If that is nothing, and no job is in the queue, it finishes the run.
@@ -44,7 +51,7 @@ pub(super) fn to_slurm(
     let hashing = Hashing::new(Arc::clone(&sink), Arc::clone(&interrupt));
     let store = SettingsArguments::store(settings)?.watched(Arc::new(hashing));
     let training = settings.training();
-    let job = |share, options| Job {
+    let job = |share, options, sink| Job {
         training: &training,
         pipeline,
         store: &store,
@@ -53,14 +60,14 @@ pub(super) fn to_slurm(
         places: &[],
         share,
         options,
-        sink: &*sink,
+        sink,
         interrupt: &interrupt,
         ranks: &Alone,
     };
     let here = |path: &Path| std::path::absolute(path).map_err(FileError::at(path));
     let flags = flags(settings, &here(&settings.cache)?, &device.to_string());
     let order = Order {
-        job: &job(&Share::Survey, options),
+        job: &job(&Share::Survey, options, &Silent),
         machine,
         program: &env::current_exe().map_err(FileError::at(Path::new("laptop-diff")))?,
         folder: &here(Path::new("."))?,
@@ -78,7 +85,7 @@ pub(super) fn to_slurm(
             None => Share::Whole,
         };
         let options = Options { keep_going: true, ..options.clone() };
-        return conclude(settings, &folder, before.as_ref(), execute(&job(&share, &options)));
+        return conclude(settings, &folder, before.as_ref(), execute(&job(&share, &options, &*sink)));
     }
     said(&submitted, &pipeline.name, &folder);
     Ok(())

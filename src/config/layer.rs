@@ -87,7 +87,8 @@ pub struct Layer {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>", regex(pattern = "^https?://"))]
     pub mlflow: Option<Server>,
-    /// What the jobs of `--executor slurm` ask for, by `default` or the name of a kind of stage. Default: what the cluster gives.
+    /// What the jobs of `--executor slurm` ask for: under `default` all, under the name of a kind of stage
+    /// those, under `finish` the last one. Default: what the cluster gives.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub slurm: Option<SlurmSettings>,
     /// A command that the shell runs when a run ends, with RUN_NAME, RUN_STATE (`done`, `failed`, `interrupted`,

@@ -14,6 +14,9 @@ use crate::stage::STAGES;
 /// The name of what holds for all stages.
 const DEFAULT: &str = "default";
 
+/// The name of the job that finishes a run.
+pub const FINISH: &str = "finish";
+
 /// CPU cores of a process; no machine has more.
 pub type Cores = Whole<1, 4096>;
 
@@ -26,12 +29,12 @@ pub type Nodes = Whole<1, 10_000>;
 /// Processes of a job.
 pub type Ranks = Whole<1, 1024>;
 
-/// By `default` or the `use:` name of a stage.
+/// By `default`, `finish` or the `use:` name of a stage.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct SlurmSettings(BTreeMap<Kind, Resources>);
 
-/// `default`, or the `use:` name of a stage.
+/// `default`, `finish`, or the `use:` name of a stage.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(transparent)]
 struct Kind(String);
@@ -78,7 +81,7 @@ impl SlurmSettings {
         self.of(DEFAULT)
     }
 
-    /// What was written for stages of one kind only, by their `use:` name.
+    /// What was written for one kind of job only.
     pub fn of(&self, stage: &str) -> Resources {
         self.0.iter().find(|(kind, _)| kind.0 == stage).map(|(_, found)| found.clone()).unwrap_or_default()
     }
@@ -86,7 +89,7 @@ impl SlurmSettings {
 
 impl<'de> Deserialize<'de> for Kind {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        parsed::text(deserializer, "`default` or the name of a kind of stage")
+        parsed::text(deserializer, "`default`, `finish` or the name of a kind of stage")
     }
 }
 
@@ -95,7 +98,7 @@ impl FromStr for Kind {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let mut known: Vec<String> = STAGES.iter().map(|stage| stage.name.to_owned()).collect();
-        known.insert(0, DEFAULT.to_owned());
+        known.splice(..0, [DEFAULT, FINISH].map(str::to_owned));
         match known.iter().any(|name| name == text) {
             true => Ok(Self(text.to_owned())),
             false => Err(format!("`{text}` is no kind of stage; {}", names::help(text, &known))),
@@ -109,7 +112,7 @@ impl JsonSchema for Kind {
     }
 
     fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        let names = std::iter::once(DEFAULT).chain(STAGES.iter().map(|stage| stage.name));
+        let names = [DEFAULT, FINISH].into_iter().chain(STAGES.iter().map(|stage| stage.name));
         schemars::json_schema!({ "enum": names.collect::<Vec<_>>() })
     }
 }

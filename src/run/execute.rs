@@ -298,10 +298,12 @@ impl Executor<'_> {
         if is_cut_off || errors.iter().any(is_interruption) {
             errors = vec![Interrupted.into()];
         }
+        let is_part = matches!(self.job.share, Share::Part(_));
         let missed = self.record.gates().filter(|(_, verdict)| !verdict.met);
         let missed: Vec<String> = missed.map(|(_, verdict)| verdict.in_words()).collect();
         let error = match errors.len() {
-            0 if !missed.is_empty() => Some(RunError::Gates { missed }),
+            // A gate that is not met ends no run, so the job of its stage holds up no other one.
+            0 if !missed.is_empty() && !is_part => Some(RunError::Gates { missed }),
             0 | 1 => errors.pop(),
             _ => Some(RunError::Several { errors }),
         };
@@ -316,7 +318,7 @@ impl Executor<'_> {
         let written = self.folder.write(&self.record);
         // The links and the keys are those of the whole run.
         let mut linked = Ok(());
-        if !matches!(self.job.share, Share::Part(_)) {
+        if !is_part {
             linked = self.folder.link(&self.record, self.job.store.root());
             roots::end(self.job.store, self.folder.path(), &self.record);
         }

@@ -3,7 +3,7 @@
 use super::SlurmError;
 use crate::backend::{DeviceChoice, DeviceClass};
 use crate::config::SlurmSettings;
-use crate::config::slurm::{Cores, Resources, TimeLimit, Word};
+use crate::config::slurm::{Cores, FINISH, Resources, TimeLimit, Word};
 use crate::plan::PlannedStage;
 
 /// The stage that uses several processes.
@@ -79,9 +79,10 @@ impl Asks {
         Ok(asks)
     }
 
-    /// What the last job asks for: what all do, and no GPU.
-    pub(super) fn least(machine: &Machine<'_>) -> Self {
-        let mut asks = Self::layered(machine.settings.default_resources(), Resources::default());
+    /// What the job asks for that finishes the run.
+    pub(super) fn finish(machine: &Machine<'_>) -> Self {
+        let Machine { settings, .. } = machine;
+        let mut asks = Self::layered(settings.default_resources(), settings.of(FINISH));
         (asks.nodes, asks.ranks) = (1, 1);
         asks
     }

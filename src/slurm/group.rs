@@ -1,6 +1,6 @@
 //! Which stages share a job. A job more is a wait in the queue more, so a stage joins the job of a stage that it reads, where
-//! that delays no other stage: all that wait for the job wait for this stage too. They must ask for the same, unless one of them
-//! computes nothing. Branches of a sweep keep to themselves, so that one that fails stops no other.
+//! that delays no other stage: all that wait for the job wait for this stage too. They must ask for the same; where one of them
+//! computes nothing, only for the same partition. Branches of a sweep keep to themselves, so that one that fails stops no other.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -31,7 +31,8 @@ pub(super) fn groups(pipeline: &ResolvedPipeline, asks: &BTreeMap<usize, Asks>) 
         let after = if sources.is_empty() { BTreeSet::new() } else { graph.with_descendants(index) };
         for source in sources {
             let Some(group) = &groups[source] else { continue };
-            let fits = group.light || joined.light || group.asks == joined.asks;
+            let is_light = (group.light || joined.light) && group.asks.partition == joined.asks.partition;
+            let fits = is_light || group.asks == joined.asks;
             let mut readers = group.stages.iter().flat_map(|&stage| graph.readers(stage));
             let delays_none = readers.all(|reader| after.contains(&reader) || group.stages.contains(&reader));
             if fits && delays_none && branch(group.stages[0]) == branch(index) {
@@ -81,6 +82,7 @@ mod tests {
             [
                 "teacher",
                 "points scores",
+                "held-out",
                 "selection@ratio=0.3 student@ratio=0.3 retrained@ratio=0.3",
                 "selection@ratio=0.5 student@ratio=0.5 retrained@ratio=0.5",
             ]
@@ -90,14 +92,14 @@ mod tests {
     #[test]
     fn stages_that_ask_for_something_else_have_their_own_jobs() {
         let groups = grouped(SWEEP, &["distill", "score"], &[]);
-        assert_eq!(&groups[..3], ["teacher", "points", "scores"]);
+        assert_eq!(&groups[..4], ["teacher", "points", "scores", "held-out"]);
         // `prune` computes nothing and goes with the stage before it.
-        assert_eq!(&groups[3..5], ["selection@ratio=0.3 student@ratio=0.3", "retrained@ratio=0.3"]);
+        assert_eq!(&groups[4..6], ["selection@ratio=0.3 student@ratio=0.3", "retrained@ratio=0.3"]);
     }
 
     #[test]
     fn what_is_cached_has_no_job() {
-        let cached = ["teacher", "points", "scores", "selection@ratio=0.3", "student@ratio=0.3"];
+        let cached = ["teacher", "points", "scores", "held-out", "selection@ratio=0.3", "student@ratio=0.3"];
         let groups = grouped(SWEEP, &[], &cached);
         let other = "selection@ratio=0.5 student@ratio=0.5 retrained@ratio=0.5";
         assert_eq!(groups, ["retrained@ratio=0.3", other]);

@@ -51,17 +51,21 @@ impl Script<'_> {
         text.extend(heads.iter().map(|line| format!("{line}\n")));
         text.push('\n');
         text.extend(lines.iter().map(|line| format!("{line}\n")));
-        let cancelled = quoted(&record::cancelled(self.run).to_string_lossy());
-        let interrupted = ExitCode::Interrupted.number();
-        let _ = write!(
-            text,
-            "srun{} {}\ncode=$?\n\
-             # {interrupted}: it was interrupted and wrote a checkpoint. The job goes on in its next turn.\n\
-             if [ \"$code\" -eq {interrupted} ] && [ ! -e {cancelled} ]; then\n    \
-             scontrol requeue \"$SLURM_JOB_ID\"\nfi\nexit \"$code\"\n",
-            self.asks.cpus.map_or(String::new(), |cpus| format!(" --cpus-per-task={cpus}")),
-            self.command().iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" "),
-        );
+        let cpus = self.asks.cpus.map_or(String::new(), |cpus| format!(" --cpus-per-task={cpus}"));
+        let command: Vec<String> = self.command().iter().map(|word| quoted(word)).collect();
+        let _ = writeln!(text, "srun{cpus} {}", command.join(" "));
+        // The last job ends with the exit code of the run, which may be that of an interruption too.
+        if !self.stages.is_empty() {
+            let cancelled = quoted(&record::cancelled(self.run).to_string_lossy());
+            let interrupted = ExitCode::Interrupted.number();
+            let _ = write!(
+                text,
+                "code=$?\n\
+                 # {interrupted}: it was interrupted and wrote a checkpoint. The job goes on in its next turn.\n\
+                 if [ \"$code\" -eq {interrupted} ] && [ ! -e {cancelled} ]; then\n    \
+                 scontrol requeue \"$SLURM_JOB_ID\"\nfi\nexit \"$code\"\n",
+            );
+        }
         text
     }
 
@@ -156,7 +160,7 @@ mod tests {
         };
         // The branches differ by their names only.
         let mut texts: Vec<String> = groups[..groups.len() - 1].iter().map(text).collect();
-        texts.push(script(&[], &[], &Asks::least(&machine), &device));
+        texts.push(script(&[], &[], &Asks::finish(&machine), &device));
         texts.join("\n")
     }
 
@@ -200,6 +204,7 @@ mod tests {
 default: { partition: gpu, account: vision, time: 8:00:00, gpus: 1, cpus: 8, memory: 64 GiB, lines: [\"#SBATCH --qos=high\"] }
 load: { partition: cpu, memory: 100 GiB }
 prune: { memory: 80 GB }
+finish: { partition: cpu, memory: 4 GB, cpus: 1 }
 distill: { time: 0:10:00, gpus: 4, ranks: 8, nodes: 2, lines: [module load cuda] }
 ";
         check("with-gpus", &scripts(settings, DeviceChoice::Auto));

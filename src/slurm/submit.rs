@@ -215,7 +215,7 @@ impl New<'_> {
             submission.write(self.run)?;
         }
         let all: BTreeSet<JobId> = self.ids.iter().chain(&self.live.jobs).copied().collect();
-        let asks = Asks::least(&self.order.machine);
+        let asks = Asks::finish(&self.order.machine);
         submission.last = Some(self.submit_one(LAST, &[], &asks, "afterany", &all)?);
         Ok(submission.write(self.run)?)
     }
