@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::{Event, RunError, RunRecord, Sink};
+use super::{Event, RunError, RunRecord, Sink, StageRecord, StageState};
 use crate::base::{FileError, StageId, files};
 
 /// `runs/NAME/`.
@@ -71,10 +71,16 @@ impl RunFolder {
     /// Writes `run.json`.
     pub(super) fn write(&self, record: &RunRecord) -> Result<(), RunError> {
         let path = self.path.join("run.json");
+        // A job in its second turn finds what it made in its first.
+        let was_made = |old: &StageRecord, new: &StageRecord| {
+            (old.state, new.state) == (StageState::Done, StageState::Cached) && old.key == new.key
+        };
         let write = |own: &BTreeSet<StageId>| {
             RunRecord::update(&self.path, |whole| {
                 let known = whole.stages.iter_mut().zip(&record.stages);
-                known.filter(|(_, new)| own.contains(&new.id)).for_each(|(old, new)| old.clone_from(new));
+                known
+                    .filter(|(old, new)| own.contains(&new.id) && !was_made(old, new))
+                    .for_each(|(old, new)| old.clone_from(new));
             })
         };
         let written = self.own.as_ref().map_or_else(|| record.write(&self.path), write);

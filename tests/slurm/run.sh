@@ -13,6 +13,7 @@ work=$(mktemp -d); chmod 755 "$work"
 trap 'cancel_all; rm -rf "$work"' EXIT
 export LAPTOP_DIFF_DEVICE=cpu LAPTOP_DIFF_THREADS=1 HOME=$work XDG_CONFIG_HOME=$work/config
 cd "$work"
+[ -x "$program" ] || { echo "there is no $program: cargo build --release"; exit 1; }
 start=$SECONDS
 say() { printf '[%4d s] %s\n' $((SECONDS - start)) "$*"; }
 die() { say "FAILED: $*"; squeue --me || true; tail -n 20 "$work"/*/runs/*/slurm/*.log 2>/dev/null || true; exit 1; }
@@ -22,6 +23,8 @@ cancel_all() { squeue --me -h -o '%i %k' | awk -v w="$work" 'index($2, w) { prin
 on() { local name=$1; shift; mkdir -p "$name"; (cd "$name" && "$program" "$@" --runs runs); }
 launch() { # NAME ARGUMENTS: submits; prints what it says
   local name=$1; shift
+  # A job fills a node of two cores, so that jobs side by side are on several nodes.
+  mkdir -p "$name"; [ -e "$name/laptop-diff.yaml" ] || echo 'slurm: { default: { cpus: 2 } }' >"$name/laptop-diff.yaml"
   on "$name" run "$here/sweep.yaml" --executor slurm --cache cache "$@" 2>&1 | tee -a "$name.said"
 }
 # One value of `status --json`: an expression over `s`.
@@ -46,7 +49,7 @@ wait_for() { # SECONDS WHAT COMMAND...
 }
 is_state() { [ "$(state_of "$1")" = "$2" ]; }
 has_progress() { status "$1" "any(t['id'] == '$2' and t.get('progress') for t in s['stages'])" | grep -q True; }
-has_lines() { grep -q "$2" $1; }
+has_lines() { grep -q "$2" "$1"; }
 # Compares run.json of two runs: ids, states, digests, errors, exit codes; and that report and links are there.
 same() { # LOCAL CLUSTER
   python3 - "$1/runs/sweep" "$2/runs/sweep" <<'PY' || die "the record differs"
@@ -79,14 +82,14 @@ on local run "$here/sweep.yaml" --cache cache >/dev/null 2>&1 || die "the local 
 say "2. the same on the cluster; a second submission finds the jobs"
 launch plain
 before=$(live plain)
-launch plain | grep -q 'in the queue already' || die "it was submitted twice"
+said=$(launch plain); grep -q 'in the queue already' <<<"$said" || die "it was submitted twice"
 [ "$(live plain)" -le "$before" ] || die "there are more jobs than before"
 finish plain 240
 same local plain
 nodes=$(sort -u plain.nodes | wc -l)
 [ "$nodes" -ge 2 ] || die "only $nodes node was used"
 say "   on $nodes nodes: $(sort -u plain.nodes | xargs)"
-launch plain | grep -q 'no job is needed' || die "everything is cached"
+said=$(launch plain); grep -q 'no job is needed' <<<"$said" || die "everything is cached"
 
 long=(--set retrained.training.steps=400)
 say "3. a long training on this machine, for the next ones"
@@ -120,7 +123,7 @@ same long preempted
 
 say "6. a time limit that is too short for the training"
 mkdir -p limited
-echo 'slurm: { distill: { time: "1" } }' >limited/laptop-diff.yaml
+echo 'slurm: { default: { cpus: 2 }, distill: { time: "2" } }' >limited/laptop-diff.yaml
 launch limited "${long[@]}" --over selection.ratio=0.5
 finish limited 420
 say "   turns of the training: $(grep -c '"stage-resumed","stage":"retrained' limited/runs/sweep/events.jsonl) resumed"
