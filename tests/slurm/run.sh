@@ -3,6 +3,10 @@
 # to jobs. It takes some minutes, so it stands beside the tests.
 #
 #   tests/slurm/run.sh [PROGRAM]      # default: the release build
+#   ONLY="2 7" STEPS=200 tests/slurm/run.sh
+#
+# ONLY names the parts to run. STEPS is the length of a training that is long enough to be interrupted, and for part 6 longer than a
+# minute and a half.
 #
 # The cluster: at least two nodes whose slurmd run on this machine (started by `slurmd -N NODE`), and a partition `urgent` that
 # pre-empts the default one by requeueing. It needs python3.
@@ -73,87 +77,100 @@ made = sum(1 for stage in local[1] if stage[3])
 print(f"         exit code {local[0]}, {made} of {len(local[1])} artefacts with equal digests, equal states and errors")
 PY
 }
+part() { # NUMBER WHAT: whether this part is to run
+  [[ -z ${ONLY:-} || " $ONLY " == *" $1 "* ]] && say "$1. $2"
+}
 slurmd_of() { pgrep -f "slurmd .*-N $1( |\$)" | head -n 1; }
 descend() { local c; for c in $(pgrep -P "$1"); do echo "$c"; descend "$c"; done; }
 
-say "1. the run on this machine"
-on local run "$here/sweep.yaml" --cache cache >/dev/null 2>&1 || die "the local run"
+if part 1 "the run on this machine"; then
+  on local run "$here/sweep.yaml" --cache cache >/dev/null 2>&1 || die "the local run"
+fi
 
-say "2. the same on the cluster; a second submission finds the jobs"
-launch plain
-before=$(live plain)
-said=$(launch plain); grep -q 'in the queue already' <<<"$said" || die "it was submitted twice"
-[ "$(live plain)" -le "$before" ] || die "there are more jobs than before"
-finish plain 240
-same local plain
-nodes=$(sort -u plain.nodes | wc -l)
-[ "$nodes" -ge 2 ] || die "only $nodes node was used"
-say "   on $nodes nodes: $(sort -u plain.nodes | xargs)"
-said=$(launch plain); grep -q 'no job is needed' <<<"$said" || die "everything is cached"
+if part 2 "the same on the cluster; a second submission finds the jobs"; then
+  launch plain
+  before=$(live plain)
+  said=$(launch plain); grep -q 'in the queue already' <<<"$said" || die "it was submitted twice"
+  [ "$(live plain)" -le "$before" ] || die "there are more jobs than before"
+  finish plain 600
+  same local plain
+  nodes=$(sort -u plain.nodes | grep -c .)
+  [ "$nodes" -ge 2 ] || die "only $nodes node was used"
+  say "   on $nodes nodes: $(sort -u plain.nodes | xargs)"
+  said=$(launch plain); grep -q 'no job is needed' <<<"$said" || die "everything is cached"
+fi
 
-long=(--set retrained.training.steps=400)
-say "3. a long training on this machine, for the next ones"
-on long run "$here/sweep.yaml" --cache cache "${long[@]}" --over selection.ratio=0.5 >/dev/null 2>&1 || die "the local run"
+long=(--set retrained.training.steps=${STEPS:-400})
+if part 3 "a long training on this machine, for the next ones"; then
+  on long run "$here/sweep.yaml" --cache cache "${long[@]}" --over selection.ratio=0.5 >/dev/null 2>&1 || die "the local run"
+fi
 
-say "4. a node dies under the training"
-launch killed "${long[@]}" --over selection.ratio=0.5
-wait_for 120 "training" has_progress killed retrained@ratio=0.5
-job=$(job_of killed retrained@ratio=0.5); node=$(squeue -h -j "$job" -o %N); slurmd=$(slurmd_of "$node")
-mapfile -d '' -t command <"/proc/$slurmd/cmdline"
-mapfile -t steps < <(pgrep -f "slurmstepd: \[$job\.")
-mapfile -t all < <(for step in "${steps[@]}"; do echo "$step"; descend "$step"; done)
-say "   job $job on $node: kill slurmd $slurmd and ${#all[@]} processes of the job"
-kill -KILL "$slurmd" "${all[@]}" 2>/dev/null || true
-wait_for 120 "requeue" is_state "$job" PENDING
-setsid nohup "${command[@]}" >/dev/null 2>&1 </dev/null &
-finish killed 240
-has_lines "killed/runs/sweep/events.jsonl" '"stage-resumed","stage":"retrained@ratio=0.5"' || die "it began anew"
-same long killed
+if part 4 "a node dies under the training"; then
+  launch killed "${long[@]}" --over selection.ratio=0.5
+  wait_for 300 "training" has_progress killed retrained@ratio=0.5
+  job=$(job_of killed retrained@ratio=0.5); node=$(squeue -h -j "$job" -o %N); slurmd=$(slurmd_of "$node")
+  mapfile -d '' -t command <"/proc/$slurmd/cmdline"
+  mapfile -t steps < <(pgrep -f "slurmstepd: \[$job\.")
+  mapfile -t all < <(for step in "${steps[@]}"; do echo "$step"; descend "$step"; done)
+  say "   job $job on $node: kill slurmd $slurmd and ${#all[@]} processes of the job"
+  kill -KILL "$slurmd" "${all[@]}" 2>/dev/null || true
+  wait_for 300 "requeue" is_state "$job" PENDING
+  setsid nohup "${command[@]}" >/dev/null 2>&1 </dev/null &
+  finish killed 600
+  has_lines "killed/runs/sweep/events.jsonl" '"stage-resumed","stage":"retrained@ratio=0.5"' || die "it began anew"
+  same long killed
+fi
 
-say "5. an urgent job takes the nodes"
-launch preempted "${long[@]}" --over selection.ratio=0.5
-wait_for 120 "training" has_progress preempted retrained@ratio=0.5
-job=$(job_of preempted retrained@ratio=0.5)
-sbatch --quiet -p urgent --nodes="$(sinfo -h -p urgent -o %D)" --exclusive --mem=0 -o /dev/null --wrap 'sleep 5'
-wait_for 60 "requeue" is_state "$job" PENDING
-finish preempted 240
-has_lines "preempted/runs/sweep/events.jsonl" '"stage-interrupted","stage":"retrained@ratio=0.5"' || die "no checkpoint was written"
-has_lines "preempted/runs/sweep/events.jsonl" '"stage-resumed","stage":"retrained@ratio=0.5"' || die "it began anew"
-same long preempted
+if part 5 "an urgent job takes the nodes"; then
+  launch preempted "${long[@]}" --over selection.ratio=0.5
+  wait_for 300 "training" has_progress preempted retrained@ratio=0.5
+  job=$(job_of preempted retrained@ratio=0.5)
+  sbatch --quiet -p urgent --nodes="$(sinfo -h -p urgent -o %D)" --exclusive --mem=0 -o /dev/null --wrap 'sleep 5'
+  wait_for 60 "requeue" is_state "$job" PENDING
+  finish preempted 600
+  has_lines "preempted/runs/sweep/events.jsonl" '"stage-interrupted","stage":"retrained@ratio=0.5"' || die "no checkpoint was written"
+  has_lines "preempted/runs/sweep/events.jsonl" '"stage-resumed","stage":"retrained@ratio=0.5"' || die "it began anew"
+  same long preempted
+fi
 
-say "6. a time limit that is too short for the training"
-mkdir -p limited
-echo 'slurm: { default: { cpus: 2 }, distill: { time: "2" } }' >limited/laptop-diff.yaml
-launch limited "${long[@]}" --over selection.ratio=0.5
-finish limited 420
-say "   turns of the training: $(grep -c '"stage-resumed","stage":"retrained' limited/runs/sweep/events.jsonl) resumed"
-same long limited
+if part 6 "a time limit that is too short for the training"; then
+  mkdir -p limited
+  echo 'slurm: { default: { cpus: 2 }, distill: { time: "2" } }' >limited/laptop-diff.yaml
+  launch limited "${long[@]}" --over selection.ratio=0.5
+  finish limited 900
+  say "   turns of the training: $(grep -c '"stage-resumed","stage":"retrained' limited/runs/sweep/events.jsonl) resumed"
+  same long limited
+fi
 
-say "7. a branch fails"
-set +e; on failed-local run "$here/sweep.yaml" --cache cache --over selection.ratio=0.3,0.999 --keep-going >/dev/null 2>&1; set -e
-launch failed --over selection.ratio=0.3,0.999
-finish failed 240
-same failed-local failed
+if part 7 "a branch fails"; then
+  set +e; on failed-local run "$here/sweep.yaml" --cache cache --over selection.ratio=0.3,0.999 --keep-going >/dev/null 2>&1; set -e
+  launch failed --over selection.ratio=0.3,0.999
+  finish failed 600
+  same failed-local failed
+fi
 
-say "8. cancelled, and submitted again"
-launch cancelled "${long[@]}" --over selection.ratio=0.5
-wait_for 120 "training" has_progress cancelled retrained@ratio=0.5
-on cancelled cancel sweep
-[ "$(live cancelled)" = 0 ] || die "jobs are left"
-state=$(status cancelled "s['state'], next(t['state'] for t in s['stages'] if t['id'] == 'retrained@ratio=0.5')")
-[ "$state" = "('interrupted', 'interrupted')" ] || die "the state is $state"
-launch cancelled "${long[@]}" --over selection.ratio=0.5
-finish cancelled 240
-has_lines "cancelled/runs/sweep/events.jsonl" '"stage-resumed","stage":"retrained@ratio=0.5"' || die "it began anew"
-python3 - long/runs/sweep/run.json cancelled/runs/sweep/run.json <<'PY' || die "the digests differ"
+if part 8 "cancelled, and submitted again"; then
+  launch cancelled "${long[@]}" --over selection.ratio=0.5
+  wait_for 300 "training" has_progress cancelled retrained@ratio=0.5
+  on cancelled cancel sweep
+  [ "$(live cancelled)" = 0 ] || die "jobs are left"
+  state=$(status cancelled "s['state'], next(t['state'] for t in s['stages'] if t['id'] == 'retrained@ratio=0.5')")
+  [ "$state" = "('interrupted', 'interrupted')" ] || die "the state is $state"
+  launch cancelled "${long[@]}" --over selection.ratio=0.5
+  finish cancelled 600
+  has_lines "cancelled/runs/sweep/events.jsonl" '"stage-resumed","stage":"retrained@ratio=0.5"' || die "it began anew"
+  python3 - long/runs/sweep/run.json cancelled/runs/sweep/run.json <<'PY' || die "the digests differ"
 import json, sys
 one, other = ({s["id"]: s["artefact"]["digest"] for s in json.load(open(path))["stages"]} for path in sys.argv[1:])
 assert one == other
 PY
+fi
 
-say "9. what Slurm refuses"
-mkdir -p refused
-echo 'slurm: { default: { partition: nowhere } }' >refused/laptop-diff.yaml
-set +e; said=$(launch refused); set -e
-grep -q 'nowhere' <<<"$said" && grep -q 'slurm::refused' <<<"$said" || die "it says: $said"
+if part 9 "what Slurm refuses"; then
+  mkdir -p refused
+  echo 'slurm: { default: { partition: nowhere } }' >refused/laptop-diff.yaml
+  set +e; said=$(launch refused); set -e
+  grep -q 'nowhere' <<<"$said" && grep -q 'slurm::refused' <<<"$said" || die "it says: $said"
+fi
+
 say "all is well"
