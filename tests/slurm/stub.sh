@@ -48,7 +48,8 @@ case $(basename "$0") in
       if [ -e "$STUB/$what" ] && [[ "$*" == *"$(cat "$STUB/$what")"* ]]; then
         log=$(sed -n 's/^#SBATCH --output=//p' "$STUB/jobs/$SLURM_JOB_ID/script"); log=${log%.log}.jsonl
         "$@" & step=$!
-        until grep -q "stage-progress.*$(cat "$STUB/$what")" "$log" 2>/dev/null || ! kill -0 $step; do sleep 0.02; done
+        until grep -q "stage-started.*$(cat "$STUB/$what")" "$log" 2>/dev/null || ! kill -0 $step; do sleep 0.02; done
+        sleep 0.3
         rm "$STUB/$what"
         [ $what = kill ] && kill -KILL $step || kill -USR1 $step
         wait $step; exit $?
