@@ -81,8 +81,9 @@ pub(super) fn to_slurm(
     if submitted.jobs == 0 && submitted.found == 0 {
         note("every stage is in the cache: no job is needed");
         let share = match &before {
-            Some(_) => Share::Last(Box::new(slurm::last(&folder)?)),
-            None => Share::Whole,
+            // Its jobs are over, and the one that finishes it did not come to its end.
+            Some(before) if before.exit_code.is_none() => Share::Last(Box::new(slurm::last(&folder)?)),
+            _ => Share::Whole,
         };
         let options = Options { keep_going: true, ..options.clone() };
         return conclude(settings, &folder, before.as_ref(), execute(&job(&share, &options, &*sink)));

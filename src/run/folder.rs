@@ -22,7 +22,7 @@ pub(super) struct RunFolder {
 /// The log holds little of a stage's progress: enough to say where a run stopped.
 #[derive(Default)]
 struct LoggedProgress {
-    /// When the log last took an event of the stage.
+    /// When the log last took progress of the stage, or its start.
     at: Option<Instant>,
     /// The last progress, if it is not in the log.
     held: Option<Event>,
@@ -129,10 +129,12 @@ impl Sink for RunFolder {
             Event::StageFailed { .. } | Event::StageInterrupted { .. } => {
                 progress.held.take().iter().for_each(log);
             }
-            Event::StageProgress { .. } | Event::StageStarted { .. } => progress.held = None,
+            // A training tells its loss every second; that must not keep its progress out of the log.
+            Event::StageProgress { .. } | Event::StageStarted { .. } => {
+                (progress.held, progress.at) = (None, Some(Instant::now()));
+            }
             _ => {}
         }
-        progress.at = Some(Instant::now());
         log(event);
     }
 }
