@@ -10,9 +10,10 @@ use std::collections::HashMap;
 use std::sync::{Mutex, OnceLock};
 
 use candle_core::cuda_backend::{gemm_reduced_precision_f32, set_gemm_reduced_precision_f32};
-use candle_core::{Device, Result};
+use candle_core::{Device, DeviceLocation, Result};
 
 use super::driver::{self, driver};
+use super::nccl::{IsDone, Stream};
 
 /// Whether the program was built with CUDA.
 pub(super) const BUILT: bool = true;
@@ -34,6 +35,17 @@ pub(super) fn available() -> std::result::Result<(), String> {
 /// The libraries that the program uses and that this machine lacks.
 pub fn missing_libraries() -> Vec<String> {
     loader::missing()
+}
+
+/// The stream of a GPU, and whether all work on it is done.
+pub fn stream_of(device: &Device) -> Option<(Stream, IsDone)> {
+    let (Device::Cuda(cuda), DeviceLocation::Cuda { gpu_id }) = (device, device.location()) else {
+        return None;
+    };
+    let (driver, stream) = (driver().ok()?, Stream(cuda.cuda_stream().cu_stream().cast()));
+    // SAFETY: it is the stream of that device, which stays open until the process ends.
+    let is_done = move || unsafe { driver.is_done(gpu_id, stream) };
+    Some((stream, Box::new(is_done)))
 }
 
 /// Whether products in f32 are in TF32.

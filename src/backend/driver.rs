@@ -4,11 +4,11 @@
 //! was built without CUDA, which can then at least name the GPUs that it does not use.
 
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
-use std::mem::transmute_copy;
 use std::path::Path;
 use std::sync::OnceLock;
 
 use super::library::Library;
+use super::nccl::Stream;
 
 /// The library of the driver.
 pub const LIBRARY: &str = "libcuda.so.1";
@@ -52,6 +52,8 @@ const RELEASE_THRESHOLD: c_uint = 4;
 const RESERVED: c_uint = 5;
 const USED: c_uint = 7;
 const USED_HIGH: c_uint = 8;
+/// `CUresult`: the stream has work left.
+const NOT_READY: c_int = 600;
 /// `CUdevice_attribute`.
 const CAPABILITY_MAJOR: c_uint = 75;
 const CAPABILITY_MINOR: c_uint = 76;
@@ -165,6 +167,25 @@ impl Driver {
         self.set(index, RELEASE_THRESHOLD, u64::MAX)
     }
 
+    /// Whether everything that was asked of a stream of a GPU is done. Does not wait.
+    ///
+    /// # Safety
+    ///
+    /// `stream` is a stream of that GPU, of the context that tensors live in.
+    pub unsafe fn is_done(&self, index: usize, Stream(stream): Stream) -> Result<bool, String> {
+        let query: unsafe extern "C" fn(*mut c_void) -> c_int = self.function(c"cuStreamQuery")?;
+        let mut is_done = true;
+        self.within(index, || {
+            // SAFETY: the caller's; a context is current.
+            match unsafe { query(stream) } {
+                NOT_READY => is_done = false,
+                status => checked("cuStreamQuery", status)?,
+            }
+            Ok(())
+        })?;
+        Ok(is_done)
+    }
+
     fn set(&self, index: usize, which: c_uint, mut value: u64) -> Result<(), String> {
         let set: unsafe extern "C" fn(*mut c_void, c_uint, *mut c_void) -> c_int =
             self.function(c"cuMemPoolSetAttribute")?;
@@ -213,11 +234,7 @@ impl Driver {
 
     /// A function of the driver, whose type the caller knows.
     fn function<F: Copy>(&self, name: &CStr) -> Result<F, String> {
-        assert_eq!(size_of::<F>(), size_of::<*mut c_void>(), "BUG: {name:?} is asked for as no function");
-        let address = self.library.address(name);
-        let address = address.ok_or_else(|| format!("{LIBRARY} has no {}", name.to_string_lossy()))?;
-        // SAFETY: all callers give the type that NVIDIA documents for this name, and pointers have one size.
-        Ok(unsafe { transmute_copy::<*mut c_void, F>(&address) })
+        self.library.function(name).ok_or_else(|| format!("{LIBRARY} has no {}", name.to_string_lossy()))
     }
 }
 

@@ -1,6 +1,7 @@
 //! Shared libraries that are opened at run time, so that the program starts where they are missing.
 
-use std::ffi::c_void;
+use std::ffi::{CStr, c_void};
+use std::mem::transmute_copy;
 
 /// An open library. It stays open until the process ends.
 #[derive(Clone, Copy, Debug)]
@@ -48,9 +49,16 @@ impl Library {
         Err(format!("{} not found: libraries are not loaded on this system", names[0]))
     }
 
-    /// The address of a function, or `None` if the library lacks it. `name` ends in a null byte.
+    /// A function, whose type the caller knows, or `None` if the library lacks it.
+    pub(super) fn function<F: Copy>(&self, name: &CStr) -> Option<F> {
+        assert_eq!(size_of::<F>(), size_of::<*mut c_void>(), "BUG: {name:?} is asked for as no function");
+        // SAFETY: all callers give the type that NVIDIA documents for this name, and pointers have one size.
+        self.address(name).map(|address| unsafe { transmute_copy::<*mut c_void, F>(&address) })
+    }
+
+    /// The address of a function, or `None` if the library lacks it.
     #[cfg(unix)]
-    pub(super) fn address(&self, name: &std::ffi::CStr) -> Option<*mut c_void> {
+    pub(super) fn address(&self, name: &CStr) -> Option<*mut c_void> {
         // SAFETY: the handle is open, and the name ends in a null byte.
         let address = unsafe { libc::dlsym(self.handle, name.as_ptr()) };
         (!address.is_null()).then_some(address)
@@ -58,7 +66,7 @@ impl Library {
 
     /// Nothing can be open on other systems.
     #[cfg(not(unix))]
-    pub(super) fn address(&self, _: &std::ffi::CStr) -> Option<*mut c_void> {
+    pub(super) fn address(&self, _: &CStr) -> Option<*mut c_void> {
         None
     }
 }
@@ -71,7 +79,7 @@ fn last_error() -> String {
         let text = libc::dlerror();
         match text.is_null() {
             true => String::new(),
-            false => std::ffi::CStr::from_ptr(text).to_string_lossy().into_owned(),
+            false => CStr::from_ptr(text).to_string_lossy().into_owned(),
         }
     }
 }

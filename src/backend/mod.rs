@@ -13,10 +13,11 @@ pub mod dtype;
 mod library;
 pub mod machine;
 pub mod memory;
+pub mod nccl;
 pub mod random;
 pub mod threads;
 
-pub use cuda::missing_libraries;
+pub use cuda::{missing_libraries, stream_of};
 pub use device::{DeviceChoice, DeviceClass, Devices};
 pub use dtype::Dtype;
 pub use random::Random;

@@ -2,6 +2,8 @@
 
 use candle_core::{Device, Result, bail};
 
+use super::nccl::{IsDone, Stream};
+
 /// Whether the program was built with CUDA.
 pub(super) const BUILT: bool = false;
 
@@ -18,6 +20,11 @@ pub fn missing_libraries() -> Vec<String> {
 /// Whether products in f32 are in TF32: there is no device for them.
 pub(super) fn rounds_to_tf32() -> bool {
     false
+}
+
+/// The stream of a GPU, and whether all work on it is done: there is none.
+pub fn stream_of(_: &Device) -> Option<(Stream, IsDone)> {
+    None
 }
 
 /// Opens a GPU.

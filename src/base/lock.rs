@@ -60,10 +60,10 @@ impl FileLock {
     /// Takes the lock if nobody holds it, or a process of this system that is dead.
     pub fn attempt(path: &Path) -> io::Result<Option<Self>> {
         loop {
-            if let Some(lock) = Self::create(path, hard_link)? {
-                return Ok(Some(lock));
-            }
-            let Some(found) = Found::read(path)? else { continue };
+            let found = match Self::create_or_find(path)? {
+                Ok(lock) => return Ok(Some(lock)),
+                Err(found) => found,
+            };
             if found.life() != Life::Dead {
                 return Ok(None);
             }
@@ -92,10 +92,10 @@ impl FileLock {
         let mut told = false;
         let mut seen: Option<(Found, Instant)> = None;
         loop {
-            if let Some(lock) = Self::create(path, hard_link)? {
-                return Ok(lock);
-            }
-            let Some(found) = Found::read(path)? else { continue };
+            let found = match Self::create_or_find(path)? {
+                Ok(lock) => return Ok(lock),
+                Err(found) => found,
+            };
             let since = match &seen {
                 Some((before, since)) if *before == found => *since,
                 _ => Instant::now(),
@@ -128,6 +128,19 @@ impl FileLock {
             Ok(found) => found.and_then(|found| found.lease).is_some_and(|lease| lease == self.lease),
             // Nobody else says that it is theirs.
             Err(_) => true,
+        }
+    }
+
+    /// Takes a lock that nobody has; otherwise says what stands there. Waiting processes look often, so they read and do not
+    /// write.
+    fn create_or_find(path: &Path) -> io::Result<Result<Self, Found>> {
+        loop {
+            if let Some(found) = Found::read(path)? {
+                return Ok(Err(found));
+            }
+            if let Some(lock) = Self::create(path, hard_link)? {
+                return Ok(Ok(lock));
+            }
         }
     }
 

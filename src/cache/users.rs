@@ -66,14 +66,19 @@ impl Store {
         Ok(told)
     }
 
-    /// Removes the files of processes that were killed. No other process ever has their names.
+    /// Removes the files and leases of processes that were killed.
     pub(super) fn forget_the_dead(&self) -> Result<(), CacheError> {
         for path in self.listed("users")? {
             let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
             let lock = self.lock_file(&format!("user-{name}"));
+            // No other process ever has this name.
             if !FileLock::is_held(&lock).map_err(CacheError::of(&lock))? {
-                let _ = fs::remove_file(&path).and_then(|()| fs::remove_file(&lock));
+                let _ = fs::remove_file(&path);
             }
+        }
+        for lease in self.listed("leases")? {
+            // Whoever takes a dead lease removes it when it gives it back.
+            FileLock::attempt(&lease).map(drop).map_err(CacheError::of(&lease))?;
         }
         Ok(())
     }

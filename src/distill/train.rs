@@ -94,7 +94,10 @@ impl Distillation<'_> {
         self.progress.length(steps, "steps");
         self.parameters.check_freeze(self.student.weights().keys().map(String::as_str))?;
         let sizes: Vec<usize> = self.student.variables().map(|(_, weight)| weight.elem_count()).collect();
-        let shards = Shards::new(self.collective, &sizes);
+        let mut shards = Shards::new(self.collective, &sizes);
+        if let Some(note) = shards.connect(self.device)? {
+            self.progress.note(&note);
+        }
         let (moments, average) = (self.parameters.moments, self.average());
         let optimiser =
             Optimiser::sharded(self.student.variables(), moments, &average, |index| shards.owns(index))?;

@@ -54,8 +54,8 @@ pub fn set(variable: &Var, value: &Tensor) -> Result<()> {
     renew(variable)
 }
 
-/// Writes the copy of a variable anew.
-pub(super) fn renew(variable: &Var) -> Result<()> {
+/// Writes the copy of a variable anew, after its numbers were changed in place.
+pub fn renew(variable: &Var) -> Result<()> {
     let Some(copy) = of(variable) else { return Ok(()) };
     let value = variable.as_detached_tensor().to_dtype(copy.dtype())?;
     copy.slice_set(&value, 0, 0)

@@ -34,6 +34,7 @@ mod upsample;
 pub use activation::{geglu, gelu, quick_gelu, silu};
 pub use attention::attention;
 pub use conv::Conv2d;
+pub(crate) use cuda::address_of;
 pub use difference::mean_square_difference;
 pub use embedding::timestep_embedding;
 pub use finite::first_not_finite;

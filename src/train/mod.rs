@@ -2,6 +2,7 @@
 //! watches.
 
 mod activation_checkpointing;
+mod cards;
 pub mod collective;
 #[cfg(all(test, target_os = "linux", target_arch = "x86_64"))]
 mod emulated;

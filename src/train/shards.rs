@@ -8,6 +8,7 @@ use candle_core::{DType, Device, Tensor, Var};
 use safetensors::View;
 
 use super::TrainError;
+use super::cards::{self, Cards};
 use super::collective::Collective;
 use crate::nn::copies;
 use crate::nn::gradients::Gradients;
@@ -15,6 +16,8 @@ use crate::nn::gradients::Gradients;
 /// The tensors of a training, each with its owner.
 pub struct Shards<'a> {
     collective: &'a dyn Collective,
+    /// The way from GPU to GPU, where there is one.
+    cards: Option<Cards<'a>>,
     owners: Vec<usize>,
 }
 
@@ -30,7 +33,14 @@ impl<'a> Shards<'a> {
             loads[owner] += sizes[index];
             owners[index] = owner;
         }
-        Self { collective, owners }
+        Self { collective, cards: None, owners }
+    }
+
+    /// Lets the GPUs of all ranks exchange without the host if they can; otherwise says why they cannot.
+    pub fn connect(&mut self, device: &Device) -> Result<Option<String>, TrainError> {
+        let (cards, reason) = cards::connect(self.collective, device)?;
+        self.cards = cards;
+        Ok(reason)
     }
 
     /// The ranks.
@@ -52,6 +62,9 @@ impl<'a> Shards<'a> {
     pub fn reduce(&self, gradients: &mut Gradients) -> Result<(), TrainError> {
         if self.collective.size() == 1 {
             return Ok(());
+        }
+        if let Some(cards) = &self.cards {
+            return cards.exchange(|| gradients.replace(|index, own| cards.sum(&own, self.owners[index])));
         }
         gradients.replace(|index, gradient| {
             let mut numbers = numbers(&gradient)?;
@@ -98,6 +111,10 @@ impl<'a> Shards<'a> {
     pub fn share<'v>(&self, variables: impl Iterator<Item = &'v Var>) -> Result<(), TrainError> {
         if self.collective.size() == 1 {
             return Ok(());
+        }
+        if let Some(cards) = &self.cards {
+            let share = |(index, variable): (usize, &Var)| cards.share(variable, self.owners[index]);
+            return cards.exchange(|| variables.enumerate().try_for_each(share));
         }
         for (index, variable) in variables.enumerate() {
             let mut numbers = numbers(variable)?;

@@ -91,6 +91,30 @@ fn what_a_process_uses_stays_until_it_ends() {
 }
 
 #[test]
+fn what_the_dead_held_goes_and_what_the_living_hold_stays() {
+    let sandbox = Sandbox::new();
+    let (store, user) = (sandbox.store(), sandbox.store());
+    user.hold(&manifest("used").key());
+    let [users, leases] = ["users", "leases"].map(|place| store.place(place));
+    let count = |folder: &Path| fs::read_dir(folder).expect("there").count();
+    let lives = fs::read_dir(&leases).expect("there").next().expect("one").expect("readable").path();
+    let mut lease: serde_json::Value = {
+        let text = fs::read_to_string(&lives).expect("readable");
+        serde_json::from_str(text.lines().next().expect("a line")).expect("a lease")
+    };
+    // A process of the same number that started at another time.
+    lease["holder"]["started"] = 1.into();
+    for name in ["key-of-the-dead", "user-of-the-dead"] {
+        fs::write(leases.join(name), format!("{lease}\n")).expect("writable");
+    }
+    fs::write(users.join("of-the-dead"), "").expect("writable");
+    assert_eq!((count(&users), count(&leases)), (2, 3));
+    assert_eq!(collect(&store, &all(), &Needed::default()), []);
+    assert_eq!((count(&users), count(&leases)), (1, 1));
+    assert!(lives.exists());
+}
+
+#[test]
 fn what_was_used_and_finished_meanwhile_stays() {
     let sandbox = Sandbox::new();
     let store = sandbox.store();

@@ -102,6 +102,11 @@ impl Array {
     }
 }
 
+/// The address of a tensor's first number, on its device. The numbers are contiguous.
+pub(crate) fn address_of(tensor: &Tensor) -> Result<u64> {
+    Array::view(tensor).map(|array| array.pointer.0)
+}
+
 /// The address of an element.
 fn address(storage: &Storage, layout: &Layout, start: usize) -> Result<Pointer> {
     let first = match storage {

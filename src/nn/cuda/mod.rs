@@ -28,6 +28,7 @@ mod optimiser;
 mod product;
 
 pub(super) use array::Array;
+pub(crate) use array::address_of;
 pub(super) use attention::has as has_head;
 pub(super) use counted::Counter;
 pub(super) use device::has_kernels;

@@ -68,6 +68,18 @@ pub enum CollectiveError {
         /// Why.
         reason: String,
     },
+    /// An exchange between GPUs failed.
+    #[error("the GPUs cannot exchange tensors: {reason}")]
+    #[diagnostic(
+        code(ranks::cards),
+        help(
+            "set NCCL_DEBUG=INFO to see what NCCL tries, and NCCL_P2P_DISABLE=1 or NCCL_SOCKET_IFNAME=NAME to make it avoid a way that does not work; then run the same command again: the training resumes from its last checkpoint"
+        )
+    )]
+    Cards {
+        /// Why.
+        reason: String,
+    },
     /// Some ranks never came.
     #[error("{} of {size} ranks did not connect within {seconds} seconds: {}", missing.len(), words(missing))]
     #[diagnostic(

@@ -5,6 +5,7 @@
 
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::os::fd::AsRawFd;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -18,6 +19,12 @@ const WAITING: usize = 16;
 
 /// How long the end of a connection may take. The other rank reads why it ends after the step that it is in.
 const GOODBYE: Duration = Duration::from_secs(20);
+
+/// The other side writes no more. Other systems than Linux say only that the connection is gone.
+#[cfg(target_os = "linux")]
+const HANGUP: libc::c_short = libc::POLLRDHUP;
+#[cfg(not(target_os = "linux"))]
+const HANGUP: libc::c_short = 0;
 
 /// What a frame begins with.
 const ALIVE: u8 = 0;
@@ -96,6 +103,17 @@ impl Link {
             done += reader.read(&mut bytes[done..]).map_err(|error| self.error(error))?;
         }
         Ok(())
+    }
+
+    /// Fails if the other side has closed the connection, though bytes of it may still wait here.
+    pub(super) fn lost(&self) -> Result<(), CollectiveError> {
+        let mut poll = libc::pollfd { fd: self.stream.as_raw_fd(), events: HANGUP, revents: 0 };
+        // SAFETY: it reads and writes one structure, and does not wait.
+        let changed = unsafe { libc::poll(&mut poll, 1, 0) };
+        match changed > 0 && poll.revents & (HANGUP | libc::POLLHUP | libc::POLLERR) != 0 {
+            true => Err(CollectiveError::Closed { rank: self.rank, host: self.host.clone() }),
+            false => Ok(()),
+        }
     }
 
     fn error(&self, error: Broken) -> CollectiveError {

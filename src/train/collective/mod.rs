@@ -2,8 +2,8 @@
 //!
 //! [`Collective`] has two operations of its own, `send` and `receive`; sums and broadcasts are made of them in one fixed
 //! order, the order of the ranks, so that a result does not depend on which message arrives first. [`Alone`] is one rank
-//! and costs nothing; [`TcpGroup`] connects processes on any machines. A transport of the devices (NCCL) would be a third
-//! implementation and may replace the provided methods by its own.
+//! and costs nothing; [`TcpGroup`] connects processes on any machines. What several
+//! GPUs exchange may take a shorter way (`train::cards`).
 
 mod addresses;
 mod error;
@@ -14,7 +14,7 @@ mod message;
 mod place;
 mod tcp;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 mod timing;
 
 pub use error::CollectiveError;
@@ -41,6 +41,11 @@ pub trait Collective: Sync {
 
     /// Receives the next bytes of another rank.
     fn receive(&self, bytes: &mut [u8], from: usize) -> Result<(), CollectiveError>;
+
+    /// Fails if a rank is known to be gone. Does not wait for anybody.
+    fn lost(&self) -> Result<(), CollectiveError> {
+        Ok(())
+    }
 
     /// Tells all others that this rank failed in the middle of an exchange, so that they can say why they stop too. Nothing
     /// can be exchanged afterwards.

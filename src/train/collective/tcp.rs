@@ -45,6 +45,10 @@ impl Collective for TcpGroup {
         self.link(from)?.receive(bytes)
     }
 
+    fn lost(&self) -> Result<(), CollectiveError> {
+        self.links.iter().flatten().try_for_each(Link::lost)
+    }
+
     fn fail(&self, reason: &str) {
         let mut broken = self.broken.lock().unwrap_or_else(PoisonError::into_inner);
         if broken.is_none() {

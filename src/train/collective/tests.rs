@@ -33,7 +33,7 @@ fn timing() -> Timing {
 }
 
 /// Runs `work` as each rank of a group; gives the results in their order.
-fn ranks<R: Send>(size: usize, work: impl Fn(TcpGroup) -> R + Sync) -> Vec<R> {
+pub(in crate::train) fn ranks<R: Send>(size: usize, work: impl Fn(TcpGroup) -> R + Sync) -> Vec<R> {
     let folder = tempfile::tempdir().expect("a folder");
     let one = |rank: usize| {
         let group = gather(&place(rank, size), folder.path(), None, timing(), &mut || Ok(()));
@@ -47,7 +47,7 @@ fn ranks<R: Send>(size: usize, work: impl Fn(TcpGroup) -> R + Sync) -> Vec<R> {
 }
 
 /// The numbers of a rank; their sums depend on the order of the addends.
-fn numbers(rank: usize, tensor: usize, count: usize) -> Vec<f32> {
+pub(in crate::train) fn numbers(rank: usize, tensor: usize, count: usize) -> Vec<f32> {
     let mut stream = Random::new(3, "ranks").stream("numbers", (100 * tensor + rank) as u64);
     let number = |bits: u64| f32::from_bits(0x3000_0000 | (bits as u32 & 0x8FFF_FFFF));
     (0..count).map(|_| number(stream.next_u64())).collect()
