@@ -33,7 +33,7 @@ launch() { # NAME ARGUMENTS: submits; prints what it says
 }
 # One value of `status --json`: an expression over `s`.
 status() { on "$1" status sweep --json 2>/dev/null | python3 -c "import json,sys; s=json.load(sys.stdin); print($2)"; }
-live() { status "$1" "sum(j['live'] for j in s['jobs'])"; }
+live() { status "$1" "sum(j['live'] for j in s['jobs'])" || echo 1; }
 # The job of a stage, and its state.
 job_of() { status "$1" "next(t['job'] for t in s['stages'] if t['id'] == '$2')"; }
 state_of() { squeue -h -j "$1" -o %T 2>/dev/null || true; }
@@ -115,6 +115,9 @@ if part 4 "a node dies under the training"; then
   say "   job $job on $node: kill slurmd $slurmd and ${#all[@]} processes of the job"
   kill -KILL "$slurmd" "${all[@]}" 2>/dev/null || true
   wait_for 300 "requeue" is_state "$job" PENDING
+  hurry
+  wait_for 60 "second turn" is_state "$job" RUNNING
+  [ "$(squeue -h -j "$job" -o %N)" != "$node" ] || die "it runs on the dead node"
   setsid nohup "${command[@]}" >/dev/null 2>&1 </dev/null &
   finish killed 600
   has_lines "killed/runs/sweep/events.jsonl" '"stage-resumed","stage":"retrained@ratio=0.5"' || die "it began anew"
