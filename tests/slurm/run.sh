@@ -51,6 +51,7 @@ wait_for() { # SECONDS WHAT COMMAND...
   local until=$((SECONDS + $1)) what=$2; shift 2
   until "$@"; do [ $SECONDS -lt $until ] || die "no $what"; sleep 0.5; done
 }
+runs_again() { hurry; is_state "$1" RUNNING; }
 is_state() { [ "$(state_of "$1")" = "$2" ]; }
 has_progress() { grep -qs "running  *$2: [1-9][0-9]*/" "$1"/runs/sweep/slurm/*.log; }
 has_lines() { grep -q "$2" "$1"; }
@@ -115,8 +116,7 @@ if part 4 "a node dies under the training"; then
   say "   job $job on $node: kill slurmd $slurmd and ${#all[@]} processes of the job"
   kill -KILL "$slurmd" "${all[@]}" 2>/dev/null || true
   wait_for 300 "requeue" is_state "$job" PENDING
-  hurry
-  wait_for 60 "second turn" is_state "$job" RUNNING
+  wait_for 60 "second turn" runs_again "$job"
   [ "$(squeue -h -j "$job" -o %N)" != "$node" ] || die "it runs on the dead node"
   setsid nohup "${command[@]}" >/dev/null 2>&1 </dev/null &
   finish killed 600
