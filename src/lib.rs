@@ -41,6 +41,8 @@ pub mod plan;
 
 pub mod run;
 
+pub mod slurm;
+
 pub mod report;
 
 pub mod ui;

@@ -16,10 +16,11 @@ use crate::cache::{Limits, Place, Store};
 use crate::config::Settings;
 use crate::config::settings::Layer;
 use crate::report;
-use crate::run::{roots, signals};
+use crate::run::{EVENTS, roots, signals};
+use crate::slurm;
 
 /// What a run writes into its folder beside links into the cache; the record goes last.
-const FILES: [&str; 4] = ["events.jsonl", report::FILE, "tensorboard", "run.json"];
+const FILES: [&str; 5] = [EVENTS, report::FILE, "tensorboard", slurm::FOLDER, "run.json"];
 
 /// Remove run folders: records, reports and links; with --artefacts also what only they need in the cache
 #[derive(Args)]
@@ -73,7 +74,8 @@ impl Clean {
         let mut folders = Vec::new();
         for run in &runs {
             let folder = fs::canonicalize(&run.folder).map_err(FileError::at(&run.folder))?;
-            if store.is_worked_on(&folder)? {
+            let has_jobs = slurm::jobs(&folder)?.iter().any(|job| job.live);
+            if has_jobs || store.is_worked_on(&folder)? {
                 return Err(CliError::RunIsRunning { folder: run.folder.clone() });
             }
             folders.push(folder);

@@ -13,6 +13,7 @@ use crate::plan::PlanError;
 use crate::prune::ExportError;
 use crate::report::ReportError;
 use crate::run::{ExitCode, RunError};
+use crate::slurm::SlurmError;
 use crate::stage::{BadValue, StageError};
 use crate::survey::SurveyError;
 use crate::train::collective::CollectiveError;
@@ -53,6 +54,9 @@ pub(super) enum CliError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Ranks(#[from] CollectiveError),
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Slurm(#[from] SlurmError),
     #[error("{} is not a name for a single-file model", path.display())]
     #[diagnostic(
         code(cli::extension),
@@ -138,6 +142,14 @@ pub(super) enum CliError {
     #[error("`{flag}` does not go with several ranks: all of them do one training at a time")]
     #[diagnostic(code(cli::jobs_of_ranks), help("leave `{flag}` out, or start one process alone"))]
     JobsOfRanks { flag: &'static str },
+    #[error(
+        "`{flag}` does not go with `--executor slurm`: each stage or chain of stages is a job of its own"
+    )]
+    #[diagnostic(
+        code(cli::flag_of_local),
+        help("leave `{flag}` out; the setting `slurm` says what jobs ask for")
+    )]
+    FlagOfLocal { flag: &'static str },
     #[error("a page has all tables, so --table needs another --format")]
     #[diagnostic(code(cli::table_of_page), help("add --format md, json or csv"))]
     TableOfPage,
@@ -177,6 +189,14 @@ impl CliError {
             },
             Self::Plan(error) => error.into(),
             Self::Run(error) => error.into(),
+            Self::Slurm(error) => match error {
+                SlurmError::Run(error) => error.into(),
+                SlurmError::Refused { .. } | SlurmError::Ranks { .. } => ExitCode::Pipeline,
+                SlurmError::NoJobs { .. } => ExitCode::Arguments,
+                SlurmError::Absent { .. } | SlurmError::OtherRun { .. } | SlurmError::File(_) => {
+                    ExitCode::File
+                }
+            },
             Self::Export(error) => match **error {
                 ExportError::Unrecognised { .. } => ExitCode::Arguments,
                 // Both are of the machine or of this program, not of the file that was given.
@@ -203,6 +223,7 @@ impl CliError {
             | Self::SameName { .. }
             | Self::NothingToSweep { .. }
             | Self::JobsOfRanks { .. }
+            | Self::FlagOfLocal { .. }
             | Self::NoScope
             | Self::NoRun { .. }
             | Self::NoKey { .. }

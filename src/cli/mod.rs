@@ -1,15 +1,18 @@
 //! The command line: one file per command. Data goes to stdout, messages to stderr.
 
 mod cache;
+mod cancel;
 mod clean;
 mod completions;
 mod doctor;
+mod ending;
 mod error;
 mod export;
 mod generate;
 mod graph;
 mod init;
 mod inspect;
+mod job;
 mod list;
 mod options;
 mod output;
@@ -21,7 +24,9 @@ mod run;
 mod run_folder;
 mod runs;
 mod schema;
+mod status;
 mod subject;
+mod submit;
 mod sweep;
 mod target;
 mod told;
@@ -64,6 +69,8 @@ enum Command {
     Graph(graph::GraphCommand),
     Report(report::Report),
     Runs(runs::Runs),
+    Status(status::StatusCommand),
+    Cancel(cancel::Cancel),
     Verify(verify::Verify),
     Why(why::Why),
     Clean(clean::Clean),
@@ -76,6 +83,8 @@ enum Command {
     Schema(schema::Schema),
     Completions(completions::Completions),
     Man(completions::Man),
+    #[command(hide = true)]
+    Job(job::JobCommand),
 }
 
 /// Runs the program; the exit codes are those of [`ExitCode`].
@@ -119,10 +128,13 @@ fn dispatch(command: Command) -> Result<ProcessExitCode, CliError> {
         Command::Run(run) => return run.execute(),
         Command::Sweep(sweep) => return sweep.execute(),
         Command::Plan(plan) => return plan.execute(),
+        Command::Job(job) => return job.execute(),
         Command::Init(init) => init.execute()?,
         Command::Graph(graph) => graph.execute()?,
         Command::Report(report) => report.execute()?,
         Command::Runs(runs) => runs.execute()?,
+        Command::Status(status) => status.execute()?,
+        Command::Cancel(cancel) => cancel.execute()?,
         Command::Verify(verify) => return verify.execute(),
         Command::Why(why) => why.execute()?,
         Command::Clean(clean) => clean.execute()?,

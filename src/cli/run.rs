@@ -5,19 +5,19 @@ use std::sync::Arc;
 
 use clap::Args;
 
+use super::ending::conclude;
 use super::error::CliError;
 use super::options::{self, PipelineArguments, SettingsArguments};
 use super::output::note;
 use super::plan;
 use super::ranks::{Ranks, Start};
+use super::submit::{Executor, to_slurm};
 use crate::backend::{DeviceChoice, Devices};
 use crate::base::{Interrupt, StageId};
 use crate::config::Settings;
 use crate::config::settings::{Jobs, Layer};
 use crate::plan::ResolvedPipeline;
-use crate::report;
-use crate::run::hook::Ending;
-use crate::run::{self, ExitCode, Hashing, Job, Options, RunError, RunRecord, Sink, ToRun, execute};
+use crate::run::{self, ExitCode, Hashing, Job, Options, RunRecord, Share, Sink, ToRun, execute};
 use crate::train::collective::{Alone, Collective};
 use crate::ui::Style;
 
@@ -32,6 +32,7 @@ Examples:
   laptop-diff run pipelines/nano-sweep.yaml --devices cuda:0,cuda:1,cpu
   laptop-diff run pipelines/nano50.yaml --ranks 2          # train with two processes, one per GPU
   srun laptop-diff run pipelines/nano50.yaml               # with as many as the Slurm job has tasks
+  laptop-diff run pipelines/sd15-50.yaml --executor slurm  # as jobs of the cluster
 
 The run folder runs/NAME/ then holds report.html, run.json, events.jsonl and a link to each stage's artefact.")]
 pub(super) struct Run {
@@ -58,6 +59,16 @@ pub(super) struct Run {
     /// Devices that run one stage each at the same time: cuda:0,cuda:1,cpu; beside GPUs, the CPU runs what needs none
     #[arg(long, value_name = "DEVICES", conflicts_with = "device")]
     devices: Option<Devices>,
+    /// Who runs the stages: local, or slurm, which submits them as jobs and ends
+    #[arg(
+        long,
+        value_name = "EXECUTOR",
+        value_enum,
+        default_value_t,
+        hide_default_value = true,
+        hide_possible_values = true
+    )]
+    executor: Executor,
     /// Be a worker of another process of the same command, on this device
     #[arg(long, value_name = "DEVICE", hide = true)]
     worker: Option<DeviceChoice>,
@@ -89,6 +100,9 @@ impl Run {
         if let Some(device) = self.worker {
             return self.serve(device);
         }
+        if self.executor == Executor::Slurm {
+            return self.submit(check);
+        }
         let Some(start) = Start::find(self.ranks)? else {
             let pipeline = self.pipeline.read()?;
             check(&pipeline)?;
@@ -117,6 +131,24 @@ impl Run {
         let ended = read().and_then(|pipeline| self.run(&pipeline, &settings, &[], &interrupt, &crew.ranks));
         crew.end(ended.as_ref().map_or_else(CliError::exit_code, |()| ExitCode::Done));
         ended.map(|()| ExitCode::Done.into())
+    }
+
+    /// Gives the stages to a cluster.
+    fn submit(
+        self,
+        check: impl FnOnce(&ResolvedPipeline) -> Result<(), CliError>,
+    ) -> Result<ProcessExitCode, CliError> {
+        let given =
+            [("--jobs", self.jobs.is_some()), ("--devices", self.devices.is_some()), ("--json", self.json)];
+        if let Some((flag, _)) = given.into_iter().find(|(_, given)| *given) {
+            return Err(CliError::FlagOfLocal { flag });
+        }
+        let pipeline = self.pipeline.read()?;
+        check(&pipeline)?;
+        let settings = self.read_settings(&mut |text| note(text))?;
+        options::start(&settings, 1)?;
+        to_slurm(&pipeline, &settings, &self.options(), self.ranks.map(Ranks::get))?;
+        Ok(ExitCode::Done.into())
     }
 
     fn read_settings(&self, note: &mut dyn FnMut(&str)) -> Result<Settings, CliError> {
@@ -155,6 +187,7 @@ impl Run {
             device: settings.device,
             places: &[],
             options: &options,
+            share: &Share::Whole,
             sink: &*sink,
             interrupt: &interrupt,
             ranks: &Alone,
@@ -191,28 +224,13 @@ impl Run {
             device: settings.device,
             places,
             options: &options,
+            share: &Share::Whole,
             sink: &*sink,
             interrupt,
             ranks,
         };
         let folder = settings.runs.join(&pipeline.name);
         let before = RunRecord::read(&folder).ok();
-        let ended = execute(&job);
-        let page = folder.join(report::FILE);
-        let written = if report::is_due(&ended, before.as_ref(), &page) {
-            report::write(std::slice::from_ref(&folder), &page)
-        } else {
-            Ok(())
-        };
-        if let Some(command) = &settings.on_end {
-            let code = ended.as_ref().map_or_else(RunError::exit_code, |_| ExitCode::Done);
-            let ending = Ending { name: &pipeline.name, code, folder: &folder, report: &page };
-            if let Err(reason) = ending.call(command) {
-                note(&format!("the command of the setting `on-end` {reason}"));
-            }
-        }
-        // The run's own error comes first.
-        ended?;
-        Ok(written?)
+        conclude(settings, &folder, before.as_ref(), execute(&job))
     }
 }

@@ -17,7 +17,7 @@ use crate::config::settings::Layer;
 use crate::config::{PipelineFile, Settings};
 use crate::plan::{Reason, ResolvedPipeline, explain, shown_value};
 use crate::run::verification::{Outcome, Verified, compare};
-use crate::run::{ExitCode, Hashing, Job, Options, RunError, RunRecord, execute, signals};
+use crate::run::{ExitCode, Hashing, Job, Options, RunError, RunRecord, Share, execute, signals};
 use crate::train::collective::Alone;
 use crate::ui::Style;
 
@@ -114,6 +114,7 @@ impl Verify {
             device: settings.device,
             places: &[],
             options: &options,
+            share: &Share::Whole,
             training: &training,
             sink,
             interrupt,

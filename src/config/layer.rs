@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::error::{ConfigError, ConfigErrorKind};
+use super::slurm::SlurmSettings;
 use super::source_text::SourceText;
 use super::text_file::{self, Unread};
 use super::{classify, survey};
@@ -96,6 +97,10 @@ pub struct Layer {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>", regex(pattern = "^https?://"))]
     pub mlflow: Option<Server>,
+    /// What the jobs of `--executor slurm` ask for: under `default` all, under the name of a kind of stage
+    /// those, under `finish` the last one. Default: what the cluster gives.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slurm: Option<SlurmSettings>,
     /// A command that the shell runs when a run ends, with RUN_NAME, RUN_STATE (`done`, `failed`, `interrupted`,
     /// `gates-not-met`), RUN_EXIT_CODE, RUN_FOLDER and RUN_REPORT in its environment. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]

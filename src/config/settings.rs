@@ -13,6 +13,7 @@ use serde::{Deserialize, Deserializer};
 use super::error::ConfigError;
 pub use super::layer::{Checkpoints, Jobs, Layer, Minutes, Steps, Threads};
 use super::layer::{bad, unknown_variables};
+use super::slurm::SlurmSettings;
 use super::source_text::SourceText;
 use crate::backend::DeviceChoice;
 use crate::base::units::Bytes;
@@ -62,6 +63,8 @@ pub struct Settings {
     pub tensorboard: bool,
     /// The MLflow server that receives the curves of trainings.
     pub mlflow: Option<Server>,
+    /// What jobs ask of Slurm.
+    pub slurm: SlurmSettings,
     /// A command for the shell when a run ends.
     pub on_end: Option<String>,
 }

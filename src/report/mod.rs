@@ -34,7 +34,7 @@ use crate::base::{FileError, files};
 pub use due::is_due;
 pub use error::ReportError;
 use folder::Folder;
-pub use overview::{Headline, Overview, overview};
+pub use overview::{Headline, Overview, overview, state_of};
 use tables::Table;
 
 /// The name of a run's own page in its folder.

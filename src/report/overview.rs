@@ -10,6 +10,7 @@ use super::error::ReportError;
 use crate::base::{FileError, clock};
 use crate::metric::{METRICS, Metrics, Prominence};
 use crate::run::{ExitCode, RunRecord, StageRecord, Stopped, Unfinished};
+use crate::slurm;
 
 /// A run in short.
 #[derive(Clone, Debug, Serialize)]
@@ -17,7 +18,7 @@ use crate::run::{ExitCode, RunRecord, StageRecord, Stopped, Unfinished};
 pub struct Overview {
     /// Its folder.
     pub folder: PathBuf,
-    /// `done`, `running`, `interrupted`, `failed`, `gates-not-met`, `killed`, or `unreadable`.
+    /// `done`, `running`, `interrupted`, `failed`, `gates-not-met`, `killed`, `submitted`, or `unreadable`.
     pub state: &'static str,
     /// The stage that a run stopped at and why, or why its record cannot be read.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -88,7 +89,10 @@ fn of(folder: PathBuf) -> Result<Overview, ReportError> {
             });
         }
     };
-    let state = state(&record)?;
+    let mut state = state_of(&record)?;
+    if state == "killed" && slurm::has_jobs(&folder) {
+        state = "submitted";
+    }
     let stopped =
         record.stages.iter().find(|stage| !stage.state.has_artefact()).map(|stage| stage.id.as_str());
     let stopped = stopped.filter(|_| state != "done").and_then(|id| Stopped::of(&record, &folder, id));
@@ -112,7 +116,8 @@ fn progress(stopped: &Stopped) -> String {
     }
 }
 
-fn state(record: &RunRecord) -> Result<&'static str, ReportError> {
+/// The state of a run, by its record and by what is at work on it.
+pub fn state_of(record: &RunRecord) -> Result<&'static str, ReportError> {
     let is = |code: ExitCode| record.exit_code == Some(code.number());
     Ok(match record.exit_code {
         Some(_) if is(ExitCode::Done) => "done",

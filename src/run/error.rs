@@ -1,6 +1,7 @@
 //! How a run fails.
 
 use std::io;
+use std::path::PathBuf;
 
 use miette::Diagnostic;
 
@@ -100,6 +101,26 @@ pub enum RunError {
         stage: StageId,
         /// The system's error.
         source: io::Error,
+    },
+    /// A stage failed in a job of a batch system, or its job ended (the exit code is that of its cause).
+    #[error("{text}")]
+    #[diagnostic(code(run::job), help("what it printed is in {}", log.display()))]
+    Job {
+        /// The stage.
+        stage: StageId,
+        /// The error, or how the job ended.
+        text: String,
+        /// By its cause.
+        code: ExitCode,
+        /// What the job printed.
+        log: PathBuf,
+    },
+    /// A job has to make an artefact, or has made it, and the cache lacks it (exit code 4).
+    #[error("stage `{stage}` has no artefact in the cache, and this process is not the one to make it")]
+    #[diagnostic(code(run::not_made), help("run the command again that submitted the run"))]
+    NotMade {
+        /// The stage.
+        stage: StageId,
     },
     /// What a stage reads changed while the run went on (exit code 4).
     #[error("what stage `{stage}` reads changed after the run had begun")]

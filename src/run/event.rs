@@ -13,6 +13,9 @@ use crate::model::files::hub::Pinned;
 /// new kind of event or a new field does not raise it.
 pub const EVENT_FORMAT: u32 = 2;
 
+/// The file of the events in a run folder.
+pub const EVENTS: &str = "events.jsonl";
+
 /// Receives the events of a run, from several threads.
 pub trait Sink: Send + Sync {
     /// An event happened.

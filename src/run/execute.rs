@@ -1,6 +1,7 @@
 //! The executor: walks the graph and obtains the stages whose artefacts the cache lacks, here or in workers.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::time::Instant;
 
 use super::folder::RunFolder;
@@ -9,7 +10,7 @@ use super::roots;
 use super::schedule::{Piece, Schedule};
 use super::side_by_side::SideBySide;
 use super::work::{Work, Workshop};
-use super::{EVENT_FORMAT, Event, ExitCode, Job, RunError, RunRecord, Sink, StageState};
+use super::{EVENT_FORMAT, EVENTS, Event, ExitCode, Job, Part, RunError, RunRecord, Share, Sink, StageState};
 use crate::backend::memory;
 use crate::base::{Artefact, Interrupted, Manifest, StageId, clock};
 use crate::cache::{Entry, Lookup, Obtained};
@@ -18,18 +19,36 @@ use crate::stage::ResolvedFile;
 
 /// Runs a pipeline and returns its record. The record of a failed run is in the run folder.
 pub fn execute(job: &Job<'_>) -> Result<RunRecord, RunError> {
-    let wanted = job.options.wanted(job.pipeline)?;
+    begin(job, &Workshop::new(job), Executor::run)
+}
+
+/// The record of a run before it begins, with the artefacts that are in the cache. Writes none of it.
+pub fn survey(job: &Job<'_>) -> Result<RunRecord, RunError> {
+    begin(job, &Workshop::new(job), |mut executor| {
+        while let Some(index) = executor.schedule.next_ready() {
+            executor.look_up(index)?;
+        }
+        executor.job.store.save_digests();
+        Ok(executor.record)
+    })
+}
+
+fn begin<'a>(
+    job: &'a Job<'a>,
+    shop: &'a Workshop<'a>,
+    go: impl FnOnce(Executor<'a>) -> Result<RunRecord, RunError>,
+) -> Result<RunRecord, RunError> {
+    let wanted = job.share.of(job.options.wanted(job.pipeline)?, &job.pipeline.graph);
     // All files are checked before anything runs, so that an hour of work does not end at a missing or wrong file.
     let files = wanted.iter().map(|&index| Ok((index, job.pipeline.files(index).map_err(PlanError::from)?)));
     let files = files.collect::<Result<BTreeMap<_, _>, RunError>>()?;
     job.pipeline.check_there(&files)?;
     job.pipeline.check_files(&files)?;
-    let folder = RunFolder::open(&job.runs.join(&job.pipeline.name))?;
-    let shop = Workshop::new(job);
+    let folder = folder(job)?;
     let device = DeviceRecord { asked: job.device, class: shop.class };
     let executor = Executor {
         job,
-        shop: &shop,
+        shop,
         schedule: Schedule::new(&job.pipeline.graph, &wanted),
         side_by_side: SideBySide::of(job),
         wanted,
@@ -40,7 +59,24 @@ pub fn execute(job: &Job<'_>) -> Result<RunRecord, RunError> {
         errors: BTreeMap::new(),
         stopped: false,
     };
-    executor.run()
+    go(executor)
+}
+
+/// The run folder, as far as this process writes it.
+fn folder(job: &Job<'_>) -> Result<RunFolder, RunError> {
+    let open = |log: &Path| RunFolder::open(&job.runs.join(&job.pipeline.name), log);
+    match job.share {
+        Share::Whole => open(Path::new(EVENTS)),
+        Share::Survey => open(Path::new("/dev/null")),
+        Share::Part(Part { own, log }) => {
+            Ok(open(log)?.with_part(own.iter().map(|&index| job.pipeline.stages[index].id.clone()).collect()))
+        }
+        Share::Last(last) => {
+            let folder = open(Path::new(EVENTS))?;
+            folder.gather(&last.logs);
+            Ok(folder)
+        }
+    }
 }
 
 pub(super) struct Executor<'a> {
@@ -99,9 +135,15 @@ impl Executor<'_> {
         if !self.job.is_forced(planned)
             && let Lookup::Whole(entry) = self.job.store.find(&key)?
         {
-            return self.settle(index, StageState::Cached, &entry);
+            let was_made = self.job.share.was_made(&id, key);
+            if was_made {
+                self.record.stages[index].state.enter(StageState::Running);
+            }
+            return self.settle(index, if was_made { StageState::Done } else { StageState::Cached }, &entry);
         }
         match &self.side_by_side {
+            _ if matches!(self.job.share, Share::Survey) => Ok(()),
+            _ if !self.job.share.makes(index) => self.not_ours(index),
             None => self.obtain(index, None),
             Some(side_by_side) => {
                 self.schedule.wait(Piece {
@@ -114,6 +156,19 @@ impl Executor<'_> {
                 Ok(())
             }
         }
+    }
+
+    /// A stage that another process should have made.
+    fn not_ours(&mut self, index: usize) -> Result<(), RunError> {
+        let id = self.id(index);
+        if let Some(text) = self.job.share.note(&id) {
+            self.tell(&Event::StageNote { stage: id.clone(), text });
+        }
+        let error = self.job.share.missing(&id);
+        if is_interruption(&error) {
+            self.record.stages[index].state.enter(StageState::Running);
+        }
+        Err(error)
     }
 
     /// Obtains the artefact of a stage in this process, with a note if it runs.
@@ -197,10 +252,11 @@ impl Executor<'_> {
 
     /// Records that a stage failed or stopped, and whether the run goes on.
     pub(super) fn failed(&mut self, index: usize, error: RunError) {
-        let interrupted = is_interruption(&error);
+        // What stopped a job stops no other one.
+        let interrupted = is_interruption(&error) && !matches!(self.job.share, Share::Last(_));
         self.fail(index, &error);
         // Those that stop because another one failed have no error of their own. Another rank may have been asked to stop.
-        if !interrupted || self.errors.is_empty() || self.job.interrupt.asked() {
+        if !is_interruption(&error) || self.errors.is_empty() || self.job.interrupt.asked() {
             self.errors.insert(index, error);
         }
         self.stopped |= interrupted || !self.job.options.keep_going;
@@ -222,6 +278,7 @@ impl Executor<'_> {
         }
         state.enter(StageState::Failed);
         self.record.stages[index].error = Some(error.line());
+        self.record.stages[index].exit_code = Some(error.exit_code().number());
         self.tell(&Event::StageFailed { stage: id.clone(), error: error.line() });
         for reader in self.job.pipeline.graph.with_descendants(index) {
             let stage = &mut self.record.stages[reader];
@@ -241,21 +298,30 @@ impl Executor<'_> {
         if is_cut_off || errors.iter().any(is_interruption) {
             errors = vec![Interrupted.into()];
         }
+        let is_part = matches!(self.job.share, Share::Part(_));
         let missed = self.record.gates().filter(|(_, verdict)| !verdict.met);
         let missed: Vec<String> = missed.map(|(_, verdict)| verdict.in_words()).collect();
         let error = match errors.len() {
-            0 if !missed.is_empty() => Some(RunError::Gates { missed }),
+            // A gate that is not met ends no run, so the job of its stage holds up no other one.
+            0 if !missed.is_empty() && !is_part => Some(RunError::Gates { missed }),
             0 | 1 => errors.pop(),
             _ => Some(RunError::Several { errors }),
         };
         let code = error.as_ref().map_or(ExitCode::Done, RunError::exit_code).number();
-        let seconds = begun.elapsed().as_secs_f64();
+        let mut seconds = begun.elapsed().as_secs_f64();
+        if let Some((started, all)) = self.job.share.started() {
+            (self.record.started, seconds) = (started, all);
+        }
         self.record.finished = Some(clock::now());
         self.record.seconds = Some(seconds);
         self.record.exit_code = Some(code);
-        let linked = self.folder.link(&self.record, self.job.store.root());
         let written = self.folder.write(&self.record);
-        roots::end(self.job.store, self.folder.path(), &self.record);
+        // The links and the keys are those of the whole run.
+        let mut linked = Ok(());
+        if !is_part {
+            linked = self.folder.link(&self.record, self.job.store.root());
+            roots::end(self.job.store, self.folder.path(), &self.record);
+        }
         self.tell(&Event::RunDone {
             code,
             seconds,

@@ -1,44 +1,67 @@
 //! The run folder: the record, the event log, and a link from each stage to its artefact.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::{Event, RunError, RunRecord, Sink};
-use crate::base::{FileError, StageId, files, sealed};
+use super::{Event, RunError, RunRecord, Sink, StageRecord, StageState};
+use crate::base::{FileError, StageId, files};
 
 /// `runs/NAME/`.
 pub(super) struct RunFolder {
     path: PathBuf,
     log: File,
+    /// The stages whose states this process writes, if others write the record too.
+    own: Option<BTreeSet<StageId>>,
     progress: Mutex<BTreeMap<StageId, LoggedProgress>>,
 }
 
 /// The log holds little of a stage's progress: enough to say where a run stopped.
 #[derive(Default)]
 struct LoggedProgress {
-    /// When the log last took an event of the stage.
+    /// When the log last took progress of the stage, or its start.
     at: Option<Instant>,
     /// The last progress, if it is not in the log.
     held: Option<Event>,
 }
 
+/// How many bytes of a line hold its time: `{"at":"2026-08-01T12:00:00Z`.
+const TIME: usize = 27;
+
 /// How often the log takes progress.
 const PROGRESS_EVERY: Duration = Duration::from_secs(10);
 
 impl RunFolder {
-    pub(super) fn open(path: &Path) -> Result<Self, RunError> {
+    /// The folder at `path`; `log` is the file for the events in it.
+    pub(super) fn open(path: &Path, log: &Path) -> Result<Self, RunError> {
         let open = || {
             fs::create_dir_all(path)?;
             let path = fs::canonicalize(path)?;
             files::remove_stale(&path);
-            let log = File::options().create(true).append(true).open(path.join("events.jsonl"))?;
-            Ok(Self { path, log, progress: Mutex::default() })
+            let log = File::options().create(true).append(true).open(path.join(log))?;
+            Ok(Self { path, log, own: None, progress: Mutex::default() })
         };
         open().map_err(RunFolder::error(path))
+    }
+
+    /// The same folder, of whose record this process writes some stages only.
+    pub(super) fn with_part(self, own: BTreeSet<StageId>) -> Self {
+        Self { own: Some(own), ..self }
+    }
+
+    /// Takes the events of jobs into the log of the run, in the order of their times.
+    pub(super) fn gather(&self, logs: &[PathBuf]) {
+        let texts: Vec<String> = logs.iter().filter_map(|log| fs::read_to_string(log).ok()).collect();
+        // Each line begins with its time.
+        let mut lines: Vec<&str> = texts.iter().flat_map(|text| text.lines()).collect();
+        lines.sort_by_key(|line| line.get(..TIME).map(str::to_owned));
+        let all: String = lines.iter().map(|line| format!("{line}\n")).collect();
+        if (&self.log).write_all(all.as_bytes()).is_ok() {
+            logs.iter().for_each(|log| drop(fs::remove_file(log)));
+        }
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -48,8 +71,20 @@ impl RunFolder {
     /// Writes `run.json`.
     pub(super) fn write(&self, record: &RunRecord) -> Result<(), RunError> {
         let path = self.path.join("run.json");
-        let write = || sealed::write(&path, record);
-        write().map_err(Self::error(&path))
+        // A job in its second turn finds what it made in its first.
+        let was_made = |old: &StageRecord, new: &StageRecord| {
+            (old.state, new.state) == (StageState::Done, StageState::Cached) && old.key == new.key
+        };
+        let write = |own: &BTreeSet<StageId>| {
+            RunRecord::update(&self.path, |whole| {
+                let known = whole.stages.iter_mut().zip(&record.stages);
+                known
+                    .filter(|(old, new)| own.contains(&new.id) && !was_made(old, new))
+                    .for_each(|(old, new)| old.clone_from(new));
+            })
+        };
+        let written = self.own.as_ref().map_or_else(|| record.write(&self.path), write);
+        written.map_err(Self::error(&path))
     }
 
     /// Updates the links: one per stage that has an artefact. Old links are removed, but only links into the cache.
@@ -94,22 +129,25 @@ impl Sink for RunFolder {
             Event::StageFailed { .. } | Event::StageInterrupted { .. } => {
                 progress.held.take().iter().for_each(log);
             }
-            Event::StageProgress { .. } | Event::StageStarted { .. } => progress.held = None,
+            // A training tells its loss every second; that must not keep its progress out of the log.
+            Event::StageProgress { .. } | Event::StageStarted { .. } => {
+                (progress.held, progress.at) = (None, Some(Instant::now()));
+            }
             _ => {}
         }
-        progress.at = Some(Instant::now());
         log(event);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::event::EVENTS;
     use super::*;
 
     #[test]
     fn the_last_progress_before_an_interruption_is_logged_whatever_came_between() -> Result<(), RunError> {
         let at = tempfile::tempdir().expect("a temporary folder");
-        let folder = RunFolder::open(at.path())?;
+        let folder = RunFolder::open(at.path(), Path::new(EVENTS))?;
         let progress = |done| {
             let (stage, unit) = ("retrained".into(), "steps".to_owned());
             folder.event(&Event::StageProgress { stage, done, total: 9, unit });
@@ -119,7 +157,7 @@ mod tests {
         progress(3);
         folder.event(&Event::StageNote { stage: "retrained".into(), text: "the loss falls".to_owned() });
         folder.event(&Event::StageInterrupted { stage: "retrained".into() });
-        let log = fs::read_to_string(at.path().join("events.jsonl")).expect("a log");
+        let log = fs::read_to_string(at.path().join(EVENTS)).expect("a log");
         let done: Vec<bool> = [1, 2, 3].iter().map(|n| log.contains(&format!("\"done\":{n}"))).collect();
         assert_eq!((done, log.lines().count()), (vec![true, false, true], 4), "{log}");
         Ok(())

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use super::{RunError, Sink};
+use super::{RunError, Share, Sink};
 use crate::backend::DeviceChoice;
 use crate::base::{Interrupt, StageId};
 use crate::cache::Store;
@@ -24,6 +24,8 @@ pub struct Job<'a> {
     /// Where stages run side by side: the device of each that may run at the same time. With less than two, one runs after
     /// the other, on `device`.
     pub places: &'a [DeviceChoice],
+    /// Which of them this process runs.
+    pub share: &'a Share,
     /// Which stages to run.
     pub options: &'a Options,
     /// How trainings are kept and watched.
@@ -48,7 +50,17 @@ pub struct Options {
 }
 
 impl Job<'_> {
-    pub(super) fn is_forced(&self, planned: &PlannedStage) -> bool {
+    /// The device that stages of this process are given: a job whose stages compute nothing opens no GPU.
+    pub(super) fn opens(&self) -> DeviceChoice {
+        let computes = |&index: &usize| self.pipeline.stages[index].stage.info().computes;
+        match self.share {
+            Share::Part(part) if !part.own.iter().any(computes) => DeviceChoice::Cpu,
+            _ => self.device,
+        }
+    }
+
+    /// Whether a stage is made from scratch.
+    pub fn is_forced(&self, planned: &PlannedStage) -> bool {
         [&planned.id, &planned.origin].into_iter().any(|id| self.options.force.contains(id))
     }
 }

@@ -4,7 +4,7 @@
 //! calls back to run the stage if the artefact is missing. It prints nothing: it tells a [`Sink`] what happens.
 //! By default stages run one after the other, because most of them use the whole machine. With several places
 //! (`dispatch`) ready stages run at once, each in a process of its own (`serve`), and the process of the run alone decides,
-//! records and tells.
+//! records and tells. Jobs of a batch system do their `share` each.
 
 mod attempt;
 pub mod difference;
@@ -30,6 +30,7 @@ mod reporter;
 pub mod roots;
 mod schedule;
 mod serve;
+mod share;
 mod side_by_side;
 pub mod signals;
 mod state;
@@ -40,8 +41,8 @@ mod work;
 mod workers;
 
 pub use error::RunError;
-pub use event::{EVENT_FORMAT, Event, Sink, Stamped};
-pub use execute::execute;
+pub use event::{EVENT_FORMAT, EVENTS, Event, Sink, Stamped};
+pub use execute::{execute, survey};
 pub use exit::ExitCode;
 pub use failure::Failure;
 pub use follow::follow;
@@ -50,8 +51,9 @@ pub use job::{Job, Options};
 pub use places::in_run_folder;
 pub use record::{ArtefactRecord, DeviceRecord, RECORD_FORMAT, RunRecord, StageRecord};
 pub use serve::{ToRun, serve};
+pub use share::{Ended, Last, Part, Share};
 pub use state::StageState;
-pub use stopped::Stopped;
+pub use stopped::{Stopped, progress_in};
 pub use training::Unfinished;
 
 #[cfg(test)]

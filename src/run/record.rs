@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::StageState;
 use crate::backend::{DeviceChoice, DeviceClass};
-use crate::base::Artefact;
-use crate::base::{Digest, Manifest, StageId, clock, sealed};
+use crate::base::lock::FileLock;
+use crate::base::{Artefact, Digest, Interrupt, Manifest, StageId, clock, sealed};
 use crate::cache::Entry;
 use crate::config::Axis;
 use crate::metric::Verdict;
@@ -82,6 +82,9 @@ pub struct StageRecord {
     pub artefact: Option<ArtefactRecord>,
     /// Why it failed, or which input it is missing.
     pub error: Option<String>,
+    /// The exit code of that error, by the numbers of [`super::ExitCode`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<u8>,
     /// Its gates, once it had its artefact.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gates: Vec<Verdict>,
@@ -123,6 +126,7 @@ impl RunRecord {
             manifest: None,
             artefact: None,
             error: None,
+            exit_code: None,
             gates: Vec::new(),
         });
         Self {
@@ -149,6 +153,21 @@ impl RunRecord {
         let named =
             |error: std::io::Error| std::io::Error::new(error.kind(), format!("{}: {error}", path.display()));
         sealed::read(&path).map_err(named)
+    }
+
+    /// Changes the record of a run folder that several processes write.
+    pub fn update(folder: &Path, change: impl FnOnce(&mut Self)) -> std::io::Result<()> {
+        // An interrupted process says so here, and does not give up.
+        let patient = Interrupt::default();
+        let _lock = FileLock::acquire(&folder.join(".run.json.lock"), &patient, &mut |_| {})?;
+        let mut record = Self::read(folder)?;
+        change(&mut record);
+        record.write(folder)
+    }
+
+    /// Writes the record of a run folder.
+    pub fn write(&self, folder: &Path) -> std::io::Result<()> {
+        sealed::write(&folder.join("run.json"), self)
     }
 
     /// The gates of all stages, each with its stage.

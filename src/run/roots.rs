@@ -10,7 +10,7 @@ use crate::base::Digest;
 use crate::cache::{CacheError, Needed, Place, Root, RootKind, Store};
 
 /// Tells the cache of a run that begins. Its keys are read from its folder as long as that can be read.
-pub(super) fn begin(store: &Store, folder: &Path) {
+pub fn begin(store: &Store, folder: &Path) {
     store.work_on(folder);
     let known = store.roots().unwrap_or_default();
     if !known.iter().any(|root| root.kind == RootKind::Run && root.name == folder) {

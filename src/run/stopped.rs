@@ -4,7 +4,7 @@ use std::fmt;
 use std::fs;
 use std::path::Path;
 
-use super::{Event, RunRecord, StageState, Stamped};
+use super::{EVENTS, Event, RunRecord, StageState, Stamped};
 use crate::base::StageId;
 
 /// The stage that a run stopped at.
@@ -28,14 +28,14 @@ impl Stopped {
             |state| matches!(state, StageState::Running | StageState::Interrupted | StageState::Failed);
         let own = record.stage(wanted).filter(|stage| is_unfinished(stage.state));
         let stage = own.or_else(|| record.stages.iter().find(|stage| is_unfinished(stage.state)))?;
-        let done = progress(folder, &stage.id);
+        let done = progress_in(&folder.join(EVENTS), &stage.id);
         Some(Self { stage: stage.id.clone(), state: stage.state, done, error: stage.error.clone() })
     }
 }
 
-/// The last progress of a stage in the log of the last run.
-fn progress(folder: &Path, wanted: &StageId) -> Option<(u64, u64, String)> {
-    let log = fs::read_to_string(folder.join("events.jsonl")).ok()?;
+/// The last progress of a stage in a log of events, of the last run there.
+pub fn progress_in(log: &Path, wanted: &StageId) -> Option<(u64, u64, String)> {
+    let log = fs::read_to_string(log).ok()?;
     for line in log.lines().rev() {
         match serde_json::from_str::<Stamped<Event>>(line).ok()?.event {
             Event::StageProgress { stage, done, total, unit } if stage == *wanted => {

@@ -76,9 +76,9 @@ impl<'a> Workshop<'a> {
         if let Some(device) = self.device.get() {
             return Ok(device.clone());
         }
-        let asked = self.job.device;
+        let asked = self.job.opens();
         let open = || match asked.open()? {
-            device if DeviceClass::of(&device) == self.class => Ok(device),
+            device if DeviceClass::of(&device) == asked.class() => Ok(device),
             _ => candle_core::bail!("the driver names a GPU, but it does not answer"),
         };
         let device = open().map_err(|source| RunError::Device { asked, source })?;

@@ -4,6 +4,7 @@ mod crash;
 mod freshness;
 mod inputs;
 mod intermediates;
+mod share;
 mod walk;
 
 use std::collections::BTreeSet;
@@ -11,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::{fmt, fs};
 
-use super::{Event, Job, Options, RunError, RunRecord, Sink, StageState, execute};
+use super::{Event, Job, Options, RunError, RunRecord, Share, Sink, StageState, execute, survey};
 use crate::backend::DeviceChoice;
 use crate::base::{ArtefactKind, Interrupt, Manifest, StageId};
 use crate::cache::Store;
@@ -155,6 +156,7 @@ struct Sandbox {
     seed: u64,
     device: DeviceChoice,
     options: Options,
+    share: Share,
     interrupt: Arc<Interrupt>,
 }
 
@@ -181,6 +183,7 @@ impl Sandbox {
             seed: 42,
             device: DeviceChoice::Cpu,
             options: Options::default(),
+            share: Share::Whole,
             interrupt: Arc::default(),
         }
     }
@@ -190,19 +193,24 @@ impl Sandbox {
     }
 
     fn try_run(&self, stages: &[Fake]) -> (Result<RunRecord, RunError>, Vec<Event>) {
+        self.with_job(stages, execute)
+    }
+
+    fn with_job<T>(&self, stages: &[Fake], go: impl FnOnce(&Job<'_>) -> T) -> (T, Vec<Event>) {
         let entry = |fake: &Fake| (fake.id.clone(), Box::new(fake.clone()) as Box<dyn Stage>);
         let stages = stages.iter().map(entry).collect();
         let path = self.folder.join("pipeline.yaml");
         let pipeline = ResolvedPipeline::of_stages(self.name, self.seed, stages, &path);
         let pipeline = pipeline.expect("the references are right");
         let told = Told::default();
-        let result = execute(&Job {
+        let result = go(&Job {
             pipeline: &pipeline,
             store: &self.store(),
             runs: &self.folder.join("runs"),
             device: self.device,
             places: &[],
             options: &self.options,
+            share: &self.share,
             training: &TrainingSettings {
                 checkpoint_every_steps: None,
                 checkpoint_every_minutes: None,

@@ -27,5 +27,6 @@ mod schedules;
 mod schemas;
 mod settings;
 mod side_by_side;
+mod slurm;
 mod sweep;
 mod training;
