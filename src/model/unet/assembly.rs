@@ -151,6 +151,9 @@ impl Assembly {
         let source_depth = source_depth.filter(|_| !source.removed_units.contains(there));
         let mut kept = source_depth.map(|depth| blocks(source, there, depth));
         let Some(depth) = depth.filter(|_| !self.config.removed_units.contains(here)) else {
+            if source.linear_units.contains(there) {
+                self.same(here, there);
+            }
             return if kept.is_some() { Err(UnitId::from(there)) } else { Ok(()) };
         };
         match kept {

@@ -8,7 +8,7 @@ use super::error::ReconstructError;
 use super::normal::Normal;
 use super::record::LayerRecord;
 use crate::model::files::weights::Weights;
-use crate::model::network::Tail;
+use crate::model::network::{Tail, TailKind};
 
 /// The strengths that are tried, relative to the mean of the diagonal without the bias, which has no ridge. On the small
 /// model with 448 points the best lie between 1e-5 and 1e-2 (2026-11).
@@ -31,10 +31,13 @@ pub(super) fn solve(
     held: &Normal,
 ) -> Result<Solved, ReconstructError> {
     let [weight, bias] = ["weight", "bias"].map(|part| format!("{}.{part}", tail.name));
-    let old = Old {
-        weight: weights.tensor(&weight, DType::F64, &Device::Cpu)?,
-        bias: weights.tensor(&bias, DType::F64, &Device::Cpu)?,
-        dtypes: (weights.dtype(&weight)?, weights.dtype(&bias)?),
+    let old = match tail.kind == TailKind::Linear && !weights.contains(&weight) {
+        true => Old::identity(tail, weights)?,
+        false => Old {
+            weight: weights.tensor(&weight, DType::F64, &Device::Cpu)?,
+            bias: weights.tensor(&bias, DType::F64, &Device::Cpu)?,
+            dtypes: (weights.dtype(&weight)?, weights.dtype(&bias)?),
+        },
     };
     let diagonal = fitted.features.diagonal()?;
     let (_, own) = diagonal.split_last().expect("BUG: a layer has a bias");
@@ -72,6 +75,16 @@ struct Old {
 }
 
 impl Old {
+    /// A linear map that is not stored yet: the identity, in the type of the first weights.
+    fn identity(tail: &Tail, weights: &Weights) -> Result<Self, ReconstructError> {
+        let one = Tensor::eye(tail.inputs, DType::F64, &Device::Cpu)?;
+        let is_conv = tail.name.ends_with("conv_shortcut");
+        let weight = if is_conv { one.reshape((tail.outputs, tail.inputs, 1, 1))? } else { one };
+        let stored = weights.dtype("conv_in.weight")?;
+        let bias = Tensor::zeros(tail.outputs, DType::F64, &Device::Cpu)?;
+        Ok(Self { weight, bias, dtypes: (stored, stored) })
+    }
+
     /// The weights after a change [inputs + 1, outputs], rounded to the stored types.
     fn changed(&self, change: &Tensor) -> candle_core::Result<(Tensor, Tensor)> {
         let inputs = change.dim(0)? - 1;
@@ -96,8 +109,6 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::model::network::TailKind;
-
     /// torch's least squares on the same numbers; see `tests/golden_reconstruct/solve.py`.
     #[test]
     fn layers_are_solved_as_by_torch() -> Result<(), ReconstructError> {

@@ -28,7 +28,7 @@ const KNOBS: &[(&str, &str, &str)] = &[
         "select",
         "{ scores: s, profile: p, ratio: 0.5 }",
         "{ ratio: 0.25, objective: gram, solver: greedy, criterion: magnitude, fits: vega, layout: vega, \
-           budgets: { memory: 2GB }, keep: [mid_block.*], remove: [a], refine: { model: m, calibration: c } }",
+           budgets: { memory: 2GB }, keep: [mid_block.*], remove: [a], linear: true, refine: { model: m, calibration: c } }",
     ),
     ("prune", "{ model: m, selection: p }", "{}"),
     (
