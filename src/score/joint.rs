@@ -60,11 +60,39 @@ fn joint(
 ) -> Result<Vec<f64>, ScoreError> {
     let variants: Vec<_> =
         sets.iter().map(|set| Variant::without_all(unet, set)).collect::<Result<_, _>>()?;
-    let path = Sums::path(context.checkpoint, name, &format!("{sets:?} {}", context.limits.points));
-    let sums = in_batches(unet, points, context, &path, |_, batch| {
-        Ok(vec![(JOINT.to_owned(), measure(batch, &variants)?)])
-    })?;
+    let what = format!("{sets:?} {}", context.limits.points);
+    means(name, unet, points, &what, context, |batch| measure(batch, &variants))
+}
+
+/// The means over all points of `measure`, which sums over a batch. `what` describes the work completely.
+fn means(
+    name: &str,
+    unet: &UNet,
+    points: &Calibration,
+    what: &str,
+    context: &ScoringContext<'_>,
+    measure: impl Fn(&Calibration) -> Result<Vec<f64>, ScoreError>,
+) -> Result<Vec<f64>, ScoreError> {
+    let path = Sums::path(context.checkpoint, name, what);
+    let sums =
+        in_batches(unet, points, context, &path, |_, batch| Ok(vec![(JOINT.to_owned(), measure(batch)?)]))?;
     Ok(sums.means(JOINT))
+}
+
+/// The output loss of each variant, which the caller checks. `what` describes them completely.
+pub(super) fn variant_losses(
+    name: &str,
+    unet: &UNet,
+    points: &Calibration,
+    variants: &[Variant<'_>],
+    what: &str,
+    context: &ScoringContext<'_>,
+) -> Result<Vec<f64>, ScoreError> {
+    means(name, unet, points, what, context, |batch| {
+        let mut losses = Losses::default();
+        walk_in_chunks(unet, batch, variants, context, &mut losses)?;
+        Ok(losses.sums)
+    })
 }
 
 /// `whole` fails if the U-Net with all its units is to blame.

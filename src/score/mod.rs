@@ -16,6 +16,8 @@ mod gram;
 mod joint;
 mod need;
 mod predictions;
+mod repair;
+mod repairs;
 mod scores;
 mod scoring;
 mod teacher;

@@ -126,6 +126,17 @@ impl Inventory {
         self.specs.get(step).and_then(Tail::of)
     }
 
+    /// The channels before and after a unit.
+    pub fn widths(&self, unit: &Unit) -> (usize, usize) {
+        match self.specs[unit.steps.start].kind {
+            Kind::Resnet { inputs, outputs, .. } => (inputs, outputs),
+            kind => {
+                let width = channels(kind).expect("BUG: no unit begins with such a step");
+                (width, width)
+            }
+        }
+    }
+
     /// The number of parameters.
     pub fn parameters(&self) -> u64 {
         self.tensors().map(TensorEntry::parameters).sum()
@@ -224,14 +235,8 @@ impl Inventory {
     fn map_of(&self, step: usize) -> Option<LinearMap> {
         let channels = match self.specs[step].kind {
             Kind::Resnet { inputs, outputs, .. } if inputs != outputs => return None,
-            Kind::Resnet { outputs, .. } => outputs,
-            Kind::Enter { channels, .. }
-            | Kind::SelfAttention { channels, .. }
-            | Kind::CrossAttention { channels, .. }
-            | Kind::FeedForward { channels }
-            | Kind::Map { channels } => channels,
-            _ => return None,
-        } as u64;
+            kind => channels(kind)? as u64,
+        };
         let pixels = self.pixels_per_step(self.sample_size).nth(step).unwrap_or(0);
         Some(LinearMap { parameters: channels * (channels + 1), macs: channels * channels * pixels })
     }
@@ -306,6 +311,19 @@ impl Inventory {
 /// Multiply-accumulates of a linear layer or convolution per output position; biases and norms are not counted.
 fn weight_macs(entry: &TensorEntry) -> u64 {
     if entry.shape.len() > 1 { entry.parameters() } else { 0 }
+}
+
+/// The channels after the first step of a unit.
+fn channels(kind: Kind) -> Option<usize> {
+    match kind {
+        Kind::Resnet { outputs, .. } => Some(outputs),
+        Kind::Enter { channels, .. }
+        | Kind::SelfAttention { channels, .. }
+        | Kind::CrossAttention { channels, .. }
+        | Kind::FeedForward { channels }
+        | Kind::Map { channels } => Some(channels),
+        _ => None,
+    }
 }
 
 fn is_shortcut(entry: &TensorEntry) -> bool {

@@ -9,10 +9,8 @@
 //! Relatives: channel pruning has reconstructed layers since ThiNet (Luo et al. 2017); OBS-Diff (2026) compensates inside a
 //! layer; ReplaceMe (2025) folds a linear map into a neighbour in language models.
 
-mod blocks;
 mod error;
 mod kept_layers;
-mod normal;
 mod places;
 mod record;
 mod ridge;

@@ -6,7 +6,6 @@ use candle_core::{Device, Tensor};
 
 use super::error::ReconstructError;
 use super::kept_layers::Kept;
-use super::normal::Normal;
 use super::places::gaps;
 use super::record::Reconstruction;
 use super::ridge::{self, Solved};
@@ -15,6 +14,7 @@ use super::work::Reconstructing;
 use crate::backend::memory;
 use crate::base::units;
 use crate::model::network::{Tail, TailKind};
+use crate::nn::least_squares::Normal;
 
 impl Reconstructing<'_> {
     /// The new weights by name, and how each layer fared.

@@ -9,8 +9,8 @@ use laptop_diff::data::Calibration;
 use laptop_diff::model::network::TailKind;
 use laptop_diff::model::{ModelDirectory, UNetConfig};
 use laptop_diff::prune::{
-    Export, ExportError, ExportRequest, FORMATS, Format, ReconstructError, Reconstructing, Reconstruction, apply,
-    write_maps,
+    Export, ExportError, ExportRequest, FORMATS, Format, ReconstructError, Reconstructing, Reconstruction,
+    apply, write_maps,
 };
 
 use crate::diffusers::{Diffusers, save_prediction};
@@ -236,14 +236,16 @@ fn diffusers_computes_linear_maps_the_same() -> miette::Result<()> {
         let mapped = pruned.with_maps(&places).expect("each has a place");
         let ends = |part: &str| places.iter().any(|unit| unit.as_str().rsplit('.').nth(1) == Some(part));
         assert!(ends("resnets") && ends("attentions"), "{places:?}");
-        let has_blocks = ends("transformer_blocks") && places.iter().any(|unit| unit.as_str().ends_with("attn1"));
+        let has_blocks =
+            ends("transformer_blocks") && places.iter().any(|unit| unit.as_str().ends_with("attn1"));
         assert!(has_blocks || family == "sd1", "{places:?}");
         std::fs::remove_dir_all(whole.join("unet")).expect("removed");
         small_unets::save(&mapped.to_json(), 3, &whole.join("unet"))?;
 
         let model = ModelDirectory::open(&whole)?;
         let (format, path) = (Format::find("diffusers-code")?, folder.path().join("export"));
-        ExportRequest { model: &model, format, dtype: None, allow_unrecognised: false, loras: &[] }.write(&path)?;
+        ExportRequest { model: &model, format, dtype: None, allow_unrecognised: false, loras: &[] }
+            .write(&path)?;
         let unet = model.unet(DType::F32, &Device::Cpu)?;
         let small = UNetConfig { sample_size: (16, 16), ..mapped };
         let file = folder.path().join("expected");

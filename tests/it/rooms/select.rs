@@ -452,7 +452,10 @@ fn linear_maps_count_against_the_budget() -> miette::Result<()> {
         // The same units save less than they hold, and what is counted is never less than what is asked for.
         let removed = selection.removed();
         assert!(counted.parameters(&removed) < scores.parameters(&removed), "{name}");
-        assert!(scores.parameters(&removed) >= plain.removed_parameters.min(scores.unet_parameters / 2), "{name}");
+        assert!(
+            scores.parameters(&removed) >= plain.removed_parameters.min(scores.unet_parameters / 2),
+            "{name}"
+        );
     }
     Ok(())
 }
