@@ -16,7 +16,7 @@ use crate::backend::memory;
 use crate::data::Calibration;
 use crate::model::network::{Condition, Step, Tail, TailKind, WalkState};
 use crate::model::unet::UNet;
-use crate::nn::image;
+use crate::nn::{accumulation_dtype, image};
 
 /// Both walks of the points.
 pub(super) struct Walk<'a> {
@@ -191,8 +191,8 @@ impl<'a> Walk<'a> {
             let features = features.expect("BUG: the step does not end with a linear layer");
             step.advance_with(&mut pair.student, &shared)?;
             self.lead(&given, &mut pair.teacher, self.places[self.next]..self.target(self.next))?;
-            let single = |tensor: &Tensor| tensor.to_dtype(DType::F32);
-            let lack = (single(&pair.teacher.hidden)? - single(&pair.student.hidden)?)?;
+            let wide = |tensor: &Tensor| tensor.to_dtype(accumulation_dtype(tensor.dtype()));
+            let lack = (wide(&pair.teacher.hidden)? - wide(&pair.student.hidden)?)?;
             let pixels = |x: &Tensor| if x.rank() == 4 { image::end(x) } else { Ok(x.clone()) };
             // The walk's own output is no image any more.
             let lack = if self.next + 1 == self.work.student.steps().len() { lack } else { pixels(&lack)? };

@@ -3,11 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use candle_core::{DType, Device, Tensor};
+use laptop_diff::backend::Random;
 use laptop_diff::base::progress::Silent;
 use laptop_diff::base::{Interrupt, Progress, UnitId};
 use laptop_diff::data::Calibration;
 use laptop_diff::model::network::TailKind;
 use laptop_diff::model::{ModelDirectory, UNetConfig};
+use laptop_diff::nn::least_squares::{Change, Layer, Normal};
 use laptop_diff::prune::{
     Export, ExportError, ExportRequest, FORMATS, Format, ReconstructError, Reconstructing, Reconstruction,
     apply, write_maps,
@@ -23,6 +25,8 @@ const ALL: [TailKind; 4] = [TailKind::Shortcut, TailKind::Projection, TailKind::
 struct Pair {
     folder: tempfile::TempDir,
     points: Calibration,
+    /// The type that the U-Nets compute in.
+    computing: DType,
 }
 
 impl Pair {
@@ -48,7 +52,8 @@ impl Pair {
         let config = teacher.unet_config()?;
         apply(&teacher, &selection(&config, removed(&config)), &folder.path().join("student"))?;
         let points = points(&config, 20, 3).expect("points");
-        Ok(Self { folder, points })
+        let computing = if dtype == DType::F64 { dtype } else { DType::F32 };
+        Ok(Self { folder, points, computing })
     }
 
     /// Reconstructs the student; the checkpoint is in a folder of this name.
@@ -62,7 +67,7 @@ impl Pair {
     ) -> Result<(BTreeMap<String, Tensor>, Reconstruction), ReconstructError> {
         let open = |name: &str| ModelDirectory::open(&self.folder.path().join(name)).expect("a model");
         let (teacher, student) = (open("teacher"), open("student"));
-        let unet = |model: &ModelDirectory| model.unet(DType::F32, &Device::Cpu).expect("a U-Net");
+        let unet = |model: &ModelDirectory| model.unet(self.computing, &Device::Cpu).expect("a U-Net");
         let checkpoint = self.folder.path().join(checkpoint);
         std::fs::create_dir_all(&checkpoint).expect("a folder");
         let work = Reconstructing {
@@ -251,6 +256,48 @@ fn diffusers_computes_linear_maps_the_same() -> miette::Result<()> {
         let file = folder.path().join("expected");
         save_prediction(&unet, &points(&small, 2, 5).expect("points"), &file).expect("written");
         diffusers.run(&[&"run", &path, &file]);
+    }
+    Ok(())
+}
+
+#[test]
+fn sums_over_points_do_not_depend_on_the_batch() -> candle_core::Result<()> {
+    let random = Random::new(1, "points");
+    let normal = |name: &str, shape: &[usize]| random.normal(name, 0, shape, &Device::Cpu);
+    let (features, lack) = (normal("features", &[6, 5, 4, 4])?, normal("lack", &[6, 3, 4, 4])?);
+    let solved = |batch: usize| -> candle_core::Result<Vec<f64>> {
+        let mut sums = Normal::new(9 * 5, 3)?;
+        for start in (0..6).step_by(batch) {
+            let part = |tensor: &Tensor| tensor.narrow(0, start, batch.min(6 - start));
+            sums.add(&part(&features)?, 3, &part(&lack)?)?;
+        }
+        let zeros = |shape: &[usize]| Tensor::zeros(shape, DType::F64, &Device::Cpu);
+        let layer =
+            Layer { weight: zeros(&[3, 5, 3, 3])?, bias: zeros(&[3])?, dtypes: (DType::F64, DType::F64) };
+        let change = Change::best(&layer, &sums, &sums)?.expect("finite sums");
+        change.weights.0.flatten_all()?.to_vec1()
+    };
+    let expected = solved(6)?;
+    assert!(expected.iter().any(|weight| *weight != 0.0));
+    for batch in [1, 4] {
+        assert_eq!(solved(batch)?, expected);
+    }
+    Ok(())
+}
+
+/// In double precision, so that only rounding is left of what another batch changes.
+#[test]
+fn a_reconstruction_does_not_depend_on_the_batch() -> miette::Result<()> {
+    let (_, config) = &configs()[1];
+    let pair = Pair::new(config, DType::F64)?;
+    let kinds = [ALL.as_slice(), &[TailKind::Linear]].concat();
+    let (_, expected) = quietly(&pair, &kinds, 20, "twenty");
+    assert!(expected.after < expected.before && !expected.linear_units.is_empty(), "{expected:?}");
+    for (batch, checkpoint) in [(1, "one"), (3, "three")] {
+        let (_, record) = quietly(&pair, &kinds, batch, checkpoint);
+        let off = (record.after / expected.after - 1.0).abs();
+        assert!(off < 1e-9, "{batch}: {off:e}");
+        assert_eq!(record.linear_units, expected.linear_units);
     }
     Ok(())
 }
