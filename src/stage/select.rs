@@ -7,11 +7,12 @@ use super::budgets::OtherBudgets;
 use super::model::Model;
 use super::needs::{Needs, Outlook};
 use super::points::points;
-use super::score::{needs_of_pass, require_pass};
+use super::score::{needs_of_pass, require_pass, space_weights};
 use super::{BadValue, Context, Input, Stage, StageError, StageInfo};
 use crate::base::bounded::Share;
 use crate::base::{ArtefactKind, Manifest, Real, StageId, Whole};
 use crate::profile::Latency;
+use crate::sample::NoiseSchedule;
 use crate::score::{self, Limits, OUTPUT_LOSS, Scores, ScoringContext, joint_products};
 use crate::select::{
     Budgets, Fit, Layout, Method, OBJECTIVES, ObjectiveInfo, Refiner, SOLVERS, Selection, SelectionRequest,
@@ -316,11 +317,18 @@ impl Select {
         selection: &mut Selection,
         context: &Context<'_>,
     ) -> Result<(), StageError> {
-        let unet = Model::open(context.input("refine.model"))?.unet(context.device)?;
+        let model = Model::open(context.input("refine.model"))?;
+        let unet = model.unet(context.device)?;
         let points = points(context, "refine.calibration", unet.config())?;
+        let schedule = match scores.space.needs_schedule() {
+            true => Some(NoiseSchedule::from_config(&model.directory.scheduler_config()?)?),
+            false => None,
+        };
+        let weights = space_weights(scores.space, &points, schedule.as_ref())?;
         require_pass(&unet, &points, refine.batch.get(), context.device)?;
         let scoring = ScoringContext {
             limits: Limits { points: refine.batch.get(), ..Limits::default() },
+            weights: weights.as_deref(),
             checkpoint: context.checkpoint,
             progress: context.progress,
             interrupt: context.interrupt,

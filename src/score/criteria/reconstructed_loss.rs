@@ -5,6 +5,7 @@
 
 use serde::Deserialize;
 
+use crate::score::context::ScoringContext;
 use crate::score::criterion::{Criterion, CriterionInfo};
 use crate::score::error::ScoreError;
 use crate::score::evidence::Evidence;
@@ -47,8 +48,9 @@ impl Criterion for ReconstructedLoss {
                 .collect();
             let name = format!("repaired-{}", half.start);
             let what = format!("{:?} {}", unet.inventory().granularity(), context.limits.points);
-            let losses =
-                variant_losses(&name, unet, &points.batch(half.clone())?, &variants, &what, context)?;
+            let part = points.batch(half.clone())?;
+            let context = ScoringContext { weights: context.weights_of(&half), ..*context };
+            let losses = variant_losses(&name, unet, &part, &variants, &what, &context)?;
             sums.iter_mut().zip(losses).for_each(|(sum, loss)| *sum += loss * half.len() as f64);
         }
         Ok(sums.into_iter().map(|sum| sum / points.len() as f64).collect())

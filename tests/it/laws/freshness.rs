@@ -19,7 +19,7 @@ const KNOBS: &[(&str, &str, &str)] = &[
         "score",
         "{ model: m, calibration: c, criteria: [timestep-weighted, diff-pruning, delta-clip], \
            delta-clip: { scorer: s, prompts: p } }",
-        "{ criteria: [random], granularity: [attn1], additivity-sets: 3, batch: 3, variants: 3, \
+        "{ criteria: [random], granularity: [attn1], additivity-sets: 3, batch: 3, variants: 3, space: velocity, \
            timestep-weighted: { weighting: clean-latents }, diff-pruning: { threshold: 0.05 }, \
            delta-clip: { scorer: s, prompts: p, pictures: 3 } }",
     ),
