@@ -205,6 +205,7 @@ impl Assembly {
             };
             match there {
                 Some(there) => self.same(&here, &there),
+                None if source.linear_units.contains(here.as_str()) => self.same(&here, &here),
                 None if self.config.removed_units.contains(here.as_str()) => {}
                 None => drop(self.padded.insert(UnitId::from(here))),
             }
