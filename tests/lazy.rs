@@ -72,6 +72,7 @@ fn expect_no_memory_for_gradients(directory: &ModelDirectory, unet: &UNet) {
     let folder = tempfile::tempdir().expect("a folder");
     let context = ScoringContext {
         limits: Limits::default(),
+        weights: None,
         checkpoint: folder.path(),
         progress: &Silent,
         interrupt: &interrupt,

@@ -30,6 +30,7 @@ fn a_smaller_memory_changes_no_bit() -> miette::Result<()> {
             let limits = Limits { points: 2, variants: 64 };
             let context = ScoringContext {
                 limits,
+                weights: None,
                 checkpoint: folder.path(),
                 progress: &Silent,
                 interrupt: &interrupt,

@@ -41,6 +41,7 @@ struct Inspection {
     parts: Vec<Row>,
     notes: Vec<String>,
     removed_units: Vec<UnitId>,
+    linear_units: Vec<UnitId>,
     units: Vec<UnitRow>,
 }
 
@@ -86,6 +87,7 @@ impl Inspect {
             parts: survey.rows(),
             notes: survey.notes,
             removed_units: config.removed_units.iter().cloned().collect(),
+            linear_units: config.linear_units.iter().cloned().collect(),
             units: inventory
                 .units()
                 .iter()
@@ -130,6 +132,12 @@ fn shown(inspection: &Inspection) -> String {
     ));
     if !inspection.removed_units.is_empty() {
         text.push_str(&format!("{} units have already been removed\n", inspection.removed_units.len()));
+    }
+    if !inspection.linear_units.is_empty() {
+        text.push_str(&format!(
+            "{} of them have a linear map in their place\n",
+            inspection.linear_units.len()
+        ));
     }
     let parts = inspection.parts.iter().map(|row| match &row.reason {
         Some(reason) => vec![row.part.to_owned(), format!("{}: {reason}", row.state)],

@@ -21,6 +21,7 @@ mod finite;
 mod gradient;
 pub mod gradients;
 pub mod image;
+pub mod least_squares;
 mod linear;
 mod norm;
 mod operation;

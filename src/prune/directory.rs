@@ -1,5 +1,6 @@
 //! Writes a U-Net as a diffusers directory, with the other parts of its model.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
 
@@ -9,7 +10,7 @@ use serde_json::{Map, Value, json};
 use super::container::Container;
 use super::write_error::WriteError;
 use crate::base::copies::{self, Transfer};
-use crate::base::{FileError, files, python_json};
+use crate::base::{FileError, UnitId, files, python_json};
 use crate::model::files::original::Draft;
 use crate::model::files::weights::{self, Weights, WeightsError};
 use crate::model::unet::{Assembly, CLASS, Origin};
@@ -74,8 +75,7 @@ pub(super) fn write(
     };
     write_config(&source, assembly, container, class, &target)?;
     if container == Container::Code {
-        let loader = target.join(format!("{MODULE}.py"));
-        files::write_atomic(&loader, LOADER.as_bytes()).map_err(FileError::at(&loader))?;
+        write_loader(&target)?;
     }
     if target != output {
         let index = model.path().join(INDEX);
@@ -94,6 +94,28 @@ pub(super) fn write(
     Ok(())
 }
 
+/// Adds linear maps in place of removed units to the configuration of a pruned U-Net that was copied from `model` to
+/// `output`; their weights are written by the caller. Without any, nothing changes.
+pub fn write_maps(model: &ModelDirectory, units: &BTreeSet<UnitId>, output: &Path) -> Result<(), WriteError> {
+    if units.is_empty() {
+        return Ok(());
+    }
+    let folder = ModelDirectory::open(output)?.folder(Part::UNet)?;
+    let source = model.folder(Part::UNet)?;
+    let config = model.unet_config()?.with_maps(units);
+    let config = config.expect("BUG: a linear map has no place in the U-Net that it was solved for");
+    let itself = Assembly::new(&config, config.clone(), None);
+    let assembly = itself.expect("BUG: a U-Net has a place for its own units");
+    write_config(&source, &assembly, Container::Code, PRUNED_CLASS, &folder)?;
+    write_loader(&folder)
+}
+
+/// Writes the Python module into the folder of a U-Net.
+fn write_loader(folder: &Path) -> Result<(), WriteError> {
+    let loader = folder.join(format!("{MODULE}.py"));
+    Ok(files::write_atomic(&loader, LOADER.as_bytes()).map_err(FileError::at(&loader))?)
+}
+
 /// Writes the U-Net's configuration, with the shape of `assembly` in place of the source's.
 fn write_config(
     source: &Path,
@@ -104,7 +126,7 @@ fn write_config(
 ) -> Result<(), WriteError> {
     edit(&source.join("config.json"), &target.join("config.json"), |keys| {
         let shape = assembly.config().to_json();
-        for key in ["reverse_transformer_layers_per_block", "auto_map", "removed_units"] {
+        for key in ["reverse_transformer_layers_per_block", "auto_map", "removed_units", "linear_units"] {
             keys.remove(key);
         }
         for (key, value) in shape.as_object().into_iter().flatten() {

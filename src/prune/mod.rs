@@ -15,6 +15,7 @@ mod write_error;
 
 pub use apply::apply;
 pub use container::Container;
+pub use directory::write_maps;
 pub use error::ApplyError;
 pub use export::{Export, ExportError, ExportRequest, FORMATS, Format, Lora, RenamedLora, remap_beside};
 pub use reconstruct::{

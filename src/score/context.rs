@@ -1,5 +1,6 @@
 //! What long measurements run with.
 
+use std::ops::Range;
 use std::path::Path;
 
 use crate::base::{Interrupt, Progress};
@@ -31,10 +32,19 @@ impl Default for Limits {
 pub struct ScoringContext<'a> {
     /// Batch sizes.
     pub limits: Limits,
+    /// By what the squared differences of each point's predictions are multiplied: see [`Space`](super::Space). None for 1.
+    pub weights: Option<&'a [f64]>,
     /// A folder that survives a crash.
     pub checkpoint: &'a Path,
     /// Receives the progress.
     pub progress: &'a dyn Progress,
     /// Whether to stop.
     pub interrupt: &'a Interrupt,
+}
+
+impl<'a> ScoringContext<'a> {
+    /// The weights of some of the points.
+    pub(super) fn weights_of(&self, places: &Range<usize>) -> Option<&'a [f64]> {
+        self.weights.map(|weights| &weights[places.clone()])
+    }
 }

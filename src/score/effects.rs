@@ -33,13 +33,14 @@ impl Effects {
         Self { prediction: None, differences: Vec::new(), influence: vec![0.0; variants], first: 0 }
     }
 
-    /// `mean(d_i d_j)`, summed over the batch.
-    pub(super) fn gram(&self, points: usize) -> Vec<f64> {
+    /// `mean(d_i d_j)`, summed over the batch; with `weights`, each point by its own.
+    pub(super) fn gram(&self, points: usize, weights: Option<&[f64]>) -> Vec<f64> {
         let rows = &self.differences;
-        let elements = (rows.first().map_or(0, Vec::len) / points) as f64;
+        let elements = rows.first().map_or(0, Vec::len) / points;
+        let product = |one: &[f32], other: &[f32]| weighted(one, other, elements, weights) / elements as f64;
         let lower: Vec<Vec<f64>> = (0..rows.len())
             .into_par_iter()
-            .map(|row| rows[..=row].iter().map(|other| dot(&rows[row], other) / elements).collect())
+            .map(|row| rows[..=row].iter().map(|other| product(&rows[row], other)).collect())
             .collect();
         let at = |row: usize, column: usize| lower[row.max(column)][row.min(column)];
         (0..rows.len()).flat_map(|row| (0..rows.len()).map(move |column| at(row, column))).collect()
@@ -92,18 +93,28 @@ impl Observer for Effects {
 
 /// Keeps only the losses.
 #[derive(Default)]
-pub(super) struct Losses {
+pub(super) struct Losses<'a> {
     /// Per variant, `mean(d^2)` summed over the batch.
     pub(super) sums: Vec<f64>,
+    /// By what each point of the batch is multiplied.
+    weights: Option<&'a [f64]>,
 }
 
-impl Chunked for Losses {}
+impl<'a> Losses<'a> {
+    pub(super) fn new(weights: Option<&'a [f64]>) -> Self {
+        Self { sums: Vec::new(), weights }
+    }
+}
 
-impl Observer for Losses {
+impl Chunked for Losses<'_> {}
+
+impl Observer for Losses<'_> {
     fn finished(&mut self, _variant: usize, difference: &Tensor) -> candle_core::Result<()> {
         let points = difference.dim(0)?;
         let difference: Vec<f32> = difference.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?;
-        self.sums.push(dot(&difference, &difference) * points as f64 / difference.len() as f64);
+        let elements = difference.len() / points;
+        let sum = weighted(&difference, &difference, elements, self.weights);
+        self.sums.push(sum * points as f64 / difference.len() as f64);
         Ok(())
     }
 }
@@ -117,6 +128,13 @@ fn mean_cosine(one: &Tensor, two: &Tensor) -> candle_core::Result<f64> {
     let cosine = dot(&one, &two)?.div(&lengths.maximum(f64::from(f32::MIN_POSITIVE))?)?;
     // Thousands of numbers near one: a sum in f32 would lose their differences from one.
     cosine.to_dtype(DType::F64)?.mean_all()?.to_scalar()
+}
+
+/// The dot product of batches of points of so many elements, each point multiplied by its weight.
+fn weighted(a: &[f32], b: &[f32], elements: usize, weights: Option<&[f64]>) -> f64 {
+    let Some(weights) = weights else { return dot(a, b) };
+    let points = a.chunks_exact(elements).zip(b.chunks_exact(elements));
+    points.zip(weights).map(|((a, b), weight)| weight * dot(a, b)).sum()
 }
 
 /// The dot product in double precision, in an order that does not depend on threads.

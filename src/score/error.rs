@@ -13,6 +13,18 @@ use crate::sample::SampleError;
 /// Why scoring fails.
 #[derive(Debug, thiserror::Error, Diagnostic)]
 pub enum ScoreError {
+    /// Half of the points must be left to measure on.
+    #[error(
+        "`{criterion}` fits to one half of the calibration points and measures on the other, but there is only one point"
+    )]
+    #[diagnostic(
+        code(score::one_point),
+        help("give more `samples` to `calibrate`: at least 64 are a good number")
+    )]
+    OnePoint {
+        /// The criterion.
+        criterion: &'static str,
+    },
     /// The run was interrupted; the checkpoint is written.
     #[error(transparent)]
     Interrupted(#[from] Interrupted),

@@ -1,6 +1,7 @@
 //! The effects of removing sets of units at once.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 
 use super::batches::{in_batches, walk_in_chunks};
 use super::checkpoint::Sums;
@@ -22,8 +23,8 @@ pub fn joint_losses(
     sets: &[BTreeSet<UnitId>],
     context: &ScoringContext<'_>,
 ) -> Result<Vec<f64>, ScoreError> {
-    let losses = joint("joint", unet, points, sets, context, |batch, variants| {
-        let mut losses = Losses::default();
+    let losses = joint("joint", unet, points, sets, context, |places, batch, variants| {
+        let mut losses = Losses::new(context.weights_of(&places));
         walk_in_chunks(unet, batch, variants, context, &mut losses)?;
         Ok(losses.sums)
     })?;
@@ -39,10 +40,10 @@ pub fn joint_products(
     sets: &[BTreeSet<UnitId>],
     context: &ScoringContext<'_>,
 ) -> Result<Vec<f64>, ScoreError> {
-    let products = joint("products", unet, points, sets, context, |batch, variants| {
+    let products = joint("products", unet, points, sets, context, |places, batch, variants| {
         let mut effects = Effects::new(sets.len());
         walk_in_chunks(unet, batch, variants, context, &mut effects)?;
-        Ok(effects.gram(batch.len()))
+        Ok(effects.gram(batch.len(), context.weights_of(&places)))
     })?;
     let losses = products.iter().step_by(sets.len() + 1).copied();
     check_finite(sets, losses, || predictions::check(unet, points, context.limits.points))?;
@@ -56,15 +57,44 @@ fn joint(
     points: &Calibration,
     sets: &[BTreeSet<UnitId>],
     context: &ScoringContext<'_>,
-    measure: impl Fn(&Calibration, &[Variant<'_>]) -> Result<Vec<f64>, ScoreError>,
+    measure: impl Fn(Range<usize>, &Calibration, &[Variant<'_>]) -> Result<Vec<f64>, ScoreError>,
 ) -> Result<Vec<f64>, ScoreError> {
     let variants: Vec<_> =
         sets.iter().map(|set| Variant::without_all(unet, set)).collect::<Result<_, _>>()?;
-    let path = Sums::path(context.checkpoint, name, &format!("{sets:?} {}", context.limits.points));
-    let sums = in_batches(unet, points, context, &path, |_, batch| {
-        Ok(vec![(JOINT.to_owned(), measure(batch, &variants)?)])
+    let what = format!("{sets:?} {}", context.limits.points);
+    means(name, unet, points, &what, context, |places, batch| measure(places, batch, &variants))
+}
+
+/// The means over all points of `measure`, which sums over a batch. `what` describes the work completely.
+fn means(
+    name: &str,
+    unet: &UNet,
+    points: &Calibration,
+    what: &str,
+    context: &ScoringContext<'_>,
+    measure: impl Fn(Range<usize>, &Calibration) -> Result<Vec<f64>, ScoreError>,
+) -> Result<Vec<f64>, ScoreError> {
+    let path = Sums::path(context.checkpoint, name, what);
+    let sums = in_batches(unet, points, context, &path, |places, batch| {
+        Ok(vec![(JOINT.to_owned(), measure(places, batch)?)])
     })?;
     Ok(sums.means(JOINT))
+}
+
+/// The output loss of each variant, which the caller checks. `what` describes them completely.
+pub(super) fn variant_losses(
+    name: &str,
+    unet: &UNet,
+    points: &Calibration,
+    variants: &[Variant<'_>],
+    what: &str,
+    context: &ScoringContext<'_>,
+) -> Result<Vec<f64>, ScoreError> {
+    means(name, unet, points, what, context, |places, batch| {
+        let mut losses = Losses::new(context.weights_of(&places));
+        walk_in_chunks(unet, batch, variants, context, &mut losses)?;
+        Ok(losses.sums)
+    })
 }
 
 /// `whole` fails if the U-Net with all its units is to blame.

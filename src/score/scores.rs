@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::agreement::Additivity;
 use super::gram::Gram;
+use super::space::Space;
 use crate::base::{UnitId, files};
 use crate::model::network::UnitKind;
 
@@ -25,6 +26,9 @@ pub struct Scores {
     pub format: u32,
     /// The criteria; every unit has a value for each.
     pub criteria: Vec<String>,
+    /// The space in which differences of predictions were measured.
+    #[serde(default, skip_serializing_if = "Space::is_default")]
+    pub space: Space,
     /// The number of calibration points.
     pub points: usize,
     /// The parameters of the whole U-Net.

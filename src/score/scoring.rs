@@ -8,6 +8,7 @@ use super::error::ScoreError;
 use super::evidence::Evidence;
 use super::predictions;
 use super::scores::{self, Scores, UnitScores};
+use super::space::Space;
 use super::teacher::Teacher;
 use crate::model::network::Unit;
 
@@ -37,6 +38,7 @@ pub fn score(
     Ok(Scores {
         format: scores::FORMAT,
         criteria: criteria.iter().map(|criterion| criterion.info().name.to_owned()).collect(),
+        space: Space::default(),
         points: teacher.points.len(),
         unet_parameters: unet.parameters(),
         unet: unet.config().to_json(),

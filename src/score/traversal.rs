@@ -50,7 +50,7 @@ pub fn traverse(
     let sums = in_batches(unet, points, context, &path, |places, batch| {
         let mut effects = Effects::new(units.len());
         walk_in_chunks(unet, batch, &variants, context, &mut effects)?;
-        let mut sums = vec![(GRAM.to_owned(), effects.gram(batch.len()))];
+        let mut sums = vec![(GRAM.to_owned(), effects.gram(batch.len(), context.weights_of(&places)))];
         if let Some(schedule) = schedule {
             let task = effects.on_task(batch, schedule)?;
             sums.extend([(losses_of(places.start), task.losses), (GROWTH.to_owned(), task.growth)]);

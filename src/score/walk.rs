@@ -13,6 +13,7 @@ use std::collections::BTreeSet;
 use candle_core::Tensor;
 
 use super::error::ScoreError;
+use super::repair::Repair;
 use crate::base::{Interrupt, UnitId};
 use crate::data::Calibration;
 use crate::model::network::{PruneError, Step, Unit, WalkState};
@@ -29,6 +30,8 @@ const BATCH: usize = 1 << 17;
 pub struct Variant<'a> {
     /// In walk order, none inside another.
     removed: Vec<&'a Unit>,
+    /// What makes up for the first of them.
+    repair: Option<&'a Repair>,
 }
 
 /// Receives the results of a walk. Variants are numbered in the given order.
@@ -51,7 +54,12 @@ pub trait Observer {
 impl<'a> Variant<'a> {
     /// `unet` without this one unit.
     pub fn without(unit: &'a Unit) -> Self {
-        Self { removed: vec![unit] }
+        Self::repaired(unit, None)
+    }
+
+    /// `unet` without this one unit, and with a linear map that makes up for it.
+    pub(super) fn repaired(unit: &'a Unit, repair: Option<&'a Repair>) -> Self {
+        Self { removed: vec![unit], repair }
     }
 
     /// `unet` without these units, of any granularity. A composite that loses all its parts is removed whole.
@@ -59,6 +67,7 @@ impl<'a> Variant<'a> {
         let gone = unet.config().prune(units)?.removed_units;
         Ok(Self {
             removed: unet.inventory().removable().iter().filter(|unit| gone.contains(&unit.id)).collect(),
+            repair: None,
         })
     }
 }
@@ -67,6 +76,8 @@ impl<'a> Variant<'a> {
 struct Walker<'a> {
     /// The units that it has yet to remove.
     ahead: &'a [&'a Unit],
+    /// What makes up for the first of them.
+    repair: Option<&'a Repair>,
     /// Its own state, once it has branched off.
     state: Option<WalkState>,
     /// The index of its next step; later than the teacher's inside a removed unit.
@@ -88,7 +99,12 @@ impl Walker<'_> {
             return Ok(false);
         };
         let leaves = self.state.is_none();
-        step.bypass(self.state.get_or_insert_with(|| teacher.clone()))?;
+        let state = self.state.get_or_insert_with(|| teacher.clone());
+        let before = state.hidden.clone();
+        step.bypass(state)?;
+        if let Some(repair) = self.repair.take() {
+            state.hidden = repair.onto(&state.hidden, &before)?;
+        }
         self.next = unit.steps.end;
         self.ahead = ahead;
         Ok(leaves)
@@ -115,8 +131,9 @@ pub fn walk(
 ) -> Result<(), ScoreError> {
     let condition = unet.condition(&points.timestep, &points.conditioning())?;
     let mut teacher = unet.begin(&points.sample)?;
-    let mut walkers: Vec<_> =
-        variants.iter().map(|variant| Walker { ahead: &variant.removed, state: None, next: 0 }).collect();
+    let mut walkers: Vec<_> = (variants.iter())
+        .map(|variant| Walker { ahead: &variant.removed, repair: variant.repair, state: None, next: 0 })
+        .collect();
     // Variants between the first and the last step of their first removed unit.
     let mut leaving = Vec::new();
     for (index, step) in unet.steps().enumerate() {

@@ -67,6 +67,7 @@ impl Selection {
                 Method::Solver(_) => request.budgets.parameters.unwrap_or(0.0),
             },
             ratio_reached,
+            linear: false,
             budgets: problem.budgets.iter().map(spent).collect(),
             removed_parameters: chosen.removed_parameters,
             unet_parameters: total,

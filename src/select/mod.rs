@@ -20,6 +20,8 @@ mod shapes;
 
 mod request;
 
+mod maps;
+
 mod confidence;
 
 mod selection;
@@ -35,6 +37,7 @@ mod refine;
 pub use confidence::Interval;
 pub use error::SelectError;
 pub use exact::Front;
+pub use maps::count_maps;
 pub use problem::{Budget, OBJECTIVES, Objective, ObjectiveInfo, Rules, SelectionProblem, Tree};
 pub use refine::{Measure, Refiner};
 pub use request::{Budgets, MemoryBudget, Method, SelectionRequest};

@@ -37,6 +37,9 @@ pub struct Selection {
     pub ratio_asked: f64,
     /// The share of parameters that is removed.
     pub ratio_reached: f64,
+    /// Whether a linear map in place of each removed unit was counted, so that less is saved than the units hold.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub linear: bool,
     /// Every budget: what was asked for and what is reached.
     pub budgets: Vec<Spent>,
     /// The removed units. A unit that is removed whole is listed without its parts.

@@ -136,6 +136,7 @@ impl From<ExportError> for StageError {
             ExportError::SelfCheck { .. } => Self::work(error),
             ExportError::Unrecognised { .. } => Self::pipeline(error),
             ExportError::NoTarget { .. }
+            | ExportError::LinearMap { .. }
             | ExportError::LoraLayer { .. }
             | ExportError::LoraWidth { .. }
             | ExportError::LoraTwice { .. } => Self::input(error),

@@ -34,6 +34,7 @@ pub(super) fn joint_losses_of(
     let sets: Vec<_> = all.iter().map(|(_, removed, _)| removed.clone()).collect();
     let scoring = ScoringContext {
         limits: Limits::default(),
+        weights: None,
         checkpoint: context.checkpoint,
         progress: context.progress,
         interrupt: context.interrupt,

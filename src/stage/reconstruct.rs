@@ -15,7 +15,7 @@ use crate::base::{ArtefactKind, Manifest, StageId, Whole, copies};
 use crate::distill::history::HISTORY_FILE;
 use crate::model::network::TailKind;
 use crate::model::unet::UNet;
-use crate::prune::{RECONSTRUCTION_FILE, Reconstructing};
+use crate::prune::{self, RECONSTRUCTION_FILE, Reconstructing};
 
 /// `with:` of `use: reconstruct`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -27,8 +27,8 @@ pub(super) struct Reconstruct {
     student: StageId,
     /// The stage with the calibration points. Their number decides: 512 from as many prompts are a good choice.
     calibration: StageId,
-    /// Which layers are solved anew, from the first removed unit on. Default all: `[shortcut, projection, conv2, conv-out]`.
-    #[serde(default = "all_kinds")]
+    /// Which layers are solved anew, from the first removed unit on. Default all that add no parameters: `[shortcut, projection, conv2, conv-out]`.
+    #[serde(default = "free_kinds")]
     kinds: BTreeSet<LayerKind>,
     /// How many of the points are held out, in percent; they choose the strength of each layer's ridge, and whether its new weights are taken. Default 12.
     #[serde(default = "default_held_out")]
@@ -50,10 +50,12 @@ enum LayerKind {
     Conv2,
     /// The last convolution of the U-Net.
     ConvOut,
+    /// A linear map in place of removed units of which no shortcut remains: a 1x1 convolution, or a linear layer inside a transformer. Of neighbours that are removed together, the last one gets it. Adds parameters, which `linear` of `select` counts; only the export `diffusers-code` has a place for it.
+    Linear,
 }
 
 impl LayerKind {
-    const ALL: [Self; 4] = [Self::Shortcut, Self::Projection, Self::Conv2, Self::ConvOut];
+    const FREE: [Self; 4] = [Self::Shortcut, Self::Projection, Self::Conv2, Self::ConvOut];
 
     fn tail(self) -> TailKind {
         match self {
@@ -61,6 +63,7 @@ impl LayerKind {
             Self::Projection => TailKind::Projection,
             Self::Conv2 => TailKind::Conv2,
             Self::ConvOut => TailKind::ConvOut,
+            Self::Linear => TailKind::Linear,
         }
     }
 
@@ -70,12 +73,13 @@ impl LayerKind {
             Self::Projection => "projection",
             Self::Conv2 => "conv2",
             Self::ConvOut => "conv-out",
+            Self::Linear => "linear",
         }
     }
 }
 
-fn all_kinds() -> BTreeSet<LayerKind> {
-    LayerKind::ALL.into()
+fn free_kinds() -> BTreeSet<LayerKind> {
+    LayerKind::FREE.into()
 }
 
 fn default_held_out() -> Whole<1, 90> {
@@ -161,6 +165,7 @@ impl Stage for Reconstruct {
             new.insert(name, tensor);
         }
         save_weights(&student.directory, &new, context.output)?;
+        prune::write_maps(&student.directory, &record.linear_units, context.output)?;
         // A student that was trained or reconstructed before has these, which are linked from its artefact.
         for file in [HISTORY_FILE, RECONSTRUCTION_FILE] {
             copies::remove(&context.output.join(file)).map_err(StageError::file(context.output))?;

@@ -20,7 +20,9 @@ use crate::model::UNetConfig;
 use crate::model::network::Granularity;
 use crate::model::unet::UNet;
 use crate::sample::{self, NoiseSchedule};
-use crate::score::{self, CRITERIA, Criterion, Limits, Need, ScoringContext, Teacher, additivity, criterion};
+use crate::score::{
+    self, CRITERIA, Criterion, Limits, Need, ScoringContext, Space, Teacher, additivity, criterion,
+};
 
 /// `with:` of `use: score`: fixed parameters, and those of the criteria.
 #[derive(Debug)]
@@ -48,6 +50,9 @@ struct Parameters {
     /// The criteria (`laptop-diff list criteria`). Criteria that need a traversal of the U-Net share one. Criteria that need gradients, `taylor` and `diff-pruning`, share one backward pass with weights and gradients in f32: 8 bytes per parameter (21 GB for SDXL) beside the activations of a batch. Default `[output-loss]`, the paper's.
     #[serde(default = "default_criteria")]
     criteria: Vec<String>,
+    /// The space in which differences of predictions are measured: by `output-loss` and `reconstructed-loss`, in the Gram matrix, for additivity, and by a selection that is refined. Default `prediction`, the paper's.
+    #[serde(default)]
+    space: Space,
     /// The smallest removable units, any of `resnet`, `block`, `transformer`, `attn1`, `attn2`, `ff`. A module that consists only of units is a unit too. `[resnet, attn1, attn2, ff]` splits blocks, `[resnet, transformer]` removes whole Transformer2Ds. Default `[resnet, block]`.
     #[serde(default)]
     granularity: Granularity,
@@ -105,6 +110,9 @@ impl Stage for Score {
             .field("batch", parameters.batch)
             .field("variants", parameters.variants)
             .field("granularity", &parameters.granularity);
+        if !parameters.space.is_default() {
+            manifest.field("space", parameters.space);
+        }
         // Parameters of a criterion that is not asked for change nothing. In the order of the table, each once.
         let asked: BTreeSet<&str> = parameters.criteria.iter().map(String::as_str).collect();
         for info in CRITERIA.iter().filter(|info| asked.contains(info.name)) {
@@ -172,16 +180,19 @@ impl Stage for Score {
         let points = points(context, "calibration", unet.config())?;
         require_pass(&unet, &points, parameters.batch.get(), context.device)?;
         let criteria = self.criteria().expect("`check` found every criterion");
+        let needs = |need| criteria.iter().any(|criterion| criterion.needs().contains(&need));
+        let scheduled = parameters.space.needs_schedule() || needs(Need::Task) || needs(Need::Gradients);
+        let schedule = match scheduled {
+            true => Some(NoiseSchedule::from_config(&model.directory.scheduler_config()?)?),
+            false => None,
+        };
+        let weights = space_weights(parameters.space, &points, schedule.as_ref())?;
         let scoring = ScoringContext {
             limits: Limits { points: parameters.batch.get(), variants: parameters.variants.get() },
+            weights: weights.as_deref(),
             checkpoint: context.checkpoint,
             progress: context.progress,
             interrupt: context.interrupt,
-        };
-        let needs = |need| criteria.iter().any(|criterion| criterion.needs().contains(&need));
-        let schedule = match needs(Need::Task) || needs(Need::Gradients) {
-            true => Some(NoiseSchedule::from_config(&model.directory.scheduler_config()?)?),
-            false => None,
         };
         let pictures = self.pictures().map(|pictures| pictures.open(context, &model)).transpose()?;
         let clip_score = pictures.as_ref().map(|pictures| pictures.clip_score(context)).transpose()?;
@@ -194,6 +205,7 @@ impl Stage for Score {
             random: &context.random,
         };
         let mut scores = score::score(&teacher, &criteria, &scoring)?;
+        scores.space = parameters.space;
         let sets = parameters.additivity_sets.get();
         if sets > 0 {
             context.progress.note("measuring additivity");
@@ -223,6 +235,16 @@ impl Score {
         let criteria = self.criteria().unwrap_or_default();
         self.parameters.delta_clip.as_ref().filter(|_| drawing(&criteria).is_some())
     }
+}
+
+/// The weights of the points in a space; none where all are 1.
+pub(super) fn space_weights(
+    space: Space,
+    points: &Calibration,
+    schedule: Option<&NoiseSchedule>,
+) -> Result<Option<Vec<f64>>, StageError> {
+    let schedule = schedule.filter(|_| space.needs_schedule());
+    Ok(schedule.map(|schedule| space.weights(points, schedule)).transpose()?)
 }
 
 /// What a stage takes that sends batches of points through a model.

@@ -7,15 +7,16 @@ use super::budgets::OtherBudgets;
 use super::model::Model;
 use super::needs::{Needs, Outlook};
 use super::points::points;
-use super::score::{needs_of_pass, require_pass};
+use super::score::{needs_of_pass, require_pass, space_weights};
 use super::{BadValue, Context, Input, Stage, StageError, StageInfo};
 use crate::base::bounded::Share;
 use crate::base::{ArtefactKind, Manifest, Real, StageId, Whole};
 use crate::profile::Latency;
+use crate::sample::NoiseSchedule;
 use crate::score::{self, Limits, OUTPUT_LOSS, Scores, ScoringContext, joint_products};
 use crate::select::{
     Budgets, Fit, Layout, Method, OBJECTIVES, ObjectiveInfo, Refiner, SOLVERS, Selection, SelectionRequest,
-    solver,
+    count_maps, solver,
 };
 
 /// `with:` of `use: select`.
@@ -49,6 +50,9 @@ pub(super) struct Select {
     /// The criterion whose scores are summed (`laptop-diff list criteria`); under `objective: gram`, the one for the front and the baselines. Default `output-loss`, the paper's, which every criterion that traverses the U-Net measures too.
     #[serde(default = "default_criterion")]
     criterion: String,
+    /// Counts a linear map in place of each removed unit, as `reconstruct` with `linear` in its `kinds` adds them: a removed unit then saves fewer parameters and MACs. Default false.
+    #[serde(default)]
+    linear: bool,
     /// Improves the selection by measuring joint losses: first the optima of several objectives, then exchanges of units.
     refine: Option<Refine>,
 }
@@ -141,6 +145,9 @@ impl Stage for Select {
         }
         manifest.field("objective", &self.objective).field("solver", &self.solver);
         manifest.field("criterion", &self.criterion);
+        if self.linear {
+            manifest.field("linear", true);
+        }
         if let Some(refine) = &self.refine {
             manifest.field("evaluations", refine.evaluations).field("refine.batch", refine.batch);
         }
@@ -169,6 +176,7 @@ impl Stage for Select {
             return Err(bad.help("add `budgets: { latency: 0.3 }`, or leave `profile` out"));
         }
         self.check_refine()?;
+        self.check_linear()?;
         score::criterion(&self.criterion).map_err(|error| BadValue::unknown("criterion", &error))?;
         self.objective()?;
         self.method().map(drop)
@@ -176,7 +184,10 @@ impl Stage for Select {
 
     fn run(&self, context: &Context<'_>) -> Result<(), StageError> {
         let folder = &context.input("scores").path;
-        let scores = Scores::open(folder).map_err(StageError::file(folder))?;
+        let mut scores = Scores::open(folder).map_err(StageError::file(folder))?;
+        if self.linear {
+            count_maps(&mut scores)?;
+        }
         let latency = match &self.profile {
             Some(_) => {
                 let folder = &context.input("profile").path;
@@ -199,6 +210,7 @@ impl Stage for Select {
             remove: &self.remove,
         };
         let mut selection = Selection::make(&scores, &request, &context.random)?;
+        selection.linear = self.linear;
         if let Some(refine) = &self.refine {
             self.refine(refine, &scores, &request, &mut selection, context)?;
         }
@@ -218,6 +230,20 @@ impl Select {
             }
         }
         Ok(())
+    }
+
+    /// A linear map has no measured latency, and is exported to no other program.
+    fn check_linear(&self) -> Result<(), BadValue> {
+        let latency = self.budgets.as_ref().is_some_and(|budgets| budgets.latency.is_some());
+        let others =
+            [("layout", self.layout.is_some()), ("fits", self.fits.is_some()), ("budgets.latency", latency)];
+        match others.into_iter().find(|(_, given)| self.linear && *given) {
+            Some((name, _)) => {
+                let bad = BadValue::new("linear", format!("linear maps cannot be counted with `{name}`"));
+                Err(bad.help(format!("leave out `linear` or `{name}`")))
+            }
+            None => Ok(()),
+        }
     }
 
     fn objective(&self) -> Result<&'static ObjectiveInfo, BadValue> {
@@ -291,11 +317,18 @@ impl Select {
         selection: &mut Selection,
         context: &Context<'_>,
     ) -> Result<(), StageError> {
-        let unet = Model::open(context.input("refine.model"))?.unet(context.device)?;
+        let model = Model::open(context.input("refine.model"))?;
+        let unet = model.unet(context.device)?;
         let points = points(context, "refine.calibration", unet.config())?;
+        let schedule = match scores.space.needs_schedule() {
+            true => Some(NoiseSchedule::from_config(&model.directory.scheduler_config()?)?),
+            false => None,
+        };
+        let weights = space_weights(scores.space, &points, schedule.as_ref())?;
         require_pass(&unet, &points, refine.batch.get(), context.device)?;
         let scoring = ScoringContext {
             limits: Limits { points: refine.batch.get(), ..Limits::default() },
+            weights: weights.as_deref(),
             checkpoint: context.checkpoint,
             progress: context.progress,
             interrupt: context.interrupt,

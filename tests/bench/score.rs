@@ -109,6 +109,7 @@ fn by_walk(unet: &UNet, points: &Calibration) -> Result<Losses, Box<dyn Error + 
     let checkpoint = tempfile::tempdir()?;
     let context = ScoringContext {
         limits: Limits::default(),
+        weights: None,
         checkpoint: checkpoint.path(),
         progress: &Silent,
         interrupt: &Interrupt::default(),

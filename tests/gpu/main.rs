@@ -295,6 +295,7 @@ fn the_walk_finds_the_losses_that_it_finds_on_the_cpu() -> std::result::Result<(
         let (folder, interrupt) = (tempfile::tempdir().expect("a folder"), Interrupt::default());
         let context = ScoringContext {
             limits: Limits::default(),
+            weights: None,
             checkpoint: folder.path(),
             progress: &Silent,
             interrupt: &interrupt,

@@ -216,6 +216,7 @@ pub(crate) fn selection(config: &UNetConfig, removed: BTreeSet<UnitId>) -> Selec
         solver: "random".into(),
         fits: None,
         layout: None,
+        linear: false,
         ratio_asked: 0.5,
         ratio_reached: 0.5,
         removed_parameters: gone.map(|unit| unit.parameters).sum(),

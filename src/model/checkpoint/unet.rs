@@ -58,6 +58,7 @@ pub(super) fn unet(shapes: &Shapes<'_>) -> Result<(UNetConfig, Vec<String>), Str
         time_embed_dim: shapes.size("time_embed.0.weight", 0)?,
         text_time,
         removed_units,
+        linear_units: BTreeSet::new(),
     };
     Ok((config, shells))
 }

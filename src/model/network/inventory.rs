@@ -7,10 +7,10 @@ use candle_core::Result;
 use candle_nn::VarBuilder;
 
 use super::granularity::Granularity;
-use super::spec::{ENTER, Kind, Spec};
+use super::spec::{ENTER, Kind, Spec, within};
 use super::step::Step;
 use super::tail::Tail;
-use super::unit::{Unit, UnitKind};
+use super::unit::{LinearMap, Unit, UnitKind};
 use crate::base::UnitId;
 use crate::model::files::TensorEntry;
 use crate::model::files::ledger::Ledger;
@@ -126,6 +126,17 @@ impl Inventory {
         self.specs.get(step).and_then(Tail::of)
     }
 
+    /// The channels before and after a unit.
+    pub fn widths(&self, unit: &Unit) -> (usize, usize) {
+        match self.specs[unit.steps.start].kind {
+            Kind::Resnet { inputs, outputs, .. } => (inputs, outputs),
+            kind => {
+                let width = channels(kind).expect("BUG: no unit begins with such a step");
+                (width, width)
+            }
+        }
+    }
+
     /// The number of parameters.
     pub fn parameters(&self) -> u64 {
         self.tensors().map(TensorEntry::parameters).sum()
@@ -168,6 +179,7 @@ impl Inventory {
             parameters: self.branch(steps.clone()).map(TensorEntry::parameters).sum(),
             macs: macs[steps.clone()].iter().map(|macs| macs.0).sum(),
             has_shortcut: self.tensors_in(steps.clone()).any(is_shortcut),
+            map: self.map_of(steps.start),
             parent: parent.cloned(),
             steps,
         };
@@ -180,15 +192,16 @@ impl Inventory {
                 Kind::Enter { .. } => {
                     let path = spec.path.trim_end_matches(ENTER);
                     let blocks = self.blocks(start + 1, path);
-                    let end = blocks.last().map_or(start + 1, |block| block.end);
-                    let transformer = unit(path, UnitKind::Transformer, start..end + 1, None);
+                    let inside = self.specs[start..].iter().take_while(|spec| spec.path != path).count();
+                    let transformer = unit(path, UnitKind::Transformer, start..start + inside + 1, None);
                     let several = blocks.len() > 1;
                     let mut inside = Vec::new();
                     for steps in blocks {
                         let path = &self.specs[steps.end - 1].path;
                         let block = unit(path, UnitKind::Block, steps.clone(), Some(&transformer.id));
                         let parent = if several { &block.id } else { &transformer.id };
-                        let parts = self.parts(steps.clone()).filter(|_| steps.len() > 2);
+                        let splits = self.parts(steps.clone()).count() > 1;
+                        let parts = self.parts(steps.clone()).filter(|_| splits);
                         let parts = parts.map(|(step, kind)| {
                             unit(&self.specs[step].path, kind, step..step + 1, Some(parent))
                         });
@@ -210,8 +223,22 @@ impl Inventory {
     fn blocks(&self, first: usize, path: &str) -> Vec<Range<usize>> {
         let inside = self.specs[first..].iter().take_while(|spec| spec.path != path);
         let ends = inside.enumerate().filter(|(_, spec)| spec.kind == Kind::Block);
-        let mut start = first;
-        ends.map(|(step, _)| std::mem::replace(&mut start, first + step + 1)..first + step + 1).collect()
+        // A linear map in place of a removed block belongs to none.
+        let start = |end: usize| {
+            let inside = |spec: &&Spec| within(&spec.path, &self.specs[end].path);
+            end - self.specs[..end].iter().rev().take_while(inside).count()
+        };
+        ends.map(|(step, _)| start(first + step)..first + step + 1).collect()
+    }
+
+    /// The linear map in place of the unit that begins with this step: the pixels or tokens are those of its width.
+    fn map_of(&self, step: usize) -> Option<LinearMap> {
+        let channels = match self.specs[step].kind {
+            Kind::Resnet { inputs, outputs, .. } if inputs != outputs => return None,
+            kind => channels(kind)? as u64,
+        };
+        let pixels = self.pixels_per_step(self.sample_size).nth(step).unwrap_or(0);
+        Some(LinearMap { parameters: channels * (channels + 1), macs: channels * channels * pixels })
     }
 
     /// Parts of transformer blocks among these steps.
@@ -284,6 +311,19 @@ impl Inventory {
 /// Multiply-accumulates of a linear layer or convolution per output position; biases and norms are not counted.
 fn weight_macs(entry: &TensorEntry) -> u64 {
     if entry.shape.len() > 1 { entry.parameters() } else { 0 }
+}
+
+/// The channels after the first step of a unit.
+fn channels(kind: Kind) -> Option<usize> {
+    match kind {
+        Kind::Resnet { outputs, .. } => Some(outputs),
+        Kind::Enter { channels, .. }
+        | Kind::SelfAttention { channels, .. }
+        | Kind::CrossAttention { channels, .. }
+        | Kind::FeedForward { channels }
+        | Kind::Map { channels } => Some(channels),
+        _ => None,
+    }
 }
 
 fn is_shortcut(entry: &TensorEntry) -> bool {

@@ -23,4 +23,4 @@ pub use segment::Segment;
 pub use state::WalkState;
 pub use step::{Shared, Step};
 pub use tail::{Tail, TailKind};
-pub use unit::{Unit, UnitKind};
+pub use unit::{LinearMap, Unit, UnitKind};

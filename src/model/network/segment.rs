@@ -70,9 +70,10 @@ fn begins(specs: &[Spec], index: usize) -> bool {
     match specs[index].kind {
         Kind::PushSkip | Kind::Stage | Kind::Block | Kind::Exit { .. } => false,
         Kind::Resnet { .. } | Kind::Shortcut { .. } => *before != Kind::Concatenate,
-        Kind::SelfAttention { .. } | Kind::CrossAttention { .. } | Kind::FeedForward { .. } => {
-            *before == Kind::Block
-        }
+        Kind::SelfAttention { .. }
+        | Kind::CrossAttention { .. }
+        | Kind::FeedForward { .. }
+        | Kind::Map { .. } => *before == Kind::Block,
         _ => true,
     }
 }
@@ -90,6 +91,7 @@ fn inner(kind: &Kind, channels: u64, skip: Option<u64>) -> u64 {
             inputs + 5 * outputs + if inputs == outputs { 0 } else { outputs }
         }
         Kind::Shortcut { outputs, .. } => outputs as u64,
+        Kind::Map { .. } => channels,
         // The norm, its tokens, the projection.
         Kind::Enter { .. } => 3 * channels,
         // The norm, queries, keys, values, what was read, its projection, the sum.

@@ -10,6 +10,17 @@ pub(in crate::model) struct Spec {
     pub(in crate::model) kind: Kind,
 }
 
+impl Spec {
+    /// Whether it is the linear map in place of a removed unit.
+    pub(in crate::model) fn is_map(&self) -> bool {
+        match self.kind {
+            Kind::Shortcut { inputs, outputs } => inputs == outputs,
+            Kind::Map { .. } => true,
+            _ => false,
+        }
+    }
+}
+
 /// A group norm.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(in crate::model) struct Groups {
@@ -28,8 +39,11 @@ pub(in crate::model) enum Kind {
     Concatenate,
     /// A ResNet, with a learned shortcut if the widths differ. `time` is the width of the time embedding.
     Resnet { inputs: usize, outputs: usize, time: usize, norm: Groups },
-    /// The shortcut that remains of a removed ResNet whose widths differ.
+    /// The shortcut that remains of a removed ResNet whose widths differ; with equal widths, the linear map in place of a
+    /// removed ResNet or Transformer2D.
     Shortcut { inputs: usize, outputs: usize },
+    /// The linear map in place of a removed transformer block or one of its parts.
+    Map { channels: usize },
     /// Opens a transformer's shell: norm, projection, pixels to tokens. `linear` says whether the projection is a
     /// linear layer instead of a 1x1 convolution.
     Enter { channels: usize, groups: usize, linear: bool },
@@ -59,6 +73,9 @@ pub(in crate::model) const PARTS: [(&str, &str); 3] =
 
 /// The path suffix of the first half of a shell; the second half has the path of the Transformer2D itself.
 pub(in crate::model) const ENTER: &str = ".proj_in";
+
+/// The path suffix of the layer of a [`Kind::Map`].
+pub(in crate::model) const MAP: &str = "linear";
 
 /// Whether a module or tensor is inside a module.
 pub(in crate::model) fn within(path: &str, module: &str) -> bool {

@@ -1,13 +1,16 @@
 //! One step of a U-Net and its effect on the state of a walk.
 
-use candle_core::{Result, Tensor, bail};
+use std::collections::HashMap;
+
+use candle_core::{DType, Device, Result, Tensor, bail};
 use candle_nn::VarBuilder;
 
 use super::condition::Condition;
-use super::spec::{ENTER, Groups, Kind, Spec, norm_of};
+use super::spec::{ENTER, Groups, Kind, MAP, Spec, norm_of};
 use super::state::WalkState;
+use super::tail::Tail;
 use crate::model::blocks::{Attention, Enter, Exit, FeedForward, Reading, ResnetBlock, shortcut};
-use crate::nn::{Conv2d, GroupNorm, image, upsample_nearest_2x};
+use crate::nn::{Conv2d, GroupNorm, Linear, image, upsample_nearest_2x};
 
 /// One step of a U-Net's list. Cheap to clone: tensors are shared.
 #[derive(Clone, Debug)]
@@ -23,6 +26,7 @@ enum Op {
     Concatenate,
     Resnet(Box<ResnetBlock>),
     Shortcut(Conv2d),
+    Map(Linear),
     Enter(Enter),
     SelfAttention(Box<Attention>),
     CrossAttention(Box<Attention>),
@@ -71,6 +75,7 @@ impl Step {
                 Op::Resnet(Box::new(ResnetBlock::new(inputs, outputs, Some(time), groups, eps, here)?))
             }
             Kind::Shortcut { inputs, outputs } => Op::Shortcut(shortcut(inputs, outputs, here)?),
+            Kind::Map { channels } => Op::Map(Linear::new(channels, channels, true, here.pp(MAP))?),
             Kind::Enter { channels, groups, linear } => {
                 let shell = spec.path.trim_end_matches(ENTER);
                 Op::Enter(Enter::new(channels, groups, linear, vb.pp(shell))?)
@@ -106,6 +111,31 @@ impl Step {
         &self.path
     }
 
+    /// A linear map that changes nothing.
+    pub(in crate::model) fn identity(spec: &Spec, dtype: DType, device: &Device) -> Result<Self> {
+        let Some(tail) = Tail::of(spec).filter(|_| spec.is_map()) else {
+            bail!("BUG: `{}` is no linear map", spec.path)
+        };
+        let one = Tensor::eye(tail.inputs, DType::F32, device)?.to_dtype(dtype)?;
+        let weight = match spec.kind {
+            Kind::Shortcut { .. } => one.reshape((tail.outputs, tail.inputs, 1, 1))?,
+            _ => one,
+        };
+        let bias = Tensor::zeros(tail.outputs, dtype, device)?;
+        let named = [("weight", weight), ("bias", bias)];
+        let tensors: HashMap<_, _> =
+            named.into_iter().map(|(part, tensor)| (format!("{}.{part}", tail.name), tensor)).collect();
+        Self::new(spec, &VarBuilder::from_tensors(tensors, dtype, device))
+    }
+
+    /// The type of the weights of the first convolution.
+    pub(super) fn dtype_of_first(&self) -> Option<DType> {
+        match &self.op {
+            Op::ConvIn(conv) => Some(conv.weight.dtype()),
+            _ => None,
+        }
+    }
+
     /// The learned shortcut, if the step has one.
     fn shortcut(&self) -> Option<&Conv2d> {
         match &self.op {
@@ -115,7 +145,7 @@ impl Step {
         }
     }
 
-    /// The step without its branch.
+    /// The step without its branch; the linear map in place of a branch is itself without one.
     pub(super) fn without_branch(&self) -> Self {
         let shortcut = self.shortcut().expect("BUG: a step can only lose its branch if it has a shortcut");
         Self { path: self.path.clone(), op: Op::Shortcut(shortcut.clone()) }
@@ -126,7 +156,7 @@ impl Step {
     pub fn features(&self, state: &WalkState, shared: &Shared) -> Result<Option<Tensor>> {
         let x = &state.hidden;
         Ok(Some(match &self.op {
-            Op::Shortcut(_) | Op::Exit(_) => x.clone(),
+            Op::Shortcut(_) | Op::Map(_) | Op::Exit(_) => x.clone(),
             Op::Resnet(block) => block.features(x, shared.time.as_ref())?,
             Op::SelfAttention(part) => part.features(x, None)?,
             Op::CrossAttention(part) => part.features(x, shared.text.as_ref())?,
@@ -145,6 +175,7 @@ impl Step {
             Op::SelfAttention(part) | Op::CrossAttention(part) => part.tail(),
             Op::FeedForward(part) => part.tail(),
             Op::Exit(shell) => shell.tail(),
+            Op::Map(map) => (&mut map.weight, &mut map.bias),
             _ => panic!("BUG: `{}` does not end with a linear layer", self.path),
         };
         let like = |new: &Tensor, old: &Tensor| {
@@ -220,6 +251,7 @@ impl Step {
         let x = &state.hidden;
         state.hidden = match &self.op {
             Op::ConvIn(conv) | Op::Shortcut(conv) | Op::Downsample(conv) => conv.forward(x)?,
+            Op::Map(map) => map.forward(x)?,
             Op::Resnet(block) => block.forward(x, shared.time.as_ref())?,
             Op::SelfAttention(part) => part.forward(x, None)?,
             Op::CrossAttention(part) => part.forward(x, shared.text.as_ref())?,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
 
-use candle_core::Result;
+use candle_core::{DType, Device, Result};
 use candle_nn::VarBuilder;
 
 use super::spec::{Kind, Spec};
@@ -45,6 +45,28 @@ impl Steps {
             Self::Held(steps) => Ok(Cow::Borrowed(&steps[place])),
             Self::Streamed(vb) => Ok(Cow::Owned(Step::new(&specs[place], vb)?)),
         })
+    }
+
+    /// The steps of the longer list `specs`, which has more linear maps; these change nothing. A file has no such steps.
+    pub(in crate::model) fn with_maps(&self, specs: &[Spec], device: &Device) -> Result<Self> {
+        let Self::Held(steps) = self else { return Ok(self.clone()) };
+        let here: BTreeMap<&str, &Step> = steps.iter().map(|step| (step.path(), step)).collect();
+        let dtype = self.dtype();
+        let all = specs.iter().map(|spec| match here.get(spec.path.as_str()) {
+            Some(step) => Ok((*step).clone()),
+            None => Step::identity(spec, dtype, device),
+        });
+        Ok(Self::Held(all.collect::<Result<_>>()?))
+    }
+
+    /// The type of the weights.
+    pub(in crate::model) fn dtype(&self) -> DType {
+        match self {
+            Self::Held(steps) => {
+                steps.first().and_then(Step::dtype_of_first).expect("BUG: a U-Net begins with a convolution")
+            }
+            Self::Streamed(vb) => vb.dtype(),
+        }
     }
 
     /// The steps of the shorter list `specs`, sharing tensors with these.

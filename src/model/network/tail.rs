@@ -1,13 +1,15 @@
 //! The linear layer that a step ends with. Its output and what goes around it add up to the state after the step, so that
 //! the layer can be solved anew for another state.
 
-use super::spec::{Kind, Spec};
+use super::spec::{Kind, MAP, Spec};
 
 /// Which linear layer a step ends with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TailKind {
     /// The 1x1 convolution that remains of a ResNet whose branch is removed.
     Shortcut,
+    /// The linear map in place of a removed unit.
+    Linear,
     /// The last layer of a transformer's shell, or of an attention or feed-forward layer.
     Projection,
     /// The second convolution of a ResNet.
@@ -36,8 +38,10 @@ impl Tail {
         let path = &spec.path;
         let (kind, name, kernel, inputs, outputs) = match spec.kind {
             Kind::Shortcut { inputs, outputs } => {
-                (TailKind::Shortcut, format!("{path}.conv_shortcut"), 1, inputs, outputs)
+                let kind = if inputs == outputs { TailKind::Linear } else { TailKind::Shortcut };
+                (kind, format!("{path}.conv_shortcut"), 1, inputs, outputs)
             }
+            Kind::Map { channels } => (TailKind::Linear, format!("{path}.{MAP}"), 1, channels, channels),
             Kind::Resnet { outputs, .. } => (TailKind::Conv2, format!("{path}.conv2"), 3, outputs, outputs),
             Kind::Exit { channels, .. } => {
                 (TailKind::Projection, format!("{path}.proj_out"), 1, channels, channels)

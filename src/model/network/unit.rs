@@ -26,6 +26,17 @@ pub struct Unit {
     pub parent: Option<UnitId>,
     /// Whether a learned shortcut remains when it is removed.
     pub has_shortcut: bool,
+    /// What a linear map in its place costs; none where a learned shortcut remains, which is such a map already.
+    pub map: Option<LinearMap>,
+}
+
+/// The cost of a linear map in place of a removed unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LinearMap {
+    /// Weight and bias.
+    pub parameters: u64,
+    /// Multiply-accumulates per sample at the configuration's `sample_size`.
+    pub macs: u64,
 }
 
 /// The kinds of units.

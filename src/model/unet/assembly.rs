@@ -151,6 +151,9 @@ impl Assembly {
         let source_depth = source_depth.filter(|_| !source.removed_units.contains(there));
         let mut kept = source_depth.map(|depth| blocks(source, there, depth));
         let Some(depth) = depth.filter(|_| !self.config.removed_units.contains(here)) else {
+            if source.linear_units.contains(there) {
+                self.same(here, there);
+            }
             return if kept.is_some() { Err(UnitId::from(there)) } else { Ok(()) };
         };
         match kept {
@@ -202,6 +205,7 @@ impl Assembly {
             };
             match there {
                 Some(there) => self.same(&here, &there),
+                None if source.linear_units.contains(here.as_str()) => self.same(&here, &here),
                 None if self.config.removed_units.contains(here.as_str()) => {}
                 None => drop(self.padded.insert(UnitId::from(here))),
             }

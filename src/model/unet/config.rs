@@ -38,6 +38,9 @@ pub struct UNetConfig {
     /// Removed units in normal form: a block instead of all its parts, a transformer instead of all its blocks, and
     /// nothing inside a removed unit. An additional key of `config.json` that diffusers does not define.
     pub removed_units: BTreeSet<UnitId>,
+    /// The removed units with a linear map in their place: a 1x1 convolution or, inside a Transformer2D, a linear layer. A
+    /// further key of `config.json`.
+    pub linear_units: BTreeSet<UnitId>,
 }
 
 /// One resolution of a U-Net.

@@ -68,6 +68,7 @@ fn shapes_of(kind: &Kind) -> Vec<(Vec<usize>, bool)> {
         Kind::PushSkip | Kind::Concatenate | Kind::Block | Kind::Stage => Vec::new(),
         Kind::ConvIn { inputs, outputs } => vec![conv(inputs, outputs, 3)],
         Kind::Shortcut { inputs, outputs } => vec![conv(inputs, outputs, 1)],
+        Kind::Map { channels } => vec![linear(channels, channels, true)],
         Kind::Resnet { inputs, outputs, time, .. } => {
             let mut all = vec![norm(inputs), linear(time, outputs, true), conv(inputs, outputs, 3)];
             all.extend([norm(outputs), conv(outputs, outputs, 3)]);
@@ -164,6 +165,7 @@ impl Counted {
         let silu = |norm: Groups| Rows::Groups { groups: norm.groups, silu: true };
         state.hidden = match spec.kind {
             Kind::ConvIn { .. } | Kind::Shortcut { .. } => pass.conv(&x, &weights[0], 1, false, None)?,
+            Kind::Map { .. } => pass.linear(&x, &weights[0], None)?,
             Kind::Resnet { norm, .. } => resnet(pass, &x, &state.embedding, weights, silu(norm))?,
             Kind::Concatenate => {
                 let skip = state.skips.pop().expect("BUG: every concatenation has a skip");

@@ -51,6 +51,18 @@ pub enum ConfigError {
         /// What the other values require.
         needed: String,
     },
+    /// A linear map that stands in place of no removed unit.
+    #[error(
+        "the U-Net's config.json lists `{unit}` in `linear_units`, but there is no place for a linear map"
+    )]
+    #[diagnostic(
+        code(unet::no_place_for_map),
+        help("`linear_units` may list units of `removed_units` of which no learned shortcut remains")
+    )]
+    NoPlaceForMap {
+        /// The id.
+        unit: UnitId,
+    },
     /// A removed unit that the model does not have.
     #[error("the U-Net's config.json removes `{unit}`, which this U-Net does not have")]
     #[diagnostic(

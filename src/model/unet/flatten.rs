@@ -49,6 +49,13 @@ impl List<'_> {
         self.config.removed_units.contains(path)
     }
 
+    /// Adds the linear map in place of a removed unit, if it has one.
+    fn map(&mut self, path: &str, kind: Kind) {
+        if self.config.linear_units.contains(path) {
+            self.push(path, kind);
+        }
+    }
+
     fn down(&mut self, index: usize, level: &Level, innermost: bool, skips: &mut Vec<usize>) {
         let stage = format!("down_blocks.{index}");
         let mut inputs = *skips.last().expect("the first convolution's output is kept");
@@ -104,13 +111,16 @@ impl List<'_> {
                 self.push(path, Kind::Resnet { inputs, outputs, time, norm });
             }
             true if inputs != outputs => self.push(path, Kind::Shortcut { inputs, outputs }),
-            true => {}
+            true => self.map(&path, Kind::Shortcut { inputs, outputs }),
         }
     }
 
     fn transformer(&mut self, stage: &str, index: usize, level: &Level, depth: Option<usize>) {
         let path = format!("{stage}.attentions.{index}");
-        let Some(depth) = depth.filter(|_| !self.removed(&path)) else { return };
+        let Some(depth) = depth else { return };
+        if self.removed(&path) {
+            return self.map(&path, Kind::Shortcut { inputs: level.channels, outputs: level.channels });
+        }
         let (channels, linear) = (level.channels, self.config.use_linear_projection);
         let groups = self.config.norm_num_groups;
         self.push(format!("{path}{ENTER}"), Kind::Enter { channels, groups, linear });
@@ -122,7 +132,7 @@ impl List<'_> {
 
     fn block(&mut self, path: &str, level: &Level) {
         if self.removed(path) {
-            return;
+            return self.map(path, Kind::Map { channels: level.channels });
         }
         let Level { channels, heads, cross_attention_dim: context, .. } = *level;
         let kinds = [
@@ -132,8 +142,9 @@ impl List<'_> {
         ];
         for ((part, _), kind) in PARTS.into_iter().zip(kinds) {
             let part = format!("{path}.{part}");
-            if !self.removed(&part) {
-                self.push(part, kind);
+            match self.removed(&part) {
+                false => self.push(part, kind),
+                true => self.map(&part, Kind::Map { channels }),
             }
         }
         self.push(path, Kind::Block);

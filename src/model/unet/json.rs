@@ -53,6 +53,9 @@ impl UNetConfig {
         if !self.removed_units.is_empty() {
             keys_of.insert("removed_units".into(), json!(self.removed_units));
         }
+        if !self.linear_units.is_empty() {
+            keys_of.insert("linear_units".into(), json!(self.linear_units));
+        }
         keys
     }
 

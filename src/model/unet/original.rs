@@ -89,6 +89,7 @@ impl Inventory {
                 Kind::Downsample { .. } => modules.push((format!("{path}.conv"), format!("{place}.op"))),
                 Kind::Upsample { .. } => modules.push((format!("{path}.conv"), format!("{place}.conv"))),
                 Kind::Shortcut { .. }
+                | Kind::Map { .. }
                 | Kind::SelfAttention { .. }
                 | Kind::CrossAttention { .. }
                 | Kind::FeedForward { .. }

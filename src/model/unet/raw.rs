@@ -61,6 +61,7 @@ pub(super) struct Raw {
     projection_class_embeddings_input_dim: Option<usize>,
     time_embedding_dim: Option<usize>,
     removed_units: BTreeSet<UnitId>,
+    linear_units: BTreeSet<UnitId>,
 }
 
 impl Default for Raw {
@@ -93,6 +94,7 @@ impl Default for Raw {
             projection_class_embeddings_input_dim: None,
             time_embedding_dim: None,
             removed_units: BTreeSet::new(),
+            linear_units: BTreeSet::new(),
         }
     }
 }
@@ -115,9 +117,10 @@ impl UNetConfig {
     /// Reads the text of a `config.json`. Unknown keys are ignored; unsupported values of known keys are refused.
     pub fn parse(text: &str) -> Result<Self, ConfigError> {
         let (mut config, removed) = Raw::resolve(text)?;
+        let linear = std::mem::take(&mut config.linear_units);
         config.removed_units =
             normalise(&config, &removed).map_err(|unit| ConfigError::UnknownUnit { unit })?;
-        Ok(config)
+        config.with_maps(&linear).map_err(|unit| ConfigError::NoPlaceForMap { unit })
     }
 }
 
@@ -129,7 +132,8 @@ pub fn unknown_keys(config: &Map<String, Value>) -> Result<Vec<String>, ConfigEr
 }
 
 impl Raw {
-    /// Parses and translates. The removed units are returned as written; the caller checks them against the shape.
+    /// Parses and translates. Removed units and those with a map are returned as written; the caller checks them against the
+    /// shape.
     pub(super) fn resolve(text: &str) -> Result<(UNetConfig, BTreeSet<UnitId>), ConfigError> {
         // Through a map, because serde would also accept a list for a struct.
         let value = Value::Object(python_json::from_slice(text.as_bytes())?);
@@ -162,6 +166,7 @@ impl Raw {
             },
             text_time: raw.text_time()?,
             removed_units: BTreeSet::new(),
+            linear_units: raw.linear_units.clone(),
         };
         Ok((config, raw.removed_units))
     }

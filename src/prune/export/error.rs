@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use miette::Diagnostic;
 
-use crate::base::FileError;
+use crate::base::{FileError, UnitId};
 use crate::model::ModelError;
 use crate::model::files::weights::WeightsError;
 use crate::prune::write_error::WriteError;
@@ -31,6 +31,21 @@ pub enum ExportError {
         help("export it as `diffusers-code`, which can hold any pruned U-Net")
     )]
     NoTarget {
+        /// The format.
+        format: &'static str,
+    },
+    /// The format has no place for linear maps.
+    #[error("`{unit}` has a linear map in its place, for which `{format}` has no module")]
+    #[diagnostic(
+        code(export::linear_maps),
+        help(
+            "export it as `diffusers-code`, or reconstruct the model without `linear` in `kinds`: the programs' own ResNets \
+             have a 1x1 convolution only where their width changes"
+        )
+    )]
+    LinearMap {
+        /// The unit.
+        unit: UnitId,
         /// The format.
         format: &'static str,
     },

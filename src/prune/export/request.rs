@@ -82,6 +82,9 @@ impl ExportRequest<'_> {
     pub fn write(&self, path: &Path) -> Result<Export, ExportError> {
         let Self { model, format, allow_unrecognised, .. } = *self;
         let pruned = model.unet_config()?;
+        if let Some(unit) = pruned.linear_units.first().filter(|_| format.container != Container::Code) {
+            return Err(ExportError::LinearMap { unit: unit.clone(), format: format.name });
+        }
         let assembly = format.assemble(&pruned);
         let unsupported = format.unrecognised(&pruned);
         let misread = match (format.program, &assembly) {

@@ -1,11 +1,14 @@
 //! `reconstruction.json`: what a reconstruction did, layer by layer.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::files;
+use super::work::Reconstructing;
+use crate::base::{UnitId, files};
+use crate::model::network::{Tail, TailKind};
 
 /// The version of the file.
 const FORMAT: u32 = 1;
@@ -25,6 +28,12 @@ pub struct Reconstruction {
     pub before: f64,
     /// And after.
     pub after: f64,
+    /// The removed units that have a linear map in their place now.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub linear_units: BTreeSet<UnitId>,
+    /// The parameters of the maps that were added.
+    #[serde(default)]
+    pub added_parameters: u64,
     /// The layers in walk order.
     pub layers: Vec<LayerRecord>,
 }
@@ -46,7 +55,29 @@ pub struct LayerRecord {
 
 impl Reconstruction {
     pub(super) fn new(points: usize, held_out: usize, before: f64) -> Self {
-        Self { format: FORMAT, points, held_out, before, after: before, layers: Vec::new() }
+        Self {
+            format: FORMAT,
+            points,
+            held_out,
+            before,
+            after: before,
+            linear_units: BTreeSet::new(),
+            added_parameters: 0,
+            layers: Vec::new(),
+        }
+    }
+
+    /// Counts the layer at the end of a step, if it is a linear map that was there before or was taken.
+    pub(super) fn add_map(&mut self, work: &Reconstructing<'_>, step: usize, tail: &Tail, taken: bool) {
+        let is_new = !work.weights.contains(&format!("{}.weight", tail.name));
+        if tail.kind != TailKind::Linear || is_new && !taken {
+            return;
+        }
+        let path = work.student.inventory().paths().nth(step).expect("BUG: the student has no such step");
+        self.linear_units.insert(UnitId::from(path));
+        if is_new {
+            self.added_parameters += (tail.inputs as u64 + 1) * tail.outputs as u64;
+        }
     }
 
     /// Writes the file into the folder of a model.
@@ -73,6 +104,9 @@ impl Reconstruction {
             self.held_out,
             self.before,
             self.after
-        )
+        ) + &match self.linear_units.len() {
+            0 => String::new(),
+            maps => format!("; {maps} linear maps, {} new parameters", self.added_parameters),
+        }
     }
 }

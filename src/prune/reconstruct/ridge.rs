@@ -1,20 +1,13 @@
-//! The change of a layer's weights: least squares with a ridge. Its strength is the one with the least error on the points
-//! that are held out; without less error than before, the weights stay as they are.
+//! A layer of the student solved anew. Without less error than before on the points that are held out, its weights stay as
+//! they are.
 
 use candle_core::{DType, Device, Tensor};
 
-use super::blocks::Rows;
 use super::error::ReconstructError;
-use super::normal::Normal;
 use super::record::LayerRecord;
 use crate::model::files::weights::Weights;
-use crate::model::network::Tail;
-
-/// The strengths that are tried, relative to the mean of the diagonal without the bias, which has no ridge. On the small
-/// model with 448 points the best lie between 1e-5 and 1e-2 (2026-11).
-const STRENGTHS: [f64; 7] = [1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0];
-/// A ridge of the bias, for matrices that are not of full rank without one.
-const TINY: f64 = 1e-12;
+use crate::model::network::{Tail, TailKind};
+use crate::nn::least_squares::{Change, Layer, Normal};
 
 /// A layer that was solved.
 pub(super) struct Solved {
@@ -30,32 +23,11 @@ pub(super) fn solve(
     fitted: &Normal,
     held: &Normal,
 ) -> Result<Solved, ReconstructError> {
-    let [weight, bias] = ["weight", "bias"].map(|part| format!("{}.{part}", tail.name));
-    let old = Old {
-        weight: weights.tensor(&weight, DType::F64, &Device::Cpu)?,
-        bias: weights.tensor(&bias, DType::F64, &Device::Cpu)?,
-        dtypes: (weights.dtype(&weight)?, weights.dtype(&bias)?),
-    };
-    let diagonal = fitted.features.diagonal()?;
-    let (_, own) = diagonal.split_last().expect("BUG: a layer has a bias");
-    let mean = own.iter().sum::<f64>() / own.len().max(1) as f64;
-    let positions = diagonal.last().copied().unwrap_or(1.0);
-    let mut best: Option<(f64, f64, (Tensor, Tensor))> = None;
-    for strength in STRENGTHS {
-        let mut ridge = vec![strength * mean.max(f64::MIN_POSITIVE); own.len()];
-        ridge.push(TINY * positions);
-        let Some(factor) = fitted.features.with_diagonal(&ridge)?.factor()? else { continue };
-        let change = factor.solve(&fitted.products)?.whole()?;
-        let new = old.changed(&change)?;
-        let error = held.error(&Rows::of(&old.change_to(&new)?)?)?;
-        if best.as_ref().is_none_or(|(least, ..)| error < *least) {
-            best = Some((error, strength, new));
-        }
-    }
+    let best = Change::best(&stored(tail, weights)?, fitted, held)?;
     // The mean over elements of the state after the layer.
-    let elements = held.features.diagonal()?.last().copied().unwrap_or(1.0) * tail.outputs as f64;
-    let (error, strength, new) = match best.filter(|(error, ..)| error.is_finite()) {
-        Some((error, strength, new)) => (error, strength, Some(new)),
+    let elements = held.positions()? * tail.outputs as f64;
+    let (error, strength, new) = match best {
+        Some(Change { weights, strength, error }) => (error, strength, Some(weights)),
         None => (held.energy, 0.0, None),
     };
     let taken = error < held.energy;
@@ -64,31 +36,24 @@ pub(super) fn solve(
     Ok(Solved { record, weights: new.filter(|_| taken) })
 }
 
-/// The weights of a layer as stored.
-struct Old {
-    weight: Tensor,
-    bias: Tensor,
-    dtypes: (DType, DType),
-}
-
-impl Old {
-    /// The weights after a change [inputs + 1, outputs], rounded to the stored types.
-    fn changed(&self, change: &Tensor) -> candle_core::Result<(Tensor, Tensor)> {
-        let inputs = change.dim(0)? - 1;
-        let weight = change.narrow(0, 0, inputs)?.t()?.contiguous()?.reshape(self.weight.shape())?;
-        let bias = change.narrow(0, inputs, 1)?.reshape(self.bias.shape())?;
-        let weight = (&self.weight + weight)?.to_dtype(self.dtypes.0)?;
-        Ok((weight, (&self.bias + bias)?.to_dtype(self.dtypes.1)?))
+/// The weights of a layer as stored. A linear map that is not stored yet is the identity, in the type of the first weights.
+fn stored(tail: &Tail, weights: &Weights) -> Result<Layer, ReconstructError> {
+    let [weight, bias] = ["weight", "bias"].map(|part| format!("{}.{part}", tail.name));
+    if tail.kind == TailKind::Linear && !weights.contains(&weight) {
+        let one = Tensor::eye(tail.inputs, DType::F64, &Device::Cpu)?;
+        let is_conv = tail.name.ends_with("conv_shortcut");
+        let dtype = weights.dtype("conv_in.weight")?;
+        return Ok(Layer {
+            weight: if is_conv { one.reshape((tail.outputs, tail.inputs, 1, 1))? } else { one },
+            bias: Tensor::zeros(tail.outputs, DType::F64, &Device::Cpu)?,
+            dtypes: (dtype, dtype),
+        });
     }
-
-    /// The change that leads to such weights.
-    fn change_to(&self, (weight, bias): &(Tensor, Tensor)) -> candle_core::Result<Tensor> {
-        let weight = (weight.to_dtype(DType::F64)? - &self.weight)?;
-        let outputs = weight.dim(0)?;
-        let weight = weight.reshape((outputs, ()))?.t()?.contiguous()?;
-        let bias = (bias.to_dtype(DType::F64)? - &self.bias)?.reshape((1, outputs))?;
-        Tensor::cat(&[weight, bias], 0)
-    }
+    Ok(Layer {
+        weight: weights.tensor(&weight, DType::F64, &Device::Cpu)?,
+        bias: weights.tensor(&bias, DType::F64, &Device::Cpu)?,
+        dtypes: (weights.dtype(&weight)?, weights.dtype(&bias)?),
+    })
 }
 
 #[cfg(test)]
@@ -96,8 +61,6 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::model::network::TailKind;
-
     /// torch's least squares on the same numbers; see `tests/golden_reconstruct/solve.py`.
     #[test]
     fn layers_are_solved_as_by_torch() -> Result<(), ReconstructError> {

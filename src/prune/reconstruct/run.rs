@@ -6,18 +6,30 @@ use candle_core::{Device, Tensor};
 
 use super::error::ReconstructError;
 use super::kept_layers::Kept;
-use super::normal::Normal;
+use super::places::gaps;
 use super::record::Reconstruction;
 use super::ridge::{self, Solved};
 use super::walk::Walk;
 use super::work::Reconstructing;
 use crate::backend::memory;
 use crate::base::units;
-use crate::model::network::Tail;
+use crate::model::network::{Tail, TailKind};
+use crate::nn::least_squares::Normal;
 
 impl Reconstructing<'_> {
     /// The new weights by name, and how each layer fared.
     pub fn run(&self) -> Result<(BTreeMap<String, Tensor>, Reconstruction), ReconstructError> {
+        match self.kinds.contains(&TailKind::Linear) {
+            true => {
+                let maps = gaps(self.teacher, self.student)?;
+                let student = self.student.with_maps(&maps)?;
+                Reconstructing { student: &student, ..*self }.solved()
+            }
+            false => self.solved(),
+        }
+    }
+
+    fn solved(&self) -> Result<(BTreeMap<String, Tensor>, Reconstruction), ReconstructError> {
         let mut walk = Walk::new(self)?;
         let layers: Vec<(usize, Tail)> = walk.layers(self.kinds);
         self.require_memory(&layers)?;
@@ -38,6 +50,7 @@ impl Reconstructing<'_> {
             }
             // What was just written is read back too, so that a resumed run cannot differ.
             let (layer, weights) = kept.read(number)?;
+            record.add_map(self, *step, tail, weights.is_some());
             if let Some((weight, bias)) = weights {
                 walk.replace(*step, &weight, &bias)?;
                 new.insert(format!("{}.weight", tail.name), weight);

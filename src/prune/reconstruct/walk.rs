@@ -10,12 +10,13 @@ use std::ops::Range;
 use candle_core::{DType, Tensor};
 
 use super::error::ReconstructError;
+use super::places::places;
 use super::work::Reconstructing;
 use crate::backend::memory;
 use crate::data::Calibration;
-use crate::model::network::{Condition, PruneError, Step, Tail, TailKind, WalkState};
+use crate::model::network::{Condition, Step, Tail, TailKind, WalkState};
 use crate::model::unet::UNet;
-use crate::nn::image;
+use crate::nn::{accumulation_dtype, image};
 
 /// Both walks of the points.
 pub(super) struct Walk<'a> {
@@ -38,22 +39,15 @@ struct Pair {
     student: WalkState,
 }
 
-/// For each step of the student, the place of the corresponding one in the teacher. Equal paths are not enough: a published
-/// layout numbers the layers that it keeps anew.
-fn places(teacher: &UNet, student: &UNet) -> Result<Vec<usize>, ReconstructError> {
-    let named = |path: &str| ReconstructError::Mismatch { path: path.to_owned() };
-    let removed = &student.config().removed_units;
-    let pruned =
-        teacher.config().prune(removed).map_err(|PruneError::UnknownUnit { unit }| named(unit.as_str()))?;
-    let expected = pruned.inventory();
-    let mut rest = expected.paths();
-    let own = student.inventory().paths();
-    if let Some(other) = own.clone().find(|path| rest.next() != Some(path)).or_else(|| rest.next()) {
-        return Err(named(other));
-    }
-    let there: BTreeMap<&str, usize> =
-        teacher.inventory().paths().enumerate().map(|(place, path)| (path, place)).collect();
-    own.map(|path| there.get(path).copied().ok_or_else(|| named(path))).collect()
+/// The linear maps that the student's file does not have, by their steps.
+fn new_maps(work: &Reconstructing<'_>) -> Result<BTreeMap<usize, Step>, ReconstructError> {
+    let inventory = work.student.inventory();
+    let is_new = |step: &usize| {
+        let tail = inventory.tail(*step).filter(|tail| tail.kind == TailKind::Linear);
+        tail.is_some_and(|tail| !work.weights.contains(&format!("{}.weight", tail.name)))
+    };
+    let new = (0..inventory.paths().len()).filter(is_new);
+    new.map(|step| Ok((step, work.student.identity(step)?))).collect()
 }
 
 /// What one batch brings along.
@@ -76,7 +70,8 @@ impl<'a> Walk<'a> {
         };
         // No batch has points of both parts.
         let batches = part(0..points - held).chain(part(points - held..points)).collect();
-        let mut walk = Self { work, batches, places, replaced: BTreeMap::new(), next: 0, kept: None };
+        let replaced = new_maps(work)?;
+        let mut walk = Self { work, batches, places, replaced, next: 0, kept: None };
         if walk.fits()? {
             let pairs = (0..walk.batches.len()).map(|batch| walk.begin(batch).map(|begun| begun.1));
             walk.kept = Some(pairs.collect::<Result<_, _>>()?);
@@ -98,7 +93,9 @@ impl<'a> Walk<'a> {
         let student = self.work.student.inventory();
         let loses = |step: &usize| {
             self.target(*step) > self.places[*step] + 1
-                || student.tail(*step).is_some_and(|tail| tail.kind == TailKind::Shortcut)
+                || student
+                    .tail(*step)
+                    .is_some_and(|tail| matches!(tail.kind, TailKind::Shortcut | TailKind::Linear))
         };
         let Some(first) = (0..self.places.len()).find(loses) else { return Vec::new() };
         let tails = (first..self.places.len()).filter_map(|step| Some((step, student.tail(step)?)));
@@ -188,15 +185,14 @@ impl<'a> Walk<'a> {
         let fitted = self.work.points.len() - self.work.held_out;
         for (batch, range) in self.batches.iter().enumerate() {
             let (given, mut pair) = self.standing(batch)?;
-            let step = self.work.student.steps_in(self.next..self.next + 1).next();
-            let step = step.expect("BUG: the student has no such step")?;
+            let step = self.own(self.next)?;
             let shared = step.share(&given.student)?;
             let features = step.features(&pair.student, &shared)?;
             let features = features.expect("BUG: the step does not end with a linear layer");
             step.advance_with(&mut pair.student, &shared)?;
             self.lead(&given, &mut pair.teacher, self.places[self.next]..self.target(self.next))?;
-            let single = |tensor: &Tensor| tensor.to_dtype(DType::F32);
-            let lack = (single(&pair.teacher.hidden)? - single(&pair.student.hidden)?)?;
+            let wide = |tensor: &Tensor| tensor.to_dtype(accumulation_dtype(tensor.dtype()));
+            let lack = (wide(&pair.teacher.hidden)? - wide(&pair.student.hidden)?)?;
             let pixels = |x: &Tensor| if x.rank() == 4 { image::end(x) } else { Ok(x.clone()) };
             // The walk's own output is no image any more.
             let lack = if self.next + 1 == self.work.student.steps().len() { lack } else { pixels(&lack)? };
@@ -212,10 +208,18 @@ impl<'a> Walk<'a> {
         weight: &Tensor,
         bias: &Tensor,
     ) -> Result<(), ReconstructError> {
-        let own = self.work.student.steps_in(step..step + 1).next();
-        let own = own.expect("BUG: the student has no such step")?;
-        self.replaced.insert(step, own.with_tail(weight, bias)?);
+        let new = self.own(step)?.with_tail(weight, bias)?;
+        self.replaced.insert(step, new);
         Ok(())
+    }
+
+    /// A step of the student as it is now.
+    fn own(&self, step: usize) -> Result<Cow<'_, Step>, ReconstructError> {
+        if let Some(step) = self.replaced.get(&step) {
+            return Ok(Cow::Borrowed(step));
+        }
+        let own = self.work.student.steps_in(step..step + 1).next();
+        Ok(own.expect("BUG: the student has no such step")?)
     }
 
     /// The joint loss on the held-out points, with the weights of the student, or with the `new` ones.

@@ -9,6 +9,7 @@ use crate::model::network::TailKind;
 use crate::model::unet::UNet;
 
 /// What a reconstruction works with.
+#[derive(Clone, Copy)]
 pub struct Reconstructing<'a> {
     /// The U-Net whose states are the targets.
     pub teacher: &'a UNet,

@@ -7,6 +7,7 @@ mod diff_pruning;
 mod magnitude;
 mod output_loss;
 mod random;
+mod reconstructed_loss;
 mod taylor;
 mod timestep_weighted;
 
@@ -48,6 +49,7 @@ macro_rules! criteria {
 
 criteria! {
     output_loss::OutputLoss,
+    reconstructed_loss::ReconstructedLoss,
     timestep_weighted::TimestepWeighted,
     delta_task_loss::DeltaTaskLoss,
     magnitude::Magnitude,

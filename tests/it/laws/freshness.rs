@@ -19,7 +19,7 @@ const KNOBS: &[(&str, &str, &str)] = &[
         "score",
         "{ model: m, calibration: c, criteria: [timestep-weighted, diff-pruning, delta-clip], \
            delta-clip: { scorer: s, prompts: p } }",
-        "{ criteria: [random], granularity: [attn1], additivity-sets: 3, batch: 3, variants: 3, \
+        "{ criteria: [random], granularity: [attn1], additivity-sets: 3, batch: 3, variants: 3, space: velocity, \
            timestep-weighted: { weighting: clean-latents }, diff-pruning: { threshold: 0.05 }, \
            delta-clip: { scorer: s, prompts: p, pictures: 3 } }",
     ),
@@ -28,7 +28,7 @@ const KNOBS: &[(&str, &str, &str)] = &[
         "select",
         "{ scores: s, profile: p, ratio: 0.5 }",
         "{ ratio: 0.25, objective: gram, solver: greedy, criterion: magnitude, fits: vega, layout: vega, \
-           budgets: { memory: 2GB }, keep: [mid_block.*], remove: [a], refine: { model: m, calibration: c } }",
+           budgets: { memory: 2GB }, keep: [mid_block.*], remove: [a], linear: true, refine: { model: m, calibration: c } }",
     ),
     ("prune", "{ model: m, selection: p }", "{}"),
     (

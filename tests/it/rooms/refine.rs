@@ -70,7 +70,7 @@ impl Sandbox {
 }
 
 fn context<'a>(checkpoint: &'a Path, interrupt: &'a Interrupt) -> ScoringContext<'a> {
-    ScoringContext { limits: Limits::default(), checkpoint, progress: &Silent, interrupt }
+    ScoringContext { limits: Limits::default(), weights: None, checkpoint, progress: &Silent, interrupt }
 }
 
 #[test]

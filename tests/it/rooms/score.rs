@@ -40,7 +40,13 @@ fn context<'a>(
     checkpoint: &'a Path,
     interrupt: &'a Interrupt,
 ) -> ScoringContext<'a> {
-    ScoringContext { limits: Limits { points, variants }, checkpoint, progress: &Silent, interrupt }
+    ScoringContext {
+        limits: Limits { points, variants },
+        weights: None,
+        checkpoint,
+        progress: &Silent,
+        interrupt,
+    }
 }
 
 fn doubles(tensor: &Tensor) -> Vec<f64> {

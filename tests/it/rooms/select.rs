@@ -1,15 +1,16 @@
 //! Selection against brute force, against its own certificate, and at SDXL's size.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::small_unets::published;
+use crate::small_unets::{configs, published};
 use laptop_diff::backend::Random;
+use laptop_diff::model::UNetConfig;
 use laptop_diff::model::network::UnitKind;
 use laptop_diff::profile::Latency;
 use laptop_diff::score::{Additivity, Gram, MeasuredSet, Scores, UnitScores};
 use laptop_diff::select::{
     Budget, Budgets, Front, MemoryBudget, Method, OBJECTIVES, ObjectiveInfo, Rules, SOLVERS, SelectError,
-    Selection, SelectionProblem, SelectionRequest, Tree, solver,
+    Selection, SelectionProblem, SelectionRequest, Tree, count_maps, solver,
 };
 use proptest::prelude::*;
 use rand::RngExt;
@@ -406,4 +407,55 @@ fn impossible_requests_are_errors_that_say_what_is_possible() {
     let mut orphan = scores.clone();
     orphan.units.retain(|unit| unit.kind != UnitKind::Transformer);
     assert!(matches!(request.problem(&orphan), Err(SelectError::Orphan { .. })));
+}
+
+#[test]
+fn linear_maps_count_against_the_budget() -> miette::Result<()> {
+    // The last one has lost units before.
+    for (name, config) in configs().into_iter().take(3) {
+        let unet = UNetConfig::parse(&config.to_string())?;
+        let mut scores = Scores {
+            unet: unet.to_json(),
+            unet_parameters: unet.inventory().parameters(),
+            criteria: vec!["magnitude".to_owned()],
+            ..Scores::default()
+        };
+        for (unit, at) in unet.inventory().units().iter().zip(1..) {
+            scores.units.push(UnitScores {
+                id: unit.id.clone(),
+                kind: unit.kind,
+                parameters: unit.parameters,
+                macs: unit.macs,
+                parent: unit.parent.clone(),
+                scores: BTreeMap::from([("magnitude".to_owned(), f64::from(at))]),
+            });
+        }
+        let method = Method::Solver(solver("knapsack").expect("a solver"));
+        let request = SelectionRequest::new("magnitude", method, Some(0.5));
+        let make = |scores: &Scores| Selection::make(scores, &request, &Random::new(1, "select"));
+        // A model with a map in place of every removed unit, whether or not a neighbour could share it.
+        let kept = |selection: &Selection| -> miette::Result<f64> {
+            let pruned = unet.prune(&selection.removed())?;
+            let places = pruned
+                .removed_units
+                .iter()
+                .filter(|&unit| pruned.with_maps(&BTreeSet::from([unit.clone()])).is_ok());
+            let mapped = pruned.with_maps(&places.cloned().collect()).expect("each has a place");
+            Ok(mapped.inventory().parameters() as f64 / scores.unet_parameters as f64)
+        };
+        let plain = make(&scores)?;
+        let mut counted = scores.clone();
+        count_maps(&mut counted)?;
+        let selection = make(&counted)?;
+        assert!(kept(&selection)? <= 0.5, "{name}: {}", kept(&selection)?);
+        assert!((kept(&selection)? + selection.ratio_reached - 1.0).abs() < 1e-9, "{name}");
+        // The same units save less than they hold, and what is counted is never less than what is asked for.
+        let removed = selection.removed();
+        assert!(counted.parameters(&removed) < scores.parameters(&removed), "{name}");
+        assert!(
+            scores.parameters(&removed) >= plain.removed_parameters.min(scores.unet_parameters / 2),
+            "{name}"
+        );
+    }
+    Ok(())
 }

@@ -3,5 +3,6 @@
 mod delta_clip;
 mod gradients;
 mod model;
+mod repaired;
 mod task;
 mod together;

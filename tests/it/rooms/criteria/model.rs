@@ -78,7 +78,7 @@ pub(super) fn context<'a>(
     progress: &'a dyn Progress,
     interrupt: &'a Interrupt,
 ) -> ScoringContext<'a> {
-    ScoringContext { limits: Limits { points, variants: 7 }, checkpoint, progress, interrupt }
+    ScoringContext { limits: Limits { points, variants: 7 }, weights: None, checkpoint, progress, interrupt }
 }
 
 /// One row of doubles per point.

@@ -1,11 +1,15 @@
 //! Criteria of the output and of the task loss, against removing each unit and running what is left.
 
-use super::model::{Model, alone, alone_by, mean, mean_square, rows, without};
+use std::collections::BTreeSet;
+
+use super::model::{Model, alone, alone_by, context, mean, mean_square, rows, without};
 use crate::small_unets::{configs, points, schedule};
+use laptop_diff::base::Interrupt;
+use laptop_diff::base::progress::Silent;
 use laptop_diff::data::Calibration;
 use laptop_diff::model::unet::UNet;
 use laptop_diff::sample::NoiseSchedule;
-use laptop_diff::score::with_parameters;
+use laptop_diff::score::{ScoringContext, Space, criterion, joint_losses, score, with_parameters};
 use serde_json::json;
 
 /// What is known of one point.
@@ -107,6 +111,67 @@ fn weighted_losses_and_task_losses_are_those_of_removing_and_running() -> miette
                     false => (truth.sigma / truth.alpha).powi(2),
                 };
                 near(clean[place], apart / truth.iter().map(scale).sum::<f64>());
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn losses_in_a_space_are_those_of_what_the_predictions_stand_for() -> miette::Result<()> {
+    let (_, config) = configs().swap_remove(0);
+    let model = Model::new(&config, 1)?;
+    let points = points(&model.config, 5, 2).expect("points");
+    let with = predict(&model.unet, &points);
+    let all: Vec<_> =
+        model.unet.units().iter().map(|unit| predict(&without(&model.unet, unit), &points)).collect();
+    for (prediction_type, velocity) in [("epsilon", false), ("v_prediction", true)] {
+        let schedule = schedule(prediction_type);
+        let truth = truth(&points, &schedule, velocity);
+        let teacher = model.teacher(&points, &schedule);
+        // What a prediction stands for in a space, by the clean latents that it stands for.
+        let stands_for = |predictions: &[Vec<f64>], space: Space| -> Vec<Vec<f64>> {
+            let clean = clean_latents(predictions, &points, &truth, velocity);
+            let samples = rows(&points.sample);
+            let point = |at: usize| {
+                let Truth { alpha, sigma, .. } = truth[at];
+                let one = |(x, x0): (&f64, &f64)| {
+                    let noise = (x - alpha * x0) / sigma;
+                    match space {
+                        Space::Prediction => f64::NAN,
+                        Space::Noise => noise,
+                        Space::Velocity => alpha * noise - sigma * x0,
+                        Space::CleanLatents => *x0,
+                        Space::MinSnr => x0 * (alpha / sigma).powi(2).min(5.0).sqrt(),
+                    }
+                };
+                samples[at].iter().zip(&clean[at]).map(one).collect()
+            };
+            match space {
+                Space::Prediction => predictions.to_vec(),
+                _ => (0..truth.len()).map(point).collect(),
+            }
+        };
+        for space in Space::ALL {
+            let weights = space.weights(&points, &schedule).expect("weights");
+            let (folder, interrupt) = (tempfile::tempdir().expect("a folder"), Interrupt::default());
+            let context =
+                ScoringContext { weights: Some(&weights), ..context(2, folder.path(), &Silent, &interrupt) };
+            let scores = score(&teacher, &[criterion("output-loss")?], &context)?;
+            let sets: Vec<_> =
+                model.unet.units().iter().map(|unit| BTreeSet::from([unit.id.clone()])).collect();
+            let joint = joint_losses(&model.unet, &points, &sets, &context)?;
+            let teachers = stands_for(&with, space);
+            for ((gone, found), joint) in all.iter().zip(&scores.units).zip(joint) {
+                let without = stands_for(gone, space);
+                let expected = mean(without.iter().zip(&teachers).map(|(a, b)| mean_square(a, b)));
+                for loss in [found.scores["output-loss"], joint] {
+                    assert!(
+                        (loss / expected - 1.0).abs() < 1e-3,
+                        "{space}, {}: {loss} and {expected}",
+                        found.id
+                    );
+                }
             }
         }
     }

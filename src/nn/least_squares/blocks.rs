@@ -33,6 +33,13 @@ impl Rows {
         Tensor::cat(&self.0, 0)
     }
 
+    /// Rows and columns.
+    pub(super) fn sizes(&self) -> Result<(usize, usize)> {
+        let rows = self.0.iter().map(|block| block.dim(0)).sum::<Result<usize>>()?;
+        let columns = self.0.first().map_or(Ok(0), |block| block.dim(1))?;
+        Ok((rows, columns))
+    }
+
     /// Adds `other * matrix`.
     pub(super) fn add_product(&mut self, other: &Self, matrix: &Tensor) -> Result<()> {
         for (own, other) in self.0.iter_mut().zip(&other.0) {

@@ -9,31 +9,31 @@ use candle_core::{DType, Device, Result, Tensor};
 use super::blocks::{BLOCK, Rows, Triangle};
 
 /// The sums over some points.
-pub(super) struct Normal {
+pub struct Normal {
     /// `sum z z^T`.
     pub(super) features: Triangle,
     /// `sum z e^T`, [features, outputs].
     pub(super) products: Rows,
     /// `sum |e|^2`.
-    pub(super) energy: f64,
+    pub energy: f64,
 }
 
 impl Normal {
     /// The sums over no point, for this many features without the bias.
-    pub(super) fn new(features: usize, outputs: usize) -> Result<Self> {
+    pub fn new(features: usize, outputs: usize) -> Result<Self> {
         let size = features + 1;
         Ok(Self { features: Triangle::zeros(size)?, products: Rows::zeros(size, outputs)?, energy: 0.0 })
     }
 
     /// Bytes that the sums of a layer take.
-    pub(super) fn bytes(features: usize, outputs: usize) -> u64 {
+    pub fn bytes(features: usize, outputs: usize) -> u64 {
         let size = (features + 1).next_multiple_of(BLOCK) as u64;
         8 * size * (size / 2 + outputs as u64)
     }
 
     /// Adds points: `features` are pixels [b, c, h, w] or tokens [b, n, c] that a kernel of this size reads, `lack` what
     /// its output lacks, of the same form.
-    pub(super) fn add(&mut self, features: &Tensor, kernel: usize, lack: &Tensor) -> Result<()> {
+    pub fn add(&mut self, features: &Tensor, kernel: usize, lack: &Tensor) -> Result<()> {
         for sample in 0..features.dim(0)? {
             let double =
                 |tensor: &Tensor| tensor.narrow(0, sample, 1)?.to_device(&Device::Cpu)?.to_dtype(DType::F64);
@@ -45,6 +45,17 @@ impl Normal {
             self.energy += e.sqr()?.sum_all()?.to_scalar::<f64>()?;
         }
         Ok(())
+    }
+
+    /// Features without the bias, and outputs.
+    pub fn sizes(&self) -> Result<(usize, usize)> {
+        let (size, outputs) = self.products.sizes()?;
+        Ok((size - 1, outputs))
+    }
+
+    /// How many positions were added.
+    pub fn positions(&self) -> Result<f64> {
+        Ok(self.features.diagonal()?.last().copied().unwrap_or(0.0))
     }
 
     /// `sum |D z - e|^2` for a change, given as its transpose.
