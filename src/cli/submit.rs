@@ -105,12 +105,12 @@ fn flags(settings: &Settings, cache: &Path, device: &str) -> Vec<String> {
 
 fn said(submitted: &Submitted, name: &str, folder: &Path) {
     let Submitted { cached, stages, jobs, found } = submitted;
+    let some = |number: usize, what: &str| format!("{number} {what}{}", if number == 1 { "" } else { "s" });
+    let (new, stages) = (some(*jobs, "job"), some(*stages, "stage"));
     let of_jobs = match (jobs, found) {
-        (0, found) => format!("{found} jobs of this run are in the queue already"),
-        (jobs, 0) => format!("submitted {jobs} jobs for {stages} stages; {cached} are cached"),
-        (jobs, found) => {
-            format!("submitted {jobs} jobs for {stages} stages, beside {found} that are in the queue already")
-        }
+        (0, found) => format!("in the queue already: {} of this run", some(*found, "job")),
+        (_, 0) => format!("submitted {new} for {stages}; cached: {cached}"),
+        (_, found) => format!("submitted {new} for {stages}; in the queue already: {}", some(*found, "job")),
     };
     note(&format!(
         "{of_jobs}\n`laptop-diff status {name}` shows them, `laptop-diff cancel {name}` stops them; logs are in {}",

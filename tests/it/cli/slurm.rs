@@ -127,11 +127,11 @@ fn a_sweep_in_jobs_has_the_bytes_and_the_record_of_a_run() {
     let local = ["run", &cluster.file, "--runs", "local", "--cache", "local-cache"];
     expect_code(&cluster.sandbox.run(&local), 0);
 
-    let words = ["submitted 4 jobs for 7 stages; 0 are cached", "laptop-diff status sweep"];
+    let words = ["submitted 4 jobs for 7 stages; cached: 0", "laptop-diff status sweep"];
     expect(&cluster.submit(&[]), 0, &words);
     assert_eq!(cluster.count("PENDING"), 4);
     let again = cluster.submit(&[]);
-    expect(&again, 0, &["3 jobs of this run are in the queue already"]);
+    expect(&again, 0, &["in the queue already: 3 jobs of this run"]);
     assert_eq!(cluster.jobs().len(), 4, "nothing is submitted twice");
     let waiting = cluster.status();
     assert!(waiting.contains("queued: 0 of 7 stages are made; 4 jobs are in the queue"), "{waiting}");
@@ -160,7 +160,7 @@ fn a_sweep_in_jobs_has_the_bytes_and_the_record_of_a_run() {
     assert_eq!(cluster.jobs().len(), 4);
     // One value more needs one branch more.
     let more = cluster.submit(&["--over", "selection.ratio=0.3,0.4,0.5"]);
-    expect(&more, 0, &["submitted 2 jobs for 2 stages; 7 are cached"]);
+    expect(&more, 0, &["submitted 2 jobs for 2 stages; cached: 7"]);
     cluster.play();
     assert_eq!(cluster.record("runs")["exit_code"], 0);
     expect_code(&cluster.run(&["clean", "sweep"]), 0);
@@ -183,7 +183,7 @@ fn a_branch_that_fails_stops_what_needs_it_and_nothing_else() {
     let log = fs::read_to_string(log).expect("the last job printed");
     assert!(log.contains("run::job") && log.contains("student@ratio=0.999.log"), "{log}");
     // The same command tries that branch again.
-    expect(&cluster.submit(&over), 0, &["submitted 2 jobs for 2 stages; 5 are cached"]);
+    expect(&cluster.submit(&over), 0, &["submitted 2 jobs for 2 stages; cached: 5"]);
 }
 
 #[test]
@@ -215,7 +215,7 @@ fn a_job_that_is_killed_is_told_of_and_tried_again() {
     expect(
         &cluster.submit(&["--until", "points", "--set", LONG]),
         0,
-        &["submitted 2 jobs for 1 stages; 1 are cached"],
+        &["submitted 2 jobs for 1 stage; cached: 1"],
     );
     cluster.play();
     assert_eq!(cluster.record("runs")["exit_code"], 0);

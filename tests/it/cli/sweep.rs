@@ -326,3 +326,16 @@ fn a_plan_counts_and_the_shipped_sweeps_are_right() {
         assert!(text.trim_end().ends_with(summary), "{text}");
     }
 }
+
+#[test]
+fn every_shipped_pipeline_of_the_small_model_can_be_planned() {
+    let sandbox = Sandbox::new();
+    let files = fs::read_dir(root().join("pipelines")).expect("a folder").flatten();
+    let files: Vec<_> = files.map(|file| file.path().to_string_lossy().into_owned()).collect();
+    let small: Vec<_> =
+        files.iter().filter(|file| file.contains("/nano") && file.ends_with(".yaml")).collect();
+    assert!(small.len() >= 7, "{files:?}");
+    for file in small {
+        expect_code(&sandbox.run(&["plan", file]), 0);
+    }
+}

@@ -58,8 +58,9 @@ fn criteria_together_are_what_they_are_alone_and_after_any_interruption() -> mie
         }
     };
     assert_eq!(found, expected);
-    // After each of three batches of a traversal, of five timesteps, and of all galleries but the last.
-    assert_eq!(interruptions, 3 + 5 + model.unet.units().len());
+    // After each of three batches of the pass that fits repairs and of the traversal, of five timesteps, and of all galleries
+    // but the last.
+    assert_eq!(interruptions, 3 + 3 + 5 + model.unet.units().len());
     Ok(())
 }
 
