@@ -163,7 +163,7 @@ fn read_head(client: &mut TcpStream) -> std::io::Result<String> {
 fn keeps_its_secrets(sandbox: &Sandbox, output: &Output) {
     let mut texts = vec![err(output), String::from_utf8_lossy(&output.stdout).into_owned()];
     for name in ["run.json", "events.jsonl", "report.html"] {
-        texts.push(fs::read_to_string(sandbox.path("runs/shared").join(name)).expect(name));
+        texts.push(fs::read_to_string(sandbox.path("runs/five").join(name)).expect(name));
     }
     for text in &texts {
         assert!(
@@ -187,7 +187,7 @@ fn a_server_that_refuses_fails_or_is_away_ends_no_run_and_no_secret_is_told() {
         proxy.fail(fault, usize::MAX);
         let (sandbox, before) = (machine(), proxy.state.connections.load(Ordering::SeqCst));
         let begun = Instant::now();
-        let ran = proxy.command(&sandbox, "a", &["run", "shared.yaml"]).output().expect("it starts");
+        let ran = proxy.command(&sandbox, "a", &["run", "five.yaml"]).output().expect("it starts");
         expect(&ran, 0, &[words, "going on with the local cache", "5 ran, 0 cached"]);
         let asked = proxy.state.connections.load(Ordering::SeqCst) - before;
         // Once for what it lacks and once for what it made; then it rests.
@@ -199,7 +199,7 @@ fn a_server_that_refuses_fails_or_is_away_ends_no_run_and_no_secret_is_told() {
         expect(&push.output().expect("it starts"), 4, &[words]);
     }
     let sandbox = machine();
-    let mut away = proxy.command(&sandbox, "a", &["run", "shared.yaml"]);
+    let mut away = proxy.command(&sandbox, "a", &["run", "five.yaml"]);
     // Nobody listens there.
     let free = TcpListener::bind("127.0.0.1:0").expect("loopback").local_addr().expect("an address");
     let away = away.env("LAPTOP_DIFF_REMOTE_ENDPOINT", format!("http://{free}")).output().expect("it starts");
@@ -213,14 +213,14 @@ fn a_server_that_stalls_delays_a_run_but_not_a_stop() {
     proxy.fail(Fault::Stall, usize::MAX);
     let sandbox = machine();
     let begun = Instant::now();
-    let ran = proxy.command(&sandbox, "a", &["run", "shared.yaml"]).output().expect("it starts");
+    let ran = proxy.command(&sandbox, "a", &["run", "five.yaml"]).output().expect("it starts");
     expect(&ran, 0, &["was silent for 10 seconds", "going on with the local cache", "5 ran, 0 cached"]);
     // Four attempts of ten seconds with pauses, once for each way.
     assert!(begun.elapsed() < Duration::from_secs(150), "{:?}", begun.elapsed());
     keeps_its_secrets(&sandbox, &ran);
 
     let other = machine();
-    let mut child = proxy.command(&other, "a", &["run", "shared.yaml"]);
+    let mut child = proxy.command(&other, "a", &["run", "five.yaml"]);
     let mut child = child.stderr(Stdio::null()).spawn().expect("it starts");
     thread::sleep(Duration::from_secs(3));
     let asked = Instant::now();
@@ -242,7 +242,7 @@ fn machines_share_by_a_bucket_whatever_happens_to_their_connections() {
     let proxy = Proxy::new(Some(peer()));
     let prefix = format!("test-{}", std::process::id());
     let run = |sandbox: &Sandbox| {
-        proxy.command(sandbox, &prefix, &["run", "shared.yaml"]).output().expect("it starts")
+        proxy.command(sandbox, &prefix, &["run", "five.yaml"]).output().expect("it starts")
     };
     let one = machine();
     proxy.fail(Fault::None, 0);
@@ -260,7 +260,7 @@ fn machines_share_by_a_bucket_whatever_happens_to_their_connections() {
         let ran = run(&two);
         expect(&ran, 0, &["student: fetched", "0 ran, 5 cached"]);
         assert!(!err(&ran).contains("going on with the local cache"), "{fault:?}: {}", err(&ran));
-        assert_eq!(two.digests("shared"), one.digests("shared"), "{fault:?}");
+        assert_eq!(two.digests("five"), one.digests("five"), "{fault:?}");
         keeps_its_secrets(&two, &ran);
     }
     let three = machine();
@@ -277,7 +277,7 @@ fn an_upload_that_is_cut_off_anywhere_goes_on_and_is_seen_by_nobody_before() {
     let proxy = Proxy::new(Some(peer()));
     let prefix = format!("cut-{}", std::process::id());
     let one = machine();
-    let mut run = one.command(&["run", "shared.yaml"]);
+    let mut run = one.command(&["run", "five.yaml"]);
     expect_code(&run.output().expect("it starts"), 0);
     let push =
         |machine: &Sandbox| proxy.command(machine, &prefix, &["cache", "push"]).output().expect("it starts");

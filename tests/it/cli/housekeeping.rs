@@ -10,26 +10,12 @@ use laptop_diff::base::{Digest, sealed};
 use laptop_diff::run::RunRecord;
 
 /// Five stages that take a second or two.
-const PIPELINE: &str = "\
-format: 1
-name: house
-seed: 1
-stages:
-  - { id: teacher, use: load, with: { model: '{nano}' } }
-  - id: points
-    use: calibrate
-    with: { model: teacher, prompts: prompts.txt, samples: 2, drawing: { steps: 1, guidance-scale: 1 } }
-  - id: scores
-    use: score
-    with: { model: teacher, calibration: points, criteria: [magnitude], additivity-sets: 0 }
-  - { id: selection, use: select, with: { scores: scores, criterion: magnitude, ratio: 0.5 } }
-  - { id: student, use: prune, with: { model: teacher, selection: selection } }
-";
+const PIPELINE: &str = include_str!("../../pipelines/five.yaml");
 
 fn sandbox() -> Sandbox {
     let sandbox = Sandbox::new();
     sandbox.write("prompts.txt", "a red circle\na blue star\n");
-    sandbox.write("house.yaml", PIPELINE);
+    sandbox.write("five.yaml", PIPELINE);
     sandbox
 }
 
@@ -53,37 +39,37 @@ fn json(output: &Output) -> Value {
 fn a_run_is_listed_explained_verified_and_removed_with_what_only_it_needs() {
     let sandbox = sandbox();
     let run = |arguments: &[&str]| sandbox.run(arguments);
-    let mut first = sandbox.command(&["run", "house.yaml"]);
+    let mut first = sandbox.command(&["run", "five.yaml"]);
     first.env("LAPTOP_DIFF_ON_END", r#"echo "$RUN_NAME $RUN_STATE" > ended; test -f "$RUN_REPORT"; exit 3"#);
     expect(&first.output().expect("it starts"), 0, &["`on-end` failed: exit status: 3"]);
-    assert_eq!(fs::read_to_string(sandbox.path("ended")).expect("the hook ran"), "house done\n");
-    says(&run(&["run", "house.yaml", "--dry-run", "--until", "scores"]), 0, &["scores", "3 cached"]);
+    assert_eq!(fs::read_to_string(sandbox.path("ended")).expect("the hook ran"), "five done\n");
+    says(&run(&["run", "five.yaml", "--dry-run", "--until", "scores"]), 0, &["scores", "3 cached"]);
 
     let listed = json(&run(&["cache", "ls", "--json"]));
     let listed = listed.as_array().expect("a list");
     assert_eq!(listed.len(), 5);
-    let needed = |row: &Value| row["needed_by"][0].as_str().is_some_and(|by| by.ends_with("runs/house"));
+    let needed = |row: &Value| row["needed_by"][0].as_str().is_some_and(|by| by.ends_with("runs/five"));
     assert!(listed.iter().all(needed), "{listed:?}");
     says(&run(&["cache", "du"]), 0, &["score", "no run and no pin needs 0 B of it"]);
 
-    says(&run(&["why", "house", "selection"]), 0, &["input scores", "the artefact of `scores`", "ratio"]);
-    expect(&run(&["why", "house", "selektion"]), 2, &["unknown stage", "did you mean `selection`?"]);
-    expect(&run(&["why", "hause", "selection"]), 2, &["there is no run hause", "did you mean `house`?"]);
+    says(&run(&["why", "five", "selection"]), 0, &["input scores", "the artefact of `scores`", "ratio"]);
+    expect(&run(&["why", "five", "selektion"]), 2, &["unknown stage", "did you mean `selection`?"]);
+    expect(&run(&["why", "fife", "selection"]), 2, &["there is no run fife", "did you mean `five`?"]);
     let other = ["--set", "selection.ratio=0.3", "--set", "name=other"];
-    expect_code(&run(&[&["run", "house.yaml"], &other[..]].concat()), 0);
-    let why = run(&["why", "other", "student", "runs/house"]);
+    expect_code(&run(&[&["run", "five.yaml"], &other[..]].concat()), 0);
+    let why = run(&["why", "other", "student", "runs/five"]);
     says(
         &why,
         0,
         &[
-            "runs/other differs from `student` of runs/house",
+            "runs/other differs from `student` of runs/five",
             "  selection: ratio: 0.5 -> 0.3\n",
             "input selection",
         ],
     );
-    says(&run(&["why", "other", "scores", "house"]), 0, &["have the same key"]);
+    says(&run(&["why", "other", "scores", "five"]), 0, &["have the same key"]);
 
-    says(&run(&["verify", "house"]), 0, &["student    equal", "5 of 5 stages have the same bytes"]);
+    says(&run(&["verify", "five"]), 0, &["student    equal", "5 of 5 stages have the same bytes"]);
     says(&run(&["verify", "other", "--stage", "selection"]), 0, &["1 of 1 stages"]);
     let folder = sandbox.path("runs/other");
     let mut record = RunRecord::read(&folder).expect("a record");
@@ -111,14 +97,14 @@ fn a_run_is_listed_explained_verified_and_removed_with_what_only_it_needs() {
     fs::write(folder.join("mine.txt"), "notes").expect("writable");
     expect(&run(&["clean", "other", "--artefacts"]), 0, &["has other files and stays"]);
     assert!(folder.join("mine.txt").exists() && !folder.join("student").exists());
-    says(&run(&["plan", "house.yaml", "--exit-code"]), 0, &["5 cached, 0 to run"]);
+    says(&run(&["plan", "five.yaml", "--exit-code"]), 0, &["5 cached, 0 to run"]);
 
-    says(&run(&["cache", "pin", "house"]), 0, &["5 keys"]);
-    says(&run(&["clean", "house"]), 0, &["removed"]);
-    assert!(!sandbox.path("runs/house").exists());
+    says(&run(&["cache", "pin", "five"]), 0, &["5 keys"]);
+    says(&run(&["clean", "five"]), 0, &["removed"]);
+    assert!(!sandbox.path("runs/five").exists());
     says(&run(&["cache", "gc", "--all"]), 0, &["there is nothing to remove"]);
     expect(&run(&["cache", "unpin", "hous"]), 2, &["`hous` is not pinned"]);
-    says(&run(&["cache", "unpin", "house"]), 0, &["unpinned"]);
+    says(&run(&["cache", "unpin", "five"]), 0, &["unpinned"]);
     let freed = json(&run(&["cache", "gc", "--all", "--json"]));
     assert_eq!(freed["reasons"]["unneeded"]["count"], 5, "{freed}");
     assert_eq!(json(&run(&["cache", "ls", "--json"])), Value::Array(Vec::new()));
@@ -127,10 +113,10 @@ fn a_run_is_listed_explained_verified_and_removed_with_what_only_it_needs() {
 #[test]
 fn a_collection_in_a_loop_disturbs_no_sweep() {
     let [calm, busy] = [(); 2].map(|()| sandbox());
-    let sweep = ["sweep", "house.yaml", "--over", "selection.ratio=0.2,0.3,0.4,0.5,0.6"];
+    let sweep = ["sweep", "five.yaml", "--over", "selection.ratio=0.2,0.3,0.4,0.5,0.6"];
     expect_code(&calm.run(&sweep), 0);
     // An artefact that nobody needs, so that there is something to remove.
-    expect_code(&busy.run(&["run", "house.yaml", "--set", "name=old", "--set", "seed=2"]), 0);
+    expect_code(&busy.run(&["run", "five.yaml", "--set", "name=old", "--set", "seed=2"]), 0);
     fs::remove_dir_all(busy.path("runs/old")).expect("ours");
     let mut child = busy.start(&sweep);
     let mut removed = 0;
@@ -140,26 +126,26 @@ fn a_collection_in_a_loop_disturbs_no_sweep() {
     }
     assert!(child.wait().expect("a child").success());
     assert!(removed > 0, "the loop removed nothing");
-    assert_eq!(busy.digests("house"), calm.digests("house"));
-    let log = fs::read_to_string(busy.path("runs/house/events.jsonl")).expect("a log");
+    assert_eq!(busy.digests("five"), calm.digests("five"));
+    let log = fs::read_to_string(busy.path("runs/five/events.jsonl")).expect("a log");
     assert!(!log.contains("damage-found"), "{log}");
-    expect_code(&busy.run(&["plan", "house.yaml", "--over", sweep[3], "--exit-code"]), 0);
+    expect_code(&busy.run(&["plan", "five.yaml", "--over", sweep[3], "--exit-code"]), 0);
     says(&busy.run(&["cache", "verify"]), 0, &["no damage"]);
 }
 
 #[test]
 fn damage_is_named_with_who_needs_it_and_repaired() {
     let sandbox = sandbox();
-    expect_code(&sandbox.run(&["run", "house.yaml", "--until", "teacher"]), 0);
-    let file = sandbox.path("runs/house/teacher/model_index.json");
+    expect_code(&sandbox.run(&["run", "five.yaml", "--until", "teacher"]), 0);
+    let file = sandbox.path("runs/five/teacher/model_index.json");
     let real = fs::canonicalize(&file).expect("linked");
     fs::remove_file(&real).expect("ours");
     let found = sandbox.run(&["cache", "verify"]);
-    says(&found, 4, &["model_index.json is missing", "needed by", "runs/house", "1 damaged"]);
+    says(&found, 4, &["model_index.json is missing", "needed by", "runs/five", "1 damaged"]);
     expect(&found, 4, &["`laptop-diff cache verify --repair`"]);
     expect(&sandbox.run(&["cache", "verify", "--repair"]), 0, &["removed 1 damaged"]);
     says(&sandbox.run(&["cache", "verify"]), 0, &["0 artefacts", "no damage"]);
-    expect_code(&sandbox.run(&["run", "house.yaml", "--until", "teacher"]), 0);
+    expect_code(&sandbox.run(&["run", "five.yaml", "--until", "teacher"]), 0);
     assert!(file.exists());
 }
 

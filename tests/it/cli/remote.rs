@@ -10,27 +10,13 @@ use serde_json::Value;
 use crate::common::{Sandbox, expect, expect_code};
 
 /// Five stages that take a second or two.
-pub(super) const PIPELINE: &str = "\
-format: 1
-name: shared
-seed: 1
-stages:
-  - { id: teacher, use: load, with: { model: '{nano}' } }
-  - id: points
-    use: calibrate
-    with: { model: teacher, prompts: prompts.txt, samples: 2, drawing: { steps: 1, guidance-scale: 1 } }
-  - id: scores
-    use: score
-    with: { model: teacher, calibration: points, criteria: [magnitude], additivity-sets: 0 }
-  - { id: selection, use: select, with: { scores: scores, criterion: magnitude, ratio: 0.5 } }
-  - { id: student, use: prune, with: { model: teacher, selection: selection } }
-";
+pub(super) const PIPELINE: &str = include_str!("../../pipelines/five.yaml");
 
 /// A machine with that pipeline.
 pub(super) fn machine() -> Sandbox {
     let sandbox = Sandbox::new();
     sandbox.write("prompts.txt", "a red circle\na blue star\n");
-    sandbox.write("shared.yaml", PIPELINE);
+    sandbox.write("five.yaml", PIPELINE);
     sandbox
 }
 
@@ -53,7 +39,7 @@ pub(super) fn err(output: &Output) -> String {
 
 /// The events of a run of one type.
 pub(super) fn events(sandbox: &Sandbox, kind: &str) -> Vec<Value> {
-    let log = fs::read_to_string(sandbox.path("runs/shared/events.jsonl")).expect("a log");
+    let log = fs::read_to_string(sandbox.path("runs/five/events.jsonl")).expect("a log");
     let events = log.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON")["event"].take());
     events.filter(|event| event["type"] == kind).collect()
 }
@@ -65,37 +51,37 @@ fn blobs(lab: &Sandbox) -> Vec<PathBuf> {
 
 #[test]
 fn a_second_machine_computes_nothing_and_has_equal_digests_and_times() {
-    let (lab, run) = (lab(), ["run", "shared.yaml"]);
+    let (lab, run) = (lab(), ["run", "five.yaml"]);
     let (one, two, three) = (sharing(&lab), sharing(&lab), machine());
     expect(&one.run(&run), 0, &["remote", "scores: sent", "5 ran, 0 cached"]);
     expect(&two.run(&run), 0, &["student: fetched", "0 ran, 5 cached"]);
-    assert_eq!(two.digests("shared"), one.digests("shared"));
+    assert_eq!(two.digests("five"), one.digests("five"));
     let seconds = |event: Value| (event["stage"].clone(), event["seconds"].clone());
     let made: Vec<_> = events(&one, "stage-done").into_iter().map(seconds).collect();
     let found: Vec<_> = events(&two, "stage-cached").into_iter().map(seconds).collect();
     assert_eq!((made.len(), &made), (5, &found));
     expect_code(&two.run(&["cache", "verify"]), 0);
-    expect_code(&two.run(&["verify", "shared"]), 0);
+    expect_code(&two.run(&["verify", "five"]), 0);
 
     // Workers share as well.
     let four = sharing(&lab);
-    expect(&four.run(&["run", "shared.yaml", "--jobs", "2"]), 0, &["0 ran, 5 cached"]);
-    assert_eq!(four.digests("shared"), one.digests("shared"));
+    expect(&four.run(&["run", "five.yaml", "--jobs", "2"]), 0, &["0 ran, 5 cached"]);
+    assert_eq!(four.digests("five"), one.digests("five"));
 
     // By hand, for a machine whose settings name no remote.
     expect(&three.run(&["cache", "pull"]), 3, &["the settings name no remote", "remote: s3://BUCKET/PREFIX"]);
     let address = lab.path("remote").display().to_string();
-    fs::create_dir_all(three.path("runs/shared")).expect("writable");
-    fs::copy(one.path("runs/shared/run.json"), three.path("runs/shared/run.json")).expect("a record");
-    let pulled = three.run(&["cache", "pull", "shared", "--remote", &address]);
+    fs::create_dir_all(three.path("runs/five")).expect("writable");
+    fs::copy(one.path("runs/five/run.json"), three.path("runs/five/run.json")).expect("a record");
+    let pulled = three.run(&["cache", "pull", "five", "--remote", &address]);
     expect_code(&pulled, 0);
     assert!(String::from_utf8_lossy(&pulled.stdout).contains("fetched 5 of 5 artefacts"), "{pulled:?}");
-    expect(&three.run(&["run", "shared.yaml"]), 0, &["0 ran, 5 cached"]);
+    expect(&three.run(&["run", "five.yaml"]), 0, &["0 ran, 5 cached"]);
 }
 
 #[test]
 fn what_was_damaged_in_the_remote_is_refused_made_anew_and_replaced() {
-    let (lab, run) = (lab(), ["run", "shared.yaml"]);
+    let (lab, run) = (lab(), ["run", "five.yaml"]);
     let (one, two, three) = (sharing(&lab), sharing(&lab), sharing(&lab));
     expect_code(&one.run(&run), 0);
     let all = blobs(&lab);
@@ -115,13 +101,13 @@ fn what_was_damaged_in_the_remote_is_refused_made_anew_and_replaced() {
     let rows = rows.as_array().expect("a list");
     assert!(rows.len() == 5 && rows.iter().all(|row| row["outcome"] == "refused"), "{rows:?}");
     expect(&two.run(&run), 0, &["refused, and made anew", "5 ran, 0 cached"]);
-    assert_eq!(two.digests("shared"), one.digests("shared"));
+    assert_eq!(two.digests("five"), one.digests("five"));
     expect(&three.run(&run), 0, &["0 ran, 5 cached"]);
 }
 
 #[test]
 fn a_push_that_was_cut_off_goes_on_and_a_remote_that_takes_nothing_ends_no_run() {
-    let (lab, run) = (lab(), ["run", "shared.yaml"]);
+    let (lab, run) = (lab(), ["run", "five.yaml"]);
     let (one, two) = (sharing(&lab), sharing(&lab));
     fs::write(lab.path("remote/v1"), "in the place of a folder").expect("writable");
     let ran = one.run(&run);
@@ -147,7 +133,7 @@ fn a_push_that_was_cut_off_goes_on_and_a_remote_that_takes_nothing_ends_no_run()
     let pulled = two.run(&["cache", "pull", &key[..12]]);
     expect(&pulled, 2, &["no run and no key begins"]);
     let before = blobs(&lab).len();
-    let again = one.run(&["cache", "push", "shared"]);
+    let again = one.run(&["cache", "push", "five"]);
     expect_code(&again, 0);
     let text = String::from_utf8_lossy(&again.stdout);
     assert!(text.contains("sent 1 of 5 artefacts") && text.contains("4 were there already"), "{text}");
@@ -163,13 +149,13 @@ fn an_address_with_credentials_is_refused_and_they_are_told_nowhere() {
     for address in [format!("s3://KEY:{secret}@lab/models"), format!("az://lab?sig={secret}")] {
         // Not even as a neighbour of another mistake.
         sandbox.write("laptop-diff.yaml", &format!("remote: {address}\ncahce: x\n"));
-        let other = sandbox.run(&["run", "shared.yaml"]);
+        let other = sandbox.run(&["run", "five.yaml"]);
         expect_code(&other, 3);
         sandbox.write("laptop-diff.yaml", &format!("remote: {address}\n"));
-        let by_file = sandbox.run(&["run", "shared.yaml"]);
+        let by_file = sandbox.run(&["run", "five.yaml"]);
         expect(&by_file, 3, &["`remote` of", "laptop-diff.yaml", "credentials come from the environment"]);
         sandbox.write("laptop-diff.yaml", "{}\n");
-        let mut command = sandbox.command(&["run", "shared.yaml"]);
+        let mut command = sandbox.command(&["run", "five.yaml"]);
         let by_variable = command.env("LAPTOP_DIFF_REMOTE", &address).output().expect("it starts");
         expect(&by_variable, 3, &["LAPTOP_DIFF_REMOTE", "credentials come from the environment"]);
         for output in [other, by_file, by_variable] {
@@ -185,7 +171,7 @@ fn a_bucket_needs_a_build_that_knows_buckets() {
     let sandbox = machine();
     sandbox.write("laptop-diff.yaml", "remote: s3://lab/models\n");
     expect(
-        &sandbox.run(&["run", "shared.yaml"]),
+        &sandbox.run(&["run", "five.yaml"]),
         3,
         &["built without remotes in buckets", "--features remote"],
     );
