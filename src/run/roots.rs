@@ -73,11 +73,13 @@ pub fn needed_without(store: &Store, runs: &Path, without: &[PathBuf]) -> Result
     Ok(needed)
 }
 
-/// Forgets the runs whose folders were removed.
+/// Forgets the runs whose folders were removed, but none that has just begun and has no record yet.
 pub fn forget_gone(store: &Store) -> Result<(), CacheError> {
     let roots = store.roots()?.into_iter();
     for root in roots.filter(|root| root.kind == RootKind::Run && is_gone(&root.name)) {
-        store.remove_root(root.kind, &root.name)?;
+        if !store.is_worked_on(&root.name)? {
+            store.remove_root(root.kind, &root.name)?;
+        }
     }
     Ok(())
 }
@@ -90,4 +92,24 @@ fn is_gone(folder: &Path) -> bool {
 
 fn pin(name: &Path) -> String {
     format!("pin {}", name.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_that_has_just_begun_is_not_forgotten_and_one_that_was_killed_then_is() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let run = folder.path().join("runs/new");
+        fs::create_dir_all(&run).expect("writable");
+        let open = || Store::open(&folder.path().join("cache")).expect("a cache");
+        let (running, other) = (open(), open());
+        begin(&running, &run);
+        forget_gone(&other).expect("writable");
+        assert_eq!(other.roots().expect("readable").len(), 1, "its record is not written yet");
+        drop(running);
+        forget_gone(&other).expect("writable");
+        assert_eq!(other.roots().expect("readable"), []);
+    }
 }
