@@ -22,7 +22,7 @@ cd "$work"
 start=$SECONDS
 say() { printf '[%4d s] %s\n' $((SECONDS - start)) "$*"; }
 die() { say "FAILED: $*"; squeue --me || true; tail -n 20 "$work"/*/runs/*/slurm/*.log 2>/dev/null || true; exit 1; }
-cancel_all() { squeue --me -h -o '%i %k' | awk -v w="$work" 'index($2, w) { print $1 }' | xargs -r scancel; }
+cancel_all() { squeue --me -h -o '%i %k' | awk -v w="$work" 'index($2, w "/") { print $1 }' | xargs -r scancel; }
 
 # A job fills a node of two cores, so that jobs side by side are on several nodes.
 settings='slurm: { default: { cpus: 2 } }'
@@ -172,7 +172,7 @@ if part 8 "cancelled, and submitted again"; then
   on cancelled cancel sweep
   [ "$(live cancelled)" = 0 ] || die "jobs are left"
   state=$(status cancelled "s['state'], next(t['state'] for t in s['stages'] if t['id'] == 'retrained@ratio=0.5')")
-  [ "$state" = "('interrupted', 'interrupted')" ] || die "the state is $state"
+  [ "$state" = 'interrupted interrupted' ] || die "the state is $state"
   launch cancelled "${long[@]}" --over selection.ratio=0.5
   finish cancelled 600
   has_lines "cancelled/runs/sweep/events.jsonl" '"stage-resumed","stage":"retrained@ratio=0.5"' || die "it began anew"
