@@ -41,9 +41,14 @@ live() { status "$1" "sum(j['live'] for j in s['jobs'])" || echo 1; }
 # The job of a stage, and its state.
 job_of() { status "$1" "next(t['job'] for t in s['stages'] if t['id'] == '$2')"; }
 state_of() { squeue -h -j "$1" -o %T 2>/dev/null || true; }
-# A requeued job waits two minutes by itself.
-hurry() { squeue --me -h -t PENDING -o '%i %r' | awk '$2 == "BeginTime" { print $1 }' |
-  while read -r id; do scontrol update JobId="$id" StartTime=now || true; done; }
+# A requeued job waits two minutes by itself. A node refuses it in the first second or two, as killed already.
+hurry() {
+  local ids id
+  ids=$(squeue --me -h -t PENDING -o '%i %r %k' | awk -v w="$work" '$2 == "BeginTime" && index($3, w "/") { print $1 }')
+  [ -n "$ids" ] || return 0
+  sleep 5
+  for id in $ids; do scontrol update JobId="$id" StartTime=now || true; done
+}
 finish() { # NAME SECONDS: waits for the end of the run
   local until=$((SECONDS + $2))
   while [ "$(live "$1")" -gt 0 ]; do
