@@ -6,8 +6,7 @@
 #   ONLY="2 7" STEPS=200 tests/slurm/run.sh
 #
 # ONLY names the parts to run: part 2 needs part 1, and parts 4, 5, 6 and 8 need part 3. WORK is a folder that is kept, so that the
-# parts can run one by one. STEPS is the length of a training that is long enough to be interrupted, and for part 6 longer than a
-# minute and a half.
+# parts can run one by one. STEPS is the length of a training that is long enough to be interrupted.
 #
 # The cluster: at least two nodes whose slurmd run on this machine (started by `slurmd -N NODE`), and a partition `urgent` that
 # pre-empts the default one by requeueing. It needs python3.
@@ -152,14 +151,26 @@ if part 5 "an urgent job takes the nodes"; then
 fi
 
 if part 6 "a time limit that is too short for the training"; then
-  new limited 'slurm: { default: { cpus: 2 }, distill: { time: "2" } }'
-  launch limited "${long[@]}" --over selection.ratio=0.5
+  # As many steps as take two minutes on one core: it is told 30 seconds before its limit, or up to a minute earlier.
+  steps=$(python3 - long/runs/sweep/events.jsonl "${STEPS:-400}" <<'PY'
+import json, sys
+events = [json.loads(line)["event"] for line in open(sys.argv[1])]
+seconds = next(e["seconds"] for e in events if e["type"] == "stage-done" and e["stage"] == "retrained@ratio=0.5")
+print(max(int(sys.argv[2]), int(int(sys.argv[2]) * 120 / seconds)))
+PY
+)
+  longer=(--set retrained.training.steps="$steps" --over selection.ratio=0.5)
+  say "   $steps steps, on this machine first"
+  new limited-local
+  on limited-local run "$here/sweep.yaml" --cache cache "${longer[@]}" >/dev/null 2>&1 || die "the local run"
+  new limited 'slurm: { default: { cpus: 1 }, distill: { time: "2" } }'
+  launch limited "${longer[@]}"
   finish limited 900
   for event in interrupted resumed; do
-    has_lines "limited/runs/sweep/events.jsonl" "\"stage-$event\",\"stage\":\"retrained@ratio=0.5\"" || die "it was not $event: more STEPS?"
+    has_lines "limited/runs/sweep/events.jsonl" "\"stage-$event\",\"stage\":\"retrained@ratio=0.5\"" || die "it was not $event"
   done
   say "   the training was resumed $(grep -c '"stage-resumed","stage":"retrained' limited/runs/sweep/events.jsonl) times"
-  same long limited
+  same limited-local limited
 fi
 
 if part 7 "a branch fails"; then
