@@ -1,11 +1,11 @@
 //! What the weights of the terms are measured by before a training begins.
 
 use super::batches::Batches;
+use super::distillation::Distillation;
 use super::error::DistillError;
 use super::feature_maps::common_paths;
 use super::losses;
 use super::term_weights::{Measured, term};
-use super::train::Distillation;
 use crate::base::Interrupted;
 
 impl Distillation<'_> {

@@ -243,7 +243,7 @@ impl DistillParameters {
             eps: self.epsilon.get(),
             weight_decay: self.weight_decay.get(),
         };
-        Update { adamw, step, clip: self.gradient_clip.get(), ema_decay: self.ema_decay.get() }
+        Update { adamw, step, ema_decay: self.ema_decay.get() }
     }
 
     /// The learning rate of the step with this index, counted from 0.

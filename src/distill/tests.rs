@@ -211,7 +211,8 @@ impl Case {
                 let gradients = gradients.iter().map(|gradient| gradient.expect("it has one").clone());
                 self.compare_all("gradient", gradients.collect())?;
             }
-            optimiser.update(&gradients, norm, &parameters.update(step))?;
+            let clip = gradients.clip(parameters.gradient_clip.get())?;
+            optimiser.update(&gradients, &clip, &parameters.update(step))?;
         }
         let weights = self.student.weights().values().map(|weight| weight.as_detached_tensor());
         self.compare_all("weight", weights.collect())?;

@@ -1,9 +1,54 @@
-//! The gradients of one step: collected by parameter, summed over the parts of a batch, and measured for clipping.
+//! The gradients of one step: collected by parameter, summed over the parts of a batch, and measured for clipping. On a GPU, the
+//! norm stays there for the update; only who wants to know it sends it to the host.
 
-use candle_core::{CpuStorage, DType, Result, Storage, Tensor, Var};
+use candle_core::{CpuStorage, DType, Device, Result, Storage, Tensor, Var};
 use rayon::prelude::*;
 
-use super::{Found, cuda};
+use super::{Found, Later, cuda};
+
+/// The L2 norm of gradients, and the factor that limits it.
+pub enum Clip {
+    /// On the host.
+    Known {
+        /// The norm.
+        norm: f64,
+        /// The factor.
+        scale: f64,
+    },
+    /// Both as a tensor `[2]` of the GPU that has the gradients.
+    OnCard(Tensor),
+}
+
+impl Clip {
+    /// That of gradients with this norm.
+    pub fn known(norm: f64, largest: f64) -> Self {
+        Self::Known { norm, scale: clip_scale(norm, largest) }
+    }
+
+    /// The norm, to be read as the only number or the first of two.
+    pub fn norm(&self) -> Result<Later> {
+        match self {
+            Self::Known { norm, .. } => Later::send(&Tensor::new(&[*norm as f32], &Device::Cpu)?),
+            Self::OnCard(both) => Later::send(both),
+        }
+    }
+
+    /// The factor. Waits for a GPU.
+    pub fn scale(&self) -> Result<f64> {
+        match self {
+            Self::Known { scale, .. } => Ok(*scale),
+            Self::OnCard(both) => Ok(Later::send(both)?.read()?[1].into()),
+        }
+    }
+
+    /// The two numbers, if they are on a GPU.
+    pub(super) fn on_card(&self) -> Option<&Tensor> {
+        match self {
+            Self::Known { .. } => None,
+            Self::OnCard(both) => Some(both),
+        }
+    }
+}
 
 /// One gradient per parameter, in the parameters' order; `None` if the loss does not depend on the parameter.
 #[derive(Default)]
@@ -41,33 +86,42 @@ impl Gradients {
         Ok(())
     }
 
-    /// The L2 norm of all gradients together.
-    pub fn norm(&self) -> Result<f64> {
-        let squares: Vec<Tensor> = self.0.iter().flatten().map(Tensor::detach).collect();
-        let on_host = |tensor: &Tensor| tensor.device().is_cpu() && tensor.dtype() == DType::F32;
+    /// The L2 norm of all gradients together, and the factor that limits it to `largest`. A GPU is not waited for.
+    pub fn clip(&self, largest: f64) -> Result<Clip> {
+        let gradients: Vec<Tensor> = self.0.iter().flatten().map(Tensor::detach).collect();
         let on_card = |tensor: &Tensor| tensor.dtype() == DType::F32 && cuda::has_kernels(tensor.device());
-        if !squares.is_empty() && squares.iter().all(on_card) {
-            return cuda::norm(&squares);
+        match !gradients.is_empty() && gradients.iter().all(on_card) {
+            true => cuda::norm_and_clip(&gradients, largest).map(Clip::OnCard),
+            false => Ok(Clip::known(norm(&gradients)?, largest)),
         }
-        let sums = if squares.iter().all(on_host) {
-            squares.par_iter().map(sum_of_squares).collect::<Result<Vec<f64>>>()?
-        } else if squares.is_empty() {
-            Vec::new()
-        } else {
-            let sums: Vec<Tensor> = squares
-                .iter()
-                .map(|gradient| gradient.to_dtype(DType::F32)?.sqr()?.sum_all())
-                .collect::<Result<_>>()?;
-            // One transfer for all of them, because each transfer waits for the device.
-            Tensor::stack(&sums, 0)?.to_dtype(DType::F64)?.to_vec1()?
-        };
-        Ok(sums.iter().sum::<f64>().sqrt())
+    }
+
+    /// The L2 norm of all gradients together. Waits for a GPU.
+    pub fn norm(&self) -> Result<f64> {
+        match self.clip(f64::from(f32::MAX))? {
+            Clip::Known { norm, .. } => Ok(norm),
+            on_card @ Clip::OnCard(_) => Ok(on_card.norm()?.read()?[0].into()),
+        }
     }
 
     /// The gradients in the parameters' order.
     pub fn iter(&self) -> impl Iterator<Item = Option<&Tensor>> {
         self.0.iter().map(Option::as_ref)
     }
+}
+
+/// The L2 norm of all gradients together, computed by the CPU or by candle's operations.
+fn norm(squares: &[Tensor]) -> Result<f64> {
+    let on_host = |tensor: &Tensor| tensor.device().is_cpu() && tensor.dtype() == DType::F32;
+    let sums = if squares.iter().all(on_host) {
+        squares.par_iter().map(sum_of_squares).collect::<Result<Vec<f64>>>()?
+    } else {
+        let square = |gradient: &Tensor| gradient.to_dtype(DType::F32)?.sqr()?.sum_all();
+        let sums: Vec<Tensor> = squares.iter().map(square).collect::<Result<_>>()?;
+        // One transfer for all of them, because each transfer waits for the device.
+        Tensor::stack(&sums, 0)?.to_dtype(DType::F64)?.to_vec1()?
+    };
+    Ok(sums.iter().sum::<f64>().sqrt())
 }
 
 /// The factor that limits the norm of the gradients to `largest`, as in torch's `clip_grad_norm_`.
@@ -97,8 +151,6 @@ fn sum_of_squares(tensor: &Tensor) -> Result<f64> {
 
 #[cfg(test)]
 mod tests {
-    use candle_core::Device;
-
     use super::*;
     use crate::nn::differentiate;
 

@@ -21,6 +21,7 @@ mod finite;
 mod gradient;
 pub mod gradients;
 pub mod image;
+mod later;
 pub mod least_squares;
 mod linear;
 mod norm;
@@ -40,6 +41,7 @@ pub use difference::mean_square_difference;
 pub use embedding::timestep_embedding;
 pub use finite::first_not_finite;
 pub use gradient::{differentiate, record};
+pub use later::Later;
 pub use linear::Linear;
 pub use norm::{GroupNorm, LayerNorm};
 pub use operation::settled;
@@ -55,7 +57,7 @@ pub use upsample::upsample_nearest_2x;
 pub const VERSION: u32 = 4;
 
 #[cfg(all(test, target_os = "linux", target_arch = "x86_64"))]
-pub(crate) use cuda::tests::emulating;
+pub(crate) use cuda::tests::{Traffic, copies_to_host, emulating};
 
 #[cfg(test)]
 mod tests;

@@ -4,6 +4,7 @@ use candle_core::{Result, Tensor, Var, bail};
 
 use super::blockwise::Blockwise;
 pub use super::cuda::{Moments, Trained};
+use super::gradients::Clip;
 use super::{average, copies, cpu, cuda};
 
 /// The hyperparameters of AdamW. The defaults are torch's, except for the learning rate, which is BK-SDM's (Kim et al.
@@ -58,15 +59,12 @@ impl AdamW {
         second.set(&v)
     }
 
-    /// Updates all tensors as [`Self::step`] does, and their averages with this decay; those on a GPU in one launch.
-    pub fn step_all(
-        &self,
-        tensors: &[Trained<'_>],
-        step: u64,
-        gradient_scale: f64,
-        decay: f64,
-    ) -> Result<()> {
+    /// Updates all tensors as [`Self::step`] does, and their averages with this decay; those on a GPU in one launch, which reads
+    /// the factor of the gradients there if it is there.
+    pub fn step_all(&self, tensors: &[Trained<'_>], step: u64, clip: &Clip, decay: f64) -> Result<()> {
         let (mut on_card, mut averages) = (Vec::new(), Vec::new());
+        let needs_scale = clip.on_card().is_none() || !tensors.iter().all(Trained::is_on_card);
+        let gradient_scale = if needs_scale { clip.scale()? } else { 1.0 };
         for tensor in tensors {
             let Trained { parameter, gradient, average } = *tensor;
             let together = tensor.is_on_card();
@@ -83,7 +81,8 @@ impl AdamW {
                 None => {}
             }
         }
-        cuda::update(&on_card, &self.fused(step, gradient_scale), 1.0 - decay as f32)?;
+        let fused = self.fused(step, gradient_scale);
+        cuda::update(&on_card, clip.on_card(), &fused, 1.0 - decay as f32)?;
         averages
             .into_iter()
             .try_for_each(|(average, parameter)| average::update_from(average, parameter, decay))

@@ -63,8 +63,8 @@ fn step(dtype: DType, (height, width): (usize, usize)) -> Result<(Tensor, BTreeM
     let mut gradients = Gradients::default();
     trainable.differentiate(&input, ActivationCheckpointing::None, &mut loss, &mut gradients)?;
     let optimiser = Optimiser::new(trainable.variables(), Moments::F32, &Average::On(Device::Cpu))?;
-    let update = Update { adamw: AdamW::default(), step: 0, clip: 1.0, ema_decay: 0.9 };
-    optimiser.update(&gradients, gradients.norm()?, &update)?;
+    let update = Update { adamw: AdamW::default(), step: 0, ema_decay: 0.9 };
+    optimiser.update(&gradients, &gradients.clip(1.0)?, &update)?;
     let named = trainable.variables().zip(gradients.iter());
     let named = named.map(|((name, _), gradient)| {
         (name.to_owned(), gradient.unwrap_or_else(|| panic!("`{name}` has no gradient")).clone())

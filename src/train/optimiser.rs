@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::{Held, Shards, TrainError};
 use crate::nn::average;
 use crate::nn::blockwise::{BLOCK, Blockwise, Sign};
-use crate::nn::gradients::{Gradients, clip_scale};
+use crate::nn::gradients::{Clip, Gradients};
 use crate::nn::optim::{self, AdamW, Trained};
 
 /// How AdamW's two moments are kept.
@@ -71,8 +71,6 @@ pub struct Update {
     pub adamw: AdamW,
     /// Counted from 0.
     pub step: u64,
-    /// The largest L2 norm of all gradients together.
-    pub clip: f64,
     /// The largest decay of the moving average.
     pub ema_decay: f64,
 }
@@ -165,17 +163,16 @@ impl Optimiser {
         Ok(Self { slots: slots.collect::<Result<_>>()?, moments, averaged })
     }
 
-    /// One update with gradients of this `norm`, in the order of the tensors.
-    pub fn update(&self, gradients: &Gradients, norm: f64, update: &Update) -> Result<()> {
-        let Update { adamw, step, clip, ema_decay } = update;
-        let scale = clip_scale(norm, *clip);
+    /// One update with gradients of this norm, in the order of the tensors. On a GPU, a norm that is not finite changes nothing.
+    pub fn update(&self, gradients: &Gradients, clip: &Clip, update: &Update) -> Result<()> {
+        let Update { adamw, step, ema_decay } = update;
         let decay = average::decay_at(*step, *ema_decay);
         let trained = self.slots.iter().zip(gradients.iter()).map(|(slot, gradient)| Trained {
             parameter: &slot.parameter,
             gradient: gradient.zip(slot.moments.as_ref().map(SlotMoments::updated)),
             average: slot.average.as_ref(),
         });
-        adamw.step_all(&trained.collect::<Vec<_>>(), step + 1, scale, decay)
+        adamw.step_all(&trained.collect::<Vec<_>>(), step + 1, clip, decay)
     }
 
     /// Everything that a checkpoint must hold.
@@ -258,11 +255,8 @@ mod tests {
             gradients.add(&mut differentiate(|| loss)?.1, [&a, &b].into_iter())?;
             let norm = gradients.norm()?;
             assert!((norm - expected).abs() < 1e-5, "{norm} is not {expected}");
-            optimiser.update(
-                &gradients,
-                norm,
-                &Update { adamw, step: step as u64, clip: 1.0, ema_decay: 0.25 },
-            )?;
+            let update = Update { adamw, step: step as u64, ema_decay: 0.25 };
+            optimiser.update(&gradients, &gradients.clip(1.0)?, &update)?;
         }
         let close = |found: &Tensor, expected: &[f32]| -> Result<()> {
             for (found, expected) in found.flatten_all()?.to_vec1::<f32>()?.into_iter().zip(expected) {
@@ -285,8 +279,8 @@ mod tests {
         let optimiser = optimiser(&a, &unused)?;
         let mut gradients = Gradients::default();
         gradients.add(&mut differentiate(|| a.sqr()?.sum_all())?.1, [&a, &unused].into_iter())?;
-        let update = Update { adamw: AdamW::default(), step: 0, clip: 1.0, ema_decay: 0.9999 };
-        optimiser.update(&gradients, gradients.norm()?, &update)?;
+        let update = Update { adamw: AdamW::default(), step: 0, ema_decay: 0.9999 };
+        optimiser.update(&gradients, &gradients.clip(1.0)?, &update)?;
         assert_eq!(unused.to_vec1::<f32>()?, [7.0]);
         assert_eq!(
             optimiser.result(&Shards::new(&Alone, &[1, 1])).expect("it is alone")["b"].to_vec1::<f32>()?,
@@ -304,8 +298,8 @@ mod tests {
         let optimiser = Optimiser::new(parameters, Moments::EightBit, &Average::None)?;
         let mut gradients = Gradients::default();
         gradients.add(&mut differentiate(|| large.sqr()?.sum_all())?.1, [&large, &small].into_iter())?;
-        let update = Update { adamw: AdamW::default(), step: 0, clip: 1e9, ema_decay: 0.0 };
-        optimiser.update(&gradients, gradients.norm()?, &update)?;
+        let update = Update { adamw: AdamW::default(), step: 0, ema_decay: 0.0 };
+        optimiser.update(&gradients, &gradients.clip(1e9)?, &update)?;
         let shards = Shards::new(&Alone, &[4096, 4095]);
         let held = optimiser.held(&shards);
         let variable = |held: &Held| (held.name.clone(), held.variable.clone().expect("it is alone"));

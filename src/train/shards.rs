@@ -11,7 +11,7 @@ use super::TrainError;
 use super::cards::{self, Cards};
 use super::collective::Collective;
 use crate::nn::copies;
-use crate::nn::gradients::Gradients;
+use crate::nn::gradients::{Clip, Gradients};
 
 /// The tensors of a training, each with its owner.
 pub struct Shards<'a> {
@@ -74,15 +74,16 @@ impl<'a> Shards<'a> {
         })
     }
 
-    /// The L2 norm of all gradients together, after [`Shards::reduce`].
-    pub fn norm(&self, gradients: &Gradients) -> Result<f64, TrainError> {
-        let own = gradients.norm()?;
+    /// The L2 norm of all gradients together, after [`Shards::reduce`], and the factor that limits it to `largest`. It stays on
+    /// a GPU that trains alone; several ranks wait for each other anyway.
+    pub fn clip(&self, gradients: &Gradients, largest: f64) -> Result<Clip, TrainError> {
         if self.collective.size() == 1 {
-            return Ok(own);
+            return Ok(gradients.clip(largest)?);
         }
+        let own = gradients.norm()?;
         let mut square = [own * own];
         self.collective.sum(&mut square)?;
-        Ok(square[0].sqrt())
+        Ok(Clip::known(square[0].sqrt(), largest))
     }
 
     /// A tensor, like `like`, that only its owner has: on rank 0, and on its owner.

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use candle_core::{DType, Device, Result, Tensor, Var};
 use laptop_diff::backend::{Random, memory, threads};
+use laptop_diff::nn::gradients::Clip;
 use laptop_diff::nn::optim::{AdamW, Moments, Trained};
 use laptop_diff::nn::{self, Conv2d, GroupNorm, LayerNorm, Linear};
 use serde::Serialize;
@@ -269,7 +270,7 @@ fn adamw(tensors: usize, elements: usize, device: &Device) -> Result<Call<'_>> {
             gradient: Some((&gradient, Moments::F32([first, second]))),
             average: None,
         });
-        settings.step_all(&trained.collect::<Vec<_>>(), 100, 1.0, 0.0)
+        settings.step_all(&trained.collect::<Vec<_>>(), 100, &Clip::known(1.0, 1.0), 0.0)
     }))
 }
 

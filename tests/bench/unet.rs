@@ -16,6 +16,7 @@ use candle_core::{DType, Device, Result, Tensor, Var};
 use laptop_diff::backend::{memory, threads};
 use laptop_diff::model::ModelDirectory;
 use laptop_diff::model::network::Conditioning;
+use laptop_diff::nn::gradients::Clip;
 use laptop_diff::nn::optim::{AdamW, Moments, Trained};
 use laptop_diff::nn::{Found, record};
 use laptop_diff::train::Trainable;
@@ -254,5 +255,5 @@ fn step(gradients: &Found, variables: &[Var], moments: &[(Var, Var)]) -> Result<
         gradient: gradients.get(parameter).map(|gradient| (gradient, Moments::F32([first, second]))),
         average: None,
     });
-    settings.step_all(&trained.collect::<Vec<_>>(), 1, 1.0, 0.0)
+    settings.step_all(&trained.collect::<Vec<_>>(), 1, &Clip::known(1.0, 1.0), 0.0)
 }

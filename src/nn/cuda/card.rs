@@ -15,12 +15,13 @@ use candle_core::cuda_backend::cudarc::driver::sys::CUfunction_attribute_enum as
 use candle_core::cuda_backend::cudarc::driver::{CudaFunction, CudaModule, LaunchConfig, PushKernelArg};
 use candle_core::cuda_backend::cudarc::nvrtc::Ptx;
 use candle_core::cuda_backend::{DeviceId, gemm_reduced_precision_f32};
-use candle_core::{CudaDevice, DType, Error, Result, Shape, Storage};
+use candle_core::{CudaDevice, DType, Error, Result, Shape, Storage, Tensor};
 
 use super::array::Array;
+use super::arriving::{self, Rooms};
 use super::channels::Numbers;
 use super::launch::{Argument, Launch, Launcher};
-use super::machine::Machine;
+use super::machine::{Arriving, Machine};
 use super::product::Gemm;
 
 /// What `build.rs` has made of `kernels.cu`.
@@ -29,10 +30,11 @@ const IMAGE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/kernels.fatbin"))
 /// Shared memory that a block may have on every card since Ampere. Without being told, a card gives 48 KiB.
 const MOST_SHARED_BYTES: i32 = 99 << 10;
 
-/// The kernels of a device, loaded once; each is looked up once.
+/// The kernels of a device, loaded once; each is looked up once. Beside them, memory for copies to the host.
 struct Kernels {
     module: Arc<CudaModule>,
     functions: Mutex<HashMap<String, CudaFunction>>,
+    rooms: Arc<Rooms>,
 }
 
 /// The kernels of each device.
@@ -40,7 +42,7 @@ static KERNELS: LazyLock<Mutex<HashMap<DeviceId, Arc<Kernels>>>> = LazyLock::new
 
 const NO_PANIC: &str = "nothing panics while it holds the lock";
 
-fn failed(what: &str, error: impl StdError) -> Error {
+pub(super) fn failed(what: &str, error: impl StdError) -> Error {
     Error::Msg(format!("{what}: {error}"))
 }
 
@@ -52,7 +54,7 @@ impl Kernels {
         }
         let module = device.cuda_stream().context().load_module(Ptx::from_binary(IMAGE.to_vec()));
         let module = module.map_err(|error| failed("the program's kernels do not load", error))?;
-        let kernels = Arc::new(Self { module, functions: Mutex::default() });
+        let kernels = Arc::new(Self { module, functions: Mutex::default(), rooms: Arc::default() });
         all.insert(device.id(), kernels.clone());
         Ok(kernels)
     }
@@ -79,6 +81,11 @@ pub(super) struct Card {
 impl Card {
     pub(super) fn new(device: &CudaDevice) -> Result<Self> {
         Ok(Self { device: device.clone(), kernels: Kernels::of(device)? })
+    }
+
+    /// Sends the numbers of a contiguous f32 tensor to the host.
+    pub(super) fn copy_to_host(&self, tensor: &Tensor) -> Result<Box<dyn Arriving>> {
+        arriving::start(&self.device, &self.kernels.rooms, tensor)
     }
 }
 

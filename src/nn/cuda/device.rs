@@ -1,8 +1,8 @@
 //! Which machine runs the kernels for a tensor.
 
-use candle_core::{Device, Result, bail};
+use candle_core::{Device, Result, Tensor, bail};
 
-use super::machine::Machine;
+use super::machine::{Arriving, Machine};
 
 /// The machine of this device.
 pub(in crate::nn) fn machine(device: &Device) -> Result<Box<dyn Machine>> {
@@ -11,6 +11,17 @@ pub(in crate::nn) fn machine(device: &Device) -> Result<Box<dyn Machine>> {
         Device::Cuda(device) => Ok(Box::new(super::card::Card::new(device)?)),
         #[cfg(all(test, target_os = "linux", target_arch = "x86_64"))]
         Device::Cpu => Ok(Box::new(super::tests::Emulator::of_thread()?)),
+        other => bail!("BUG: there are no kernels of ours for {other:?}"),
+    }
+}
+
+/// Sends the numbers of a contiguous f32 tensor to the host, in the order of the launches.
+pub(in crate::nn) fn copy_to_host(tensor: &Tensor) -> Result<Box<dyn Arriving>> {
+    match tensor.device() {
+        #[cfg(feature = "cuda")]
+        Device::Cuda(device) => super::card::Card::new(device)?.copy_to_host(tensor),
+        #[cfg(all(test, target_os = "linux", target_arch = "x86_64"))]
+        Device::Cpu => super::tests::copy_to_host(tensor),
         other => bail!("BUG: there are no kernels of ours for {other:?}"),
     }
 }

@@ -15,6 +15,12 @@ pub(in crate::nn) trait Machine: Launcher {
     fn multiply(&self, product: &Gemm) -> Result<()>;
 }
 
+/// Numbers on their way to the host.
+pub(in crate::nn) trait Arriving {
+    /// Waits until they are there, but not for what was queued after them.
+    fn wait(self: Box<Self>) -> Result<Vec<f32>>;
+}
+
 /// Runs a product, unless it has no elements.
 pub(in crate::nn) fn multiply(machine: &dyn Machine, product: &Product) -> Result<()> {
     match product.sizes {

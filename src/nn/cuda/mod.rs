@@ -10,6 +10,8 @@
 
 mod address;
 mod array;
+#[cfg(feature = "cuda")]
+mod arriving;
 mod attention;
 #[cfg(feature = "cuda")]
 mod card;
@@ -31,15 +33,16 @@ pub(super) use array::Array;
 pub(crate) use array::address_of;
 pub(super) use attention::has as has_head;
 pub(super) use counted::Counter;
-pub(super) use device::has_kernels;
+pub(super) use device::{copy_to_host, has_kernels};
 pub(super) use epilogue::bias_gradient;
 pub(super) use layers::{
     Attention, Concatenate, Conv2d, Convolution, Difference, GatedOnto, Geglu, Linear, Norm, Normalise, Onto,
     Rows, add, attend, attend_backward, concatenate, counted_update, difference, difference_gradient, gate,
-    gate_gradient, gated_gradient, input_gradient, norm, project, split, sum, update, weight_gradient,
+    gate_gradient, gated_gradient, input_gradient, norm_and_clip, project, split, sum, update,
+    weight_gradient,
 };
 pub use layers::{Moments, Trained};
-pub(super) use machine::Machine;
+pub(super) use machine::{Arriving, Machine};
 
 // The emulation switches stacks in x86-64's assembly.
 #[cfg(all(test, target_os = "linux", target_arch = "x86_64"))]

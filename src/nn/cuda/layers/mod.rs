@@ -31,7 +31,7 @@ pub(in crate::nn) use linear::{
 };
 pub(in crate::nn) use norm::{Norm, Normalise, Rows};
 pub use optimiser::{Moments, Trained};
-pub(in crate::nn) use optimiser::{counted_update, norm, update};
+pub(in crate::nn) use optimiser::{counted_update, norm_and_clip, update};
 pub(in crate::nn) use rows::{Concatenate, add, concatenate, split, sum};
 
 /// What forward leaves for backward.

@@ -79,8 +79,9 @@ impl Uploaded {
     }
 }
 
-/// The L2 norm of all gradients together, f32 on one device. Waits for the device.
-pub(in crate::nn) fn norm(gradients: &[Tensor]) -> Result<f64> {
+/// The L2 norm of all gradients together, f32 on one device, and the factor that limits it to `largest`: a tensor of two f32
+/// on that device.
+pub(in crate::nn) fn norm_and_clip(gradients: &[Tensor], largest: f64) -> Result<Tensor> {
     let machine = machine_of(&gradients[0])?;
     let arrays = gradients.iter().map(Array::of).collect::<Result<Vec<_>>>()?;
     let row = |array: &Array| TrainedTensor {
@@ -93,13 +94,19 @@ pub(in crate::nn) fn norm(gradients: &[Tensor]) -> Result<f64> {
     let partial = machine.allocate(Shape::from(uploaded.table.partial()), DType::F64)?;
     let result = machine.allocate(Shape::from(2), DType::F32)?;
     let room = [partial.pointer, result.pointer];
-    uploaded.table.norm_and_clip(&*machine, uploaded.on_device.pointer, f32::MAX, room)?;
-    Ok(f64::from(result.into_tensor()?.to_vec1::<f32>()?[0]))
+    uploaded.table.norm_and_clip(&*machine, uploaded.on_device.pointer, largest as f32, room)?;
+    result.into_tensor()
 }
 
-/// Updates all tensors in place, and the copies of their weights. The gradients are multiplied by the scale of `step`; `approach`
-/// is 1 minus the decay of the average.
-pub(in crate::nn) fn update(tensors: &[Trained<'_>], step: &Step, approach: f32) -> Result<()> {
+/// Updates all tensors in place, and the copies of their weights. The gradients are multiplied by the second number of `norm`,
+/// which [`norm_and_clip`] has made, and nothing changes if the first is not finite; without it, by the scale of `step`.
+/// `approach` is 1 minus the decay of the average.
+pub(in crate::nn) fn update(
+    tensors: &[Trained<'_>],
+    norm: Option<&Tensor>,
+    step: &Step,
+    approach: f32,
+) -> Result<()> {
     let Some(first) = tensors.first() else { return Ok(()) };
     let (machine, mut arrays) = (machine_of(first.parameter)?, Vec::new());
     let mut address = |tensor: Option<&Tensor>| -> Result<u64> {
@@ -127,8 +134,11 @@ pub(in crate::nn) fn update(tensors: &[Trained<'_>], step: &Step, approach: f32)
     }
     let device = first.parameter.device();
     let uploaded = Uploaded::new(device, rows, arrays)?;
-    // The norm has been looked at already; the kernel needs one that is finite.
-    let norm = Array::of(&Tensor::new(&[1f32, step.gradient_scale], device)?)?;
+    let norm = match norm {
+        Some(norm) => Array::of(norm)?,
+        // The host has looked at the norm; the kernel needs one that is finite.
+        None => Array::of(&Tensor::new(&[1f32, step.gradient_scale], device)?)?,
+    };
     uploaded.table.adamw(&*machine, uploaded.on_device.pointer, norm.pointer, step, approach)
 }
 

@@ -1,15 +1,15 @@
 //! The emulation as a machine: the host's memory, which starts as NaN, and products by definition.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 
-use candle_core::{CpuStorage, DType, Result, Shape, Storage, bail};
+use candle_core::{CpuStorage, DType, Result, Shape, Storage, Tensor, bail};
 use half::bf16;
 
 use super::emulator::{Emulator, LAUNCHES, count_launch};
 use crate::nn::cuda::array::Array;
 use crate::nn::cuda::channels::Numbers;
 use crate::nn::cuda::launch::Pointer;
-use crate::nn::cuda::machine::Machine;
+use crate::nn::cuda::machine::{Arriving, Machine};
 use crate::nn::cuda::product::Gemm;
 
 thread_local! {
@@ -22,6 +22,46 @@ pub(crate) fn emulating<R>(act: impl FnOnce() -> R) -> (R, u64) {
     let before = LAUNCHES.get();
     let result = Emulator::schedules()[0].emulating(act);
     (result, LAUNCHES.get() - before)
+}
+
+thread_local! {
+    /// The copies to the host of this thread, in order.
+    static TRAFFIC: RefCell<Vec<Traffic>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A copy to the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Traffic {
+    /// It was queued after so many launches of this thread.
+    Sent(u64),
+    /// It was waited for after so many launches of this thread.
+    Read(u64),
+}
+
+fn note(traffic: Traffic) {
+    TRAFFIC.with_borrow_mut(|all| all.push(traffic));
+}
+
+/// The copies to the host while `act` runs.
+pub(crate) fn copies_to_host<R>(act: impl FnOnce() -> R) -> (R, Vec<Traffic>) {
+    let before = TRAFFIC.take();
+    let result = act();
+    (result, TRAFFIC.replace(before))
+}
+
+/// Sends numbers to the host as they are now.
+pub(in crate::nn) fn copy_to_host(tensor: &Tensor) -> Result<Box<dyn Arriving>> {
+    note(Traffic::Sent(LAUNCHES.get()));
+    Ok(Box::new(Copied(tensor.flatten_all()?.to_vec1()?)))
+}
+
+struct Copied(Vec<f32>);
+
+impl Arriving for Copied {
+    fn wait(self: Box<Self>) -> Result<Vec<f32>> {
+        note(Traffic::Read(LAUNCHES.get()));
+        Ok(self.0)
+    }
 }
 
 impl Emulator {

@@ -18,4 +18,5 @@ mod planted;
 mod sanitizers;
 
 pub(in crate::nn) use emulator::Emulator;
-pub(crate) use memory::emulating;
+pub(in crate::nn) use memory::copy_to_host;
+pub(crate) use memory::{Traffic, copies_to_host, emulating};

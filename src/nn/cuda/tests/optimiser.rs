@@ -9,6 +9,7 @@ use crate::backend::Random;
 use crate::nn::average;
 use crate::nn::cuda::launch::Pointer;
 use crate::nn::cuda::optimiser::{Table, TrainedTensor};
+use crate::nn::gradients::Clip;
 use crate::nn::optim::AdamW;
 
 /// Sizes around a multiple of four and of a block's chunk, one of several chunks, and none at all.
@@ -70,6 +71,11 @@ fn table(slots: &mut [Slot]) -> Table {
 const SETTINGS: AdamW =
     AdamW { learning_rate: 0.01, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 1e-2 };
 const DECAY: f64 = 0.75;
+
+/// What limits a norm of 4 to 1, up to the last places.
+fn quarter() -> Clip {
+    Clip::Known { norm: 4.0, scale: 0.25 }
+}
 
 /// One step on the device: the norm and the factor.
 fn step(emulator: &Emulator, slots: &mut [Slot], largest: f32) -> Result<[f32; 2]> {
@@ -168,7 +174,7 @@ fn an_update_of_tensors_has_the_bits_of_the_cpu() -> Result<()> {
             }
         });
         let trained: Vec<Trained<'_>> = trained.collect();
-        SETTINGS.step_all(&trained, 3, 0.25, DECAY)?;
+        SETTINGS.step_all(&trained, 3, &quarter(), DECAY)?;
         let mut gradients = Gradients::default();
         let loss = |(variables, gradient): &([Var; 4], Var)| {
             (variables[0].as_tensor() * gradient.as_detached_tensor())?.sum_all()
@@ -222,7 +228,7 @@ fn moments_in_8_bits_have_the_bits_of_the_cpu() -> Result<()> {
                     average: (index != NO_AVERAGE).then_some(average),
                 }
             });
-            SETTINGS.step_all(&trained.collect::<Vec<_>>(), step, 0.25, DECAY)?;
+            SETTINGS.step_all(&trained.collect::<Vec<_>>(), step, &quarter(), DECAY)?;
         }
         for (plain, scaled) in &variables {
             let scales = scaled.iter().map(|moment| &moment.scales);
