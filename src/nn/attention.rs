@@ -39,7 +39,8 @@ pub fn attention_of(
     if causal && n != m {
         bail!("attention: causal needs as many queries as keys, found {:?} and {:?}", q.dims(), k.dims())
     }
-    match route::of(Layer::Attention { head: width / heads }, &[q, k, v], &[]) {
+    let layer = Layer::Attention { head: width / heads, gradients: operation::wants_gradients([q, k, v]) };
+    match route::of(layer, &[q, k, v], &[]) {
         Route::Cpu => {
             let op = cpu::attention::Attention::new(heads, causal, weights);
             operation::apply(op, [q, k, v])

@@ -3,7 +3,7 @@
 //! | device | activations | layer | computed by |
 //! |---|---|---|---|
 //! | CPU | f32 | all | kernels of `cpu` |
-//! | GPU | bf16 | attention with heads of 40, 64, 80 or 160 | kernels of `cuda` |
+//! | GPU | bf16 | attention with heads of 40, 64, 80 or 160, without gradients also of 512 | kernels of `cuda` |
 //! | GPU | bf16, f32 | products, norms, gated GELU, sums, concatenation, mean-square difference | kernels of `cuda` |
 //! | any | any other | any other | a composition of candle's operations |
 //!
@@ -28,8 +28,8 @@ pub(super) enum Route {
 /// A layer, as far as it decides what computes it.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Layer {
-    /// With heads of this size.
-    Attention { head: usize },
+    /// With heads of this size, and whether gradients will be asked for.
+    Attention { head: usize, gradients: bool },
     /// Convolution or linear layer.
     Product,
     /// Group norm or layer norm.
@@ -49,7 +49,7 @@ pub(super) fn of(layer: Layer, activations: &[&Tensor], weights: &[&Tensor]) -> 
     let all = |tensors: &[&Tensor], types: &[DType]| tensors.iter().all(|t| types.contains(&t.dtype()));
     if activations.iter().all(|tensor| cuda::has_kernels(tensor.device())) {
         let types: &[DType] = match layer {
-            Layer::Attention { head } if cuda::has_head(head) => &[DType::BF16],
+            Layer::Attention { head, gradients } if cuda::has_head(head, gradients) => &[DType::BF16],
             Layer::Product | Layer::Norm | Layer::Geglu | Layer::Difference | Layer::Rows => {
                 &[DType::BF16, DType::F32]
             }

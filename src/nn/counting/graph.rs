@@ -20,6 +20,7 @@ pub struct Value {
 pub(super) type Backward = Box<dyn FnOnce(&mut Done, &Array) -> Result<Vec<Option<Array>>>>;
 
 struct Node {
+    layer: &'static str,
     operands: Vec<Value>,
     output: usize,
     backward: Backward,
@@ -80,8 +81,8 @@ impl Pass {
         Counts { launches, own_launches, bytes, least_bytes: *least_bytes, peak_bytes }
     }
 
-    /// Bytes read and written by each kernel, and by matrix products as `product`.
-    pub fn bytes_by_kernel(&self) -> BTreeMap<String, u64> {
+    /// Launches, and bytes read and written, of each kernel, and of matrix products as `product`, for each kind of layer.
+    pub fn by_kernel(&self) -> BTreeMap<(&'static str, String), (u64, u64)> {
         self.done.counter.by_kernel()
     }
 
@@ -137,7 +138,8 @@ impl Pass {
         if tracked {
             let backward: Backward = Box::new(move |done, gradient| backward(done, gradient, &wanted));
             let operands = operands.iter().map(|&operand| operand.clone()).collect();
-            self.nodes.push(Node { operands, output: output.id, backward });
+            let layer = self.done.counter.layer();
+            self.nodes.push(Node { layer, operands, output: output.id, backward });
         }
         output
     }
@@ -160,7 +162,10 @@ impl Pass {
             self.gradients.insert(id, counter.allocate(share.shape.clone(), share.dtype)?);
         }
         let sum = match (self.implementation, self.gradients.get(&id)) {
-            (Implementation::Kernels, Some(earlier)) => cuda::sum(counter, [earlier, &share])?,
+            (Implementation::Kernels, Some(earlier)) => {
+                counter.enter("sum");
+                cuda::sum(counter, [earlier, &share])?
+            }
             _ => {
                 counter.charge(1, 3 * bytes);
                 counter.allocate(share.shape.clone(), share.dtype)?
@@ -207,8 +212,9 @@ impl Pass {
             self.done.counter.charge(if outputs == 0 { 0 } else { 1 + 7 * outputs }, 0);
         }
         let mut kept = Vec::new();
-        for Node { operands, output, backward } in nodes.into_iter().rev() {
+        for Node { layer, operands, output, backward } in nodes.into_iter().rev() {
             let Some(gradient) = self.gradients.remove(&output) else { continue };
+            self.done.counter.enter(layer);
             let shares = backward(&mut self.done, &gradient)?;
             for (operand, share) in operands.iter().zip(shares) {
                 if let Some(share) = share {

@@ -77,6 +77,7 @@ impl Pass {
             Rows::Groups { groups, silu } => (cuda::Rows::Groups { groups, silu }, silu),
             Rows::Last => (cuda::Rows::Last, false),
         };
+        self.done.counter.enter("norm");
         let norm = cuda::Norm { rows, eps: 1e-5 };
         let elements = input.shape.elem_count();
         self.done.least(4 * elements);
@@ -107,6 +108,7 @@ impl Pass {
     pub fn attention(&mut self, [q, k, v]: [&Value; 3], heads: usize) -> Result<Value> {
         let (arrays, composes) = ([q, k, v].map(|value| value.array.clone()), self.composes());
         let [n, m] = [0, 1].map(|i: usize| arrays[i].shape.elem_count());
+        self.done.counter.enter(if n == m { "self-attention" } else { "cross-attention" });
         self.done.least(4 * (n + m));
         let cost = composed::Attention::new(&arrays[0], &arrays[1], heads);
         let (y, lse) = if composes {
@@ -139,6 +141,7 @@ impl Pass {
     pub fn geglu(&mut self, x: &Value) -> Result<Value> {
         let (input, composes) = (x.array.clone(), self.composes());
         let half = input.shape.elem_count() / 2;
+        self.done.counter.enter("gated GELU");
         self.done.least(2 * 3 * half);
         let y = if composes {
             self.charge(composed::geglu(half));
@@ -161,6 +164,7 @@ impl Pass {
     /// A sum, whose operands have its gradient.
     pub fn add(&mut self, a: &Value, b: &Value) -> Result<Value> {
         let bytes = 3 * a.array.bytes();
+        self.done.counter.enter("sum");
         self.done.least(bytes);
         let y = if self.composes() {
             self.done.counter.charge(1, bytes as u64);
@@ -177,6 +181,7 @@ impl Pass {
     pub fn concatenate(&mut self, a: &Value, b: &Value) -> Result<Value> {
         let (parts, composes) = ([a.array.clone(), b.array.clone()], self.composes());
         let bytes = 2 * (a.array.bytes() + b.array.bytes());
+        self.done.counter.enter("concatenation");
         self.done.least(bytes);
         let y = if composes {
             self.done.counter.charge(2, bytes as u64);
@@ -211,6 +216,7 @@ impl Pass {
     /// The mean-square difference from another network's value, whose gradient the value then has.
     pub fn difference(&mut self, a: &Value, b: &Value) -> Result<()> {
         let elements = a.array.shape.elem_count();
+        self.done.counter.enter("difference");
         self.done.least(2 * 5 * elements);
         if self.composes() {
             self.charge(composed::difference(elements));
@@ -225,6 +231,7 @@ impl Pass {
 
     /// The norm of all gradients, and the optimiser's update with the moving average.
     pub fn update(&mut self) -> Result<()> {
+        self.done.counter.enter("optimiser");
         let trained = &self.done.trained;
         let elements: i64 = trained.iter().map(|(elements, _)| elements).sum();
         let copied: i64 = trained.iter().filter(|(_, copied)| *copied).map(|(elements, _)| elements).sum();

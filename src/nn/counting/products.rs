@@ -14,6 +14,7 @@ impl Pass {
     pub fn linear(&mut self, x: &Value, p: &Parameters, residual: Option<&Value>) -> Result<Value> {
         let (weight, rows, composes) = (p.weight.clone(), x.array.rows(), self.composes());
         let sizes = [rows, weight.shape.dims()[0], x.array.width()];
+        self.done.counter.enter("linear");
         let others = residual.map_or(0, |_| rows * sizes[1]);
         self.done.least(2 * (sizes[0] * sizes[2] + sizes[0] * sizes[1] + sizes[1] * sizes[2] + others));
         let y = if composes {
@@ -73,6 +74,7 @@ impl Pass {
         let (weight, input, trained) = (p.weight.clone(), x.array.clone(), p.trained);
         let (rows, out, half) = (input.rows(), weight.shape.dims()[0], input.width() / 2);
         let products = 2 * (rows * half + rows * out + out * half);
+        self.done.counter.enter("linear");
         self.done.least(products + 2 * rows * (3 * half + out));
         let gated = cuda::gate(&self.done.counter, &input)?;
         let residuals = Some(&*residual.array);
@@ -104,6 +106,7 @@ impl Pass {
     ) -> Result<Value> {
         let (weight, composes) = (p.weight.clone(), self.composes());
         let kernel = weight.shape.dims()[2];
+        self.done.counter.enter(if kernel == 1 { "convolution 1x1" } else { "convolution 3x3" });
         let op = cuda::Conv2d::new(stride, kernel / 2, enlarged);
         let conv = cuda::Convolution::new(&x.array, &weight.shape, &op)?;
         let (input, trained) = (x.array.clone(), p.trained);

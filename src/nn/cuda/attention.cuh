@@ -5,7 +5,8 @@
 // 16 rows per warp, and all three kernels are made of
 //     scores:      S [16 x PASSING] = own rows [16 x D] times the passing tile [PASSING x D] transposed
 //     accumulate:  sums [16 x D] += P [16 x PASSING] times the passing tile [PASSING x D]
-// where P stays in the registers in which S came out: the fragment of a sum (two 8x8 blocks side by side, each lane
+// (heads of 512: PART columns of the tile, because registers hold the sums of no more; the warps that share rows compute the
+// same scores). P stays in the registers in which S came out: the fragment of a sum (two 8x8 blocks side by side, each lane
 // with two neighbours of row lane / 4 and two of row lane / 4 + 8) is the fragment of a left operand.
 //
 // Tensors are [batch, rows, heads * D] in bf16. Rows in shared memory are 16 bytes longer than their multiple of
@@ -13,14 +14,18 @@
 #pragma once
 #include "vector.cuh"
 
-constexpr int WARPS = 4, ATTENTION_THREADS = WARPS * 32, OWN = WARPS * 16;
+constexpr int WARPS = 4, ATTENTION_THREADS = WARPS * 32, OWN = WARPS * 16; // rows of a block whose warps share none
 constexpr float LOG2_E = 1.44269504f;
 
-template <int D, int PASSING_> struct Tile {
+template <int D, int PASSING_, int PARTS_ = 1> struct Tile {
     static constexpr int PASSING = PASSING_;             // rows of a passing tile
+    static constexpr int PARTS = PARTS_;                 // warps that share rows and divide the columns of the sums
+    static constexpr int OWN = WARPS / PARTS * 16;       // rows of the block's own tile
     static constexpr int WIDTH = (D + 15) / 16 * 16;     // D in whole steps of the product
     static constexpr int ROW = WIDTH + 8;                // elements from row to row
-    static constexpr int BLOCKS = WIDTH / 8;             // 8x8 blocks across
+    static constexpr int PART = WIDTH / PARTS;           // columns of a warp's sums
+    static constexpr int BLOCKS = PART / 8;              // 8x8 blocks across them
+    static_assert(PART % 16 == 0 && (PARTS == 1 || WIDTH == D), "parts are whole steps of the product");
 };
 
 // One head of one sample: a matrix [rows x D] whose rows are `stride` elements apart.
@@ -82,7 +87,7 @@ __device__ __forceinline__ void scores(float (&s)[T::PASSING / 8][4], const bf16
     }
 }
 
-// sums += p times the passing tile, p rounded to bf16.
+// sums += p times the passing tile, from its first column that is wanted, p rounded to bf16.
 template <class T>
 __device__ __forceinline__ void accumulate(float (&sums)[T::BLOCKS][4], const float (&p)[T::PASSING / 8][4],
                                            const bf16* passing) {
@@ -93,7 +98,7 @@ __device__ __forceinline__ void accumulate(float (&sums)[T::BLOCKS][4], const fl
         const uint32_t a[4] = {pack(left[0], left[1]), pack(left[2], left[3]), pack(right[0], right[1]),
                                pack(right[2], right[3])};
 #pragma unroll
-        for (int d = 0; d < T::WIDTH; d += 16) {
+        for (int d = 0; d < T::PART; d += 16) {
             uint32_t b[4];
             load_matrices_transposed(b, passing + (row + lane / 8 % 2 * 8 + lane % 8) * T::ROW + d + lane / 16 * 8);
             multiply_add(sums[d / 8], a, b[0], b[1]);
@@ -106,7 +111,7 @@ __device__ __forceinline__ void accumulate(float (&sums)[T::BLOCKS][4], const fl
 __device__ __forceinline__ int fragment_row(int i) { return threadIdx.x % 32 / 4 + i / 2 * 8; }
 __device__ __forceinline__ int fragment_column(int j, int i) { return j * 8 + threadIdx.x % 4 * 2 + i % 2; }
 
-// Writes row `row` of a head from half `half` (0 or 1) of the warp's fragments, times `factor`.
+// Writes a row of a head, from the warp's first column, from half `half` (0 or 1) of the warp's fragments, times `factor`.
 template <int D, class T>
 __device__ __forceinline__ void write_row(bf16* to, size_t row_offset, const float (&sums)[T::BLOCKS][4],
                                           int half, float factor) {

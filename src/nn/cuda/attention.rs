@@ -15,19 +15,26 @@ pub(in crate::nn) struct Attention {
     pub(in crate::nn) causal: bool,
 }
 
-/// For each size of head with kernels: the rows of a passing tile forward, for dQ, and for dK and dV, as in the last
+/// For each size of head with gradients: the rows of a passing tile forward, for dQ, and for dK and dV, as in the last
 /// lines of the `.cu` files. Larger heads need smaller tiles: registers hold the block's sums, and shared memory is
 /// 99 KiB where it is smallest, on Ampere and Ada.
 const TILES: [(usize, [usize; 3]); 4] =
     [(40, [64, 64, 64]), (64, [64, 64, 64]), (80, [64, 32, 32]), (160, [32, 32, 16])];
 
+/// The size of head that an autoencoder has. Nobody trains one, so there are no gradients.
+const WIDE: usize = 512;
+/// The rows of its passing tile.
+const WIDE_PASSING: usize = 16;
+
 const THREADS: u32 = 128;
 /// Rows of a block's own tile: 16 for each of four warps.
 const OWN: usize = 64;
+/// Rows of a block's own tile for a wide head: two warps share 16.
+const WIDE_OWN: usize = 32;
 
-/// Whether there are kernels for heads of this size.
-pub(in crate::nn) fn has(d: usize) -> bool {
-    TILES.iter().any(|(known, _)| *known == d)
+/// Whether there are kernels for heads of this size, and for their gradients if they are wanted.
+pub(in crate::nn) fn has(d: usize, gradients: bool) -> bool {
+    TILES.iter().any(|(known, _)| *known == d) || (d == WIDE && !gradients)
 }
 
 impl Attention {
@@ -103,18 +110,26 @@ impl Attention {
 
     /// A block per tile of `rows` rows of each head.
     fn launch(&self, kernel: &str, rows: usize, shared_bytes: usize) -> Launch {
-        let grid = [rows.div_ceil(OWN), self.heads, self.batch];
+        let grid = [rows.div_ceil(self.own()), self.heads, self.batch];
         Launch::new(format!("attention_{kernel}_{}", self.d), grid, THREADS).shared(shared_bytes)
     }
 
+    /// Rows of a block's own tile.
+    fn own(&self) -> usize {
+        if self.d == WIDE { WIDE_OWN } else { OWN }
+    }
+
     fn passing(&self, kernel: usize) -> usize {
+        if (self.d, kernel) == (WIDE, 0) {
+            return WIDE_PASSING;
+        }
         let (_, tiles) = TILES.iter().find(|(d, _)| *d == self.d).expect("BUG: a head without kernels");
         tiles[kernel]
     }
 
     /// `own` tiles of the block, and two operands' passing tiles, each twice: one is used while the next is copied.
-    fn shared_bytes(&self, own: usize, kernel: usize) -> usize {
+    pub(in crate::nn) fn shared_bytes(&self, own: usize, kernel: usize) -> usize {
         let row = self.d.next_multiple_of(16) + 8;
-        (own * OWN + 4 * self.passing(kernel)) * row * 2
+        (own * self.own() + 4 * self.passing(kernel)) * row * 2
     }
 }

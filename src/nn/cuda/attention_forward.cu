@@ -8,7 +8,9 @@ template <int D, class T>
 __device__ __forceinline__ void attention_forward(const bf16* q, const bf16* k, const bf16* v, bf16* out,
                                                   float* lse, int n, int m, int heads, float scale, int causal) {
     constexpr int TILE = T::PASSING * T::ROW;
-    const int stride = heads * D, first = blockIdx.x * OWN, own = threadIdx.x / 32 * 16;
+    constexpr int OWN = T::OWN;
+    const int warp = threadIdx.x / 32, part = warp % T::PARTS * T::PART; // the first column of the warp's sums
+    const int stride = heads * D, first = blockIdx.x * OWN, own = warp / T::PARTS * 16;
     const size_t at_q = head_offset(n, stride, D), at_k = head_offset(m, stride, D);
     const Head keys{k + at_k, m, stride}, values{v + at_k, m, stride};
     bf16* shared_q = shared_memory<bf16>();
@@ -60,7 +62,7 @@ __device__ __forceinline__ void attention_forward(const bf16* q, const bf16* k, 
         for (int j = 0; j < T::BLOCKS; j++)
 #pragma unroll
             for (int i = 0; i < 4; i++) sums[j][i] *= shrink[i / 2];
-        accumulate<T>(sums, s, shared_v + here);
+        accumulate<T>(sums, s, shared_v + here + part);
         __syncthreads(); // all warps are done with the tile that the next copies overwrite
     }
 
@@ -69,18 +71,19 @@ __device__ __forceinline__ void attention_forward(const bf16* q, const bf16* k, 
         total[half] = row_sum(total[half]);
         const int row = first + own + fragment_row(2 * half);
         if (row >= n) continue;
-        if (threadIdx.x % 4 == 0)
+        if (threadIdx.x % 4 == 0 && part == 0)
             lse[statistics_offset(n, heads) + row] = largest[half] * scale + logf(total[half]);
-        write_row<D, T>(out, at_q + size_t(row) * stride, sums, half, 1.f / total[half]);
+        write_row<D, T>(out, at_q + size_t(row) * stride + part, sums, half, 1.f / total[half]);
     }
 }
 
-#define ATTENTION_FORWARD(D, PASSING)                                                                          \
+#define ATTENTION_FORWARD(D, PASSING, PARTS)                                                                   \
     KERNEL(attention_forward_##D, ATTENTION_THREADS,                                                           \
            (const bf16* q, const bf16* k, const bf16* v, bf16* out, float* lse, int n, int m, int heads,       \
             float scale, int causal),                                                                          \
-           attention_forward<D, Tile<D, PASSING>>(q, k, v, out, lse, n, m, heads, scale, causal))
-ATTENTION_FORWARD(40, 64)
-ATTENTION_FORWARD(64, 64)
-ATTENTION_FORWARD(80, 64)
-ATTENTION_FORWARD(160, 32)
+           attention_forward<D, Tile<D, PASSING, PARTS>>(q, k, v, out, lse, n, m, heads, scale, causal))
+ATTENTION_FORWARD(40, 64, 1)
+ATTENTION_FORWARD(64, 64, 1)
+ATTENTION_FORWARD(80, 64, 1)
+ATTENTION_FORWARD(160, 32, 1)
+ATTENTION_FORWARD(512, 16, 2)

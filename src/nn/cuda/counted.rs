@@ -13,6 +13,9 @@ use super::product::Gemm;
 
 const NO_PANIC: &str = "nothing panics while it holds the lock";
 
+/// Launches and bytes by layer and kernel.
+pub(in crate::nn) type ByKernel = BTreeMap<(&'static str, String), (u64, u64)>;
+
 /// Counts what it is asked to run.
 #[derive(Debug, Default)]
 pub(in crate::nn) struct Counter {
@@ -20,8 +23,10 @@ pub(in crate::nn) struct Counter {
     /// Those of our kernels and of products.
     own: AtomicU64,
     bytes: AtomicU64,
-    /// Bytes by kernel; products are `product`.
-    by_kernel: Mutex<BTreeMap<String, u64>>,
+    /// The layer that is counted.
+    layer: Mutex<&'static str>,
+    /// By layer and kernel; products are `product`.
+    by_kernel: Mutex<ByKernel>,
     memory: Arc<Memory>,
 }
 
@@ -54,9 +59,19 @@ impl Counter {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    /// Bytes read and written by each of our kernels, and by `product`.
-    pub(in crate::nn) fn by_kernel(&self) -> BTreeMap<String, u64> {
+    /// Launches, and bytes read and written, by each of our kernels and by `product`, for each layer.
+    pub(in crate::nn) fn by_kernel(&self) -> ByKernel {
         self.by_kernel.lock().expect(NO_PANIC).clone()
+    }
+
+    /// From now on, counts for this layer.
+    pub(in crate::nn) fn enter(&self, layer: &'static str) {
+        *self.layer.lock().expect(NO_PANIC) = layer;
+    }
+
+    /// The layer that is counted.
+    pub(in crate::nn) fn layer(&self) -> &'static str {
+        *self.layer.lock().expect(NO_PANIC)
     }
 
     /// The most bytes in use so far.
@@ -73,7 +88,9 @@ impl Counter {
     fn count(&self, kernel: &str, bytes: u64) {
         self.own.fetch_add(1, Ordering::Relaxed);
         self.charge(1, bytes);
-        *self.by_kernel.lock().expect(NO_PANIC).entry(kernel.to_owned()).or_default() += bytes;
+        let mut by_kernel = self.by_kernel.lock().expect(NO_PANIC);
+        let (launches, moved) = by_kernel.entry((self.layer(), kernel.to_owned())).or_default();
+        (*launches, *moved) = (*launches + 1, *moved + bytes);
     }
 }
 

@@ -9,4 +9,5 @@ mod freshness;
 mod imports;
 mod numbers;
 mod parity;
+mod readbacks;
 mod source;

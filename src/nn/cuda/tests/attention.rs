@@ -1,12 +1,14 @@
 //! Attention against the composed layer in f64.
 
-use candle_core::{DType, Result, Tensor};
+use candle_core::{DType, Device, Result, Shape, Tensor, Var};
 
 use super::buffer::{Buffer, Flowing};
 use super::case::{Case, Results, normal};
 use super::emulator::Emulator;
 use crate::nn;
 use crate::nn::cuda::attention::Attention;
+use crate::nn::cuda::machine::Machine;
+use crate::nn::cuda::{Counter, attend};
 
 /// Forward, and the gradients of `wanted`: of q, and of k and v. What is not wanted is an error to write.
 pub(super) fn run(
@@ -38,6 +40,16 @@ pub(super) fn run(
         output: out.tensor(operands[0].dims())?,
         gradients: gradients.into_iter().collect::<Result<_>>()?,
     })
+}
+
+/// Forward alone: the output and the log-sum-exp.
+fn forward(emulator: &Emulator, shape: &Attention, operands: &[Tensor]) -> Result<[Tensor; 2]> {
+    let flowing = |tensor: &Tensor| Flowing::of(tensor, DType::BF16);
+    let [mut q, mut k, mut v] = [flowing(&operands[0])?, flowing(&operands[1])?, flowing(&operands[2])?];
+    let mut out = Flowing::nan(operands[0].dims(), DType::BF16)?;
+    let mut lse = Buffer::nan(shape.statistics());
+    shape.forward(emulator, [q.pointer(), k.pointer(), v.pointer()], [out.pointer(), lse.pointer()])?;
+    Ok([out.tensor(operands[0].dims())?, Tensor::new(lse.0, &Device::Cpu)?])
 }
 
 pub(super) fn operands(shape: &Attention) -> Result<Vec<Tensor>> {
@@ -79,6 +91,56 @@ fn causal_attention_agrees_with_f64() -> Result<()> {
         check(shape([1, 2, 77, 77, d], true))?;
     }
     check(shape([1, 1, 130, 130, 64], true))
+}
+
+/// Heads as in an autoencoder, without gradients: tiles that are full, ragged and nearly empty, and several heads.
+#[test]
+fn wide_heads_agree_with_f64() -> Result<()> {
+    for ([batch, heads, n, m], causal) in
+        [([1, 1, 64, 64], false), ([2, 1, 33, 35], false), ([1, 2, 1, 1], false), ([1, 1, 40, 40], true)]
+    {
+        let shape = shape([batch, heads, n, m, 512], causal);
+        let operation = |t: &[Tensor]| nn::attention(&t[0], &t[1], &t[2], heads, causal);
+        let case = Case::new(&operation, operands(&shape)?, DType::BF16)?;
+        let [q, k, v] = [&case.operands[0], &case.operands[1], &case.operands[2]];
+        let scale = operation(&[q.clone(), k.clone(), v.abs()?])?;
+        case.check_forward(&format!("{shape:?}"), DType::BF16, Some(&scale), |emulator| {
+            forward(emulator, &shape, &case.operands)
+        })?;
+    }
+    Ok(())
+}
+
+/// An autoencoder's layer for a picture of 1024x1024: 16,384 pixels as the rows of one head. Nothing like its scores, 0.5 GB, is
+/// allocated, and each block has the memory that every card since Ampere gives.
+#[test]
+fn wide_heads_take_no_memory_for_scores() -> Result<()> {
+    let counter = Counter::default();
+    let (pixels, shape) = (16_384, Shape::from((1, 16_384, 512)));
+    let [q, k, v] = [(); 3].map(|()| counter.allocate(shape.clone(), DType::BF16));
+    let before = 3 * 2 * 512 * pixels;
+    attend(&counter, [&q?, &k?, &v?], 1, false)?;
+    assert_eq!(counter.peak(), before + 2 * 512 * pixels + 4 * pixels);
+    let largest = Attention { batch: 1, heads: 1, n: 16_384, m: 16_384, d: 512, causal: false };
+    assert!(largest.shared_bytes(1, 0) <= 99 << 10, "{} bytes", largest.shared_bytes(1, 0));
+    Ok(())
+}
+
+/// The layer takes the kernel where nobody asks for gradients, and otherwise the composition.
+#[test]
+fn wide_heads_have_gradients_by_composition() -> Result<()> {
+    let operands = operands(&shape([1, 1, 5, 7, 512], false))?;
+    let [q, k, v] = [&operands[0], &operands[1], &operands[2]].map(|operand| operand.to_dtype(DType::BF16));
+    let (q, k, v) = (q?, k?, v?);
+    let (plain, launches) = nn::emulating(|| nn::attention(&q, &k, &v, 1, false));
+    assert_eq!((plain?.dims(), launches), (&[1, 5, 512][..], 1));
+    let (tracked, launches) = nn::emulating(|| {
+        let q = Var::from_tensor(&q)?;
+        let (_, gradients) = nn::differentiate(|| nn::attention(&q, &k, &v, 1, false)?.sum_all())?;
+        Ok::<_, candle_core::Error>(gradients.get(&q).is_some())
+    });
+    assert_eq!((tracked?, launches), (true, 0));
+    Ok(())
 }
 
 /// Scores far beyond what an exponential holds, and rows that see one key with all of their weight.

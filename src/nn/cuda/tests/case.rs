@@ -43,6 +43,31 @@ fn bf16_unit(size: f64) -> f64 {
     (size.max(f64::MIN_POSITIVE).log2().floor() - 7.0).exp2()
 }
 
+/// What kernels compute, which must have the same bits under all schedules. Nothing under a sanitizer, which looks at the
+/// kernels while they run.
+fn same_bits<R>(
+    what: &str,
+    kernels: impl Fn(&Emulator) -> Result<R>,
+    tensors: impl Fn(&R) -> Vec<Tensor>,
+) -> Result<Option<R>> {
+    let mut all = Vec::new();
+    for schedule in Emulator::schedules() {
+        all.push(kernels(&schedule)?);
+    }
+    if Build::of_process() != Build::Plain {
+        return Ok(None);
+    }
+    let bits = |results: &R| -> Result<Vec<u64>> {
+        let numbers = tensors(results).iter().map(elements).collect::<Result<Vec<_>>>()?;
+        Ok(numbers.concat().into_iter().map(f64::to_bits).collect())
+    };
+    let first = bits(&all[0])?;
+    for (schedule, results) in all.iter().enumerate() {
+        assert!(bits(results)? == first, "{what}: schedule {schedule} gives other bits than schedule 0");
+    }
+    Ok(all.into_iter().next())
+}
+
 impl<'a> Case<'a> {
     /// With a normal cotangent that `dtype` can hold.
     pub(super) fn new(
@@ -64,26 +89,26 @@ impl<'a> Case<'a> {
         scale: Option<&Tensor>,
         kernels: impl Fn(&Emulator) -> Result<Results>,
     ) -> Result<()> {
-        let mut all = Vec::new();
-        for schedule in Emulator::schedules() {
-            all.push(kernels(&schedule)?);
-        }
-        let bits = |results: &Results| -> Result<Vec<u64>> {
-            let tensors = std::iter::once(&results.output).chain(&results.gradients);
-            let numbers = tensors.map(elements).collect::<Result<Vec<_>>>()?;
-            Ok(numbers.concat().into_iter().map(f64::to_bits).collect())
-        };
-        // A sanitizer looks at the kernels, which have run.
-        if Build::of_process() != Build::Plain {
-            return Ok(());
-        }
-        let first = bits(&all[0])?;
-        for (schedule, results) in all.iter().enumerate() {
-            assert!(bits(results)? == first, "{what}: schedule {schedule} gives other bits than schedule 0");
-        }
-        self.check_output(what, dtype, scale, &all[0].output)?;
+        let tensors =
+            |results: &Results| [std::slice::from_ref(&results.output), &results.gradients].concat();
+        let Some(results) = same_bits(what, kernels, tensors)? else { return Ok(()) };
+        self.check_output(what, dtype, scale, &results.output)?;
         let tolerance = if dtype == DType::BF16 { 1e-2 } else { 1e-4 };
-        self.check_gradients(what, tolerance, &all[0].gradients)
+        self.check_gradients(what, tolerance, &results.gradients)
+    }
+
+    /// The same for kernels that give an output and statistics of it, without gradients.
+    pub(super) fn check_forward(
+        &self,
+        what: &str,
+        dtype: DType,
+        scale: Option<&Tensor>,
+        kernels: impl Fn(&Emulator) -> Result<[Tensor; 2]>,
+    ) -> Result<()> {
+        match same_bits(what, kernels, |results| results.to_vec())? {
+            Some([output, _]) => self.check_output(what, dtype, scale, &output),
+            None => Ok(()),
+        }
     }
 
     fn check_output(&self, what: &str, dtype: DType, scale: Option<&Tensor>, found: &Tensor) -> Result<()> {
