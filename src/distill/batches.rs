@@ -21,7 +21,7 @@ use crate::data::Latents;
 use crate::model::network::Conditioning;
 use crate::model::unet::UNet;
 use crate::nn::gradients::Gradients;
-use crate::nn::mean_square_difference;
+use crate::nn::{mean_square_difference, to_device};
 use crate::sample::NoiseSchedule;
 use crate::train::{ActivationCheckpointing, Input, Trainable};
 
@@ -129,7 +129,8 @@ impl<'a> Batches<'a> {
     pub(super) fn finish(&self, drawn: Drawn) -> Result<TrainingBatch, DistillError> {
         let conditioning = drawn.conditioning.to_device(self.device)?;
         let conditioning = self.drop_text(conditioning, &drawn.samples)?;
-        let (latents, noise) = (drawn.latents.to_device(self.device)?, drawn.noise.to_device(self.device)?);
+        let [latents, noise] = [&drawn.latents, &drawn.noise].map(|drawn| to_device(drawn, self.device));
+        let (latents, noise) = (latents?, noise?);
         self.batch(&latents, conditioning, &noise, drawn.timesteps)
     }
 

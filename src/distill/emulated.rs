@@ -22,7 +22,7 @@ use crate::nn::{Traffic, copies_to_host, emulating};
 use crate::sample::NoiseSchedule;
 use crate::train::collective::Alone;
 use crate::train::watch::Watchers;
-use crate::train::{ActivationCheckpointing, Trainable};
+use crate::train::{ActivationCheckpointing, Moments, Trainable};
 
 type Outcome = Result<(), Box<dyn Error>>;
 
@@ -64,8 +64,9 @@ fn data(folder: &Path) -> Result<Latents, Box<dyn Error>> {
     Ok(Latents::open(folder)?)
 }
 
-fn parameters() -> DistillParameters {
+fn parameters(moments: Moments) -> DistillParameters {
     DistillParameters {
+        moments,
         steps: Whole::new(STEPS as u32),
         batch_size: Whole::new(2),
         learning_rate: Real::new(1e-3),
@@ -76,7 +77,11 @@ fn parameters() -> DistillParameters {
 }
 
 /// Trains on this thread.
-fn train(student: &Trainable, folder: &Path) -> Result<Result<Distilled, DistillError>, Box<dyn Error>> {
+fn train(
+    student: &Trainable,
+    moments: Moments,
+    folder: &Path,
+) -> Result<Result<Distilled, DistillError>, Box<dyn Error>> {
     let config = UNetConfig::parse(CONFIG)?;
     let teacher = weights(&config, "teacher")?.into_iter().collect();
     let (data_folder, checkpoint) = (folder.join("data"), folder.join("checkpoint"));
@@ -89,7 +94,7 @@ fn train(student: &Trainable, folder: &Path) -> Result<Result<Distilled, Distill
             "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear",
         }))?,
         data: &data(&data_folder)?,
-        parameters: &parameters(),
+        parameters: &parameters(moments),
         checkpointing: ActivationCheckpointing::None,
         device: &CPU,
         random: &random(),
@@ -117,17 +122,21 @@ fn student() -> Result<Trainable, Box<dyn Error>> {
     Ok(Trainable::new(&config, variables, |_| false, DType::F32, &CPU)?)
 }
 
-fn lines() -> Result<Vec<HistoryLine>, Box<dyn Error>> {
+fn lines(moments: Moments) -> Result<Vec<HistoryLine>, Box<dyn Error>> {
     let folder = tempfile::tempdir()?;
-    let distilled = train(&student()?, folder.path())??;
+    let distilled = train(&student()?, moments, folder.path())??;
     Ok(history::read(&distilled.history)?)
 }
 
 /// Two copies a step, one of the losses and one of the norm; each is waited for once the next step is queued whole.
 #[test]
 fn a_step_waits_for_nothing_but_the_step_before() -> Outcome {
-    let (found, copies) = copies_to_host(|| emulating(lines).0);
-    let (found, wanted) = (found?, lines()?);
+    [Moments::F32, Moments::EightBit].into_iter().try_for_each(check)
+}
+
+fn check(moments: Moments) -> Outcome {
+    let (found, copies) = copies_to_host(|| emulating(|| lines(moments)).0);
+    let (found, wanted) = (found?, lines(moments)?);
     let sent = |copy: &Traffic| if let Traffic::Sent(at) = copy { Some(*at) } else { None };
     let read = |copy: &Traffic| if let Traffic::Read(at) = copy { Some(*at) } else { None };
     let sent: Vec<u64> = copies.iter().filter_map(sent).collect();
@@ -160,7 +169,8 @@ fn a_norm_that_is_not_finite_ends_the_training_with_sound_weights() -> Outcome {
     let (_, bias) = student.variables().find(|(name, _)| *name == "conv_out.bias").expect("it has one");
     bias.set(&(bias.as_tensor() * f64::NAN)?)?;
     let (before, folder) = (bits()?, tempfile::tempdir()?);
-    let error = emulating(|| train(&student, folder.path())).0?.expect_err("the loss is not a number");
+    let error =
+        emulating(|| train(&student, Moments::F32, folder.path())).0?.expect_err("the loss is not a number");
     let DistillError::NotFinite { step: 0, term, .. } = &error else { panic!("{error}") };
     assert_eq!(term, "task loss");
     assert_eq!(bits()?, before);

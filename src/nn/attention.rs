@@ -39,8 +39,7 @@ pub fn attention_of(
     if causal && n != m {
         bail!("attention: causal needs as many queries as keys, found {:?} and {:?}", q.dims(), k.dims())
     }
-    let layer = Layer::Attention { head: width / heads, gradients: operation::wants_gradients([q, k, v]) };
-    match route::of(layer, &[q, k, v], &[]) {
+    match route::of(Layer::Attention { head: width / heads }, &[q, k, v], &[]) {
         Route::Cpu => {
             let op = cpu::attention::Attention::new(heads, causal, weights);
             operation::apply(op, [q, k, v])

@@ -1,9 +1,14 @@
-//! Numbers on their way from a device to the host. To read a tensor of a GPU is to wait for all work that was queued before;
+//! Numbers on their way between the host and a device. To read a tensor of a GPU is to wait for all work that was queued before;
 //! to send for its numbers is not, and they are read once later work is queued.
 
-use candle_core::{Result, Tensor};
+use candle_core::{Device, Result, Tensor};
 
 use super::cuda::{self, Arriving};
+
+/// A copy of a tensor on another device. Tensors in f32 go from the host to a GPU without a wait for it, however large they are.
+pub fn to_device(tensor: &Tensor, device: &Device) -> Result<Tensor> {
+    cuda::send(tensor, device)
+}
 
 /// Numbers that can be read later.
 pub struct Later(Source);

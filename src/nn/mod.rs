@@ -41,7 +41,7 @@ pub use difference::mean_square_difference;
 pub use embedding::timestep_embedding;
 pub use finite::first_not_finite;
 pub use gradient::{differentiate, record};
-pub use later::Later;
+pub use later::{Later, to_device};
 pub use linear::Linear;
 pub use norm::{GroupNorm, LayerNorm};
 pub use operation::settled;

@@ -44,11 +44,6 @@ impl Output {
     }
 }
 
-/// Whether a gradient of an operation on these operands may be asked for.
-pub(super) fn wants_gradients<const N: usize>(operands: [&Tensor; N]) -> bool {
-    tape::records() && operands.into_iter().any(tape::tracks)
-}
-
 /// Applies an operation.
 pub(super) fn apply<Op: Operation<N>, const N: usize>(op: Op, operands: [&Tensor; N]) -> Result<Tensor> {
     let wanted = operands.map(tape::tracks);

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use candle_core::{DType, Device, Result, Tensor, Var};
+use candle_nn::VarBuilder;
 
 use super::{ActivationCheckpointing, Average, Input, Moments, Optimiser, Trainable, Update};
 use crate::backend::Random;
 use crate::model::network::Conditioning;
-use crate::model::unet::UNetConfig;
+use crate::model::unet::{UNet, UNetConfig};
 use crate::nn;
 use crate::nn::counting::{Implementation, Pass};
 use crate::nn::gradients::Gradients;
@@ -25,8 +26,11 @@ fn normal(name: &str, shape: &[usize]) -> Result<Tensor> {
     Random::new(5, "emulated").normal(name, 0, shape, &Device::Cpu)
 }
 
-fn trainable(dtype: DType) -> Result<Trainable> {
-    let config = UNetConfig::parse(CONFIG).expect("a small configuration");
+fn config() -> UNetConfig {
+    UNetConfig::parse(CONFIG).expect("a small configuration")
+}
+
+fn weights(config: &UNetConfig) -> Result<BTreeMap<String, Tensor>> {
     let mut weights = BTreeMap::new();
     for entry in config.inventory().tensors() {
         let shape = &entry.shape;
@@ -34,15 +38,20 @@ fn trainable(dtype: DType) -> Result<Trainable> {
         let inputs: usize = shape.iter().skip(1).product();
         let drawn = (normal(&entry.name, shape)? * (inputs as f64).sqrt().recip().min(0.3))?;
         let drawn = if shape.len() == 1 && entry.name.ends_with("weight") { (drawn + 1.0)? } else { drawn };
-        weights.insert(entry.name.clone(), Var::from_tensor(&drawn)?);
+        weights.insert(entry.name.clone(), drawn);
     }
+    Ok(weights)
+}
+
+fn trainable(dtype: DType) -> Result<Trainable> {
+    let config = config();
+    let variable = |(name, weight): (String, Tensor)| Ok((name, Var::from_tensor(&weight)?));
+    let weights = weights(&config)?.into_iter().map(variable).collect::<Result<_>>()?;
     Trainable::new(&config, weights, |_| false, dtype, &Device::Cpu)
 }
 
-/// A prediction for latents of this size, the gradients, and the prediction after a step.
-fn step(dtype: DType, (height, width): (usize, usize)) -> Result<(Tensor, BTreeMap<String, Tensor>, Tensor)> {
-    let trainable = trainable(dtype)?;
-    let input = Input {
+fn input((height, width): (usize, usize)) -> Result<Input> {
+    Ok(Input {
         sample: normal("sample", &[2, 4, height, width])?,
         timestep: Tensor::new(&[7i64, 801], &Device::Cpu)?,
         conditioning: Conditioning {
@@ -50,7 +59,13 @@ fn step(dtype: DType, (height, width): (usize, usize)) -> Result<(Tensor, BTreeM
             text_embeds: None,
             time_ids: None,
         },
-    };
+    })
+}
+
+/// A prediction for latents of this size, the gradients, and the prediction after a step.
+fn step(dtype: DType, (height, width): (usize, usize)) -> Result<(Tensor, BTreeMap<String, Tensor>, Tensor)> {
+    let trainable = trainable(dtype)?;
+    let input = input((height, width))?;
     let target = normal("target", &[2, 4, height, width])?;
     let mut prediction = None;
     let mut loss = |path: &str, hidden: &Tensor| {
@@ -99,6 +114,28 @@ fn a_u_net_is_trained_as_on_a_gpu() -> Result<()> {
             assert!(off <= of_gradients, "{dtype:?}: the gradient of {name} is {off:.1e} off");
         }
     }
+    Ok(())
+}
+
+/// Without gradients: as many launches in f16 as in bf16, so that nothing is composed, and closer to f32.
+#[test]
+fn a_u_net_predicts_in_half_precision() -> Result<()> {
+    let predict = |dtype: DType| -> Result<Tensor> {
+        let (config, input) = (config(), input((7, 8))?);
+        let weights = weights(&config)?.into_iter().collect();
+        let unet = UNet::new(config, VarBuilder::from_tensors(weights, dtype, &Device::Cpu))
+            .map_err(candle_core::Error::wrap)?;
+        unet.forward(&input.sample, &input.timestep, &input.conditioning)
+    };
+    let wanted = predict(DType::F32)?;
+    let mut launched = Vec::new();
+    for (dtype, tolerance) in [(DType::BF16, 3e-2), (DType::F16, 4e-3)] {
+        let (found, launches) = nn::emulating(|| predict(dtype));
+        let off = relative_l2(&found?, &wanted)?;
+        assert!(off <= tolerance, "{dtype:?}: the prediction is {off:.1e} off");
+        launched.push(launches);
+    }
+    assert!(launched[0] == launched[1] && launched[0] > 100, "{launched:?} launches");
     Ok(())
 }
 

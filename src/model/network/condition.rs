@@ -2,6 +2,8 @@
 
 use candle_core::{DType, Device, Result, Tensor};
 
+use crate::nn::to_device;
+
 /// The text condition of each sample of a batch, as returned by the text encoders.
 #[derive(Clone, Debug)]
 pub struct Conditioning {
@@ -49,7 +51,7 @@ impl Conditioning {
 
     /// A copy on another device.
     pub fn to_device(&self, device: &Device) -> Result<Self> {
-        self.map(|tensor| tensor.to_device(device))
+        self.map(|tensor| to_device(tensor, device))
     }
 
     /// A copy in another type.

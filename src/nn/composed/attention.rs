@@ -12,14 +12,20 @@ pub(in crate::nn) struct Attention {
     pub(in crate::nn) causal: bool,
 }
 
-/// Maximum number of elements of a score matrix (1 GiB in f32).
-const SCORE_ELEMENTS: usize = 1 << 28;
+/// The most scores at one time, 256 MiB in f32; about four such tensors live together. A picture of 1024x1024 has 2^28 in the middle
+/// of an autoencoder.
+const SCORE_ELEMENTS: usize = 1 << 26;
 
 /// Slices of the queries: the start and the length of each.
 fn slices(q: &Tensor, keys: usize) -> Result<impl Iterator<Item = (usize, usize)>> {
     let (batch, heads, n, _) = q.dims4()?;
-    let rows = (SCORE_ELEMENTS / (batch * heads * keys).max(1)).clamp(1, n.max(1));
-    Ok((0..n).step_by(rows).map(move |start| (start, rows.min(n - start))))
+    Ok(slices_of(n, batch * heads * keys))
+}
+
+/// The same for `n` rows of queries with so many scores for each.
+fn slices_of(n: usize, scores: usize) -> impl Iterator<Item = (usize, usize)> {
+    let rows = (SCORE_ELEMENTS / scores.max(1)).clamp(1, n.max(1));
+    (0..n).step_by(rows).map(move |start| (start, rows.min(n - start)))
 }
 
 impl Attention {
@@ -122,6 +128,22 @@ mod tests {
 
     use super::*;
     use crate::nn::composed::apply;
+
+    #[test]
+    fn slices_bound_the_scores() {
+        // An autoencoder for a picture of 1024x1024, one of 2040x1016, and more keys than a slice may have scores.
+        for (n, scores) in [(16_384, 16_384), (32_385, 32_385), (3, SCORE_ELEMENTS + 1)] {
+            let slices: Vec<_> = slices_of(n, scores).collect();
+            assert!(
+                slices.iter().all(|&(_, rows)| rows == 1 || rows * scores <= SCORE_ELEMENTS),
+                "{slices:?}"
+            );
+            assert_eq!(slices.iter().map(|(_, rows)| rows).sum::<usize>(), n);
+            let ends = slices.iter().map(|(start, rows)| start + rows);
+            assert!(ends.zip(&slices[1..]).all(|(end, (start, _))| end == *start), "{slices:?}");
+        }
+        assert_eq!(slices_of(16_384, 16_384).count(), 4);
+    }
 
     #[test]
     fn large_queries_and_keys_do_not_overflow_in_f16() -> Result<()> {

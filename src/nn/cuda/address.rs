@@ -12,6 +12,7 @@ use candle_core::{CpuStorage, Result, bail};
 pub(super) fn on_host(storage: &CpuStorage) -> Result<u64> {
     Ok(match storage {
         CpuStorage::BF16(numbers) => numbers.as_ptr() as u64,
+        CpuStorage::F16(numbers) => numbers.as_ptr() as u64,
         CpuStorage::F32(numbers) => numbers.as_ptr() as u64,
         CpuStorage::F64(numbers) => numbers.as_ptr() as u64,
         CpuStorage::U8(numbers) => numbers.as_ptr() as u64,
@@ -30,6 +31,7 @@ pub(super) fn on_card(storage: &CudaStorage) -> Result<u64> {
     }
     Ok(match &storage.slice {
         CudaStorageSlice::BF16(slice) => of!(slice),
+        CudaStorageSlice::F16(slice) => of!(slice),
         CudaStorageSlice::F32(slice) => of!(slice),
         CudaStorageSlice::F64(slice) => of!(slice),
         CudaStorageSlice::U8(slice) => of!(slice),

@@ -9,7 +9,7 @@
 // same scores). P stays in the registers in which S came out: the fragment of a sum (two 8x8 blocks side by side, each lane
 // with two neighbours of row lane / 4 and two of row lane / 4 + 8) is the fragment of a left operand.
 //
-// Tensors are [batch, rows, heads * D] in bf16. Rows in shared memory are 16 bytes longer than their multiple of
+// Tensors are [batch, rows, heads * D] in bf16, forward also in f16. Rows in shared memory are 16 bytes longer than their multiple of
 // 32 bytes, so that the eight rows of an 8x8 block start in eight different groups of banks.
 #pragma once
 #include "vector.cuh"
@@ -17,7 +17,8 @@
 constexpr int WARPS = 4, ATTENTION_THREADS = WARPS * 32, OWN = WARPS * 16; // rows of a block whose warps share none
 constexpr float LOG2_E = 1.44269504f;
 
-template <int D, int PASSING_, int PARTS_ = 1> struct Tile {
+template <int D, int PASSING_, int PARTS_ = 1, bool F16_ = false> struct Tile {
+    static constexpr bool F16 = F16_;                    // f16 behind pointers to bf16, which only products tell apart
     static constexpr int PASSING = PASSING_;             // rows of a passing tile
     static constexpr int PARTS = PARTS_;                 // warps that share rows and divide the columns of the sums
     static constexpr int OWN = WARPS / PARTS * 16;       // rows of the block's own tile
@@ -81,13 +82,13 @@ __device__ __forceinline__ void scores(float (&s)[T::PASSING / 8][4], const bf16
             // Blocks of the right operand: row `row` at columns d and d + 8, then row `row` + 8.
             uint32_t b[4];
             load_matrices(b, passing + (row + lane / 16 * 8 + lane % 8) * T::ROW + d + lane / 8 % 2 * 8);
-            multiply_add(s[row / 8], a, b[0], b[1]);
-            multiply_add(s[row / 8 + 1], a, b[2], b[3]);
+            multiply_add<T::F16>(s[row / 8], a, b[0], b[1]);
+            multiply_add<T::F16>(s[row / 8 + 1], a, b[2], b[3]);
         }
     }
 }
 
-// sums += p times the passing tile, from its first column that is wanted, p rounded to bf16.
+// sums += p times the passing tile, from its first column that is wanted, p rounded to their type.
 template <class T>
 __device__ __forceinline__ void accumulate(float (&sums)[T::BLOCKS][4], const float (&p)[T::PASSING / 8][4],
                                            const bf16* passing) {
@@ -95,14 +96,14 @@ __device__ __forceinline__ void accumulate(float (&sums)[T::BLOCKS][4], const fl
 #pragma unroll
     for (int row = 0; row < T::PASSING; row += 16) {
         const float(&left)[4] = p[row / 8], (&right)[4] = p[row / 8 + 1];
-        const uint32_t a[4] = {pack(left[0], left[1]), pack(left[2], left[3]), pack(right[0], right[1]),
-                               pack(right[2], right[3])};
+        const uint32_t a[4] = {pack<T::F16>(left[0], left[1]), pack<T::F16>(left[2], left[3]), pack<T::F16>(right[0], right[1]),
+                               pack<T::F16>(right[2], right[3])};
 #pragma unroll
         for (int d = 0; d < T::PART; d += 16) {
             uint32_t b[4];
             load_matrices_transposed(b, passing + (row + lane / 8 % 2 * 8 + lane % 8) * T::ROW + d + lane / 16 * 8);
-            multiply_add(sums[d / 8], a, b[0], b[1]);
-            multiply_add(sums[d / 8 + 1], a, b[2], b[3]);
+            multiply_add<T::F16>(sums[d / 8], a, b[0], b[1]);
+            multiply_add<T::F16>(sums[d / 8 + 1], a, b[2], b[3]);
         }
     }
 }
@@ -119,7 +120,7 @@ __device__ __forceinline__ void write_row(bf16* to, size_t row_offset, const flo
     for (int j = 0; j < T::BLOCKS; j++)
         if (j * 8 < D)
             *reinterpret_cast<uint32_t*>(to + row_offset + fragment_column(j, 0)) =
-                pack(sums[j][2 * half] * factor, sums[j][2 * half + 1] * factor);
+                pack<T::F16>(sums[j][2 * half] * factor, sums[j][2 * half + 1] * factor);
 }
 
 // The sum, and the maximum, over the four lanes that hold a row of a fragment.

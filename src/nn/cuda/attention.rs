@@ -2,9 +2,10 @@
 
 use candle_core::Result;
 
+use super::channels::Numbers;
 use super::launch::{Launch, Launcher, Pointer};
 
-/// Attention of bf16 tensors: q [batch, n, heads * d], k and v [batch, m, heads * d].
+/// Attention of tensors in bf16, or forward in f16: q [batch, n, heads * d], k and v [batch, m, heads * d].
 #[derive(Clone, Copy, Debug)]
 pub(in crate::nn) struct Attention {
     pub(in crate::nn) batch: usize,
@@ -13,6 +14,7 @@ pub(in crate::nn) struct Attention {
     pub(in crate::nn) m: usize,
     pub(in crate::nn) d: usize,
     pub(in crate::nn) causal: bool,
+    pub(in crate::nn) numbers: Numbers,
 }
 
 /// For each size of head with gradients: the rows of a passing tile forward, for dQ, and for dK and dV, as in the last
@@ -32,7 +34,7 @@ const OWN: usize = 64;
 /// Rows of a block's own tile for a wide head: two warps share 16.
 const WIDE_OWN: usize = 32;
 
-/// Whether there are kernels for heads of this size, and for their gradients if they are wanted.
+/// Whether there are kernels in bf16 for heads of this size, and for their gradients if they are wanted.
 pub(in crate::nn) fn has(d: usize, gradients: bool) -> bool {
     TILES.iter().any(|(known, _)| *known == d) || (d == WIDE && !gradients)
 }
@@ -51,7 +53,8 @@ impl Attention {
         [out, lse]: [Pointer; 2],
     ) -> Result<()> {
         let [of_q, of_k] = self.bytes();
-        self.launch("forward", self.n, self.shared_bytes(1, 0))
+        let kernel = if self.numbers == Numbers::F16 { "forward_f16" } else { "forward" };
+        self.launch(kernel, self.n, self.shared_bytes(1, 0))
             .moving(2 * of_q + 2 * of_k + 4 * self.statistics())
             .pointers([q, k, v, out, lse])
             .sizes([self.n, self.m, self.heads])

@@ -78,10 +78,13 @@ __device__ __forceinline__ void attention_forward(const bf16* q, const bf16* k, 
 }
 
 #define ATTENTION_FORWARD(D, PASSING, PARTS)                                                                   \
-    KERNEL(attention_forward_##D, ATTENTION_THREADS,                                                           \
+    ATTENTION_FORWARD_OF(attention_forward_##D, D, PASSING, PARTS, false)                                      \
+    ATTENTION_FORWARD_OF(attention_forward_f16_##D, D, PASSING, PARTS, true)
+#define ATTENTION_FORWARD_OF(name, D, PASSING, PARTS, F16)                                                     \
+    KERNEL(name, ATTENTION_THREADS,                                                                            \
            (const bf16* q, const bf16* k, const bf16* v, bf16* out, float* lse, int n, int m, int heads,       \
             float scale, int causal),                                                                          \
-           attention_forward<D, Tile<D, PASSING, PARTS>>(q, k, v, out, lse, n, m, heads, scale, causal))
+           attention_forward<D, Tile<D, PASSING, PARTS, F16>>(q, k, v, out, lse, n, m, heads, scale, causal))
 ATTENTION_FORWARD(40, 64, 1)
 ATTENTION_FORWARD(64, 64, 1)
 ATTENTION_FORWARD(80, 64, 1)

@@ -23,6 +23,7 @@ use super::channels::Numbers;
 use super::launch::{Argument, Launch, Launcher};
 use super::machine::{Arriving, Machine};
 use super::product::Gemm;
+use super::sending::{self, Sent};
 
 /// What `build.rs` has made of `kernels.cu`.
 const IMAGE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/kernels.fatbin"));
@@ -30,11 +31,12 @@ const IMAGE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/kernels.fatbin"))
 /// Shared memory that a block may have on every card since Ampere. Without being told, a card gives 48 KiB.
 const MOST_SHARED_BYTES: i32 = 99 << 10;
 
-/// The kernels of a device, loaded once; each is looked up once. Beside them, memory for copies to the host.
+/// The kernels of a device, loaded once; each is looked up once. Beside them, memory for copies to and from the host.
 struct Kernels {
     module: Arc<CudaModule>,
     functions: Mutex<HashMap<String, CudaFunction>>,
     rooms: Arc<Rooms>,
+    sent: Sent,
 }
 
 /// The kernels of each device.
@@ -54,7 +56,12 @@ impl Kernels {
         }
         let module = device.cuda_stream().context().load_module(Ptx::from_binary(IMAGE.to_vec()));
         let module = module.map_err(|error| failed("the program's kernels do not load", error))?;
-        let kernels = Arc::new(Self { module, functions: Mutex::default(), rooms: Arc::default() });
+        let kernels = Arc::new(Self {
+            module,
+            functions: Mutex::default(),
+            rooms: Arc::default(),
+            sent: Sent::default(),
+        });
         all.insert(device.id(), kernels.clone());
         Ok(kernels)
     }
@@ -86,6 +93,11 @@ impl Card {
     /// Sends the numbers of a contiguous f32 tensor to the host.
     pub(super) fn copy_to_host(&self, tensor: &Tensor) -> Result<Box<dyn Arriving>> {
         arriving::start(&self.device, &self.kernels.rooms, tensor)
+    }
+
+    /// A copy of a contiguous f32 tensor of the host.
+    pub(super) fn send(&self, tensor: &Tensor) -> Result<Tensor> {
+        sending::send(&self.device, &self.kernels.sent, tensor)
     }
 }
 
@@ -126,6 +138,7 @@ impl Machine for Card {
         let operation = |transposed| if transposed { Operation::CUBLAS_OP_T } else { Operation::CUBLAS_OP_N };
         let dtype = |numbers| match numbers {
             Numbers::Bf16 => DataType::CUDA_R_16BF,
+            Numbers::F16 => DataType::CUDA_R_16F,
             Numbers::F32 => DataType::CUDA_R_32F,
         };
         let compute = match product.operands == Numbers::F32 && gemm_reduced_precision_f32() {

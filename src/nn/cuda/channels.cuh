@@ -83,5 +83,10 @@ __device__ __forceinline__ void write_channel_sums(const Slab<V>& slab, const fl
     CHANNEL_KERNEL(name##_bf16_single, threads, bf16, 1, PARAMETERS, CALL)                                     \
     CHANNEL_KERNEL(name##_f32_wide, threads, float, WIDE<float>, PARAMETERS, CALL)                             \
     CHANNEL_KERNEL(name##_f32_single, threads, float, 1, PARAMETERS, CALL)
+// The same, and in f16: nothing is trained in it, so what gradients need has no such kernels.
+#define FORWARD_KERNELS(name, threads, PARAMETERS, CALL)                                                       \
+    CHANNEL_KERNELS(name, threads, PARAMETERS, CALL)                                                           \
+    CHANNEL_KERNEL(name##_f16_wide, threads, f16, WIDE<f16>, PARAMETERS, CALL)                                 \
+    CHANNEL_KERNEL(name##_f16_single, threads, f16, 1, PARAMETERS, CALL)
 #define CHANNEL_KERNEL(name, threads, T, V, PARAMETERS, CALL)                                                  \
     KERNEL(name, threads, PARAMETERS(T), CALL(T, (V)))

@@ -8,6 +8,8 @@ use super::launch::{Launch, Launcher, Pointer};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::nn) enum Numbers {
     Bf16,
+    /// Forward only: nothing is trained in it.
+    F16,
     F32,
 }
 
@@ -16,8 +18,18 @@ impl Numbers {
     pub(in crate::nn) fn of(dtype: DType) -> Result<Self> {
         match dtype {
             DType::BF16 => Ok(Self::Bf16),
+            DType::F16 => Ok(Self::F16),
             DType::F32 => Ok(Self::F32),
             other => bail!("BUG: no kernel of ours computes in {other:?}"),
+        }
+    }
+
+    /// The type of tensors.
+    pub(in crate::nn) fn dtype(self) -> DType {
+        match self {
+            Self::Bf16 => DType::BF16,
+            Self::F16 => DType::F16,
+            Self::F32 => DType::F32,
         }
     }
 
@@ -25,6 +37,7 @@ impl Numbers {
     pub(in crate::nn) fn word(self) -> &'static str {
         match self {
             Self::Bf16 => "bf16",
+            Self::F16 => "f16",
             Self::F32 => "f32",
         }
     }
@@ -36,7 +49,7 @@ impl Numbers {
     /// How many numbers 16 bytes hold.
     fn wide(self) -> usize {
         match self {
-            Self::Bf16 => 8,
+            Self::Bf16 | Self::F16 => 8,
             Self::F32 => 4,
         }
     }

@@ -77,7 +77,7 @@ __device__ __forceinline__ void columns_to_image(const T* columns, T* dx, int fi
 #define CALL(T, V)                                                                                             \
     image_to_columns<T, V>(x, columns, first_row,                                                              \
                            {height, width, channels, out_height, out_width, kernel, stride, padding, scale})
-CHANNEL_KERNELS(image_to_columns, COLUMNS_THREADS, PARAMETERS, CALL)
+FORWARD_KERNELS(image_to_columns, COLUMNS_THREADS, PARAMETERS, CALL)
 #undef PARAMETERS
 #undef CALL
 

@@ -1,5 +1,7 @@
 //! Which machine runs the kernels for a tensor.
 
+#[cfg(feature = "cuda")]
+use candle_core::DType;
 use candle_core::{Device, Result, Tensor, bail};
 
 use super::machine::{Arriving, Machine};
@@ -23,6 +25,19 @@ pub(in crate::nn) fn copy_to_host(tensor: &Tensor) -> Result<Box<dyn Arriving>> 
         #[cfg(all(test, target_os = "linux", target_arch = "x86_64"))]
         Device::Cpu => super::tests::copy_to_host(tensor),
         other => bail!("BUG: there are no kernels of ours for {other:?}"),
+    }
+}
+
+/// A copy of a tensor on another device, in the order of the launches. A GPU is not waited for if it is f32 of the host.
+pub(in crate::nn) fn send(tensor: &Tensor, device: &Device) -> Result<Tensor> {
+    match device {
+        #[cfg(feature = "cuda")]
+        Device::Cuda(device)
+            if tensor.device().is_cpu() && tensor.dtype() == DType::F32 && tensor.elem_count() > 0 =>
+        {
+            super::card::Card::new(device)?.send(&tensor.contiguous()?)
+        }
+        device => tensor.to_device(device),
     }
 }
 

@@ -51,12 +51,15 @@ __device__ __forceinline__ void difference_gradient(const T* a, const T* b, cons
     }
 }
 
-#define DIFFERENCE(name, T)                                                                                    \
+#define DIFFERENCE_SUMS(name, T)                                                                               \
     KERNEL(difference_sums_##name, DIFFERENCE_THREADS, (const T* a, const T* b, double* partial, int elements), \
-           difference_sums(a, b, partial, elements))                                                           \
+           difference_sums(a, b, partial, elements))
+#define DIFFERENCE(name, T)                                                                                    \
+    DIFFERENCE_SUMS(name, T)                                                                                   \
     KERNEL(difference_gradient_##name, DIFFERENCE_THREADS,                                                     \
            (const T* a, const T* b, const float* g, T* da, int elements, float factor),                        \
            difference_gradient(a, b, g, da, elements, factor))
+DIFFERENCE_SUMS(f16, f16)
 DIFFERENCE(bf16, bf16)
 DIFFERENCE(f32, float)
 KERNEL(difference_mean, DIFFERENCE_THREADS, (const double* partial, float* mean, int blocks, int elements),

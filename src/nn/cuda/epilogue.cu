@@ -47,7 +47,7 @@ __device__ __forceinline__ void row_sums(const T* x, float* partial, int rows, i
 
 #define PARAMETERS(T) (T * y, const float* bias, const T* residual, int rows, int channels, int rows_each)
 #define CALL(T, V) add_bias<T, V>(y, bias, residual, rows, channels, rows_each)
-CHANNEL_KERNELS(add_bias, EPILOGUE_THREADS, PARAMETERS, CALL)
+FORWARD_KERNELS(add_bias, EPILOGUE_THREADS, PARAMETERS, CALL)
 #undef PARAMETERS
 #undef CALL
 

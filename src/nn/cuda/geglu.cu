@@ -39,7 +39,7 @@ template <class T, int V> __device__ __forceinline__ void geglu_backward(const T
 
 #define PARAMETERS(T) (const T* x, T* y, int half)
 #define CALL(T, V) geglu_forward<T, V>(x, y, half)
-CHANNEL_KERNELS(geglu_forward, GEGLU_THREADS, PARAMETERS, CALL)
+FORWARD_KERNELS(geglu_forward, GEGLU_THREADS, PARAMETERS, CALL)
 #undef PARAMETERS
 #undef CALL
 

@@ -198,7 +198,7 @@ __device__ __forceinline__ void group_norm_backward(const T* x, const T* dy, con
 
 #define PARAMETERS(T) (const T* x, float* partial, int rows, int channels, int groups, int slab_rows)
 #define CALL(T, V) group_norm_statistics<T, V>(x, partial, rows, channels, groups, slab_rows)
-CHANNEL_KERNELS(group_norm_statistics, CHANNEL_THREADS, PARAMETERS, CALL)
+FORWARD_KERNELS(group_norm_statistics, CHANNEL_THREADS, PARAMETERS, CALL)
 #undef PARAMETERS
 #undef CALL
 
@@ -207,7 +207,7 @@ CHANNEL_KERNELS(group_norm_statistics, CHANNEL_THREADS, PARAMETERS, CALL)
      int rows, int channels, int groups, int slab_rows, float eps, int silu)
 #define CALL(T, V)                                                                                             \
     group_norm_forward<T, V>(x, weight, bias, partial, y, statistics, rows, channels, groups, slab_rows, eps, silu)
-CHANNEL_KERNELS(group_norm_forward, CHANNEL_THREADS, PARAMETERS, CALL)
+FORWARD_KERNELS(group_norm_forward, CHANNEL_THREADS, PARAMETERS, CALL)
 #undef PARAMETERS
 #undef CALL
 

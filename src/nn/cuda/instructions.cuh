@@ -5,12 +5,14 @@
 #pragma once
 #ifdef __CUDACC__
 #include <cuda_bf16.h>
+#include <cuda_fp16.h>
 #include <stdint.h>
 #else
 #include "emulation/registry.h"
 #endif
 
 typedef __nv_bfloat16 bf16;
+typedef __half f16;
 
 // A kernel by its C name: KERNEL(name, threads of a block, (parameters), statement). For KERNEL_OF_BLOCKS, so many
 // blocks on a multiprocessor are enough: without that number the compiler may spill registers to let more run.
@@ -65,15 +67,25 @@ __device__ __forceinline__ void load_matrices_transposed(uint32_t (&to)[4], cons
                  : "memory");
 }
 
-// sum [16 x 8] += a [16 x 16] b [16 x 8]
+// sum [16 x 8] += a [16 x 16] b [16 x 8], of bf16 or f16
+template <bool F16>
 __device__ __forceinline__ void multiply_add(float (&sum)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
-    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
-                 "{%0,%1,%2,%3};"
-                 : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+#define MULTIPLY_ADD(type)                                                                                     \
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32." type "." type ".f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, "  \
+                 "{%8,%9}, {%0,%1,%2,%3};"                                                                     \
+                 : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])                                      \
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1))
+    if (F16) MULTIPLY_ADD("f16");
+    else MULTIPLY_ADD("bf16");
+#undef MULTIPLY_ADD
 }
 
-__device__ __forceinline__ uint32_t pack(float low, float high) {
+// Two numbers as bf16 or f16.
+template <bool F16> __device__ __forceinline__ uint32_t pack(float low, float high) {
+    if (F16) {
+        const __half2 pair = __floats2half2_rn(low, high);
+        return *reinterpret_cast<const uint32_t*>(&pair);
+    }
     const __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
     return *reinterpret_cast<const uint32_t*>(&pair);
 }
@@ -115,15 +127,16 @@ inline void load_matrices_transposed(uint32_t (&to)[4], const bf16* row, int lin
     std::memcpy(to, all.of, 16);
 }
 
-inline void multiply_add(float (&sum)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1,
-                         int line = __builtin_LINE()) {
+template <bool F16>
+void multiply_add(float (&sum)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1, int line = __builtin_LINE()) {
     const emulation::Fragments own{{sum[0], sum[1], sum[2], sum[3]}, {a[0], a[1], a[2], a[3]}, {b0, b1}};
     const auto sums = emulation::meet<emulation::Fragments, emulation::Sums>(~0u, line, own,
-                                                                             emulation::multiply_add);
+                                                                             emulation::multiply_add<F16>);
     std::memcpy(sum, sums.of, 16);
 }
 
-inline uint32_t pack(float low, float high) {
+template <bool F16> uint32_t pack(float low, float high) {
+    if (F16) return __float2half(low).bits | uint32_t(__float2half(high).bits) << 16;
     return __float2bfloat16(low).bits | uint32_t(__float2bfloat16(high).bits) << 16;
 }
 

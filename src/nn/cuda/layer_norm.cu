@@ -101,7 +101,7 @@ __device__ __forceinline__ void layer_norm_sums(const T* x, const T* dy, const f
 #define PARAMETERS(T)                                                                                          \
     (const T* x, const float* weight, const float* bias, T* y, float* statistics, int rows, int channels, float eps)
 #define CALL(T, V) layer_norm_forward<T, V>(x, weight, bias, y, statistics, rows, channels, eps)
-CHANNEL_KERNELS(layer_norm_forward, LAYER_NORM_THREADS, PARAMETERS, CALL)
+FORWARD_KERNELS(layer_norm_forward, LAYER_NORM_THREADS, PARAMETERS, CALL)
 #undef PARAMETERS
 #undef CALL
 

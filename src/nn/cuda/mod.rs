@@ -5,7 +5,7 @@
 //! order of arguments and sizes. No kernel uses atomics: each result is written once, by one block, in a fixed order of
 //! sums, and is the same from run to run.
 //!
-//! Activations have their channels last. Numbers that flow are bf16 or f32; weights of norms, statistics and sums are
+//! Activations have their channels last. Numbers that flow are bf16 or f32, and f16 where no gradients are wanted; weights of norms, statistics and sums are
 //! f32.
 
 mod address;
@@ -28,12 +28,14 @@ mod layers;
 mod machine;
 mod optimiser;
 mod product;
+#[cfg(feature = "cuda")]
+mod sending;
 
 pub(super) use array::Array;
 pub(crate) use array::address_of;
 pub(super) use attention::has as has_head;
 pub(super) use counted::Counter;
-pub(super) use device::{copy_to_host, has_kernels};
+pub(super) use device::{copy_to_host, has_kernels, send};
 pub(super) use epilogue::bias_gradient;
 pub(super) use layers::{
     Attention, Concatenate, Conv2d, Convolution, Difference, GatedOnto, Geglu, Linear, Norm, Normalise, Onto,

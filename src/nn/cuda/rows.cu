@@ -34,10 +34,11 @@ __device__ __forceinline__ void move_rows(T* a, T* b, T* whole, int rows, int of
 }
 
 KERNEL(sum_bf16, ROWS_THREADS, (const bf16* a, const bf16* b, bf16* y, int elements), sum_of_two(a, b, y, elements))
+KERNEL(sum_f16, ROWS_THREADS, (const f16* a, const f16* b, f16* y, int elements), sum_of_two(a, b, y, elements))
 KERNEL(sum_f32, ROWS_THREADS, (const float* a, const float* b, float* y, int elements), sum_of_two(a, b, y, elements))
 
 #define PARAMETERS(T) (T * a, T * b, T * whole, int rows, int of_a, int of_b, int splits)
 #define CALL(T, V) move_rows<T, V>(a, b, whole, rows, of_a, of_b, splits)
-CHANNEL_KERNELS(move_rows, ROWS_THREADS, PARAMETERS, CALL)
+FORWARD_KERNELS(move_rows, ROWS_THREADS, PARAMETERS, CALL)
 #undef PARAMETERS
 #undef CALL

@@ -1,11 +1,13 @@
-// Numbers in memory, bf16 or f32, as f32 in registers, several at a time; and sums over a block.
+// Numbers in memory, bf16, f16 or f32, as f32 in registers, several at a time; and sums over a block.
 #pragma once
 #include "instructions.cuh"
 
 __device__ __forceinline__ float widen(float x) { return x; }
 __device__ __forceinline__ float widen(bf16 x) { return __bfloat162float(x); }
+__device__ __forceinline__ float widen(f16 x) { return __half2float(x); }
 __device__ __forceinline__ void narrow(float x, float& to) { to = x; }
 __device__ __forceinline__ void narrow(float x, bf16& to) { to = __float2bfloat16(x); }
+__device__ __forceinline__ void narrow(float x, f16& to) { to = __float2half(x); }
 
 // N numbers that are read or written at once: 16 bytes, or a single number where rows are not so long.
 template <class T, int N> struct alignas(sizeof(T) * N) Packed {

@@ -14,4 +14,5 @@ template <class S, class T> __device__ __forceinline__ void swap_inner(const S* 
 KERNEL(swap_inner_f32_f32, WEIGHT_THREADS, (const float* from, float* to, int a, int b), swap_inner(from, to, a, b))
 KERNEL(swap_inner_f32_bf16, WEIGHT_THREADS, (const float* from, bf16* to, int a, int b), swap_inner(from, to, a, b))
 KERNEL(swap_inner_bf16_bf16, WEIGHT_THREADS, (const bf16* from, bf16* to, int a, int b), swap_inner(from, to, a, b))
+KERNEL(swap_inner_f16_f16, WEIGHT_THREADS, (const f16* from, f16* to, int a, int b), swap_inner(from, to, a, b))
 KERNEL(swap_inner_bf16_f32, WEIGHT_THREADS, (const bf16* from, float* to, int a, int b), swap_inner(from, to, a, b))

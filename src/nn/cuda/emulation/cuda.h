@@ -37,6 +37,9 @@ template <class T> T __shfl_xor_sync(unsigned mask, T value, int distance, int l
     });
 }
 
+using std::max;
+using std::min;
+
 struct __nv_bfloat16 {
     uint16_t bits;
 };
@@ -52,6 +55,29 @@ inline __nv_bfloat16 __float2bfloat16(float x) {
     if (std::isnan(x)) return {0x7fff};
     return {uint16_t((bits + 0x7fff + (bits >> 16 & 1)) >> 16)}; // to nearest, ties to even
 }
+struct __half {
+    uint16_t bits;
+};
+inline float __half2float(__half x) {
+    const int exponent = x.bits >> 10 & 31, fraction = x.bits & 1023;
+    const float size = exponent == 31 ? (fraction ? NAN : INFINITY)
+                       : exponent     ? std::ldexp(float(1024 + fraction), exponent - 25)
+                                      : std::ldexp(float(fraction), -24);
+    return x.bits >> 15 ? -size : size;
+}
+inline __half __float2half(float x) {
+    const uint16_t sign = std::signbit(x) ? 0x8000 : 0;
+    const float size = std::fabs(x);
+    if (std::isnan(x)) return {0x7fff};
+    if (size == 0.f) return {sign};
+    if (size >= 65520.f) return {uint16_t(sign | 0x7c00)}; // halfway between the largest and what would be next
+    int exponent = 0;
+    std::frexp(size, &exponent);
+    exponent = max(exponent, -13); // below 2^-14 all have the same unit
+    // In units of the last place, to nearest, ties to even; eleven bits carry into the exponent by themselves.
+    const int units = int(std::nearbyint(std::ldexp(size, 11 - exponent)));
+    return {uint16_t(sign | (units + (exponent + 13) * 1024))};
+}
 // Products and sums that the compiler never contracts to one rounding.
 inline float __fmul_rn(float a, float b) { return a * b; }
 inline float __fadd_rn(float a, float b) { return a + b; }
@@ -59,8 +85,6 @@ inline float __fsub_rn(float a, float b) { return a - b; }
 inline float __fsqrt_rn(float a) { return std::sqrt(a); }
 inline float __fdiv_rn(float a, float b) { return a / b; }
 inline float rsqrtf(float x) { return 1.f / std::sqrt(x); }
-using std::max;
-using std::min;
 
 namespace emulation {
 
@@ -87,7 +111,7 @@ template <bool TRANSPOSED> void load_matrices(const void* const* in, void* const
         }
 }
 
-// mma.m16n8k16 for bf16: with lane = 4g + t, register i of A holds row g + 8 (i % 2), columns 2t, 2t + 1 plus
+// mma.m16n8k16 for bf16 or f16: with lane = 4g + t, register i of A holds row g + 8 (i % 2), columns 2t, 2t + 1 plus
 // 8 (i / 2); of B rows 2t, 2t + 1 plus 8i, column g; of C and D row g + 8 (i / 2), column 2t + i % 2.
 struct Fragments {
     float sum[4];
@@ -96,8 +120,11 @@ struct Fragments {
 struct Sums {
     float of[4];
 };
-inline void multiply_add(const void* const* in, void* const* out) {
-    auto half = [](uint32_t pair, int which) { return __bfloat162float({uint16_t(pair >> 16 * which)}); };
+template <bool F16> void multiply_add(const void* const* in, void* const* out) {
+    auto half = [](uint32_t pair, int which) {
+        const uint16_t bits = uint16_t(pair >> 16 * which);
+        return F16 ? __half2float({bits}) : __bfloat162float({bits});
+    };
     float a[16][16], b[8][16];
     for (int lane = 0; lane < WARP; lane++) {
         const Fragments& own = *static_cast<const Fragments*>(in[lane]);

@@ -10,7 +10,7 @@ use crate::nn::operation::{Operation, Output};
 
 fn shape([q, k]: [&Array; 2], heads: usize, causal: bool) -> Result<kernels::Attention> {
     let ((batch, n, width), (_, m, _)) = (q.shape.dims3()?, k.shape.dims3()?);
-    Ok(kernels::Attention { batch, heads, n, m, d: width / heads, causal })
+    Ok(kernels::Attention { batch, heads, n, m, d: width / heads, causal, numbers: q.numbers()? })
 }
 
 /// The output, shaped as q, and the log-sum-exp of each row of scores.
@@ -52,7 +52,7 @@ pub(in crate::nn) fn attend_backward(
     Ok([dq, dk, dv])
 }
 
-/// Operands: q [batch, n, heads*d], k and v [batch, m, heads*d], in bf16.
+/// Operands: q [batch, n, heads*d], k and v [batch, m, heads*d], in bf16, or in f16 without gradients.
 pub(in crate::nn) struct Attention {
     heads: usize,
     causal: bool,

@@ -71,10 +71,7 @@ impl Convolution {
 
     /// The weight as the matrix [out, kernel * kernel * channels] by which columns are multiplied, in the type of x.
     pub(in crate::nn) fn matrix(&self, machine: &dyn Machine, weight: &Array) -> Result<Array> {
-        let dtype = match self.columns.numbers {
-            Numbers::Bf16 => DType::BF16,
-            Numbers::F32 => DType::F32,
-        };
+        let dtype = self.columns.numbers.dtype();
         let inner = [self.out, self.columns.channels, self.taps()];
         swap_inner(machine, weight, inner, (Shape::from((self.out, self.columns.row())), dtype))
     }

@@ -7,7 +7,7 @@ use crate::nn::blockwise::Blockwise;
 use crate::nn::copies;
 use crate::nn::cpu::adamw::Step;
 use crate::nn::cuda::array::Array;
-use crate::nn::cuda::device::has_kernels;
+use crate::nn::cuda::device::{has_kernels, send};
 use crate::nn::cuda::launch::ALIGNMENT;
 use crate::nn::cuda::machine::Machine;
 use crate::nn::cuda::optimiser::{Table, TrainedTensor};
@@ -73,8 +73,10 @@ struct Uploaded {
 impl Uploaded {
     fn new(device: &Device, rows: Vec<TrainedTensor>, arrays: Vec<Array>) -> Result<Self> {
         let table = Table::new(rows);
-        let bytes: &[u8] = bytemuck::cast_slice(&table.rows);
-        let on_device = Array::of(&Tensor::from_slice(bytes, bytes.len(), device)?)?;
+        // As f32, in which tensors are sent without a wait.
+        let words: &[f32] = bytemuck::cast_slice(&table.rows);
+        let words = Tensor::from_slice(words, words.len(), &Device::Cpu)?;
+        let on_device = Array::of(&send(&words, device)?)?;
         Ok(Self { table, on_device, _arrays: arrays })
     }
 }

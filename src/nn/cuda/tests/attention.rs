@@ -7,6 +7,7 @@ use super::case::{Case, Results, normal};
 use super::emulator::Emulator;
 use crate::nn;
 use crate::nn::cuda::attention::Attention;
+use crate::nn::cuda::channels::Numbers;
 use crate::nn::cuda::machine::Machine;
 use crate::nn::cuda::{Counter, attend};
 
@@ -43,13 +44,13 @@ pub(super) fn run(
 }
 
 /// Forward alone: the output and the log-sum-exp.
-fn forward(emulator: &Emulator, shape: &Attention, operands: &[Tensor]) -> Result<[Tensor; 2]> {
+fn forward(emulator: &Emulator, shape: &Attention, operands: &[Tensor]) -> Result<Vec<Tensor>> {
     let flowing = |tensor: &Tensor| Flowing::of(tensor, DType::BF16);
     let [mut q, mut k, mut v] = [flowing(&operands[0])?, flowing(&operands[1])?, flowing(&operands[2])?];
     let mut out = Flowing::nan(operands[0].dims(), DType::BF16)?;
     let mut lse = Buffer::nan(shape.statistics());
     shape.forward(emulator, [q.pointer(), k.pointer(), v.pointer()], [out.pointer(), lse.pointer()])?;
-    Ok([out.tensor(operands[0].dims())?, Tensor::new(lse.0, &Device::Cpu)?])
+    Ok(vec![out.tensor(operands[0].dims())?, Tensor::new(lse.0, &Device::Cpu)?])
 }
 
 pub(super) fn operands(shape: &Attention) -> Result<Vec<Tensor>> {
@@ -70,8 +71,8 @@ fn check(shape: Attention) -> Result<()> {
     })
 }
 
-const fn shape([batch, heads, n, m, d]: [usize; 5], causal: bool) -> Attention {
-    Attention { batch, heads, n, m, d, causal }
+pub(super) const fn shape([batch, heads, n, m, d]: [usize; 5], causal: bool) -> Attention {
+    Attention { batch, heads, n, m, d, causal, numbers: Numbers::Bf16 }
 }
 
 /// Every size of head, with tiles that are full, ragged and nearly empty; the second has several tiles of both.
@@ -116,12 +117,12 @@ fn wide_heads_agree_with_f64() -> Result<()> {
 #[test]
 fn wide_heads_take_no_memory_for_scores() -> Result<()> {
     let counter = Counter::default();
-    let (pixels, shape) = (16_384, Shape::from((1, 16_384, 512)));
-    let [q, k, v] = [(); 3].map(|()| counter.allocate(shape.clone(), DType::BF16));
+    let (pixels, size) = (16_384, Shape::from((1, 16_384, 512)));
+    let [q, k, v] = [(); 3].map(|()| counter.allocate(size.clone(), DType::BF16));
     let before = 3 * 2 * 512 * pixels;
     attend(&counter, [&q?, &k?, &v?], 1, false)?;
-    assert_eq!(counter.peak(), before + 2 * 512 * pixels + 4 * pixels);
-    let largest = Attention { batch: 1, heads: 1, n: 16_384, m: 16_384, d: 512, causal: false };
+    assert_eq!(counter.peak() as usize, before + 2 * 512 * pixels + 4 * pixels);
+    let largest = shape([1, 1, pixels, pixels, 512], false);
     assert!(largest.shared_bytes(1, 0) <= 99 << 10, "{} bytes", largest.shared_bytes(1, 0));
     Ok(())
 }

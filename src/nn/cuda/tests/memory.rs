@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 
 use candle_core::{CpuStorage, DType, Result, Shape, Storage, Tensor, bail};
-use half::bf16;
+use half::{bf16, f16};
 
 use super::emulator::{Emulator, LAUNCHES, count_launch};
 use crate::nn::cuda::array::Array;
@@ -87,6 +87,7 @@ impl Machine for Emulator {
         let count = shape.elem_count();
         let storage = match dtype {
             DType::BF16 => CpuStorage::BF16(vec![bf16::NAN; count]),
+            DType::F16 => CpuStorage::F16(vec![f16::NAN; count]),
             DType::F32 => CpuStorage::F32(vec![f32::NAN; count]),
             DType::F64 => CpuStorage::F64(vec![f64::NAN; count]),
             DType::U8 => CpuStorage::U8(vec![255; count]),
@@ -127,6 +128,9 @@ fn read(from: Pointer, numbers: Numbers, count: usize) -> Vec<f32> {
             Numbers::Bf16 => {
                 std::slice::from_raw_parts(from.0 as *const bf16, count).iter().map(|x| x.to_f32()).collect()
             }
+            Numbers::F16 => {
+                std::slice::from_raw_parts(from.0 as *const f16, count).iter().map(|x| x.to_f32()).collect()
+            }
         }
     }
 }
@@ -138,6 +142,7 @@ fn write(to: Pointer, numbers: Numbers, sums: &[f32]) {
             match numbers {
                 Numbers::F32 => (to.0 as *mut f32).add(i).write(*sum),
                 Numbers::Bf16 => (to.0 as *mut bf16).add(i).write(bf16::from_f32(*sum)),
+                Numbers::F16 => (to.0 as *mut f16).add(i).write(f16::from_f32(*sum)),
             }
         }
     }

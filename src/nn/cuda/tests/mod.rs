@@ -9,6 +9,7 @@ mod buffer;
 mod case;
 mod columns;
 mod emulator;
+mod f16;
 mod geglu;
 mod layers;
 mod memory;

@@ -9,7 +9,6 @@ use super::attention::operands;
 use super::buffer::{Buffer, Flowing};
 use super::emulator::{Build, Emulator, compile, sources};
 use super::sanitizers;
-use crate::nn::cuda::attention::Attention;
 
 /// A place in a file and what stands there instead.
 struct Damage {
@@ -71,7 +70,7 @@ fn library(folder: &Path, damage: &Damage, build: Build) -> PathBuf {
 
 /// The bits of the output for several tiles of queries and keys.
 fn output(emulator: &Emulator) -> Result<Vec<u64>> {
-    let shape = Attention { batch: 1, heads: 1, n: 70, m: 200, d: 64, causal: false };
+    let shape = super::attention::shape([1, 1, 70, 200, 64], false);
     let operands = operands(&shape)?;
     let flowing = |i: usize| Flowing::of(&operands[i], DType::BF16);
     let [mut q, mut k, mut v] = [flowing(0)?, flowing(1)?, flowing(2)?];
