@@ -192,6 +192,17 @@ mod tests {
         let all = whole.iter().map(bytes).sum::<u64>();
         println!("what is in no row: {:.1} of {:.1} GB", rest as f64 / 1e9, all as f64 / 1e9);
         assert!(10 * rest <= all, "{rest} of {all}");
+        // Biases, residuals and gradients of biases beside their products: what cuBLASLt's epilogues could save at most.
+        let epilogues = Row {
+            name: "beside products",
+            layer: "",
+            kernels: &["add_bias", "row_sums"],
+            ideal: [0.0, 0.0],
+            bound: 0.0..0.0,
+        };
+        let [launches, moved] = epilogues.of(&whole);
+        println!("{}: {launches} launches, {:.1} GB", epilogues.name, moved as f64 / 1e9);
+        assert!(10 * moved <= all, "epilogues move {moved} of {all}: they belong into products");
         Ok(())
     }
 }

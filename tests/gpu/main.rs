@@ -52,7 +52,9 @@ fn group_norm(t: &[Tensor]) -> GroupNorm {
 }
 
 /// What a layer is called, what it does to its operands, and their shapes. The first operand flows.
-const LAYERS: &[(&str, Op, &[&[usize]])] = &[
+type Layer = (&'static str, Op, &'static [&'static [usize]]);
+
+const LAYERS: &[Layer] = &[
     ("conv 3x3", |t| on_images(t, |x| conv(t, 1, 1).forward(x)), &[&[2, 16, 12, 10], &[24, 16, 3, 3], &[24]]),
     (
         "conv 3x3, stride 2",
@@ -176,6 +178,32 @@ fn every_layer_agrees_with_f64_on_the_cpu() -> Result<()> {
                     );
                 }
             }
+        }
+    }
+    Ok(())
+}
+
+/// Layers without gradients, which have kernels of their own: in f16, and heads as wide as an autoencoder's.
+#[test]
+#[ignore = "needs a CUDA device"]
+fn every_layer_predicts_in_half_precision() -> Result<()> {
+    let device = device();
+    let wide: Op = |t| nn::attention(&t[0], &t[1], &t[2], 1, false);
+    let wide: Layer = ("attention, heads of 512", wide, &[&[2, 130, 512], &[2, 99, 512], &[2, 99, 512]]);
+    // A rounding is 2^-12 and 2^-9.
+    let types = [(DType::F16, 4e-3), (DType::BF16, 3e-2)];
+    for (flowing, tolerance) in types.into_iter().filter(|_| device.is_cuda()) {
+        for (name, op, shapes) in LAYERS.iter().chain([&wide]) {
+            let normal = |(i, shape): (usize, &&[usize])| {
+                Random::new(5, "gpu").normal(name, i as u64, shape, &Device::Cpu)?.to_dtype(flowing)
+            };
+            let drawn = shapes.iter().enumerate().map(normal).collect::<Result<Vec<_>>>()?;
+            let here = drawn.iter().map(|x| x.to_device(&device)).collect::<Result<Vec<_>>>()?;
+            let exact = drawn.iter().map(|x| x.to_dtype(DType::F64)).collect::<Result<Vec<_>>>()?;
+            let (found, wanted) = (op(&here)?.to_device(&Device::Cpu)?.to_dtype(DType::F64)?, op(&exact)?);
+            let largest = wanted.abs()?.max_all()?.to_scalar::<f64>()?.max(1e-3);
+            let error = (found - wanted)?.abs()?.max_all()?.to_scalar::<f64>()? / largest;
+            assert!(error <= tolerance, "{name}, {flowing:?}: off by {error:.1e}");
         }
     }
     Ok(())
