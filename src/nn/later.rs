@@ -5,7 +5,7 @@ use candle_core::{Device, Result, Tensor};
 
 use super::cuda::{self, Arriving};
 
-/// A copy of a tensor on another device. Tensors in f32 go from the host to a GPU without a wait for it, however large they are.
+/// A copy of a tensor on another device. Tensors in f32 go from the host to a GPU without a wait for it, up to 256 MiB.
 pub fn to_device(tensor: &Tensor, device: &Device) -> Result<Tensor> {
     cuda::send(tensor, device)
 }

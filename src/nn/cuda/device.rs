@@ -1,7 +1,5 @@
 //! Which machine runs the kernels for a tensor.
 
-#[cfg(feature = "cuda")]
-use candle_core::DType;
 use candle_core::{Device, Result, Tensor, bail};
 
 use super::machine::{Arriving, Machine};
@@ -28,13 +26,12 @@ pub(in crate::nn) fn copy_to_host(tensor: &Tensor) -> Result<Box<dyn Arriving>> 
     }
 }
 
-/// A copy of a tensor on another device, in the order of the launches. A GPU is not waited for if it is f32 of the host.
+/// A copy of a tensor on another device, in the order of the launches. A GPU is not waited for if the tensor is f32 of the host, of
+/// at most 256 MiB.
 pub(in crate::nn) fn send(tensor: &Tensor, device: &Device) -> Result<Tensor> {
     match device {
         #[cfg(feature = "cuda")]
-        Device::Cuda(device)
-            if tensor.device().is_cpu() && tensor.dtype() == DType::F32 && tensor.elem_count() > 0 =>
-        {
+        Device::Cuda(device) if super::sending::takes(tensor) => {
             super::card::Card::new(device)?.send(&tensor.contiguous()?)
         }
         device => tensor.to_device(device),

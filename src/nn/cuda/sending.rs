@@ -5,7 +5,7 @@ use std::sync::Mutex;
 
 use candle_core::cuda_backend::cudarc::driver::{CudaEvent, PinnedHostSlice};
 use candle_core::op::BackpropOp;
-use candle_core::{CpuStorage, CudaDevice, CudaStorage, Result, Storage, Tensor, bail};
+use candle_core::{CpuStorage, CudaDevice, CudaStorage, DType, Result, Storage, Tensor, bail};
 
 use super::card::failed;
 
@@ -13,6 +13,15 @@ const NO_PANIC: &str = "nothing panics while it holds the lock";
 
 /// Memory of the host with the event after which the GPU has read it. It is kept: to ask for it waits for the GPU.
 pub(super) type Sent = Mutex<Vec<(PinnedHostSlice<f32>, CudaEvent)>>;
+
+/// The most numbers that are sent so: the memory for them is kept, and no other program can have it.
+const MOST: usize = 1 << 26;
+
+/// Whether this tensor can be sent so.
+pub(super) fn takes(tensor: &Tensor) -> bool {
+    let count = tensor.elem_count();
+    tensor.device().is_cpu() && tensor.dtype() == DType::F32 && (1..=MOST).contains(&count)
+}
 
 /// Starts a copy of a contiguous f32 tensor of the host.
 pub(super) fn send(device: &CudaDevice, sent: &Sent, tensor: &Tensor) -> Result<Tensor> {
