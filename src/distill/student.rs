@@ -88,8 +88,23 @@ impl Student<'_> {
         self.training.together(diary.as_mut().map_or(Ok(()), |diary| diary.line(line)))
     }
 
+    /// Writes a checkpoint if one is due after so many steps. There is none if the result of the last one is suspicious.
+    pub(super) fn save_if_due(
+        &mut self,
+        done: u64,
+        diary: &mut Option<Diary<'_>>,
+    ) -> Result<(), DistillError> {
+        if self.is_due(done, diary)? {
+            self.settle(diary)?;
+            if self.is_due(done, diary)? {
+                self.save(done, diary)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Whether a checkpoint is due after so many steps, as far as their results are known.
-    pub(super) fn is_due(&self, done: u64, diary: &Option<Diary<'_>>) -> Result<bool, DistillError> {
+    fn is_due(&self, done: u64, diary: &Option<Diary<'_>>) -> Result<bool, DistillError> {
         Ok(self.training.collective.any(diary.as_ref().is_some_and(|diary| diary.is_due(done)))?)
     }
 

@@ -77,13 +77,7 @@ impl Distillation<'_> {
             }
             student.validate(step, &mut diary)?;
             student.step(step, &mut diary)?;
-            // What is not known of the last step yet decides too.
-            if student.is_due(step + 1, &diary)? {
-                student.settle(&mut diary)?;
-                if student.is_due(step + 1, &diary)? {
-                    student.save(step + 1, &mut diary)?;
-                }
-            }
+            student.save_if_due(step + 1, &mut diary)?;
         }
         student.settle(&mut diary)?;
         student.validate(steps, &mut diary)?;

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use candle_core::cuda_backend::cudarc::driver::{CudaEvent, PinnedHostSlice};
 use candle_core::{CudaDevice, Error, Result, Storage, Tensor, bail};
 
-use super::card::failed;
+use super::failure::failed;
 use super::machine::Arriving;
 
 const NO_PANIC: &str = "nothing panics while it holds the lock";

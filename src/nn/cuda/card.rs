@@ -1,7 +1,6 @@
 //! A GPU as a machine: kernels that nvcc has compiled into the program, on candle's stream and with candle's cuBLAS.
 
 use std::collections::HashMap;
-use std::error::Error as StdError;
 use std::ffi::c_void;
 use std::sync::{Arc, LazyLock, Mutex};
 
@@ -15,11 +14,12 @@ use candle_core::cuda_backend::cudarc::driver::sys::CUfunction_attribute_enum as
 use candle_core::cuda_backend::cudarc::driver::{CudaFunction, CudaModule, LaunchConfig, PushKernelArg};
 use candle_core::cuda_backend::cudarc::nvrtc::Ptx;
 use candle_core::cuda_backend::{DeviceId, gemm_reduced_precision_f32};
-use candle_core::{CudaDevice, DType, Error, Result, Shape, Storage, Tensor};
+use candle_core::{CudaDevice, DType, Result, Shape, Storage, Tensor};
 
 use super::array::Array;
 use super::arriving::{self, Rooms};
 use super::channels::Numbers;
+use super::failure::failed;
 use super::launch::{Argument, Launch, Launcher};
 use super::machine::{Arriving, Machine};
 use super::product::Gemm;
@@ -43,10 +43,6 @@ struct Kernels {
 static KERNELS: LazyLock<Mutex<HashMap<DeviceId, Arc<Kernels>>>> = LazyLock::new(Mutex::default);
 
 const NO_PANIC: &str = "nothing panics while it holds the lock";
-
-pub(super) fn failed(what: &str, error: impl StdError) -> Error {
-    Error::Msg(format!("{what}: {error}"))
-}
 
 impl Kernels {
     fn of(device: &CudaDevice) -> Result<Arc<Self>> {

@@ -20,6 +20,8 @@ mod columns;
 mod counted;
 mod device;
 mod epilogue;
+#[cfg(feature = "cuda")]
+mod failure;
 mod geglu;
 mod group_norm;
 mod launch;

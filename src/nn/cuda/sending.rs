@@ -7,7 +7,7 @@ use candle_core::cuda_backend::cudarc::driver::{CudaEvent, PinnedHostSlice};
 use candle_core::op::BackpropOp;
 use candle_core::{CpuStorage, CudaDevice, CudaStorage, DType, Result, Storage, Tensor, bail};
 
-use super::card::failed;
+use super::failure::failed;
 
 const NO_PANIC: &str = "nothing panics while it holds the lock";
 

@@ -1,16 +1,17 @@
 //! The optimiser against the CPU's, bit for bit.
 
-use candle_core::{DType, Device, Result, Tensor, Var};
+use candle_core::{DType, Device, Error, Result, Tensor, Var};
 use half::bf16;
 
 use super::buffer::Buffer;
 use super::emulator::Emulator;
+use super::memory::copies_to_host;
 use crate::backend::Random;
 use crate::nn::average;
 use crate::nn::cuda::launch::Pointer;
 use crate::nn::cuda::optimiser::{Table, TrainedTensor};
-use crate::nn::gradients::Clip;
-use crate::nn::optim::AdamW;
+use crate::nn::gradients::{Clip, Gradients};
+use crate::nn::optim::{AdamW, Moments, Trained};
 
 /// Sizes around a multiple of four and of a block's chunk, one of several chunks, and none at all.
 const SIZES: [usize; 7] = [1, 4, 7, 0, 16_384, 40_003, 16_385];
@@ -151,43 +152,61 @@ fn a_norm_that_is_not_finite_changes_nothing() -> Result<()> {
     Ok(())
 }
 
-/// The tensors of a training on the CPU and as on a GPU: parameters, moments, averages and the norm of the gradients.
+/// Tensors in training: parameter, both moments and average of each, and its gradient.
+fn in_training() -> Result<Vec<([Var; 4], Var)>> {
+    let slots = slots()?.into_iter().filter(|slot| !slot.parameter.0.is_empty());
+    let held = slots.map(|Slot { parameter, gradient, first, second, average, .. }| {
+        let [parameter, first, second, average] =
+            [parameter, first, second, average].map(|buffer| variable(&buffer));
+        Ok(([parameter?, first?, second?, average?], variable(&gradient)?))
+    });
+    held.collect()
+}
+
+/// Updates the tensors of a training with what limits the norm of their gradients: everything that was held, the norm, and the factor.
+fn update(clip: impl Fn(&Gradients) -> Result<Clip>) -> Result<(Vec<Vec<f32>>, Clip)> {
+    let tensors = in_training()?;
+    // The gradient of sum(p g) is g.
+    let loss = |(variables, gradient): &([Var; 4], Var)| {
+        (variables[0].as_tensor() * gradient.as_detached_tensor())?.sum_all()
+    };
+    let sum = || tensors.iter().map(loss).reduce(|a, b| a? + b?).expect("some tensors");
+    let (_, mut found) = crate::nn::differentiate(sum)?;
+    let mut gradients = Gradients::default();
+    gradients.add(&mut found, tensors.iter().map(|(variables, _)| &variables[0]))?;
+    let clip = clip(&gradients)?;
+    let each = tensors.iter().zip(gradients.iter()).enumerate();
+    let trained = each.map(|(index, ((variables, _), gradient))| {
+        let [parameter, first, second, average] = variables;
+        Trained {
+            parameter,
+            gradient: gradient.filter(|_| index != 3).zip(Some(Moments::F32([first, second]))),
+            average: (index != NO_AVERAGE).then_some(average),
+        }
+    });
+    SETTINGS.step_all(&trained.collect::<Vec<_>>(), 3, &clip, DECAY)?;
+    let all = tensors.iter().flat_map(|(variables, _)| variables).map(|v| v.to_vec1::<f32>());
+    Ok((all.collect::<Result<_>>()?, clip))
+}
+
+/// On the CPU and as on a GPU, which needs nothing of the host: the norm goes from one kernel to the next.
 #[test]
 fn an_update_of_tensors_has_the_bits_of_the_cpu() -> Result<()> {
-    use crate::nn::gradients::Gradients;
-    use crate::nn::optim::{Moments, Trained};
-    let update = || -> Result<(Vec<Vec<f32>>, f64)> {
-        let mut tensors = Vec::new();
-        for slot in slots()?.into_iter().filter(|slot| !slot.parameter.0.is_empty()) {
-            let Slot { parameter, gradient, first, second, average, .. } = slot;
-            let variables = [parameter, first, second, average].map(|buffer| variable(&buffer));
-            let [parameter, first, second, average] = variables;
-            tensors.push(([parameter?, first?, second?, average?], variable(&gradient)?));
+    for largest in [1.0, 1e6] {
+        let exact = update(|gradients| gradients.clip(largest))?.1;
+        let Clip::Known { norm: exact, .. } = exact else { panic!("it is on the host") };
+        for emulator in Emulator::schedules() {
+            let (found, copies) =
+                copies_to_host(|| emulator.emulating(|| update(|gradients| gradients.clip(largest))));
+            assert!(copies.is_empty(), "{copies:?}");
+            let (found, clip) = found?;
+            let (norm, scale) =
+                emulator.emulating(|| Ok::<_, Error>((clip.norm()?.read()?[0], clip.scale()?)))?;
+            assert!((f64::from(norm) - exact).abs() < 1e-6 * exact, "{norm}, needed {exact}");
+            let (wanted, _) = update(|_| Ok(Clip::Known { norm: exact, scale }))?;
+            assert!(found == wanted, "an updated tensor differs from the CPU's");
         }
-        let trained = tensors.iter().enumerate().map(|(index, (variables, gradient))| {
-            let [parameter, first, second, average] = variables;
-            let moments = Moments::F32([first, second]);
-            Trained {
-                parameter,
-                gradient: (index != 3).then_some((gradient.as_tensor(), moments)),
-                average: (index != NO_AVERAGE).then_some(average),
-            }
-        });
-        let trained: Vec<Trained<'_>> = trained.collect();
-        SETTINGS.step_all(&trained, 3, &quarter(), DECAY)?;
-        let mut gradients = Gradients::default();
-        let loss = |(variables, gradient): &([Var; 4], Var)| {
-            (variables[0].as_tensor() * gradient.as_detached_tensor())?.sum_all()
-        };
-        let sum = || tensors.iter().map(loss).reduce(|a, b| a? + b?).expect("some tensors");
-        let (_, mut found) = crate::nn::differentiate(sum)?;
-        gradients.add(&mut found, tensors.iter().map(|(variables, _)| &variables[0]))?;
-        let all = tensors.iter().flat_map(|(variables, _)| variables).map(|v| v.to_vec1::<f32>());
-        Ok((all.collect::<Result<_>>()?, gradients.norm()?))
-    };
-    let ((found, norm), (wanted, exact)) = (Emulator::schedules()[0].emulating(update)?, update()?);
-    assert!(found == wanted, "an updated tensor differs from the CPU's");
-    assert!((norm - exact).abs() < 1e-6 * exact, "{norm}, needed {exact}");
+    }
     Ok(())
 }
 
@@ -195,7 +214,6 @@ fn an_update_of_tensors_has_the_bits_of_the_cpu() -> Result<()> {
 #[test]
 fn moments_in_8_bits_have_the_bits_of_the_cpu() -> Result<()> {
     use crate::nn::blockwise::{Blockwise, Sign};
-    use crate::nn::optim::{Moments, Trained};
     let update = || -> Result<[Vec<Vec<f32>>; 2]> {
         let (mut numbers, mut codes) = (Vec::new(), Vec::new());
         let slots: Vec<Slot> = slots()?.into_iter().filter(|slot| !slot.parameter.0.is_empty()).collect();
