@@ -16,9 +16,8 @@ use super::{classify, survey};
 use crate::backend::DeviceChoice;
 use crate::base::Whole;
 use crate::base::units::Bytes;
-use crate::base::{names, shown};
+use crate::base::{Server, names, shown};
 use crate::cache::{Address, Recheck};
-use crate::train::watch::Server;
 
 /// The prefix of environment variables. Never `LD_`: that would swallow `LD_LIBRARY_PATH`.
 pub(super) const PREFIX: &str = "LAPTOP_DIFF_";

@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::record::{What, event};
-use super::{Drawn, End, Watcher};
+use super::{Drawn, Watcher};
 use crate::base::Progress;
 
 /// Writes event files.
@@ -87,7 +87,7 @@ impl Watcher for TensorBoard<'_> {
         self.write(step, &What::Picture(name, png, size));
     }
 
-    fn end(&self, _end: End) {
+    fn end(&self) {
         *self.log.lock().unwrap_or_else(PoisonError::into_inner) = Log::Closed;
     }
 }

@@ -1,0 +1,382 @@
+//! A run folder is told to a server of our own, step by step.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+
+use serde_json::{Value, json};
+
+use super::teller::{Role, Source, Teller};
+use super::testing::Mlflow;
+use super::thread::Tracker;
+use crate::base::{Digest, FileError, clock, kept};
+use crate::distill::history::HISTORY_FILE;
+use crate::run::{EVENTS, Event, RunRecord, Sink};
+
+type Tested = Result<(), Box<dyn std::error::Error>>;
+
+/// A sweep of a training over two ratios, whose artefacts are in a folder beside its run folder.
+struct Sweep {
+    place: tempfile::TempDir,
+    record: RunRecord,
+}
+
+const STAGES: [(&str, &str, &str, &str); 5] = [
+    ("teacher", "load", "model", ""),
+    ("student@ratio=0.3", "prune", "model", "0.3"),
+    ("student@ratio=0.5", "prune", "model", "0.5"),
+    ("retrained@ratio=0.3", "distill", "model", "0.3"),
+    ("retrained@ratio=0.5", "distill", "model", "0.5"),
+];
+
+fn key(id: &str) -> Digest {
+    Digest::of(id.as_bytes())
+}
+
+impl Sweep {
+    fn new() -> Result<Self, Box<dyn std::error::Error>> {
+        let place = tempfile::tempdir()?;
+        fs::create_dir_all(place.path().join("runs/nano"))?;
+        let node = |&(id, stage, output, _): &(&str, &str, &str, &str)| {
+            let origin = id.split_once('@').map(|(origin, _)| origin);
+            json!({"id": id, "stage": stage, "output": output, "origin": origin})
+        };
+        let stage = |&(id, stage, _, ratio): &(&str, &str, &str, &str)| {
+            let branch = if ratio.is_empty() { json!({}) } else { json!({"ratio": ratio}) };
+            let manifest = json!({"entries": [["stage", "x@1"], ["ratio", ratio], ["input teacher", "12"]]});
+            json!({"id": id, "branch": branch, "stage": stage, "version": 1, "state": "waiting", "key": key(id),
+                   "manifest": manifest, "artefact": null, "error": null})
+        };
+        let edges = [(0, 1), (0, 2), (1, 3), (2, 4)];
+        let edges = edges.map(|(from, to)| json!({"from": from, "to": to, "input": "model"}));
+        let record = json!({
+            "format": 2, "name": "nano", "program": "1.0", "file": "nano.yaml", "pipeline": "format: 1", "seed": 7,
+            "graph": {"stages": STAGES.iter().map(node).collect::<Vec<_>>(), "edges": edges},
+            "device": {"asked": "cpu", "class": "cpu"}, "started": clock::now(),
+            "finished": null, "seconds": null, "exit_code": null,
+            "stages": STAGES.iter().map(stage).collect::<Vec<_>>(),
+        });
+        Ok(Self { place, record: serde_json::from_value(record)? })
+    }
+
+    fn folder(&self) -> PathBuf {
+        self.place.path().join("runs/nano")
+    }
+
+    fn source(&self) -> Source {
+        Source { folder: self.folder(), log: self.folder().join(EVENTS), role: Role::Whole }
+    }
+
+    fn teller(&self, server: &Mlflow) -> Teller {
+        Teller::new(server.address.parse().expect("an address"), self.source())
+    }
+
+    fn log(&self, event: &Event) {
+        let log = fs::OpenOptions::new().create(true).append(true).open(self.folder().join(EVENTS));
+        std::io::Write::write_all(&mut log.expect("a log"), format!("{}\n", event.line()).as_bytes())
+            .expect("written");
+    }
+
+    fn starts(&self) {
+        let stages = STAGES.iter().map(|(id, ..)| (*id).into()).collect();
+        self.log(&Event::RunStarted { format: 2, name: "nano".into(), program: "1.0".into(), stages });
+    }
+
+    /// A stage has its artefact, with these files.
+    fn done(&mut self, id: &str, cached: bool, files: &[(&str, &[u8])]) -> Tested {
+        let folder = self.place.path().join("artefacts").join(id);
+        for (name, bytes) in files {
+            let path = folder.join(name);
+            fs::create_dir_all(path.parent().unwrap_or(&folder))?;
+            fs::write(path, bytes)?;
+        }
+        let artefact = json!({
+            "digest": key(id), "path": folder, "bytes": 5, "seconds": 2.0, "peak_bytes": null,
+            "finished": "2026-08-01T12:00:00Z", "program": "1.0",
+        });
+        let stage = self.record.stages.iter_mut().find(|stage| stage.id.as_str() == id).expect("a stage");
+        stage.artefact = Some(serde_json::from_value(artefact)?);
+        let (stage, key, digest, seconds) = (id.into(), key(id), key(id), 2.0);
+        self.log(&match cached {
+            true => Event::StageCached { stage, key, digest, seconds },
+            false => Event::StageDone { stage, key, digest, seconds, bytes: 5, peak_bytes: None },
+        });
+        Ok(self.record.write(&self.folder())?)
+    }
+
+    fn ends(&self, code: u8) {
+        let folder = self.folder();
+        self.log(&Event::RunDone { code, seconds: 1.0, ran: 3, cached: 1, failed: 1, skipped: 1, folder });
+    }
+
+    /// All stages come from the cache.
+    fn cached(&mut self, losses: &[u8]) -> Tested {
+        self.starts();
+        for (id, stage, ..) in STAGES {
+            let files = [(HISTORY_FILE, losses)];
+            self.done(id, true, if stage == "distill" { &files } else { &[] })?;
+        }
+        self.ends(0);
+        Ok(())
+    }
+}
+
+/// The history of a training.
+fn losses(steps: std::ops::Range<u64>) -> Vec<u8> {
+    let kinds = json!({"task": 0.5, "output": 0.25, "features": 0.25});
+    let line = |step| {
+        json!({"step": step, "task": 0.5, "output": 0.5, "features": {}, "weighted": kinds, "total": 1.0,
+               "gradient_norm": 1.0, "learning_rate": 0.1})
+    };
+    steps.map(|step| format!("{}\n", line(step))).collect::<String>().into_bytes()
+}
+
+#[test]
+fn a_sweep_is_one_run_with_one_below_it_for_each_branch() -> Tested {
+    let (server, mut sweep) = (Mlflow::start()?, Sweep::new()?);
+    let mut teller = sweep.teller(&server);
+    sweep.starts();
+    sweep.done("teacher", true, &[])?;
+    sweep.done("student@ratio=0.3", false, &[])?;
+    teller.look(false)?;
+    assert_eq!((server.runs().len(), server.run("ratio=0.3").status.as_str()), (2, "RUNNING"));
+    sweep.done("retrained@ratio=0.3", false, &[(HISTORY_FILE, &losses(0..1500))])?;
+    sweep.log(&Event::StageFailed { stage: "student@ratio=0.5".into(), error: "no units left".into() });
+    sweep.log(&Event::StageSkipped {
+        stage: "retrained@ratio=0.5".into(),
+        because: "student@ratio=0.5".into(),
+    });
+    sweep.ends(3);
+    fs::write(sweep.folder().join("report.html"), "<p>all")?;
+    teller.look(true)?;
+
+    let (whole, good, bad) = (server.run("nano"), server.run("ratio=0.3"), server.run("ratio=0.5"));
+    assert_eq!([&whole, &good, &bad].map(|run| run.status.as_str()), ["FAILED", "FINISHED", "FAILED"]);
+    assert_eq!([&good, &bad].map(|run| run.tags["mlflow.parentRunId"].as_str()), ["run0", "run0"]);
+    assert!(good.ended.is_some() && !whole.tags.contains_key("mlflow.parentRunId"));
+    // The values of the branch by the names of the axes, and all parameters of the stages that it needs.
+    for (name, value) in [("ratio", "0.3"), ("seed", "7"), ("student.ratio", "0.3"), ("teacher.ratio", "")] {
+        assert_eq!(good.parameters.get(name).map(String::as_str), Some(value), "{name}: {good:?}");
+    }
+    assert!(!good.parameters.keys().any(|name| name.contains("input") || name.ends_with(".stage")));
+    assert_eq!(whole.parameters.keys().collect::<Vec<_>>(), ["seed", "teacher.ratio"]);
+    let error = "stage `student@ratio=0.5`: no units left";
+    assert_eq!([&whole, &bad].map(|run| run.tags["laptop-diff.error"].as_str()), [error, error]);
+    assert!(bad.tags["mlflow.note.content"].contains(error) && !good.tags.contains_key("laptop-diff.error"));
+    assert_eq!([&whole.tags["stage.teacher"], &good.tags["stage.student"]], ["cached", "done"]);
+    assert_eq!(good.tags["key.retrained"], key("retrained@ratio=0.3").to_string());
+    // Names are the same in all branches.
+    assert_eq!(good.steps("retrained/loss/total"), (0..1500).collect::<Vec<_>>());
+    assert_eq!((good.steps("student/seconds"), whole.steps("teacher/bytes")), (vec![0], vec![0]));
+    assert_eq!(whole.files.keys().collect::<Vec<_>>(), ["pipeline.yaml", "report.html", "run.json"]);
+    Ok(())
+}
+
+#[test]
+fn a_repeated_run_goes_on_in_its_runs_and_tells_nothing_twice() -> Tested {
+    let (server, mut sweep) = (Mlflow::start()?, Sweep::new()?);
+    let mut first = sweep.teller(&server);
+    sweep.starts();
+    sweep.done("teacher", false, &[])?;
+    sweep.log(&Event::StageFailed { stage: "student@ratio=0.3".into(), error: "full disk".into() });
+    sweep.ends(3);
+    first.look(true)?;
+    assert_eq!(server.run("ratio=0.3").status, "FAILED");
+
+    let mut second = sweep.teller(&server);
+    sweep.cached(&losses(0..3))?;
+    second.look(true)?;
+    let run = server.run("ratio=0.3");
+    assert_eq!((run.status.as_str(), server.runs().len()), ("FINISHED", 3));
+    assert!(!run.tags.contains_key("laptop-diff.error") && !run.tags.contains_key("mlflow.note.content"));
+    assert_eq!(server.run("nano").tags["stage.teacher"], "done", "the run made it");
+    assert_eq!(
+        (run.tags["stage.retrained"].as_str(), run.steps("retrained/loss/total")),
+        ("cached", vec![0, 1, 2])
+    );
+
+    let numbers = || server.runs().iter().map(|run| run.numbers.len()).sum::<usize>();
+    let (told, mut third) = (numbers(), sweep.teller(&server));
+    sweep.cached(&losses(0..3))?;
+    third.look(true)?;
+    assert_eq!((numbers(), server.runs().len()), (told, 3));
+
+    // A run that somebody removed begins again, with all runs below it.
+    server.runs().iter_mut().for_each(|run| run.deleted = true);
+    let mut fourth = sweep.teller(&server);
+    sweep.cached(&losses(0..3))?;
+    fourth.look(true)?;
+    assert_eq!(
+        (server.runs().len(), server.run("ratio=0.3").steps("retrained/loss/total")),
+        (6, vec![0, 1, 2])
+    );
+
+    // A changed pipeline is another run.
+    sweep.record.pipeline = "format: 1\nseed: 8".to_owned();
+    let mut fifth = sweep.teller(&server);
+    sweep.cached(&losses(0..3))?;
+    fifth.look(true)?;
+    assert_eq!(server.runs().len(), 9);
+    Ok(())
+}
+
+#[test]
+fn a_server_that_fails_gets_everything_later() -> Tested {
+    let (server, mut sweep) = (Mlflow::start()?, Sweep::new()?);
+    let mut teller = sweep.teller(&server);
+    sweep.cached(&losses(0..2500))?;
+    // Every request fails once.
+    let mut looks = 0;
+    loop {
+        server.failures.store(1, Ordering::SeqCst);
+        let before = server.requests.load(Ordering::SeqCst);
+        assert!(teller.look(true).is_err_and(|error| error.contains("the server answers 500")));
+        looks += 1;
+        let step = server.requests.load(Ordering::SeqCst) - before;
+        assert_eq!(step, 1, "nothing more is attempted after a failure");
+        // Goes on a little further each time.
+        server.failures.store(0, Ordering::SeqCst);
+        if teller.look(looks > 2).is_ok() && looks > 2 {
+            break;
+        }
+    }
+    let run = server.run("ratio=0.5");
+    assert_eq!(run.steps("retrained/loss/total"), (0..2500).collect::<Vec<_>>());
+    assert_eq!((run.status.as_str(), server.runs().len()), ("FINISHED", 3));
+    Ok(())
+}
+
+#[test]
+fn what_a_killed_process_was_sending_is_sent_again_as_it_was() -> Tested {
+    let (server, mut sweep) = (Mlflow::start()?, Sweep::new()?);
+    sweep.cached(&losses(0..0))?;
+    let mut first = sweep.teller(&server);
+    sweep.cached(&losses(0..3))?;
+    first.look(true)?;
+    let numbers = server.run("ratio=0.3").numbers;
+    // As if it had been killed before it knew that the last request, or that for the run, had arrived.
+    for entry in fs::read_dir(sweep.folder().join(".mlflow"))?.flatten() {
+        let Ok(text) = fs::read(entry.path()) else { continue };
+        let Ok(mut run) = serde_json::from_slice::<Value>(&text) else { continue };
+        let own = server.runs().iter().position(|one| run["tag"] == json!(one.tags["laptop-diff.id"]));
+        let curves = server.runs()[own.expect("a run")].numbers.clone().into_iter();
+        let curves = curves.filter(|(key, ..)| key.starts_with("retrained/") && key.matches('/').count() > 1);
+        let sending = curves.map(|(key, timestamp, step, value)| {
+            json!({"key": key, "value": value.parse::<f64>().ok(), "step": step, "timestamp": timestamp})
+        });
+        (run["sending"], run["sent"], run["id"]) = (sending.collect(), json!({}), Value::Null);
+        fs::write(entry.path(), run.to_string())?;
+    }
+    let mut second = sweep.teller(&server);
+    sweep.cached(&losses(0..4))?;
+    second.look(true)?;
+    assert_eq!(server.runs().len(), 3, "they are found by their tags");
+    let run = server.run("ratio=0.3");
+    // The same numbers with the same timestamps, which the server takes once, and one step that it has not seen.
+    assert_eq!(
+        (run.steps("retrained/loss/total"), &run.numbers[..numbers.len()]),
+        (vec![0, 1, 2, 3], &numbers[..])
+    );
+    Ok(())
+}
+
+#[test]
+fn pictures_arrive_once_as_the_pages_expect_them() -> Tested {
+    let (server, mut sweep) = (Mlflow::start()?, Sweep::new()?);
+    let png = |side: u32| -> Result<Vec<u8>, Box<dyn std::error::Error>> {
+        let mut bytes = std::io::Cursor::new(Vec::new());
+        let picture = image::RgbImage::from_pixel(side, side, image::Rgb([200, 30, 60]));
+        picture.write_to(&mut bytes, image::ImageFormat::Png)?;
+        Ok(bytes.into_inner())
+    };
+    let (large, small, lines) = (png(300)?, png(8)?, losses(0..1));
+    let files: [(&str, &[u8]); 3] = [
+        (HISTORY_FILE, &lines),
+        ("validation/000000000-000.png", &large),
+        ("validation/000000005-000.png", &small),
+    ];
+    for _ in 0..2 {
+        let mut teller = sweep.teller(&server);
+        sweep.starts();
+        sweep.done("teacher", true, &[])?;
+        sweep.done("student@ratio=0.3", true, &[])?;
+        sweep.done("retrained@ratio=0.3", true, &files)?;
+        sweep.ends(0);
+        let before = server.requests.load(Ordering::SeqCst);
+        teller.look(true)?;
+        let sent = server.requests.load(Ordering::SeqCst) - before;
+        assert!(before == 0 || sent < 8, "{sent} requests of a run that has everything");
+    }
+    let run = server.run("ratio=0.3");
+    assert_eq!(run.tags["mlflow.loggedImages"], "True");
+    let files: BTreeMap<&str, &Vec<u8>> =
+        run.files.iter().filter_map(|(name, bytes)| Some((name.strip_prefix("images/")?, bytes))).collect();
+    assert_eq!(files.len(), 4, "{:?}", files.keys());
+    let expected =
+        [(0, "+compressed.webp", 256), (0, ".png", 300), (5, "+compressed.webp", 8), (5, ".png", 8)];
+    for (step, ending, side) in expected {
+        // The pages read key, step and time from the name: key+step+N+timestamp+N+id, and +compressed.
+        let start = format!("retrained~validation~000+step+{step}+timestamp+");
+        let found = files.iter().find(|(name, _)| name.starts_with(&start) && name.ends_with(ending));
+        let (name, bytes) = found.unwrap_or_else(|| panic!("no {start} {ending} in {:?}", files.keys()));
+        let rest: Vec<&str> = name[start.len()..].trim_end_matches(ending).split('+').collect();
+        assert!(rest.len() == 2 && rest[0].parse::<u64>().is_ok() && rest[1].len() == 32, "{name}");
+        let picture = image::load_from_memory(bytes)?.to_rgb8();
+        assert_eq!((picture.dimensions(), picture.get_pixel(1, 1).0), ((side, side), [200, 30, 60]));
+    }
+    Ok(())
+}
+
+/// Keeps the notes.
+#[derive(Default)]
+struct Notes(Mutex<Vec<String>>);
+
+impl Sink for Notes {
+    fn event(&self, event: &Event) {
+        if let Event::RunNote { text } = event {
+            self.0.lock().expect("nobody panicked").push(text.clone());
+        }
+    }
+}
+
+#[test]
+fn a_server_that_is_away_delays_no_end_and_is_noted_once() -> Tested {
+    let mut sweep = Sweep::new()?;
+    let closed = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+    let notes = Arc::new(Notes::default());
+    let server = format!("http://{closed}").parse()?;
+    let tracker = Tracker::begin(&server, sweep.source(), Arc::clone(&notes) as Arc<dyn Sink>);
+    sweep.starts();
+    sweep.done("teacher", false, &[])?;
+    let begun = std::time::Instant::now();
+    while notes.0.lock().expect("nobody panicked").is_empty() {
+        assert!(begun.elapsed().as_secs() < 60, "the trouble is not noted");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    sweep.ends(0);
+    let ended = std::time::Instant::now();
+    assert_eq!(tracker.end(), Vec::<String>::new());
+    assert!(ended.elapsed().as_secs() < 5);
+    let notes = notes.0.lock().expect("nobody panicked");
+    assert!(notes.len() == 1 && notes[0].contains("sent when it is back"), "{notes:?}");
+    Ok(())
+}
+
+/// A picture beside a checkpoint is sent only if it is whole.
+#[test]
+fn a_damaged_picture_of_a_checkpoint_is_left_out() -> Tested {
+    use super::mlflow::Picture;
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("a.png");
+    let picture = image::RgbImage::new(4, 4);
+    let save =
+        |path: &Path| picture.save_with_format(path, image::ImageFormat::Png).map_err(std::io::Error::other);
+    kept::write(&path, |path| save(path).map_err(FileError::at(path)))?;
+    let picture = Picture { name: "a".into(), step: 0, path: path.clone(), unfinished: true };
+    assert_eq!(picture.files(1).map(|files| files.len()), Some(2));
+    fs::write(&path, b"half")?;
+    assert!(picture.files(1).is_none());
+    Ok(())
+}
