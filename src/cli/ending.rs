@@ -9,7 +9,7 @@ use crate::config::Settings;
 use crate::report;
 use crate::run::hook::Ending;
 use crate::run::{EVENTS, ExitCode, RunError, RunRecord, Share, Sink};
-use crate::tracking::{Role, Source, Tracker};
+use crate::tracking::{self, Role, Source, Tracker};
 
 /// Begins to tell the MLflow server of the settings, if there is one, of a run that is about to begin.
 pub(super) fn track(
@@ -48,6 +48,11 @@ pub(super) fn conclude(
     } else {
         Ok(())
     };
+    if settings.tensorboard
+        && let Err(error) = tracking::results(folder)
+    {
+        note(&format!("TensorBoard does not show the results of {}: {error}", folder.display()));
+    }
     end(tracker);
     if let Some(command) = &settings.on_end {
         let code = ended.as_ref().map_or_else(RunError::exit_code, |_| ExitCode::Done);

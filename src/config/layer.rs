@@ -92,7 +92,7 @@ pub struct Layer {
     /// Writes event files for TensorBoard into `tensorboard/` of the run folder. Default false.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tensorboard: Option<bool>,
-    /// Address of an MLflow server that receives the curves of trainings, such as `http://127.0.0.1:5000`. Default: none.
+    /// Address of an MLflow server that receives runs and the branches of sweeps, such as `http://127.0.0.1:5000`. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>", regex(pattern = "^https?://"))]
     pub mlflow: Option<Server>,

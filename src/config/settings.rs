@@ -61,7 +61,7 @@ pub struct Settings {
     pub keep_training_state: bool,
     /// Whether trainings write event files for TensorBoard.
     pub tensorboard: bool,
-    /// The MLflow server that receives what runs find out.
+    /// The MLflow server that receives runs and the branches of sweeps.
     pub mlflow: Option<Server>,
     /// What jobs ask of Slurm.
     pub slurm: SlurmSettings,

@@ -8,10 +8,7 @@ use super::{Context, Drawing, StageError};
 use crate::base::{copies, kept};
 use crate::distill::validation::{self, PICTURES, PROMPTS, VALIDATION_FILE};
 use crate::distill::{Cadence, DistillParameters, Distilled, Easel};
-use crate::train::watch::{TensorBoard, Watchers};
-
-/// The folder below the run folder that holds TensorBoard's files.
-const TENSORBOARD: &str = "tensorboard";
+use crate::train::watch::{TENSORBOARD, TensorBoard, Watchers};
 
 /// When checkpoints are written.
 pub(super) fn cadence(context: &Context<'_>) -> Cadence {

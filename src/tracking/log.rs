@@ -150,6 +150,7 @@ impl Happened {
         loop {
             let seen = self.stages.get(at)?;
             match (&seen.error, &seen.because) {
+                (Some(error), _) if error.contains(&format!("`{at}`")) => return Some(error.clone()),
                 (Some(error), _) => return Some(format!("stage `{at}`: {error}")),
                 (None, Some(input)) => at = input,
                 (None, None) => return None,

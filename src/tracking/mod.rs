@@ -1,4 +1,4 @@
-//! Tells a tracking server what a run finds out: one run there for a run, and below it one for each branch of a sweep.
+//! Tells a tracking server, or TensorBoard, what a run finds out: one run there for a run, and below it one for each branch of a sweep.
 //!
 //! It is a reader. The event log says what happened, the record of the run what each stage depends on, the artefacts and checkpoints
 //! what was found; the run itself knows nothing of it, waits for nothing and never fails by it. What the server was told is
@@ -10,6 +10,7 @@ mod mlflow;
 mod numbers;
 mod subject;
 mod teller;
+mod tensorboard;
 #[cfg(all(test, feature = "hub"))]
 mod testing;
 #[cfg(all(test, feature = "hub"))]
@@ -18,4 +19,5 @@ mod thread;
 mod training;
 
 pub use teller::{Role, Source};
+pub use tensorboard::results;
 pub use thread::Tracker;

@@ -22,6 +22,9 @@ pub(super) struct Subject {
     pub(super) of: BTreeSet<usize>,
 }
 
+/// The tags of a failure, which go when the run goes on: the error, and the text at the head of the run's page.
+pub(super) const ERRORS: [&str; 2] = ["laptop-diff.error", "mlflow.note.content"];
+
 /// How a run of the server stands, in MLflow's words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Status {
@@ -167,9 +170,9 @@ impl<'a> View<'a> {
         tag("laptop-diff.version", record.program.clone());
         tag("laptop-diff.device", record.device.class.to_string());
         if let Some(error) = error {
-            tag("laptop-diff.error", error.to_owned());
-            // The text at the head of the run's page.
-            tag("mlflow.note.content", format!("```\n{error}\n```"));
+            let [short, note] = ERRORS;
+            tag(short, error.to_owned());
+            tag(note, format!("```\n{error}\n```"));
         }
         for (stage, node) in self.nodes() {
             let (origin, state) = (node.origin(), self.happened.state(&stage.id));
@@ -205,10 +208,11 @@ fn gate(verdict: &Verdict) -> String {
     format!("{} {}", if verdict.met { "met:" } else { "not met:" }, verdict.gate)
 }
 
-/// What a user can choose: not what follows from other stages.
+/// What a user can choose: not what follows from other stages or from the program.
 fn parameters(manifest: &Manifest) -> impl Iterator<Item = (String, String)> {
     let follows = |name: &str| {
-        matches!(name, "stage" | "key layout" | "id" | "seed" | "device class") || name.starts_with("input ")
+        matches!(name, "stage" | "kernels" | "key layout" | "id" | "seed" | "device class")
+            || name.starts_with("input ")
     };
     manifest
         .entries()

@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use super::log::Log;
 use super::mlflow::{Client, Owner, Run};
 use super::numbers;
-use super::subject::{Status, Subject, View, subjects};
+use super::subject::{ERRORS, Status, Subject, View, subjects};
 use super::training::{Read, Training};
 use crate::base::lock::FileLock;
 use crate::base::{Digest, Interrupt, Server, clock};
@@ -138,14 +138,21 @@ impl Teller {
             Digest::of(format!("{}\n{}\n{}", record.name, record.seed, record.pipeline).as_bytes());
         let mut owner = Owner { server: self.client.address(), pipeline: Some(pipeline), parent: None };
         let subjects = std::mem::take(&mut self.subjects);
-        let told = subjects.iter().enumerate().try_for_each(|(index, subject)| {
+        let mut told = Ok(());
+        for (index, subject) in subjects.iter().enumerate() {
             let file = folder.join(file_name(&subject.branch));
-            let id = self.tell(record, (index, subject), (&file, &owner), last)?;
-            if index == 0 {
-                owner.parent = id;
+            match self.tell(record, (index, subject), (&file, &owner), last) {
+                Ok(id) if index == 0 => owner.parent = id,
+                Ok(_) => {}
+                Err(error) => {
+                    told = told.and(Err(error));
+                    // What it refuses of one branch is no reason to leave out the others.
+                    if index == 0 || !self.client.answers() {
+                        break;
+                    }
+                }
             }
-            Ok(())
-        });
+        }
         self.subjects = subjects;
         told
     }
@@ -183,7 +190,9 @@ impl Teller {
         self.sure.insert(index);
         let mut tags = view.tags(view.error().as_deref());
         keep_made(&mut tags, &run);
-        run.describe(&self.client, &parameters, &tags)?;
+        // A job does not know how the others ended.
+        let passing = if self.source.role == Role::Part { &[][..] } else { &ERRORS[..] };
+        run.describe(&self.client, &parameters, &tags, passing)?;
         stages(&view, &self.client, &mut run)?;
         for (stage, node) in view.nodes() {
             let Some(training) = Training::of(record, stage, node.origin().as_str()) else { continue };

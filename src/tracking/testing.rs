@@ -29,8 +29,8 @@ pub(super) struct Kept {
 pub(super) struct Mlflow {
     pub(super) address: String,
     runs: Arc<Mutex<Vec<Kept>>>,
-    /// How many of the next answers are errors.
-    pub(super) failures: Arc<AtomicUsize>,
+    /// How many requests it still serves before all its answers are errors.
+    pub(super) left: Arc<AtomicUsize>,
     /// How many requests were answered.
     pub(super) requests: Arc<AtomicUsize>,
 }
@@ -46,8 +46,8 @@ impl Mlflow {
     pub(super) fn start() -> io::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let address = format!("http://{}", listener.local_addr()?);
-        let (runs, failures, requests) = (Arc::default(), Arc::default(), Arc::default());
-        let server = Self { address, runs, failures, requests };
+        let left = Arc::new(AtomicUsize::new(usize::MAX));
+        let server = Self { address, runs: Arc::default(), left, requests: Arc::default() };
         let ours = server.clone();
         thread::spawn(move || listener.incoming().flatten().for_each(|stream| drop(ours.answer(stream))));
         Ok(server)
@@ -81,11 +81,10 @@ impl Mlflow {
         let mut body = vec![0; length];
         reader.read_exact(&mut body)?;
         let call = head.split_whitespace().nth(1).unwrap_or_default();
-        let fails =
-            self.failures.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
-        let (status, text) = match fails {
-            Ok(_) => (500, json!({"error_code": "INTERNAL_ERROR"}).to_string()),
-            Err(_) => self.act(call, &body),
+        let left = self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+        let (status, text) = match left {
+            Ok(_) => self.act(call, &body),
+            Err(_) => (500, json!({"error_code": "INTERNAL_ERROR"}).to_string()),
         };
         self.requests.fetch_add(1, Ordering::SeqCst);
         let length = text.len();

@@ -59,8 +59,7 @@ impl Tracker {
                 Ok(trouble) => troubles.push(trouble),
                 Err(RecvTimeoutError::Disconnected) => return troubles,
                 Err(RecvTimeoutError::Timeout) => {
-                    let text =
-                        "it does not answer in time; what it misses is sent when the same command runs again";
+                    let text = "it has not taken everything in time; what it misses is sent when the same command runs again";
                     troubles.push(format!("MLflow at {}: {text}", self.server));
                     return troubles;
                 }

@@ -43,7 +43,7 @@ for ratio in ["0.3", "0.5"]:
     assert files == ["result/metrics.json"], files
 failed = runs["ratio=0.999"]
 assert failed.info.status == "FAILED", failed.info
-assert "stage `selection@ratio=0.999`: " in failed.data.tags["laptop-diff.error"], failed.data.tags
+assert "stage `selection@ratio=0.999` failed: a ratio of 0.999 asks" in failed.data.tags["laptop-diff.error"], failed.data.tags
 assert failed.data.tags["mlflow.note.content"] and failed.data.tags["stage.student"] == "skipped"
 files = sorted(file.path for file in client.list_artifacts(parent.info.run_id))
 assert [file for file in files if "." in file] == ["pipeline.yaml", "report.html", "run.json"], files

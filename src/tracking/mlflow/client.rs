@@ -1,5 +1,6 @@
 //! Requests to an MLflow server: <https://mlflow.org/docs/latest/rest-api.html>.
 
+use std::cell::OnceCell;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
@@ -37,11 +38,12 @@ pub(in crate::tracking) struct Metric {
 pub(in crate::tracking) struct Client {
     server: Server,
     http: Http,
+    experiment: OnceCell<String>,
 }
 
 impl Client {
     pub(in crate::tracking) fn new(server: Server) -> Self {
-        Self { server, http: Http::new() }
+        Self { server, http: Http::new(), experiment: OnceCell::new() }
     }
 
     /// The server's address.
@@ -49,12 +51,21 @@ impl Client {
         self.server.to_string()
     }
 
+    /// Whether it can be reached.
+    pub(in crate::tracking) fn answers(&self) -> bool {
+        self.get("experiments/get-by-name", ("experiment_name", "Default")).is_ok()
+    }
+
     /// The id of the experiment of this name, which is made if there is none.
-    pub(in crate::tracking) fn experiment(&self, name: &str) -> Result<String, String> {
-        match self.get("experiments/get-by-name", ("experiment_name", name))? {
-            Some(found) => text(&found, &["experiment", "experiment_id"]),
-            None => text(&self.post("experiments/create", &json!({"name": name}))?, &["experiment_id"]),
+    pub(in crate::tracking) fn experiment(&self, name: &str) -> Result<&str, String> {
+        if let Some(id) = self.experiment.get() {
+            return Ok(id);
         }
+        let id = match self.get("experiments/get-by-name", ("experiment_name", name))? {
+            Some(found) => text(&found, &["experiment", "experiment_id"])?,
+            None => text(&self.post("experiments/create", &json!({"name": name}))?, &["experiment_id"])?,
+        };
+        Ok(self.experiment.get_or_init(|| id))
     }
 
     /// The run with this tag, if the server has it: its id, and where its files are.

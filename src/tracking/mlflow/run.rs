@@ -126,9 +126,9 @@ impl Run {
             self.write()?;
             let experiment = client.experiment(experiment)?;
             let parent = self.owner.parent.as_deref();
-            let (id, artifacts) = match client.find(&experiment, &self.tag)? {
+            let (id, artifacts) = match client.find(experiment, &self.tag)? {
                 Some(found) => found,
-                None => client.begin(&experiment, name, &self.tag, self.begun, parent)?,
+                None => client.begin(experiment, name, &self.tag, self.begun, parent)?,
             };
             (self.id, self.artifacts) = (Some(id), artifacts);
             "RUNNING".clone_into(&mut self.status);
@@ -141,20 +141,21 @@ impl Run {
         self.id.as_deref().expect("BUG: a run is told something before it began")
     }
 
-    /// Tells the parameters and tags that it does not have yet, and removes tags that are no longer true.
+    /// Tells the parameters and tags that it does not have yet, and removes those of `passing` tags that are no longer true.
     pub(in crate::tracking) fn describe(
         &mut self,
         client: &Client,
         parameters: &BTreeMap<String, String>,
         tags: &BTreeMap<String, String>,
+        passing: &[&str],
     ) -> Result<(), String> {
         let new = |told: &BTreeMap<String, String>, all: &BTreeMap<String, String>| -> BTreeMap<_, _> {
             let is_new = |(name, value): &(&String, &String)| told.get(*name) != Some(value);
             all.iter().filter(is_new).map(|(name, value)| (name.clone(), value.clone())).collect()
         };
         let (parameters, added) = (new(&self.parameters, parameters), new(&self.tags, tags));
-        let removed: Vec<String> =
-            self.tags.keys().filter(|name| !tags.contains_key(*name)).cloned().collect();
+        let is_past = |name: &&&str| self.tags.contains_key(**name) && !tags.contains_key(**name);
+        let removed: Vec<&str> = passing.iter().filter(is_past).copied().collect();
         if parameters.is_empty() && added.is_empty() && removed.is_empty() {
             return Ok(());
         }
@@ -162,8 +163,8 @@ impl Run {
             |all: &BTreeMap<String, String>| -> Vec<(String, String)> { all.clone().into_iter().collect() };
         client.describe(self.known(), &pairs(&parameters), &pairs(&added))?;
         for name in removed {
-            client.remove_tag(self.known(), &name)?;
-            self.tags.remove(&name);
+            client.remove_tag(self.known(), name)?;
+            self.tags.remove(name);
         }
         self.parameters.extend(parameters);
         self.tags.extend(added);

@@ -6,7 +6,8 @@
 mod record;
 mod tensorboard;
 
-pub use tensorboard::TensorBoard;
+pub use record::{What, event};
+pub use tensorboard::{FOLDER as TENSORBOARD, TensorBoard};
 
 /// A picture.
 #[derive(Clone, Copy, Debug)]

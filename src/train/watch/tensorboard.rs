@@ -13,6 +13,9 @@ use super::record::{What, event};
 use super::{Drawn, Watcher};
 use crate::base::Progress;
 
+/// The folder below the run folder that holds the files, in a folder for each stage.
+pub const FOLDER: &str = "tensorboard";
+
 /// Writes event files.
 pub struct TensorBoard<'a> {
     folder: PathBuf,

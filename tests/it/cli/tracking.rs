@@ -56,7 +56,11 @@ fn a_sweep_is_told_branch_by_branch_and_only_once() {
     assert_eq!((names.len(), names[0].as_str()), (4, "small"), "{names:?}");
     let [whole, good, bad] = ["small", "ratio=0.3", "ratio=0.999"].map(|name| server.run(name));
     assert_eq!([&whole, &good, &bad].map(|run| run.status.as_str()), ["FAILED", "FINISHED", "FAILED"]);
-    assert!(bad.tags["laptop-diff.error"].starts_with("stage `selection@ratio=0.999`: "), "{:?}", bad.tags);
+    assert!(
+        bad.tags["laptop-diff.error"].starts_with("stage `selection@ratio=0.999` failed: "),
+        "{:?}",
+        bad.tags
+    );
     assert_eq!(whole.tags["laptop-diff.error"], bad.tags["laptop-diff.error"]);
     for (name, value) in
         [("ratio", "0.3"), ("selection.ratio", "0.3"), ("retrained.steps", "3"), ("points.samples", "4")]
