@@ -25,6 +25,7 @@ pub mod pattern;
 pub mod percent;
 pub mod progress;
 pub mod python_json;
+pub mod rank_correlation;
 pub mod sealed;
 pub mod server;
 pub mod shown;

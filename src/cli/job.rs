@@ -44,22 +44,13 @@ pub(super) struct JobCommand {
 
 impl JobCommand {
     pub(super) fn execute(self) -> Result<ProcessExitCode, CliError> {
-        let mut settings = self.settings.read(Layer::default(), &mut |text| note(text))?;
+        let settings = self.settings.read(Layer::default(), &mut |text| note(text))?;
         let Some(start) = Start::find(None)? else {
             options::start(&settings, 1)?;
             self.run(&settings, &run::signals::listen(), &Alone)?;
             return Ok(ExitCode::Done.into());
         };
-        options::start(&settings, start.place.sharing())?;
-        settings.device = settings.device.of_process(start.place.local_rank);
-        let interrupt = run::signals::listen();
-        let crew = start.gather(&settings, &interrupt)?;
-        if crew.ranks.rank() > 0 {
-            return Ok(run::follow(&crew.ranks, settings.device, &interrupt)?.into());
-        }
-        let ended = self.run(&settings, &interrupt, &crew.ranks);
-        crew.end(ended.as_ref().map_or_else(CliError::exit_code, |()| ExitCode::Done));
-        ended.map(|()| ExitCode::Done.into())
+        start.lead_or_follow(settings, |settings, interrupt, ranks| self.run(settings, interrupt, ranks))
     }
 
     fn run(

@@ -2,15 +2,17 @@
 
 use std::env;
 use std::net::TcpListener;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitCode as ProcessExitCode, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::error::CliError;
+use super::options;
 use crate::base::{Interrupt, Whole, child};
 use crate::config::Settings;
-use crate::run::ExitCode;
+use crate::run::{self, ExitCode};
 use crate::stage::Task;
-use crate::train::collective::{CollectiveError, Place, TcpGroup, Timing, gather, tell};
+use crate::train::collective::{Collective, CollectiveError, Place, TcpGroup, Timing, gather, tell};
 
 /// A number of processes on one machine.
 pub(super) type Ranks = Whole<1, 1024>;
@@ -20,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The place of this process among several, before they are connected.
 pub(super) struct Start {
-    pub(super) place: Place,
+    place: Place,
     /// Where rank 0 of `--ranks` listens.
     listener: Option<TcpListener>,
 }
@@ -47,8 +49,26 @@ impl Start {
         }
     }
 
+    /// Connects the ranks. Rank 0 does `lead` and tells the others how it ended; they follow it until then.
+    pub(super) fn lead_or_follow(
+        self,
+        mut settings: Settings,
+        lead: impl FnOnce(&Settings, &Arc<Interrupt>, &TcpGroup) -> Result<(), CliError>,
+    ) -> Result<ProcessExitCode, CliError> {
+        options::start(&settings, self.place.sharing())?;
+        settings.device = settings.device.of_process(self.place.local_rank);
+        let interrupt = run::signals::listen();
+        let crew = self.gather(&settings, &interrupt)?;
+        if crew.ranks.rank() > 0 {
+            return Ok(run::follow(&crew.ranks, settings.device, &interrupt)?.into());
+        }
+        let ended = lead(&settings, &interrupt, &crew.ranks);
+        crew.end(ended.as_ref().map_or_else(CliError::exit_code, |()| ExitCode::Done));
+        ended.map(|()| ExitCode::Done.into())
+    }
+
     /// Starts the other processes if nobody else did, and connects all of them.
-    pub(super) fn gather(self, settings: &Settings, interrupt: &Interrupt) -> Result<Crew, CliError> {
+    fn gather(self, settings: &Settings, interrupt: &Interrupt) -> Result<Crew, CliError> {
         let mut children = Children { processes: Vec::new(), patience: Duration::ZERO };
         if self.listener.is_some() {
             for rank in 1..self.place.size {
@@ -66,14 +86,14 @@ impl Start {
 }
 
 /// The connected ranks. The connections close before the processes of `--ranks` are waited for.
-pub(super) struct Crew {
-    pub(super) ranks: TcpGroup,
+struct Crew {
+    ranks: TcpGroup,
     _children: Children,
 }
 
 impl Crew {
     /// Tells the other ranks that the run ended; called by rank 0.
-    pub(super) fn end(self, code: ExitCode) {
+    fn end(self, code: ExitCode) {
         // A rank that is gone has its own exit code.
         let _ = tell(&self.ranks, &Task::End(code.number()));
     }

@@ -116,21 +116,11 @@ impl Run {
         if let Some((flag, _)) = given.into_iter().find(|(_, given)| *given) {
             return Err(CliError::JobsOfRanks { flag });
         }
-        let mut settings = self.read_settings(&mut |text| note(text))?;
-        options::start(&settings, start.place.sharing())?;
-        settings.device = settings.device.of_process(start.place.local_rank);
-        let interrupt = run::signals::listen();
-        let crew = start.gather(&settings, &interrupt)?;
-        if crew.ranks.rank() > 0 {
-            return Ok(run::follow(&crew.ranks, settings.device, &interrupt)?.into());
-        }
-        let read = || {
+        start.lead_or_follow(self.read_settings(&mut |text| note(text))?, |settings, interrupt, ranks| {
             let pipeline = self.pipeline.read()?;
-            check(&pipeline).map(|()| pipeline)
-        };
-        let ended = read().and_then(|pipeline| self.run(&pipeline, &settings, &[], &interrupt, &crew.ranks));
-        crew.end(ended.as_ref().map_or_else(CliError::exit_code, |()| ExitCode::Done));
-        ended.map(|()| ExitCode::Done.into())
+            check(&pipeline)?;
+            self.run(&pipeline, settings, &[], interrupt, ranks)
+        })
     }
 
     /// Gives the stages to a cluster.

@@ -13,6 +13,8 @@ use crate::model::unet::UNet;
 pub enum Method {
     /// The U-Net: one value per point or repetition, or a single one.
     Network(fn(&NetworkInputs<'_>, &UNet) -> Result<Vec<f64>, MetricError>),
+    /// The final latents of a model's pictures and of the teacher's, [n, c, h, w]: one value per prompt.
+    Latents(fn(&Tensor, &Tensor) -> candle_core::Result<Vec<f64>>),
     /// A scorer's features of the pictures and of texts: one value per prompt.
     Features(fn(&FeatureInputs<'_>) -> Result<Vec<f64>, MetricError>),
     /// What a scorer itself gives each picture for its prompt: one value per prompt.

@@ -1,16 +1,19 @@
-//! The pictures that a model draws of the prompts, from the same noise for every model.
+//! The pictures that a model draws of the prompts, from the same noise for every model, and their latents.
 //!
 //! Pictures are written as PNG and scored with 8 bits per channel, as any other tool would see them. Pictures that an
 //! interrupted run left in the folder are reused.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+use candle_core::{DType, Tensor};
 use image::RgbImage;
 
 use super::error::MetricError;
+use super::tensors;
 use crate::backend::Random;
 use crate::base::{FileError, Interrupt, Progress, copies, kept};
-use crate::data::pictures;
+use crate::data;
 use crate::model::network::Conditioning;
 use crate::model::vae::Autoencoder;
 use crate::sample::{Generator, Noise, Visit};
@@ -37,13 +40,16 @@ pub struct Gallery<'a> {
 
 /// The folder of a gallery's pictures.
 pub(super) const IMAGES: &str = "images";
+/// The folder of their latents, and the tensor in each of its files.
+pub(super) const LATENTS: &str = "latents";
 
 /// The first stream of a seed is this far from that of the seed before it: more than there are prompts.
 const SEED_STRIDE: usize = 1 << 32;
 
 impl Gallery<'_> {
-    /// Draws one picture per prompt into `folder`: `000.png`, `001.png`, ... A batch whose files are all there and whole is kept.
-    /// `progress` receives the number of pictures so far.
+    /// Draws one picture per prompt into `folder`: `images/000.png`, `images/001.png`, ..., and the latents that it was decoded
+    /// from: `latents/000.safetensors`, .... A batch whose files are all there and whole is kept. `progress` receives the
+    /// number of pictures so far.
     pub fn draw(
         &self,
         generator: &Generator<'_>,
@@ -51,9 +57,8 @@ impl Gallery<'_> {
         interrupt: &Interrupt,
         progress: &dyn Progress,
     ) -> Result<(), MetricError> {
-        self.fill(folder, progress, |batch| {
-            self.draw_batch(generator, batch, &mut |_| Ok(interrupt.check()?))
-        })
+        let observe = &mut |_: Visit<'_>| Ok(interrupt.check()?);
+        self.fill(folder, true, progress, &mut |batch| self.latents(generator, batch, observe))
     }
 
     /// Writes what the autoencoder makes of the noise that the pictures begin with, in the same way: pictures of nothing, as
@@ -64,34 +69,43 @@ impl Gallery<'_> {
         interrupt: &Interrupt,
         progress: &dyn Progress,
     ) -> Result<(), MetricError> {
-        self.fill(folder, progress, |batch| {
+        self.fill(folder, false, progress, &mut |batch| {
             interrupt.check()?;
             let device = self.conditioning.encoder_hidden_states.device();
             let samples = self.samples(batch);
             let noise = Noise { random: self.random, samples: &samples, latent: self.latent, device };
-            let of = |row: usize| format!("the noise of the prompt `{}`", self.prompts[batch[row]]);
-            Ok(pictures::paint(self.vae, &noise.initial()?, of)?)
+            Ok(noise.initial()?)
         })
     }
 
-    /// Writes pictures in batches, given by the indices of their prompts.
+    /// Writes pictures, and perhaps their latents, in batches that are given by the indices of their prompts. `make` returns the
+    /// latents of a batch.
     fn fill(
         &self,
         folder: &Path,
+        keeps_latents: bool,
         progress: &dyn Progress,
-        make: impl Fn(&[usize]) -> Result<Vec<RgbImage>, MetricError>,
+        make: &mut dyn FnMut(&[usize]) -> Result<Tensor, MetricError>,
     ) -> Result<(), MetricError> {
         let count = self.conditioning.encoder_hidden_states.dim(0)?;
         let indices: Vec<usize> = (0..count).collect();
         let (mut done, mut resumes) = (0, true);
         for batch in indices.chunks(self.batch.max(1)) {
-            let paths: Vec<PathBuf> = batch.iter().map(|&index| picture_path(folder, index)).collect();
-            if !are_whole(&paths, progress)? {
+            let pictures: Vec<PathBuf> =
+                batch.iter().map(|&index| picture_path(&folder.join(IMAGES), index)).collect();
+            let kept_latents = batch.iter().filter(|_| keeps_latents);
+            let kept_latents: Vec<PathBuf> = kept_latents.map(|&index| latents_path(folder, index)).collect();
+            if !are_whole(pictures.iter().chain(&kept_latents), progress)? {
                 if std::mem::take(&mut resumes) && done > 0 {
                     progress.resumed(done);
                 }
-                for (path, picture) in paths.iter().zip(&make(batch)?) {
-                    kept::write(path, |path| pictures::write(path, picture))?;
+                let latents = make(batch)?;
+                for (path, picture) in pictures.iter().zip(&self.paint(&latents, batch)?) {
+                    kept::write(path, |path| data::pictures::write(path, picture))?;
+                }
+                for (row, path) in kept_latents.iter().enumerate() {
+                    let one = HashMap::from([(LATENTS, latents.get(row)?.to_dtype(DType::F32)?)]);
+                    kept::write(path, |path| tensors::write(path, one))?;
                 }
             }
             done += batch.len() as u64;
@@ -107,6 +121,16 @@ impl Gallery<'_> {
         batch: &[usize],
         observe: &mut dyn FnMut(Visit<'_>) -> Result<(), MetricError>,
     ) -> Result<Vec<RgbImage>, MetricError> {
+        self.paint(&self.latents(generator, batch, observe)?, batch)
+    }
+
+    /// The latents of the pictures of some prompts, [n, c, h, w].
+    fn latents(
+        &self,
+        generator: &Generator<'_>,
+        batch: &[usize],
+        observe: &mut dyn FnMut(Visit<'_>) -> Result<(), MetricError>,
+    ) -> Result<Tensor, MetricError> {
         let part = |texts: &Conditioning| texts.narrow(batch[0], batch.len());
         let conditioning = part(self.conditioning)?;
         let unconditional = self.unconditional.map(part).transpose()?;
@@ -114,8 +138,13 @@ impl Gallery<'_> {
         let samples = self.samples(batch);
         let noise = Noise { random: self.random, samples: &samples, latent: self.latent, device };
         let prompts: Vec<&str> = batch.iter().map(|&index| self.prompts[index].as_str()).collect();
-        let latents = generator.run(&noise, &prompts, &conditioning, unconditional.as_ref(), observe)?;
-        Ok(pictures::paint(self.vae, &latents, |row| format!("the prompt `{}`", prompts[row]))?)
+        generator.run(&noise, &prompts, &conditioning, unconditional.as_ref(), observe)
+    }
+
+    /// Decodes the latents of some prompts.
+    fn paint(&self, latents: &Tensor, batch: &[usize]) -> Result<Vec<RgbImage>, MetricError> {
+        let of = |row: usize| format!("the prompt `{}`", self.prompts[batch[row]]);
+        Ok(data::pictures::paint(self.vae, latents, of)?)
     }
 
     /// The streams of the noise of some prompts.
@@ -124,8 +153,11 @@ impl Gallery<'_> {
     }
 }
 
-/// Whether all pictures of a batch are there and whole.
-fn are_whole(paths: &[PathBuf], progress: &dyn Progress) -> Result<bool, MetricError> {
+/// Whether all files of a batch are there and whole.
+fn are_whole<'a>(
+    paths: impl IntoIterator<Item = &'a PathBuf>,
+    progress: &dyn Progress,
+) -> Result<bool, MetricError> {
     for path in paths {
         if !kept::is_whole(path, progress)? {
             return Ok(false);
@@ -137,6 +169,16 @@ fn are_whole(paths: &[PathBuf], progress: &dyn Progress) -> Result<bool, MetricE
 /// The path of a picture.
 pub fn picture_path(folder: &Path, index: usize) -> PathBuf {
     folder.join(format!("{index:03}.png"))
+}
+
+/// The latents of the pictures of a gallery, [n, c, h, w] on the CPU.
+pub(super) fn latents(gallery: &Path, count: usize) -> Result<Tensor, MetricError> {
+    let all = (0..count).map(|index| tensors::read(&latents_path(gallery, index), LATENTS));
+    Ok(Tensor::stack(&all.collect::<Result<Vec<_>, MetricError>>()?, 0)?)
+}
+
+fn latents_path(gallery: &Path, index: usize) -> PathBuf {
+    gallery.join(LATENTS).join(format!("{index:03}.safetensors"))
 }
 
 /// Links pictures into another folder of the cache.

@@ -7,6 +7,7 @@ use candle_core::{D, DType, Tensor};
 use crate::data::Calibration;
 use crate::model::network::Conditioning;
 use crate::model::unet::UNet;
+use crate::sample::NoiseSchedule;
 
 /// The texts of an evaluation.
 #[derive(Clone, Copy)]
@@ -25,6 +26,8 @@ pub struct NetworkInputs<'a> {
     pub latent: [usize; 3],
     /// Held-out points, and the teacher's predictions on them.
     pub points: Option<(&'a Calibration, Tensor)>,
+    /// The noise schedule that the models were trained with.
+    pub schedule: &'a NoiseSchedule,
     /// Samples per forward pass of a U-Net.
     pub batch: usize,
 }

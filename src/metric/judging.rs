@@ -5,7 +5,7 @@ use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use candle_core::{DType, Device, Tensor, safetensors};
+use candle_core::{DType, Device, Tensor};
 
 use super::definition::{Method, Metric};
 use super::error::MetricError;
@@ -15,11 +15,11 @@ use super::floor::derangement;
 use super::gallery::{IMAGES, picture_path};
 use super::inputs::{FeatureInputs, SetInputs};
 use super::kinds::OfSet;
+use super::tensors;
 use super::values;
-use crate::base::{FileError, Interrupt, Progress, kept};
+use crate::base::{Interrupt, Progress, kept};
 use crate::data::pictures;
 use crate::model::PictureModel;
-use crate::model::files::weights;
 
 const FEATURES: &str = "features.safetensors";
 const TEXTS: &str = "texts.safetensors";
@@ -70,7 +70,7 @@ impl<'a> Judging<'a> {
             ("captions", text_features(scorer, captions, progress, self.interrupt)?),
             ("logit_scale", Tensor::new(&[scorer.model.logit_scale()], &Device::Cpu)?),
         ]);
-        write(&folder.join(TEXTS), tensors)
+        tensors::write(&folder.join(TEXTS), tensors)
     }
 
     /// Writes what the scorer makes of one model's pictures. `progress` receives the number of pictures so far.
@@ -140,12 +140,14 @@ impl<'a> Judging<'a> {
                 let batch = batch.collect::<Result<Vec<_>, _>>()?;
                 let texts = texts.get(start..end).unwrap_or_default();
                 let features = looks(self.scorer()?, &batch, texts, device, |row| of(start + row))?;
-                kept::write(&path, |path| write(path, HashMap::from([("features", features.clone())])))?;
+                kept::write(&path, |path| {
+                    tensors::write(path, HashMap::from([("features", features.clone())]))
+                })?;
             }
-            all.push(tensor(&path, "features")?);
+            all.push(tensors::read(&path, "features")?);
             progress.position(end as u64);
         }
-        write(&folder.join(FEATURES), HashMap::from([("features", Tensor::cat(&all, 0)?)]))
+        tensors::write(&folder.join(FEATURES), HashMap::from([("features", Tensor::cat(&all, 0)?)]))
     }
 
     /// The values of a metric of pictures and texts: one per prompt, the mean over the seeds. `order` gives the prompt that
@@ -220,7 +222,7 @@ pub(super) fn of_set(
 impl EncodedTexts {
     /// Reads what [`Judging::encode_texts`] wrote.
     pub(super) fn read(folder: &Path) -> Result<Self, MetricError> {
-        let tensor = |name| tensor(&folder.join(TEXTS), name);
+        let tensor = |name| tensors::read(&folder.join(TEXTS), name);
         let logit_scale = tensor("logit_scale")?.squeeze(0)?.to_scalar()?;
         Ok(Self { prompts: tensor("prompts")?, captions: tensor("captions")?, logit_scale })
     }
@@ -228,15 +230,5 @@ impl EncodedTexts {
 
 /// Reads what [`Judging::encode_gallery`] wrote.
 pub(super) fn features(folder: &Path) -> Result<Tensor, MetricError> {
-    tensor(&folder.join(FEATURES), "features")
-}
-
-fn write(path: &Path, tensors: HashMap<&str, Tensor>) -> Result<(), MetricError> {
-    Ok(weights::write_with(path, tensors, None).map_err(FileError::at(path))?)
-}
-
-fn tensor(path: &Path, name: &str) -> Result<Tensor, MetricError> {
-    let mut tensors = safetensors::load(path, &Device::Cpu)?;
-    let missing = || candle_core::Error::CannotFindTensor { path: name.to_owned() };
-    Ok(tensors.remove(name).ok_or_else(missing)?)
+    tensors::read(&folder.join(FEATURES), "features")
 }

@@ -26,6 +26,7 @@ mod record;
 mod run;
 mod scoring;
 mod summary;
+mod tensors;
 mod values;
 
 pub use bootstrap::{Interval, bootstrap};

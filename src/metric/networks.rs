@@ -7,7 +7,7 @@ use std::path::Path;
 use super::definition::{Method, Metric};
 use super::error::MetricError;
 use super::evaluation::Evaluation;
-use super::gallery::{self, Gallery, IMAGES};
+use super::gallery::{self, Gallery, IMAGES, LATENTS};
 use super::inputs::{NetworkInputs, predict};
 use super::kinds::Need;
 use super::values::{self, Measured};
@@ -47,9 +47,10 @@ impl<'a> Networks<'a> {
                 steps: evaluation.steps,
                 guidance_scale: evaluation.guidance_scale,
             };
-            let drawn = gallery.draw(&generator, &checkpoint.join(IMAGES), self.interrupt, progress);
+            let drawn = gallery.draw(&generator, checkpoint, self.interrupt, progress);
             drawn.map_err(|error| error.of_model(evaluation.models[model].name))
         })?;
+        gallery::link(&checkpoint.join(LATENTS), &folder.join(LATENTS))?;
         gallery::link(&checkpoint.join(IMAGES), &folder.join(IMAGES))
     }
 
@@ -60,7 +61,7 @@ impl<'a> Networks<'a> {
         progress: &dyn Progress,
     ) -> Result<(), MetricError> {
         let Some(gallery) = self.gallery(0) else { return Ok(()) };
-        gallery.draw_noise(&checkpoint.join(IMAGES), self.interrupt, progress)?;
+        gallery.draw_noise(checkpoint, self.interrupt, progress)?;
         gallery::link(&checkpoint.join(IMAGES), &folder.join(IMAGES))
     }
 
@@ -125,6 +126,7 @@ impl<'a> Networks<'a> {
             conditioning: evaluation.conditioning,
             latent: evaluation.latent,
             points,
+            schedule: evaluation.schedule,
             batch: evaluation.batch,
         }))
     }

@@ -83,6 +83,7 @@ impl Evaluation<'_> {
                 }
                 galleries[model].push(part);
             }
+            self.of_latents(model, (&galleries[model], &galleries[teacher]), found)?;
             for metric in self.metrics.iter().filter(|metric| matches!(metric.method(), Method::Network(_))) {
                 let measured = match metric.reproducible() {
                     false => networks.measure(model, *metric)?,
@@ -104,6 +105,27 @@ impl Evaluation<'_> {
             }
         }
         Ok(Drawn { galleries, noise })
+    }
+
+    /// Compares the latents of a model's galleries with the teacher's: the mean over the seeds.
+    fn of_latents(
+        &self,
+        model: usize,
+        (own, teacher): (&[PathBuf], &[PathBuf]),
+        found: &mut Found,
+    ) -> Result<(), MetricError> {
+        for metric in self.metrics {
+            let Method::Latents(measure) = metric.method() else { continue };
+            let mut means = vec![0.0; self.prompts.len()];
+            for (own, teacher) in own.iter().zip(teacher) {
+                let latents = |gallery: &Path| gallery::latents(gallery, self.prompts.len());
+                let single = measure(&latents(own)?, &latents(teacher)?)?;
+                means.iter_mut().zip(single).for_each(|(mean, value)| *mean += value / self.seeds as f64);
+            }
+            let means = values::finite(metric.name(), self.models[model].name, means)?;
+            found.models[model].insert(metric.name(), means);
+        }
+        Ok(())
     }
 
     /// Pictures of noise, if a metric has a floor.

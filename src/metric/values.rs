@@ -4,11 +4,11 @@ use std::collections::HashMap;
 use std::io;
 use std::path::Path;
 
-use candle_core::{Device, Tensor, safetensors};
+use candle_core::{Device, Tensor};
 
 use super::error::MetricError;
+use super::tensors;
 use crate::base::{FileError, files};
-use crate::model::files::weights;
 
 const FILE: &str = "values.safetensors";
 const NAME: &str = "values";
@@ -30,7 +30,7 @@ pub(super) fn write(folder: &Path, measured: Measured) -> Result<(), MetricError
         Measured::Values(values) => {
             let path = folder.join(FILE);
             let values = HashMap::from([(NAME, Tensor::new(values, &Device::Cpu)?)]);
-            Ok(weights::write_with(&path, values, None).map_err(FileError::at(&path))?)
+            tensors::write(&path, values)
         }
         Measured::Unavailable(reason) => {
             let path = folder.join(UNAVAILABLE);
@@ -46,9 +46,7 @@ pub(super) fn read(folder: &Path) -> Result<Measured, MetricError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         reason => return Ok(Measured::Unavailable(reason.map_err(FileError::at(&path))?)),
     }
-    let values = safetensors::load(folder.join(FILE), &Device::Cpu)?;
-    let values = values.get(NAME).map_or_else(|| Ok(Vec::new()), |values| values.to_vec1());
-    Ok(Measured::Values(values?))
+    Ok(Measured::Values(tensors::read(&folder.join(FILE), NAME)?.to_vec1()?))
 }
 
 /// Fails if a value is NaN or infinite.

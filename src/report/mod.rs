@@ -3,6 +3,7 @@
 //! The page needs no network and no other file: pictures and plots are inline, and the only script moves the slider between
 //! two pictures. maud escapes every text that comes from a file.
 
+mod agreement;
 mod chart;
 mod compare;
 mod curves;

@@ -120,18 +120,21 @@ fn additivity(additivity: &Additivity, criteria: &[String]) -> Markup {
             their effects. R² is the share of the variance that a straight line explains. Spearman's correlation compares only \
             the order, which is what selection needs. The slope is 1 if the sum equals the joint loss; it means nothing for \
             criteria that are not losses. Larger sets lose more under any criterion, so the baseline is the value of "
-            code { "random" } ", not zero."
+            code { "random" } ", not zero; at equal size stands the partial correlation, with the number of parameters held fixed."
         }
         (scroll("Agreement", &html! { table {
             tr {
                 th { "prediction" } th class="number" { "R²" } th class="number" { "Spearman" }
-                th class="number" { "slope" }
+                th class="number" { "at equal size" } th class="number" { "slope" }
             }
             @for (name, agreement) in rows {
                 tr {
                     td { @if name == GRAM { "Gram matrix" } @else { "sum of " code { (name) } } }
                     td class="number" { (format!("{:.3}", agreement.r2)) }
                     td class="number" { (format!("{:.3}", agreement.spearman)) }
+                    td class="number" {
+                        @if let Some(partial) = additivity.spearman_at_equal_size(name) { (format!("{partial:.3}")) }
+                    }
                     td class="number" { (number(agreement.slope)) }
                 }
             }

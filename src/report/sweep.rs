@@ -7,7 +7,7 @@ use maud::{Markup, html};
 use super::folder::{Folder, Measured, Shown};
 use super::rows::{Curve, Row, axes, curves, label, nodes, rows};
 use super::tables::scroll;
-use super::{embedded, quality, reconstructed, sections, selections, values};
+use super::{agreement, embedded, quality, reconstructed, sections, selections, values};
 use crate::base::{ArtefactKind, StageId};
 use crate::config::Axis;
 use crate::metric::{Better, Measurement};
@@ -35,6 +35,7 @@ pub(super) fn compared(folder: &Folder) -> Markup {
             @let curves = curves(&rows);
             (super::curves::plots(&axes, &rows, &curves))
             (table(&axes, &rows, &curves))
+            (agreement::tables(&rows, &curves))
             (pictures(&rows, folder.room))
         }
         (selections(folder))

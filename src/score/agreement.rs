@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::base::UnitId;
+use crate::base::rank_correlation::{partial_spearman, pearson, spearman};
 
 /// Losses are measured in f32: a sum of squares below this share of its scale is rounding.
 pub const ROUNDING: f64 = 1e-12;
@@ -62,6 +63,15 @@ impl Additivity {
         found
     }
 
+    /// Spearman's correlation of a prediction and the joint losses that is left if all sets had the same number of parameters.
+    pub fn spearman_at_equal_size(&self, name: &str) -> Option<f64> {
+        let distinct = self.distinct();
+        let predicted: Vec<f64> =
+            distinct.iter().map(|set| set.predicted.get(name).copied()).collect::<Option<_>>()?;
+        let of = |value: fn(&MeasuredSet) -> f64| distinct.iter().map(|set| value(set)).collect::<Vec<_>>();
+        partial_spearman(&predicted, &of(|set| set.joint), &of(|set| set.ratio))
+    }
+
     /// The distinct sets: of few units, the same set can be drawn twice.
     pub fn distinct(&self) -> Vec<&MeasuredSet> {
         let mut seen = BTreeSet::new();
@@ -79,7 +89,7 @@ impl Agreement {
         let square = dot(predicted, predicted);
         Self {
             r2: pearson(predicted, measured).powi(2),
-            spearman: pearson(&ranks(predicted), &ranks(measured)),
+            spearman: spearman(predicted, measured),
             slope: if square > 0.0 { dot(predicted, measured) / square } else { 0.0 },
         }
     }
@@ -90,33 +100,6 @@ fn varies(values: &[f64]) -> bool {
     let mean = values.iter().sum::<f64>() / values.len() as f64;
     let off: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
     off > ROUNDING * values.iter().map(|value| value * value).sum::<f64>()
-}
-
-fn pearson(a: &[f64], b: &[f64]) -> f64 {
-    let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
-    let (mean_a, mean_b) = (mean(a), mean(b));
-    let (mut ab, mut aa, mut bb) = (0.0, 0.0, 0.0);
-    for (a, b) in a.iter().zip(b) {
-        let (a, b) = (a - mean_a, b - mean_b);
-        ab += a * b;
-        aa += a * a;
-        bb += b * b;
-    }
-    if aa > 0.0 && bb > 0.0 { ab / (aa * bb).sqrt() } else { 0.0 }
-}
-
-/// Ranks from zero; equal values share the mean of their ranks.
-fn ranks(values: &[f64]) -> Vec<f64> {
-    let mut order: Vec<_> = (0..values.len()).collect();
-    order.sort_by(|&a, &b| values[a].total_cmp(&values[b]));
-    let mut ranks = vec![0.0; values.len()];
-    for run in order.chunk_by(|&a, &b| values[a] == values[b]) {
-        let first = order.partition_point(|&other| values[other] < values[run[0]]);
-        for &place in run {
-            ranks[place] = first as f64 + (run.len() - 1) as f64 / 2.0;
-        }
-    }
-    ranks
 }
 
 #[cfg(test)]
@@ -150,10 +133,5 @@ mod tests {
         };
         assert_eq!(of(["a", "b", "a", "b"]).agreement[GRAM], Agreement::default());
         assert!(of(["a", "b", "c", "b"]).agreement[GRAM].r2 > 0.99);
-    }
-
-    #[test]
-    fn equal_values_share_a_rank() {
-        assert_eq!(ranks(&[3.0, 1.0, 3.0, 0.0]), [2.5, 1.0, 2.5, 0.0]);
     }
 }

@@ -108,8 +108,8 @@ fn default_seeds() -> Whole<1, 1_000> {
 pub(super) const INFO: StageInfo = StageInfo {
     name: "evaluate",
     // 2: comparisons by prompt, the floor and retained quality. 3: features of every scorer are kept in one form. 4: pictures of
-    // noise are a floor too, where prompts are from is recorded, and a Frechet distance is never below 0.
-    version: 4,
+    // noise are a floor too, where prompts are from is recorded, and a Frechet distance is never below 0. 5: latents are kept.
+    version: 5,
     summary: "draws pictures with every model and measures quality, fidelity, size and speed",
     output: ArtefactKind::Metrics,
     seeded: true,

@@ -376,6 +376,9 @@ fn estimate(pipeline: &Estimate, report: &Report) -> String {
         (true, true) if !pipeline.is_complete => {
             format!("`{}` is not known whole, because files are missing", pipeline.name)
         }
+        (true, true) if pipeline.stages.iter().any(|stage| stage.downloads) => {
+            format!("whether `{}` fits is known once its models are downloaded", pipeline.name)
+        }
         (true, true) => format!("`{}` fits: {memory}, {disk}", pipeline.name),
         (false, _) => format!("`{}` does not fit into {memory}", pipeline.name),
         (true, false) => format!("`{}` does not fit onto the disk: it takes {disk}", pipeline.name),

@@ -14,6 +14,7 @@ mod parameters;
 mod peak_memory;
 mod pick_score;
 mod seed_diversity;
+mod trajectory_loss;
 
 pub use cmmd::cmmd;
 
@@ -31,7 +32,11 @@ pub const METRICS: &[&dyn Metric] = &[
     &fd_dinov2::FdDinov2,
     &fid::Fid,
     &seed_diversity::SeedDiversity,
-    &output_loss::OutputLoss,
+    &output_loss::PREDICTION,
+    &output_loss::CLEAN_LATENTS,
+    &output_loss::VELOCITY,
+    &output_loss::MIN_SNR,
+    &trajectory_loss::TrajectoryLoss,
     &parameters::Parameters,
     &macs::Macs,
     &latency::Latency,

@@ -1,5 +1,6 @@
-//! Output loss on held-out points: the mean squared difference between a model's and the teacher's predictions.
-//! It is the criterion of Zhang et al. 2024 (LAPTOP-Diff), used as a measure of fidelity. One value per point.
+//! Output loss on held-out points: the mean squared difference between a model's and the teacher's predictions, one value per
+//! point. As the model predicts, it is the criterion of Zhang et al. 2024 (LAPTOP-Diff), used as a measure of fidelity. The
+//! others weigh the timesteps differently, as [`Space`] says.
 
 use candle_core::{DType, Tensor};
 
@@ -8,19 +9,52 @@ use crate::metric::error::MetricError;
 use crate::metric::inputs::{NetworkInputs, predict};
 use crate::metric::kinds::{Better, Need, Prominence};
 use crate::model::unet::UNet;
+use crate::score::Space;
 
-const NAME: &str = "output-loss";
+/// A row in `METRICS`.
+pub(super) struct OutputLoss {
+    pub(super) name: &'static str,
+    pub(super) summary: &'static str,
+    pub(super) method: fn(&NetworkInputs<'_>, &UNet) -> Result<Vec<f64>, MetricError>,
+    pub(super) prominence: Prominence,
+}
 
-/// The row in `METRICS`.
-pub(super) struct OutputLoss;
+/// The paper's.
+pub(super) const PREDICTION: OutputLoss = OutputLoss {
+    name: "output-loss",
+    summary: "mean squared difference from the teacher's prediction on held-out points",
+    method: |inputs, unet| measure(inputs, unet, Space::Prediction, PREDICTION.name),
+    prominence: Prominence::Comparison,
+};
+
+pub(super) const CLEAN_LATENTS: OutputLoss = OutputLoss {
+    name: "clean-latent-loss",
+    summary: "output loss of the predicted clean latents, which looks at strong noise most",
+    method: |inputs, unet| measure(inputs, unet, Space::CleanLatents, CLEAN_LATENTS.name),
+    prominence: Prominence::Table,
+};
+
+pub(super) const VELOCITY: OutputLoss = OutputLoss {
+    name: "velocity-loss",
+    summary: "output loss of the predicted velocity",
+    method: |inputs, unet| measure(inputs, unet, Space::Velocity, VELOCITY.name),
+    prominence: Prominence::Table,
+};
+
+pub(super) const MIN_SNR: OutputLoss = OutputLoss {
+    name: "min-snr-loss",
+    summary: "output loss of the predicted clean latents with weights min(SNR, 5)",
+    method: |inputs, unet| measure(inputs, unet, Space::MinSnr, MIN_SNR.name),
+    prominence: Prominence::Table,
+};
 
 impl Metric for OutputLoss {
     fn name(&self) -> &'static str {
-        NAME
+        self.name
     }
 
     fn summary(&self) -> &'static str {
-        "mean squared difference from the teacher's prediction on held-out points"
+        self.summary
     }
 
     fn unit(&self) -> &'static str {
@@ -32,11 +66,11 @@ impl Metric for OutputLoss {
     }
 
     fn method(&self) -> Method {
-        Method::Network(measure)
+        Method::Network(self.method)
     }
 
     fn prominence(&self) -> Prominence {
-        Prominence::Comparison
+        self.prominence
     }
 
     fn needs(&self) -> &'static [Need] {
@@ -44,15 +78,21 @@ impl Metric for OutputLoss {
     }
 }
 
-fn measure(inputs: &NetworkInputs<'_>, unet: &UNet) -> Result<Vec<f64>, MetricError> {
+fn measure(
+    inputs: &NetworkInputs<'_>,
+    unet: &UNet,
+    space: Space,
+    metric: &'static str,
+) -> Result<Vec<f64>, MetricError> {
     let (points, teacher) =
-        inputs.points.as_ref().ok_or(MetricError::Needs { metric: NAME, need: Need::Points })?;
-    let predictions = predict(unet, points, inputs.batch)?;
-    Ok(mean_squares(&(predictions - teacher)?)?)
+        inputs.points.as_ref().ok_or(MetricError::Needs { metric, need: Need::Points })?;
+    let squares = mean_squares(&(predict(unet, points, inputs.batch)? - teacher)?)?;
+    let weights = space.weights(points, inputs.schedule)?;
+    Ok(squares.into_iter().zip(weights).map(|(square, weight)| square * weight).collect())
 }
 
 /// The mean square of each sample of a batch.
-fn mean_squares(difference: &Tensor) -> candle_core::Result<Vec<f64>> {
+pub(super) fn mean_squares(difference: &Tensor) -> candle_core::Result<Vec<f64>> {
     difference.to_dtype(DType::F64)?.sqr()?.flatten_from(1)?.mean(1)?.to_vec1()
 }
 

@@ -338,6 +338,14 @@ fn an_evaluation_tells_models_apart_and_resumes() -> Fallible {
     assert!(pruned.value < 100.0, "{pruned:?}");
     assert_eq!(get("teacher", "output-loss").value, 0.0);
     assert!(get("pruned", "output-loss").value > 0.0);
+    let latents = |model: usize, seed: usize| {
+        let path = output.path().join(format!("gallery-{model}-{seed}/latents/003.safetensors"));
+        Ok::<_, candle_core::Error>(candle_core::safetensors::load(path, &Device::Cpu)?["latents"].clone())
+    };
+    let between = |seed| (latents(0, seed)? - latents(1, seed)?)?.sqr()?.mean_all()?.to_scalar::<f32>();
+    let (by_hand, pruned) = ((between(0)? + between(1)?) / 2.0, &outcome.values.models[0]);
+    let found = pruned.values["trajectory-loss"][3];
+    assert!(found > 0.0 && (found / f64::from(by_hand) - 1.0).abs() < 1e-5, "{found} is not {by_hand}");
     assert!(get("pruned", "parameters").of_teacher < Some(100.0));
     assert!(get("pruned", "macs").of_teacher < Some(100.0));
     // The same cosine in two units.
@@ -350,6 +358,8 @@ fn an_evaluation_tells_models_apart_and_resumes() -> Fallible {
     let (again, kept) = (tempfile::tempdir()?, checkpoint.path().join("gallery-0-0/images"));
     std::fs::remove_file(picture_path(&kept, 5))?;
     std::fs::remove_dir_all(checkpoint.path().join("gallery-2-1/images"))?;
+    // The latents of a picture are lost.
+    std::fs::remove_file(checkpoint.path().join("gallery-2-0/latents/002.safetensors"))?;
     // Another picture has taken the place of one of the teacher's.
     let teachers = checkpoint.path().join("gallery-1-0/images");
     std::fs::remove_file(picture_path(&teachers, 0))?;

@@ -217,12 +217,12 @@ fn drawn(seed: usize, output: &Path) -> Fallible {
 #[test]
 fn another_seed_of_the_same_model_is_as_good() -> Fallible {
     let (pictures, output) = (tempfile::tempdir()?, tempfile::tempdir()?);
-    let folder = |seed: usize| pictures.path().join(seed.to_string());
-    (0..2 * SEEDS).try_for_each(|seed| drawn(seed, &folder(seed)))?;
+    let place = |seed: usize| pictures.path().join(seed.to_string());
+    (0..2 * SEEDS).try_for_each(|seed| drawn(seed, &place(seed)))?;
     let show = |model: &str, prompt: usize, seed: usize| match model {
         "noise" => shown(model, prompt, seed),
-        "reseeded" => Ok(pictures::read(&picture_path(&folder(SEEDS + seed), prompt))?),
-        _ => Ok(pictures::read(&picture_path(&folder(seed), prompt))?),
+        "reseeded" => Ok(pictures::read(&picture_path(&place(SEEDS + seed).join("images"), prompt))?),
+        _ => Ok(pictures::read(&picture_path(&place(seed).join("images"), prompt))?),
     };
     let metrics = found(&["pick-score", "cmmd"]);
     let models = ["teacher", "reseeded", "noise"];

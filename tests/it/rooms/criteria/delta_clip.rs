@@ -61,7 +61,7 @@ fn clip_score(directory: &ModelDirectory, unet: &UNet) -> Result<f64, Box<dyn st
     gallery.draw(&generator, folder.path(), &Interrupt::default(), &Silent)?;
     let mut drawn = Vec::new();
     for index in 0..prompts.len() {
-        drawn.push(pictures::read(&picture_path(folder.path(), index))?);
+        drawn.push(pictures::read(&picture_path(&folder.path().join("images"), index))?);
     }
     let cosines = cosines(&picture_features(&scorer, &drawn, &CPU, |_| String::new())?, &texts)?;
     Ok(mean(cosines.iter().map(|cosine| 100.0 * cosine.max(0.0))))
