@@ -12,38 +12,38 @@ use serde_json::{Value, json};
 
 /// A run of the server.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Kept {
-    pub(super) name: String,
-    pub(super) status: String,
-    pub(super) ended: Option<u64>,
-    pub(super) parameters: BTreeMap<String, String>,
-    pub(super) tags: BTreeMap<String, String>,
+pub(crate) struct Kept {
+    pub(crate) name: String,
+    pub(crate) status: String,
+    pub(crate) ended: Option<u64>,
+    pub(crate) parameters: BTreeMap<String, String>,
+    pub(crate) tags: BTreeMap<String, String>,
     /// Key, timestamp, step, and the number in its text.
-    pub(super) numbers: Vec<(String, u64, u64, String)>,
-    pub(super) files: BTreeMap<String, Vec<u8>>,
-    pub(super) deleted: bool,
+    pub(crate) numbers: Vec<(String, u64, u64, String)>,
+    pub(crate) files: BTreeMap<String, Vec<u8>>,
+    pub(crate) deleted: bool,
 }
 
 /// The server, which answers until the process ends.
 #[derive(Clone)]
-pub(super) struct Mlflow {
-    pub(super) address: String,
+pub(crate) struct Mlflow {
+    pub(crate) address: String,
     runs: Arc<Mutex<Vec<Kept>>>,
     /// How many requests it still serves before all its answers are errors.
-    pub(super) left: Arc<AtomicUsize>,
+    pub(crate) left: Arc<AtomicUsize>,
     /// How many requests were answered.
-    pub(super) requests: Arc<AtomicUsize>,
+    pub(crate) requests: Arc<AtomicUsize>,
 }
 
 impl Kept {
     /// The steps of a number, in the order in which they arrived.
-    pub(super) fn steps(&self, key: &str) -> Vec<u64> {
+    pub(crate) fn steps(&self, key: &str) -> Vec<u64> {
         self.numbers.iter().filter(|(name, ..)| name == key).map(|(_, _, step, _)| *step).collect()
     }
 }
 
 impl Mlflow {
-    pub(super) fn start() -> io::Result<Self> {
+    pub(crate) fn start() -> io::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let address = format!("http://{}", listener.local_addr()?);
         let left = Arc::new(AtomicUsize::new(usize::MAX));
@@ -54,12 +54,17 @@ impl Mlflow {
     }
 
     /// Its runs, in the order in which they began.
-    pub(super) fn runs(&self) -> MutexGuard<'_, Vec<Kept>> {
+    pub(crate) fn runs(&self) -> Vec<Kept> {
+        self.held().clone()
+    }
+
+    /// Changes its runs.
+    pub(crate) fn held(&self) -> MutexGuard<'_, Vec<Kept>> {
         self.runs.lock().expect("nobody panicked")
     }
 
     /// The run of this name that began last and is still there.
-    pub(super) fn run(&self, name: &str) -> Kept {
+    pub(crate) fn run(&self, name: &str) -> Kept {
         let runs = self.runs();
         let found = runs.iter().rev().find(|run| run.name == name && !run.deleted).cloned();
         found.unwrap_or_else(|| panic!("no run `{name}` among {:?}", names(&runs)))
@@ -92,7 +97,7 @@ impl Mlflow {
     }
 
     fn act(&self, call: &str, body: &[u8]) -> (u16, String) {
-        let mut runs = self.runs();
+        let mut runs = self.held();
         if let Some(path) = call.strip_prefix("/api/2.0/mlflow-artifacts/artifacts/3/") {
             let (id, name) = path.split_once("/artifacts/").expect("the place of a run's files");
             let file = (name.to_owned(), body.to_vec());

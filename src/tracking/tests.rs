@@ -212,7 +212,7 @@ fn a_repeated_run_goes_on_in_its_runs_and_tells_nothing_twice() -> Tested {
     assert_eq!((numbers(), server.runs().len()), (told, 3));
 
     // A run that somebody removed begins again, with all runs below it.
-    server.runs().iter_mut().for_each(|run| run.deleted = true);
+    server.held().iter_mut().for_each(|run| run.deleted = true);
     let mut fourth = sweep.teller(&server);
     sweep.cached(&losses(0..3))?;
     fourth.look(true)?;

@@ -10,7 +10,7 @@ use crate::common::{Sandbox, expect, expect_code};
 
 #[path = "../../../src/tracking/testing.rs"]
 #[cfg(feature = "hub")]
-mod testing;
+pub(super) mod testing;
 
 /// A retraining and its evaluation at two ratios, of which the second cannot be reached.
 const SWEEP: &str = r#"
