@@ -5,6 +5,8 @@
 //! kept in the run folder (`mlflow/run.rs`), so nothing has to wait in memory for a server that is away: a later look, or the
 //! next run of the same command, finds what is missing.
 
+#[cfg(all(test, feature = "hub"))]
+mod example;
 mod log;
 mod mlflow;
 mod numbers;

@@ -2,144 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 
-use super::teller::{Role, Source, Teller};
+use super::example::{Sweep, Tested, key, losses};
+use super::teller::Role;
 use super::testing::Mlflow;
 use super::thread::Tracker;
-use crate::base::{Digest, FileError, clock, kept};
+use crate::base::{FileError, kept};
 use crate::distill::history::HISTORY_FILE;
-use crate::run::{EVENTS, Event, RunRecord, Sink};
-
-type Tested = Result<(), Box<dyn std::error::Error>>;
-
-/// A sweep of a training over two ratios, whose artefacts are in a folder beside its run folder.
-struct Sweep {
-    place: tempfile::TempDir,
-    /// The name of the event log.
-    events: String,
-    role: Role,
-    record: RunRecord,
-}
-
-const STAGES: [(&str, &str, &str, &str); 5] = [
-    ("teacher", "load", "model", ""),
-    ("student@ratio=0.3", "prune", "model", "0.3"),
-    ("student@ratio=0.5", "prune", "model", "0.5"),
-    ("retrained@ratio=0.3", "distill", "model", "0.3"),
-    ("retrained@ratio=0.5", "distill", "model", "0.5"),
-];
-
-fn key(id: &str) -> Digest {
-    Digest::of(id.as_bytes())
-}
-
-impl Sweep {
-    fn new() -> Result<Self, Box<dyn std::error::Error>> {
-        let place = tempfile::tempdir()?;
-        fs::create_dir_all(place.path().join("runs/nano"))?;
-        let node = |&(id, stage, output, _): &(&str, &str, &str, &str)| {
-            let origin = id.split_once('@').map(|(origin, _)| origin);
-            json!({"id": id, "stage": stage, "output": output, "origin": origin})
-        };
-        let stage = |&(id, stage, _, ratio): &(&str, &str, &str, &str)| {
-            let branch = if ratio.is_empty() { json!({}) } else { json!({"ratio": ratio}) };
-            let manifest = json!({"entries": [["stage", "x@1"], ["ratio", ratio], ["input teacher", "12"]]});
-            json!({"id": id, "branch": branch, "stage": stage, "version": 1, "state": "waiting", "key": key(id),
-                   "manifest": manifest, "artefact": null, "error": null})
-        };
-        let edges = [(0, 1), (0, 2), (1, 3), (2, 4)];
-        let edges = edges.map(|(from, to)| json!({"from": from, "to": to, "input": "model"}));
-        let record = json!({
-            "format": 2, "name": "nano", "program": "1.0", "file": "nano.yaml", "pipeline": "format: 1", "seed": 7,
-            "graph": {"stages": STAGES.iter().map(node).collect::<Vec<_>>(), "edges": edges},
-            "device": {"asked": "cpu", "class": "cpu"}, "started": clock::now(),
-            "finished": null, "seconds": null, "exit_code": null,
-            "stages": STAGES.iter().map(stage).collect::<Vec<_>>(),
-        });
-        let (events, role) = (EVENTS.to_owned(), Role::Whole);
-        Ok(Self { place, events, role, record: serde_json::from_value(record)? })
-    }
-
-    fn folder(&self) -> PathBuf {
-        self.place.path().join("runs/nano")
-    }
-
-    fn source(&self) -> Source {
-        Source { folder: self.folder(), log: self.folder().join(&self.events), role: self.role }
-    }
-
-    fn teller(&self, server: &Mlflow) -> Teller {
-        Teller::new(server.address.parse().expect("an address"), self.source())
-    }
-
-    fn log(&self, event: &Event) {
-        let log = fs::OpenOptions::new().create(true).append(true).open(self.folder().join(&self.events));
-        std::io::Write::write_all(&mut log.expect("a log"), format!("{}\n", event.line()).as_bytes())
-            .expect("written");
-    }
-
-    fn starts(&self) {
-        self.starts_with(&STAGES.map(|(id, ..)| id));
-    }
-
-    fn starts_with(&self, stages: &[&str]) {
-        let stages = stages.iter().map(|&id| id.into()).collect();
-        self.log(&Event::RunStarted { format: 2, name: "nano".into(), program: "1.0".into(), stages });
-    }
-
-    /// A stage has its artefact, with these files.
-    fn done(&mut self, id: &str, cached: bool, files: &[(&str, &[u8])]) -> Tested {
-        let folder = self.place.path().join("artefacts").join(id);
-        for (name, bytes) in files {
-            let path = folder.join(name);
-            fs::create_dir_all(path.parent().unwrap_or(&folder))?;
-            fs::write(path, bytes)?;
-        }
-        let artefact = json!({
-            "digest": key(id), "path": folder, "bytes": 5, "seconds": 2.0, "peak_bytes": null,
-            "finished": "2026-08-01T12:00:00Z", "program": "1.0",
-        });
-        let stage = self.record.stages.iter_mut().find(|stage| stage.id.as_str() == id).expect("a stage");
-        stage.artefact = Some(serde_json::from_value(artefact)?);
-        let (stage, key, digest, seconds) = (id.into(), key(id), key(id), 2.0);
-        self.log(&match cached {
-            true => Event::StageCached { stage, key, digest, seconds },
-            false => Event::StageDone { stage, key, digest, seconds, bytes: 5, peak_bytes: None },
-        });
-        Ok(self.record.write(&self.folder())?)
-    }
-
-    fn ends(&self, code: u8) {
-        let folder = self.folder();
-        self.log(&Event::RunDone { code, seconds: 1.0, ran: 3, cached: 1, failed: 1, skipped: 1, folder });
-    }
-
-    /// All stages come from the cache.
-    fn cached(&mut self, losses: &[u8]) -> Tested {
-        self.starts();
-        for (id, stage, ..) in STAGES {
-            let files = [(HISTORY_FILE, losses)];
-            self.done(id, true, if stage == "distill" { &files } else { &[] })?;
-        }
-        self.ends(0);
-        Ok(())
-    }
-}
-
-/// The history of a training.
-fn losses(steps: std::ops::Range<u64>) -> Vec<u8> {
-    let kinds = json!({"task": 0.5, "output": 0.25, "features": 0.25});
-    let line = |step| {
-        json!({"step": step, "task": 0.5, "output": 0.5, "features": {}, "weighted": kinds, "total": 1.0,
-               "gradient_norm": 1.0, "learning_rate": 0.1})
-    };
-    steps.map(|step| format!("{}\n", line(step))).collect::<String>().into_bytes()
-}
+use crate::run::{EVENTS, Event, Sink};
 
 #[test]
 fn a_sweep_is_one_run_with_one_below_it_for_each_branch() -> Tested {

@@ -63,7 +63,12 @@ impl Client {
         }
         let id = match self.get("experiments/get-by-name", ("experiment_name", name))? {
             Some(found) => text(&found, &["experiment", "experiment_id"])?,
-            None => text(&self.post("experiments/create", &json!({"name": name}))?, &["experiment_id"])?,
+            None => {
+                // MLflow 3 has other pages for language models, which it shows first.
+                let kind = json!({"key": "mlflow.experimentKind", "value": "custom_model_development"});
+                let asked = json!({"name": name, "tags": [kind]});
+                text(&self.post("experiments/create", &asked)?, &["experiment_id"])?
+            }
         };
         Ok(self.experiment.get_or_init(|| id))
     }
