@@ -96,9 +96,12 @@ fn a_sweep_is_told_branch_by_branch_and_only_once() {
     assert_eq!(server.run("ratio=0.3").tags["stage.student"], "done");
 
     // Another folder has the artefacts from the cache, and says so.
-    let one =
-        ["run", "small.yaml", "--set", "name=other", "--set", "sweep=null", "--set", "selection.ratio=0.3"];
-    let mut command = sandbox.command(&one);
+    let alone = SWEEP.split("sweep:").next().unwrap_or_default();
+    sandbox.write(
+        "other.yaml",
+        &alone.replace("name: small", "name: other").replace("ratio: 0.5", "ratio: 0.3"),
+    );
+    let mut command = sandbox.command(&["run", "other.yaml"]);
     expect_code(&command.env("LAPTOP_DIFF_MLFLOW", &server.address).output().expect("it starts"), 0);
     let other = server.run("other");
     assert_eq!((other.status.as_str(), other.tags["stage.retrained"].as_str()), ("FINISHED", "cached"));
