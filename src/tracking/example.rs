@@ -79,11 +79,12 @@ impl Sweep {
             .expect("written");
     }
 
-    pub(super) fn starts(&self) {
+    pub(super) fn starts(&mut self) {
         self.starts_with(&STAGES.map(|(id, ..)| id));
     }
 
-    pub(super) fn starts_with(&self, stages: &[&str]) {
+    pub(super) fn starts_with(&mut self, stages: &[&str]) {
+        self.record.started = clock::now();
         let stages = stages.iter().map(|&id| id.into()).collect();
         self.log(&Event::RunStarted { format: 2, name: "nano".into(), program: "1.0".into(), stages });
     }

@@ -106,6 +106,34 @@ fn a_repeated_run_goes_on_in_its_runs_and_tells_nothing_twice() -> Tested {
 }
 
 #[test]
+fn an_interrupted_run_was_killed_until_it_goes_on() -> Tested {
+    let (server, mut sweep) = (Mlflow::start()?, Sweep::new()?);
+    let mut first = sweep.teller(&server);
+    let id = || "student@ratio=0.3".into();
+    sweep.starts();
+    sweep.done("teacher", false, &[])?;
+    sweep.log(&Event::StageStarted { stage: id(), name: "prune".into(), key: key("student@ratio=0.3") });
+    first.look(false)?;
+    assert_eq!(server.run("ratio=0.3").status, "RUNNING");
+    sweep.log(&Event::StageInterrupted { stage: id() });
+    sweep.ends(130);
+    first.look(true)?;
+    let states = || server.runs().iter().map(|run| run.status.clone()).collect::<Vec<_>>();
+    // Nothing has begun of the other branch.
+    assert_eq!(states(), ["KILLED", "KILLED"]);
+
+    let mut second = sweep.teller(&server);
+    sweep.starts();
+    sweep.done("teacher", true, &[])?;
+    second.look(false)?;
+    assert_eq!(states(), ["RUNNING", "KILLED"]);
+    sweep.cached(&losses(0..3))?;
+    second.look(true)?;
+    assert_eq!(states(), ["FINISHED", "FINISHED", "FINISHED"]);
+    Ok(())
+}
+
+#[test]
 fn a_server_that_fails_gets_everything_later() -> Tested {
     let (server, mut sweep) = (Mlflow::start()?, Sweep::new()?);
     let mut teller = sweep.teller(&server);

@@ -1,13 +1,16 @@
 //! Requests over HTTP, in builds with the feature `hub`, which contains the client.
 
+#[cfg(feature = "hub")]
 use std::time::Duration;
 
 use serde_json::Value;
 
 /// The longest that one request may take.
+#[cfg(feature = "hub")]
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The slowest line that a large file is sent over, in bytes per second.
+#[cfg(feature = "hub")]
 const SLOWEST: u64 = 200_000;
 
 #[cfg(feature = "hub")]
