@@ -33,7 +33,9 @@ for ratio in ["0.3", "0.5"]:
         for end, value in [("", found["value"]), (".low", found.get("low")), (".high", found.get("high"))]:
             if value is not None:
                 history = client.get_metric_history(run.info.run_id, f"result/retrained/{name}{end}")
-                assert [metric.value for metric in history] == [value], (name, end, history)
+                # The last bit may differ after two times through JSON.
+                [metric] = history
+                assert abs(metric.value - value) <= 1e-12 * abs(value), (name, end, history)
     with open(f"{folder}/retrained@ratio={ratio}/losses.jsonl") as file:
         losses = {line["step"]: line["total"] for line in map(json.loads, file)}
     history = client.get_metric_history(run.info.run_id, "retrained/loss/total")
