@@ -45,6 +45,8 @@ pub mod slurm;
 
 pub mod report;
 
+pub mod tracking;
+
 pub mod ui;
 
 pub mod cli;

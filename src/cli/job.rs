@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use clap::Args;
 
-use super::ending::conclude;
+use super::ending::{conclude, end, track};
 use super::error::CliError;
 use super::options::{self, SettingsArguments};
 use super::output::note;
@@ -85,11 +85,13 @@ impl JobCommand {
             interrupt,
             ranks,
         };
+        let tracker = track(settings, &folder, &share, &sink);
         let ended = execute(&job);
-        match share {
-            Share::Last(_) => conclude(settings, &folder, None, ended),
-            _ => Ok(ended.map(drop)?),
+        if let Share::Last(_) = share {
+            return conclude(settings, &folder, None, tracker, ended);
         }
+        end(tracker);
+        Ok(ended.map(drop)?)
     }
 
     fn part(&self, pipeline: &ResolvedPipeline, folder: &std::path::Path) -> Result<Part, CliError> {

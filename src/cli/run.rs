@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use clap::Args;
 
-use super::ending::conclude;
+use super::ending::{conclude, track};
 use super::error::CliError;
 use super::options::{self, PipelineArguments, SettingsArguments};
 use super::output::note;
@@ -221,6 +221,7 @@ impl Run {
         };
         let folder = settings.runs.join(&pipeline.name);
         let before = RunRecord::read(&folder).ok();
-        conclude(settings, &folder, before.as_ref(), execute(&job))
+        let tracker = track(settings, &folder, &Share::Whole, &sink);
+        conclude(settings, &folder, before.as_ref(), tracker, execute(&job))
     }
 }

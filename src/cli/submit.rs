@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use clap::ValueEnum;
 
-use super::ending::conclude;
+use super::ending::{conclude, track};
 use super::error::CliError;
 use super::options::SettingsArguments;
 use super::output::note;
@@ -86,7 +86,9 @@ pub(super) fn to_slurm(
             _ => Share::Whole,
         };
         let options = Options { keep_going: true, ..options.clone() };
-        return conclude(settings, &folder, before.as_ref(), execute(&job(&share, &options, &*sink)));
+        let tracker = track(settings, &folder, &share, &sink);
+        let ended = execute(&job(&share, &options, &*sink));
+        return conclude(settings, &folder, before.as_ref(), tracker, ended);
     }
     said(&submitted, &pipeline.name, &folder);
     Ok(())

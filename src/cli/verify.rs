@@ -106,7 +106,7 @@ impl Verify {
         let options = Options { until, keep_going: true, ..Options::default() };
         // Nobody resumes it, and nobody else watches it.
         let mut training = settings.training();
-        (training.keep_state, training.tensorboard, training.mlflow) = (false, false, None);
+        (training.keep_state, training.tensorboard) = (false, false);
         let job = Job {
             pipeline,
             store,

@@ -16,9 +16,8 @@ use super::{classify, survey};
 use crate::backend::DeviceChoice;
 use crate::base::Whole;
 use crate::base::units::Bytes;
-use crate::base::{names, shown};
+use crate::base::{Server, names, shown};
 use crate::cache::{Address, Recheck};
-use crate::train::watch::Server;
 
 /// The prefix of environment variables. Never `LD_`: that would swallow `LD_LIBRARY_PATH`.
 pub(super) const PREFIX: &str = "LAPTOP_DIFF_";
@@ -93,7 +92,7 @@ pub struct Layer {
     /// Writes event files for TensorBoard into `tensorboard/` of the run folder. Default false.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tensorboard: Option<bool>,
-    /// Address of an MLflow server that receives the curves of trainings, such as `http://127.0.0.1:5000`. Default: none.
+    /// Address of an MLflow server that receives runs and the branches of sweeps, such as `http://127.0.0.1:5000`. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>", regex(pattern = "^https?://"))]
     pub mlflow: Option<Server>,

@@ -16,10 +16,10 @@ use super::layer::{bad, unknown_variables};
 use super::slurm::SlurmSettings;
 use super::source_text::SourceText;
 use crate::backend::DeviceChoice;
+use crate::base::Server;
 use crate::base::units::Bytes;
 use crate::cache::{Address, Recheck, RemoteError, Shared};
 use crate::train::TrainingSettings;
-use crate::train::watch::Server;
 
 /// The built-in settings, with their documentation.
 pub const DEFAULTS: &str = include_str!("settings.yaml");
@@ -61,7 +61,7 @@ pub struct Settings {
     pub keep_training_state: bool,
     /// Whether trainings write event files for TensorBoard.
     pub tensorboard: bool,
-    /// The MLflow server that receives the curves of trainings.
+    /// The MLflow server that receives runs and the branches of sweeps.
     pub mlflow: Option<Server>,
     /// What jobs ask of Slurm.
     pub slurm: SlurmSettings,
@@ -109,7 +109,6 @@ impl Settings {
             keep_checkpoints: self.keep_checkpoints.get(),
             keep_state: self.keep_training_state,
             tensorboard: self.tensorboard,
-            mlflow: self.mlflow.clone(),
         }
     }
 }
@@ -158,7 +157,6 @@ mod tests {
             keep_checkpoints: 2,
             keep_state: true,
             tensorboard: false,
-            mlflow: None,
         };
         assert_eq!(settings.training(), training);
     }

@@ -11,7 +11,7 @@ use super::history::{self, HISTORY_FILE, HistoryLine};
 use super::lines::Lines;
 use super::parameters::DistillParameters;
 use super::term_weights::Measured;
-use super::validation::{self, VALIDATION_FILE, ValidationLine};
+use super::validation::{VALIDATION_FILE, ValidationLine};
 use crate::backend::memory;
 use crate::base::{Progress, units};
 use crate::train::collective::Collective;
@@ -78,11 +78,7 @@ impl<'a> Diary<'a> {
         let validation = Lines::open(desk.folder.join(VALIDATION_FILE), &state.validation)?;
         let before = history::read(history.path()).map_err(DistillError::file(history.path()))?;
         let divergence = Divergence::after(before.iter().map(|line| line.total));
-        let measured = validation::read(desk.folder).map_err(DistillError::file(validation.path()))?;
         desk.watcher.begin(state.step);
-        before.iter().for_each(|line| desk.watcher.earlier(line.step, &|| line.numbers()));
-        measured.iter().for_each(|line| desk.watcher.earlier(line.step, &|| line.numbers()));
-        earlier_pictures(&desk, state.step)?;
         let is_last = state.step == u64::from(desk.parameters.steps);
         Ok(Self {
             desk,
@@ -113,16 +109,17 @@ impl<'a> Diary<'a> {
             self.history.push(&line)?;
         }
         self.desk.progress.position(done);
-        self.note(&line, done);
+        self.note(&line, done)?;
         self.last = Some(line).filter(|_| is_last && !is_regular);
         Ok(())
     }
 
-    fn note(&mut self, line: &HistoryLine, done: u64) {
+    /// Notes the loss, and lets those see the history who read it while the training runs.
+    fn note(&mut self, line: &HistoryLine, done: u64) -> Result<(), DistillError> {
         let (step, at) = self.noted;
         let elapsed = at.elapsed();
         if elapsed < NOTE_EVERY {
-            return;
+            return Ok(());
         }
         let pace = (done - step) as f64 / elapsed.as_secs_f64();
         let memory = memory::resident_bytes().map(units::bytes).map(|text| format!(", memory {text}"));
@@ -133,6 +130,7 @@ impl<'a> Diary<'a> {
             memory.unwrap_or_default(),
         ));
         self.noted = (done, Instant::now());
+        self.history.flush()
     }
 
     /// Takes the losses of a validation.
@@ -228,17 +226,4 @@ impl<'a> Diary<'a> {
             step => format!("the checkpoint of step {step} is sound"),
         }
     }
-}
-
-/// Tells watchers of the pictures that an earlier attempt drew before this step. Others than those that are asked for may lie
-/// there: a training with fewer steps drew them at its end.
-fn earlier_pictures(desk: &Desk<'_>, step: u64) -> Result<(), DistillError> {
-    let Some(asked) = &desk.parameters.validation else { return Ok(()) };
-    for picture in validation::drawn(desk.folder).map_err(DistillError::file(desk.folder))? {
-        if picture.step < step && asked.is_due(picture.step, desk.parameters.steps.into()) {
-            let name = validation::picture_name(picture.prompt);
-            desk.watcher.earlier_picture(picture.step, &name, &picture.path);
-        }
-    }
-    Ok(())
 }

@@ -70,7 +70,7 @@ impl Easel<'_> {
                 let (path, png) = (picture_path(self.folder, step, index), png.into_inner());
                 kept::write(&path, |path| fs::write(path, &png).map_err(FileError::at(path)))?;
                 let (name, size) = (picture_name(index), picture.dimensions());
-                watcher.picture(&Drawn { step, name: &name, png: &png, path: &path, size });
+                watcher.picture(&Drawn { step, name: &name, png: &png, size });
             }
         }
         Ok(())

@@ -60,7 +60,7 @@ pub fn picture_path(folder: &Path, step: u64, prompt: usize) -> PathBuf {
 }
 
 /// The name of a prompt's pictures for watchers.
-pub(super) fn picture_name(prompt: usize) -> String {
+pub fn picture_name(prompt: usize) -> String {
     format!("validation/{prompt:03}")
 }
 

@@ -190,6 +190,11 @@ pub enum Event {
         /// The input that failed or was skipped.
         because: StageId,
     },
+    /// A note on the run as a whole: a server that is told of it is away.
+    RunNote {
+        /// The note.
+        text: String,
+    },
     /// The last event of every run that was not killed.
     RunDone {
         /// The exit code.
@@ -215,7 +220,9 @@ impl Event {
     /// The stage that it is about.
     pub fn stage(&self) -> Option<&StageId> {
         match self {
-            Self::RunStarted { .. } | Self::Hashing { .. } | Self::RunDone { .. } => None,
+            Self::RunStarted { .. } | Self::Hashing { .. } | Self::RunNote { .. } | Self::RunDone { .. } => {
+                None
+            }
             Self::DamageFound { stage, .. }
             | Self::StagePinned { stage, .. }
             | Self::StageWaiting { stage, .. }

@@ -41,7 +41,7 @@ impl ExitCode {
     ];
 
     /// The code with this number.
-    pub(super) fn of_number(number: u8) -> Option<Self> {
+    pub fn of_number(number: u8) -> Option<Self> {
         Self::ALL.into_iter().find(|code| code.number() == number)
     }
 

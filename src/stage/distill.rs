@@ -27,6 +27,7 @@ use crate::model::{ModelDirectory, Part, UNetConfig};
 use crate::nn::activation_dtype;
 use crate::sample::{self, NoiseSchedule};
 use crate::train::collective::tell;
+use crate::train::watch::Watcher;
 
 /// `with:` of `use: distill`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -154,7 +155,7 @@ impl Stage for Distill {
             interrupt: context.interrupt,
         };
         let distilled = self.train(&memory, &bench, context);
-        distill_watch::end(&watchers, &distilled);
+        watchers.end();
         let distilled = distilled?;
         copies::transfer_tree(student.directory.path(), context.output, copies::link)
             .map_err(StageError::file(student.directory.path()))?;

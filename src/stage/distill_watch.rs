@@ -8,13 +8,7 @@ use super::{Context, Drawing, StageError};
 use crate::base::{copies, kept};
 use crate::distill::validation::{self, PICTURES, PROMPTS, VALIDATION_FILE};
 use crate::distill::{Cadence, DistillParameters, Distilled, Easel};
-use crate::train::watch::{End, MlFlow, TensorBoard, Told, Watcher, Watchers};
-
-/// The folder below the run folder that holds TensorBoard's files.
-const TENSORBOARD: &str = "tensorboard";
-
-/// The file beside the checkpoint that knows the run of the MLflow server.
-const MLFLOW: &str = "mlflow.json";
+use crate::train::watch::{TENSORBOARD, TensorBoard, Watchers};
 
 /// When checkpoints are written.
 pub(super) fn cadence(context: &Context<'_>) -> Cadence {
@@ -36,27 +30,7 @@ pub(super) fn watchers<'a>(context: &'a Context<'_>) -> Watchers<'a> {
         let folder = seat.folder.join(TENSORBOARD).join(seat.stage.as_str());
         watchers.0.push(Box::new(TensorBoard::new(&folder, context.progress)));
     }
-    if let Some(server) = &settings.mlflow {
-        let experiment = std::env::var("MLFLOW_EXPERIMENT_NAME").ok().filter(|name| !name.is_empty());
-        let entries = context.manifest.entries();
-        let told = Told {
-            experiment: experiment.unwrap_or_else(|| "laptop-diff".to_owned()),
-            run: format!("{}/{}", seat.run, seat.stage),
-            parameters: entries.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
-            file: context.checkpoint.join(MLFLOW),
-        };
-        watchers.0.push(Box::new(MlFlow::new(server, told, context.progress)));
-    }
     watchers
-}
-
-/// Tells the watchers how a training ended.
-pub(super) fn end(watchers: &Watchers<'_>, ended: &Result<Distilled, StageError>) {
-    watchers.end(match ended {
-        Ok(_) => End::Done,
-        Err(StageError::Interrupted(_)) => End::Interrupted,
-        Err(_) => End::Failed,
-    });
 }
 
 /// What draws the pictures of validations, if there are prompts.

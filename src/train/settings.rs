@@ -1,7 +1,5 @@
 //! How a training is kept and watched on this machine. Nothing here changes a result or enters a key.
 
-use super::watch::Server;
-
 /// How a training is kept and watched.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TrainingSettings {
@@ -15,6 +13,4 @@ pub struct TrainingSettings {
     pub keep_state: bool,
     /// Whether event files for TensorBoard are written into the run folder.
     pub tensorboard: bool,
-    /// The MLflow server that receives the curves.
-    pub mlflow: Option<Server>,
 }

@@ -100,6 +100,7 @@ fn line(event: &Event) -> Option<String> {
         Event::StageSkipped { stage, because } => {
             state("skipped", stage, &format!("needs `{because}`, which failed or was skipped"))
         }
+        Event::RunNote { text } => format!("note: {}", shown::line(&shown::message(text))),
         Event::RunDone { code, seconds, ran, cached, failed, skipped, folder } => {
             let counts = [
                 (ran, "ran", true),

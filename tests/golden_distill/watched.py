@@ -23,19 +23,20 @@ assert all(event.encoded_image_string.startswith(b"\x89PNG") for event in events
 client = MlflowClient(server)
 experiment = client.get_experiment_by_name("laptop-diff")
 [run] = client.search_runs([experiment.experiment_id])
-assert run.info.run_name == "small/retrained" and run.info.status == "FINISHED", run.info
-assert run.data.params["steps"] == "12", run.data.params
+assert run.info.run_name == "small" and run.info.status == "FINISHED", run.info
+assert run.data.params["retrained.steps"] == "12", run.data.params
 for tag, steps in expected.items():
-    found = [metric.step for metric in client.get_metric_history(run.info.run_id, tag)]
+    history = client.get_metric_history(run.info.run_id, f"retrained/{tag}")
+    found = [metric.step for metric in history]
     assert sorted(found) == steps, (tag, found)
     ours = {event.step: event.value for event in events.Scalars(tag)}
-    for metric in client.get_metric_history(run.info.run_id, tag):
+    for metric in history:
         assert abs(metric.value - ours[metric.step]) <= 1e-6 * abs(metric.value), (tag, metric)
 # The names are those that MLflow's pages show in a chart of pictures.
 names = [file.path for file in client.list_artifacts(run.info.run_id, "images")]
 assert run.data.tags["mlflow.loggedImages"] == "True" and len(names) == 6, names
 for step, ours in zip([0, 6, 12], events.Images("validation/000")):
-    name = f"images/validation~000+step+{step}+timestamp+"
+    name = f"images/retrained~validation~000+step+{step}+timestamp+"
     [picture] = [file for file in names if file.startswith(name) and file.endswith(".png")]
     assert picture.removesuffix(".png") + "+compressed.webp" in names, names
     with open(client.download_artifacts(run.info.run_id, picture), "rb") as file:

@@ -217,7 +217,6 @@ impl Sandbox {
                 keep_checkpoints: 2,
                 keep_state: true,
                 tensorboard: false,
-                mlflow: None,
             },
             sink: &told,
             interrupt: &self.interrupt,

@@ -2,7 +2,7 @@
 //! `tensorflow/core/framework/summary.proto`, as far as scalars and pictures need them.
 
 /// What an event says.
-pub(super) enum What<'a> {
+pub enum What<'a> {
     /// The first event of a file.
     FileVersion,
     /// A session starts at this step: TensorBoard drops what earlier files say of it and of later ones.
@@ -11,10 +11,12 @@ pub(super) enum What<'a> {
     Numbers(&'a [(String, f64)]),
     /// A picture: its tag, PNG, width and height.
     Picture(&'a str, &'a [u8], (u32, u32)),
+    /// The parameters of a folder of event files, which the page of hyperparameters compares (`tensorboard/plugins/hparams`).
+    Parameters(&'a [(String, String)]),
 }
 
 /// One record with an event.
-pub(super) fn event(wall_time: f64, step: u64, what: &What<'_>) -> Vec<u8> {
+pub fn event(wall_time: f64, step: u64, what: &What<'_>) -> Vec<u8> {
     let mut event = Message::default();
     event.double(1, wall_time);
     event.number(2, step);
@@ -29,6 +31,7 @@ pub(super) fn event(wall_time: f64, step: u64, what: &What<'_>) -> Vec<u8> {
                 });
             }
         }),
+        What::Parameters(all) => event.message(5, |summary| parameters(summary, wall_time, all)),
         What::Picture(tag, png, (width, height)) => event.message(5, |summary| {
             summary.message(1, |value| {
                 value.bytes(1, tag.as_bytes());
@@ -43,6 +46,32 @@ pub(super) fn event(wall_time: f64, step: u64, what: &What<'_>) -> Vec<u8> {
         }),
     }
     framed(&event.0)
+}
+
+/// The summary with parameters: the metadata of a value without a value.
+fn parameters(summary: &mut Message, wall_time: f64, parameters: &[(String, String)]) {
+    let mut data = Message::default();
+    data.message(3, |start| {
+        for (name, value) in parameters {
+            start.message(1, |entry| {
+                entry.bytes(1, name.as_bytes());
+                entry.message(2, |field| match value.parse::<f64>() {
+                    Ok(number) if number.is_finite() => field.double(2, number),
+                    _ => field.bytes(3, value.as_bytes()),
+                });
+            });
+        }
+        start.double(5, wall_time);
+    });
+    summary.message(1, |value| {
+        value.bytes(1, b"_hparams_/session_start_info");
+        value.message(9, |metadata| {
+            metadata.message(1, |plugin| {
+                plugin.bytes(1, b"hparams");
+                plugin.bytes(2, &data.0);
+            });
+        });
+    });
 }
 
 /// A protocol buffer that is being written.
@@ -142,11 +171,14 @@ mod tests {
     #[test]
     fn events_are_the_bytes_of_the_package_tensorboard() {
         let numbers = [("loss/total".to_owned(), 0.25), ("learning rate".to_owned(), 5e-4)];
+        let swept = [("criterion", "magnitude"), ("ratio", "0.3")];
+        let swept = swept.map(|(name, value)| (name.to_owned(), value.to_owned()));
         let ours = [
             event(1000.5, 0, &What::FileVersion),
             event(1001.0, 300, &What::Start),
             event(1002.0, 300, &What::Numbers(&numbers)),
             event(1003.0, 301, &What::Picture("validation/0", b"not really a PNG", (64, 32))),
+            event(1004.0, 0, &What::Parameters(&swept)),
         ];
         let golden = include_bytes!("../../../tests/golden_distill/events.tfevents");
         assert_eq!(ours.concat(), golden);

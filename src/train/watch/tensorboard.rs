@@ -10,8 +10,11 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::record::{What, event};
-use super::{Drawn, End, Watcher};
+use super::{Drawn, Watcher};
 use crate::base::Progress;
+
+/// The folder below the run folder that holds the files, in a folder for each stage.
+pub const FOLDER: &str = "tensorboard";
 
 /// Writes event files.
 pub struct TensorBoard<'a> {
@@ -87,7 +90,7 @@ impl Watcher for TensorBoard<'_> {
         self.write(step, &What::Picture(name, png, size));
     }
 
-    fn end(&self, _end: End) {
+    fn end(&self) {
         *self.log.lock().unwrap_or_else(PoisonError::into_inner) = Log::Closed;
     }
 }

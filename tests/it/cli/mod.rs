@@ -29,4 +29,5 @@ mod settings;
 mod side_by_side;
 mod slurm;
 mod sweep;
+mod tracking;
 mod training;

@@ -33,6 +33,8 @@ const LONG: &str = "points.samples=100";
 struct Cluster {
     sandbox: Sandbox,
     file: String,
+    /// The address of an MLflow server, or nothing.
+    mlflow: String,
 }
 
 impl Cluster {
@@ -44,13 +46,14 @@ impl Cluster {
             let link = sandbox.path("bin").join(name);
             symlink(root().join("tests/slurm/stub.sh"), link).expect("a link");
         }
-        Self { sandbox, file }
+        Self { sandbox, file, mlflow: String::new() }
     }
 
     fn with_commands(&self, mut command: Command) -> Command {
         let path = std::env::var("PATH").unwrap_or_default();
         let bin = self.sandbox.path("bin");
         command.env("PATH", format!("{}:{path}", bin.display())).env("STUB", self.sandbox.path("stub"));
+        command.env("LAPTOP_DIFF_MLFLOW", &self.mlflow);
         command
     }
 
@@ -184,6 +187,22 @@ fn a_branch_that_fails_stops_what_needs_it_and_nothing_else() {
     assert!(log.contains("run::job") && log.contains("student@ratio=0.999.log"), "{log}");
     // The same command tries that branch again.
     expect(&cluster.submit(&over), 0, &["submitted 2 jobs for 2 stages; cached: 5"]);
+}
+
+#[test]
+#[cfg(feature = "hub")]
+fn all_jobs_tell_the_same_runs_of_mlflow() {
+    let server = super::tracking::testing::Mlflow::start().expect("a server");
+    let cluster = Cluster { mlflow: server.address.clone(), ..Cluster::new() };
+    expect_code(&cluster.submit(&["--over", "selection.ratio=0.3,0.999"]), 0);
+    cluster.play();
+    assert_eq!(server.runs().len(), 3);
+    let [whole, good, bad] = ["sweep", "ratio=0.3", "ratio=0.999"].map(|name| server.run(name));
+    assert_eq!([&whole, &good, &bad].map(|run| run.status.as_str()), ["FAILED", "FINISHED", "FAILED"]);
+    assert!(bad.tags["laptop-diff.error"].contains("selection@ratio=0.999"), "{:?}", bad.tags);
+    assert_eq!([&whole.tags["stage.scores"], &good.tags["stage.student"]], ["done", "done"]);
+    assert_eq!((whole.steps("scores/units"), good.steps("selection/ratio_reached")), (vec![0], vec![0]));
+    assert!(whole.files.contains_key("report.html"), "{:?}", whole.files.keys());
 }
 
 #[test]

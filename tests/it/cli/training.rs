@@ -1,12 +1,11 @@
 //! A training seen from outside: looked at before its end, extended after it, watched while it runs.
 
 use std::fs;
-use std::io::{Read, Write};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::time::{Duration, Instant};
 
+use super::tracking::MlflowServer;
 use crate::common::{Sandbox, expect, expect_code};
 
 /// The whole way to a student, as short as it can be; `{training}` are the parameters of its retraining.
@@ -194,61 +193,6 @@ fn a_training_writes_event_files_and_a_server_that_is_away_is_noted_once() {
     let bytes = fs::read(&events[0]).expect("an event file");
     for tag in ["brain.Event:2", "loss/total", "training/learning_rate"] {
         assert!(bytes.windows(tag.len()).any(|window| window == tag.as_bytes()), "{tag}");
-    }
-}
-
-/// An MLflow server, which ends with the test.
-struct MlflowServer {
-    child: Child,
-    address: String,
-}
-
-impl MlflowServer {
-    /// Starts one and waits until it answers.
-    fn start(python: &str, sandbox: &Sandbox) -> Self {
-        let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());
-        let port = free.expect("a free port").port().to_string();
-        let log = fs::File::create(sandbox.path("mlflow.log")).expect("a log");
-        let child = std::process::Command::new(python)
-            .args(["-m", "mlflow", "server", "--host", "127.0.0.1", "--workers", "1", "--port", &port])
-            .arg("--backend-store-uri")
-            .arg(format!("sqlite:///{}", sandbox.path("mlflow.db").display()))
-            .current_dir(sandbox.path(""))
-            .stdout(log.try_clone().expect("a file"))
-            .stderr(log)
-            // The server starts workers of its own.
-            .process_group(0)
-            .spawn()
-            .expect("the server starts");
-        let server = Self { child, address: format!("http://127.0.0.1:{port}") };
-        let begun = Instant::now();
-        // The port is open before the workers are there.
-        while !server.answers(&port) {
-            let log = || fs::read_to_string(sandbox.path("mlflow.log")).unwrap_or_default();
-            assert!(begun.elapsed() < Duration::from_secs(300), "the server does not answer: {}", log());
-            std::thread::sleep(Duration::from_millis(200));
-        }
-        server
-    }
-
-    fn answers(&self, port: &str) -> bool {
-        let asked = || -> std::io::Result<String> {
-            let mut stream = std::net::TcpStream::connect(format!("127.0.0.1:{port}"))?;
-            stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-            stream.write_all(b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")?;
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer)?;
-            Ok(answer)
-        };
-        asked().is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
-    }
-}
-
-impl Drop for MlflowServer {
-    fn drop(&mut self) {
-        // SAFETY: signals the process group of the server alone.
-        unsafe { libc::kill(-(self.child.id() as libc::pid_t), libc::SIGKILL) };
-        let _ = self.child.wait();
     }
 }
 

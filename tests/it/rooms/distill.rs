@@ -22,7 +22,7 @@ use laptop_diff::model::network::Conditioning;
 use laptop_diff::model::unet::UNetConfig;
 use laptop_diff::sample::NoiseSchedule;
 use laptop_diff::train::collective::Alone;
-use laptop_diff::train::watch::{Drawn, End, Watcher, Watchers};
+use laptop_diff::train::watch::{Drawn, Watcher, Watchers};
 use laptop_diff::train::{ActivationCheckpointing, Moments, Trainable};
 
 type Outcome = Result<(), Box<dyn Error>>;
@@ -598,11 +598,6 @@ impl Watcher for Heard {
         self.0.lock().expect("nobody panicked").push((step, "begin".to_owned()));
     }
 
-    fn earlier(&self, step: u64, numbers: &dyn Fn() -> Vec<(String, f64)>) {
-        let mut heard = self.0.lock().expect("nobody panicked");
-        heard.extend(numbers().iter().map(|(name, _)| (step, format!("earlier {name}"))));
-    }
-
     fn numbers(&self, step: u64, numbers: &[(String, f64)]) {
         let mut heard = self.0.lock().expect("nobody panicked");
         heard.extend(numbers.iter().map(|(name, _)| (step, name.clone())));
@@ -612,11 +607,7 @@ impl Watcher for Heard {
         self.0.lock().expect("nobody panicked").push((picture.step, picture.name.to_owned()));
     }
 
-    fn earlier_picture(&self, step: u64, name: &str, _path: &Path) {
-        self.0.lock().expect("nobody panicked").push((step, format!("earlier {name}")));
-    }
-
-    fn end(&self, _end: End) {}
+    fn end(&self) {}
 }
 
 #[test]
@@ -634,26 +625,15 @@ fn watchers_hear_of_every_line() -> Outcome {
         heard.iter().filter(|(_, heard)| heard == name).map(|(step, _)| *step).collect()
     };
     assert_eq!(steps("begin"), [0]);
-    assert!(steps("earlier loss/total").is_empty());
     assert_eq!(steps("loss/total"), [0, 4, 8, 11]);
     assert_eq!(steps("training/learning_rate"), [0, 4, 8, 11]);
     assert_eq!(steps("feature/mid_block"), [0, 4, 8, 11]);
     assert_eq!(steps("validation/output"), [0, 6, 12]);
-    // The next attempt tells what the first may not have told before it was killed.
-    let pictures = folder.path().join(validation::PICTURES);
-    fs::create_dir_all(&pictures)?;
-    // The one of step 9 is of a training that had its end there.
-    for (step, prompt) in [(6, 0), (6, 1), (9, 0), (12, 0)] {
-        fs::write(validation::picture_path(folder.path(), step, prompt), "a picture")?;
-    }
     let longer = DistillParameters { steps: Whole::new(16), ..parameters };
     let student = setup.student(&REMOVED, &longer)?;
     setup.distil_watched(&student, &longer, folder.path(), &watch, &heard)?;
     assert_eq!(steps("begin"), [0, 12]);
-    assert_eq!(steps("earlier loss/total"), [0, 4, 8]);
-    // That of step 12 is measured and drawn again.
-    assert_eq!(steps("earlier validation/output"), [0, 6]);
-    assert_eq!((steps("earlier validation/000"), steps("earlier validation/001")), (vec![6], vec![6]));
+    assert_eq!(steps("validation/output"), [0, 6, 12, 12, 16]);
     Ok(())
 }
 

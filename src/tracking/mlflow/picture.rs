@@ -12,16 +12,21 @@ use crate::base::{Digest, kept};
 const THUMBNAIL: u32 = 256;
 
 /// A picture that waits to be sent.
-pub(super) struct Picture {
-    pub(super) name: String,
-    pub(super) step: u64,
-    pub(super) path: PathBuf,
+pub(in crate::tracking) struct Picture {
+    pub(in crate::tracking) name: String,
+    pub(in crate::tracking) step: u64,
+    pub(in crate::tracking) path: PathBuf,
+    /// Whether it lies beside a checkpoint, where a crash may have damaged it.
+    pub(in crate::tracking) unfinished: bool,
 }
 
 impl Picture {
     /// The picture and its thumbnail, by their names among the files of a run. `None` if it is damaged or gone.
-    pub(super) fn files(&self, begun: u64) -> Option<Vec<(String, Vec<u8>)>> {
-        let png = kept::matches(&self.path).ok()?.filter(|whole| *whole).and(fs::read(&self.path).ok())?;
+    pub(in crate::tracking) fn files(&self, begun: u64) -> Option<Vec<(String, Vec<u8>)>> {
+        if self.unfinished {
+            kept::matches(&self.path).ok()?.filter(|whole| *whole)?;
+        }
+        let png = fs::read(&self.path).ok()?;
         let picture = image::load_from_memory(&png).ok()?;
         let small = match picture.width().max(picture.height()) > THUMBNAIL {
             true => picture.thumbnail(THUMBNAIL, THUMBNAIL),

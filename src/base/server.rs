@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::base::{parsed, shown};
+use super::{parsed, shown};
 
 /// `http://HOST:PORT` or `https://...`, without a slash at the end.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
