@@ -4,7 +4,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::common::{Sandbox, expect, expect_code, root};
+use crate::common::{self, Sandbox, expect_code, root};
 
 fn json(sandbox: &Sandbox, arguments: &[&str]) -> Result<Value, serde_json::Error> {
     let output = sandbox.run(&[&["doctor", "--json"], arguments].concat());
@@ -82,7 +82,7 @@ fn a_device_that_cannot_be_used_has_an_exit_code() {
     assert!(text.contains("cuda:0: cuda: not available: this program was built without CUDA"), "{text}");
     let file = sandbox.write("small.yaml", include_str!("../../pipelines/small.yaml"));
     let run = sandbox.run(&["run", &file.to_string_lossy(), "--device", "cuda:0"]);
-    expect(&run, 3, &["the device `cuda:0` cannot be used", "not available", "--device cpu"]);
+    common::expect(&run, 3, &["the device `cuda:0` cannot be used", "not available", "--device cpu"]);
 }
 
 #[test]

@@ -88,7 +88,7 @@ fn check(name: &str, text: &str) {
     settings.set_omit_expression(true);
     settings.add_filter(r"laptop-diff \d+\.\d+\.\d+", "laptop-diff [version]");
     settings.add_filter(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", "[time]");
-    settings.add_filter(r"\b\d+(\.\d+)? (ms|s|min|h)\b", "[duration]");
+    settings.add_filter(r"\b\d+(\.\d+)? (ms|s|min|h)\b( \d+ (s|min)\b)?", "[duration]");
     // Whole digests and their first twelve digits.
     settings.add_filter(r"\b([0-9a-f]{64}|[0-9a-f]{12})\b", "[key]");
     settings.add_filter(r"\b([a-z]+)@\d+", "$1@[version]");
