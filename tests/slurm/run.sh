@@ -5,7 +5,7 @@
 #   tests/slurm/run.sh [PROGRAM]      # default: the release build
 #   ONLY="2 7" STEPS=200 tests/slurm/run.sh
 #
-# ONLY names the parts to run: part 2 needs part 1, and parts 4, 5, 6 and 8 need part 3. WORK is a folder that is kept, so that the
+# ONLY names the parts to run: part 2 needs part 1, and parts 4, 6 and 8 need part 3. WORK is a folder that is kept, so that the
 # parts can run one by one. STEPS is the length of a training that is long enough to be interrupted.
 #
 # The cluster: at least two nodes whose slurmd run on this machine (started by `slurmd -N NODE`), and a partition `urgent` that
@@ -139,7 +139,7 @@ fi
 
 if part 5 "an urgent job takes the nodes from an array of trainings"; then
   both=("${long[@]}" --over selection.ratio=0.3,0.5)
-  new long-both; cp -r long/cache long-both/cache
+  new long-both
   on long-both run "$here/sweep.yaml" --cache cache "${both[@]}" >/dev/null 2>&1 || die "the local run"
   # Trainings that ask for something else than the stage before them: each waits for the task of its number.
   new preempted 'slurm: { default: { cpus: 2 }, distill: { time: "0:30:00" } }'
