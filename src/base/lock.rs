@@ -17,20 +17,19 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant, SystemTime};
-
-use serde::{Deserialize, Serialize};
+use std::time::{Duration, Instant};
 
 use super::heartbeat::{self, Pulse};
-use super::holder::{Holder, Life};
-use super::{Digest, Interrupt, clock, files};
+use super::holder::Life;
+use super::lease::{Found, Lease, grave};
+use super::silence::Silence;
+use super::{Interrupt, files};
 
 /// How long a waiting process sleeps between attempts: short compared with any stage, long compared with a system call.
-const PAUSE: Duration = Duration::from_millis(50);
+pub(super) const PAUSE: Duration = Duration::from_millis(50);
 
 /// How long a holder on another system may be silent: six of its heartbeats.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A lock that is held until it is dropped.
 #[derive(Debug)]
@@ -38,22 +37,6 @@ pub struct FileLock {
     path: PathBuf,
     lease: Lease,
     _pulse: Arc<Pulse>,
-}
-
-/// The first line of a lock's file.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Lease {
-    /// Distinguishes it from every other lease.
-    id: String,
-    holder: Holder,
-}
-
-/// What stands in the file of a lock.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Found {
-    text: String,
-    /// `None` while it is being written, or if something else stands there.
-    lease: Option<Lease>,
 }
 
 impl FileLock {
@@ -90,20 +73,18 @@ impl FileLock {
         patience: Duration,
     ) -> io::Result<Self> {
         let mut told = false;
-        let mut seen: Option<(Found, Instant)> = None;
+        let mut seen: Option<Silence> = None;
         loop {
             let found = match Self::create_or_find(path)? {
                 Ok(lock) => return Ok(lock),
                 Err(found) => found,
             };
-            let since = match &seen {
-                Some((before, since)) if *before == found => *since,
-                _ => Instant::now(),
-            };
+            let silence = seen.get_or_insert_with(|| Silence::new(found.clone()));
+            let silent = silence.look(&found, Instant::now());
             let is_dead = match found.life() {
                 Life::Lives => false,
                 Life::Dead => true,
-                Life::Elsewhere => since.elapsed() >= patience,
+                Life::Elsewhere => silent >= patience,
             };
             if is_dead {
                 let digger = Self::acquire_with(&grave(path, &found), interrupt, &mut |_| {}, patience)?;
@@ -114,7 +95,6 @@ impl FileLock {
                 waiting(&found.name());
                 told = true;
             }
-            seen = Some((found, since));
             if interrupt.asked() {
                 return Err(io::ErrorKind::Interrupted.into());
             }
@@ -190,49 +170,8 @@ impl Drop for FileLock {
     }
 }
 
-impl Lease {
-    fn new() -> Self {
-        static COUNT: AtomicU64 = AtomicU64::new(0);
-        let holder = Holder::this().clone();
-        let now = clock::nanoseconds(SystemTime::now());
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let id = Digest::of(format!("{holder:?} {now} {count}").as_bytes()).short();
-        Self { id, holder }
-    }
-}
-
-impl Found {
-    /// `None` if there is no file.
-    fn read(path: &Path) -> io::Result<Option<Self>> {
-        match fs::read(path) {
-            Ok(bytes) => {
-                let text = String::from_utf8_lossy(&bytes).into_owned();
-                let lease = text.lines().next().and_then(|line| serde_json::from_str(line).ok());
-                Ok(Some(Self { text, lease }))
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
-    fn life(&self) -> Life {
-        self.lease.as_ref().map_or(Life::Elsewhere, |lease| lease.holder.life())
-    }
-
-    fn name(&self) -> String {
-        self.lease.as_ref().map_or("another process".to_owned(), |lease| lease.holder.name())
-    }
-}
-
-/// The lock of whoever removes this dead lease.
-fn grave(path: &Path, dead: &Found) -> PathBuf {
-    let id = dead.lease.as_ref().map_or("unreadable", |lease| &lease.id);
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    path.with_file_name(format!("{name}.{id}"))
-}
-
 /// Removes the file of a dead lease, if it still stands there and shows no sign of life.
-fn bury(path: &Path, dead: &Found, _digger: FileLock) -> io::Result<()> {
+pub(super) fn bury(path: &Path, dead: &Found, _digger: FileLock) -> io::Result<()> {
     match Found::read(path)? {
         Some(found) if found == *dead => fs::remove_file(path),
         _ => Ok(()),
@@ -254,6 +193,7 @@ fn has_no_links(error: &io::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::atomic::{AtomicU64, Ordering};
     use std::sync::mpsc;
 
     fn quietly(path: &Path) -> io::Result<FileLock> {

@@ -1,7 +1,7 @@
 //! A cache for one purpose that is removed afterwards, and artefacts that it borrows from another one without a copy.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
@@ -37,12 +37,19 @@ impl Scratch {
 
     /// Removes those of killed processes. Errors are ignored: what stays only costs space.
     pub(super) fn remove_abandoned(place: &Path) {
-        for entry in fs::read_dir(place).into_iter().flatten().flatten() {
-            let is_scratch = entry.file_name().as_encoded_bytes().starts_with(PREFIX.as_bytes());
-            if is_scratch && matches!(FileLock::is_held(&entry.path().join("lock")), Ok(false)) {
-                let _ = copies::remove(&entry.path());
+        for lock in Self::locks(place) {
+            if let (Ok(false), Some(folder)) = (FileLock::is_held(&lock), lock.parent()) {
+                let _ = copies::remove(folder);
             }
         }
+    }
+
+    /// The locks of all scratch folders in a folder.
+    pub(super) fn locks(place: &Path) -> Vec<PathBuf> {
+        let names = fs::read_dir(place).into_iter().flatten().flatten();
+        let scratch =
+            names.filter(|entry| entry.file_name().as_encoded_bytes().starts_with(PREFIX.as_bytes()));
+        scratch.map(|entry| entry.path().join("lock")).collect()
     }
 }
 

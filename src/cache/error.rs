@@ -70,9 +70,30 @@ pub enum CacheError {
         /// The system's error.
         source: io::Error,
     },
+    /// The file system of the cache takes no writes (exit code 4).
+    #[error("the cache is read-only: could not write {}", path.display())]
+    #[diagnostic(
+        code(cache::read_only),
+        help(
+            "results that it has are used, but new ones need a cache that you can write to: `--cache FOLDER`, for `verify` \
+             `--scratch FOLDER`. To take along what this one has, first `laptop-diff cache push --cache THIS-ONE` and then \
+             `laptop-diff cache pull --cache FOLDER`, both with LAPTOP_DIFF_REMOTE=EMPTY-FOLDER"
+        )
+    )]
+    ReadOnly {
+        /// What was being written.
+        path: PathBuf,
+        /// The system's error.
+        source: io::Error,
+    },
     /// A file or folder of the cache could not be read or written (exit code 4).
     #[error("could not use the cache: {0}")]
-    #[diagnostic(code(cache::file), help("make the cache folder readable and writable for this user"))]
+    #[diagnostic(
+        code(cache::file),
+        help(
+            "make the cache folder readable and writable for this user, or choose another with `--cache FOLDER`"
+        )
+    )]
     File(#[source] FileError),
     /// Asked to stop while waiting for another process (exit code 130).
     #[error(transparent)]
@@ -85,6 +106,7 @@ impl CacheError {
         let path = path.to_owned();
         move |source| match source.kind() {
             io::ErrorKind::Interrupted => Self::Interrupted(Interrupted),
+            io::ErrorKind::ReadOnlyFilesystem => Self::ReadOnly { path, source },
             _ if is_full(&source) => Self::Full { path, source },
             _ => Self::File(FileError { path, source }),
         }

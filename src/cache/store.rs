@@ -3,11 +3,11 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, Once, OnceLock};
+use std::sync::{Arc, Mutex, Once};
 
 use super::memo::{Memo, Owner, Recheck};
 use super::remote::Shared;
-use super::user::User;
+use super::user::Told;
 use super::{CacheError, Damage, Entry, Tree};
 use crate::base::Artefact;
 use crate::base::lock::FileLock;
@@ -27,8 +27,8 @@ pub struct Store {
     pub(super) peaks: Mutex<Vec<Option<u64>>>,
     /// Done when this process makes its first artefact.
     begun: Once,
-    /// What this process tells about its use of the cache, if it can.
-    pub(super) user: OnceLock<Option<User>>,
+    /// What this process tells about its use of the cache.
+    pub(super) told: Mutex<Told>,
     /// Where artefacts of other machines come from, and where those of this one go.
     pub(super) remote: Option<Shared>,
 }
@@ -76,8 +76,8 @@ impl Store {
             Err(error) => return Err(CacheError::of(&version)(error)),
         }
         let memo = Memo::new(root.join(format!("v{FORMAT}/memo")));
-        let (peaks, begun, user) = (Mutex::default(), Once::new(), OnceLock::new());
-        Ok(Self { root, memo, peaks, begun, user, remote: None })
+        let (peaks, begun, told) = (Mutex::default(), Once::new(), Mutex::default());
+        Ok(Self { root, memo, peaks, begun, told, remote: None })
     }
 
     /// The same cache, with another choice of what is read again.

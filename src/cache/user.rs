@@ -1,5 +1,6 @@
 //! The file in which a process writes down the keys that it uses.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -12,7 +13,14 @@ pub(super) struct User {
     path: PathBuf,
     lock_path: PathBuf,
     keys: Mutex<File>,
-    _lock: FileLock,
+    lock: FileLock,
+}
+
+/// What this process has told.
+#[derive(Default)]
+pub(super) struct Told {
+    pub(super) user: Option<User>,
+    pub(super) lines: BTreeSet<String>,
 }
 
 impl User {
@@ -23,7 +31,12 @@ impl User {
             fs::create_dir_all(folder)?;
         }
         let keys = Mutex::new(File::options().create_new(true).append(true).open(&path)?);
-        Ok(Some(Self { path, lock_path, keys, _lock: lock }))
+        Ok(Some(Self { path, lock_path, keys, lock }))
+    }
+
+    /// Whether others still count this process as living. After a long suspension, those on other machines do not.
+    pub(super) fn is_ours(&self) -> bool {
+        self.lock.is_ours()
     }
 
     /// Adds a line.

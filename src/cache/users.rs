@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::path::Path;
+use std::sync::PoisonError;
 use std::time::SystemTime;
 
 use super::user::User;
@@ -31,29 +32,35 @@ impl Store {
     /// Whether a living process works on the run in a folder.
     pub fn is_worked_on(&self, run: &Path) -> Result<bool, CacheError> {
         let wanted = format!("{RUN}{}", path_text::of(run));
-        Ok(self.told()?.iter().any(|text| text.lines().any(|line| line == wanted)))
+        Ok(self.all_told()?.iter().any(|text| text.lines().any(|line| line == wanted)))
     }
 
     /// The keys that living processes use.
     pub(super) fn held(&self) -> Result<BTreeSet<Digest>, CacheError> {
-        let told = self.told()?;
+        let told = self.all_told()?;
         Ok(told.iter().flat_map(|text| text.lines()).filter_map(|line| line.parse().ok()).collect())
     }
 
     fn tell(&self, line: &str) {
-        let begin = || {
-            let now = clock::nanoseconds(SystemTime::now());
-            let name = Digest::of(format!("{} {now} {self:p}", std::process::id()).as_bytes()).short();
-            let (keys, lock) = (self.place("users").join(&name), self.lock_file(&format!("user-{name}")));
-            User::begin(keys, lock).ok().flatten()
-        };
-        if let Some(user) = self.user.get_or_init(begin) {
-            user.add(line);
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_new = told.lines.insert(line.to_owned());
+        if let Some(user) = told.user.as_ref().filter(|user| user.is_ours()) {
+            if is_new {
+                user.add(line);
+            }
+            return;
+        }
+        let now = clock::nanoseconds(SystemTime::now());
+        let name = Digest::of(format!("{} {now} {self:p}", std::process::id()).as_bytes()).short();
+        let (keys, lock) = (self.place("users").join(&name), self.lock_file(&format!("user-{name}")));
+        told.user = User::begin(keys, lock).ok().flatten();
+        if let Some(user) = &told.user {
+            told.lines.iter().for_each(|line| user.add(line));
         }
     }
 
     /// What living processes have written.
-    fn told(&self) -> Result<Vec<String>, CacheError> {
+    fn all_told(&self) -> Result<Vec<String>, CacheError> {
         let mut told = Vec::new();
         for path in self.listed("users")? {
             let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };

@@ -9,7 +9,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::error::CliError;
-use super::output::{note, print, print_json};
+use super::output::{note, print, print_json, silent};
 use super::run_folder::GivenRun;
 use crate::base::{Digest, FileError, copies, units};
 use crate::cache::{Limits, Place, Store};
@@ -71,6 +71,7 @@ impl Clean {
         let runs = self.run.iter().map(|given| GivenRun::find(given, &settings.runs));
         let runs: Vec<GivenRun> = runs.collect::<Result<_, _>>()?;
         let store = Store::open(&runs.iter().find_map(cache_of).unwrap_or(settings.cache))?;
+        store.forget_the_silent(&interrupt, &mut |holder| note(&silent(holder)))?;
         let mut folders = Vec::new();
         for run in &runs {
             let folder = fs::canonicalize(&run.folder).map_err(FileError::at(&run.folder))?;

@@ -31,6 +31,11 @@ pub(super) fn note(text: &str) {
     let _ = writeln!(io::stderr(), "note: {}", shown::message(text));
 }
 
+/// Why a command waits for a process of another machine.
+pub(super) fn silent(holder: &str) -> String {
+    format!("{holder} shows no sign of life; waiting until it has been silent for 30 seconds")
+}
+
 fn write(text: &str) -> Result<(), CliError> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {

@@ -13,7 +13,7 @@ use crate::config::Settings;
 use crate::config::settings::Layer;
 use crate::report;
 use crate::run::{StageState, progress_in};
-use crate::slurm::{self, JobStatus, event_log};
+use crate::slurm::{self, JobId, JobStatus, event_log};
 
 /// Show the stages of a run with their states, and the Slurm jobs that make them
 #[derive(Args)]
@@ -49,8 +49,8 @@ struct Status {
 struct StageStatus {
     id: StageId,
     state: StageState,
-    /// The number of its job.
-    job: Option<u64>,
+    /// Its job.
+    job: Option<JobId>,
     /// Pieces done, pieces in all, and what a piece is.
     #[serde(skip_serializing_if = "Option::is_none")]
     progress: Option<(u64, u64, String)>,
@@ -76,7 +76,7 @@ impl StatusCommand {
             StageStatus {
                 id: stage.id.clone(),
                 state: stage.state,
-                job: job.map(|job| job.id.0),
+                job: job.map(|job| job.id),
                 progress: progress.and_then(|job| progress_in(&event_log(&run.folder, &job.name), &stage.id)),
                 error: stage.error.clone(),
             }
@@ -91,7 +91,7 @@ impl Status {
     fn shown(&self) -> String {
         let head = ["stage", "state", "job", "of the job"].map(str::to_owned).to_vec();
         let rows = self.stages.iter().map(|stage| {
-            let job = self.jobs.iter().find(|job| Some(job.id.0) == stage.job);
+            let job = self.jobs.iter().find(|job| Some(job.id) == stage.job);
             let number = job.map_or(String::new(), |job| job.id.to_string());
             let mut notes: Vec<String> = Vec::new();
             if !stage.state.has_artefact() {

@@ -29,6 +29,9 @@ pub type Nodes = Whole<1, 10_000>;
 /// Processes of a job.
 pub type Ranks = Whole<1, 1024>;
 
+/// Branches of a sweep.
+pub type Branches = Whole<1, 1_000_000>;
+
 /// By `default`, `finish` or the `use:` name of a stage.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
@@ -70,6 +73,9 @@ pub struct Resources {
     /// Processes that train together, over all machines: one per GPU. Only `distill` uses more than one. Default 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ranks: Option<Ranks>,
+    /// Branches of a sweep that run at once. Default: as many as the cluster lets run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub branches_at_once: Option<Branches>,
     /// Lines for the script of the job: `#SBATCH --qos=high`, `module load cuda`. Those of a kind follow those of `default`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lines: Option<Vec<String>>,

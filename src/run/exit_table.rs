@@ -27,6 +27,7 @@ impl From<&CacheError> for ExitCode {
             CacheError::NewerFormat { .. }
             | CacheError::NoVersion { .. }
             | CacheError::Full { .. }
+            | CacheError::ReadOnly { .. }
             | CacheError::BrokenRoot { .. }
             | CacheError::File(_) => Self::File,
             CacheError::Interrupted(_) => Self::Interrupted,

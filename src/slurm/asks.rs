@@ -3,7 +3,7 @@
 use super::SlurmError;
 use crate::backend::{DeviceChoice, DeviceClass};
 use crate::config::SlurmSettings;
-use crate::config::slurm::{Cores, FINISH, Resources, TimeLimit, Word};
+use crate::config::slurm::{Branches, Cores, FINISH, Resources, TimeLimit, Word};
 use crate::plan::PlannedStage;
 
 /// The stage that uses several processes.
@@ -32,6 +32,8 @@ pub(super) struct Asks {
     pub(super) memory: Option<u64>,
     pub(super) nodes: usize,
     pub(super) ranks: usize,
+    /// The tasks of an array that run at once.
+    pub(super) at_once: Option<Branches>,
     /// Lines of the user's.
     pub(super) lines: Vec<String>,
     /// Whether nothing else may run on its machines, because it measures times.
@@ -98,6 +100,7 @@ impl Asks {
             memory: own.memory.or(all.memory).map(|bytes| bytes.0),
             nodes: own.nodes.or(all.nodes).map_or(1, |nodes| nodes.get()),
             ranks: own.ranks.or(all.ranks).map_or(1, |ranks| ranks.get()),
+            at_once: own.branches_at_once.or(all.branches_at_once),
             lines: lines.flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>()).collect(),
             exclusive: false,
         }

@@ -1,6 +1,6 @@
 //! Slurm's commands: the only place that calls them and reads what they print.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -94,7 +94,7 @@ pub(super) fn states(ids: &[JobId]) -> Result<BTreeMap<JobId, JobState>, SlurmEr
         ids.iter().filter(|id| !states.get(id).is_some_and(JobState::is_live)).copied().collect();
     for some in old.chunks(MOST_IDS) {
         // Where there is no accounting, the queue is all that is known.
-        let list = joined(some, ",");
+        let list = some.iter().map(JobId::to_string).collect::<Vec<_>>().join(",");
         let columns =
             ["--allocations", "--parsable2", "--noheader", "--format=JobID,State,ExitCode", "--jobs", &list];
         let told = call("sacct", &columns, |_| String::new()).unwrap_or_default();
@@ -111,7 +111,7 @@ pub(super) fn states(ids: &[JobId]) -> Result<BTreeMap<JobId, JobState>, SlurmEr
 
 /// The user's jobs in the queue, and those that ended a short time ago.
 pub(super) fn queue() -> Result<BTreeMap<JobId, JobState>, SlurmError> {
-    let told = call("squeue", &["--me", "--noheader", "--states=all", "-o", COLUMNS], |_| {
+    let told = call("squeue", &["--me", "--noheader", "--array", "--states=all", "-o", COLUMNS], |_| {
         "the controller of the cluster must answer: `scontrol ping`".to_owned()
     })?;
     Ok(told.lines().filter_map(queued).collect())
@@ -119,7 +119,7 @@ pub(super) fn queue() -> Result<BTreeMap<JobId, JobState>, SlurmError> {
 
 fn queued(line: &str) -> Option<(JobId, JobState)> {
     let mut columns = line.splitn(6, COLUMN);
-    let id = columns.next()?.trim().parse().ok().map(JobId)?;
+    let id = columns.next()?.trim().parse().ok()?;
     let state = columns.next()?.to_owned();
     let mut next = || columns.next().map(str::to_owned).filter(|text| !text.is_empty() && text != "None");
     let (reason, nodes, elapsed) = (next(), next(), next());
@@ -128,7 +128,7 @@ fn queued(line: &str) -> Option<(JobId, JobState)> {
 
 fn accounted(line: &str) -> Option<(JobId, JobState)> {
     let mut columns = line.split(COLUMN);
-    let id = columns.next()?.parse().ok().map(JobId)?;
+    let id = columns.next()?.parse().ok()?;
     // `CANCELLED by 1000`.
     let state = columns.next()?.split(' ').next()?.to_owned();
     // `1:0`: the exit code and the signal.
@@ -136,8 +136,8 @@ fn accounted(line: &str) -> Option<(JobId, JobState)> {
     Some((id, JobState { state, exit, ..JobState::default() }))
 }
 
-/// Submits a script as a job that is held. `after` says for which jobs it waits: `afterok:17:18`.
-pub(super) fn submit(script: &Path, after: Option<&str>) -> Result<JobId, SlurmError> {
+/// Submits a script as a job that is held, and gives its number. `after` says for which jobs it waits: `afterok:17:18`.
+pub(super) fn submit(script: &Path, after: Option<&str>) -> Result<u64, SlurmError> {
     let script = script.to_string_lossy();
     let after = after.map(|after| format!("--dependency={after}"));
     let mut arguments = vec!["--parsable", "--hold", "--kill-on-invalid-dep=yes"];
@@ -150,19 +150,29 @@ pub(super) fn submit(script: &Path, after: Option<&str>) -> Result<JobId, SlurmE
     })?;
     // `17`, or `17;cluster`.
     let id = told.trim().split(';').next().and_then(|id| id.parse().ok());
-    id.map(JobId).ok_or_else(|| SlurmError::Refused {
+    id.ok_or_else(|| SlurmError::Refused {
         command: "sbatch",
         said: shown::brief(told.trim()).into_owned(),
         help: "that is no number of a job: is another program of this name in the way?".to_owned(),
     })
 }
 
-/// Lets jobs start that were submitted.
+/// Lets jobs start that were submitted; arrays as a whole.
 pub(super) fn release(ids: &[JobId]) -> Result<(), SlurmError> {
-    for some in ids.chunks(MOST_IDS) {
-        call("scontrol", &["release", &joined(some, ",")], |_| "run the same command again".to_owned())?;
+    let jobs: BTreeSet<u64> = ids.iter().map(|id| id.job).collect();
+    let jobs: Vec<String> = jobs.iter().map(u64::to_string).collect();
+    for some in jobs.chunks(MOST_IDS) {
+        call("scontrol", &["release", &some.join(",")], |_| "run the same command again".to_owned())?;
     }
     Ok(())
+}
+
+/// How many tasks an array may have on this cluster: one less than MaxArraySize (slurm.conf(5)).
+pub(super) fn most_tasks() -> usize {
+    // Where it is not told, the default.
+    let told = call("scontrol", &["show", "config"], |_| String::new()).unwrap_or_default();
+    let size = told.lines().find_map(|line| line.trim().strip_prefix("MaxArraySize")?.split('=').nth(1));
+    size.and_then(|size| size.trim().parse::<usize>().ok()).unwrap_or(1001).saturating_sub(1)
 }
 
 /// Cancels jobs. One that is over is left alone.
@@ -173,10 +183,6 @@ pub(super) fn cancel(ids: &[JobId]) -> Result<(), SlurmError> {
         call("scancel", &some, |_| "run the same command again".to_owned())?;
     }
     Ok(())
-}
-
-fn joined(ids: &[JobId], by: &str) -> String {
-    ids.iter().map(JobId::to_string).collect::<Vec<_>>().join(by)
 }
 
 /// What a command prints.
@@ -211,21 +217,27 @@ fn call(
 mod tests {
     use super::*;
 
+    fn plain(job: u64) -> JobId {
+        JobId { job, task: None }
+    }
+
     /// As Slurm 22.05 prints them.
     #[test]
     fn lines_of_the_queue_and_of_the_accounting_are_read() {
         let (id, state) = queued("17|PENDING|Dependency||0:00|/runs/a|b").expect("a job");
         assert_eq!(
             (id, state.state.as_str(), state.reason.as_deref()),
-            (JobId(17), "PENDING", Some("Dependency"))
+            (plain(17), "PENDING", Some("Dependency"))
         );
         assert!(state.is_live() && state.nodes.is_none() && state.is_of(Path::new("/runs/a|b")));
         let (_, state) = queued("18|RUNNING|None|n[0-1]|0:02|/runs/a").expect("a job");
         assert_eq!((state.nodes.as_deref(), state.elapsed.as_deref()), (Some("n[0-1]"), Some("0:02")));
         assert_eq!(state.reason, None);
-        assert_eq!(queued("19_[1-3]|PENDING|None||0:00|"), None, "an array of somebody else");
+        assert_eq!(queued("19_[1-3]|PENDING|None||0:00|"), None, "several tasks in a line");
+        let (id, _) = queued("19_2|PENDING|JobHeldUser||0:00|/runs/a").expect("a task");
+        assert_eq!(id, JobId { job: 19, task: Some(2) });
         let (id, state) = accounted("20|CANCELLED by 1000|0:15").expect("a job");
-        assert_eq!((id, state.state.as_str(), state.is_live()), (JobId(20), "CANCELLED", false));
+        assert_eq!((id, state.state.as_str(), state.is_live()), (plain(20), "CANCELLED", false));
         let (id, state) = accounted("21|FAILED|127:0").expect("a job");
         assert_eq!(state.ended(id), ("job 21 ended: FAILED, exit code 127".to_owned(), ExitCode::Stage));
     }

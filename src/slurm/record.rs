@@ -2,7 +2,9 @@
 
 use std::fs;
 use std::io;
+use std::num::ParseIntError;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
@@ -12,8 +14,8 @@ use crate::base::{Digest, FileError, StageId, sealed};
 /// The folder of jobs in a run folder.
 pub const FOLDER: &str = "slurm";
 
-/// The format of the record. History: 1, the first.
-const FORMAT: u32 = 1;
+/// The format of the record. History: 1, the first; 2, the tasks of arrays.
+const FORMAT: u32 = 2;
 
 /// The name of the last job. No stage's id begins like this.
 pub(super) const LAST: &str = "_finish";
@@ -34,10 +36,15 @@ pub struct Submission {
     pub last: Option<JobId>,
 }
 
-/// The number of a job.
+/// A job, or a task of an array of jobs. As text `17`, or `17_3` for a task, as Slurm writes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct JobId(pub u64);
+#[serde(into = "String", try_from = "String")]
+pub struct JobId {
+    /// The number of the job or array.
+    pub job: u64,
+    /// The number of the task in its array.
+    pub task: Option<u32>,
+}
 
 /// One job.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,7 +59,35 @@ pub struct Job {
 
 impl std::fmt::Display for JobId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.fmt(f)
+        match self.task {
+            Some(task) => write!(f, "{}_{task}", self.job),
+            None => self.job.fmt(f),
+        }
+    }
+}
+
+impl FromStr for JobId {
+    type Err = ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, ParseIntError> {
+        Ok(match text.split_once('_') {
+            Some((job, task)) => Self { job: job.parse()?, task: Some(task.parse()?) },
+            None => Self { job: text.parse()?, task: None },
+        })
+    }
+}
+
+impl From<JobId> for String {
+    fn from(id: JobId) -> Self {
+        id.to_string()
+    }
+}
+
+impl TryFrom<String> for JobId {
+    type Error = ParseIntError;
+
+    fn try_from(text: String) -> Result<Self, ParseIntError> {
+        text.parse()
     }
 }
 
@@ -110,6 +145,12 @@ pub(super) fn script(run: &Path, job: &str) -> PathBuf {
     run.join(FOLDER).join(format!("{job}.sbatch"))
 }
 
+/// How the names of the files begin that the tasks of an array print into; the number of the task follows. They are links to
+/// the logs of their stages.
+pub(super) fn array_log(run: &Path, job: &str) -> PathBuf {
+    run.join(FOLDER).join(format!(".{job}-"))
+}
+
 /// What a job prints.
 pub(super) fn log(run: &Path, job: &str) -> PathBuf {
     run.join(FOLDER).join(format!("{job}.log"))
@@ -143,22 +184,30 @@ pub(super) fn name(stage: &StageId) -> String {
 mod tests {
     use super::*;
 
+    fn plain(job: u64) -> JobId {
+        JobId { job, task: None }
+    }
+
     #[test]
     fn a_record_is_read_back_and_a_job_takes_the_place_of_another() -> Result<(), FileError> {
         let run = tempfile::tempdir().expect("a folder");
         assert_eq!(Submission::read(run.path())?, None);
         let mut submission = Submission::new(Some("b".into()), DeviceChoice::Cuda(0));
         let job = |id, stages: &[&str]| Job {
-            id: JobId(id),
+            id: plain(id),
             name: "n".to_owned(),
             stages: stages.iter().map(|&stage| stage.into()).collect(),
         };
         submission.enter(job(1, &["a", "b"]));
         submission.enter(job(2, &["b"]));
         submission.enter(job(3, &["a"]));
-        assert_eq!(submission.ids(), [JobId(2), JobId(3)]);
-        assert_eq!(submission.job(&"a".into()).map(|job| job.id), Some(JobId(3)));
+        assert_eq!(submission.ids(), [plain(2), plain(3)]);
+        assert_eq!(submission.job(&"a".into()).map(|job| job.id), Some(plain(3)));
         fs::create_dir(run.path().join(FOLDER)).expect("a folder");
+        let task = JobId { job: 4, task: Some(7) };
+        submission.enter(Job { id: task, ..job(4, &["c"]) });
+        assert_eq!((task.to_string().as_str(), "4_7".parse()), ("4_7", Ok(task)));
+        assert!(["4_[0-7]", "4_", "x"].iter().all(|text| text.parse::<JobId>().is_err()));
         submission.write(run.path())?;
         assert_eq!(Submission::read(run.path())?, Some(submission));
         Ok(())

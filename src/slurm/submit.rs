@@ -10,13 +10,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::SlurmError;
+use super::array;
 use super::asks::{Asks, Machine};
 use super::commands::{self, JobState};
 use super::group::{Group, groups};
 use super::record::{self, FOLDER, JobId, LAST, Submission};
-use super::script::Script;
+use super::script::{Script, Task};
 use crate::base::lock::FileLock;
-use crate::base::{FileError, StageId};
+use crate::base::{Digest, FileError, StageId, files};
 use crate::run::{Job, RunRecord, StageState, roots, survey};
 
 /// How long to wait until it is seen whether a job that ends is over or will be queued again.
@@ -201,54 +202,115 @@ impl New<'_> {
 
     fn submit_held(&mut self, groups: &[Group], submission: &mut Submission) -> Result<(), SlurmError> {
         submission.write(self.run)?;
-        let pipeline = self.order.job.pipeline;
-        for group in groups {
-            let stages: Vec<StageId> =
-                group.stages.iter().map(|&index| pipeline.stages[index].id.clone()).collect();
-            let sources = group.stages.iter().flat_map(|&index| pipeline.graph.sources(index));
-            let sources: BTreeSet<&StageId> = sources.map(|index| &pipeline.stages[index].id).collect();
-            let after = sources.into_iter().filter_map(|id| submission.job(id)).map(|job| job.id);
-            let after: BTreeSet<JobId> = after.filter(|id| self.is_ahead(id)).collect();
-            let name = record::name(stages.last().expect("BUG: a group has stages"));
-            let id = self.submit_one(&name, &stages, &group.asks, "afterok", &after)?;
-            submission.enter(record::Job { id, name, stages });
+        let mut left: Vec<&Group> = groups.iter().collect();
+        let most = if left.len() > 1 { commands::most_tasks() } else { 0 };
+        while !left.is_empty() {
+            let alike = self.alike(&left);
+            let after: Vec<_> = alike.iter().map(|&one| self.after(left[one], submission)).collect();
+            let array = array::first(&after, most);
+            let places: Vec<usize> = array.members.iter().map(|&member| alike[member]).collect();
+            let tasks: Vec<Task> = places
+                .iter()
+                .enumerate()
+                .map(|(index, &place)| {
+                    self.task(left[place], array.numbers.as_ref().map(|numbers| numbers[index]))
+                })
+                .collect();
+            for (id, task) in self.submit_tasks(&tasks, &left[places[0]].asks, array.after.as_deref())? {
+                submission.enter(record::Job { id, name: task.name.clone(), stages: task.stages.clone() });
+            }
             submission.write(self.run)?;
+            let mut place = 0..;
+            left.retain(|_| !places.contains(&place.next().expect("it never ends")));
         }
-        let all: BTreeSet<JobId> = self.ids.iter().chain(&self.live.jobs).copied().collect();
+        let jobs: BTreeSet<u64> = self.ids.iter().chain(&self.live.jobs).map(|id| id.job).collect();
+        let after = array::condition("afterany", jobs.iter().map(u64::to_string));
         let asks = Asks::finish(&self.order.machine);
-        submission.last = Some(self.submit_one(LAST, &[], &asks, "afterany", &all)?);
+        let job = self.submit_script(LAST, &[], &asks, after.as_deref())?;
+        let id = JobId { job, task: None };
+        self.ids.push(id);
+        submission.last = Some(id);
         Ok(submission.write(self.run)?)
     }
 
-    /// Whether a job is new or in the queue.
-    fn is_ahead(&self, id: &JobId) -> bool {
-        self.ids.contains(id) || self.live.jobs.contains(id)
+    /// The places of the first group and of those that do the same in other branches and wait for nothing that is not submitted.
+    fn alike(&self, left: &[&Group]) -> Vec<usize> {
+        let Job { pipeline, .. } = self.order.job;
+        let waiting: BTreeSet<usize> = left.iter().flat_map(|group| &group.stages).copied().collect();
+        let is_ready = |group: &Group| {
+            let mut sources = group.stages.iter().flat_map(|&index| pipeline.graph.sources(index));
+            sources.all(|source| group.stages.contains(&source) || !waiting.contains(&source))
+        };
+        let is_forced = |group: &Group| -> Vec<bool> {
+            group.stages.iter().map(|&index| self.order.job.is_forced(&pipeline.stages[index])).collect()
+        };
+        let fits = |group: &Group| {
+            array::are_alike(pipeline, left[0], group)
+                && is_ready(group)
+                && is_forced(group) == is_forced(left[0])
+        };
+        let others = (1..left.len()).filter(|&place| fits(left[place]));
+        std::iter::once(0).chain(others).collect()
     }
 
-    fn submit_one(
+    /// The jobs that a group waits for: new ones or ones in the queue.
+    fn after(&self, group: &Group, submission: &Submission) -> BTreeSet<JobId> {
+        let pipeline = self.order.job.pipeline;
+        let sources = group.stages.iter().flat_map(|&index| pipeline.graph.sources(index));
+        let sources: BTreeSet<&StageId> = sources.map(|index| &pipeline.stages[index].id).collect();
+        let jobs = sources.into_iter().filter_map(|id| submission.job(id)).map(|job| job.id);
+        jobs.filter(|id| self.ids.contains(id) || self.live.jobs.contains(id)).collect()
+    }
+
+    fn task(&self, group: &Group, number: Option<u32>) -> Task {
+        let job = self.order.job;
+        let planned = || group.stages.iter().map(|&index| &job.pipeline.stages[index]);
+        let stages: Vec<StageId> = planned().map(|stage| stage.id.clone()).collect();
+        let force = planned().filter(|stage| job.is_forced(stage)).map(|stage| stage.id.clone()).collect();
+        let name = record::name(stages.last().expect("BUG: a group has stages"));
+        Task { name, stages, force, number }
+    }
+
+    /// Submits a job, or the tasks of an array; gives the job of each task.
+    fn submit_tasks<'t>(
         &mut self,
-        job: &str,
-        stages: &[StageId],
+        tasks: &'t [Task],
         asks: &Asks,
-        condition: &str,
-        after: &BTreeSet<JobId>,
-    ) -> Result<JobId, SlurmError> {
-        let Order { job: run, program, folder, threads, flags, .. } = *self.order;
-        let is_forced = |stage: &&StageId| {
-            let index = run.pipeline.stages.iter().position(|planned| planned.id == **stage);
-            index.is_some_and(|index| run.is_forced(&run.pipeline.stages[index]))
+        after: Option<&str>,
+    ) -> Result<Vec<(JobId, &'t Task)>, SlurmError> {
+        let name = match tasks {
+            [task] => task.name.clone(),
+            tasks => {
+                let names: Vec<&str> = tasks.iter().map(|task| task.name.as_str()).collect();
+                let branch = names[0].split('@').next().unwrap_or(names[0]);
+                format!("{branch}.array-{}", Digest::of(names.join("\n").as_bytes()).short())
+            }
         };
-        let force: Vec<StageId> = stages.iter().filter(is_forced).cloned().collect();
+        for (task, number) in tasks.iter().filter_map(|task| Some((task, task.number?))) {
+            let mut link = record::array_log(self.run, &name).into_os_string();
+            link.push(number.to_string());
+            let log = record::log(self.run, &task.name);
+            let log = log.file_name().expect("BUG: a log is a file");
+            files::replace_link(Path::new(log), Path::new(&link)).map_err(FileError::at(Path::new(&link)))?;
+        }
+        let job = self.submit_script(&name, tasks, asks, after)?;
+        let ids: Vec<_> = tasks.iter().map(|task| (JobId { job, task: task.number }, task)).collect();
+        self.ids.extend(ids.iter().map(|(id, _)| *id));
+        Ok(ids)
+    }
+
+    fn submit_script(
+        &self,
+        job: &str,
+        tasks: &[Task],
+        asks: &Asks,
+        after: Option<&str>,
+    ) -> Result<u64, SlurmError> {
+        let Order { job: run, program, folder, threads, flags, .. } = *self.order;
         let name = &run.pipeline.name;
-        let force = &force[..];
-        let script =
-            Script { run: self.run, name, job, folder, program, stages, force, flags, threads, asks };
+        let script = Script { run: self.run, name, job, folder, program, tasks, flags, threads, asks };
         let path: PathBuf = record::script(self.run, job);
         fs::write(&path, script.text()).map_err(FileError::at(&path))?;
-        let after: Vec<String> = after.iter().map(JobId::to_string).collect();
-        let after = (!after.is_empty()).then(|| format!("{condition}:{}", after.join(":")));
-        let id = commands::submit(&path, after.as_deref())?;
-        self.ids.push(id);
-        Ok(id)
+        commands::submit(&path, after)
     }
 }

@@ -5,7 +5,7 @@
 #   tests/slurm/run.sh [PROGRAM]      # default: the release build
 #   ONLY="2 7" STEPS=200 tests/slurm/run.sh
 #
-# ONLY names the parts to run: part 2 needs part 1, and parts 4, 5, 6 and 8 need part 3. WORK is a folder that is kept, so that the
+# ONLY names the parts to run: part 2 needs part 1, and parts 4, 6 and 8 need part 3. WORK is a folder that is kept, so that the
 # parts can run one by one. STEPS is the length of a training that is long enough to be interrupted.
 #
 # The cluster: at least two nodes whose slurmd run on this machine (started by `slurmd -N NODE`), and a partition `urgent` that
@@ -137,17 +137,28 @@ if part 4 "a node dies under the training"; then
   same long killed
 fi
 
-if part 5 "an urgent job takes the nodes"; then
-  new preempted
-  launch preempted "${long[@]}" --over selection.ratio=0.5
+if part 5 "an urgent job takes the nodes from an array of trainings"; then
+  both=("${long[@]}" --over selection.ratio=0.3,0.5)
+  new long-both
+  on long-both run "$here/sweep.yaml" --cache cache "${both[@]}" >/dev/null 2>&1 || die "the local run"
+  # Trainings that ask for something else than the stage before them: each waits for the task of its number.
+  new preempted 'slurm: { default: { cpus: 2 }, distill: { time: "0:30:00" } }'
+  launch preempted "${both[@]}"
+  jobs=$(status preempted "' '.join(t['job'] for t in s['stages'] if t['id'].startswith('retrained'))")
+  grep -qE '^([0-9]+)_0 \1_1$' <<<"$jobs" || die "the trainings are no array: $jobs"
+  scontrol show job "${jobs%% *}" | grep -q aftercorr || die "it waits for something else"
+  wait_for 300 "training" has_progress preempted retrained@ratio=0.3
   wait_for 300 "training" has_progress preempted retrained@ratio=0.5
-  job=$(job_of preempted retrained@ratio=0.5)
   sbatch --quiet -p urgent --nodes="$(sinfo -h -p urgent -o %D)" --exclusive --mem=0 -o /dev/null --wrap 'sleep 5'
-  wait_for 60 "requeue" is_state "$job" PENDING
+  for job in $jobs; do wait_for 60 "requeue" is_state "$job" PENDING; done
   finish preempted 600
-  has_lines "preempted/runs/sweep/events.jsonl" '"stage-interrupted","stage":"retrained@ratio=0.5"' || die "no checkpoint was written"
-  has_lines "preempted/runs/sweep/events.jsonl" '"stage-resumed","stage":"retrained@ratio=0.5"' || die "it began anew"
-  same long preempted
+  for ratio in 0.3 0.5; do
+    for event in interrupted resumed; do
+      has_lines "preempted/runs/sweep/events.jsonl" "\"stage-$event\",\"stage\":\"retrained@ratio=$ratio\"" || die "$ratio was not $event"
+    done
+    has_lines "preempted/runs/sweep/slurm/retrained@ratio=$ratio.log" "retrained@ratio=$ratio" || die "there is no log of $ratio"
+  done
+  same long-both preempted
 fi
 
 if part 6 "a time limit that is too short for the training"; then
@@ -175,8 +186,8 @@ fi
 
 if part 7 "a branch fails"; then
   new failed-local; new failed
-  set +e; on failed-local run "$here/sweep.yaml" --cache cache --over selection.ratio=0.3,0.999 --keep-going >/dev/null 2>&1; set -e
-  launch failed --over selection.ratio=0.3,0.999
+  set +e; on failed-local run "$here/sweep.yaml" --cache cache --over selection.ratio=0.999,0.3 --keep-going >/dev/null 2>&1; set -e
+  launch failed --over selection.ratio=0.999,0.3
   finish failed 600
   same failed-local failed
 fi

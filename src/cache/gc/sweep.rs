@@ -2,13 +2,14 @@
 
 use std::fs;
 use std::io;
+use std::path::PathBuf;
 use std::time::SystemTime;
 
 use super::super::store::Stored;
 use super::super::{CacheError, Scratch, Store};
 use super::{Collected, Collection, Thing};
 use crate::base::lock::FileLock;
-use crate::base::{Digest, Interrupt, copies, files};
+use crate::base::{Digest, Interrupt, copies, files, silent_locks};
 
 impl Store {
     /// Removes what a collection names.
@@ -33,6 +34,19 @@ impl Store {
         Scratch::remove_abandoned(self.root());
         self.memo.forget_artefacts(&self.place("artefacts"));
         Ok(collected)
+    }
+
+    /// Removes the leases of processes on other machines that show no heartbeat for 30 seconds, so that they count as dead from
+    /// now on. `waiting` is called with the name of one if there may be such a process.
+    pub fn forget_the_silent(
+        &self,
+        interrupt: &Interrupt,
+        waiting: &mut dyn FnMut(&str),
+    ) -> Result<(), CacheError> {
+        let mut leases: Vec<PathBuf> = self.listed("leases")?.into_iter().collect();
+        leases.extend(Scratch::locks(self.root()));
+        silent_locks::remove_silent(&leases, interrupt, waiting)
+            .map_err(CacheError::of(&self.place("leases")))
     }
 
     /// Removes an entry, unless a process makes or uses its artefact, or has used it since.

@@ -115,6 +115,22 @@ fn what_the_dead_held_goes_and_what_the_living_hold_stays() {
 }
 
 #[test]
+fn a_process_whose_lease_was_taken_tells_again_what_it_uses() {
+    let sandbox = Sandbox::new();
+    let (store, user) = (sandbox.store(), sandbox.store());
+    let [first, second] = ["first", "second"].map(|name| make(&store, &manifest(name), name));
+    user.hold(&first.key);
+    // It was suspended for so long that it counted as dead.
+    let lease = fs::read_dir(store.place("leases")).expect("there").next().expect("one").expect("readable");
+    fs::remove_file(lease.path()).expect("ours");
+    store.forget_the_dead().expect("writable");
+    assert_eq!(store.held().expect("readable").len(), 0);
+    user.hold(&second.key);
+    assert_eq!(collect(&store, &all(), &Needed::default()), []);
+    assert!(is_there(&store, &first) && is_there(&store, &second));
+}
+
+#[test]
 fn what_was_used_and_finished_meanwhile_stays() {
     let sandbox = Sandbox::new();
     let store = sandbox.store();

@@ -6,7 +6,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::super::error::CliError;
-use super::super::output::{note, print, print_json, table};
+use super::super::output::{note, print, print_json, silent, table};
 use super::options::CacheArguments;
 use crate::base::units::{self, Age, Bytes};
 use crate::cache::{Candidate, Collection, Limits, Reason};
@@ -17,7 +17,8 @@ use crate::run::{roots, signals};
 #[command(after_help = "\
 At least one of --all, --older-than, --max-size and --checkpoints-older-than says what may go. Artefacts that a run folder
 or a pin needs stay, with the parts that they were made of; so does what a running process uses, on this machine or on
-another. `laptop-diff clean RUN` removes a run folder, `laptop-diff cache pin` keeps what has none.
+another. A process on another machine counts as dead after 30 seconds without a sign of life; the command waits for that
+if there may be one. `laptop-diff clean RUN` removes a run folder, `laptop-diff cache pin` keeps what has none.
 
 Examples:
   laptop-diff cache gc --older-than 30d --dry-run
@@ -79,6 +80,7 @@ impl Gc {
         }
         let (store, settings) = self.cache.open()?;
         let interrupt = signals::listen();
+        store.forget_the_silent(&interrupt, &mut |holder| note(&silent(holder)))?;
         let collection = store.collection(&limits, &roots::needed(&store, &settings.runs)?)?;
         let (removed, spared) = if self.dry_run {
             (collection.candidates.clone(), Vec::new())

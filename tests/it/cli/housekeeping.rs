@@ -133,6 +133,57 @@ fn a_collection_in_a_loop_disturbs_no_sweep() {
     says(&busy.run(&["cache", "verify"]), 0, &["no damage"]);
 }
 
+/// Enters a process of another machine into the cache that says to use these keys and to work on a run.
+fn process_elsewhere(sandbox: &Sandbox, name: &str, keys: &str) -> std::path::PathBuf {
+    let place = sandbox.path("cache/v1");
+    let lease = place.join(format!("leases/user-{name}"));
+    let holder = r#"{"host":"far","system":"another","pid":7,"started":7}"#;
+    fs::write(&lease, format!("{{\"id\":\"{name}\",\"holder\":{holder}}}\n{:020}\n", 0)).expect("writable");
+    fs::create_dir_all(place.join("users")).expect("writable");
+    let run = fs::canonicalize(sandbox.path("runs/five")).expect("a run");
+    fs::write(place.join("users").join(name), format!("run {}\n{keys}\n", run.display())).expect("writable");
+    lease
+}
+
+#[test]
+fn what_a_process_of_another_machine_uses_stays_until_it_has_been_silent_for_long() {
+    let sandbox = sandbox();
+    expect_code(&sandbox.run(&["run", "five.yaml", "--until", "teacher"]), 0);
+    let record: Value =
+        serde_json::from_slice(&fs::read(sandbox.path("runs/five/run.json")).expect("a record"))
+            .expect("JSON");
+    let key = record["stages"][0]["key"].as_str().expect("a key").to_owned();
+    let lease = process_elsewhere(&sandbox, "one", &key);
+    let text = fs::read_to_string(&lease).expect("readable");
+    let over = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for beats in 1.. {
+                let beat = format!("{}\n{beats:020}\n", text.lines().next().expect("a line"));
+                fs::write(&lease, beat).expect("writable");
+                std::thread::sleep(std::time::Duration::from_millis(500));
+                if over.load(std::sync::atomic::Ordering::SeqCst) {
+                    break;
+                }
+            }
+        });
+        expect(&sandbox.run(&["clean", "five"]), 4, &["cli::run_is_running"]);
+        fs::remove_dir_all(sandbox.path("runs/five")).expect("ours");
+        let kept = sandbox.run(&["cache", "gc", "--all"]);
+        over.store(true, std::sync::atomic::Ordering::SeqCst);
+        says(&kept, 0, &["there is nothing to remove"]);
+    });
+    let begun = std::time::Instant::now();
+    let dry = sandbox.run(&["cache", "gc", "--all", "--dry-run"]);
+    assert!(begun.elapsed().as_secs() >= 29, "{:?}", begun.elapsed());
+    expect(&dry, 0, &["process 7 on far shows no sign of life", "silent for 30 seconds"]);
+    says(&dry, 0, &["would free"]);
+    let begun = std::time::Instant::now();
+    says(&sandbox.run(&["cache", "gc", "--all"]), 0, &["freed", "in 1 artefact"]);
+    assert!(begun.elapsed().as_secs() < 10, "its lease is gone already: {:?}", begun.elapsed());
+    assert_eq!(fs::read_dir(sandbox.path("cache/v1/users")).expect("there").count(), 0);
+}
+
 #[test]
 fn damage_is_named_with_who_needs_it_and_repaired() {
     let sandbox = sandbox();

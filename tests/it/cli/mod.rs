@@ -13,6 +13,8 @@ mod generate;
 #[cfg(unix)]
 mod gpu_script;
 mod handover;
+#[cfg(target_os = "linux")]
+mod hard_conditions;
 mod hostile;
 mod housekeeping;
 mod kept_parts;

@@ -244,18 +244,69 @@ fn a_job_that_is_killed_is_told_of_and_tried_again() {
 fn a_submission_that_fails_or_is_killed_leaves_no_job_behind() {
     let cluster = Cluster::new();
     let mut command = cluster.command(&["run", &cluster.file, "--executor", "slurm"]);
-    let refused = command.env("STUB_FAIL_AT", "3").output().expect("it starts");
+    // The branches are one array, so there are four jobs in three submissions.
+    let refused = command.env("STUB_FAIL_AT", "2").output().expect("it starts");
     expect(&refused, 3, &["slurm::refused", "`sbatch` says: invalid partition specified: nowhere", "sinfo"]);
     assert_eq!(cluster.jobs(), ["CANCELLED"; 3]);
 
     let mut command = cluster.command(&["run", &cluster.file, "--executor", "slurm"]);
-    let killed = command.env("STUB_KILL_AT", "5").output().expect("it starts");
+    let killed = command.env("STUB_KILL_AT", "3").output().expect("it starts");
     assert_eq!(killed.status.code(), None, "{killed:?}");
-    assert_eq!(cluster.count("PENDING"), 3, "all are held, and one is in no record");
+    assert_eq!(cluster.count("PENDING"), 3, "all are held, and the array is in no record");
     cluster.play();
     assert_eq!(cluster.count("COMPLETED"), 0);
     expect(&cluster.submit(&[]), 0, &["submitted 4 jobs for 7 stages"]);
     assert_eq!((cluster.count("CANCELLED"), cluster.count("PENDING")), (6, 4));
+    cluster.play();
+    assert_eq!(cluster.record("runs")["exit_code"], 0);
+}
+
+#[test]
+fn branches_are_arrays_whose_tasks_wait_for_their_own_branch() {
+    let cluster = Cluster::new();
+    let axes = ["--over", "selection.ratio=0.3,0.4,0.999,0.5"];
+    cluster
+        .sandbox
+        .write("laptop-diff.yaml", "slurm: { prune: { cpus: 2, partition: other, branches-at-once: 2 } }\n");
+    expect(&cluster.submit(&axes), 0, &["submitted 10 jobs for 11 stages"]);
+    let folder = |job: &str| cluster.sandbox.path("stub/jobs").join(job);
+    let after = |job: &str| fs::read_to_string(folder(job).join("after")).expect(job).trim().to_owned();
+    assert_eq!(
+        (after("102_0").as_str(), after("103_3").as_str()),
+        ("afterok:101", "afterok:101,aftercorr:102")
+    );
+    let script = fs::read_to_string(folder("103_1").join("script")).expect("a script");
+    assert!(script.contains("#SBATCH --array=0,1,2,3%2\n"), "{script}");
+    assert!(cluster.status().contains("103_2"), "{}", cluster.status());
+    // One task is interrupted, and queues itself again and none of the others.
+    fs::write(cluster.sandbox.path("stub/interrupt"), "student@ratio=0.4").expect("writable");
+    cluster.play();
+    cluster.play();
+    let requeued: Vec<bool> =
+        (0..4).map(|task| folder(&format!("103_{task}")).join("requeued").exists()).collect();
+    let state = |job: &str| fs::read_to_string(folder(job).join("state")).expect(job).trim().to_owned();
+    assert_eq!((state("102_2").as_str(), state("103_2").as_str()), ("FAILED", "CANCELLED"));
+    assert_eq!([0, 1, 3].map(|task| state(&format!("103_{task}"))), ["COMPLETED"; 3]);
+    assert!(!requeued[0] && !requeued[3], "{requeued:?}");
+    let log = fs::read_to_string(cluster.sandbox.path("runs/sweep/slurm/student@ratio=0.5.log"));
+    assert!(log.expect("its own log").contains("student@ratio=0.5"));
+    // What is left is a job of its own.
+    expect(&cluster.submit(&axes), 0, &["submitted 3 jobs for 2 stages; cached: 9"]);
+}
+
+#[test]
+fn a_cluster_with_small_arrays_gets_several() {
+    let cluster = Cluster::new();
+    let axes = ["--over", "selection.ratio=0.3,0.4,0.5"];
+    let mut submit = cluster.command(&[&["run", &cluster.file, "--executor", "slurm"], &axes[..]].concat());
+    expect(&submit.env("STUB_MOST", "3").output().expect("it starts"), 0, &["submitted 5 jobs"]);
+    let names: Vec<String> = fs::read_dir(cluster.sandbox.path("stub/jobs"))
+        .expect("jobs")
+        .map(|entry| entry.expect("a job").file_name().to_string_lossy().into_owned())
+        .collect();
+    for name in ["102_0", "102_1", "103", "104"] {
+        assert!(names.iter().any(|found| found == name), "{name}: {names:?}");
+    }
     cluster.play();
     assert_eq!(cluster.record("runs")["exit_code"], 0);
 }
