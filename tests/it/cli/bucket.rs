@@ -27,6 +27,8 @@ enum Fault {
     Answer(u16, &'static str),
     /// It is closed after so many bytes of the answer.
     Cut(usize),
+    /// The byte at this place of the answers has another bit.
+    Flip(usize),
 }
 
 /// A proxy on loopback in front of a server, or of none.
@@ -125,13 +127,14 @@ impl State {
                 client.set_read_timeout(Some(Duration::from_secs(2)))?;
                 client.take(1 << 20).read_to_end(&mut rest).map(drop)
             }
-            Fault::Cut(bytes) => self.pass(client, bytes),
-            Fault::None => self.pass(client, usize::MAX),
+            Fault::Cut(bytes) => self.pass(client, bytes, None),
+            Fault::Flip(place) => self.pass(client, usize::MAX, Some(place)),
+            Fault::None => self.pass(client, usize::MAX, None),
         }
     }
 
-    /// Passes bytes on in both directions, but no more than so many of the answers.
-    fn pass(&self, client: TcpStream, mut most: usize) -> std::io::Result<()> {
+    /// Passes bytes on in both directions, but no more than so many of the answers, and one of them with another bit.
+    fn pass(&self, client: TcpStream, mut most: usize, mut flip: Option<usize>) -> std::io::Result<()> {
         let server = TcpStream::connect(self.server.as_ref().expect("a server behind the proxy"))?;
         let (mut from, mut to) = (client.try_clone()?, server.try_clone()?);
         thread::spawn(move || {
@@ -141,6 +144,13 @@ impl State {
         let (mut server, mut client, mut piece) = (server, client, vec![0; 4096]);
         loop {
             let read = server.read(&mut piece)?;
+            match flip {
+                Some(place) if place < read => {
+                    piece[place] ^= 1;
+                    flip = None;
+                }
+                _ => flip = flip.map(|place| place - read),
+            }
             client.write_all(&piece[..read.min(most)])?;
             most -= read.min(most);
             if read == 0 || most == 0 {
@@ -296,4 +306,57 @@ fn an_upload_that_is_cut_off_anywhere_goes_on_and_is_seen_by_nobody_before() {
     expect_code(&pulled, 0);
     let rows: serde_json::Value = serde_json::from_slice(&pulled.stdout).expect("JSON");
     assert_eq!(rows.as_array().map(Vec::len), Some(5));
+}
+
+/// Machines share by a cloud behind a proxy that damages what it passes on; `cloud` says which, and its credentials.
+fn share_by_a_cloud(proxy: &Proxy, cloud: &dyn Fn(&mut Command, &str)) {
+    let prefix = format!("test-{}", std::process::id());
+    let run = |sandbox: &Sandbox, arguments: &[&str]| {
+        let mut command = sandbox.command(arguments);
+        for (name, _) in std::env::vars_os() {
+            if ["AZURE_", "http_proxy", "HTTP_PROXY"]
+                .iter()
+                .any(|part| name.to_string_lossy().starts_with(part))
+            {
+                command.env_remove(name);
+            }
+        }
+        cloud(&mut command, &prefix);
+        command.output().expect("it starts")
+    };
+    let [one, two, three, four] = [(); 4].map(|()| machine());
+    proxy.fail(Fault::None, 0);
+    expect(&run(&one, &["run", "five.yaml"]), 0, &["teacher: sent", "5 ran, 0 cached"]);
+    // Far inside of the weights, which are larger than all else.
+    proxy.fail(Fault::Flip(1_000_000), usize::MAX);
+    let damaged = run(&two, &["run", "five.yaml"]);
+    expect(&damaged, 0, &["refused, and made anew", "is damaged"]);
+    assert_eq!(two.digests("five"), one.digests("five"), "{}", err(&damaged));
+    expect_code(&two.run(&["cache", "verify"]), 0);
+    proxy.fail(Fault::None, 0);
+    let fetched = run(&three, &["run", "five.yaml"]);
+    expect(&fetched, 0, &["teacher: fetched", "0 ran, 5 cached"]);
+    assert_eq!(three.digests("five"), one.digests("five"));
+    let pulled = run(&four, &["cache", "pull"]);
+    assert!(String::from_utf8_lossy(&pulled.stdout).contains("fetched 5 of 5"), "{pulled:?}");
+    let pushed = run(&four, &["cache", "push"]);
+    assert!(String::from_utf8_lossy(&pushed.stdout).contains("5 were there already"), "{pushed:?}");
+}
+
+#[test]
+#[ignore = "needs Azurite with a container `lab`: LAPTOP_DIFF_TEST_AZURE=HOST:PORT"]
+fn machines_share_by_azure_and_damage_is_refused() {
+    let peer = std::env::var("LAPTOP_DIFF_TEST_AZURE").expect("LAPTOP_DIFF_TEST_AZURE=HOST:PORT of Azurite");
+    let proxy = Proxy::new(Some(peer));
+    share_by_a_cloud(&proxy, &|command, prefix| {
+        command
+            .env("LAPTOP_DIFF_REMOTE", format!("az://lab/{prefix}"))
+            .env("LAPTOP_DIFF_REMOTE_ENDPOINT", format!("http://{}/devstoreaccount1", proxy.address))
+            // The account that Azurite's documentation names.
+            .env("AZURE_STORAGE_ACCOUNT_NAME", "devstoreaccount1")
+            .env(
+                "AZURE_STORAGE_ACCOUNT_KEY",
+                "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==",
+            );
+    });
 }
