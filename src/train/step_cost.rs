@@ -81,6 +81,10 @@ mod tests {
         assert!((0.48..0.58).contains(&share), "the student has {share:.3} of the teacher");
         let cost = |implementation| step_cost(&student, &teacher, 2, (128, 128), implementation);
         let (before, after) = (cost(Implementation::Composed)?, cost(Implementation::Kernels)?);
+        for (name, counts) in [("composed", before), ("kernels", after)] {
+            let [bytes, peak] = [counts.bytes, counts.peak_bytes].map(|bytes| bytes as f64 / 1e9);
+            println!("{name:10} {:6} launches {bytes:6.0} GB moved {peak:5.1} GB at most", counts.launches);
+        }
         assert!(after.launches <= 6_000, "{after:?}");
         assert!(after.bytes <= 2 * after.least_bytes, "{after:?}");
         assert!(after.peak_bytes <= 36_000_000_000, "{after:?}");
