@@ -45,21 +45,34 @@ impl ResolvedPipeline {
     }
 
     /// Checks every stage with the models among its inputs, as far as they are known, so that the work before a stage that
-    /// cannot use them is not lost.
+    /// cannot use them is not lost. Branches of a sweep that use the same model in the same way are checked once.
     fn check_models(&self, files: &BTreeMap<usize, BTreeMap<String, ResolvedFile>>) -> Result<(), PlanError> {
         let mut unets: BTreeMap<usize, UNetConfig> = BTreeMap::new();
+        // The stage whose U-Net a stage makes: a pruned or retrained one reads what the one it was made from reads.
+        let mut sources: BTreeMap<usize, usize> = BTreeMap::new();
+        let mut checked = BTreeSet::new();
         for &index in self.graph.order() {
             let (Some(files), planned) = (files.get(&index), &self.stages[index]) else { continue };
             let inputs: BTreeSet<usize> =
                 self.graph.inputs(index).into_iter().map(|(_, from)| from).collect();
-            let mut read = inputs.iter().filter_map(|from| unets.get(from));
-            read.clone()
-                .try_for_each(|unet| planned.stage.check_unet(unet))
-                .map_err(PlanError::unfit(&planned.id))?;
-            // A pruned or retrained U-Net reads what the one it was made from reads.
-            let makes_model = planned.stage.info().output == ArtefactKind::Model;
-            let unet = planned.stage.unet_of_files(files).or_else(|| read.next().cloned());
-            unets.extend(unet.filter(|_| makes_model).map(|unet| (index, unet)));
+            let read: Vec<usize> = inputs.iter().filter_map(|from| sources.get(from).copied()).collect();
+            let mut described = Manifest::default();
+            planned.stage.describe(&mut described);
+            if checked.insert((planned.origin.clone(), described.key(), read.clone())) {
+                let mut read = read.iter().map(|source| &unets[source]);
+                read.try_for_each(|unet| planned.stage.check_unet(unet))
+                    .map_err(PlanError::unfit(&planned.id))?;
+            }
+            if planned.stage.info().output != ArtefactKind::Model {
+                continue;
+            }
+            match planned.stage.unet_of_files(files) {
+                Some(unet) => {
+                    unets.insert(index, unet);
+                    sources.insert(index, index);
+                }
+                None => sources.extend(read.first().map(|&source| (index, source))),
+            }
         }
         Ok(())
     }

@@ -34,7 +34,7 @@ pub(super) fn tables(rows: &[Row<'_>], curves: &[Curve<'_>]) -> Markup {
             p {
                 "Spearman's rank correlation of two metrics over the branches: 1 if both order them alike, from best to worst, and 0 if \
                 one says nothing of the other. With 95 % bootstrap intervals over the branches. Smaller students are worse by any \
-                metric, so the second line is the partial correlation at an equal number of parameters."
+                metric, so \"equal size\" is the partial correlation with the number of parameters held fixed."
             }
         }
         @for (model, table) in told { h4 { code { (model) } } (table) }

@@ -74,6 +74,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::print_stdout, reason = "the table is for readers")]
     fn a_step_of_sdxl_is_within_its_bounds() -> Result<()> {
         let teacher = UNetConfig::parse(SDXL).expect("SDXL's configuration");
         let student = half(&teacher);
