@@ -43,6 +43,13 @@ pub(super) const IMAGES: &str = "images";
 /// The folder of their latents, and the tensor in each of its files.
 pub(super) const LATENTS: &str = "latents";
 
+/// How latents came about.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Made {
+    ByModel,
+    OfNoise,
+}
+
 /// The first stream of a seed is this far from that of the seed before it: more than there are prompts.
 const SEED_STRIDE: usize = 1 << 32;
 
@@ -58,7 +65,7 @@ impl Gallery<'_> {
         progress: &dyn Progress,
     ) -> Result<(), MetricError> {
         let observe = &mut |_: Visit<'_>| Ok(interrupt.check()?);
-        self.fill(folder, true, progress, &mut |batch| self.latents(generator, batch, observe))
+        self.fill(folder, Made::ByModel, progress, &mut |batch| self.latents(generator, batch, observe))
     }
 
     /// Writes what the autoencoder makes of the noise that the pictures begin with, in the same way: pictures of nothing, as
@@ -69,7 +76,7 @@ impl Gallery<'_> {
         interrupt: &Interrupt,
         progress: &dyn Progress,
     ) -> Result<(), MetricError> {
-        self.fill(folder, false, progress, &mut |batch| {
+        self.fill(folder, Made::OfNoise, progress, &mut |batch| {
             interrupt.check()?;
             let device = self.conditioning.encoder_hidden_states.device();
             let samples = self.samples(batch);
@@ -78,12 +85,12 @@ impl Gallery<'_> {
         })
     }
 
-    /// Writes pictures, and perhaps their latents, in batches that are given by the indices of their prompts. `make` returns the
-    /// latents of a batch.
+    /// Writes pictures, and the latents of those that a model made, in batches that are given by the indices of their prompts. `make`
+    /// returns the latents of a batch.
     fn fill(
         &self,
         folder: &Path,
-        keeps_latents: bool,
+        made: Made,
         progress: &dyn Progress,
         make: &mut dyn FnMut(&[usize]) -> Result<Tensor, MetricError>,
     ) -> Result<(), MetricError> {
@@ -93,14 +100,14 @@ impl Gallery<'_> {
         for batch in indices.chunks(self.batch.max(1)) {
             let pictures: Vec<PathBuf> =
                 batch.iter().map(|&index| picture_path(&folder.join(IMAGES), index)).collect();
-            let kept_latents = batch.iter().filter(|_| keeps_latents);
+            let kept_latents = batch.iter().filter(|_| made == Made::ByModel);
             let kept_latents: Vec<PathBuf> = kept_latents.map(|&index| latents_path(folder, index)).collect();
             if !are_whole(pictures.iter().chain(&kept_latents), progress)? {
                 if std::mem::take(&mut resumes) && done > 0 {
                     progress.resumed(done);
                 }
                 let latents = make(batch)?;
-                for (path, picture) in pictures.iter().zip(&self.paint(&latents, batch)?) {
+                for (path, picture) in pictures.iter().zip(&self.paint(&latents, batch, made)?) {
                     kept::write(path, |path| data::pictures::write(path, picture))?;
                 }
                 for (row, path) in kept_latents.iter().enumerate() {
@@ -121,7 +128,7 @@ impl Gallery<'_> {
         batch: &[usize],
         observe: &mut dyn FnMut(Visit<'_>) -> Result<(), MetricError>,
     ) -> Result<Vec<RgbImage>, MetricError> {
-        self.paint(&self.latents(generator, batch, observe)?, batch)
+        self.paint(&self.latents(generator, batch, observe)?, batch, Made::ByModel)
     }
 
     /// The latents of the pictures of some prompts, [n, c, h, w].
@@ -142,8 +149,12 @@ impl Gallery<'_> {
     }
 
     /// Decodes the latents of some prompts.
-    fn paint(&self, latents: &Tensor, batch: &[usize]) -> Result<Vec<RgbImage>, MetricError> {
-        let of = |row: usize| format!("the prompt `{}`", self.prompts[batch[row]]);
+    fn paint(&self, latents: &Tensor, batch: &[usize], made: Made) -> Result<Vec<RgbImage>, MetricError> {
+        let what = match made {
+            Made::ByModel => "the prompt",
+            Made::OfNoise => "the noise of the prompt",
+        };
+        let of = |row: usize| format!("{what} `{}`", self.prompts[batch[row]]);
         Ok(data::pictures::paint(self.vae, latents, of)?)
     }
 
