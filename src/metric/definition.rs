@@ -3,16 +3,15 @@
 use candle_core::Tensor;
 
 use super::error::MetricError;
-use super::inputs::{FeatureInputs, NetworkInputs, SetInputs, Texts};
+use super::inputs::{FeatureInputs, InMemory, NetworkInputs, SetInputs, Texts};
 use super::kinds::{Better, Need, OfSet, Prominence, Statistic};
 use crate::model::ScorerKind;
-use crate::model::unet::UNet;
 
 /// What a metric is computed from.
 #[derive(Clone, Copy)]
 pub enum Method {
     /// The U-Net: one value per point or repetition, or a single one.
-    Network(fn(&NetworkInputs<'_>, &UNet) -> Result<Vec<f64>, MetricError>),
+    Network(fn(&NetworkInputs<'_>, &InMemory) -> Result<Vec<f64>, MetricError>),
     /// The final latents of a model's pictures and of the teacher's, [n, c, h, w]: one value per prompt.
     Latents(fn(&Tensor, &Tensor) -> candle_core::Result<Vec<f64>>),
     /// A scorer's features of the pictures and of texts: one value per prompt.

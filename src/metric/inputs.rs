@@ -1,5 +1,6 @@
 //! The inputs of the metrics: what all models share, and a scorer's features of one model's pictures.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 
 use candle_core::{D, DType, Tensor};
@@ -30,6 +31,13 @@ pub struct NetworkInputs<'a> {
     pub schedule: &'a NoiseSchedule,
     /// Samples per forward pass of a U-Net.
     pub batch: usize,
+}
+
+/// A model in memory, and what several metrics need of it.
+pub struct InMemory {
+    /// The model.
+    pub unet: UNet,
+    squares: OnceCell<Vec<f64>>,
 }
 
 /// What a scorer makes of one picture per prompt. All features have length 1.
@@ -71,6 +79,26 @@ impl NetworkInputs<'_> {
     }
 }
 
+impl InMemory {
+    pub(super) fn new(unet: UNet) -> Self {
+        Self { unet, squares: OnceCell::new() }
+    }
+
+    /// The mean squared difference from the teacher's prediction at each of the points, which are predicted once.
+    pub fn squares(
+        &self,
+        points: &Calibration,
+        teacher: &Tensor,
+        batch: usize,
+    ) -> candle_core::Result<&[f64]> {
+        if let Some(squares) = self.squares.get() {
+            return Ok(squares);
+        }
+        let squares = mean_squares(&(predict(&self.unet, points, batch)? - teacher)?)?;
+        Ok(self.squares.get_or_init(|| squares))
+    }
+}
+
 impl FeatureInputs<'_> {
     /// The cosine of each picture with its own prompt.
     pub fn cosines(&self) -> candle_core::Result<Vec<f64>> {
@@ -98,6 +126,11 @@ pub fn clip_scores(cosines: &[f64]) -> Vec<f64> {
     cosines.iter().map(|cosine| 100.0 * cosine.max(0.0)).collect()
 }
 
+/// The mean square of each sample of a batch.
+pub(super) fn mean_squares(difference: &Tensor) -> candle_core::Result<Vec<f64>> {
+    difference.to_dtype(DType::F64)?.sqr()?.flatten_from(1)?.mean(1)?.to_vec1()
+}
+
 /// The predictions of a U-Net on points, in f32, [N, c, h, w].
 pub(super) fn predict(unet: &UNet, points: &Calibration, batch: usize) -> candle_core::Result<Tensor> {
     let mut predictions = Vec::new();
@@ -107,4 +140,16 @@ pub(super) fn predict(unet: &UNet, points: &Calibration, batch: usize) -> candle
         predictions.push(prediction.to_dtype(DType::F32)?);
     }
     Tensor::cat(&predictions, 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    #[test]
+    fn the_mean_is_over_elements() -> candle_core::Result<()> {
+        let difference = candle_core::Tensor::new(&[[[[1f32, -3.0]]], [[[0.0, 2.0]]]], &Device::Cpu)?;
+        assert_eq!(super::mean_squares(&difference)?, [5.0, 2.0]);
+        Ok(())
+    }
 }

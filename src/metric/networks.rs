@@ -8,11 +8,10 @@ use super::definition::{Method, Metric};
 use super::error::MetricError;
 use super::evaluation::Evaluation;
 use super::gallery::{self, Gallery, IMAGES, LATENTS};
-use super::inputs::{NetworkInputs, predict};
+use super::inputs::{InMemory, NetworkInputs, predict};
 use super::kinds::Need;
 use super::values::{self, Measured};
 use crate::base::{Interrupt, Progress};
-use crate::model::unet::UNet;
 use crate::sample::Generator;
 
 pub(super) struct Networks<'a> {
@@ -20,7 +19,7 @@ pub(super) struct Networks<'a> {
     teacher: usize,
     inputs: OnceCell<NetworkInputs<'a>>,
     /// The model in memory.
-    loaded: RefCell<Option<(usize, UNet)>>,
+    loaded: RefCell<Option<(usize, InMemory)>>,
     interrupt: &'a Interrupt,
 }
 
@@ -39,7 +38,7 @@ impl<'a> Networks<'a> {
     ) -> Result<(), MetricError> {
         let evaluation = self.evaluation;
         let Some(gallery) = self.gallery(seed) else { return Ok(()) };
-        self.with(model, |unet| {
+        self.with(model, |InMemory { unet, .. }| {
             let generator = Generator {
                 unet,
                 schedule: evaluation.schedule,
@@ -84,7 +83,7 @@ impl<'a> Networks<'a> {
         let Method::Network(measure) = metric.method() else { return Ok(Measured::Values(Vec::new())) };
         self.interrupt.check()?;
         let inputs = self.inputs()?;
-        match self.with(model, |unet| measure(inputs, unet)) {
+        match self.with(model, |model| measure(inputs, model)) {
             Err(MetricError::Unavailable { reason, .. }) => Ok(Measured::Unavailable(reason.to_owned())),
             measured => {
                 let name = self.evaluation.models[model].name;
@@ -97,17 +96,17 @@ impl<'a> Networks<'a> {
     fn with<T>(
         &self,
         index: usize,
-        act: impl FnOnce(&UNet) -> Result<T, MetricError>,
+        act: impl FnOnce(&InMemory) -> Result<T, MetricError>,
     ) -> Result<T, MetricError> {
         let mut loaded = self.loaded.borrow_mut();
-        let unet = match loaded.take() {
-            Some((other, unet)) if other == index => unet,
+        let model = match loaded.take() {
+            Some((other, model)) if other == index => model,
             other => {
                 drop(other);
-                (self.evaluation.models[index].load)()?
+                InMemory::new((self.evaluation.models[index].load)()?)
             }
         };
-        act(&loaded.insert((index, unet)).1)
+        act(&loaded.insert((index, model)).1)
     }
 
     fn inputs(&self) -> Result<&NetworkInputs<'a>, MetricError> {
@@ -117,7 +116,7 @@ impl<'a> Networks<'a> {
         let evaluation = self.evaluation;
         let points = match evaluation.points.filter(|_| evaluation.needs(Need::Points)) {
             Some(points) => {
-                let predict = |unet: &UNet| Ok(predict(unet, points, evaluation.batch)?);
+                let predict = |teacher: &InMemory| Ok(predict(&teacher.unet, points, evaluation.batch)?);
                 Some((points, self.with(self.teacher, predict)?))
             }
             None => None,

@@ -6,9 +6,8 @@ use std::time::{Duration, Instant};
 
 use crate::metric::definition::{Method, Metric};
 use crate::metric::error::MetricError;
-use crate::metric::inputs::NetworkInputs;
+use crate::metric::inputs::{InMemory, NetworkInputs};
 use crate::metric::kinds::{Better, Statistic};
-use crate::model::unet::UNet;
 use crate::profile::WARM_UP;
 
 /// The smallest and the largest number of timed passes.
@@ -49,7 +48,7 @@ impl Metric for Latency {
     }
 }
 
-fn measure(inputs: &NetworkInputs<'_>, unet: &UNet) -> Result<Vec<f64>, MetricError> {
+fn measure(inputs: &NetworkInputs<'_>, InMemory { unet, .. }: &InMemory) -> Result<Vec<f64>, MetricError> {
     let (sample, timestep, conditioning) = inputs.probe()?;
     let device = sample.device().clone();
     let pass = || -> candle_core::Result<f64> {

@@ -2,9 +2,8 @@
 
 use crate::metric::definition::{Method, Metric};
 use crate::metric::error::MetricError;
-use crate::metric::inputs::NetworkInputs;
+use crate::metric::inputs::{InMemory, NetworkInputs};
 use crate::metric::kinds::Better;
-use crate::model::unet::UNet;
 
 /// The row in `METRICS`.
 pub(super) struct Macs;
@@ -35,7 +34,7 @@ impl Metric for Macs {
     }
 }
 
-fn measure(inputs: &NetworkInputs<'_>, unet: &UNet) -> Result<Vec<f64>, MetricError> {
+fn measure(inputs: &NetworkInputs<'_>, InMemory { unet, .. }: &InMemory) -> Result<Vec<f64>, MetricError> {
     let [_, height, width] = inputs.latent;
     Ok(vec![unet.macs(height, width) as f64])
 }

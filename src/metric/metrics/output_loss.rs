@@ -2,20 +2,17 @@
 //! point. As the model predicts, it is the criterion of Zhang et al. 2024 (LAPTOP-Diff), used as a measure of fidelity. The
 //! others weigh the timesteps differently, as [`Space`] says.
 
-use candle_core::{DType, Tensor};
-
 use crate::metric::definition::{Method, Metric};
 use crate::metric::error::MetricError;
-use crate::metric::inputs::{NetworkInputs, predict};
+use crate::metric::inputs::{InMemory, NetworkInputs};
 use crate::metric::kinds::{Better, Need, Prominence};
-use crate::model::unet::UNet;
 use crate::score::Space;
 
 /// A row in `METRICS`.
 pub(super) struct OutputLoss {
     pub(super) name: &'static str,
     pub(super) summary: &'static str,
-    pub(super) method: fn(&NetworkInputs<'_>, &UNet) -> Result<Vec<f64>, MetricError>,
+    pub(super) method: fn(&NetworkInputs<'_>, &InMemory) -> Result<Vec<f64>, MetricError>,
     pub(super) prominence: Prominence,
 }
 
@@ -23,28 +20,28 @@ pub(super) struct OutputLoss {
 pub(super) const PREDICTION: OutputLoss = OutputLoss {
     name: "output-loss",
     summary: "mean squared difference from the teacher's prediction on held-out points",
-    method: |inputs, unet| measure(inputs, unet, Space::Prediction, PREDICTION.name),
+    method: |inputs, model| measure(inputs, model, Space::Prediction, PREDICTION.name),
     prominence: Prominence::Comparison,
 };
 
 pub(super) const CLEAN_LATENTS: OutputLoss = OutputLoss {
     name: "clean-latent-loss",
     summary: "output loss of the predicted clean latents, which looks at strong noise most",
-    method: |inputs, unet| measure(inputs, unet, Space::CleanLatents, CLEAN_LATENTS.name),
+    method: |inputs, model| measure(inputs, model, Space::CleanLatents, CLEAN_LATENTS.name),
     prominence: Prominence::Table,
 };
 
 pub(super) const VELOCITY: OutputLoss = OutputLoss {
     name: "velocity-loss",
     summary: "output loss of the predicted velocity",
-    method: |inputs, unet| measure(inputs, unet, Space::Velocity, VELOCITY.name),
+    method: |inputs, model| measure(inputs, model, Space::Velocity, VELOCITY.name),
     prominence: Prominence::Table,
 };
 
 pub(super) const MIN_SNR: OutputLoss = OutputLoss {
     name: "min-snr-loss",
     summary: "output loss of the predicted clean latents with weights min(SNR, 5)",
-    method: |inputs, unet| measure(inputs, unet, Space::MinSnr, MIN_SNR.name),
+    method: |inputs, model| measure(inputs, model, Space::MinSnr, MIN_SNR.name),
     prominence: Prominence::Table,
 };
 
@@ -80,30 +77,13 @@ impl Metric for OutputLoss {
 
 fn measure(
     inputs: &NetworkInputs<'_>,
-    unet: &UNet,
+    model: &InMemory,
     space: Space,
     metric: &'static str,
 ) -> Result<Vec<f64>, MetricError> {
     let (points, teacher) =
         inputs.points.as_ref().ok_or(MetricError::Needs { metric, need: Need::Points })?;
-    let squares = mean_squares(&(predict(unet, points, inputs.batch)? - teacher)?)?;
+    let squares = model.squares(points, teacher, inputs.batch)?;
     let weights = space.weights(points, inputs.schedule)?;
-    Ok(squares.into_iter().zip(weights).map(|(square, weight)| square * weight).collect())
-}
-
-/// The mean square of each sample of a batch.
-pub(super) fn mean_squares(difference: &Tensor) -> candle_core::Result<Vec<f64>> {
-    difference.to_dtype(DType::F64)?.sqr()?.flatten_from(1)?.mean(1)?.to_vec1()
-}
-
-#[cfg(test)]
-mod tests {
-    use candle_core::Device;
-
-    #[test]
-    fn the_mean_is_over_elements() -> candle_core::Result<()> {
-        let difference = candle_core::Tensor::new(&[[[[1f32, -3.0]]], [[[0.0, 2.0]]]], &Device::Cpu)?;
-        assert_eq!(super::mean_squares(&difference)?, [5.0, 2.0]);
-        Ok(())
-    }
+    Ok(squares.iter().zip(weights).map(|(square, weight)| square * weight).collect())
 }

@@ -2,9 +2,8 @@
 
 use crate::metric::definition::{Method, Metric};
 use crate::metric::error::MetricError;
-use crate::metric::inputs::NetworkInputs;
+use crate::metric::inputs::{InMemory, NetworkInputs};
 use crate::metric::kinds::Better;
-use crate::model::unet::UNet;
 
 /// The row in `METRICS`.
 pub(super) struct Parameters;
@@ -31,6 +30,6 @@ impl Metric for Parameters {
     }
 }
 
-fn measure(_inputs: &NetworkInputs<'_>, unet: &UNet) -> Result<Vec<f64>, MetricError> {
+fn measure(_inputs: &NetworkInputs<'_>, InMemory { unet, .. }: &InMemory) -> Result<Vec<f64>, MetricError> {
     Ok(vec![unet.parameters() as f64])
 }

@@ -9,9 +9,8 @@
 use crate::backend::memory;
 use crate::metric::definition::{Method, Metric};
 use crate::metric::error::MetricError;
-use crate::metric::inputs::NetworkInputs;
+use crate::metric::inputs::{InMemory, NetworkInputs};
 use crate::metric::kinds::Better;
-use crate::model::unet::UNet;
 
 const NAME: &str = "peak-memory";
 
@@ -47,7 +46,7 @@ impl Metric for PeakMemory {
     }
 }
 
-fn measure(inputs: &NetworkInputs<'_>, unet: &UNet) -> Result<Vec<f64>, MetricError> {
+fn measure(inputs: &NetworkInputs<'_>, InMemory { unet, .. }: &InMemory) -> Result<Vec<f64>, MetricError> {
     let unavailable = |reason| MetricError::Unavailable { metric: NAME, reason };
     let (sample, timestep, conditioning) = inputs.probe()?;
     let weights = unet.parameters() * unet.dtype().size_in_bytes() as u64;

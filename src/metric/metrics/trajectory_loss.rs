@@ -4,8 +4,8 @@
 //! The output loss looks at single steps. Where the noise is strong, an error of the prediction is a small number, though it
 //! decides what the picture shows; here it has its whole effect. The metric is ours.
 
-use super::output_loss::mean_squares;
 use crate::metric::definition::{Method, Metric};
+use crate::metric::inputs::mean_squares;
 use crate::metric::kinds::{Better, Need, Prominence};
 
 /// The row in `METRICS`.
