@@ -3,7 +3,7 @@
     python train.py nano-sd --scratch /tmp/scenes            # all stages, going on from what is already there
     python train.py nano-sdxl --scratch /tmp/scenes unet    # one stage
 
-Stages: vae, latents, unet, save. Each can be killed at any time and goes on from its last checkpoint, at
+Stages: vae, latents, text, unet, save. Each can be killed at any time and goes on from its last checkpoint, at
 most --save-minutes old. The two models share the scratch folder's pictures, so run them beside each other, each on
 its own core: two single-threaded trainings waste less of two cores than one with two threads.
 """
@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL, StableDiffusionPipeline, StableDiffusionXLPipeline
 
 from models import CONTEXT, MODELS, write_tokenizer
-from world import SIZE, draw, random_scene, vocabulary
+from world import BACKGROUNDS, LOOKS, PATTERNS, RELATIONS, SIZE, draw, random_scene, vocabulary
 
 SEED = 16
 BLOCK = 2_000  # scenes per file of pictures and of latents
@@ -89,23 +89,64 @@ def tokens_of(tokenizer, captions):
 # ---------------------------------------------------------------- training
 
 
-class Training:
-    """AdamW with warm-up, constant rate and a linear end, a moving average of the weights, and a checkpoint."""
+class Muon(torch.optim.Optimizer):
+    """Momentum whose matrices are made orthogonal (Jordan et al. 2024), scaled to the size of AdamW's steps.
 
-    def __init__(self, path, modules, options, steps, rate, average=0.999):
+    Every direction of a matrix learns at one rate, so that a small U-Net needs fewer steps. Weights of one shape go
+    through the products together; a convolution counts as a matrix of its output channels.
+    """
+
+    def __init__(self, weights, rate, momentum=0.95):
+        super().__init__(weights, dict(lr=rate, momentum=momentum, weight_decay=0.01))
+
+    @torch.no_grad()
+    def step(self):
+        for group in self.param_groups:
+            shapes = {}
+            for weight in group["params"]:
+                mean = self.state[weight].setdefault("mean", torch.zeros_like(weight, memory_format=torch.contiguous_format))
+                mean.lerp_(weight.grad, 1 - group["momentum"])
+                ahead = weight.grad.lerp(mean, group["momentum"]).reshape(len(weight), -1)
+                shapes.setdefault(ahead.shape, []).append((weight, ahead))
+            for shape, pairs in shapes.items():
+                steps = orthogonal(torch.stack([ahead for _, ahead in pairs])) * (0.2 * max(shape) ** 0.5)
+                for (weight, _), change in zip(pairs, steps):
+                    weight.mul_(1 - group["lr"] * group["weight_decay"]).sub_(change.view(weight.shape), alpha=group["lr"])
+
+
+def orthogonal(matrices):
+    """The nearest matrices [n, rows, columns] with equal singular values, by five steps of Newton and Schulz."""
+    wide = matrices.shape[1] <= matrices.shape[2]
+    x = matrices if wide else matrices.mT
+    x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
+    for _ in range(5):
+        square = x @ x.mT
+        x = 3.4445 * x + (2.0315 * square @ square - 4.7750 * square) @ x
+    return x if wide else x.mT
+
+
+class Training:
+    """AdamW (Muon for `matrices`) with warm-up, constant rate and a linear end, an average of the weights, a checkpoint."""
+
+    def __init__(self, path, modules, options, steps, rate, average=0.999, matrices=()):
         self.path, self.modules, self.steps, self.rate, self.average = path, modules, steps, rate, average
         self.device, self.save_seconds = options.device, 60 * options.save_minutes
         for module in modules.values():
             module.to(self.device)
         self.weights = [p for m in modules.values() for p in m.parameters()]
-        self.optimiser = torch.optim.AdamW(self.weights, lr=rate, betas=(0.9, 0.99), weight_decay=0.01)
+        apart = {id(weight) for weight in matrices}
+        others = [weight for weight in self.weights if id(weight) not in apart]
+        self.optimisers = [torch.optim.AdamW(others, lr=rate, betas=(0.9, 0.99), weight_decay=0.01)]
+        if matrices:
+            self.optimisers.append(Muon(matrices, rate))
         self.mean = [p.detach().clone() for p in self.weights]
         self.step, self.seconds = 0, 0.0
         if path.exists():
             saved = torch.load(path, map_location=self.device)
             for name, module in modules.items():
                 module.load_state_dict(saved["modules"][name])
-            self.optimiser.load_state_dict(saved["optimiser"])
+            for optimiser, state in zip(self.optimisers, saved["optimisers"]):
+                optimiser.load_state_dict(state)
             self.mean, self.step, self.seconds = saved["mean"], saved["step"], saved["seconds"]
 
     def run(self, loss_of, every=100):
@@ -114,14 +155,15 @@ class Training:
         clock, processor, total, count = time.time(), time.process_time(), 0.0, 0
         saved_at = clock
         while self.step < self.steps:
-            rate = self.rate * min(1, (self.step + 1) / 300, (self.steps - self.step) / (0.4 * self.steps))
-            for group in self.optimiser.param_groups:
-                group["lr"] = rate
+            rate = self.rate * min(1, (self.step + 1) / 150, (self.steps - self.step) / (0.4 * self.steps))
             loss = loss_of(rng, self.step / self.steps)
-            self.optimiser.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(self.weights, 1.0)
-            self.optimiser.step()
+            for optimiser in self.optimisers:
+                for group in optimiser.param_groups:
+                    group["lr"] = rate
+                optimiser.step()
+                optimiser.zero_grad()
             self.step += 1
             keep = min(self.average, self.step / (10 + self.step))
             torch._foreach_lerp_(self.mean, [p.detach() for p in self.weights], 1 - keep)
@@ -138,21 +180,21 @@ class Training:
 
     def save(self):
         state = dict(modules={name: m.state_dict() for name, m in self.modules.items()},
-                     optimiser=self.optimiser.state_dict(), mean=self.mean, step=self.step, seconds=self.seconds)
+                     optimisers=[optimiser.state_dict() for optimiser in self.optimisers], mean=self.mean, step=self.step, seconds=self.seconds)
         partial = self.path.with_suffix(".partial")
         torch.save(state, partial)
         partial.rename(self.path)
 
 
 def load_average(path, modules):
-    """Puts a checkpoint's averaged weights into the modules; returns its step and seconds of training."""
+    """Puts a checkpoint's averaged weights into its first modules; returns its step and seconds of training."""
     saved = torch.load(path, map_location="cpu")
     means = iter(saved["mean"])
     for name, module in modules.items():
         module.load_state_dict(saved["modules"][name])
         for weight in module.parameters():
             weight.data.copy_(next(means))
-        module.eval().requires_grad_(False)
+        module.eval()
     return saved["step"], saved["seconds"]
 
 
@@ -229,7 +271,7 @@ class Examples:
 
     def batch(self, rng, size):
         chosen = torch.from_numpy(rng.integers(len(self.latents), size=size))
-        return self.tokens[chosen].long().to(self.device), self.latents[chosen].float().to(self.device)
+        return self.tokens[chosen].long().to(self.device), self.latents[chosen].float().to(self.device), chosen
 
 
 def noise_levels(scheduler):
@@ -241,6 +283,52 @@ def noise_levels(scheduler):
     signal = scheduler.alphas_cumprod
     half = (signal / (1 - signal)).rsqrt().clamp(0.2, 5).sqrt()
     return signal, half / half.sum(), half / half.square().mean() * half.mean()
+
+
+class Readout(torch.nn.Module):
+    """Reads a scene out of the text states by one attention with fixed queries, as a U-Net's cross-attention has to.
+
+    Queries stand for the first to third object and the background, and for the places of a coarse picture.
+    """
+
+    COARSE = 8  # side of the coarse picture
+
+    def __init__(self, width, labels):
+        super().__init__()
+        self.queries = torch.nn.Parameter(torch.randn(len(labels) + self.COARSE**2, 64) / 8)
+        self.attention = torch.nn.MultiheadAttention(64, 4, kdim=width, vdim=width, batch_first=True)
+        self.inner = torch.nn.Sequential(torch.nn.LayerNorm(64), torch.nn.Linear(64, 128), torch.nn.SiLU())
+        self.labels = torch.nn.ModuleList(torch.nn.Linear(128, sum(part)) for part in labels)
+        self.coarse, self.choices = torch.nn.Linear(128, 4), labels
+
+    def forward(self, states, wanted, clean):
+        """Cross entropy of all attributes, and the squared error of the clean latents at the coarse size."""
+        queries = self.queries.expand(len(states), -1, -1)
+        found = self.inner(self.attention(queries, states, states, need_weights=False)[0])
+        scores = [part for k, head in enumerate(self.labels) for part in head(found[:, k]).split(self.choices[k], -1)]
+        named = sum(F.cross_entropy(score, wanted[:, k], ignore_index=-1, reduction="sum") for k, score in enumerate(scores))
+        coarse = self.coarse(found[:, len(self.labels) :]).transpose(1, 2).reshape(-1, 4, self.COARSE, self.COARSE)
+        return named / len(scores) / len(states) + (coarse - F.adaptive_avg_pool2d(clean, self.COARSE)).square().mean()
+
+
+def stage_text(model, options):
+    """The text encoders learn first what a caption says, as SD's have; the U-Net's training goes on with them."""
+    torch.manual_seed(SEED)
+    tokenizer = write_tokenizer(options.scratch / f"{model.name}-tokenizer", vocabulary())
+    encoders, examples = model.new_encoders(tokenizer), Examples(model, tokenizer, options)
+    wanted = [scene.labels() for block in range(options.blocks) for scene in scenes_of(block, options.three)]
+    wanted = torch.tensor(wanted, device=options.device)
+    labels = [*[[len(values) for values in LOOKS.values()]] * 3, [len(RELATIONS), len(PATTERNS), len(BACKGROUNDS)]]
+    readout = Readout(model.new_unet().config.cross_attention_dim, labels)
+    empty = tokens_of(tokenizer, [""]).to(options.device)
+    kept = torch.zeros(64, dtype=torch.bool, device=options.device)
+
+    def loss_of(rng, progress):
+        tokens, clean, chosen = examples.batch(rng, len(kept))
+        return readout(model.condition(encoders, tokens, empty, kept)["encoder_hidden_states"], wanted[chosen], clean)
+
+    path = options.scratch / f"{model.name}-text.pt"
+    Training(path, {**encoders, "readout": readout}, options, options.text_steps, 2e-3, average=0.99).run(loss_of)
 
 
 class DeepSupervision(torch.nn.Module):
@@ -269,32 +357,35 @@ class DeepSupervision(torch.nn.Module):
 def stage_unet(model, options):
     """Epsilon prediction; the text encoders are trained along."""
     torch.manual_seed(SEED)
-    tokenizer = write_tokenizer(options.scratch / "tokenizer", vocabulary())
-    encoders, unet = model.new_encoders(tokenizer), model.new_unet().to(memory_format=torch.channels_last)
+    tokenizer = write_tokenizer(options.scratch / f"{model.name}-tokenizer", vocabulary())
+    encoders, unet = model.new_encoders(tokenizer), model.new_unet()
+    load_average(options.scratch / f"{model.name}-text.pt", encoders)
     supervision = DeepSupervision(unet)
-    examples = Examples(model, tokenizer, options)
+    examples, batch = Examples(model, tokenizer, options), options.batch or model.batch
     empty = tokens_of(tokenizer, [""]).to(options.device)
     signal, chances, weights = (part.to(options.device) for part in noise_levels(model.new_scheduler()))
 
     def loss_of(rng, progress):
-        tokens, clean = examples.batch(rng, options.batch)
-        dropped = torch.rand(options.batch, device=options.device) < 0.1
-        t = torch.multinomial(chances, options.batch, replacement=True)
+        tokens, clean, _ = examples.batch(rng, batch)
+        dropped = torch.rand(batch, device=options.device) < 0.1
+        t = torch.multinomial(chances, batch, replacement=True)
         noise = torch.randn_like(clean)
         a = signal[t][:, None, None, None]
-        noisy = (a.sqrt() * clean + (1 - a).sqrt() * noise).contiguous(memory_format=torch.channels_last)
+        noisy = a.sqrt() * clean + (1 - a).sqrt() * noise
         predicted = unet(noisy, t, **model.condition(encoders, tokens, empty, dropped)).sample
         task = (weights[t] * (predicted - noise).square().mean((1, 2, 3))).mean()
         return task + options.supervision * supervision(clean)
 
     modules = {**encoders, "unet": unet, "supervision": supervision}  # the last is not saved, see stage_save
     path = options.scratch / f"{model.name}-unet.pt"
-    Training(path, modules, options, options.unet_steps or model.steps, options.rate, average=0.9995).run(loss_of)
+    steps, ends = options.unet_steps or model.steps, ("conv_in.", "conv_out.")
+    matrices = [weight for name, weight in unet.named_parameters() if weight.dim() > 1 and not name.startswith(ends)]
+    Training(path, modules, options, steps, options.rate, average=0.9995, matrices=matrices).run(loss_of)
 
 
 def stage_save(model, options):
     """Writes the pipeline as float16 safetensors, and prompt lists, to --out: of a model that is or still gets trained."""
-    tokenizer = write_tokenizer(options.scratch / "tokenizer", vocabulary())
+    tokenizer = write_tokenizer(options.scratch / f"{model.name}-tokenizer", vocabulary())
     modules = {**model.new_encoders(tokenizer), "unet": model.new_unet()}
     step, seconds = load_average(options.scratch / f"{model.name}-unet.pt", modules)
     vae = AutoencoderKL.from_pretrained(options.scratch / f"{model.name}-vae")
@@ -313,14 +404,14 @@ def stage_save(model, options):
     (folder / "vae" / "config.json").write_text(json.dumps(settings, indent=2) + "\n")
     for name in [path.name for path in folder.glob("tokenizer*")]:  # the classic file layout, not only tokenizer.json
         (folder / name / "tokenizer.json").unlink(missing_ok=True)
-        for path in (options.scratch / "tokenizer").iterdir():
+        for path in (options.scratch / f"{model.name}-tokenizer").iterdir():
             (folder / name / path.name).write_bytes(path.read_bytes())
     write_prompts(folder / "prompts", options)
     size = sum(path.stat().st_size for path in folder.rglob("*.safetensors"))
     print(f"{folder}: step {step}, {seconds / 3600:.1f} hours of training, {size / 1e6:.2f} MB of weights")
 
 
-STAGES = {"vae": stage_vae, "latents": stage_latents, "unet": stage_unet, "save": stage_save}
+STAGES = {"vae": stage_vae, "latents": stage_latents, "text": stage_text, "unet": stage_unet, "save": stage_save}
 
 
 def main():
@@ -334,9 +425,12 @@ def main():
     parser.add_argument("--three", type=float, default=0.1, help="share of scenes with three objects")
     parser.add_argument("--blocks", type=int, default=50, help=f"blocks of {BLOCK:,} training scenes")
     parser.add_argument("--vae-steps", type=int, default=4000)
-    parser.add_argument("--unet-steps", type=int, help="default: nano-sd 30,000, nano-sdxl 60,000")
-    parser.add_argument("--rate", type=float, default=1e-3, help="learning rate of the U-Net")
-    parser.add_argument("--batch", type=int, default=16, help="examples in a step of the U-Net")
+    parser.add_argument("--text-steps", type=int, default=2000)
+    lengths = ", ".join(f"{model.name} {model.steps:,}" for model in MODELS.values())
+    parser.add_argument("--unet-steps", type=int, help=f"default: {lengths}")
+    parser.add_argument("--rate", type=float, default=3e-3, help="learning rate of the U-Net")
+    sizes = ", ".join(f"{model.name} {model.batch}" for model in MODELS.values())
+    parser.add_argument("--batch", type=int, help=f"examples in a step of the U-Net (default: {sizes})")
     parser.add_argument("--supervision", type=float, default=0.2, help="weight of the inner levels' loss")
     parser.add_argument("--save-minutes", type=float, default=2, help="minutes between checkpoints")
     options = parser.parse_intermixed_args()

@@ -6,6 +6,7 @@ that the models, their judges and every figure about them can be made again from
 """
 
 import math
+import re
 from typing import NamedTuple
 
 import numpy as np
@@ -35,6 +36,7 @@ BACKGROUNDS = {
 SHAPES = ("circle", "square", "triangle", "star", "cross", "ring")
 TEXTURES = ("plain", "striped")  # an object's stripes alternate with a shade of half the brightness
 RADII = {"large": 12.5, "small": 8.5}
+LOOKS = {"size": tuple(RADII), "texture": TEXTURES, "colour": tuple(COLOURS), "shape": SHAPES}
 PATTERNS = ("plain", "striped", "checked")  # a background's cells alternate with a lighter (white: darker) shade
 CELL = 8  # pixels, the width of a background's stripe and the side of its squares
 STRIPE = 4.0  # pixels, the width of an object's stripe
@@ -81,8 +83,32 @@ class Scene(NamedTuple):
         pattern = "" if self.pattern == "plain" else f"{self.pattern} "
         return f"{first} {self.relation} {' and '.join(others)} on a {pattern}{self.background} background"
 
+    @staticmethod
+    def of(caption):
+        """The scene of a caption that `caption` made; fails on any other text."""
+        first, relation, others, pattern, background = CAPTION.fullmatch(caption).groups()
+        things = [first, *others.split(" and ")]
+        things = tuple(Thing(size, texture or "plain", colour, shape) for size, texture, colour, shape in
+                       (THING.fullmatch(words).groups() for words in things))
+        return Scene(things, relation, pattern or "plain", background)
+
+    def labels(self):
+        """The number of each value: the looks of three objects (-1 for one that is absent), relation, pattern, background."""
+        looks = [choices.index(value) for thing in self.things for choices, value in zip(LOOKS.values(), thing)]
+        absent = [-1] * (len(LOOKS) * (3 - len(self.things)))
+        ground = PATTERNS.index(self.pattern), tuple(BACKGROUNDS).index(self.background)
+        return [*looks, *absent, RELATIONS.index(self.relation), *ground]
+
     def holds_held_out_pair(self):
         return any((thing.colour, thing.shape) in HELD_OUT_PAIRS for thing in self.things)
+
+
+def one_of(values):
+    return f"({'|'.join(values)})"
+
+
+THING = re.compile(f"a {one_of(RADII)} (?:(striped) )?{one_of(COLOURS)} {one_of(SHAPES)}")
+CAPTION = re.compile(f"(a .+?) {one_of(RELATIONS)} (a .+) on a (?:(striped|checked) )?{one_of(BACKGROUNDS)} background")
 
 
 def count_scenes(things):
@@ -199,10 +225,9 @@ def variants(scene, rng):
     A picture that shows the scene shows none of them. `swap` exchanges the looks of two objects.
     """
     found = {}
-    values = {"size": tuple(RADII), "texture": TEXTURES, "colour": tuple(COLOURS), "shape": SHAPES}
     other = lambda choices, *taken: (rest := [value for value in choices if value not in taken])[rng.integers(len(rest))]
     which = rng.integers(len(scene.things))
-    for field, choices in values.items():
+    for field, choices in LOOKS.items():
         taken = [getattr(scene.things[which], field)] + [scene.background] * (field == "colour")
         changed = scene.things[which]._replace(**{field: other(choices, *taken)})
         found[field] = scene._replace(things=(*scene.things[:which], changed, *scene.things[which + 1 :]))
