@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use candle_core::Device;
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use laptop_diff::backend::{DeviceChoice, Dtype, threads};
 
 /// Measures this program against torch on the same machine, in one run.
@@ -23,14 +23,23 @@ pub(crate) struct Arguments {
     /// In what type: f32, f16 or bf16
     #[arg(long, default_value = "f32", value_parser = dtype)]
     pub(crate) dtype: Dtype,
-    /// Also measure torch.compile (the whole U-Net only)
-    #[arg(long)]
-    pub(crate) compile: bool,
+    /// Also measure these (the whole U-Net only), where they can do what a line asks
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) peers: Vec<Peer>,
     /// Only the lines that contain one of these words
     pub(crate) only: Vec<String>,
     /// What cargo gives to every benchmark
     #[arg(long, hide = true)]
     bench: bool,
+}
+
+/// What is measured beside torch as it is.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Peer {
+    /// `torch.compile`
+    Compile,
+    /// OpenVINO, forward on a processor
+    Openvino,
 }
 
 fn dtype(text: &str) -> Result<Dtype, String> {

@@ -1,4 +1,4 @@
-"""diffusers' side of `cargo bench --bench unet` (torch 2.11.0, diffusers 0.42.1).
+"""The other side of `cargo bench --bench unet`: torch 2.11.0 with diffusers 0.42.1, and OpenVINO 2026.4.1.
 
 make   saves a U-Net of the real shape with random weights, as diffusers does, and the inputs that both sides take
 run    times its passes: prints {"seconds": fastest, "peak_bytes": of this process}, writes `prediction`
@@ -61,17 +61,41 @@ def peak_bytes():
     return int(line.split()[1]) * 1024
 
 
+def openvino_of(unet, given, extra):
+    """The U-Net as OpenVINO compiles it for the processor, which computes in the type asked for."""
+    import openvino
+
+    class Plain(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.unet = unet
+
+        def forward(self, sample, timestep, encoder_hidden_states, *extras):
+            added = dict(zip(extra, extras))
+            return self.unet(sample, timestep, encoder_hidden_states, added_cond_kwargs=added, return_dict=False)[0]
+
+    values = [given[name] for name in ("sample", "timestep", "encoder_hidden_states")] + list(extra.values())
+    with torch.no_grad():
+        converted = openvino.convert_model(Plain(), example_input=tuple(values), input=[list(v.shape) for v in values])
+    precision = {torch.float32: "f32", torch.bfloat16: "bf16", torch.float16: "f16"}[arguments.dtype]
+    settings = dict(INFERENCE_PRECISION_HINT=precision, INFERENCE_NUM_THREADS=arguments.threads, PERFORMANCE_HINT="LATENCY")
+    compiled = openvino.Core().compile_model(converted, "CPU", settings)
+    return lambda: torch.from_numpy(compiled([v.numpy() for v in values])[0])
+
+
 def run(arguments):
     dtype = arguments.dtype
     # Weights are trained in f32 on both sides, whatever flows.
-    stored = dtype if arguments.passes == "forward" else torch.float32
+    stored = dtype if arguments.passes == "forward" and arguments.engine != "openvino" else torch.float32
     unet = UNet2DConditionModel.from_pretrained(arguments.folder, subfolder="unet", torch_dtype=stored).to(DEVICE)
     file = arguments.folder / f"inputs-{arguments.batch}-{arguments.size}.safetensors"
     save_file(inputs(unet.config, arguments.batch, arguments.size), file)
     given = {name: tensor.to(DEVICE) for name, tensor in load_file(file).items()}
-    given = {name: t.to(dtype) if t.is_floating_point() else t for name, t in given.items()}
+    flowing = stored if arguments.engine == "openvino" else dtype
+    given = {name: t.to(flowing) if t.is_floating_point() else t for name, t in given.items()}
     extra = {name: given[name] for name in ("time_ids", "text_embeds") if name in given}
-    model = torch.compile(unet) if arguments.compile else unet
+    model = torch.compile(unet) if arguments.engine == "compile" else unet
+    openvino = openvino_of(unet, given, extra) if arguments.engine == "openvino" else None
 
     def predict():
         states = given["encoder_hidden_states"]
@@ -82,6 +106,8 @@ def run(arguments):
         optimiser = torch.optim.AdamW(unet.parameters(), lr=1e-5, fused=True)
 
     def call():
+        if openvino:
+            return openvino()
         if arguments.passes == "forward":
             with torch.no_grad():
                 return predict()
@@ -94,7 +120,7 @@ def run(arguments):
         return prediction
 
     prediction = call()
-    save_file({"prediction": prediction.detach().float().cpu()}, arguments.folder / "torch.safetensors")
+    save_file({"prediction": prediction.detach().float().cpu()}, arguments.folder / f"{arguments.engine}.safetensors")
     seconds = float("inf")
     for _ in range(arguments.turns):
         side.synchronise(DEVICE)
@@ -112,7 +138,7 @@ arguments.add_argument("--passes")
 arguments.add_argument("--batch", type=int)
 arguments.add_argument("--size", type=int)
 arguments.add_argument("--turns", type=int)
-arguments.add_argument("--compile", action="store_true")
+arguments.add_argument("--engine", choices=["torch", "compile", "openvino"], default="torch")
 arguments = arguments.parse_args()
 torch.set_num_threads(arguments.threads)
 DEVICE = arguments.device

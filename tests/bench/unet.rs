@@ -23,7 +23,7 @@ use laptop_diff::train::Trainable;
 use serde::Deserialize;
 
 use answer::answer;
-use side::Arguments;
+use side::{Arguments, Peer};
 
 /// One line of the table.
 #[derive(Clone, Copy)]
@@ -75,6 +75,13 @@ struct Measured {
     peak_bytes: u64,
 }
 
+impl Case {
+    /// Whether a peer can do it.
+    fn suits(&self, peer: Peer) -> bool {
+        peer == Peer::Compile || self.passes == "forward"
+    }
+}
+
 impl Measured {
     /// The faster, and the larger peak.
     fn join(self, other: Option<Self>) -> Self {
@@ -94,7 +101,7 @@ fn main() -> std::result::Result<(), Box<dyn Error>> {
         return measure(&case);
     }
     let arguments = Arguments::parse();
-    println_row(["U-Net", "ours (s)", "torch (s)", "ratio", "ours (GB)", "torch (GB)", "difference"]);
+    println_row(["U-Net", "ours (s)", "other (s)", "ratio", "ours (GB)", "other (GB)", "difference"]);
     let cases = if arguments.device.to_string().starts_with("cuda") { ON_CUDA } else { ON_CPU };
     for case in cases {
         let name =
@@ -107,29 +114,29 @@ fn main() -> std::result::Result<(), Box<dyn Error>> {
             script.args(["--make", case.family]);
             script
         })?;
-        let (mut ours, mut torch, mut compiled) = (None, None, None);
+        let peers = arguments.peers.iter().copied().filter(|peer| case.suits(*peer)).map(Some);
+        let engines: Vec<_> = std::iter::once(None).chain(peers).map(engine).collect();
+        let (mut ours, mut others) = (None, Vec::new());
+        others.resize_with(engines.len(), || None);
         for _ in 0..ROUNDS {
-            let script = with_case(arguments.script("unet.py"), case, &folder);
-            torch = Some(answer::<Measured>(script)?.join(torch));
-            if arguments.compile {
+            for ((engine, _), other) in engines.iter().zip(&mut others) {
                 let mut script = with_case(arguments.script("unet.py"), case, &folder);
-                script.arg("--compile");
-                compiled = Some(answer::<Measured>(script)?.join(compiled));
+                script.args(["--engine", engine]);
+                *other = Some(answer::<Measured>(script)?.join(other.take()));
             }
             ours = Some(answer::<Measured>(this_side(&arguments, case, &folder)?)?.join(ours));
         }
         let ours = ours.ok_or("no round was measured")?;
-        let difference = difference(&folder)?;
-        for (name, torch) in [(name.clone(), torch), (name + " (compiled)", compiled)] {
-            let Some(torch) = torch else { continue };
+        for ((engine, peer), other) in engines.into_iter().zip(others) {
+            let other = other.ok_or("no round was measured")?;
             println_row([
-                &name,
+                peer.unwrap_or(&name),
                 &format!("{:.3}", ours.seconds),
-                &format!("{:.3}", torch.seconds),
-                &format!("{:.2}", ours.seconds / torch.seconds),
+                &format!("{:.3}", other.seconds),
+                &format!("{:.2}", ours.seconds / other.seconds),
                 &format!("{:.2}", ours.peak_bytes as f64 / 1e9),
-                &format!("{:.2}", torch.peak_bytes as f64 / 1e9),
-                &format!("{difference:.1e}"),
+                &format!("{:.2}", other.peak_bytes as f64 / 1e9),
+                &format!("{:.1e}", difference(&folder, engine)?),
             ]);
         }
     }
@@ -140,6 +147,15 @@ fn main() -> std::result::Result<(), Box<dyn Error>> {
 fn println_row(cells: [&str; 7]) {
     let [name, numbers @ ..] = cells;
     println!("{name:<44}{}", numbers.map(|cell| format!(" {cell:>10}")).concat());
+}
+
+/// The engine of `unet.py` for a peer, and its name in the table; torch as it is without one.
+fn engine(peer: Option<Peer>) -> (&'static str, Option<&'static str>) {
+    match peer {
+        None => ("torch", None),
+        Some(Peer::Compile) => ("compile", Some("  torch.compile")),
+        Some(Peer::Openvino) => ("openvino", Some("  OpenVINO")),
+    }
 }
 
 fn with_case(mut script: Command, case: &Case, folder: &Path) -> Command {
@@ -171,13 +187,13 @@ fn this_side(
     Ok(command)
 }
 
-/// Relative L2 difference of the two predictions.
-fn difference(folder: &Path) -> std::result::Result<f64, Box<dyn Error>> {
+/// Relative L2 difference of our prediction and another's.
+fn difference(folder: &Path, engine: &str) -> std::result::Result<f64, Box<dyn Error>> {
     let read = |name: &str| -> Result<Tensor> {
         let tensors = candle_core::safetensors::load(folder.join(name), &Device::Cpu)?;
         tensors["prediction"].to_dtype(DType::F64)
     };
-    let (ours, torch) = (read("ours.safetensors")?, read("torch.safetensors")?);
+    let (ours, torch) = (read("ours.safetensors")?, read(&format!("{engine}.safetensors"))?);
     let norm = |tensor: Tensor| tensor.sqr()?.sum_all()?.to_scalar::<f64>();
     Ok((norm((&ours - &torch)?)? / norm(torch)?).sqrt())
 }

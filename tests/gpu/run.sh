@@ -69,7 +69,7 @@ run() {
     scratch=$(mktemp -d)
     trap 'rm -rf "$scratch"' EXIT
     local against=(--python "$python" --device "$device" --dtype "$flowing")
-    local compiled=(--compile) sizes=()
+    local compiled=(--peers compile) sizes=()
     [ "$device" = cpu ] && compiled=() sizes=("size=32 " "rows=256 ")
     export LAPTOP_DIFF_TEST_DEVICE=$device device python scratch
     export -f nano50
