@@ -6,7 +6,6 @@ that the models, their judges and every figure about them can be made again from
 """
 
 import math
-import re
 from typing import NamedTuple
 
 import numpy as np
@@ -83,15 +82,6 @@ class Scene(NamedTuple):
         pattern = "" if self.pattern == "plain" else f"{self.pattern} "
         return f"{first} {self.relation} {' and '.join(others)} on a {pattern}{self.background} background"
 
-    @staticmethod
-    def of(caption):
-        """The scene of a caption that `caption` made; fails on any other text."""
-        first, relation, others, pattern, background = CAPTION.fullmatch(caption).groups()
-        things = [first, *others.split(" and ")]
-        things = tuple(Thing(size, texture or "plain", colour, shape) for size, texture, colour, shape in
-                       (THING.fullmatch(words).groups() for words in things))
-        return Scene(things, relation, pattern or "plain", background)
-
     def labels(self):
         """The number of each value: the looks of three objects (-1 for one that is absent), relation, pattern, background."""
         looks = [choices.index(value) for thing in self.things for choices, value in zip(LOOKS.values(), thing)]
@@ -101,14 +91,6 @@ class Scene(NamedTuple):
 
     def holds_held_out_pair(self):
         return any((thing.colour, thing.shape) in HELD_OUT_PAIRS for thing in self.things)
-
-
-def one_of(values):
-    return f"({'|'.join(values)})"
-
-
-THING = re.compile(f"a {one_of(RADII)} (?:(striped) )?{one_of(COLOURS)} {one_of(SHAPES)}")
-CAPTION = re.compile(f"(a .+?) {one_of(RELATIONS)} (a .+) on a (?:(striped|checked) )?{one_of(BACKGROUNDS)} background")
 
 
 def count_scenes(things):
