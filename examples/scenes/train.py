@@ -18,12 +18,14 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL, StableDiffusionPipeline, StableDiffusionXLPipeline
+from diffusers.models.transformers.transformer_2d import Transformer2DModel
 
 from models import CONTEXT, MODELS, write_tokenizer
 from world import BACKGROUNDS, LOOKS, PATTERNS, RELATIONS, SIZE, draw, random_scene, vocabulary
 
 SEED = 16
 BLOCK = 2_000  # scenes per file of pictures and of latents
+DECAY = 0.4  # the share of a training, at its end, in which the rate falls
 
 
 # ---------------------------------------------------------------- data
@@ -155,7 +157,7 @@ class Training:
         clock, processor, total, count = time.time(), time.process_time(), 0.0, 0
         saved_at = clock
         while self.step < self.steps:
-            rate = self.rate * min(1, (self.step + 1) / 150, (self.steps - self.step) / (0.4 * self.steps))
+            rate = self.rate * min(1, (self.step + 1) / 150, (self.steps - self.step) / (DECAY * self.steps))
             loss = loss_of(rng, self.step / self.steps)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(self.weights, 1.0)
@@ -225,9 +227,24 @@ def stage_vae(model, options):
 
 
 def stage_latents(model, options):
-    """Centres and balances the latent channels inside the autoencoder, sets its scaling factor, encodes the pictures."""
+    """Encodes the pictures."""
     folder = options.scratch / f"{model.name}-latents"
     folder.mkdir(exist_ok=True)
+    finished = options.scratch / f"{model.name}-vae"
+    if not finished.exists():
+        finish_vae(model, options).save_pretrained(finished)
+    vae = AutoencoderKL.from_pretrained(finished).to(options.device, memory_format=torch.channels_last)
+    for block in range(options.blocks):
+        path = folder / f"{block:03}.npy"
+        if not path.exists():
+            latents = encode(vae, pictures_of(block, options)) * vae.config.scaling_factor
+            save_whole(path, latents.half().numpy())
+
+
+def finish_vae(model, options):
+    """Centres and balances the latent channels inside the autoencoder, and sets its scaling factor; or takes that of --go-on."""
+    if options.go_on:
+        return AutoencoderKL.from_pretrained(options.go_on / "vae", torch_dtype=torch.float32, low_cpu_mem_usage=False)
     vae = model.new_vae()
     load_average(options.scratch / f"{model.name}-vae.pt", {"vae": vae})
     vae = vae.to(options.device, memory_format=torch.channels_last)
@@ -236,12 +253,7 @@ def stage_latents(model, options):
     gain = spread.mean() / spread
     fold_latent_change(vae, mean.to(options.device), gain.to(options.device))
     vae.register_to_config(scaling_factor=round(1 / spread.mean().item(), 5))
-    vae.save_pretrained(options.scratch / f"{model.name}-vae")
-    for block in range(options.blocks):
-        path = folder / f"{block:03}.npy"
-        if not path.exists():
-            latents = encode(vae, pictures_of(block, options)) * vae.config.scaling_factor
-            save_whole(path, latents.half().numpy())
+    return vae
 
 
 def encode(vae, pictures):
@@ -272,17 +284,6 @@ class Examples:
     def batch(self, rng, size):
         chosen = torch.from_numpy(rng.integers(len(self.latents), size=size))
         return self.tokens[chosen].long().to(self.device), self.latents[chosen].float().to(self.device), chosen
-
-
-def noise_levels(scheduler):
-    """Chances of the timesteps and weights of their losses.
-
-    The plain epsilon loss hardly hears the noisy steps, where the caption is decided. We weigh a step by the
-    clamped square root of its noise-to-signal ratio: one half of that by drawing it more often, the other by the loss.
-    """
-    signal = scheduler.alphas_cumprod
-    half = (signal / (1 - signal)).rsqrt().clamp(0.2, 5).sqrt()
-    return signal, half / half.sum(), half / half.square().mean() * half.mean()
 
 
 class Readout(torch.nn.Module):
@@ -332,18 +333,14 @@ def stage_text(model, options):
 
 
 class DeepSupervision(torch.nn.Module):
-    """Linear heads that must see the clean latent in what each up block but the last returns; dropped after training.
-
-    At high noise an error in the picture's layout is a small number in the predicted noise. Here it is a large one, on
-    the inner levels that decide the layout.
-    """
+    """Linear heads that must see the clean latent in what the middle and each up block but the last return; dropped after training."""
 
     def __init__(self, unet):
         super().__init__()
         widths = unet.config.block_out_channels[::-1]
-        self.heads = torch.nn.ModuleList(torch.nn.Conv2d(width, 4, 1) for width in widths[:-1])
+        self.heads = torch.nn.ModuleList(torch.nn.Conv2d(width, 4, 1) for width in (widths[0], *widths[:-1]))
         self.seen = [None] * len(self.heads)
-        for i, block in enumerate(unet.up_blocks[:-1]):
+        for i, block in enumerate([unet.mid_block, *unet.up_blocks[:-1]]):
             block.register_forward_hook(lambda block, inputs, output, i=i: self.seen.__setitem__(i, output))
 
     def forward(self, clean):
@@ -354,27 +351,62 @@ class DeepSupervision(torch.nn.Module):
         return sum(losses) / len(losses)
 
 
+class HiddenCaptions:
+    """Hides each example's caption from a random number of outer levels, so that the inner ones learn to read it.
+
+    The middle always sees it. Without this the outer transformers read all of it, and inner levels have nothing to do.
+    """
+
+    def __init__(self, unet):
+        downs, ups = list(unet.down_blocks), list(unet.up_blocks)
+        levels = [(down, up) for down, up in zip(downs, reversed(ups))] + [(unet.mid_block,)]
+        found = [[part for block in level for part in block.modules() if isinstance(part, Transformer2DModel)] for level in levels]
+        self.levels = [transformers for transformers in found if transformers]
+        self.first = None  # for each example, the outermost of these levels that sees its caption; all of them without it
+        for level, transformers in enumerate(self.levels):
+            for transformer in transformers:
+                transformer.register_forward_pre_hook(lambda _, inputs, named, level=level: self.hide(level, inputs, named), with_kwargs=True)
+
+    def hide(self, level, inputs, named):
+        if self.first is not None:
+            sees = (self.first <= level)[:, None, None]
+            named = named | {"encoder_hidden_states": named["encoder_hidden_states"] * sees}
+        return inputs, named
+
+    def choose(self, examples, device):
+        self.first = torch.randint(len(self.levels), (examples,), device=device)
+
+    def show(self):
+        self.first = None
+
+
 def stage_unet(model, options):
-    """Epsilon prediction; the text encoders are trained along."""
+    """Prediction of the velocity; the text encoders are trained along."""
     torch.manual_seed(SEED)
     tokenizer = write_tokenizer(options.scratch / f"{model.name}-tokenizer", vocabulary())
     encoders, unet = model.new_encoders(tokenizer), model.new_unet()
-    load_average(options.scratch / f"{model.name}-text.pt", encoders)
-    supervision = DeepSupervision(unet)
+    if options.go_on:
+        for name, module in {**encoders, "unet": unet}.items():
+            module.load_state_dict(type(module).from_pretrained(options.go_on / name, torch_dtype=torch.float32).state_dict())
+    else:
+        load_average(options.scratch / f"{model.name}-text.pt", encoders)
+    supervision, hidden = DeepSupervision(unet), HiddenCaptions(unet)
     examples, batch = Examples(model, tokenizer, options), options.batch or model.batch
     empty = tokens_of(tokenizer, [""]).to(options.device)
-    signal, chances, weights = (part.to(options.device) for part in noise_levels(model.new_scheduler()))
+    signal = model.new_scheduler().alphas_cumprod.to(options.device)
 
     def loss_of(rng, progress):
         tokens, clean, _ = examples.batch(rng, batch)
         dropped = torch.rand(batch, device=options.device) < 0.1
-        t = torch.multinomial(chances, batch, replacement=True)
-        noise = torch.randn_like(clean)
-        a = signal[t][:, None, None, None]
-        noisy = a.sqrt() * clean + (1 - a).sqrt() * noise
+        t = torch.randint(len(signal), (batch,), device=options.device)
+        a, noise = signal[t][:, None, None, None], torch.randn_like(clean)
+        noisy, velocity = a.sqrt() * clean + (1 - a).sqrt() * noise, a.sqrt() * noise - (1 - a).sqrt() * clean
+        if progress < 1 - DECAY:
+            hidden.choose(batch, options.device)
+        else:
+            hidden.show()
         predicted = unet(noisy, t, **model.condition(encoders, tokens, empty, dropped)).sample
-        task = (weights[t] * (predicted - noise).square().mean((1, 2, 3))).mean()
-        return task + options.supervision * supervision(clean)
+        return (predicted - velocity).square().mean() + options.supervision * supervision(clean)
 
     modules = {**encoders, "unet": unet, "supervision": supervision}  # the last is not saved, see stage_save
     path = options.scratch / f"{model.name}-unet.pt"
@@ -419,6 +451,7 @@ def main():
     parser.add_argument("model", choices=MODELS)
     parser.add_argument("stages", nargs="*", help=f"which of: {' '.join(STAGES)} (default: all)")
     parser.add_argument("--scratch", type=Path, required=True, help="folder for pictures and checkpoints")
+    parser.add_argument("--go-on", type=Path, metavar="FOLDER", help="begin with a saved pipeline of this model, not from scratch")
     parser.add_argument("--out", type=Path, help="where `save` writes the pipeline (default: in the scratch folder)")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--threads", type=int, default=1, help="processor threads")
@@ -438,7 +471,8 @@ def main():
         parser.error(f"no stage {', '.join(sorted(unknown))}")
     options.scratch.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(options.threads)
-    for name in options.stages or STAGES:
+    finished = ("vae", "text") if options.go_on else ()
+    for name in options.stages or [name for name in STAGES if name not in finished]:
         print(f"{options.model}: {name}, {time.strftime('%H:%M')}", flush=True)
         STAGES[name](MODELS[options.model], options)
 
