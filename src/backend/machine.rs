@@ -6,7 +6,7 @@ use std::thread::available_parallelism;
 
 use serde::Serialize;
 
-use super::memory;
+use super::{amx, memory};
 
 /// Processors and their memory.
 #[derive(Clone, Debug, Serialize)]
@@ -46,6 +46,7 @@ fn features() -> Vec<&'static str> {
         ("f16c", is_x86_feature_detected!("f16c")),
         ("avx512f", is_x86_feature_detected!("avx512f")),
         ("avx512bf16", is_x86_feature_detected!("avx512bf16")),
+        ("amx-bf16", amx::available()),
     ];
     known.into_iter().filter(|(_, there)| *there).map(|(name, _)| name).collect()
 }

@@ -2,6 +2,7 @@
 //!
 //! `driver` asks NVIDIA's driver itself. `cuda` opens a GPU for tensors; without the feature of that name it says so.
 
+pub mod amx;
 pub mod caches;
 #[cfg(feature = "cuda")]
 mod cuda;

@@ -54,7 +54,8 @@ pub use upsample::upsample_nearest_2x;
 /// Increased when the layers give different bytes for the same operands; every stage that computes then runs again.
 /// 1: columns for every convolution. 2: Winograd's and the direct method, attention in blocks of keys, vectorised sums.
 /// 3: sums over the pixels of an image in f64. 4: products of weights in bf16 on processors that multiply it.
-pub const VERSION: u32 = 4;
+/// 5: the same by the tiles of AMX; attention in bf16 in strips of queries.
+pub const VERSION: u32 = 5;
 
 #[cfg(all(test, target_os = "linux", target_arch = "x86_64"))]
 pub(crate) use cuda::tests::{Traffic, copies_to_host, emulating};

@@ -233,7 +233,7 @@ fn prepare(layer: Operation, trains: bool, dtype: DType, device: &Device) -> Res
         Operation::Attention { batch, heads, queries, keys, dim } => {
             let (of_queries, of_keys) = ([batch, queries, heads * dim], [batch, keys, heads * dim]);
             let [q, k, v] = three(&of_queries, &of_keys, &of_keys)?;
-            Box::new(move || nn::attention(&q, &k, &v, heads, false))
+            Box::new(move || nn::attention_of(dtype, &q, &k, &v, heads, false))
         }
         Operation::Geglu { rows, width } => {
             let x = tensor(0, &[rows, 2 * width])?;

@@ -10,7 +10,7 @@ use pulp::{Arch, Simd};
 use rayon::prelude::*;
 
 use super::gemm::{Matrix, Write, product};
-use super::halves::Unit;
+use super::halves::{Head, Seen, Unit};
 use super::math::exp;
 use super::reduce::{dot, max, sum};
 use super::simd::widest;
@@ -139,12 +139,20 @@ impl Geometry {
             for (batch, (out, log_sums)) in
                 samples.zip(log_sums.chunks_mut(self.heads * self.queries)).enumerate()
             {
+                let head_of =
+                    |head| (self.transposed_head(&keys, batch, head), self.head(v, self.keys, batch, head));
+                let packed: Option<Vec<Head>> = self.unit.map(|unit| {
+                    let heads = (0..self.heads).into_par_iter().map(head_of);
+                    heads.map(|(k, v)| Head::new(unit, k, v, [self.keys, self.dim])).collect()
+                });
                 let attend = |(block, out): (usize, &mut [f32])| {
                     let (start, count) = (block * rows, out.len() / width);
                     let attend = |head| {
-                        let q = self.head(q, self.queries, batch, head);
-                        let v = self.head(v, self.keys, batch, head);
-                        self.attend_block(q, self.transposed_head(&keys, batch, head), v, start, count)
+                        let q = self.head(q, self.queries, batch, head).from(start, 0);
+                        match &packed {
+                            Some(heads) => self.attend_halves(q, &heads[head], start, count),
+                            None => self.attend_block(q, head_of(head), start, count),
+                        }
                     };
                     let heads: Vec<_> = (0..self.heads).into_par_iter().map(attend).collect();
                     for (row, out) in out.chunks_exact_mut(width).enumerate() {
@@ -165,28 +173,44 @@ impl Geometry {
         (out, log_sums)
     }
 
-    /// The queries `start..start + count` of one head: outputs [count, d] and logarithms of sums [count].
+    /// The `count` queries from `start` on, [count, d], of one head: outputs [count, d] and logarithms of sums [count].
     fn attend_block(
         &self,
         q: Matrix,
-        k: Matrix,
-        v: Matrix,
+        (k, v): (Matrix, Matrix),
         start: usize,
         count: usize,
     ) -> (Vec<f32>, Vec<f32>) {
         let d = self.dim;
+        self.attended(count, |Seen { most, total, out }| {
+            scratch(count * KEYS, |scores| {
+                let seen = self.seen(start + count);
+                for first in (0..seen).step_by(KEYS) {
+                    let keys = KEYS.min(seen - first);
+                    self.scores(q, k, start, count, first..first + keys, scores);
+                    weigh(&mut scores[..count * keys], most, total, out);
+                    let weights = Matrix::rows(scores, keys);
+                    product([count, d, keys], weights, v.from(first, 0), out, d, Write::Add, 1.0);
+                }
+            });
+        })
+    }
+
+    /// The same with products in bf16.
+    fn attend_halves(&self, q: Matrix, head: &Head, start: usize, count: usize) -> (Vec<f32>, Vec<f32>) {
+        self.attended(count, |seen| {
+            head.attend(q, count, self.seen(start + count), seen, |[queries, keys], scores| {
+                self.hide(start + queries.start, keys, scores);
+            });
+        })
+    }
+
+    /// Outputs and logarithms of sums from what `attend` sees.
+    fn attended(&self, count: usize, attend: impl FnOnce(Seen)) -> (Vec<f32>, Vec<f32>) {
+        let d = self.dim;
         let (mut out, mut most, mut total) =
             (vec![0.0; count * d], vec![f32::NEG_INFINITY; count], vec![0.0; count]);
-        scratch(count * KEYS, |scores| {
-            let seen = self.seen(start + count);
-            for first in (0..seen).step_by(KEYS) {
-                let keys = KEYS.min(seen - first);
-                self.scores(q, k, start, count, first..first + keys, scores);
-                weigh(&mut scores[..count * keys], &mut most, &mut total, &mut out);
-                let weights = Matrix::rows(scores, keys);
-                self.multiply([count, d, keys], weights, v.from(first, 0), (&mut out, d), Write::Add, 1.0);
-            }
-        });
+        attend(Seen { most: &mut most, total: &mut total, out: &mut out });
         for (out, total) in out.chunks_exact_mut(d).zip(&total) {
             out.iter_mut().for_each(|out| *out /= total);
         }
@@ -194,23 +218,7 @@ impl Geometry {
         (out, log_sums)
     }
 
-    /// [`product`], in the type of the layer.
-    fn multiply(
-        &self,
-        shape: [usize; 3],
-        a: Matrix,
-        b: Matrix,
-        out: (&mut [f32], usize),
-        write: Write,
-        scale: f32,
-    ) {
-        match self.unit {
-            Some(unit) => unit.product(shape, a, b, out, write, scale),
-            None => product(shape, a, b, out.0, out.1, write, scale),
-        }
-    }
-
-    /// `q k^T / sqrt(d)` for a range of queries and keys -> [count, keys]; masked scores are -infinity.
+    /// `q k^T / sqrt(d)` for the `count` queries from `start` on, [count, d], and a range of keys -> [count, keys].
     fn scores(
         &self,
         q: Matrix,
@@ -221,10 +229,18 @@ impl Geometry {
         scores: &mut [f32],
     ) {
         let (shape, scale) = ([count, keys.len(), self.dim], (self.dim as f32).sqrt().recip());
-        let out = (&mut *scores, keys.len());
-        self.multiply(shape, q.from(start, 0), k.from(0, keys.start), out, Write::Set, scale);
+        let (k, width) = (k.from(0, keys.start), keys.len());
+        match self.unit {
+            Some(unit) => unit.product(shape, q, k, (&mut *scores, width), Write::Set, scale),
+            None => product(shape, q, k, scores, width, Write::Set, scale),
+        }
+        self.hide(start, keys, &mut scores[..count * width]);
+    }
+
+    /// Makes the scores of keys that the queries from `start` on do not see -infinity.
+    fn hide(&self, start: usize, keys: Range<usize>, scores: &mut [f32]) {
         if self.causal && keys.end > start + 1 {
-            for (query, row) in scores.chunks_exact_mut(keys.len()).take(count).enumerate() {
+            for (query, row) in scores.chunks_exact_mut(keys.len()).enumerate() {
                 let hidden = (start + query + 1).clamp(keys.start, keys.end) - keys.start;
                 row[hidden..].fill(f32::NEG_INFINITY);
             }
@@ -258,7 +274,7 @@ impl Geometry {
                 for first in (0..seen).step_by(KEYS) {
                     let block = first..(first + KEYS).min(seen);
                     let len = block.len();
-                    self.scores(q, keys, start, count, block, weights);
+                    self.scores(q_block, keys, start, count, block, weights);
                     let log_sums = &log_sums[start..];
                     weights_of(&mut weights[..count * len], len, log_sums);
                     if wanted[2] {

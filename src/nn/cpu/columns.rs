@@ -77,7 +77,13 @@ impl Geometry {
 
     /// Writes the columns of the output rows `rows` of one image: `planes` [channels, h, w] becomes [channels * taps,
     /// rows * out_width], with `stride` elements between the starts of its rows.
-    pub(super) fn gather(&self, planes: &[f32], rows: Range<usize>, columns: &mut [f32], stride: usize) {
+    pub(super) fn gather<T: Copy + Default>(
+        &self,
+        planes: &[T],
+        rows: Range<usize>,
+        columns: &mut [T],
+        stride: usize,
+    ) {
         let (channels, length) = (planes.len() / self.plane(), rows.len() * self.out_width);
         for (index, column) in columns.chunks_mut(stride).take(channels * self.taps()).enumerate() {
             let (channel, y, x) = self.row(index);
@@ -86,8 +92,8 @@ impl Geometry {
             if self.keeps_size() {
                 let shift = self.shift(y, x) + (rows.start * self.width) as isize;
                 let (from, to) = overlap(shift, length, plane.len());
-                column[..from].fill(0.0);
-                column[to..].fill(0.0);
+                column[..from].fill(T::default());
+                column[to..].fill(T::default());
                 if from < to {
                     column[from..to].copy_from_slice(&plane[(from as isize + shift) as usize..][..to - from]);
                 }
@@ -102,16 +108,22 @@ impl Geometry {
     }
 
     #[inline(always)]
-    fn gather_strided(&self, plane: &[f32], rows: Range<usize>, (y, x): (usize, usize), column: &mut [f32]) {
+    fn gather_strided<T: Copy + Default>(
+        &self,
+        plane: &[T],
+        rows: Range<usize>,
+        (y, x): (usize, usize),
+        column: &mut [T],
+    ) {
         let inside_y = self.inside(y, self.height, self.out_height);
         let inside_x = self.inside(x, self.width, self.out_width);
         for (out_y, line) in rows.zip(column.chunks_mut(self.out_width)) {
             if !inside_y.contains(&out_y) || inside_x.is_empty() {
-                line.fill(0.0);
+                line.fill(T::default());
                 continue;
             }
-            line[..inside_x.start].fill(0.0);
-            line[inside_x.end..].fill(0.0);
+            line[..inside_x.start].fill(T::default());
+            line[inside_x.end..].fill(T::default());
             let line = &mut line[inside_x.clone()];
             let source = &plane[(out_y * self.stride + y - self.padding) * self.width..][..self.width];
             let source = &source[inside_x.start * self.stride + x - self.padding..];
@@ -166,12 +178,12 @@ impl Geometry {
     }
 
     /// A shifted plane wraps around at the ends of its lines: these elements correspond to the padding.
-    fn clear_edges(&self, column: &mut [f32], x: usize) {
+    fn clear_edges<T: Copy + Default>(&self, column: &mut [T], x: usize) {
         let left = self.padding.saturating_sub(x).min(self.width);
         let right = self.width - x.saturating_sub(self.padding).min(self.width);
         for line in column.chunks_mut(self.width) {
-            line[..left].fill(0.0);
-            line[right..].fill(0.0);
+            line[..left].fill(T::default());
+            line[right..].fill(T::default());
         }
     }
 }

@@ -11,6 +11,7 @@ use rayon::prelude::*;
 use super::columns::Geometry;
 use super::direct::Direct;
 use super::gemm::{Matrix, SERIAL, TASKS, Write, product};
+use super::halves::Unit;
 use super::weight::Weight;
 use super::winograd::Winograd;
 use super::{elements, filled, scratch};
@@ -37,7 +38,7 @@ enum Method {
 const FEW: usize = 96;
 /// Number of pixels from which Winograd's method is faster than the columns.
 const PIXELS: usize = 512;
-/// The same for weights in bf16: products take half the time, transforms as long. 2 images of 1,280 channels and 16 x 16 pixels
+/// The same for weights in bf16: products take half the time, transforms as long, and with the tiles of AMX never. 2 images of 1,280 channels and 16 x 16 pixels
 /// took 50 ms of one core by Winograd's method and 39 by the columns, one of 640 channels and 32 x 32 pixels 18 and 20 (AMD EPYC
 /// 9005, 2026-11).
 const PIXELS_OF_HALVES: usize = 1024;
@@ -70,8 +71,12 @@ impl Conv2d {
     }
 
     /// The fastest method, for products of bf16 or not.
-    fn method(&self, geometry: &Geometry, halves: bool) -> Method {
-        let pixels = if halves { PIXELS_OF_HALVES } else { PIXELS };
+    fn method(&self, geometry: &Geometry, halves: Option<Unit>) -> Method {
+        let pixels = match halves {
+            None => PIXELS,
+            Some(unit) if unit.has_tiles() => usize::MAX,
+            Some(_) => PIXELS_OF_HALVES,
+        };
         let Geometry { batch: images, input, output, height, width, .. } = *geometry;
         let winograd = Winograd { images, input, output, height, width, upsampled: self.upsampled };
         match [geometry.kernel, geometry.stride, geometry.padding] {
@@ -91,7 +96,7 @@ impl Operation<3> for Conv2d {
         let (x, bias) = (elements(x)?, elements(bias)?);
         let (storage, layout) = weight.storage_and_layout();
         let weight = Weight::of(&storage, layout)?;
-        let y = match self.method(&geometry, weight.halves().is_some()) {
+        let y = match self.method(&geometry, weight.halves().map(|(unit, _)| unit)) {
             Method::Winograd(winograd) => match weight.halves() {
                 Some((unit, _)) => winograd.convolve_halves(unit, &x, weight, &bias),
                 None => winograd.convolve(&x, weight, &bias),
@@ -114,7 +119,7 @@ impl Operation<3> for Conv2d {
         [of_x, of_weight, of_bias]: [bool; 3],
     ) -> Result<[Option<Tensor>; 3]> {
         let geometry = self.geometry(x.shape(), weight.shape())?;
-        let method = self.method(&geometry, false);
+        let method = self.method(&geometry, None);
         let wide = weight.to_dtype(DType::F32)?;
         let (x_data, weight_data, g) = (elements(x)?, elements(&wide)?, elements(gradient)?);
         Ok([

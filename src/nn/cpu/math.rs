@@ -5,6 +5,12 @@
 
 use std::f32::consts::{FRAC_1_SQRT_2, LOG2_E};
 
+/// Minus ln 2 in two parts; the first has few enough bits for its product with a small integer to be exact.
+pub(super) const LN2_HIGH: f32 = -0.693_359_4;
+pub(super) const LN2_LOW: f32 = 2.121_944_4e-4;
+/// `(e^r - 1 - r) / r^2` for r up to half of ln 2, the highest power first.
+pub(super) const EXP: [f32; 5] = [1.381_459_9e-3, 8.368_717e-3, 4.166_839e-2, 0.166_665_21, 0.499_999_94];
+
 /// `e^x` with a relative error of 1.5e-7 on [-87, 88]; outside, the value at the nearest bound. NaN stays NaN.
 #[inline(always)]
 pub(super) fn exp(x: f32) -> f32 {
@@ -14,13 +20,9 @@ pub(super) fn exp(x: f32) -> f32 {
     // Adding 1.5 * 2^23 leaves round(x / ln 2) in the low mantissa bits.
     let shifted = x.mul_add(LOG2_E, 12_582_912.0);
     let n = shifted - 12_582_912.0;
-    // ln 2 in two parts; the first has few enough bits for n * LN2_HIGH to be exact.
-    let r = n.mul_add(2.121_944_4e-4, n.mul_add(-0.693_359_4, x));
-    let p = 1.381_459_9e-3f32;
-    let p = p.mul_add(r, 8.368_717e-3);
-    let p = p.mul_add(r, 4.166_839e-2);
-    let p = p.mul_add(r, 0.166_665_21);
-    let p = p.mul_add(r, 0.499_999_94);
+    let r = n.mul_add(LN2_LOW, n.mul_add(LN2_HIGH, x));
+    let [first, others @ ..] = EXP;
+    let p = others.into_iter().fold(first, |p, coefficient| p.mul_add(r, coefficient));
     let mantissa = p.mul_add(r * r, r) + 1.0;
     // The low bits of `shifted` are n; the exponent field needs n + 127.
     let scale = f32::from_bits(shifted.to_bits().wrapping_add(127) << 23);

@@ -14,7 +14,7 @@ const SHARE: usize = 2;
 
 /// A thread gets about so many pieces of the least size; if there would be fewer, they are made smaller. With 8, the threads that
 /// compute U-Nets of SD had up to 1.06 of their share of the work, with 16 1.05 (a simulation of up to 64 threads).
-const FEW: usize = 16;
+pub(super) const FEW: usize = 16;
 
 /// Cuts `0..total` into pieces for `threads` threads, of at least `least` where there is enough for everyone.
 pub(super) fn cut(total: usize, threads: usize, least: usize) -> Vec<Range<usize>> {

@@ -30,16 +30,19 @@ fn weights_in_half_precision_are_read_as_they_are() -> Result<()> {
             let half = normal("weight", shape)?.to_dtype(dtype)?;
             Ok([half.to_dtype(DType::F32)?, half])
         };
-        for [rows, input, output] in [[70, 30, 40], [1, 33, 7], [300, 641, 130]] {
+        for [rows, input, output] in [[70, 30, 40], [1, 33, 7], [300, 641, 130], [600, 70, 300]] {
             let [wide, half] = halved(&[output, input])?.map(|weight| Linear { weight, bias: None });
             let x = normal("x", &[rows, input])?;
             close(&|| half.forward(&x), wide.forward(&x))?;
         }
-        // Few channels, many channels, many channels with few pixels, a stride, several images, and single pixels.
+        // Few channels, many channels, many channels with few pixels, a stride, several images, and single pixels. Where there are tiles,
+        // the number of threads also decides how large images and many rows are cut.
         for ([images, input, output, size, kernel], stride) in [
             ([1, 8, 40, 6, 3], 1),
             ([1, 100, 100, 24, 3], 1),
             ([1, 101, 97, 40, 3], 1),
+            ([1, 170, 100, 40, 3], 1),
+            ([1, 100, 40, 61, 3], 2),
             ([1, 100, 100, 4, 3], 1),
             ([1, 20, 20, 9, 3], 2),
             ([5, 21, 20, 9, 3], 2),

@@ -5,15 +5,21 @@
 //! stay what they are.
 
 use std::arch::x86_64::*;
+use std::f32::consts::LOG2_E;
 use std::mem::transmute;
 
 use super::super::gemm::Matrix;
+use super::super::math::{EXP, LN2_HIGH, LN2_LOW, exp};
 use super::super::window::Window;
-use super::layout::{LANES, Packing, Part};
+use super::amx::Tiles;
+use super::attention::Seen;
+use super::layout::{GRAIN, LANES, Packing, Part};
 
 /// Proof that this processor has the instructions.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::nn::cpu) struct Unit(());
+pub(in crate::nn::cpu) struct Unit {
+    tiles: Option<Tiles>,
+}
 
 impl Unit {
     /// Asks the processor.
@@ -22,7 +28,18 @@ impl Unit {
             && is_x86_feature_detected!("avx512bw")
             && is_x86_feature_detected!("avx512vl")
             && is_x86_feature_detected!("avx512bf16");
-        there.then_some(Self(()))
+        there.then(|| Self { tiles: Tiles::detect() })
+    }
+
+    /// The same without AMX.
+    #[cfg(test)]
+    pub(super) fn without_tiles(self) -> Self {
+        Self { tiles: None }
+    }
+
+    /// The tiles of AMX, if this processor has them too.
+    pub(super) fn tiles(self) -> Option<Tiles> {
+        self.tiles
     }
 
     /// Writes the numbers times `scale` in bf16, rounded to the nearest, and to even between two.
@@ -31,7 +48,7 @@ impl Unit {
         unsafe { round(numbers, scale, halves) }
     }
 
-    /// Rounds rows of `depth` numbers, times `scale`; in `halves` they follow each other, with a zero after each of odd length.
+    /// Rounds rows of `depth` numbers, times `scale`; in `halves` they follow each other, each with zeros up to the next [`GRAIN`].
     pub(in crate::nn::cpu) fn round_rows(self, from: Matrix, depth: usize, scale: f32, halves: &mut [u16]) {
         // SAFETY: as above.
         unsafe { round_rows(from, depth, scale, halves) }
@@ -50,6 +67,19 @@ impl Unit {
         unsafe { pack_rows(packing, from, step, rows, to) }
     }
 
+    /// The same for rows that are rounded already.
+    pub(in crate::nn::cpu) fn pack_rounded(
+        self,
+        packing: &Packing,
+        from: &[u16],
+        step: usize,
+        rows: usize,
+        to: &mut [u32],
+    ) {
+        // SAFETY: as above.
+        unsafe { pack_rounded(packing, from, step, rows, to) }
+    }
+
     /// Packs `rows` rows of a chunk from the columns of a right operand: each is contiguous, and they are `step` elements apart.
     pub(in crate::nn::cpu) fn pack_columns(
         self,
@@ -61,6 +91,13 @@ impl Unit {
     ) {
         // SAFETY: as above.
         unsafe { pack_columns(packing, from, step, rows, to) }
+    }
+
+    /// Turns scores [queries, keys] into weights relative to the highest score, rounded, in rows with zeros up to the next [`GRAIN`];
+    /// adds their sums, before they are rounded, to what was seen, and rescales that where a score is higher.
+    pub(super) fn weigh(self, scores: &[f32], keys: usize, seen: &mut Seen, weights: &mut [u16]) {
+        // SAFETY: as above.
+        unsafe { weigh(scores, keys, seen, weights) }
     }
 
     /// Computes `R` rows by `V` vectors of a product, the last one as far as there are columns.
@@ -100,7 +137,7 @@ fn load(from: &[f32]) -> __m512 {
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
 fn round_rows(from: Matrix, depth: usize, scale: f32, halves: &mut [u16]) {
-    for (row, to) in halves.chunks_exact_mut(depth.next_multiple_of(2)).enumerate() {
+    for (row, to) in halves.chunks_exact_mut(depth.next_multiple_of(GRAIN)).enumerate() {
         round(&from.data[row * from.row..][..depth], scale, &mut to[..depth]);
         to[depth..].fill(0);
     }
@@ -121,12 +158,63 @@ fn round(numbers: &[f32], scale: f32, halves: &mut [u16]) {
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+fn weigh(scores: &[f32], keys: usize, seen: &mut Seen, weights: &mut [u16]) {
+    let (queries, d) = (seen.most.len(), seen.out.len() / seen.most.len());
+    let rows = scores.chunks_exact(keys).zip(weights.chunks_exact_mut(keys.next_multiple_of(GRAIN)));
+    let rows = rows.zip(seen.out.chunks_exact_mut(d)).zip(seen.most.iter_mut().zip(&mut *seen.total));
+    for (((scores, weights), out), (most, total)) in rows.take(queries) {
+        let mut highest = _mm512_set1_ps(*most);
+        for part in scores.chunks(LANES) {
+            // What is not a number may be lost here, but not among the weights.
+            highest = _mm512_mask_max_ps(highest, first_lanes(part.len()), highest, load(part));
+        }
+        let highest = _mm512_reduce_max_ps(highest);
+        if highest != *most {
+            let shrink = exp(*most - highest);
+            *total *= shrink;
+            out.iter_mut().for_each(|out| *out *= shrink);
+            *most = highest;
+        }
+        let (highest, mut sum) = (_mm512_set1_ps(highest), _mm512_setzero_ps());
+        for (part, to) in scores.chunks(LANES).zip(weights.chunks_exact_mut(LANES)) {
+            let mask = first_lanes(part.len());
+            let weight = exp_of_vector(_mm512_sub_ps(load(part), highest));
+            sum = _mm512_mask_add_ps(sum, mask, sum, weight);
+            let rounded = _mm512_maskz_cvtneps_pbh(mask, weight);
+            // SAFETY: both are 32 bytes.
+            unsafe { _mm256_storeu_si256(to.as_mut_ptr().cast(), transmute::<__m256bh, __m256i>(rounded)) };
+        }
+        weights[keys.next_multiple_of(LANES)..].fill(0);
+        *total += _mm512_reduce_add_ps(sum);
+    }
+}
+
+/// [`exp`] of up to zero, by the same polynomial.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn exp_of_vector(x: __m512) -> __m512 {
+    const NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
+    // The second operand is taken if it is not a number.
+    let x = _mm512_max_ps(_mm512_set1_ps(-87.3), x);
+    let n = _mm512_roundscale_ps::<NEAREST>(_mm512_mul_ps(x, _mm512_set1_ps(LOG2_E)));
+    let r = _mm512_fmadd_ps(n, _mm512_set1_ps(LN2_HIGH), x);
+    let r = _mm512_fmadd_ps(n, _mm512_set1_ps(LN2_LOW), r);
+    let mut p = _mm512_set1_ps(EXP[0]);
+    for coefficient in &EXP[1..] {
+        p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(*coefficient));
+    }
+    let mantissa = _mm512_add_ps(_mm512_fmadd_ps(p, _mm512_mul_ps(r, r), r), _mm512_set1_ps(1.0));
+    _mm512_scalef_ps(mantissa, n)
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
 fn pack_rows(packing: &Packing, from: &[f32], step: usize, rows: usize, to: &mut [u32]) {
     let order: [u16; 32] = std::array::from_fn(|i| (i / 2 + i % 2 * LANES) as u16);
     // SAFETY: both are 64 bytes.
     let order = unsafe { transmute::<[u16; 32], __m512i>(order) };
     for (column, columns, element) in packing.panels() {
         let width = columns.next_multiple_of(LANES);
+        to[element..][packing.free(rows, width)].fill(0);
         let panel = &mut to[element..][..rows.div_ceil(2) * width];
         for (pair, to) in panel.chunks_exact_mut(width).enumerate() {
             let low = &from[2 * pair * step + column..][..columns];
@@ -146,9 +234,48 @@ fn pack_rows(packing: &Packing, from: &[f32], step: usize, rows: usize, to: &mut
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+fn pack_rounded(packing: &Packing, from: &[u16], step: usize, rows: usize, to: &mut [u32]) {
+    let order = |first: usize| -> __m512i {
+        let order: [u16; 32] = std::array::from_fn(|i| (first + i / 2 + i % 2 * 2 * LANES) as u16);
+        // SAFETY: both are 64 bytes.
+        unsafe { transmute(order) }
+    };
+    let orders = [order(0), order(LANES)];
+    for (column, columns, element) in packing.panels() {
+        let width = columns.next_multiple_of(LANES);
+        to[element..][packing.free(rows, width)].fill(0);
+        let panel = &mut to[element..][..rows.div_ceil(2) * width];
+        for (pair, to) in panel.chunks_exact_mut(width).enumerate() {
+            let row = |row: usize| if row < rows { &from[row * step + column..][..columns] } else { &[] };
+            let (low, high) = (row(2 * pair), row(2 * pair + 1));
+            for (two, to) in to.chunks_mut(2 * LANES).enumerate() {
+                let [low, high] =
+                    [low, high].map(|row| load_halves(row.get(2 * LANES * two..).unwrap_or_default()));
+                for (to, order) in to.as_chunks_mut::<LANES>().0.iter_mut().zip(orders) {
+                    // SAFETY: both are 64 bytes.
+                    *to = unsafe {
+                        transmute::<__m512i, [u32; LANES]>(_mm512_permutex2var_epi16(low, order, high))
+                    };
+                }
+            }
+        }
+    }
+}
+
+/// The first 32 elements of a slice, and zeros where it is shorter.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn load_halves(from: &[u16]) -> __m512i {
+    let mask = u32::MAX.checked_shr(32 - from.len().min(32) as u32).unwrap_or(0);
+    // SAFETY: the mask ends with the slice.
+    unsafe { _mm512_maskz_loadu_epi16(mask, from.as_ptr().cast()) }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
 fn pack_columns(packing: &Packing, from: &[u16], step: usize, rows: usize, to: &mut [u32]) {
     for (column, columns, element) in packing.panels() {
         let width = columns.next_multiple_of(LANES);
+        to[element..][packing.free(rows, width)].fill(0);
         let panel = &mut to[element..][..rows.div_ceil(2) * width];
         for (group, first) in (column..column + columns).step_by(LANES).enumerate() {
             let lines: [&[u16]; LANES] = std::array::from_fn(|lane| match first + lane < column + columns {
@@ -156,12 +283,7 @@ fn pack_columns(packing: &Packing, from: &[u16], step: usize, rows: usize, to: &
                 false => &[],
             });
             for (block, to) in panel.chunks_mut(LANES * width).enumerate() {
-                let rows = lines.map(|line| {
-                    let line = line.get(2 * LANES * block..).unwrap_or_default();
-                    let mask = u32::MAX.checked_shr(32 - line.len().min(32) as u32).unwrap_or(0);
-                    // SAFETY: the mask ends with the slice.
-                    unsafe { _mm512_maskz_loadu_epi16(mask, line.as_ptr().cast()) }
-                });
+                let rows = lines.map(|line| load_halves(line.get(2 * LANES * block..).unwrap_or_default()));
                 for (to, pairs) in to.chunks_exact_mut(width).zip(transpose(rows)) {
                     // SAFETY: both are 64 bytes.
                     to[group * LANES..][..LANES]

@@ -1,5 +1,7 @@
 //! How the operands of a product lie in memory, and the sizes of its tiles.
 
+use std::ops::Range;
+
 /// Numbers of f32, or pairs of bf16, in a vector.
 pub(super) const LANES: usize = 16;
 /// Rows of a tile, and vectors in each. 24 sums hide the latency of the instruction and leave registers for the operands; 8 x 3
@@ -11,12 +13,23 @@ pub(in crate::nn::cpu) const WIDTH: usize = VECTORS * LANES;
 /// Rows of the right operand that a tile sums before it adds to the output: 40 KiB of a panel, for a first-level cache of 48 KiB, and
 /// a whole number of times in the channels of SD's layers. A constant, because the order of sums depends on it.
 pub(in crate::nn::cpu) const DEPTH: usize = 320;
+/// Rows and columns of a tile of sums in AMX.
+pub(super) const SIDE: usize = 16;
+/// Rows and columns of the blocks in which work for such tiles is cut, for few threads first: two tiles by four panels, and down to one
+/// tile.
+pub(super) const TILE_BLOCKS: &[[usize; 2]] =
+    &[[2 * SIDE, 4 * WIDTH], [2 * SIDE, WIDTH], [SIDE, WIDTH], [SIDE, 2 * SIDE], [SIDE, SIDE]];
+
+/// Rows of a chunk are a multiple of this where chunks follow each other, for units that sum so many terms at once. What is missing of
+/// it in the last chunk is zero.
+pub(in crate::nn::cpu) const GRAIN: usize = 32;
+
 /// How a right operand [depth, columns] is packed: in chunks of rows, each in panels of [`WIDTH`] columns, each pair of rows in turn.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::nn::cpu) struct Packing {
     pub(in crate::nn::cpu) depth: usize,
     pub(in crate::nn::cpu) columns: usize,
-    /// Rows of a chunk, an even number.
+    /// Rows of a chunk, an even number; for tiles a multiple of [`GRAIN`].
     pub(in crate::nn::cpu) chunk: usize,
     /// Elements from one chunk to the next.
     pub(in crate::nn::cpu) stride: usize,
@@ -25,7 +38,7 @@ pub(in crate::nn::cpu) struct Packing {
 impl Packing {
     /// Chunks of at most `most` rows, one after the other.
     pub(in crate::nn::cpu) fn new(depth: usize, columns: usize, most: usize) -> Self {
-        let chunk = depth.div_ceil(depth.div_ceil(most).max(1)).next_multiple_of(2).max(2);
+        let chunk = depth.div_ceil(depth.div_ceil(most).max(1)).next_multiple_of(GRAIN).max(GRAIN);
         Self { depth, columns, chunk, stride: Self::elements(chunk, columns) }
     }
 
@@ -37,6 +50,12 @@ impl Packing {
     /// Elements of all chunks.
     pub(in crate::nn::cpu) fn length(&self) -> usize {
         self.depth.div_ceil(self.chunk) * self.stride
+    }
+
+    /// The elements of a panel [pairs, width] that `rows` rows leave free, up to the end of the last [`GRAIN`].
+    pub(super) fn free(&self, rows: usize, width: usize) -> Range<usize> {
+        let end = rows.next_multiple_of(GRAIN).min(self.chunk);
+        rows.div_ceil(2) * width..end / 2 * width
     }
 
     /// The panels of a chunk: first column, columns, and first element.
@@ -52,12 +71,14 @@ impl Packing {
 pub(in crate::nn::cpu) struct Left<'a> {
     pub(in crate::nn::cpu) data: &'a [u16],
     pub(in crate::nn::cpu) step: usize,
+    /// Whether zeros follow up to the next [`GRAIN`].
+    pub(in crate::nn::cpu) padded: bool,
 }
 
 impl Left<'_> {
-    /// The rows from `row` on.
-    pub(in crate::nn::cpu) fn from(self, row: usize) -> Self {
-        Self { data: &self.data[row * self.step..], ..self }
+    /// The rows from `row` on, and of each row the numbers from `term` on.
+    pub(in crate::nn::cpu) fn from(self, row: usize, term: usize) -> Self {
+        Self { data: &self.data[row * self.step + term..], ..self }
     }
 }
 

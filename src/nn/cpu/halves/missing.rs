@@ -1,17 +1,32 @@
 //! Stands in for the instructions on processors that cannot have them.
 
-use super::super::gemm::Matrix;
+use super::super::gemm::{Matrix, Write};
 use super::super::window::Window;
-use super::layout::{Packing, Part};
+use super::attention::Seen;
+use super::layout::{Left, Packing, Part, Right};
 
 /// No value of this type exists.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::nn::cpu) enum Unit {}
 
+/// Neither does one of this.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Tiles {}
+
+impl Tiles {
+    pub(super) fn multiply(self, _: Left, _: Right, _: usize, _: Write, _: &mut Window) {
+        match self {}
+    }
+}
+
 impl Unit {
     /// There are none.
     pub(in crate::nn::cpu) fn detect() -> Option<Self> {
         None
+    }
+
+    pub(super) fn tiles(self) -> Option<Tiles> {
+        match self {}
     }
 
     pub(in crate::nn::cpu) fn round(self, _: &[f32], _: f32, _: &mut [u16]) {
@@ -26,7 +41,15 @@ impl Unit {
         match self {}
     }
 
+    pub(in crate::nn::cpu) fn pack_rounded(self, _: &Packing, _: &[u16], _: usize, _: usize, _: &mut [u32]) {
+        match self {}
+    }
+
     pub(in crate::nn::cpu) fn pack_columns(self, _: &Packing, _: &[u16], _: usize, _: usize, _: &mut [u32]) {
+        match self {}
+    }
+
+    pub(super) fn weigh(self, _: &[f32], _: usize, _: &mut Seen, _: &mut [u16]) {
         match self {}
     }
 

@@ -4,10 +4,15 @@
 //! as it lies. A tile of six rows and four vectors of columns keeps its sums in registers over up to [`DEPTH`] rows of the right
 //! operand; then it adds them to the output. So the sum of an output has one order, whatever its task computes besides.
 //!
+//! Where the processor has the tiles of AMX, they compute all products; both kinds read the same packed operands.
+//!
 //! Error of an output, for operands that are zero or in the range of normal numbers:
 //! `|y - sum a b| <= (2^-8 + k 2^-23) sum |a b|` if one of both is in bf16 and the other is rounded from f32; if both are rounded,
 //! `2^-7 + 2^-16` instead of `2^-8`. Products are exact, because 8 bits by 8 bits fit in 24.
 
+#[cfg(target_arch = "x86_64")]
+mod amx;
+mod attention;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod conv;
@@ -16,25 +21,53 @@ mod linear;
 #[cfg(not(target_arch = "x86_64"))]
 mod missing;
 
+use std::ops::Range;
+
 #[cfg(target_arch = "x86_64")]
 pub(super) use avx512::Unit;
 #[cfg(not(target_arch = "x86_64"))]
 pub(super) use missing::Unit;
 
+pub(super) use attention::{Head, Seen};
 pub(super) use layout::{DEPTH, Left, Packing, Right, WIDTH};
-use layout::{LANES, Part, ROWS, VECTORS};
+use layout::{GRAIN, LANES, Part, ROWS, TILE_BLOCKS, VECTORS};
 
 use super::gemm::{Matrix, Write};
-use super::pieces::{cut, each};
+use super::pieces::{FEW, cut, each};
 use super::scratch;
 use super::window::Window;
 
-/// Rows of a block, the unit in which work is cut, and how many of them a piece has where there is enough work.
-const BLOCK_ROWS: usize = ROWS;
-const LEAST: usize = 8;
+/// How a product is cut: into blocks of so many rows and columns, and those into pieces.
+pub(super) struct Cut {
+    pub(super) block: [usize; 2],
+    pub(super) pieces: Vec<Range<usize>>,
+}
+
+impl Cut {
+    /// For `threads` threads. Blocks of tiles are as large as caches allow, and smaller if there would be few for each thread.
+    fn new(out: &Window, threads: usize, tiles: bool) -> Self {
+        let (blocks, least): (&[[usize; 2]], usize) = match tiles {
+            true => (TILE_BLOCKS, 1),
+            false => (&[[ROWS, WIDTH]], 8),
+        };
+        let enough = |block: &&[usize; 2]| out.blocks(**block) >= FEW * threads;
+        let block = *blocks.iter().find(enough).unwrap_or(&blocks[blocks.len() - 1]);
+        Self { block, pieces: cut(out.blocks(block), threads, least) }
+    }
+}
 
 impl Unit {
-    /// `out (+)= left right`, for all rows of `out` and the columns of `right` from `first_column` on, a multiple of [`WIDTH`].
+    /// Whether products are computed by the tiles of AMX.
+    pub(super) fn has_tiles(self) -> bool {
+        self.tiles().is_some()
+    }
+
+    /// For the threads of this pool.
+    pub(super) fn cut(self, out: &Window) -> Cut {
+        Cut::new(out, rayon::current_num_threads(), self.has_tiles())
+    }
+
+    /// `out (+)= left right`, for all rows of `out` and the columns of `right` from `first_column` on, the first of a block.
     pub(super) fn multiply(
         self,
         left: Left,
@@ -46,8 +79,12 @@ impl Unit {
         let packing = right.packing;
         let step = (DEPTH / packing.chunk).max(1) * packing.chunk;
         let end = first_column + out.columns();
+        assert!(end <= packing.columns, "BUG: a product of other columns");
+        if let Some(tiles) = self.tiles() {
+            return tiles.multiply(left, right, first_column, write, out);
+        }
         assert!(
-            first_column.is_multiple_of(WIDTH) && end <= packing.columns && packing.chunk.is_multiple_of(2),
+            first_column.is_multiple_of(WIDTH) && packing.chunk.is_multiple_of(2),
             "BUG: a product of other columns"
         );
         for first in (0..packing.depth).step_by(step) {
@@ -59,7 +96,7 @@ impl Unit {
                 }
                 assert!(column + columns <= end, "BUG: a product of a part of a panel");
                 let part = |row: usize| Part {
-                    left: Left { data: &left.data[row * left.step + first..], ..left },
+                    left: left.from(row, first),
                     right: &chunk[element..],
                     pairs,
                     chunk: packing.chunk / 2,
@@ -103,10 +140,10 @@ impl Unit {
         work: impl FnOnce(Left) -> R,
     ) -> R {
         assert!(from.column == 1, "BUG: a left operand in columns");
-        let step = depth.next_multiple_of(2);
+        let step = depth.next_multiple_of(GRAIN);
         halves(rows * step, |data| {
             self.round_rows(from, depth, scale, data);
-            work(Left { data, step })
+            work(Left { data, step, padded: true })
         })
     }
 
@@ -141,14 +178,13 @@ impl Unit {
 
     /// `out = left right + bias` on all threads, with one bias for each row.
     pub(super) fn parallel(self, left: Left, right: Right, bias: &[f32], out: Window) {
-        let size = [BLOCK_ROWS, WIDTH];
-        let pieces = cut(out.blocks(size), rayon::current_num_threads(), LEAST);
-        each(out.pieces(size, &pieces), |windows| {
+        let Cut { block, pieces } = self.cut(&out);
+        each(out.pieces(block, &pieces), |windows| {
             for ([row, column], mut window) in windows {
                 for (index, bias) in bias[row..].iter().take(window.rows()).enumerate() {
                     window.row(index).fill(*bias);
                 }
-                self.multiply(left.from(row), right, column, Write::Add, &mut window);
+                self.multiply(left.from(row, 0), right, column, Write::Add, &mut window);
             }
         });
     }

@@ -5,14 +5,14 @@ use half::bf16;
 use proptest::prelude::*;
 
 use super::super::gemm::{Matrix, Write};
-use super::super::pieces::cut;
 use super::super::window::Window;
-use super::{BLOCK_ROWS, DEPTH, LEAST, Left, Packing, Right, Unit, WIDTH, halves};
+use super::{Cut, DEPTH, Left, Packing, Right, Unit, halves};
 use crate::backend::Random;
 
 /// Nothing here can run without the instructions; layers then widen their weights, which `nn::tests` compares bit by bit.
-fn unit() -> Option<Unit> {
-    Unit::detect()
+/// The unit comes with all that this processor has, and without AMX.
+fn units() -> impl Iterator<Item = Unit> {
+    Unit::detect().into_iter().flat_map(|unit| [unit, unit.without_tiles()])
 }
 
 fn normal(name: &str, length: usize) -> Vec<f32> {
@@ -45,8 +45,11 @@ fn both_ways(unit: Unit, [m, n, k]: [usize; 3], a: &[f32], columns: &[u16]) -> [
 }
 
 /// What the head of the module states, for a weight in bf16 and an input that is rounded.
-fn check([m, n, k]: [usize; 3]) {
-    let Some(unit) = unit() else { return };
+fn check(shape: [usize; 3]) {
+    units().for_each(|unit| check_unit(unit, shape));
+}
+
+fn check_unit(unit: Unit, [m, n, k]: [usize; 3]) {
     let (a, columns) = (normal("a", m * k), rounded(&normal("b", n * k)));
     let [found, other] = both_ways(unit, [m, n, k], &a, &columns);
     let bits = |numbers: &[f32]| numbers.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
@@ -76,7 +79,15 @@ proptest! {
 
 #[test]
 fn long_sums_keep_their_bound() {
-    for shape in [[7, 65, 319], [6, 64, 320], [13, 17, 321], [3, 33, 1281], [1, 1, 5000]] {
+    for shape in [
+        [7, 65, 319],
+        [6, 64, 320],
+        [13, 17, 321],
+        [3, 33, 1281],
+        [1, 1, 5000],
+        [35, 290, 1500],
+        [64, 64, 2912],
+    ] {
         check(shape);
     }
 }
@@ -84,25 +95,29 @@ fn long_sums_keep_their_bound() {
 /// NaN and infinities reach the outputs that they belong to and no other, also beside the ends of odd rows.
 #[test]
 fn values_that_are_not_finite_stay_where_they_belong() {
-    let Some(unit) = unit() else { return };
-    for [m, n, k] in [[7, 21, 5], [2, 70, 33], [9, 16, 64]] {
-        for (special, row) in [(f32::NAN, 1), (f32::INFINITY, 0), (f32::NEG_INFINITY, m - 1)] {
-            let (mut a, columns) = (vec![1.0; m * k], rounded(&vec![1.0; n * k]));
-            a[row * k + k - 1] = special;
-            let (mut b, ones) = (columns.clone(), vec![1.0; m * k]);
-            b[(n - 1) * k] = bf16::from_f32(special).to_bits();
-            let is = |x: f32| x.is_nan() && special.is_nan() || x == special;
-            for found in both_ways(unit, [m, n, k], &a, &columns) {
-                for (i, x) in found.into_iter().enumerate() {
-                    assert!(if i / n == row { is(x) } else { x == k as f32 }, "{special}, element {i}: {x}");
+    for unit in units() {
+        for [m, n, k] in [[7, 21, 5], [2, 70, 33], [9, 16, 64]] {
+            for (special, row) in [(f32::NAN, 1), (f32::INFINITY, 0), (f32::NEG_INFINITY, m - 1)] {
+                let (mut a, columns) = (vec![1.0; m * k], rounded(&vec![1.0; n * k]));
+                a[row * k + k - 1] = special;
+                let (mut b, ones) = (columns.clone(), vec![1.0; m * k]);
+                b[(n - 1) * k] = bf16::from_f32(special).to_bits();
+                let is = |x: f32| x.is_nan() && special.is_nan() || x == special;
+                for found in both_ways(unit, [m, n, k], &a, &columns) {
+                    for (i, x) in found.into_iter().enumerate() {
+                        assert!(
+                            if i / n == row { is(x) } else { x == k as f32 },
+                            "{special}, element {i}: {x}"
+                        );
+                    }
                 }
-            }
-            for found in both_ways(unit, [m, n, k], &ones, &b) {
-                for (i, x) in found.into_iter().enumerate() {
-                    assert!(
-                        if i % n == n - 1 { is(x) } else { x == k as f32 },
-                        "{special}, element {i}: {x}"
-                    );
+                for found in both_ways(unit, [m, n, k], &ones, &b) {
+                    for (i, x) in found.into_iter().enumerate() {
+                        assert!(
+                            if i % n == n - 1 { is(x) } else { x == k as f32 },
+                            "{special}, element {i}: {x}"
+                        );
+                    }
                 }
             }
         }
@@ -112,29 +127,31 @@ fn values_that_are_not_finite_stay_where_they_belong() {
 /// Numbers below the range of normal numbers count as zero; the smallest normal number does not.
 #[test]
 fn denormal_numbers_are_zero() {
-    let Some(unit) = unit() else { return };
-    let denormal = f32::MIN_POSITIVE / 2.0;
-    for (a, b, wanted) in [
-        (denormal, 1.0, 0.0),
-        (2f32.powi(100), denormal, 0.0),
-        (f32::MIN_POSITIVE, 0.5, 0.0),
-        (f32::MIN_POSITIVE, 1.0, f32::MIN_POSITIVE),
-    ] {
-        let columns = [bf16::from_f32(b).to_bits()];
-        assert_eq!(both_ways(unit, [1, 1, 1], &[a], &columns), [[wanted], [wanted]], "{a:e} times {b:e}");
+    for unit in units() {
+        let denormal = f32::MIN_POSITIVE / 2.0;
+        for (a, b, wanted) in [
+            (denormal, 1.0, 0.0),
+            (2f32.powi(100), denormal, 0.0),
+            (f32::MIN_POSITIVE, 0.5, 0.0),
+            (f32::MIN_POSITIVE, 1.0, f32::MIN_POSITIVE),
+        ] {
+            let columns = [bf16::from_f32(b).to_bits()];
+            assert_eq!(both_ways(unit, [1, 1, 1], &[a], &columns), [[wanted], [wanted]], "{a:e} times {b:e}");
+        }
     }
 }
 
 /// Halfway between two numbers of bf16, the even one.
 #[test]
 fn numbers_are_rounded_as_by_half() {
-    let Some(unit) = unit() else { return };
-    let mut numbers = normal("numbers", 1001);
-    numbers.extend([1.0 + 2f32.powi(-8), 1.0 + 3.0 * 2f32.powi(-8), 0.0, -0.0, f32::MAX, f32::INFINITY]);
-    halves(numbers.len(), |found| {
-        unit.round(&numbers, 1.0, found);
-        assert_eq!(found, rounded(&numbers));
-    });
+    for unit in units() {
+        let mut numbers = normal("numbers", 1001);
+        numbers.extend([1.0 + 2f32.powi(-8), 1.0 + 3.0 * 2f32.powi(-8), 0.0, -0.0, f32::MAX, f32::INFINITY]);
+        halves(numbers.len(), |found| {
+            unit.round(&numbers, 1.0, found);
+            assert_eq!(found, rounded(&numbers));
+        });
+    }
 }
 
 /// Rows and columns of the products of SD v1.5 and SDXL for one picture of 64 x 64 latents, with their inner dimension and about how
@@ -161,15 +178,14 @@ const PRODUCTS: &[([usize; 3], usize)] = &[
 /// Each thread's share of the multiplications, over all layers: in each layer, all wait for the last.
 #[test]
 fn many_threads_get_equal_work() {
-    for threads in 1..=64 {
+    for (threads, tiles) in (1..=64).flat_map(|threads| [(threads, false), (threads, true)]) {
         let (mut longest, mut mean) = (0.0, 0.0);
         for ([rows, columns, depth], count) in PRODUCTS {
             let mut data = vec![0.0; rows * columns];
             let window = Window::new(&mut data, *columns, [*rows, *columns]);
-            let size = [BLOCK_ROWS, WIDTH];
-            let pieces = cut(window.blocks(size), threads, LEAST);
+            let Cut { block, pieces } = Cut::new(&window, threads, tiles);
             let mut work = vec![0; threads];
-            for windows in window.pieces(size, &pieces) {
+            for windows in window.pieces(block, &pieces) {
                 let of_piece = windows.iter().map(|(_, part)| part.rows() * part.columns() * depth);
                 *work.iter_mut().min().expect("there is a thread") += of_piece.sum::<usize>();
             }
@@ -177,6 +193,6 @@ fn many_threads_get_equal_work() {
             longest += (count * work.iter().max().expect("there is a thread")) as f64;
             mean += (count * work.iter().sum::<usize>()) as f64 / threads as f64;
         }
-        assert!(longest <= 1.05 * mean, "{threads} threads: {}", longest / mean);
+        assert!(longest <= 1.05 * mean, "{threads} threads, tiles {tiles}: {}", longest / mean);
     }
 }

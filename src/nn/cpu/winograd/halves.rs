@@ -15,8 +15,6 @@ use super::super::window::Window;
 use super::super::{filled, scratch};
 use super::Winograd;
 
-/// Input channels whose transforms one task packs; with 256 tiles, 256 KiB.
-const CHUNK: usize = 16;
 /// Output channels of a unit in which the work is cut: two tiles of a product. Each piece reads the transforms of all inputs.
 const OUTPUTS: usize = 12;
 /// Units of a piece where there is enough work.
@@ -85,9 +83,10 @@ impl Winograd {
         let pieces: Vec<Range<usize>> = pieces.into_iter().map(outputs).collect();
         for rows in self.blocks() {
             let (tiles, channel) = self.sizes(&rows);
-            let one = Packing::elements(CHUNK, tiles);
+            let chunk = kernels.unit.transforms();
+            let one = Packing::elements(chunk, tiles);
             let stride = self.positions() * one;
-            let packing = Packing { depth: self.input, columns: tiles, chunk: CHUNK, stride };
+            let packing = Packing { depth: self.input, columns: tiles, chunk, stride };
             pairs(packing.length(), |v| {
                 self.pack_inputs(kernels.unit, &packing, x, &rows, v);
                 let parts = self.by_outputs(out, &pieces);
@@ -96,7 +95,7 @@ impl Winograd {
                         scratch(outputs.len() * channel, |m| {
                             for position in 0..self.positions() {
                                 let left = &u[position * self.rounded_step()..];
-                                let left = Left { data: left, step: self.rounded_kernels() };
+                                let left = Left { data: left, step: self.rounded_kernels(), padded: false };
                                 let right = Right { data: &v[position * one..], packing };
                                 let mut m =
                                     Window::new(&mut m[position * tiles..], channel, [outputs.len(), tiles]);
@@ -119,8 +118,8 @@ impl Winograd {
         let (plane, (tiles, channel)) = (self.input_plane(), self.sizes(rows));
         let step = self.input * plane;
         v.par_chunks_mut(packing.stride).enumerate().for_each(|(task, to)| {
-            let first = task * CHUNK;
-            let channels = CHUNK.min(self.input - first);
+            let first = task * packing.chunk;
+            let channels = packing.chunk.min(self.input - first);
             scratch(channels * channel, |v| {
                 for (index, v) in v.chunks_mut(channel).enumerate() {
                     self.gather_input(&x[(first + index) * plane..], step, rows, v);
