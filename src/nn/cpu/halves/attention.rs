@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use super::{GRAIN, Left, Packing, Right, Unit, halves};
+use super::{GRAIN, Left, Packing, Right, Seen, Unit, halves};
 use crate::nn::cpu::gemm::{Matrix, Write};
 use crate::nn::cpu::scratch;
 use crate::nn::cpu::window::Window;
@@ -21,14 +21,6 @@ pub(in crate::nn::cpu) struct Head {
     /// [keys, d], a chunk for each block of keys.
     values: Vec<u32>,
     of_values: Packing,
-}
-
-/// What a row of scores has seen so far: the highest score, and the sum of the weights relative to it.
-pub(in crate::nn::cpu) struct Seen<'a> {
-    pub(in crate::nn::cpu) most: &'a mut [f32],
-    pub(in crate::nn::cpu) total: &'a mut [f32],
-    /// Weighted sums of the values, [queries, d].
-    pub(in crate::nn::cpu) out: &'a mut [f32],
 }
 
 impl Head {

@@ -12,8 +12,8 @@ use super::super::gemm::Matrix;
 use super::super::math::{EXP, LN2_HIGH, LN2_LOW, exp};
 use super::super::window::Window;
 use super::amx::Tiles;
-use super::attention::Seen;
 use super::layout::{GRAIN, LANES, Packing, Part};
+use super::seen::Seen;
 
 /// Proof that this processor has the instructions.
 #[derive(Clone, Copy, Debug)]

@@ -2,8 +2,8 @@
 
 use super::super::gemm::{Matrix, Write};
 use super::super::window::Window;
-use super::attention::Seen;
 use super::layout::{Left, Packing, Part, Right};
+use super::seen::Seen;
 
 /// No value of this type exists.
 #[derive(Clone, Copy, Debug)]

@@ -20,6 +20,7 @@ mod layout;
 mod linear;
 #[cfg(not(target_arch = "x86_64"))]
 mod missing;
+mod seen;
 
 use std::ops::Range;
 
@@ -28,9 +29,10 @@ pub(super) use avx512::Unit;
 #[cfg(not(target_arch = "x86_64"))]
 pub(super) use missing::Unit;
 
-pub(super) use attention::{Head, Seen};
+pub(super) use attention::Head;
 pub(super) use layout::{DEPTH, Left, Packing, Right, WIDTH};
 use layout::{GRAIN, LANES, Part, ROWS, TILE_BLOCKS, VECTORS};
+pub(super) use seen::Seen;
 
 use super::gemm::{Matrix, Write};
 use super::pieces::{FEW, cut, each};
